@@ -1,0 +1,29 @@
+"""A worker for the Graflow sidecar, in Python.
+
+    from graflow_sidecar import serve
+
+    def handle(task):
+        return {"length": len(task.record["text"])}
+
+    serve(handle)
+
+Run it with: sidecar run -- python worker.py
+"""
+
+from ._serve import serve
+from ._sidecar import Sidecar, SidecarError
+from ._stdio import take_stdio
+from ._task import StartError, Task, TaskCancelled, TaskError
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Sidecar",
+    "SidecarError",
+    "StartError",
+    "Task",
+    "TaskCancelled",
+    "TaskError",
+    "serve",
+    "take_stdio",
+]

@@ -1,0 +1,255 @@
+"""Runs a worker: reads requests, has tasks run, answers each exactly once.
+
+Threads, and what each owns:
+  reader   stdin, the protocol's state; hands tasks over in a deque; never writes
+  main     runs the tasks when there is one slot: task code may use signals,
+           asyncio.run and whatever else wants the main thread
+  slots    run the tasks when there are several; started as they are needed
+  writer   writes what nobody else has the time to write
+Between them there are no locks for a task: a deque's pop and append are atomic.
+"""
+
+from __future__ import annotations
+
+import _thread
+import os
+import queue
+import sys
+import threading
+from collections import deque
+from typing import Any, Callable, Deque, Dict, List, Optional
+
+from . import _messages
+from ._cancel import raise_in_thread
+from ._outbox import Outbox
+from ._signals import Signals
+from ._task import Task, TaskCancelled, answer, failure
+
+Handler = Callable[[Task], Any]
+
+
+class Server:
+    """State of one worker between its start and its end."""
+
+    def __init__(self, handler: Handler, write_fd: int, concurrency: int) -> None:
+        self.outbox = Outbox(write_fd)
+        self.signals = Signals(self._on_strike)
+        self.limit = _messages.DEFAULT_MAX_MESSAGE_BYTES
+        self.greeting: "queue.SimpleQueue[Optional[str]]" = queue.SimpleQueue()
+        self.told = False  # by shutdown, rather than by the end of stdin
+        self.stopping = False
+        self.ended = threading.Event()
+        self._handler = handler
+        self._concurrency = concurrency
+        self._queue: Deque[Task] = deque()
+        self._active: Dict[str, Task] = {}
+        self._idle: List[_thread.LockType] = []
+        self._slots = concurrency  # none may start before run()
+        self._slots_lock = threading.Lock()
+        self._running: Optional[Task] = None  # in the main thread
+        self._struck: Optional[Task] = None
+        self._cancelling = threading.Lock()
+        self._done: "queue.SimpleQueue[None]" = queue.SimpleQueue()
+        self._forked = False
+
+    def use(self, handler: Handler) -> None:
+        """Set the handler; before run()."""
+        self._handler = handler
+
+    # For the reader.
+
+    def accept(self, tasks: List[Task]) -> None:
+        """Queue tasks that have arrived."""
+        for task in tasks:
+            self._active[task._key] = task
+        self._queue.extend(tasks)
+        self._wake_one()
+
+    def cancel(self, key: str) -> None:
+        """Give up a task: answered here if unstarted, else raised in its thread."""
+        task = self._active.get(key)
+        if task is None or task.cancelled:
+            return
+        try:
+            self._queue.remove(task)
+        except ValueError:
+            self._interrupt(task)
+            return
+        task.cancelled = True
+        self._finish(task, failure(task, TaskCancelled(), self.limit))
+        self.outbox.kick()
+
+    def hand_back(self) -> None:
+        """Answer every unstarted task with 'not started'."""
+        while True:
+            try:
+                task = self._queue.popleft()
+            except IndexError:
+                break
+            self._finish(task, not_started(task._id))
+        self.outbox.kick()
+
+    def stop(self) -> None:
+        """Let what runs finish, then end. Unstarted tasks go back."""
+        self.stopping = True
+        self.hand_back()
+        if not self._active:
+            self._done.put(None)
+        while self._idle:
+            self._wake_one()
+
+    def cancel_all(self) -> None:
+        """Interrupt every running task."""
+        for task in list(self._active.values()):
+            self._interrupt(task)
+
+    # For the main thread.
+
+    def run(self) -> None:
+        """Run tasks until stop() was called and the last one has ended."""
+        if self._concurrency == 1:
+            self._work(self._run_in_main)
+        else:
+            self._slots = 0
+            self._wake_one()
+            self._done.get()
+        self.outbox.flush()
+        self.ended.set()
+
+    def after_fork(self) -> None:
+        """In a child that a task forked: nothing of the protocol is its own."""
+        self._forked = True
+        self.outbox.abandon()
+        self.signals.abandon()
+
+    # Slots.
+
+    def _wake_one(self) -> None:
+        try:
+            lock = self._idle.pop()
+        except IndexError:
+            if self._slots < self._concurrency and self._queue:
+                self._start_slot()
+            return
+        lock.release()
+
+    def _start_slot(self) -> None:
+        with self._slots_lock:
+            if self._slots == self._concurrency:
+                return
+            self._slots += 1
+            name = f"sidecar-slot-{self._slots}"
+        threading.Thread(
+            target=self._work, args=(self._run_in_slot,), name=name, daemon=True
+        ).start()
+
+    def _work(self, run: Callable[[Task], str]) -> None:
+        tasks, idle, outbox = self._queue, self._idle, self.outbox
+        several = self._concurrency > 1
+        rest = _thread.allocate_lock()
+        rest.acquire()
+        while True:
+            try:
+                task = tasks.popleft()
+            except IndexError:
+                # Nothing to do, so there is time to write what is answered.
+                outbox.flush()
+                if self.stopping:
+                    return
+                idle.append(rest)
+                # A task that came before the lock was in the list woke nobody.
+                if (tasks or self.stopping) and _removed(idle, rest):
+                    continue
+                rest.acquire()
+                continue
+            if tasks:
+                # This task may take long: have the answers so far written, and
+                # the next task begun, by somebody else.
+                outbox.kick()
+                if several:
+                    self._wake_one()
+            self._finish(task, run(task))
+
+    def _finish(self, task: Task, line: str) -> None:
+        self._active.pop(task._key, None)
+        self.outbox.post(line)
+        if self.stopping and not self._active:
+            self._done.put(None)
+
+    def _run_in_main(self, task: Task) -> str:
+        try:
+            try:
+                self._running = task
+                if task.cancelled:
+                    raise TaskCancelled
+                value = self._handler(task)
+            finally:
+                self._running = None
+            line = answer(task, value, self.limit)
+        except BaseException as exc:
+            line = failure(task, exc, self.limit)
+            if self._forked:
+                sys.excepthook(type(exc), exc, exc.__traceback__)
+                os._exit(1)
+        if self._forked:
+            os._exit(0)
+        self.signals.reinstall()
+        return line
+
+    def _run_in_slot(self, task: Task) -> str:
+        try:
+            try:
+                task._thread = _thread.get_ident()
+                if task.cancelled:
+                    raise TaskCancelled
+                value = self._handler(task)
+            finally:
+                task._thread = 0
+                if task.cancelled:
+                    # It may still be on its way to this thread.
+                    with self._cancelling:
+                        raise_in_thread(_thread.get_ident(), None)
+            line = answer(task, value, self.limit)
+        except BaseException as exc:
+            line = failure(task, exc, self.limit)
+            if self._forked:
+                sys.excepthook(type(exc), exc, exc.__traceback__)
+                os._exit(1)
+        if self._forked:
+            os._exit(0)
+        return line
+
+    # Cancelling.
+
+    def _interrupt(self, task: Task) -> None:
+        if self._concurrency == 1:
+            task.cancelled = True
+            self._struck = task
+            self.signals.strike()
+            return
+        with self._cancelling:
+            if task.cancelled:
+                return
+            task.cancelled = True
+            if task._thread:
+                raise_in_thread(task._thread, TaskCancelled)
+
+    def _on_strike(self) -> None:
+        # In the main thread, between two instructions of whatever it does.
+        task = self._struck
+        if task is not None and task is self._running:
+            self._struck = None
+            raise TaskCancelled
+
+
+def not_started(request_id: str) -> str:
+    """The answer to a task that a draining worker never began."""
+    return _messages.error(request_id, _messages.NOT_STARTED, "not started: the worker is draining")
+
+
+def _removed(items: List[Any], item: Any) -> bool:
+    try:
+        items.remove(item)
+    except ValueError:
+        return False
+    return True

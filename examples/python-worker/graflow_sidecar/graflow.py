@@ -1,0 +1,99 @@
+"""Runs Graflow's tasks for the sidecar: python -m graflow_sidecar.graflow.
+
+The sidecar starts it (sidecar run --graflow) and gives it the records of
+Graflow's queue; Graflow's own engine runs them.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import platform
+import sys
+from typing import Any, Callable, Optional
+
+from . import __version__
+from ._serve import serve
+from ._stdio import take_stdio
+from ._task import StartError, Task
+
+_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
+
+
+def main() -> None:
+    """Serve until the sidecar says that it is enough."""
+    # Before anything of the user's, which may print, is imported.
+    take_stdio()
+    level = os.environ.get("LOG_LEVEL", "").upper()
+    logging.basicConfig(
+        level=level if level in _LEVELS else "INFO",
+        # As graflow.worker.main has it.
+        format="%(asctime)s - %(name)s - %(levelname)s - %(message)s",
+    )
+    serve(_unprepared, name="graflow", version=_versions, setup=_setup)
+
+
+def _unprepared(task: Task) -> None:
+    raise RuntimeError("no task may come before the setup")
+
+
+def _setup() -> Callable[[Task], Any]:
+    try:
+        import graflow
+    except ModuleNotFoundError as exc:
+        if exc.name != "graflow":
+            raise StartError(_cannot(exc)) from exc
+        raise StartError(
+            f"Graflow is not installed for {sys.executable}:"
+            " pip install graflow redis (or set SIDECAR_PYTHON)"
+        ) from None
+    except Exception as exc:
+        raise StartError(_cannot(exc)) from exc
+    del graflow
+    try:
+        import redis  # noqa: F401
+    except ModuleNotFoundError:
+        raise StartError(
+            f"the redis package is not installed for {sys.executable}:"
+            " pip install redis (or set SIDECAR_PYTHON)"
+        ) from None
+    try:
+        from . import _compat
+        from ._clients import Clients
+        from ._runner import Runner
+        from ._settings import Settings
+
+        clients = Clients(Settings.from_env(os.environ))
+        _compat.apply(clients)
+        return Runner(clients, os.environ.get("REDIS_KEY_PREFIX") or "graflow")
+    except ValueError as exc:
+        raise StartError(str(exc)) from exc
+    except (ImportError, AttributeError) as exc:
+        raise StartError(_cannot(exc)) from exc
+
+
+def _cannot(exc: BaseException) -> str:
+    return (
+        f"Graflow {_version('graflow') or ''} cannot be used by {sys.executable}:"
+        f" {type(exc).__name__}: {exc}"
+    )
+
+
+def _versions() -> str:
+    return (
+        f"{_version('graflow')} (graflow_sidecar {__version__},"
+        f" redis {_version('redis')}, Python {platform.python_version()})"
+    )
+
+
+def _version(package: str) -> Optional[str]:
+    from importlib import metadata
+
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+if __name__ == "__main__":
+    main()

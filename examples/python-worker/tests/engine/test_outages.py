@@ -1,0 +1,146 @@
+"""Redis going away under a task is not the task's failure."""
+
+import unittest
+
+from tests.engine.support import EngineCase, RedisServer
+from tests.support import until
+
+# Each body runs once Redis is gone.
+BODIES = {
+    "plain": "channel.get('x')",
+    "wrapped": """
+        try:
+            channel.get("x")
+        except Exception:
+            raise ValueError("wrapped") from None
+    """,
+    "late": "raise ValueError('its own, but nothing can be stored')",
+}
+
+
+class Outages(EngineCase):
+    def setUp(self) -> None:
+        super().setUp()
+        # These tests stop it, so each has its own.
+        self.server = RedisServer()
+        self.addCleanup(self.server.close)
+        self.client = self.server.ready()
+        self.addCleanup(self.client.close)
+        self.url = f"redis://127.0.0.1:{self.server.port}/0"
+
+    def flow(self, body: str, options: str = "") -> dict:
+        import textwrap
+
+        body = textwrap.indent(textwrap.dedent(body).strip(), " " * 4)
+        source = f"""
+def work(ctx):
+    channel = ctx.get_channel()
+    open("started", "w").close()
+    while not os.path.exists("gone"):
+        pass
+{body}
+
+with workflow("w") as flow:
+    flow.graph.add_node(task(work, inject_context=True{options}), skip_if_exists=True)
+push(context_of(flow), "work")
+"""
+        (record,) = self.records(source)
+        return record
+
+    def lose(self, record: dict, back: bool = False, **env: str) -> dict:
+        worker = self.adapter(**{"REDIS_RETRIES": "0", **env})
+        running = worker.begin(record)
+        until((self.here / "started").exists, "the task's start")
+        self.server.stop()
+        (self.here / "gone").touch()
+        if back:
+            worker.logged("cannot")
+            self.server.start()
+        return worker.answer(running)["result"]
+
+    def test_is_retryable_however_it_surfaces(self):
+        for name, body in BODIES.items():
+            with self.subTest(name):
+                self.setUp()
+                error = self.lose(self.flow(body))["error"]
+                self.assertEqual(
+                    (error["type"], error["retryable"]), ("RedisUnavailable", True), error
+                )
+
+    def test_after_graflows_own_retries_too(self):
+        error = self.lose(self.flow("channel.get('x')", ", max_retries=1"))["error"]
+        self.assertEqual((error["type"], error["retryable"]), ("RedisUnavailable", True), error)
+
+    def test_a_short_one_is_not_even_noticed(self):
+        body = "print('cannot', flush=True); channel.set('done', 1)"
+        record = self.flow(body)
+        result = self.lose(record, back=True, REDIS_RETRIES="5")
+        self.assertEqual(result, {"status": "succeeded"})
+        self.assertEqual(self.channel("done"), 1)
+
+    def test_before_the_graph_is_loaded(self):
+        record = self.flow("pass")
+        worker = self.adapter(REDIS_RETRIES="0")
+        self.server.stop()
+        error = worker.run(record)["error"]
+        self.assertEqual((error["type"], error["retryable"]), ("RedisUnavailable", True), error)
+
+    def test_in_a_group_of_threads(self):
+        (record,) = self.records(
+            """
+def member(ctx):
+    open("started", "w").close()
+    while not os.path.exists("gone"):
+        pass
+    ctx.get_channel().get("x")
+
+with workflow("w") as flow:
+    members = [task(member, id=name, inject_context=True) for name in "ab"]
+    ParallelGroup(members, name="group").with_execution(backend=THREADS)
+push(context_of(flow), "group")
+            """
+        )
+        error = self.lose(record)["error"]
+        self.assertEqual((error["type"], error["retryable"]), ("RedisUnavailable", True), error)
+
+    def test_while_a_nested_group_waits(self):
+        (record,) = self.records(
+            """
+with workflow("w") as flow:
+    members = [task(lambda: None, id=name) for name in "ab"]
+    ParallelGroup(members, name="group").with_execution(backend=REDIS)
+push(context_of(flow), "group")
+            """
+        )
+        worker = self.adapter(REDIS_RETRIES="0")
+        running = worker.begin(record)
+        worker.notification("$/waiting")
+        until(lambda: self.client.pubsub_channels(), "the subscription")
+        self.server.stop()
+        error = worker.answer(running)["result"]["error"]
+        self.assertEqual((error["type"], error["retryable"]), ("RedisUnavailable", True), error)
+        worker.notification("$/resumed")
+
+    def test_another_redis_of_the_tasks_own_is_its_own_affair(self):
+        body = "import redis; redis.Redis(port=1, retry=None).ping()"
+        (self.here / "gone").touch()
+        error = self.adapter().run(self.flow(body))["error"]
+        self.assertEqual((error["type"], error["retryable"]), ("ConnectionError", False), error)
+
+    def test_a_wrong_password_is_no_outage(self):
+        record = self.flow("pass")
+        self.client.config_set("requirepass", "other")
+        error = self.adapter(REDIS_RETRIES="0").run(record)["error"]
+        self.assertFalse(error["retryable"], error)
+
+    def test_a_replica_is_one(self):
+        (self.here / "gone").touch()
+        record = self.flow("channel.set('x', 1)")
+        self.client.replicaof("127.0.0.1", "1")
+        self.client.config_set("replica-serve-stale-data", "yes")
+        error = self.adapter(REDIS_RETRIES="0").run(record)["error"]
+        self.assertEqual((error["type"], error["retryable"]), ("RedisUnavailable", True), error)
+
+
+if __name__ == "__main__":
+    unittest.main()
