@@ -1,0 +1,252 @@
+// Package faultproxy stands between a Redis client and its server in tests and
+// breaks what passes: it cuts a connection after a chosen request and before
+// its reply, delivers requests late, delays, slices, stalls and refuses.
+//
+// It reads the requests (not the replies), since "after the request and before
+// the reply, for every command" cannot be said to a proxy that sees bytes only;
+// that is why toxiproxy is not used.
+package faultproxy
+
+import (
+	"errors"
+	"net"
+	"sync"
+	"time"
+)
+
+// Action is what happens to one request.
+type Action int
+
+const (
+	// Pass lets it through.
+	Pass Action = iota
+	// CutBefore ends the connection in place of passing the request on.
+	CutBefore
+	// CutAfter passes the request on, waits for the server's reply, which shows
+	// that it was executed, and ends the connection before a byte of it.
+	CutAfter
+	// ResetAfter is CutAfter with a reset (RST) in place of an orderly end.
+	ResetAfter
+	// Swallow passes the request on and drops its reply; the connection stays
+	// open and the client waits in vain.
+	Swallow
+	// Late ends the client's connection at once and passes the request on after
+	// Verdict.Delay, as a network may with what a dead client has sent.
+	Late
+)
+
+// Verdict is a Rule's word on one request.
+type Verdict struct {
+	Action Action
+	Delay  time.Duration
+}
+
+// Rule decides on each request. It is called by the connections' goroutines,
+// several at a time, and holds up the request until it returns.
+type Rule func(Command) Verdict
+
+// Shape is how bytes travel, in both directions. The zero value is at once.
+type Shape struct {
+	Latency time.Duration // before each piece
+	Jitter  time.Duration // up to so much more, by chance
+	Slice   int           // most bytes in one write; 0 means no limit
+	Gap     time.Duration // between slices
+}
+
+// Proxy listens on a loopback port. Its methods may be called concurrently.
+type Proxy struct {
+	addr string
+	wg   sync.WaitGroup
+
+	mu       sync.Mutex
+	ln       net.Listener // nil while it refuses
+	upstream string
+	rule     Rule
+	replied  func(Command)
+	shape    Shape
+	stalled  chan struct{} // closed when a stall ends; nil while there is none
+	conns    map[*conn]struct{}
+	accepted []time.Time
+	closed   chan struct{}
+	isClosed bool
+}
+
+// Start starts a proxy to upstream, a host:port. Close it.
+func Start(upstream string) (*Proxy, error) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return nil, err
+	}
+	p := &Proxy{
+		addr: ln.Addr().String(), ln: ln, upstream: upstream,
+		conns: make(map[*conn]struct{}), closed: make(chan struct{}),
+	}
+	p.wg.Go(func() { p.accept(ln) })
+	return p, nil
+}
+
+// Addr is the host:port to connect to. It stays the same over Refuse.
+func (p *Proxy) Addr() string { return p.addr }
+
+// Close ends every connection and returns when all is over.
+func (p *Proxy) Close() {
+	p.mu.Lock()
+	if !p.isClosed {
+		p.isClosed = true
+		close(p.closed)
+	}
+	p.mu.Unlock()
+	p.down()
+	p.wg.Wait()
+}
+
+// SetRule changes what happens to requests from now on; nil passes them all.
+func (p *Proxy) SetRule(r Rule) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.rule = r
+}
+
+// SetReplied sets what is called when the first bytes of a request's reply have
+// been passed on to the client; nil for nothing.
+func (p *Proxy) SetReplied(f func(Command)) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.replied = f
+}
+
+// SetShape changes how bytes travel from now on.
+func (p *Proxy) SetShape(s Shape) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.shape = s
+}
+
+// SetUpstream sends new connections to another server; those that exist stay.
+func (p *Proxy) SetUpstream(addr string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.upstream = addr
+}
+
+// Stall holds everything back, on connections that stay open, until Resume.
+func (p *Proxy) Stall() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.stalled == nil {
+		p.stalled = make(chan struct{})
+	}
+}
+
+// Resume ends a Stall: what was held back goes on.
+func (p *Proxy) Resume() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.stalled != nil {
+		close(p.stalled)
+		p.stalled = nil
+	}
+}
+
+// Refuse ends every connection with a reset and refuses new ones until Accept.
+func (p *Proxy) Refuse() { p.down() }
+
+// Accept ends a Refuse: the proxy listens again, on the same port.
+func (p *Proxy) Accept() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.ln != nil || p.isClosed {
+		return nil
+	}
+	ln, err := net.Listen("tcp", p.addr)
+	if err != nil {
+		return err
+	}
+	p.ln = ln
+	p.wg.Go(func() { p.accept(ln) })
+	return nil
+}
+
+// Reset ends every connection with a reset; new ones are accepted.
+func (p *Proxy) Reset() {
+	for _, c := range p.all() {
+		c.reset()
+	}
+}
+
+// Accepted returns when each connection was accepted, the oldest first.
+func (p *Proxy) Accepted() []time.Time {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return append([]time.Time(nil), p.accepted...)
+}
+
+func (p *Proxy) down() {
+	p.mu.Lock()
+	ln := p.ln
+	p.ln = nil
+	p.mu.Unlock()
+	if ln != nil {
+		_ = ln.Close() // a listener that is gone already is as good
+	}
+	p.Reset()
+}
+
+func (p *Proxy) all() []*conn {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	all := make([]*conn, 0, len(p.conns))
+	for c := range p.conns {
+		all = append(all, c)
+	}
+	return all
+}
+
+func (p *Proxy) accept(ln net.Listener) {
+	for {
+		client, err := ln.Accept()
+		if errors.Is(err, net.ErrClosed) {
+			return
+		}
+		if err != nil {
+			continue // a client that has left already
+		}
+		p.mu.Lock()
+		if p.ln != ln {
+			p.mu.Unlock()
+			_ = client.Close()
+			return
+		}
+		p.accepted = append(p.accepted, time.Now())
+		c := &conn{p: p, id: len(p.accepted), client: client, dead: make(chan struct{})}
+		p.conns[c] = struct{}{}
+		upstream := p.upstream
+		p.mu.Unlock()
+		p.wg.Go(func() { c.serve(upstream) })
+	}
+}
+
+func (p *Proxy) forget(c *conn) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	delete(p.conns, c)
+}
+
+func (p *Proxy) decide(cmd Command) Verdict {
+	p.mu.Lock()
+	rule := p.rule
+	p.mu.Unlock()
+	if rule == nil {
+		return Verdict{}
+	}
+	return rule(cmd)
+}
+
+func (p *Proxy) tell(cmd Command) {
+	p.mu.Lock()
+	f := p.replied
+	p.mu.Unlock()
+	if f != nil {
+		f(cmd)
+	}
+}
