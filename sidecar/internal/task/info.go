@@ -1,0 +1,114 @@
+package task
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strconv"
+	"time"
+	"unicode/utf8"
+)
+
+// Info is what the sidecar reads from a record. Graflow writes task_id,
+// session_id, graph_hash, trace_id, created_at, group_id and parent_span_id
+// (graflow/coordination/records.py); timeout is for records of other producers.
+type Info struct {
+	TaskID       string
+	SessionID    string
+	GraphHash    string
+	GroupID      string
+	TraceID      string
+	ParentSpanID string
+	// CreatedAt is the record's number token, digit for digit: with TaskID it
+	// tells two dispatches of the same task apart.
+	CreatedAt string
+	// Timeout is the record's own deadline for one run; zero means none.
+	Timeout time.Duration
+}
+
+// ErrInvalid is wrapped by every error of Decode.
+var ErrInvalid = errors.New("invalid record")
+
+type wire struct {
+	TaskID       *string     `json:"task_id"`
+	SessionID    *string     `json:"session_id"`
+	GraphHash    *string     `json:"graph_hash"`
+	GroupID      *string     `json:"group_id"`
+	TraceID      *string     `json:"trace_id"`
+	ParentSpanID *string     `json:"parent_span_id"`
+	CreatedAt    json.Number `json:"created_at"`
+	Timeout      json.Number `json:"timeout"`
+}
+
+// Decode reads a record. A record must be one JSON object in UTF-8 with a
+// non-empty task_id; every other field may be missing or null. On error it
+// still returns whatever fields could be read, so that a failed completion can
+// reach the group of a record that is otherwise unusable.
+func Decode(record []byte) (Info, error) {
+	var w wire
+	if !utf8.Valid(record) {
+		return Info{}, fmt.Errorf("%w: not UTF-8", ErrInvalid)
+	}
+	if trimmed := bytes.TrimLeft(record, " \t\r\n"); len(trimmed) == 0 || trimmed[0] != '{' {
+		return Info{}, fmt.Errorf("%w: not a JSON object", ErrInvalid)
+	}
+	err := json.Unmarshal(record, &w)
+	info := Info{
+		TaskID:       deref(w.TaskID),
+		SessionID:    deref(w.SessionID),
+		GraphHash:    deref(w.GraphHash),
+		GroupID:      deref(w.GroupID),
+		TraceID:      deref(w.TraceID),
+		ParentSpanID: deref(w.ParentSpanID),
+		CreatedAt:    w.CreatedAt.String(),
+	}
+	if err != nil {
+		return info, fmt.Errorf("%w: %w", ErrInvalid, err)
+	}
+	if info.TaskID == "" {
+		return info, fmt.Errorf("%w: no task_id", ErrInvalid)
+	}
+	if w.Timeout != "" {
+		seconds, err := strconv.ParseFloat(w.Timeout.String(), 64)
+		if err != nil || seconds < 0 || seconds > maxTimeoutSeconds {
+			return info, fmt.Errorf("%w: timeout %s is not a number of seconds", ErrInvalid, w.Timeout)
+		}
+		info.Timeout = time.Duration(seconds * float64(time.Second))
+	}
+	return info, nil
+}
+
+// maxTimeoutSeconds keeps a timeout inside time.Duration: about 290 years.
+const maxTimeoutSeconds = 9e9
+
+func deref(s *string) string {
+	if s == nil {
+		return ""
+	}
+	return *s
+}
+
+// Traceparent is the W3C trace context of the task's parent, or nothing where
+// the record's ids are not of that form (Graflow's own tracers may write task
+// ids as span ids).
+func (i Info) Traceparent() string {
+	if !isHex(i.TraceID, 32) || !isHex(i.ParentSpanID, 16) {
+		return ""
+	}
+	return "00-" + i.TraceID + "-" + i.ParentSpanID + "-01"
+}
+
+func isHex(s string, length int) bool {
+	if len(s) != length {
+		return false
+	}
+	zero := true
+	for _, r := range s {
+		if (r < '0' || r > '9') && (r < 'a' || r > 'f') {
+			return false
+		}
+		zero = zero && r == '0'
+	}
+	return !zero
+}

@@ -1,0 +1,125 @@
+// Package task holds the nouns that travel through the pipeline: what was
+// claimed from Redis (Task) and what became of it (Outcome). It imports only
+// the standard library, so that every stage can speak of a task without
+// knowing any other stage, Redis or the worker protocol.
+package task
+
+import (
+	"time"
+)
+
+// Task is one delivery of one record. It is immutable once the claim stage
+// has made it and may be read by any goroutine.
+type Task struct {
+	// Delivery identifies this delivery of the record: the run id, a dot and
+	// the claim sequence number. A record that is delivered again gets a new one.
+	Delivery string
+	// Seq is the claim sequence number: records that are handed back return
+	// to the queue in descending Seq so that their old order holds.
+	Seq int64
+	// Record is the queue's bytes, verbatim. Nobody may modify it.
+	Record []byte
+	// Info is what the sidecar itself reads from the record.
+	Info Info
+	// Attempt is 1 for a record whose deliveries were never lost to a crash,
+	// and one more for every delivery that was.
+	Attempt int
+	// Lone says that this is the record's last attempt and in what company it
+	// must not be: if it is what killed its company before, it dies alone now.
+	Lone Lone
+	// ClaimedAt is when the claim's reply was read.
+	ClaimedAt time.Time
+}
+
+// Lone says how alone a task has to run.
+type Lone int
+
+const (
+	// Together: as any other.
+	Together Lone = iota
+	// AloneInChild: no other task in its worker process. Its last loss was the
+	// death of a child.
+	AloneInChild
+	// AloneInRun: nothing else in flight in the whole sidecar. Its last loss was
+	// the death of a sidecar.
+	AloneInRun
+)
+
+// Kind says how a delivery ended.
+type Kind int
+
+const (
+	// Succeeded: the worker answered with a success.
+	Succeeded Kind = iota + 1
+	// Failed: the task raised, timed out or was refused by the worker for
+	// good. It is reported to the group as a failed completion.
+	Failed
+	// Returned: never started, or cut short by a stop or by a neighbour's
+	// death: back to the head of the queue, at no cost.
+	Returned
+	// Lost: the worker died with it. Back to the head of the queue, and one
+	// attempt is counted.
+	Lost
+	// Retry: the worker says that the failure is retryable (protocol rule
+	// P24): delivered again after a delay.
+	Retry
+	// Dead: not to be run (again): undecodable, or out of attempts. Kept in
+	// the dead letters, and reported to its group as a failed completion.
+	Dead
+)
+
+func (k Kind) String() string {
+	switch k {
+	case Succeeded:
+		return "succeeded"
+	case Failed:
+		return "failed"
+	case Returned:
+		return "returned"
+	case Lost:
+		return "lost"
+	case Retry:
+		return "retry"
+	case Dead:
+		return "dead"
+	default:
+		return "unknown"
+	}
+}
+
+// Outcome is how one delivery ended. Exactly one Outcome reaches the report
+// stage for every Task that was claimed.
+type Outcome struct {
+	Task Task
+	Kind Kind
+	// Message is the error text a producer sees (Failed, Dead) or the reason
+	// that the log gives (Returned, Lost, Retry).
+	Message string
+	// MessageJSON, if set, is Message as a JSON string, digit for digit from the
+	// worker: Go's strings cannot hold all that Python's can.
+	MessageJSON []byte
+	// Reason is a short constant for dead letters and metrics: "invalid",
+	// "attempts", "timeout", "protocol" …
+	Reason string
+	// Shared says that other tasks died with this one (Lost): such a death
+	// never supplies the last attempt.
+	Shared bool
+	// Stderr is the worker's last lines, for dead letters.
+	Stderr string
+	// Value is the result as JSON text, verbatim from the worker; nil where
+	// the worker gave none or stores results itself (Graflow's adapter does).
+	Value []byte
+	// EndedAt is when the worker's answer (or death) was seen.
+	EndedAt time.Time
+	// StartedAt is when the task was written to a worker; zero if it never was.
+	StartedAt time.Time
+}
+
+// Limit is how long one run of the task may take: the record's own timeout, or
+// else the given one. Zero means no limit.
+func (t Task) Limit(otherwise time.Duration) time.Duration {
+	if t.Info.Timeout > 0 {
+		return t.Info.Timeout
+	}
+	return otherwise
+}
