@@ -1,0 +1,93 @@
+package store
+
+import (
+	"crypto/rand"
+	"crypto/sha1"
+	"encoding/hex"
+	"strings"
+)
+
+// keys names everything that the sidecar touches in Redis. The scripts derive
+// the same names (prelude.lua); here are those that Go code sends itself.
+//
+//	P:queue                        list: records, Graflow's
+//	P:completions:{group}          hash, Graflow's
+//	P:barrier:{group}[:expected]   strings, Graflow's
+//	P:barrier_done:{group}         channel, Graflow's
+//	P:sidecar:runs                 set: ids of the member runs
+//	P:sidecar:gone                 sorted set: ids of runs that ended, by time
+//	P:sidecar:alive:{run}          string with a TTL: the run's lease
+//	P:sidecar:inbox:{run}          list: records that a BLMOVE brought
+//	P:sidecar:inflight:{run}       hash: delivery id → record
+//	P:sidecar:meta:{run}           hash: seq, turn, claim first last (the last claim),
+//	                               adopted, held ended (how the run ended)
+//	P:sidecar:counted:{day}:{group} set with a TTL: task NUL created_at
+//	P:sidecar:attempts             hash: SHA-1 of a record → count:cause
+//	P:sidecar:attempts:at          sorted set: the same SHA-1s, by time
+//	P:sidecar:delayed              sorted set: delivery ids, by the time they are due
+//	P:sidecar:delayed:records      hash: delivery id → record
+//	P:sidecar:dead                 sorted set: delivery ids, by time
+//	P:sidecar:dead:{delivery}      hash: raw, reason, message, stderr, attempts,
+//	                               time, task_id, group_id, session_id
+//
+// Times are Unix milliseconds. A run id holds no brace, so a hash tag in P is
+// the only one in any of these names and puts them all into one slot.
+type keys struct{ prefix string }
+
+func (k keys) queue() string              { return k.prefix + ":queue" }
+func (k keys) own(name string) string     { return k.prefix + ":sidecar:" + name }
+func (k keys) alive(run string) string    { return k.own("alive:" + run) }
+func (k keys) inbox(run string) string    { return k.own("inbox:" + run) }
+func (k keys) inflight(run string) string { return k.own("inflight:" + run) }
+
+// resultKey is where Graflow looks for a task's result. Its prefix is
+// hard-coded in Graflow (channels/redis_channel.py): it is not under P.
+func resultKey(session, task string) string {
+	return "graflow:channel:" + session + ":" + task + ".__result__"
+}
+
+// hashTag is the part of a key that a Redis Cluster hashes if it has one:
+// what stands between the first brace and the next closing one.
+func hashTag(key string) string {
+	_, rest, found := strings.Cut(key, "{")
+	if !found {
+		return ""
+	}
+	tag, _, found := strings.Cut(rest, "}")
+	if !found {
+		return ""
+	}
+	return tag
+}
+
+// maxWorkerID bounds the readable part of a run id: it is part of every
+// delivery id, and those are stored once a record.
+const maxWorkerID = 48
+
+// NewRunID returns a run id that was never used before: the worker id, for
+// people, and 128 random bits in hex. Of the worker id letters, digits, '-'
+// and '_' stay, other characters become '_': the id stands in key names, in
+// delivery ids (which end in a dot and a number) and in logs.
+func NewRunID(workerID string) string {
+	clean := strings.Map(func(r rune) rune {
+		switch {
+		case r >= 'a' && r <= 'z', r >= 'A' && r <= 'Z', r >= '0' && r <= '9', r == '-', r == '_':
+			return r
+		default:
+			return '_'
+		}
+	}, workerID)
+	if clean == "" {
+		clean = "worker"
+	}
+	var random [16]byte
+	_, _ = rand.Read(random[:]) // never fails: crypto/rand ends the program instead
+	return clean[:min(len(clean), maxWorkerID)] + "-" + hex.EncodeToString(random[:])
+}
+
+// RecordSHA is the name under which a record's attempts are counted: the
+// SHA-1 of its bytes in hex.
+func RecordSHA(record []byte) string {
+	sum := sha1.Sum(record)
+	return hex.EncodeToString(sum[:])
+}

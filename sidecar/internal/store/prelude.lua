@@ -1,0 +1,114 @@
+-- prelude.lua stands in front of every other script of this folder: the names
+-- of the keys (keys.go has the same ones), the first command, and the rules
+-- that several scripts share.
+--
+-- KEYS[1]  a key of the run; it carries the prefix's hash tag, and with it the
+--          slot of all other keys, which are derived here
+-- ARGV[1]  key prefix            ARGV[3]  lease of a run, ms
+-- ARGV[2]  the caller's run id   ARGV[4]  end of the queue we take from: left, right
+local P, RUN = ARGV[1], ARGV[2]
+local S = P .. ':sidecar:'
+local QUEUE, RUNS, GONE = P .. ':queue', S .. 'runs', S .. 'gone'
+local INFLIGHT, META = S .. 'inflight:' .. RUN, S .. 'meta:' .. RUN
+local ATTEMPTS, ATTEMPTS_AT = S .. 'attempts', S .. 'attempts:at'
+local DELAYED, DELAYED_RECORDS = S .. 'delayed', S .. 'delayed:records'
+local DEAD = S .. 'dead'
+local POP, PUSH = 'LPOP', 'LPUSH'
+if ARGV[4] == 'right' then
+  POP, PUSH = 'RPOP', 'RPUSH'
+end
+
+-- The first command of every script is a write that changes no decision:
+-- READONLY, MISCONF and NOREPLICAS fail here, before anything is done, and
+-- once a script has written, Redis lets its other writes pass when memory is
+-- full. It also lengthens the caller's lease, which proves nothing wrong: who
+-- calls is alive. For a run that is gone there is no such key.
+local LEASED = redis.call('PEXPIRE', S .. 'alive:' .. RUN, ARGV[3])
+
+local function member(run)
+  return redis.call('SISMEMBER', RUNS, run) == 1
+end
+
+local function gone()
+  return redis.error_reply('GONE this run is not a member')
+end
+
+-- now is Redis' clock in ms: sidecars need not agree on the time.
+local function now()
+  local t = redis.call('TIME')
+  return t[1] * 1000 + math.floor(t[2] / 1000)
+end
+
+-- in_parts calls f with the list's elements, a bounded and even number at a
+-- time: a Lua stack does not hold any number of arguments.
+local function in_parts(list, f)
+  for i = 1, #list, 200 do
+    f(unpack(list, i, math.min(i + 199, #list)))
+  end
+end
+
+-- sequence is the claim sequence number at the end of a delivery id.
+local function sequence(delivery)
+  return tonumber(string.match(delivery, '%.(%d+)$')) or 0
+end
+
+-- descending sorts delivery ids so that pushing one after the other to the end
+-- of the queue that is taken from restores their order.
+local function descending(deliveries)
+  table.sort(deliveries, function(a, b)
+    local x, y = sequence(a), sequence(b)
+    if x ~= y then
+      return x > y
+    end
+    return a > b
+  end)
+  return deliveries
+end
+
+-- attempts of a record: how many are used up, and what used up the last one
+-- (child, run, delay). Stored as 'count:cause'.
+local function attempts(sha)
+  local v = redis.call('HGET', ATTEMPTS, sha)
+  if not v then
+    return 0, ''
+  end
+  local count, cause = string.match(v, '^(%d+):(%a*)$')
+  return tonumber(count) or 0, cause or ''
+end
+
+local function set_attempts(sha, count, cause)
+  redis.call('HSET', ATTEMPTS, sha, count .. ':' .. cause)
+  redis.call('ZADD', ATTEMPTS_AT, now(), sha)
+end
+
+local function forget_attempts(sha)
+  redis.call('HDEL', ATTEMPTS, sha)
+  redis.call('ZREM', ATTEMPTS_AT, sha)
+end
+
+-- lose counts a death towards max and returns the count and whether that was
+-- the end. A death that several tasks shared never supplies the last attempt:
+-- the record stays one short of it and is to run alone. With a limit of one
+-- there is nothing short of it: whoever sets that wants no second run.
+local function lose(sha, max, shared, cause)
+  local count = attempts(sha)
+  if count + 1 < max then
+    count = count + 1
+  elseif shared and max > 1 and count < max then
+    count = max - 1
+  else
+    count = max
+  end
+  set_attempts(sha, count, cause)
+  return count, count >= max
+end
+
+-- check_types reads the keys that the rules above write, so that a wrong type
+-- (WRONGTYPE) ends the script before its first change: Lua does not roll back.
+local function check_types()
+  redis.call('LLEN', QUEUE)
+  redis.call('HLEN', INFLIGHT)
+  redis.call('HLEN', META)
+  redis.call('HLEN', ATTEMPTS)
+  redis.call('ZCARD', ATTEMPTS_AT)
+end

@@ -1,0 +1,16 @@
+-- renew.lua lengthens a run's lease.
+--
+-- KEYS[1]  alive key of the run
+-- ARGV     as in prelude.lua
+-- Reply    1 if the lease still stood, 0 if it had run out and was made anew;
+--          error GONE for a run that is no member
+--
+-- Membership is the truth and the alive key only a timer: a key that ran out
+-- (an outage longer than the lease) is no reason to give a member up.
+if not member(RUN) then
+  return gone()
+end
+if LEASED == 0 then
+  redis.call('SET', KEYS[1], '1', 'PX', ARGV[3])
+end
+return LEASED

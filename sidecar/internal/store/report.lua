@@ -1,0 +1,178 @@
+-- report.lua ends deliveries. Each report of the batch is decided alone.
+--
+-- KEYS[1]  in-flight hash of the run
+-- ARGV[5]  how long a counted task is remembered, ms
+-- ARGV[6]  number of reports; then for each report:
+--          delivery, task id, group id, task id NUL created_at, completion
+--          (JSON), key for the value or '', value, SHA-1 of the record or '',
+--          '' or 'dead' followed by: raw record, reason, message, stderr,
+--          attempts, time, time in ms, session id
+-- Reply    one verdict for each report
+--
+-- A report counts only while its delivery is in the run's in-flight hash; the
+-- run need not be a member, for until somebody returned the record to the
+-- queue its outcome is as good as ever. Whether a task was counted before is
+-- decided by the sets of counted tasks and by nothing else: a completion that
+-- already exists is no sign, since create_barrier clears the counter but not
+-- old completions, and a counter that is absent is none either. A group has a
+-- set for each day, kept for a day after its last task: with one set, a group
+-- name that is used all the time would never let go of any.
+--
+-- Deliveries leave the in-flight hash last: should a command be refused before
+-- (an ACL, say), the records are still there, and what was counted is not
+-- counted again.
+local KEEP, REPORTS = tonumber(ARGV[5]), tonumber(ARGV[6])
+local DAY = math.floor(now() / KEEP)
+local held = {} -- delivery → is it in flight?
+local few = redis.call('HLEN', INFLIGHT) <= 4 * REPORTS
+redis.call('HLEN', ATTEMPTS)
+redis.call('ZCARD', ATTEMPTS_AT)
+redis.call('ZCARD', DEAD)
+if few then -- one command is cheaper than one for each report
+  for _, delivery in ipairs(redis.call('HKEYS', INFLIGHT)) do
+    held[delivery] = true
+  end
+end
+
+local verdicts, over, spent, values = {}, {}, {}, {}
+local groups, order = {}, {}
+
+local function failed(reply)
+  return type(reply) == 'table' and reply.err
+end
+
+-- look reads the four keys of a group. bad: one of them cannot be used as it
+-- must be. expected is false where nobody waits. The lists name the tasks that
+-- may count, the report of each and its completion; at finds a task in them.
+local function look(id)
+  local g = { id = id, barrier = P .. ':barrier:' .. id, completions = P .. ':completions:' .. id,
+              today = S .. 'counted:' .. DAY .. ':' .. id, yesterday = S .. 'counted:' .. (DAY - 1) .. ':' .. id,
+              at = {}, names = {}, tasks = {}, reports = {}, texts = {} }
+  local expected = redis.pcall('GET', g.barrier .. ':expected')
+  local counter = redis.pcall('GET', g.barrier)
+  g.old = { redis.pcall('SCARD', g.today), redis.pcall('SCARD', g.yesterday) }
+  g.bad = failed(expected) or failed(counter) or failed(g.old[1]) or failed(g.old[2])
+      or failed(redis.pcall('HLEN', g.completions))
+      or expected and not string.match(expected, '^-?%d+$')
+      or counter and not (#counter < 18 and (counter == '0' or string.match(counter, '^-?[1-9]%d*$')))
+  g.expected = not g.bad and expected and tonumber(expected)
+  groups[id] = g
+  order[#order + 1] = g
+  return g
+end
+
+-- enlist puts a report on its group's list and gives the verdict that holds
+-- unless the task turns out to have been counted before.
+local function enlist(report, task, id, name, completion)
+  if id == '' then
+    return 'completed-no-group'
+  end
+  local g = groups[id] or look(id)
+  if g.bad then
+    return 'bad-group'
+  end
+  if not g.expected then
+    return 'group-over'
+  end
+  if g.at[name] then
+    return 'duplicate'
+  end
+  local n = #g.names + 1
+  g.at[name], g.names[n], g.tasks[n], g.reports[n], g.texts[n] = n, name, task, report, completion
+  return 'completed'
+end
+
+-- count moves a barrier; it is the one place that does.
+local function count(g)
+  local known = {}
+  for i, set in ipairs({ g.today, g.yesterday }) do
+    local n = 0
+    in_parts(g.old[i] > 0 and g.names or {}, function(...)
+      for _, is in ipairs(redis.call('SMISMEMBER', set, ...)) do
+        n = n + 1
+        known[n] = known[n] or is == 1
+      end
+    end)
+  end
+  local fields, new = {}, {}
+  for n, name in ipairs(g.names) do
+    if not known[n] then
+      new[#new + 1] = name
+      fields[2 * #new - 1], fields[2 * #new] = g.tasks[n], g.texts[n]
+    elseif verdicts[g.reports[n]] == 'completed' then
+      verdicts[g.reports[n]] = 'duplicate'
+    end
+  end
+  if #new == 0 then
+    return
+  end
+  in_parts(new, function(...) redis.call('SADD', g.today, ...) end)
+  redis.call('PEXPIRE', g.today, KEEP)
+  in_parts(fields, function(...) redis.call('HSET', g.completions, ...) end)
+  if redis.call('INCRBY', g.barrier, #new) >= g.expected then
+    redis.call('PUBLISH', P .. ':barrier_done:' .. g.id, 'complete')
+  end
+end
+
+local function bury(at)
+  local delivery, task, id = ARGV[at], ARGV[at + 1], ARGV[at + 2]
+  local entry = DEAD .. ':' .. delivery
+  redis.call('DEL', entry)
+  redis.call('HSET', entry, 'raw', ARGV[at + 9], 'reason', ARGV[at + 10], 'message', ARGV[at + 11],
+    'stderr', ARGV[at + 12], 'attempts', ARGV[at + 13], 'time', ARGV[at + 14],
+    'task_id', task, 'group_id', id, 'session_id', ARGV[at + 16])
+  redis.call('ZADD', DEAD, ARGV[at + 15], delivery)
+end
+
+local function decide(report, at)
+  local delivery, task, id = ARGV[at], ARGV[at + 1], ARGV[at + 2]
+  local ours = held[delivery]
+  if ours == nil and not few then
+    ours = redis.call('HEXISTS', INFLIGHT, delivery) == 1
+  end
+  if not ours then
+    return 'late'
+  end
+  local verdict = 'dead'
+  if ARGV[at + 8] == 'dead' then
+    bury(at)
+    if task ~= '' and id ~= '' then
+      enlist(report, task, id, ARGV[at + 3], ARGV[at + 4]) -- a bad group, or one that is over, stays as it is
+    end
+  else
+    verdict = enlist(report, task, id, ARGV[at + 3], ARGV[at + 4])
+    if verdict == 'bad-group' then
+      return verdict
+    end
+    if ARGV[at + 5] ~= '' then
+      values[report] = at
+    end
+  end
+  held[delivery] = false
+  over[#over + 1] = delivery
+  if ARGV[at + 7] ~= '' then
+    spent[#spent + 1] = ARGV[at + 7]
+  end
+  return verdict
+end
+
+local at = 7
+for report = 1, REPORTS do
+  verdicts[report] = decide(report, at)
+  at = at + (ARGV[at + 8] == 'dead' and 17 or 9)
+end
+for _, g in ipairs(order) do
+  if #g.names > 0 then
+    count(g)
+  end
+end
+for report, at in pairs(values) do
+  if verdicts[report] == 'completed' or verdicts[report] == 'completed-no-group' then
+    redis.call('SET', ARGV[at + 5], ARGV[at + 6])
+  end
+end
+for _, sha in ipairs(spent) do
+  forget_attempts(sha)
+end
+in_parts(over, function(...) redis.call('HDEL', INFLIGHT, ...) end)
+return verdicts

@@ -1,0 +1,155 @@
+package store
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/graflow/graflow-sidecar/sidecar/internal/redistest"
+)
+
+// onClient is a Store through NewClient, with a plain client of the server
+// beside it.
+func onClient(t *testing.T, plain *redis.Client, co ClientOptions, o Options) *env {
+	t.Helper()
+	client, err := NewClient(co)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := New(client, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), testTimeout)
+	t.Cleanup(cancel)
+	t.Cleanup(func() {
+		if err := s.Close(); err != nil {
+			t.Errorf("close: %v", err)
+		}
+	})
+	return &env{Store: s, c: plain, t: t, ctx: ctx}
+}
+
+// everything goes through all operations once.
+func everything(t *testing.T, e *env) {
+	t.Helper()
+	run, dead := e.run("w"), e.run("d")
+	e.barrier("g", 3)
+	e.push(numbered(7)...)
+	c := e.claim(run, 4)
+	same(t, "report", e.report(run,
+		done(c[0].Delivery, "a", "1"),
+		Report{Delivery: c[1].Delivery, TaskID: "b", GroupID: "g", Dead: &DeadLetter{Record: c[1].Record}},
+	), []Verdict{Completed, Dead})
+	same(t, "release", e.release(run, lost(c[2], false, 3)), []Released{{Losses: 1}})
+	if _, err := e.Delay(e.ctx, run, []Delay{{Delivery: c[3].Delivery}}); err != nil {
+		t.Fatal(err)
+	}
+	same(t, "tick", e.tick(run), TickResult{Promoted: 1})
+	e.claim(dead, 1)
+	if arrived, err := e.Wait(e.ctx, dead, time.Second); !arrived || err != nil {
+		t.Errorf("wait: %t, %v", arrived, err)
+	}
+	same(t, "reap", e.die(run, dead, 3), ReapResult{Returned: 2})
+	e.claim(run, 2)
+	if n, err := e.Reconcile(e.ctx, run, math.MaxInt64, nil); n != 2 || err != nil {
+		t.Errorf("reconcile: %d, %v", n, err)
+	}
+	if n, err := e.QueueLen(e.ctx); n != 5 || err != nil {
+		t.Errorf("queue length %d, %v", n, err)
+	}
+	same(t, "ping", e.Ping(e.ctx), nil)
+	same(t, "leave", e.Leave(e.ctx, run), nil)
+}
+
+// unblocks ends a Wait from another connection.
+func unblocks(t *testing.T, e *env) {
+	t.Helper()
+	e.c.Del(e.ctx, e.keys.queue())
+	run := e.run("u")
+	result := e.waiting(e.ctx, run, 30*time.Second)
+	until(t, "a blocked client", func() bool { return e.blocked() == 1 })
+	if err := e.Unblock(e.ctx); err != nil {
+		t.Error(err)
+	}
+	if got := <-result; got.err != nil || got.took > 5*time.Second {
+		t.Errorf("waited %+v", got)
+	}
+}
+
+func TestCluster(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t, "--cluster-enabled", "yes")
+	plain := server.Client()
+	ctx := t.Context()
+	if err := plain.Do(ctx, "cluster", "addslotsrange", 0, 16383).Err(); err != nil {
+		t.Fatal(err)
+	}
+	until(t, "a cluster that serves", func() bool { return plain.Set(ctx, "k", "v", 0).Err() == nil })
+
+	e := onClient(t, plain, ClientOptions{Addrs: []string{server.Addr}, Cluster: true}, Options{Prefix: "a{tag}"})
+	everything(t, e)
+	unblocks(t, e)
+	slot := plain.ClusterKeySlot(ctx, "tag").Val()
+	for _, key := range e.keysUnder("*") {
+		if got := plain.ClusterKeySlot(ctx, key).Val(); got != slot {
+			t.Errorf("%s is in slot %d, not %d", key, got, slot)
+		}
+	}
+
+	client, err := NewClient(ClientOptions{Addrs: []string{server.Addr}, Cluster: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close()
+	for _, o := range []Options{{Prefix: "graflow"}, {Prefix: "{}x"}, {Prefix: "{g}", StoreValues: true}} {
+		if _, err := New(client, o); err == nil {
+			t.Errorf("a Cluster with %+v was accepted", o)
+		}
+	}
+}
+
+// Through a failover that Sentinels lead, a run stays a member and goes on on
+// the new master.
+func TestSentinel(t *testing.T) {
+	t.Parallel()
+	master := redistest.Start(t)
+	replica := redistest.Start(t, "--replicaof", fmt.Sprintf("127.0.0.1 %d", master.Port), "--repl-diskless-sync-delay", "0")
+	sentinel := redistest.Start(t, "--sentinel", "--sentinel monitor", fmt.Sprintf("m 127.0.0.1 %d 1", master.Port))
+	ctx := t.Context()
+	e := onClient(t, master.Client(), ClientOptions{Addrs: []string{sentinel.Addr}, SentinelMaster: "m"}, Options{})
+	everything(t, e)
+	unblocks(t, e)
+
+	run := e.run("w")
+	claimed := e.claimOne(run, "r")
+	watch := redis.NewSentinelClient(&redis.Options{Addr: sentinel.Addr})
+	defer watch.Close()
+	until(t, "a replica that Sentinel knows", func() bool {
+		found, err := watch.Replicas(ctx, "m").Result()
+		return err == nil && len(found) == 1 && found[0]["master-link-status"] == "ok"
+	})
+	until(t, "a replica that has it all", func() bool {
+		n, err := replica.Client().HLen(ctx, e.keys.inflight(run)).Result()
+		return err == nil && n == 1
+	})
+	if err := watch.Failover(ctx, "m").Err(); err != nil {
+		t.Fatal(err)
+	}
+	until(t, "the replica is master", func() bool {
+		return replica.Client().Set(ctx, "k", "v", 0).Err() == nil
+	})
+	until(t, "the client has followed", func() bool {
+		info, err := e.Store.c.Info(ctx, "server").Result()
+		return err == nil && strings.Contains(info, fmt.Sprintf("tcp_port:%d\r", replica.Port))
+	})
+	same(t, "renew", e.Renew(ctx, run), nil)
+	e.c = replica.Client()
+	same(t, "report", e.report(run, Report{Delivery: claimed.Delivery}), []Verdict{CompletedNoGroup})
+	unblocks(t, e)
+}

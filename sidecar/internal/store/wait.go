@@ -1,0 +1,202 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// Wait blocks until a record arrives in the queue, for at most d (whole
+// seconds, at least one), and reports whether one did. The record is then in
+// the run's inbox, from where [Store.Claim] takes it; a reply that is lost
+// loses nothing.
+//
+// The end of ctx does not end a Wait that has begun: BLMOVE cannot be taken
+// back, and what it moved must be found. Cancel ctx and then call
+// [Store.Unblock], or wait out d. One Wait runs at a time; others queue up.
+func (s *Store) Wait(ctx context.Context, run string, d time.Duration) (bool, error) {
+	d = max(d.Round(time.Second), time.Second)
+	from := "LEFT"
+	if s.o.QueueRight {
+		from = "RIGHT"
+	}
+	err := s.wait.block(ctx, d, func(ctx context.Context, c *redis.Conn) error {
+		return c.BLMove(ctx, s.keys.queue(), s.keys.inbox(run), from, "RIGHT", d).Err()
+	})
+	if errors.Is(err, redis.Nil) {
+		return false, nil
+	}
+	return err == nil, failure("wait", err)
+}
+
+// Unblock ends a Wait early. It returns when the Wait has ended, at once when
+// there is none, and without effect where Redis does not know, or does not
+// allow, CLIENT UNBLOCK: then the Wait ends by itself.
+func (s *Store) Unblock(ctx context.Context) error {
+	return failure("unblock", s.wait.unblock(ctx))
+}
+
+// waiter gives waits a connection of their own, out of the client's pool. A
+// separate client would be simpler, but when Sentinels change the master,
+// go-redis cuts only connections of the client that it told: another one would
+// go on waiting on the old master.
+type waiter struct {
+	c     redis.UniversalClient
+	queue string
+
+	busy sync.Mutex // held while a command blocks; guards the next four
+	conn *redis.Conn
+	node *redis.Client // where conn comes from
+	id   int64         // conn's
+	used time.Time     // when conn was used last
+
+	mu      sync.Mutex
+	via     redis.UniversalClient // another way to the server that the wait is on
+	blocked int64                 // the id of the waiting connection; idUnknown, idNone
+	done    chan struct{}         // closed at the end of the wait; nil when none
+}
+
+const (
+	idUnknown = -1 // not connected yet
+	idNone    = 0  // the server does not tell
+)
+
+const (
+	// replyGrace is how long a reply may be late before the connection counts
+	// as broken; go-redis alone would give a frozen server ten seconds.
+	replyGrace = 2 * time.Second
+	// keepConn is how long the connection stays with the waiter between waits.
+	// One wait after the other, as in an idle sidecar, shares it and with it
+	// the CLIENT ID; after a pause the pool looks at its health first.
+	keepConn = time.Second
+)
+
+// block runs a blocking command on a connection of its own.
+func (w *waiter) block(ctx context.Context, d time.Duration, op func(context.Context, *redis.Conn) error) error {
+	w.busy.Lock()
+	defer w.busy.Unlock()
+	bounded, cancel := context.WithTimeout(ctx, d+replyGrace)
+	defer cancel()
+	node, err := w.server(bounded)
+	if err != nil {
+		return err
+	}
+	w.begin(node)
+	defer w.end()
+	// After begin, so that "cancel, then Unblock" cannot slip in between.
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	err = w.connect(bounded, node)
+	if err == nil {
+		err = op(bounded, w.conn)
+	}
+	w.used = time.Now()
+	if err != nil && !errors.Is(err, redis.Nil) {
+		w.release()
+		if cluster, ok := w.c.(*redis.ClusterClient); ok {
+			cluster.ReloadState(ctx) // in the background: the queue may have moved
+		}
+	}
+	return err
+}
+
+// connect sees to it that there is a connection to node whose id is known if
+// the server tells it.
+func (w *waiter) connect(ctx context.Context, node *redis.Client) error {
+	if w.conn != nil && (w.node != node || time.Since(w.used) > keepConn) {
+		w.release()
+	}
+	if w.conn == nil {
+		w.conn, w.node = node.Conn(), node
+		id, err := w.conn.ClientID(ctx).Result()
+		if err != nil && !isReply(err) {
+			return err
+		}
+		w.id = id // idNone where CLIENT ID is refused
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.blocked = w.id
+	return nil
+}
+
+// release gives the connection back to its pool, which drops a broken one.
+func (w *waiter) release() {
+	if w.conn != nil {
+		_ = w.conn.Close() // says only that it was closed before
+		w.conn, w.node = nil, nil
+	}
+}
+
+// server is the one that has the queue.
+func (w *waiter) server(ctx context.Context) (*redis.Client, error) {
+	switch c := w.c.(type) {
+	case *redis.Client:
+		return c, nil
+	case *redis.ClusterClient:
+		return c.MasterForKey(ctx, w.queue)
+	default:
+		return nil, errors.New("this kind of Redis client cannot wait")
+	}
+}
+
+func (w *waiter) begin(via redis.UniversalClient) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.via, w.blocked, w.done = via, idUnknown, make(chan struct{})
+}
+
+func (w *waiter) end() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	close(w.done)
+	w.via, w.done = nil, nil
+}
+
+// unblockPause is between attempts to unblock a connection that does not block
+// yet: its BLMOVE is on the way.
+const unblockPause = 2 * time.Millisecond
+
+func (w *waiter) unblock(ctx context.Context) error {
+	w.mu.Lock()
+	done := w.done
+	w.mu.Unlock()
+	if done == nil {
+		return nil
+	}
+	pause := time.NewTicker(unblockPause)
+	defer pause.Stop()
+	for {
+		w.mu.Lock()
+		id, via, current := w.blocked, w.via, w.done == done
+		w.mu.Unlock()
+		if id == idNone || !current {
+			return nil
+		}
+		if id != idUnknown {
+			if err := via.ClientUnblock(ctx, id).Err(); isReply(err) {
+				return nil
+			} else if err != nil {
+				return err
+			}
+		}
+		select {
+		case <-done:
+			return nil
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-pause.C:
+		}
+	}
+}
+
+// isReply says that Redis answered with an error: it lacks the command, or
+// does not allow it.
+func isReply(err error) bool {
+	var reply redis.Error
+	return errors.As(err, &reply)
+}

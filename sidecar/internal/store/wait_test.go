@@ -1,0 +1,198 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/graflow/graflow-sidecar/sidecar/internal/redistest"
+)
+
+// until polls for a condition outside this process.
+func until(t testing.TB, what string, ok func() bool) {
+	t.Helper()
+	deadline := time.Now().Add(10 * time.Second)
+	for !ok() {
+		if time.Now().After(deadline) {
+			t.Fatalf("never happened: %s", what)
+		}
+		time.Sleep(time.Millisecond)
+	}
+}
+
+// blocked is the number of clients that a Redis holds in blocking commands.
+func (e *env) blocked() int {
+	e.t.Helper()
+	info, err := e.c.InfoMap(e.ctx, "clients").Result()
+	if err != nil {
+		e.t.Fatal(err)
+	}
+	n := 0
+	if _, err := fmt.Sscan(info["Clients"]["blocked_clients"], &n); err != nil {
+		e.t.Fatal(err)
+	}
+	return n
+}
+
+type waited struct {
+	arrived bool
+	err     error
+	took    time.Duration
+}
+
+func (e *env) waiting(ctx context.Context, run string, d time.Duration) <-chan waited {
+	result := make(chan waited, 1)
+	start := time.Now()
+	go func() {
+		arrived, err := e.Wait(ctx, run, d)
+		result <- waited{arrived, err, time.Since(start)}
+	}()
+	return result
+}
+
+func TestWait(t *testing.T) {
+	for _, right := range []bool{false, true} {
+		t.Run(fmt.Sprintf("right=%t", right), func(t *testing.T) {
+			both(t, Options{QueueRight: right}, func(t *testing.T, e *env) {
+				t.Parallel()
+				run := e.run("w")
+				arrived, err := e.Wait(e.ctx, run, time.Millisecond) // at least a second
+				same(t, "nothing came", []any{arrived, err}, []any{false, nil})
+
+				result := e.waiting(e.ctx, run, 10*time.Second)
+				e.push("a")
+				got := <-result
+				if !got.arrived || got.err != nil || got.took > 5*time.Second {
+					t.Errorf("waited %+v", got)
+				}
+				e.push("b", "c")
+				if arrived, err = e.Wait(e.ctx, run, time.Second); !arrived || err != nil {
+					t.Errorf("waited %t, %v", arrived, err)
+				}
+				want := []string{"a", "b", "c"}
+				if right {
+					want = []string{"a", "c", "b"}
+				}
+				same(t, "claimed", records(e.claim(run, 9)), want)
+			})
+		})
+	}
+}
+
+func TestUnblock(t *testing.T) {
+	e := newEnv(t, redistest.Start(t).Client(), Options{})
+	run := e.run("w")
+	if err := e.Unblock(e.ctx); err != nil {
+		t.Errorf("nobody waits: %v", err)
+	}
+	for range 20 { // with and without a connection, blocked or about to be
+		soft, cancel := context.WithCancel(e.ctx)
+		result := e.waiting(soft, run, 30*time.Second)
+		cancel()
+		if err := e.Unblock(e.ctx); err != nil {
+			t.Fatal(err)
+		}
+		got := <-result
+		if got.arrived || (got.err != nil && !errors.Is(got.err, context.Canceled)) || got.took > 5*time.Second {
+			t.Fatalf("waited %+v", got)
+		}
+		result = e.waiting(e.ctx, run, 30*time.Second)
+		until(t, "a blocked client", func() bool { return e.blocked() == 1 })
+		if err := e.Unblock(e.ctx); err != nil {
+			t.Fatal(err)
+		}
+		if got := <-result; got.arrived || got.err != nil || got.took > 5*time.Second {
+			t.Fatalf("waited %+v", got)
+		}
+	}
+}
+
+// An idle sidecar says to Redis no more than it must: waits that follow each
+// other share a connection and its id.
+func TestWaitSharesConnection(t *testing.T) {
+	e := newEnv(t, redistest.Start(t).Client(), Options{})
+	run := e.run("w")
+	e.push("a", "b", "c")
+	for range 3 {
+		if arrived, err := e.Wait(e.ctx, run, time.Second); !arrived || err != nil {
+			t.Fatalf("waited %t, %v", arrived, err)
+		}
+	}
+	stats := e.c.InfoMap(e.ctx, "commandstats").Val()["Commandstats"]
+	if got := stats["cmdstat_client|id"]; !strings.HasPrefix(got, "calls=1,") {
+		t.Errorf("CLIENT ID: %s", got)
+	}
+}
+
+// Without CLIENT UNBLOCK a Wait ends by itself.
+func TestUnblockUnknown(t *testing.T) {
+	t.Parallel()
+	e := onMini(t, Options{})
+	run := e.run("w")
+	result := e.waiting(e.ctx, run, time.Second)
+	until(t, "a wait that cannot be unblocked", func() bool {
+		e.wait.mu.Lock()
+		defer e.wait.mu.Unlock()
+		return e.wait.done != nil && e.wait.blocked == idNone
+	})
+	if err := e.Unblock(e.ctx); err != nil {
+		t.Error(err)
+	}
+	if got := <-result; got.arrived || got.err != nil {
+		t.Errorf("waited %+v", got)
+	}
+}
+
+// Close cuts a Wait short: the last resort of a stop.
+func TestCloseEndsWait(t *testing.T) {
+	server := redistest.Start(t)
+	e := newEnv(t, server.Client(), Options{})
+	run := e.run("w")
+	own, err := New(redis.NewClient(e.c.Options()), Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	waiting := env{Store: own, t: t}
+	result := waiting.waiting(e.ctx, run, 30*time.Second)
+	until(t, "a blocked client", func() bool { return e.blocked() == 1 })
+	if err := own.Close(); err != nil {
+		t.Error(err)
+	}
+	if got := <-result; got.err == nil || got.took > 5*time.Second {
+		t.Errorf("waited %+v", got)
+	}
+}
+
+// A Wait fails when Redis goes away and works when it is back; a frozen Redis
+// holds it for little longer than it was to wait.
+func TestWaitOutage(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	e := newEnv(t, server.Client(), Options{})
+	run := e.run("w")
+	result := e.waiting(e.ctx, run, 30*time.Second)
+	until(t, "a blocked client", func() bool { return e.blocked() == 1 })
+	server.Kill()
+	if got := <-result; got.err == nil || Classify(got.err) != ClassTransient {
+		t.Errorf("Redis killed: %+v", got)
+	}
+	if _, err := e.Wait(e.ctx, run, time.Second); ClassName(err) != "conn_refused" {
+		t.Errorf("Redis not there: %v is %q", err, ClassName(err))
+	}
+	server.Restart()
+	if _, err := e.Wait(e.ctx, run, time.Second); err != nil {
+		t.Errorf("Redis back: %v", err)
+	}
+	result = e.waiting(e.ctx, run, time.Second)
+	until(t, "a blocked client", func() bool { return e.blocked() == 1 })
+	server.Freeze()
+	if got := <-result; ClassName(got.err) != "timeout" || got.took > 6*time.Second {
+		t.Errorf("Redis frozen: %+v", got)
+	}
+	server.Thaw()
+}
