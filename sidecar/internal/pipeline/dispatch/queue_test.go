@@ -1,0 +1,361 @@
+package dispatch_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"github.com/graflow/graflow-sidecar/sidecar/internal/pipeline/dispatch"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/task"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+func tasks(from, to int) []task.Task {
+	var ts []task.Task
+	for i := from; i < to; i++ {
+		ts = append(ts, task.Task{Seq: int64(i), Delivery: fmt.Sprint("run.", i)})
+	}
+	return ts
+}
+
+func seqs(ts []task.Task) []int64 {
+	var out []int64
+	for _, t := range ts {
+		out = append(out, t.Seq)
+	}
+	return out
+}
+
+// returns collects what a queue gives back.
+type returns struct {
+	mu sync.Mutex
+	ts []task.Task
+}
+
+func (r *returns) add(t task.Task) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.ts = append(r.ts, t)
+}
+
+func TestTasksLeaveInTheOrderOfTheirClaim(t *testing.T) {
+	q := dispatch.New(func(task.Task) { t.Error("gave a task back") })
+	q.AddCapacity(10)
+	q.Put(tasks(0, 3))
+	q.Put(tasks(3, 6))
+	for _, want := range [][]int64{{0, 1}, {2, 3, 4, 5}} {
+		got, err := q.Take(t.Context(), len(want))
+		if err != nil || !slices.Equal(seqs(got), want) {
+			t.Errorf("took %v, %v; want %v", seqs(got), err, want)
+		}
+	}
+}
+
+func TestWantIsWhatCanStart(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q := dispatch.New(func(task.Task) {})
+		want := func(expect int) {
+			t.Helper()
+			ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
+			defer cancel()
+			n, err := q.Want(ctx)
+			if err != nil {
+				n = 0
+			}
+			if n != expect {
+				t.Errorf("want %d records, expected %d", n, expect)
+			}
+		}
+		want(0) // no child is up: nothing may be claimed
+		q.AddCapacity(4)
+		want(4)
+		q.Put(tasks(0, 3))
+		want(1)
+		if _, err := q.Take(t.Context(), 2); err != nil {
+			t.Fatal(err)
+		}
+		want(1) // a started task holds its slot
+		q.Done(1)
+		want(2)
+		q.AddCapacity(-4) // the child died
+		want(0)
+	})
+}
+
+func TestWantWaitsForASlot(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q := dispatch.New(func(task.Task) {})
+		got := make(chan int)
+		go func() {
+			n, _ := q.Want(t.Context())
+			got <- n
+		}()
+		synctest.Wait()
+		q.AddCapacity(2)
+		if n := <-got; n != 2 {
+			t.Errorf("Want gave %d", n)
+		}
+	})
+}
+
+func TestAheadClaimsFollowTheRateAndItsSilence(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q := dispatch.New(func(task.Task) {})
+		q.AddCapacity(1)
+		for range 200 { // 10,000 a second
+			q.Put(tasks(0, 10))
+			if _, err := q.Take(t.Context(), 10); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(time.Millisecond)
+			q.Done(10)
+		}
+		n, err := q.Want(t.Context())
+		if err != nil || n < 80 || n > 120 {
+			t.Errorf("at 10,000 tasks a second Want gave %d, %v; want about 100: what starts within 10 ms", n, err)
+		}
+		time.Sleep(time.Second)
+		if n, err := q.Want(t.Context()); err != nil || n != 1 {
+			t.Errorf("after a silence Want gave %d, %v; want the one slot", n, err)
+		}
+	})
+}
+
+func TestCloseGivesBackWhatWasNotStartedAndEndsEveryWait(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var back returns
+		q := dispatch.New(back.add)
+		q.AddCapacity(1)
+		q.Put(tasks(0, 4))
+		if _, err := q.Take(t.Context(), 1); err != nil {
+			t.Fatal(err)
+		}
+		q.Halt()
+		q.Halt()
+		q.Put(tasks(4, 6)) // a claim that was on its way
+		if len(back.ts) != 0 {
+			t.Errorf("gave back %v before the last claim was in", seqs(back.ts))
+		}
+		if _, err := q.Take(t.Context(), 1); !errors.Is(err, dispatch.ErrClosed) {
+			t.Errorf("Take after Halt: %v", err)
+		}
+		q.Close()
+		q.Close()
+		want := []int64{5, 4, 3, 2, 1} // the head of the queue is 1 then
+		if got := seqs(back.ts); !slices.Equal(got, want) {
+			t.Errorf("gave back %v, want %v", got, want)
+		}
+		q.Put(tasks(6, 7))
+		if got := seqs(back.ts); !slices.Equal(got, append(want, 6)) {
+			t.Errorf("gave back %v", got)
+		}
+		if _, err := q.Take(t.Context(), 1); !errors.Is(err, dispatch.ErrClosed) {
+			t.Errorf("Take after Close: %v", err)
+		}
+		if _, err := q.Want(t.Context()); !errors.Is(err, dispatch.ErrClosed) {
+			t.Errorf("Want after Close: %v", err)
+		}
+	})
+}
+
+func TestCloseWakesTakersAndWanters(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q := dispatch.New(func(task.Task) {})
+		errs := make(chan error, 2)
+		go func() { _, err := q.Take(t.Context(), 1); errs <- err }()
+		go func() { _, err := q.Want(t.Context()); errs <- err }()
+		synctest.Wait()
+		q.Close()
+		for range 2 {
+			if err := <-errs; !errors.Is(err, dispatch.ErrClosed) {
+				t.Error(err)
+			}
+		}
+	})
+}
+
+func TestATakerThatGoesAwayLosesNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q := dispatch.New(func(task.Task) {})
+		q.AddCapacity(2)
+		ctx, cancel := context.WithCancel(t.Context())
+		gone := make(chan error)
+		go func() { _, err := q.Take(ctx, 5); gone <- err }()
+		synctest.Wait()
+		cancel()
+		if err := <-gone; !errors.Is(err, context.Canceled) {
+			t.Error(err)
+		}
+		q.Put(tasks(0, 2))
+		got, err := q.Take(t.Context(), 5)
+		if err != nil || len(got) != 2 {
+			t.Errorf("took %v, %v", seqs(got), err)
+		}
+	})
+}
+
+func TestUndoPutsTasksBackAtTheHead(t *testing.T) {
+	q := dispatch.New(func(task.Task) {})
+	q.AddCapacity(4)
+	q.Put(tasks(0, 4))
+	first, _ := q.Take(t.Context(), 2)
+	q.Undo(first)
+	all, _ := q.Take(t.Context(), 4)
+	if !slices.Equal(seqs(all), []int64{0, 1, 2, 3}) {
+		t.Errorf("took %v", seqs(all))
+	}
+	if c := q.Counts(); c != (dispatch.Counts{Capacity: 4, Running: 4}) {
+		t.Errorf("%+v", c)
+	}
+}
+
+func TestWithoutAChildTasksGoBack(t *testing.T) {
+	var back returns
+	q := dispatch.New(back.add)
+	q.AddCapacity(2)
+	q.Put(tasks(0, 3))
+	q.AddCapacity(-2) // the only child died
+	q.Put(tasks(3, 5))
+	if got := seqs(back.ts); !slices.Equal(got, []int64{2, 1, 0, 4, 3}) {
+		t.Errorf("gave back %v", got)
+	}
+}
+
+func TestDropForgetsWithoutGivingBack(t *testing.T) {
+	q := dispatch.New(func(task.Task) { t.Error("gave back a task of a run that is gone") })
+	q.AddCapacity(1)
+	q.Put(tasks(0, 3))
+	if n := q.Drop(); n != 3 {
+		t.Errorf("dropped %d", n)
+	}
+}
+
+// TestATaskThatMustBeAloneIsAlone: what runs ends first, what came with it goes
+// back, and nothing is wanted until it has ended.
+func TestATaskThatMustBeAloneIsAlone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var back returns
+		q := dispatch.New(back.add)
+		q.AddCapacity(4)
+		q.Put(tasks(0, 2))
+		if _, err := q.Take(t.Context(), 2); err != nil {
+			t.Fatal(err)
+		}
+		batch := tasks(2, 6)
+		batch[1].Lone = task.AloneInRun
+		q.Put(batch) // 2 may start, 3 must be alone, 4 and 5 came with it
+		if got := seqs(back.ts); !slices.Equal(got, []int64{5, 4}) {
+			t.Errorf("gave back %v", got)
+		}
+		if got, _ := q.Take(t.Context(), 4); !slices.Equal(seqs(got), []int64{2}) {
+			t.Errorf("took %v", seqs(got))
+		}
+		took := make(chan []task.Task, 1)
+		go func() { ts, _ := q.Take(t.Context(), 4); took <- ts }()
+		wanted := make(chan int, 1)
+		go func() { n, _ := q.Want(t.Context()); wanted <- n }()
+		for range 3 {
+			synctest.Wait()
+			select {
+			case ts := <-took:
+				t.Fatalf("%v started in company", seqs(ts))
+			case n := <-wanted:
+				t.Fatalf("wanted %d more", n)
+			default:
+			}
+			q.Done(1)
+		}
+		if ts := <-took; !slices.Equal(seqs(ts), []int64{3}) {
+			t.Fatalf("took %v", seqs(ts))
+		}
+		synctest.Wait()
+		select {
+		case n := <-wanted:
+			t.Fatalf("wanted %d more beside the lone one", n)
+		default:
+		}
+		q.Done(1)
+		if n := <-wanted; n != 4 {
+			t.Errorf("wanted %d when it had ended", n)
+		}
+	})
+}
+
+func TestALoneTaskThatNeverStartedGoesBack(t *testing.T) {
+	var back returns
+	q := dispatch.New(back.add)
+	q.AddCapacity(1)
+	lone := tasks(0, 1)
+	lone[0].Lone = task.AloneInRun
+	q.Put(lone)
+	ts, err := q.Take(t.Context(), 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	q.Undo(ts)
+	q.Close()
+	if got := seqs(back.ts); !slices.Equal(got, []int64{0}) {
+		t.Errorf("gave back %v", got)
+	}
+}
+
+// TestEveryTaskIsTakenOrGivenBackOnce hammers the queue from all sides.
+func TestEveryTaskIsTakenOrGivenBackOnce(t *testing.T) {
+	const total, takers = 20_000, 8
+	var back returns
+	q := dispatch.New(back.add)
+	q.AddCapacity(takers)
+	seen := make(chan int64, total)
+	var wg sync.WaitGroup
+	for n := range takers {
+		wg.Go(func() {
+			for i := 0; ; i++ {
+				ctx, cancel := context.WithCancel(t.Context())
+				if (i+n)%7 == 0 {
+					cancel() // a taker that gives up at once
+				}
+				ts, err := q.Take(ctx, 1+i%5)
+				cancel()
+				if errors.Is(err, dispatch.ErrClosed) {
+					return
+				}
+				if i%11 == 0 && len(ts) > 0 {
+					q.Undo(ts)
+					continue
+				}
+				for _, s := range seqs(ts) {
+					seen <- s
+				}
+				q.Done(len(ts))
+			}
+		})
+	}
+	for i := 0; i < total; i += 10 {
+		if i == total/2 {
+			wg.Go(q.Close)
+		}
+		q.Put(tasks(i, i+10))
+	}
+	wg.Wait()
+	close(seen)
+	count := make(map[int64]int)
+	for s := range seen {
+		count[s]++
+	}
+	for _, s := range seqs(back.ts) {
+		count[s]++
+	}
+	for i := range int64(total) {
+		if count[i] != 1 {
+			t.Fatalf("task %d ended %d times", i, count[i])
+		}
+	}
+}

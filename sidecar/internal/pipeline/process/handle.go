@@ -1,0 +1,42 @@
+package process
+
+import (
+	"io"
+	"os/exec"
+	"syscall"
+	"time"
+)
+
+// Process is one running worker process as the rest of this package sees it.
+// *proc is the operating system's. It is an interface so that the stage can be
+// tested beside the others in a bubble of testing/synctest, where nothing may
+// wait for a real pipe or a real process. Methods may be called concurrently.
+type Process interface {
+	Pid() int
+	// Stdin, Stdout and Stderr are our ends of the pipes.
+	Stdin() WritePipe
+	Stdout() ReadPipe
+	Stderr() ReadPipe
+	// Exited is closed once the process is reaped and its group is dead.
+	Exited() <-chan struct{}
+	// Signal goes to the whole group; to nobody once the process is reaped.
+	Signal(sig syscall.Signal)
+	// Fate says in words how the process ended. Only after Exited.
+	Fate() string
+}
+
+// WritePipe is an *os.File, or what takes its place.
+type WritePipe interface {
+	io.WriteCloser
+	SetWriteDeadline(t time.Time) error
+}
+
+// ReadPipe is an *os.File, or what takes its place.
+type ReadPipe interface {
+	io.ReadCloser
+	SetReadDeadline(t time.Time) error
+}
+
+// Start makes a process of a command that is complete but for its streams and
+// its group.
+type Start func(cmd *exec.Cmd) (Process, error)

@@ -1,0 +1,85 @@
+package process
+
+import (
+	"context"
+	"sync"
+
+	"github.com/graflow/graflow-sidecar/sidecar/internal/backoff"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/task"
+)
+
+// runLone runs one task in a child of its own: it is at its last attempt, and
+// the last worker it was in died with others in it. Were it among neighbours
+// again, its death would be theirs, too, and nobody could tell whose fault it
+// was. The task keeps the slot that it was taken with.
+func (p *Pool) runLone(ctx, hard context.Context, slot int, t task.Task) {
+	p.lone.Go(func() { p.safe(func() { p.keepLone(ctx, hard, slot, t) }) })
+}
+
+func (p *Pool) keepLone(ctx, hard context.Context, slot int, t task.Task) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	src := &loneSource{src: p.src, t: &t, done: cancel}
+	k := keeper{pool: p, src: src, slot: slot, limit: 1}
+	c, err := k.start(ctx, hard)
+	if err != nil {
+		// The worker starts elsewhere and not here, or we are stopping. The
+		// pause is for the first: the record comes back at once.
+		backoff.Sleep(ctx, p.cfg.Restart.Max)
+		p.src.Undo([]task.Task{t})
+		return
+	}
+	k.serve(ctx, hard, c)
+	src.leftover()
+}
+
+// loneSource gives a child exactly one task.
+type loneSource struct {
+	src  Source
+	done func()
+
+	mu sync.Mutex
+	t  *task.Task // until it is taken
+}
+
+// AddCapacity does nothing: the task's slot is its taker's.
+func (l *loneSource) AddCapacity(int) {}
+
+// Take gives the task once, and then waits.
+func (l *loneSource) Take(ctx context.Context, _ int) ([]task.Task, error) {
+	l.mu.Lock()
+	t := l.t
+	l.t = nil
+	l.mu.Unlock()
+	if t != nil && ctx.Err() == nil {
+		return []task.Task{*t}, nil
+	}
+	if t != nil {
+		l.src.Undo([]task.Task{*t})
+	}
+	<-ctx.Done()
+	return nil, ctx.Err()
+}
+
+// Undo passes the task back.
+func (l *loneSource) Undo(ts []task.Task) {
+	l.src.Undo(ts)
+	l.done()
+}
+
+// Done frees the slot and lets the child go.
+func (l *loneSource) Done(n int) {
+	l.src.Done(n)
+	l.done()
+}
+
+// leftover passes back a task that the child never took.
+func (l *loneSource) leftover() {
+	l.mu.Lock()
+	t := l.t
+	l.t = nil
+	l.mu.Unlock()
+	if t != nil {
+		l.src.Undo([]task.Task{*t})
+	}
+}

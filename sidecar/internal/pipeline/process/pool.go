@@ -1,0 +1,189 @@
+// Package process runs worker processes and hands them tasks over the worker
+// protocol (protocol/PROTOCOL.md). A Pool keeps as many children as the wanted
+// slots need; each child has a keeper that starts it, feeds it and replaces it.
+package process
+
+import (
+	"context"
+	"log/slog"
+	"os"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/graflow/graflow-sidecar/sidecar/internal/backoff"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/safely"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/task"
+)
+
+// Source is where children get tasks. *dispatch.Queue is one.
+type Source interface {
+	// AddCapacity tells that n more (or fewer) tasks can run at once.
+	AddCapacity(n int)
+	// Take waits for up to limit tasks.
+	Take(ctx context.Context, limit int) ([]task.Task, error)
+	// Undo puts back tasks that were taken and not written to a child.
+	Undo(ts []task.Task)
+	// Done frees the slots of n tasks that have ended.
+	Done(n int)
+}
+
+// Sink is where outcomes go. Done must not block and must work for as long as
+// any child lives, whatever else has stopped.
+type Sink interface {
+	Done(o task.Outcome)
+}
+
+// Config says what to run and how patient to be. Every duration is required.
+type Config struct {
+	Command []string
+	Name    string // of the worker, for people; the command if empty
+	Dir     string
+	Env     []string   // complete
+	Extra   []*os.File // handed down as file descriptors 3, 4 …
+
+	// Concurrency is what the worker will declare, if that is known before it
+	// has said so: then all children start at once and not after the first.
+	Concurrency int
+	Slots       int // tasks at once over all children
+	WorkerID    string
+	Version     string        // our own
+	TaskTimeout time.Duration // of one run; 0 means none
+
+	StartTimeout    time.Duration
+	StartRetries    int            // after the first failure, for a worker that never started
+	Restart         backoff.Policy // pause before a restart
+	PingInterval    time.Duration
+	PingTimeout     time.Duration // an idle child that is silent for longer is replaced
+	WriteTimeout    time.Duration // a child that reads nothing for longer is replaced
+	KillGrace       time.Duration // between the steps of the kill ladder
+	MaxMessageBytes int
+
+	// Start is for tests; nil starts real processes.
+	Start Start
+
+	Log *slog.Logger
+}
+
+// healthyAfter is how long a child must have lived for its next restart to be
+// quick again.
+const healthyAfter = time.Minute
+
+// Pool owns the children.
+type Pool struct {
+	cfg     Config
+	src     Source
+	sink    Sink
+	start   Start       // set by Run, as the next two are
+	stop    func()      // ends Run as its soft context would
+	failed  chan error  // why
+	started atomic.Bool // some child has initialized once
+	up      atomic.Int64
+
+	lone  sync.WaitGroup // see runLone
+	sized chan int       // the first child's declared concurrency
+	renew chan struct{}  // one token, see Renew
+
+	evicted atomic.Pointer[string] // the run that lost its lease last
+
+	mu       sync.Mutex
+	children map[*child]struct{} // that serve now
+	live     map[*child]struct{} // whose process may be there, see sweep
+}
+
+// New prepares a pool; nothing runs before Run.
+func New(cfg Config, src Source, sink Sink) *Pool {
+	if cfg.Name == "" {
+		cfg.Name = strings.Join(cfg.Command, " ")
+	}
+	return &Pool{cfg: cfg, src: src, sink: sink, sized: make(chan int, 1), renew: make(chan struct{}, 1), children: make(map[*child]struct{}), live: make(map[*child]struct{})}
+}
+
+// Up is how many children are initialized and serving.
+func (p *Pool) Up() int { return int(p.up.Load()) }
+
+// Run starts the children and keeps them until soft ends; then they take
+// nothing more and finish what they have. When hard ends too they are killed
+// and what they held is given back through the sink. Run returns when every
+// child is gone: nil after a stop, a *StartError when no child could ever be
+// started.
+func (p *Pool) Run(soft, hard context.Context) error {
+	p.start = p.cfg.Start
+	if p.start == nil {
+		spawner := newSpawner()
+		defer spawner.stop()
+		p.start = spawner.start
+	}
+
+	ctx, stop := context.WithCancel(soft)
+	defer stop()
+	p.stop, p.failed = stop, make(chan error, 1)
+	var wg sync.WaitGroup
+
+	keep := func(slot, limit int) {
+		k := keeper{pool: p, src: p.src, slot: slot, limit: limit}
+		wg.Go(func() {
+			if err := safely.Do(func() error { return k.run(ctx, hard) }); err != nil {
+				p.fail(err)
+			}
+		})
+	}
+	wg.Go(func() { p.safe(func() { p.renewals(ctx) }) })
+	// One child first: how much it takes at once says how many are needed.
+	keep(0, p.cfg.Slots)
+	if p.cfg.Concurrency > 0 {
+		p.sized <- p.cfg.Concurrency
+	}
+	select {
+	case each := <-p.sized:
+		for slot, left := 1, p.cfg.Slots-each; left > 0; slot, left = slot+1, left-each {
+			keep(slot, min(each, left))
+		}
+	case <-ctx.Done():
+	}
+	wg.Wait()
+	p.lone.Wait()
+	p.sweep()
+	select {
+	case err := <-p.failed:
+		return err
+	default:
+		return nil
+	}
+}
+
+func (p *Pool) enlist(c *child) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.children[c] = struct{}{}
+}
+
+func (p *Pool) discharge(c *child) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	delete(p.children, c)
+}
+
+// Evict ends every task of a run: cancelled, and where that is not enough the
+// child is replaced. It returns when none of them is running any more, and none
+// is started later, not even one that is on its way from the queue to a child.
+// Their lease was lost: somebody else runs them.
+func (p *Pool) Evict(run string) {
+	p.evicted.Store(&run)
+	p.mu.Lock()
+	var wg sync.WaitGroup
+	for c := range p.children {
+		wg.Go(func() { c.safe(c.evict) })
+	}
+	p.mu.Unlock()
+	wg.Wait()
+}
+
+// isEvicted reports whether a task belongs to the run that was evicted last. A
+// child asks under the lock under which it starts tasks, so that either it sees
+// the answer or evict sees the task.
+func (p *Pool) isEvicted(t *task.Task) bool {
+	run := p.evicted.Load()
+	return run != nil && strings.HasPrefix(t.Delivery, *run+".")
+}

@@ -1,0 +1,183 @@
+package process
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"sync"
+	"syscall"
+)
+
+// proc is one operating system process in a process group of its own, with
+// pipes to its standard streams. Its methods may be called concurrently.
+type proc struct {
+	cmd    *exec.Cmd
+	pid    int
+	stdin  *os.File // our ends
+	stdout *os.File
+	stderr *os.File
+	exited chan struct{} // closed once the process is reaped and its group is dead
+
+	mu     sync.Mutex
+	reaped bool // the pid may belong to somebody else now
+}
+
+// start runs the command. The pipes are ours and not os/exec's: its StdoutPipe
+// is closed by Wait, which loses output that has not been read, and a copying
+// goroutine would tie Wait to grandchildren that hold the pipe.
+func start(cmd *exec.Cmd) (*proc, error) {
+	p := &proc{cmd: cmd, exited: make(chan struct{})}
+	var theirs []*os.File
+	closeAll := func(fs ...*os.File) {
+		for _, f := range fs {
+			if f != nil {
+				_ = f.Close()
+			}
+		}
+	}
+	pipe := func() (r, w *os.File, err error) {
+		r, w, err = os.Pipe()
+		if err != nil {
+			err = fmt.Errorf("no pipe for the worker: %w", err)
+		}
+		return r, w, err
+	}
+	r, w, err := pipe()
+	if err != nil {
+		return nil, err
+	}
+	cmd.Stdin, p.stdin, theirs = r, w, append(theirs, r)
+	if r, w, err = pipe(); err != nil {
+		closeAll(append(theirs, p.stdin)...)
+		return nil, err
+	}
+	cmd.Stdout, p.stdout, theirs = w, r, append(theirs, w)
+	if r, w, err = pipe(); err != nil {
+		closeAll(append(theirs, p.stdin, p.stdout)...)
+		return nil, err
+	}
+	cmd.Stderr, p.stderr, theirs = w, r, append(theirs, w)
+
+	cmd.SysProcAttr = sysProcAttr()
+	err = cmd.Start()
+	closeAll(theirs...) // or our reads would never see the end of file
+	if err != nil {
+		closeAll(p.stdin, p.stdout, p.stderr)
+		return nil, err
+	}
+	p.pid = cmd.Process.Pid
+	go p.wait()
+	return p, nil
+}
+
+// wait reaps the process and ends what is left of its group. The group is
+// killed while the leader is still a zombie: after the reaping its number may
+// be another's.
+func (p *proc) wait() {
+	awaitExit(p.pid)
+	p.mu.Lock()
+	if awaitsBeforeReaping {
+		_ = syscall.Kill(-p.pid, syscall.SIGKILL)
+		p.reaped = true
+	}
+	p.mu.Unlock()
+	_ = p.cmd.Wait() // how it ended is in ProcessState
+	p.mu.Lock()
+	p.reaped = true
+	p.mu.Unlock()
+	close(p.exited)
+}
+
+func (p *proc) Pid() int                { return p.pid }
+func (p *proc) Stdin() WritePipe        { return p.stdin }
+func (p *proc) Stdout() ReadPipe        { return p.stdout }
+func (p *proc) Stderr() ReadPipe        { return p.stderr }
+func (p *proc) Exited() <-chan struct{} { return p.exited }
+
+// Signal sends sig to the whole group; to nobody once the process is reaped.
+func (p *proc) Signal(sig syscall.Signal) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if !p.reaped {
+		_ = syscall.Kill(-p.pid, sig)
+	}
+}
+
+// Fate says in words how the process ended. Only after exited.
+func (p *proc) Fate() string {
+	st := p.cmd.ProcessState
+	if st == nil {
+		return "ended"
+	}
+	if ws, ok := st.Sys().(syscall.WaitStatus); ok && ws.Signaled() {
+		return "was killed by " + ws.Signal().String()
+	}
+	return fmt.Sprintf("exited with status %d", st.ExitCode())
+}
+
+// spawner starts every child from one operating system thread that lives as
+// long as the children do: the parent-death signal fires when the *thread*
+// that started a child ends, and Go ends threads as it likes.
+type spawner struct {
+	jobs chan spawnJob
+	done chan struct{}
+}
+
+type spawnJob struct {
+	cmd   *exec.Cmd
+	reply chan spawnReply
+}
+
+type spawnReply struct {
+	p   *proc
+	err error
+}
+
+func newSpawner() *spawner {
+	s := &spawner{jobs: make(chan spawnJob), done: make(chan struct{})}
+	go s.loop()
+	return s
+}
+
+func (s *spawner) loop() {
+	defer close(s.done)
+	unlock := lockThread()
+	defer unlock()
+	for job := range s.jobs {
+		p, err := start(job.cmd)
+		job.reply <- spawnReply{p, err}
+	}
+}
+
+func (s *spawner) start(cmd *exec.Cmd) (Process, error) {
+	job := spawnJob{cmd, make(chan spawnReply, 1)}
+	s.jobs <- job
+	r := <-job.reply
+	if r.err != nil {
+		return nil, r.err
+	}
+	return r.p, nil
+}
+
+// stop ends the thread's role. Only when every child is gone.
+func (s *spawner) stop() {
+	close(s.jobs)
+	<-s.done
+}
+
+// startReason puts the operating system's refusal into plain words.
+func startReason(err error) string {
+	switch {
+	case errors.Is(err, exec.ErrNotFound):
+		return "the command was not found on PATH"
+	case errors.Is(err, os.ErrNotExist):
+		return "the file does not exist"
+	case errors.Is(err, os.ErrPermission):
+		return "permission denied: is it executable?"
+	case errors.Is(err, syscall.ENOEXEC):
+		return "not an executable: a script needs a #! line"
+	default:
+		return err.Error()
+	}
+}

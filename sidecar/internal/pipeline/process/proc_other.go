@@ -1,0 +1,22 @@
+//go:build !linux
+
+package process
+
+import "syscall"
+
+// fionread asks how many bytes wait in a pipe: _IOR('f', 127, int) of
+// sys/filio.h, which golang.org/x/sys does not name.
+const fionread = 0x4004667f
+
+// awaitsBeforeReaping: there is no portable way to look at a process's end
+// without reaping it; leftovers of its group are killed by the ladder only.
+const awaitsBeforeReaping = false
+
+// sysProcAttr gives a child a group of its own. Only Linux has a parent-death
+// signal; elsewhere the end of stdin tells a worker that we are gone (P rule
+// on the end of stdin).
+func sysProcAttr() *syscall.SysProcAttr { return &syscall.SysProcAttr{Setpgid: true} }
+
+func lockThread() (unlock func()) { return func() {} }
+
+func awaitExit(int) {}

@@ -1,0 +1,262 @@
+package process
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/graflow/graflow-sidecar/protocol"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/task"
+)
+
+// maxPrintsBeforeAnswer is how many lines that are no messages a worker may
+// print before it answers initialize: a banner is fine, `yes` is not a worker.
+const maxPrintsBeforeAnswer = 1000
+
+// read handles every line of the child's stdout until its end. It never
+// blocks on anything but the pipe, so both pipes are always drained.
+func (c *child) read(r io.Reader) {
+	lines := protocol.NewLineReader(r, c.cfg.MaxMessageBytes)
+	for {
+		line, err := lines.Next()
+		var long *protocol.TooLongError
+		var cut *protocol.UnterminatedError
+		switch {
+		case err == nil:
+			c.line(line)
+		case errors.As(err, &long):
+			c.tooLong(long)
+		case errors.As(err, &cut):
+			c.print(cut.Tail)
+		default:
+			if !errors.Is(err, io.EOF) {
+				c.log.Debug("worker stdout ended", "error", err)
+			}
+			return
+		}
+	}
+}
+
+func (c *child) line(line []byte) {
+	m, err := protocol.DecodeMessage(line)
+	switch {
+	case err == nil:
+		c.message(m)
+	case protocol.LooksLikeMessage(line):
+		c.malformed(line, fmt.Sprintf("the worker's answer is not a valid message: %v", err))
+	default:
+		c.print(line)
+	}
+}
+
+func (c *child) tooLong(e *protocol.TooLongError) {
+	if protocol.LooksLikeMessage(e.Prefix) {
+		c.malformed(e.Prefix, fmt.Sprintf("the worker's answer has %d bytes, more than the %d that are allowed (SIDECAR_MAX_MESSAGE_BYTES)",
+			e.Length, c.cfg.MaxMessageBytes))
+		return
+	}
+	c.print(e.Prefix)
+}
+
+// print takes a line on stdout that is no message: somebody's print.
+func (c *child) print(line []byte) {
+	text := strings.ToValidUTF8(string(line[:min(len(line), maxLogLine)]), "\uFFFD")
+	c.mu.Lock()
+	c.prints++
+	if c.firstLine == "" {
+		c.firstLine = text
+	}
+	flood := c.prints > maxPrintsBeforeAnswer && c.limit == 0
+	c.mu.Unlock()
+	if flood {
+		c.breakWith("printed " + strconv.Itoa(maxPrintsBeforeAnswer) + " lines and no answer to initialize")
+		return
+	}
+	c.log.Info("worker stdout", append([]any{"line", text}, c.only()...)...)
+}
+
+// malformed fails the task that a broken message belongs to. Where that cannot
+// be told the child is replaced: some task would wait for ever.
+func (c *child) malformed(prefix []byte, why string) {
+	if raw, ok := protocol.FindID(prefix); ok {
+		if id, err := strconv.ParseInt(string(raw), 10, 64); err == nil {
+			if r := c.end(id); r != nil {
+				c.finish(r, task.Outcome{Kind: task.Failed, Reason: "protocol", Message: why})
+				return
+			}
+		}
+	}
+	c.log.Warn("malformed message from the worker", "error", why)
+	c.breakWith("sent a message that cannot be read: " + why)
+}
+
+func (c *child) message(m protocol.Message) {
+	switch {
+	case m.IsResponse():
+		c.response(m)
+	case m.IsRequest():
+		if c.starting() {
+			c.breakWith(fmt.Sprintf("sent the request %q before it answered initialize", m.Method))
+			return
+		}
+		id := bytes.Clone(m.ID)
+		c.out.add(func(dst []byte) []byte {
+			return protocol.AppendError(dst, id, &protocol.Error{
+				Code: protocol.CodeMethodNotFound, Message: "method not found: " + m.Method,
+			})
+		})
+	default:
+		c.notification(m)
+	}
+}
+
+func (c *child) starting() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.limit == 0
+}
+
+func (c *child) response(m protocol.Message) {
+	id, err := strconv.ParseInt(string(m.ID), 10, 64)
+	if err != nil {
+		c.stray(m)
+		return
+	}
+	if id == initializeID {
+		if !c.starting() {
+			c.stray(m)
+			return
+		}
+		m.Result = bytes.Clone(m.Result) // the line is the reader's
+		select {
+		case c.answered <- m:
+		default:
+		}
+		return
+	}
+	c.mu.Lock()
+	if id == c.pingID {
+		c.pingID = 0
+		c.mu.Unlock()
+		return
+	}
+	c.mu.Unlock()
+	if c.limit == 1 {
+		c.stderr.settle(settleLimit) // its last lines are about this task
+	}
+	r := c.end(id)
+	if r == nil {
+		c.stray(m)
+		return
+	}
+	c.finish(r, c.outcome(r, m))
+}
+
+// settleLimit bounds how long an answer waits for the lines before it, which
+// are at most what a pipe holds: a log that takes longer for that is stuck.
+const settleLimit = 5 * time.Second
+
+// stray is an answer to nothing: a second answer, or an unknown id.
+func (c *child) stray(m protocol.Message) {
+	c.log.Warn("worker answered what was not asked, or twice: ignored", "id", string(m.ID))
+}
+
+// outcome reads the answer to a task/run.
+func (c *child) outcome(r *run, m protocol.Message) task.Outcome {
+	if m.Error != nil {
+		switch {
+		case r.expired && m.Error.Code == protocol.CodeCancelled:
+			return timedOut(r, c.cfg.TaskTimeout)
+		case m.Error.Code == protocol.CodeNotStarted, m.Error.Code == protocol.CodeCancelled:
+			return task.Outcome{Kind: task.Returned, Message: m.Error.Message}
+		}
+		return task.Outcome{
+			Kind: task.Lost, Reason: "protocol", Stderr: c.tail.text(),
+			Message: fmt.Sprintf("the worker answered with the error %d: %s", m.Error.Code, m.Error.Message),
+		}
+	}
+	res, err := protocol.DecodeRunResult(m.Result)
+	if err == nil && res.Err != nil && res.Err.Stack != "" {
+		c.log.Info("stack of a failed task", "task_id", r.task.Info.TaskID, "delivery", r.task.Delivery, "stack", res.Err.Stack)
+	}
+	switch {
+	case err != nil:
+		return task.Outcome{Kind: task.Failed, Reason: "protocol", Message: fmt.Sprintf("the worker's answer cannot be read: %v", err)}
+	case res.Err == nil && res.ValueText != "":
+		return task.Outcome{Kind: task.Succeeded, Value: []byte(res.ValueText)}
+	case res.Err == nil:
+		return task.Outcome{Kind: task.Succeeded, Value: bytes.Clone(res.Value)}
+	case r.overdue(c.cfg.TaskTimeout):
+		return timedOut(r, c.cfg.TaskTimeout)
+	case c.isCut():
+		return task.Outcome{Kind: task.Returned, Message: "cut short: " + res.Err.Message}
+	case res.Err.Retryable:
+		return task.Outcome{Kind: task.Retry, Reason: res.Err.Type, Message: res.Err.Message, Stderr: c.tail.text()}
+	default:
+		return task.Outcome{
+			Kind: task.Failed, Reason: res.Err.Type,
+			Message: res.Err.Message, MessageJSON: bytes.Clone(res.Err.RawMessage),
+		}
+	}
+}
+
+func (c *child) notification(m protocol.Message) {
+	switch m.Method {
+	case protocol.MethodDraining:
+		c.mu.Lock()
+		if !c.draining {
+			c.draining = true
+			close(c.drained)
+		}
+		c.mu.Unlock()
+		notify(c.free)
+	case protocol.MethodLog:
+		c.workerLog(m.Params)
+	default:
+		// $/progress, $/waiting, $/resumed and whatever a newer worker sends.
+		if c.starting() {
+			c.breakWith(fmt.Sprintf("sent %q before it answered initialize", m.Method))
+		}
+	}
+}
+
+var levels = map[string]slog.Level{
+	"debug": slog.LevelDebug, "info": slog.LevelInfo, "warn": slog.LevelWarn, "error": slog.LevelError,
+}
+
+func (c *child) workerLog(params []byte) {
+	var p protocol.LogParams
+	if err := json.Unmarshal(params, &p); err != nil {
+		c.print(params)
+		return
+	}
+	attrs := []any{"line", p.Message}
+	if p.Delivery != "" {
+		attrs = append(attrs, "delivery", p.Delivery)
+		if id := c.taskOf(p.Delivery); id != "" {
+			attrs = append(attrs, "task_id", id)
+		}
+	}
+	if len(p.Fields) > 0 {
+		attrs = append(attrs, "fields", p.Fields)
+	}
+	c.log.Log(context.Background(), levels[p.Level], "worker log", attrs...)
+}
+
+func (c *child) taskOf(delivery string) string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, r := range c.running {
+		if r.task.Delivery == delivery {
+			return r.task.Info.TaskID
+		}
+	}
+	return ""
+}

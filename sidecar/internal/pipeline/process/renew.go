@@ -1,0 +1,140 @@
+package process
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"slices"
+	"time"
+)
+
+// renewPatience is how long a child that is being replaced may go on with what
+// it has before the next one's turn comes: one task of an hour must not keep
+// the other workers old for an hour.
+const renewPatience = 10 * time.Second
+
+// Renew asks for every child to be replaced by a fresh one and returns at once.
+//
+// It is one child after another, and each successor is started and has answered
+// initialize before its predecessor is told to finish: no task is lost, no slot
+// is without a worker for as long as a start takes, and a successor that does
+// not start ends the round with the old workers at their places. The successor
+// takes its first task when the predecessor is gone, so there are never more
+// tasks at once than slots, and one process more than usual (a few, where tasks
+// outlast renewPatience).
+//
+// Asking again during a round makes one more of it. A stop ends it.
+func (p *Pool) Renew() { notify(p.renew) }
+
+// renewals serves Renew until ctx ends.
+func (p *Pool) renewals(ctx context.Context) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-p.renew:
+			p.renewAll(ctx)
+		}
+	}
+}
+
+func (p *Pool) renewAll(ctx context.Context) {
+	old := p.serving()
+	p.cfg.Log.Info("replacing the workers one by one", "workers", len(old))
+	for n, c := range old {
+		if err := c.replace(ctx); err != nil {
+			if ctx.Err() == nil {
+				p.cfg.Log.Warn("a new worker does not start: the old ones stay", "replaced", n, "error", err)
+			}
+			return
+		}
+	}
+	p.cfg.Log.Info("workers are replaced", "workers", len(old))
+}
+
+// serving lists the children that have a slot of their own, by slot. A lone
+// task's child is not among them: it is fresh, and gone with its task.
+func (p *Pool) serving() []*child {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	list := make([]*child, 0, len(p.children))
+	for c := range p.children {
+		if c.src == p.src {
+			list = append(list, c)
+		}
+	}
+	slices.SortFunc(list, func(a, b *child) int { return cmp.Compare(a.slot, b.slot) })
+	return list
+}
+
+// replace has the child's keeper start a successor, and waits until the child
+// is gone, for renewPatience at most once the successor is there. A child that
+// ends by itself is replaced as any other that does. It fails when the
+// successor did not start or ctx has ended.
+func (c *child) replace(ctx context.Context) error {
+	notify(c.renew)
+	select {
+	case err := <-c.succeeded:
+		if err != nil {
+			return err
+		}
+	case <-c.over:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	patience := time.NewTimer(renewPatience)
+	defer patience.Stop()
+	select {
+	case <-c.over:
+	case <-patience.C:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	return nil
+}
+
+// heir is a successor that was started while its predecessor serves.
+type heir struct {
+	c   *child
+	err error
+}
+
+// beget starts a successor in the background; its keeper reads k.heir.
+func (k *keeper) beget(ctx, hard context.Context) {
+	successor := make(chan heir, 1)
+	k.heir = successor
+	go func() {
+		h := heir{err: errors.New("the sidecar itself failed")} // if start panics
+		defer func() { successor <- h }()
+		k.pool.safe(func() { h.c, h.err = k.start(ctx, hard) })
+	}()
+}
+
+// next gives the child to serve next: the successor if there is one, else one
+// that is started now.
+func (k *keeper) next(ctx, hard context.Context) (*child, error) {
+	if c := k.takeHeir(); c != nil {
+		return c, nil
+	}
+	return k.start(ctx, hard)
+}
+
+// takeHeir waits for a successor that is being started; nil if none is, or it
+// did not start.
+func (k *keeper) takeHeir() *child {
+	c := k.ready
+	k.ready = nil
+	if k.heir != nil {
+		c = (<-k.heir).c
+		k.heir = nil
+	}
+	return c
+}
+
+// dismiss ends a successor that a stop found waiting. ctx has ended.
+func (k *keeper) dismiss(ctx, hard context.Context) {
+	if c := k.takeHeir(); c != nil {
+		k.serve(ctx, hard, c)
+	}
+}

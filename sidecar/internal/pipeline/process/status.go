@@ -1,0 +1,47 @@
+package process
+
+import (
+	"cmp"
+	"slices"
+	"time"
+)
+
+// SlotStatus is one serving child at a moment. A lone task's child has the
+// slot of the child that took the task.
+type SlotStatus struct {
+	Slot, Pid   int
+	Concurrency int // tasks at once
+	Leaving     bool
+	Tasks       []TaskStatus // the longest running first
+}
+
+// TaskStatus is one running task.
+type TaskStatus struct {
+	TaskID, Delivery string
+	Started          time.Time
+}
+
+// Slots is a snapshot of every child that serves, by slot.
+func (p *Pool) Slots() []SlotStatus {
+	p.mu.Lock()
+	list := make([]SlotStatus, 0, len(p.children))
+	for c := range p.children {
+		list = append(list, c.status())
+	}
+	p.mu.Unlock()
+	slices.SortFunc(list, func(a, b SlotStatus) int {
+		return cmp.Or(cmp.Compare(a.Slot, b.Slot), cmp.Compare(a.Pid, b.Pid))
+	})
+	return list
+}
+
+func (c *child) status() SlotStatus {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	s := SlotStatus{Slot: c.slot, Pid: c.proc.Pid(), Concurrency: c.limit, Leaving: c.draining || c.condemned || c.cut}
+	for _, r := range c.running {
+		s.Tasks = append(s.Tasks, TaskStatus{r.task.Info.TaskID, r.task.Delivery, r.started})
+	}
+	slices.SortFunc(s.Tasks, func(a, b TaskStatus) int { return a.Started.Compare(b.Started) })
+	return s
+}

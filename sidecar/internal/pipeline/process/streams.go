@@ -1,0 +1,83 @@
+package process
+
+import (
+	"crypto/rand"
+	"fmt"
+	"time"
+)
+
+// outputGrace is how long a dead child's pipes are read to their end: they are
+// held open only by a grandchild that left the process group.
+const outputGrace = time.Second
+
+// attach starts the goroutines of the child's three pipes.
+func (c *child) attach() error {
+	stderr, err := watch(c.proc.Stderr())
+	if err != nil {
+		return err
+	}
+	c.stderr = stderr
+	c.stdoutDone = make(chan struct{})
+	c.stderrDone = make(chan struct{})
+	c.stdinDone = make(chan struct{})
+	go func() {
+		defer close(c.stdoutDone)
+		c.safe(func() { c.read(c.proc.Stdout()) })
+	}()
+	go func() {
+		defer close(c.stderrDone)
+		c.safe(func() { logLines(stderr, c.log, c.tail, c.only) })
+	}()
+	go func() {
+		defer close(c.stdinDone)
+		c.safe(func() {
+			if err := c.out.write(c.proc.Stdin(), c.cfg.WriteTimeout, c.proc.Exited()); err != nil {
+				c.stdinFailed(err)
+			}
+		})
+	}()
+	return nil
+}
+
+// stdinFailed judges a write that failed. The pipe of a child that has just
+// ended fails too; that is its end's story and not this one's.
+func (c *child) stdinFailed(err error) {
+	switch {
+	case within(c.proc.Exited(), outputGrace):
+	case isTimeout(err):
+		c.breakWith(fmt.Sprintf("read nothing from its stdin for %v", c.cfg.WriteTimeout))
+	default:
+		c.breakWith("closed its stdin")
+	}
+}
+
+// readDone is closed when the child's stdout has ended.
+func (c *child) readDone() <-chan struct{} { return c.stdoutDone }
+
+// detach ends those goroutines, after the process group is dead: output that
+// is still in the pipes is read first, within a bound, and only then are the
+// pipes closed. Waiting first loses output; not bounding it hands our life to
+// whoever holds the other end.
+func (c *child) detach() {
+	_ = c.proc.Stdin().Close()
+	<-c.stdinDone
+	deadline := time.Now().Add(outputGrace)
+	_ = c.proc.Stdout().SetReadDeadline(deadline)
+	_ = c.proc.Stderr().SetReadDeadline(deadline)
+	<-c.stdoutDone
+	<-c.stderrDone
+	_ = c.proc.Stdout().Close()
+	_ = c.proc.Stderr().Close()
+	c.detached.Store(true)
+}
+
+func isTimeout(err error) bool {
+	t, ok := err.(interface{ Timeout() bool })
+	return ok && t.Timeout()
+}
+
+// processID names one child process for ever: it is in its environment, in
+// initialize, and in the log.
+func processID(workerID string, slot int) string {
+	return fmt.Sprintf("%s-%d-%s", workerID, slot, rand.Text()[:10])
+}

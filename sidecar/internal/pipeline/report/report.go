@@ -1,0 +1,299 @@
+// Package report brings every outcome to Redis, in batches, and keeps what it
+// cannot deliver until Redis is back.
+package report
+
+import (
+	"context"
+	"log/slog"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/graflow/graflow-sidecar/sidecar/internal/task"
+)
+
+// maxBatch is the most outcomes in one call: enough to amortise the round
+// trip, little enough to keep Redis' other clients waiting for no more than a
+// millisecond or two.
+const maxBatch = 256
+
+// Verdict is what became of a reported outcome. The values that begin a
+// record's end are §4's: completed, completed-no-group, group-over, duplicate,
+// dead.
+type Verdict string
+
+const (
+	// Applied: a call was repeated and its first try had been applied; what it
+	// decided was lost with the reply.
+	Applied Verdict = "applied"
+	// Returned: the record is back in the queue.
+	Returned Verdict = "returned"
+	// Delayed: the record waits for its next try.
+	Delayed Verdict = "delayed"
+	// Late: the delivery was no longer ours; nothing was changed.
+	Late Verdict = "late"
+	// Exhausted: a lost delivery was the last one allowed; the record is still
+	// ours and must be ended as dead.
+	Exhausted Verdict = "exhausted"
+	// BadGroup: the group's keys are not what Graflow makes them; the record
+	// is still ours and must be ended as dead.
+	BadGroup Verdict = "bad-group"
+)
+
+// Store is where outcomes go.
+type Store interface {
+	// Report ends the deliveries of a batch whose outcomes are all of one
+	// Route; the verdicts stand in the batch's order. An error means that
+	// nothing is known: the same call is repeated then.
+	Report(ctx context.Context, route Route, batch []task.Outcome) ([]Verdict, error)
+	// Recover waits until it makes sense to try again after an error; it
+	// returns an error where it never will.
+	Recover(ctx context.Context, err error) error
+}
+
+// Route is one of the ways out of the pipeline.
+type Route int
+
+const (
+	End     Route = iota // completed or dead
+	Release              // back to the head of the queue
+	Delay                // back to the queue after a while
+	routes
+)
+
+func routeOf(k task.Kind) Route {
+	switch k {
+	case task.Returned, task.Lost:
+		return Release
+	case task.Retry:
+		return Delay
+	default:
+		return End
+	}
+}
+
+// Box collects outcomes for the report loop. It is apart from the loop so that
+// it outlives it: a child that ends last must always find it open. Methods may
+// be called concurrently and never block.
+type Box struct {
+	wake chan struct{}
+
+	mu      sync.Mutex
+	pending []task.Outcome
+	busy    int // taken by the loop, not yet settled
+}
+
+// NewBox returns an empty box.
+func NewBox() *Box { return &Box{wake: make(chan struct{}, 1)} }
+
+// Done adds an outcome.
+func (b *Box) Done(o task.Outcome) {
+	b.mu.Lock()
+	b.pending = append(b.pending, o)
+	b.mu.Unlock()
+	b.nudge()
+}
+
+func (b *Box) nudge() {
+	select {
+	case b.wake <- struct{}{}:
+	default:
+	}
+}
+
+// Pending is how many outcomes are not settled yet.
+func (b *Box) Pending() int {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return len(b.pending) + b.busy
+}
+
+// take removes up to maxBatch outcomes. There is no timer: what is ready goes,
+// and while one batch is on its way the next one grows.
+func (b *Box) take() []task.Outcome {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	n := min(len(b.pending), maxBatch)
+	batch := b.pending[:n:n]
+	b.pending = b.pending[n:]
+	if len(b.pending) == 0 {
+		b.pending = nil
+	} else {
+		b.nudge()
+	}
+	b.busy = n
+	return batch
+}
+
+// settle ends a batch; again holds what must be reported once more, first.
+func (b *Box) settle(again []task.Outcome) {
+	b.mu.Lock()
+	b.busy = 0
+	if len(again) > 0 {
+		b.pending = append(again, b.pending...)
+	}
+	b.mu.Unlock()
+	if len(again) > 0 {
+		b.nudge()
+	}
+}
+
+// Left returns what was never delivered. Only after Loop.Run has returned.
+func (b *Box) Left() []task.Outcome {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return slices.Clone(b.pending)
+}
+
+// Loop is the report stage.
+type Loop struct {
+	Store Store
+	Box   *Box
+	Log   *slog.Logger
+	// Settled is called once for every outcome that Redis has answered for
+	// good.
+	Settled func(o task.Outcome, v Verdict)
+}
+
+// Run reports until soft ends and the box is empty, or hard ends. Outcomes may
+// arrive until Run returns and after it; see Box.Left. It returns an error only
+// when Redis refuses us for good.
+func (l *Loop) Run(soft, hard context.Context) error {
+	for {
+		batch := l.Box.take()
+		if len(batch) > 0 {
+			again, err := l.deliver(hard, batch)
+			l.Box.settle(again)
+			if err != nil {
+				return err
+			}
+			if hard.Err() != nil {
+				return nil
+			}
+			continue
+		}
+		l.Box.settle(nil)
+		select {
+		case <-l.Box.wake:
+			continue
+		default:
+		}
+		if soft.Err() != nil || hard.Err() != nil {
+			return nil
+		}
+		select {
+		case <-l.Box.wake:
+		case <-soft.Done():
+		}
+	}
+}
+
+// deliver reports one batch, route by route, and returns what has to be
+// reported again, changed or as it was.
+func (l *Loop) deliver(hard context.Context, batch []task.Outcome) (again []task.Outcome, err error) {
+	var byRoute [routes][]task.Outcome
+	for _, o := range batch {
+		r := routeOf(o.Kind)
+		byRoute[r] = append(byRoute[r], o)
+	}
+	for route, some := range byRoute {
+		if len(some) == 0 {
+			continue
+		}
+		if err != nil || hard.Err() != nil {
+			again = append(again, some...)
+			continue
+		}
+		var left []task.Outcome
+		left, err = l.insist(hard, Route(route), some)
+		again = append(again, left...)
+	}
+	return again, err
+}
+
+// insist repeats one call until Redis has answered it or hard ends.
+func (l *Loop) insist(hard context.Context, route Route, batch []task.Outcome) ([]task.Outcome, error) {
+	for try := 0; ; try++ {
+		verdicts, err := l.Store.Report(hard, route, batch)
+		if err == nil {
+			return l.judge(batch, verdicts, try > 0), nil
+		}
+		if hard.Err() != nil {
+			return batch, nil
+		}
+		if err := l.Store.Recover(hard, err); err != nil {
+			return batch, err
+		}
+		if hard.Err() != nil {
+			return batch, nil
+		}
+	}
+}
+
+// judge settles a batch by its verdicts and returns the outcomes that end as
+// dead letters instead.
+func (l *Loop) judge(batch []task.Outcome, verdicts []Verdict, repeated bool) (again []task.Outcome) {
+	for i, o := range batch {
+		v := verdicts[i]
+		if v == Late && repeated {
+			v = Applied
+		}
+		switch v {
+		case Exhausted:
+			o.Kind, o.Reason = task.Dead, "attempts"
+			o.Message = "task was lost with its worker too often, the last time because " + o.Message
+			again = append(again, o)
+		case BadGroup:
+			o.Kind, o.Reason = task.Dead, "bad-group"
+			o.Message = "the group's keys in Redis are not Graflow's: " + o.Message
+			again = append(again, o)
+		default:
+			l.log(o, v)
+			l.Settled(o, v)
+		}
+	}
+	return again
+}
+
+func (l *Loop) log(o task.Outcome, v Verdict) {
+	level, message := line(o.Kind)
+	if !l.Log.Enabled(context.Background(), level) {
+		return
+	}
+	attrs := make([]any, 0, 20)
+	attrs = append(attrs, "task_id", o.Task.Info.TaskID, "delivery", o.Task.Delivery, "outcome", o.Kind.String(), "verdict", string(v))
+	if o.Task.Info.GroupID != "" {
+		attrs = append(attrs, "group_id", o.Task.Info.GroupID)
+	}
+	if !o.StartedAt.IsZero() {
+		attrs = append(attrs, "duration", o.EndedAt.Sub(o.StartedAt).Round(time.Microsecond).String())
+	}
+	if o.Task.Attempt > 1 {
+		attrs = append(attrs, "attempt", o.Task.Attempt)
+	}
+	if o.Message != "" {
+		attrs = append(attrs, "error", o.Message)
+	}
+	if o.Reason != "" {
+		attrs = append(attrs, "reason", o.Reason)
+	}
+	//nolint:sloglint // the message is one of the constants of line
+	l.Log.Log(context.Background(), level, message, attrs...)
+}
+
+func line(k task.Kind) (slog.Level, string) {
+	switch k {
+	case task.Succeeded:
+		return slog.LevelDebug, "task succeeded"
+	case task.Failed:
+		return slog.LevelWarn, "task failed"
+	case task.Dead:
+		return slog.LevelError, "record put into the dead letters"
+	case task.Lost:
+		return slog.LevelWarn, "task lost with its worker, handed back"
+	case task.Retry:
+		return slog.LevelWarn, "task will be tried again"
+	default:
+		return slog.LevelDebug, "task handed back"
+	}
+}

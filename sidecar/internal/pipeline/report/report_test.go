@@ -1,0 +1,230 @@
+package report_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"github.com/graflow/graflow-sidecar/sidecar/internal/pipeline/report"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/task"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// store answers as it is told.
+type store struct {
+	mu      sync.Mutex
+	calls   []int // sizes
+	down    bool
+	applied map[string]int // deliveries, how often they were decided
+	verdict func(o task.Outcome) report.Verdict
+	loseOne bool // the next call is applied and its reply lost
+	fatal   error
+	delay   time.Duration
+}
+
+func (s *store) Report(_ context.Context, route report.Route, batch []task.Outcome) ([]report.Verdict, error) {
+	time.Sleep(s.delay)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.down {
+		return nil, errors.New("connection refused")
+	}
+	s.calls = append(s.calls, len(batch))
+	out := make([]report.Verdict, len(batch))
+	for i, o := range batch {
+		if s.applied[o.Task.Delivery] > 0 {
+			out[i] = report.Late
+			continue
+		}
+		v := s.verdict(o)
+		if v != report.Exhausted && v != report.BadGroup {
+			s.applied[o.Task.Delivery]++
+		}
+		out[i] = v
+	}
+	if s.loseOne {
+		s.loseOne = false
+		return nil, errors.New("connection reset")
+	}
+	return out, nil
+}
+
+func (s *store) Recover(ctx context.Context, err error) error {
+	if s.fatal != nil {
+		return s.fatal
+	}
+	select {
+	case <-time.After(100 * time.Millisecond):
+	case <-ctx.Done():
+	}
+	return nil
+}
+
+func (s *store) set(f func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	f()
+}
+
+type bundle struct {
+	box        *report.Box
+	store      *store
+	settled    map[string]report.Verdict
+	kinds      map[string]task.Kind
+	soft, hard context.CancelFunc
+	ended      chan error
+}
+
+func start(t *testing.T) *bundle {
+	t.Helper()
+	b := &bundle{
+		box:     report.NewBox(),
+		store:   &store{applied: map[string]int{}, verdict: func(task.Outcome) report.Verdict { return "completed" }},
+		settled: map[string]report.Verdict{}, kinds: map[string]task.Kind{}, ended: make(chan error, 1),
+	}
+	loop := &report.Loop{
+		Store: b.store, Box: b.box, Log: slog.New(slog.DiscardHandler),
+		Settled: func(o task.Outcome, v report.Verdict) {
+			if _, twice := b.settled[o.Task.Delivery]; twice {
+				t.Errorf("%s was settled twice", o.Task.Delivery)
+			}
+			b.settled[o.Task.Delivery], b.kinds[o.Task.Delivery] = v, o.Kind
+		},
+	}
+	soft, cancelSoft := context.WithCancel(t.Context())
+	hard, cancelHard := context.WithCancel(t.Context())
+	b.soft, b.hard = cancelSoft, cancelHard
+	go func() { b.ended <- loop.Run(soft, hard) }()
+	return b
+}
+
+func (b *bundle) finish(t *testing.T) {
+	t.Helper()
+	b.soft()
+	if err := <-b.ended; err != nil {
+		t.Errorf("ended with %v", err)
+	}
+	b.hard()
+}
+
+func outcome(i int, k task.Kind) task.Outcome {
+	return task.Outcome{Task: task.Task{Delivery: fmt.Sprint("d", i), Seq: int64(i)}, Kind: k}
+}
+
+func TestWhatIsReadyGoesInOneBatch(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := start(t)
+		b.store.delay = time.Millisecond // the first call is on its way while the others arrive
+		b.box.Done(outcome(0, task.Succeeded))
+		synctest.Wait()
+		for i := 1; i <= 300; i++ {
+			b.box.Done(outcome(i, task.Failed))
+		}
+		b.finish(t)
+		if fmt.Sprint(b.store.calls) != "[1 256 44]" {
+			t.Errorf("calls of sizes %v", b.store.calls)
+		}
+		if len(b.settled) != 301 || b.box.Pending() != 0 {
+			t.Errorf("%d settled, %d pending", len(b.settled), b.box.Pending())
+		}
+	})
+}
+
+func TestOutcomesOutliveAnOutage(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := start(t)
+		b.store.set(func() { b.store.down = true })
+		for i := range 10 {
+			b.box.Done(outcome(i, task.Succeeded))
+		}
+		time.Sleep(time.Hour)
+		if n := b.box.Pending(); n != 10 {
+			t.Errorf("%d pending after an hour, want all", n)
+		}
+		b.store.set(func() { b.store.down = false })
+		b.finish(t)
+		if len(b.settled) != 10 {
+			t.Errorf("%d settled", len(b.settled))
+		}
+	})
+}
+
+func TestALostReplyIsNotALateReport(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := start(t)
+		b.store.set(func() { b.store.loseOne = true })
+		b.box.Done(outcome(1, task.Succeeded))
+		b.finish(t)
+		if b.settled["d1"] != report.Applied {
+			t.Errorf("verdict %q", b.settled["d1"])
+		}
+	})
+}
+
+func TestExhaustedAndBadGroupEndAsDead(t *testing.T) {
+	for _, v := range []report.Verdict{report.Exhausted, report.BadGroup} {
+		synctest.Test(t, func(t *testing.T) {
+			b := start(t)
+			b.store.verdict = func(o task.Outcome) report.Verdict {
+				if o.Kind == task.Dead {
+					return "dead"
+				}
+				return v
+			}
+			b.box.Done(outcome(1, task.Lost))
+			b.finish(t)
+			if b.settled["d1"] != "dead" || b.kinds["d1"] != task.Dead {
+				t.Errorf("after %s: %q as %v", v, b.settled["d1"], b.kinds["d1"])
+			}
+		})
+	}
+}
+
+func TestHardEndKeepsWhatWasNotDelivered(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := start(t)
+		b.store.set(func() { b.store.down = true })
+		b.box.Done(outcome(1, task.Succeeded))
+		b.box.Done(outcome(2, task.Returned))
+		synctest.Wait()
+		b.soft()
+		time.Sleep(10 * time.Second) // it keeps trying
+		select {
+		case err := <-b.ended:
+			t.Fatalf("gave up before its time: %v", err)
+		default:
+		}
+		b.hard()
+		if err := <-b.ended; err != nil {
+			t.Error(err)
+		}
+		b.box.Done(outcome(3, task.Succeeded)) // a child that ends last
+		if n := len(b.box.Left()); n != 3 {
+			t.Errorf("%d left, want 3", n)
+		}
+	})
+}
+
+func TestARefusalForGoodEndsTheLoopAndKeepsTheBatch(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := start(t)
+		b.store.set(func() { b.store.down, b.store.fatal = true, errors.New("NOPERM") })
+		b.box.Done(outcome(1, task.Succeeded))
+		if err := <-b.ended; !errors.Is(err, b.store.fatal) {
+			t.Errorf("ended with %v", err)
+		}
+		if n := len(b.box.Left()); n != 1 {
+			t.Errorf("%d left", n)
+		}
+		b.soft()
+		b.hard()
+	})
+}
