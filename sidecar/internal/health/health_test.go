@@ -1,0 +1,119 @@
+package health_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"log/slog"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/graflow/graflow-sidecar/sidecar/internal/health"
+)
+
+var (
+	errRefused = errors.New("connection refused")
+	errOOM     = errors.New("OOM command not allowed")
+)
+
+func monitor(log *bytes.Buffer, ping func(context.Context) error) *health.Monitor {
+	m := health.New()
+	m.Ping = ping
+	m.Reached = func(err error) bool { return errors.Is(err, errOOM) }
+	m.Name = func(error) string { return "test" }
+	m.Interval, m.Timeout = 5*time.Second, time.Second
+	m.Log = slog.New(slog.NewTextHandler(log, nil))
+	return m
+}
+
+func TestAnOutageIsLoggedOnceOnLossAndOnceOnReturn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var log bytes.Buffer
+		m := monitor(&log, func(context.Context) error { return nil })
+		for range 90 { // one failure a 100 ms for 9 s
+			m.Failed(errRefused)
+			time.Sleep(100 * time.Millisecond)
+		}
+		if n := strings.Count(log.String(), "\n"); n != 1 {
+			t.Fatalf("%d lines in the first 9 s of an outage, want 1:\n%s", n, &log)
+		}
+		for range 210 { // and to 30 s
+			m.Failed(errRefused)
+			time.Sleep(100 * time.Millisecond)
+		}
+		if n := strings.Count(log.String(), "\n"); n != 3 {
+			t.Fatalf("%d lines in 30 s of an outage, want 3:\n%s", n, &log)
+		}
+		m.OK()
+		m.OK()
+		if n := strings.Count(log.String(), "redis is back"); n != 1 || !strings.Contains(log.String(), "after=30s") {
+			t.Fatalf("return was logged %d times:\n%s", n, &log)
+		}
+	})
+}
+
+func TestDuringAStopALostRedisIsNotWritten(t *testing.T) {
+	var log bytes.Buffer
+	m := monitor(&log, nil)
+	m.Stopping()
+	m.Failed(errRefused)
+	if log.Len() != 0 {
+		t.Fatalf("wrote %q", log.String())
+	}
+}
+
+func TestWaitersGoOnWhenAPingGetsThrough(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var log bytes.Buffer
+		var down atomic.Bool
+		var pings atomic.Int64
+		m := monitor(&log, func(context.Context) error {
+			pings.Add(1)
+			if down.Load() {
+				return errRefused
+			}
+			return nil
+		})
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error, 1)
+		go func() { done <- m.Run(ctx, ctx) }()
+
+		down.Store(true)
+		m.Failed(errRefused)
+		start := time.Now()
+		time.AfterFunc(20*time.Second, func() { down.Store(false) })
+		if err := m.WaitReached(ctx); err != nil {
+			t.Fatal(err)
+		}
+		if late := time.Since(start) - 20*time.Second; late < 0 || late > time.Second {
+			t.Errorf("went on %v after Redis was back, want within 1 s", late)
+		}
+		if n := pings.Load(); n > 60 {
+			t.Errorf("%d pings in 20 s", n)
+		}
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+		if err := m.WaitReached(ctx); !errors.Is(err, context.Canceled) {
+			t.Errorf("WaitReached after the end: %v", err)
+		}
+	})
+}
+
+func TestARefusalIsAReplyAndKeepsNobodyWaiting(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var log bytes.Buffer
+		m := monitor(&log, nil)
+		m.Failed(errOOM)
+		if err := m.WaitReached(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if !m.Lost() {
+			t.Error("an operation that is refused is not health")
+		}
+	})
+}

@@ -1,0 +1,278 @@
+// Package lease keeps this sidecar's run registered in Redis, takes over the
+// records of runs that died, and starts a new run when ours was given up for
+// dead while we could not be heard.
+package lease
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"sync"
+	"time"
+)
+
+// ErrGone is what a Store returns for a run that is no longer a member: its
+// records are somebody else's now.
+var ErrGone = errors.New("this run was given up for dead")
+
+const (
+	// tick is how often absent runs are looked for and delayed records promoted.
+	tick = time.Second
+	// renewEvery is how many ticks lie between two renewals: a lease of 6 s
+	// stands two lost renewals.
+	renewEvery = 2
+	// scans is in how many scans in a row a run must be absent: one Redis
+	// outage longer than a lease would else have every healthy run reaped by
+	// the first one that is back.
+	scans = 3
+	// maxGap is the longest time between two scans that count as consecutive.
+	maxGap = 1500 * time.Millisecond
+	// callTimeout bounds each call, so that a slow one cannot eat the lease.
+	callTimeout = time.Second
+)
+
+// Store is the lease's part of Redis.
+type Store interface {
+	Register(ctx context.Context, run string) error
+	Renew(ctx context.Context, run string) error
+	// Scan does a second's chores and names the runs that have no lease.
+	Scan(ctx context.Context, run string) (absent []string, err error)
+	// Reap ends another run and returns its records to the queue.
+	Reap(ctx context.Context, run, dead string) error
+	// Leave ends our own run; what it still holds returns to the queue.
+	Leave(ctx context.Context, run string) error
+	// Recover waits until it makes sense to try again after an error.
+	Recover(ctx context.Context, err error) error
+}
+
+// Lease owns the current run id.
+type Lease struct {
+	Store Store
+	Log   *slog.Logger
+	// NewRun makes a run id that was never used before.
+	NewRun func() string
+	// Before, if set, is called once before the first run is registered.
+	Before func(ctx context.Context) error
+	// Registered, if set, is called with every run that has been registered.
+	Registered func(run string)
+	// Lost is called when a run turns out to be gone, before the next one
+	// begins. When it returns nothing of the old run may be running any more.
+	Lost func(run string)
+
+	mu      sync.Mutex
+	run     string        // empty while none is registered
+	changed chan struct{} // closed when run changes
+	suspect chan struct{} // one token: some operation was told that we are gone
+
+	tried    string         // the run that was last registered, or was to be
+	absent   map[string]int // scans in a row
+	lastScan time.Time
+}
+
+// Init prepares a Lease whose exported fields are set.
+func (l *Lease) Init() *Lease {
+	l.changed = make(chan struct{})
+	l.suspect = make(chan struct{}, 1)
+	l.absent = make(map[string]int)
+	return l
+}
+
+// Current waits until a run is registered and returns its id.
+func (l *Lease) Current(ctx context.Context) (string, error) {
+	for {
+		l.mu.Lock()
+		run, changed := l.run, l.changed
+		l.mu.Unlock()
+		if run != "" {
+			return run, nil
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return "", ctx.Err()
+		}
+	}
+}
+
+// Gone tells that an operation for the run was refused because it is gone, and
+// waits until there is another one.
+func (l *Lease) Gone(ctx context.Context, run string) error {
+	select {
+	case l.suspect <- struct{}{}:
+	default:
+	}
+	for {
+		l.mu.Lock()
+		same, changed := l.run == run, l.changed
+		l.mu.Unlock()
+		if !same {
+			_, err := l.Current(ctx)
+			return err
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+func (l *Lease) set(run string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.run = run
+	close(l.changed)
+	l.changed = make(chan struct{})
+}
+
+// Run registers a run, keeps it, and leaves when soft ends, trying for as long
+// as hard allows. It returns an error only when Redis refuses us for good.
+func (l *Lease) Run(soft, hard context.Context) error {
+	if l.Before != nil {
+		if err := l.Before(soft); err != nil {
+			return err
+		}
+	}
+	err := l.register(soft)
+	if err == nil {
+		err = l.keep(soft)
+	}
+	l.leave(hard)
+	return err
+}
+
+// register makes a run a member, trying until ctx ends. A stop in the middle
+// of it leaves a run that may be a member: leave sees to that.
+func (l *Lease) register(ctx context.Context) error {
+	run := l.NewRun()
+	err := l.retry(ctx, func(ctx context.Context) error {
+		l.tried = run
+		return l.Store.Register(ctx, run)
+	})
+	if err == nil && ctx.Err() == nil {
+		l.Log.Debug("run registered", "run", run)
+		if l.Registered != nil {
+			l.Registered(run)
+		}
+		l.set(run)
+	}
+	return err
+}
+
+// retry calls op until it succeeds or ctx ends (then it returns nil).
+func (l *Lease) retry(ctx context.Context, op func(context.Context) error) error {
+	for ctx.Err() == nil {
+		err := bounded(ctx, op)
+		if err == nil {
+			return nil
+		}
+		if ctx.Err() != nil {
+			return nil
+		}
+		if err := l.Store.Recover(ctx, err); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func bounded(ctx context.Context, op func(context.Context) error) error {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	return op(ctx)
+}
+
+func (l *Lease) keep(soft context.Context) error {
+	ticker := time.NewTicker(tick)
+	defer ticker.Stop()
+	renew := false // at once, and nothing else
+	for n := 1; ; n++ {
+		if !renew {
+			select {
+			case <-soft.Done():
+				return nil
+			case <-l.suspect:
+				renew = true
+			case <-ticker.C:
+			}
+		}
+		run, _ := l.Current(soft)
+		if soft.Err() != nil {
+			return nil
+		}
+		var err error
+		if renew || n%renewEvery == 0 {
+			err = bounded(soft, func(ctx context.Context) error { return l.Store.Renew(ctx, run) })
+		}
+		if err == nil && !renew {
+			err = l.scan(soft, run)
+		}
+		renew = false
+		if err == nil || soft.Err() != nil {
+			continue
+		}
+		clear(l.absent) // a scan that failed, or followed a failure, proves nothing
+		if errors.Is(err, ErrGone) {
+			err = l.regain(soft, run)
+		} else {
+			err = l.Store.Recover(soft, err)
+		}
+		if err != nil {
+			return err
+		}
+		// An outage may have run every lease out. Others count our absence from
+		// the moment they are back themselves, so ours stands again before
+		// anything else is done; and our own count begins a whole tick later
+		// (a tick that came meanwhile would make three scans of one second).
+		renew = true
+		ticker.Reset(tick)
+	}
+}
+
+// regain lets go of everything that belonged to a run that is gone and
+// registers a new one.
+func (l *Lease) regain(soft context.Context, run string) error {
+	l.Log.Warn("this sidecar was given up for dead while it could not be heard: its tasks run elsewhere, starting over", "run", run)
+	l.set("")
+	l.Lost(run)
+	return l.register(soft)
+}
+
+// scan looks for runs without a lease and reaps those that had none for long
+// enough.
+func (l *Lease) scan(soft context.Context, run string) error {
+	var absent []string
+	err := bounded(soft, func(ctx context.Context) (err error) {
+		absent, err = l.Store.Scan(ctx, run)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	for _, dead := range l.count(time.Now(), absent) {
+		l.Log.Warn("another sidecar is gone: taking over its records", "run", dead)
+		if err := l.Store.Reap(soft, run, dead); err != nil {
+			return err
+		}
+		delete(l.absent, dead)
+	}
+	return nil
+}
+
+// count notes a scan's absent runs and returns those that were absent in
+// enough scans in a row.
+func (l *Lease) count(now time.Time, absent []string) (dead []string) {
+	if now.Sub(l.lastScan) > maxGap {
+		clear(l.absent)
+	}
+	l.lastScan = now
+	next := make(map[string]int, len(absent))
+	for _, run := range absent {
+		next[run] = l.absent[run] + 1
+		if next[run] >= scans {
+			dead = append(dead, run)
+		}
+	}
+	l.absent = next
+	return dead
+}

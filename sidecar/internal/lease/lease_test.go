@@ -1,0 +1,278 @@
+package lease_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"github.com/graflow/graflow-sidecar/sidecar/internal/lease"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+var errDown = errors.New("connection refused")
+
+// store is Redis as the lease sees it.
+type store struct {
+	mu      sync.Mutex
+	down    bool
+	members []string
+	absent  []string
+	renewed int
+	scans   int
+	reaped  []string
+	left    []string
+}
+
+func (s *store) do(f func() error) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.down {
+		return errDown
+	}
+	return f()
+}
+
+func (s *store) Register(_ context.Context, run string) error {
+	return s.do(func() error { s.members = append(s.members, run); return nil })
+}
+
+func (s *store) Renew(_ context.Context, run string) error {
+	return s.do(func() error {
+		if !slices.Contains(s.members, run) {
+			return lease.ErrGone
+		}
+		s.renewed++
+		return nil
+	})
+}
+
+func (s *store) Scan(context.Context, string) (absent []string, err error) {
+	err = s.do(func() error { s.scans++; absent = slices.Clone(s.absent); return nil })
+	return absent, err
+}
+
+func (s *store) Reap(_ context.Context, _, dead string) error {
+	return s.do(func() error {
+		s.reaped = append(s.reaped, dead)
+		s.absent = slices.DeleteFunc(s.absent, func(r string) bool { return r == dead })
+		return nil
+	})
+}
+
+func (s *store) Leave(_ context.Context, run string) error {
+	return s.do(func() error { s.left = append(s.left, run); return nil })
+}
+
+func (s *store) Recover(ctx context.Context, _ error) error {
+	select {
+	case <-time.After(100 * time.Millisecond):
+	case <-ctx.Done():
+	}
+	return nil
+}
+
+func (s *store) set(f func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	f()
+}
+
+func (s *store) reapedNow() []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.reaped)
+}
+
+type bundle struct {
+	*lease.Lease
+	store      *store
+	lost       []string
+	soft, hard context.CancelFunc
+	ended      chan error
+}
+
+func start(t *testing.T) *bundle {
+	t.Helper()
+	b := &bundle{store: &store{}, ended: make(chan error, 1)}
+	n := 0
+	b.Lease = (&lease.Lease{
+		Store: b.store, Log: slog.New(slog.DiscardHandler),
+		NewRun: func() string { n++; return fmt.Sprint("run", n) },
+		Lost:   func(run string) { b.lost = append(b.lost, run) },
+	}).Init()
+	soft, cancelSoft := context.WithCancel(t.Context())
+	hard, cancelHard := context.WithCancel(t.Context())
+	b.soft, b.hard = cancelSoft, cancelHard
+	go func() { b.ended <- b.Run(soft, hard) }()
+	return b
+}
+
+func (b *bundle) finish(t *testing.T) {
+	t.Helper()
+	b.soft()
+	if err := <-b.ended; err != nil {
+		t.Errorf("ended with %v", err)
+	}
+	b.hard()
+}
+
+func TestARunIsRegisteredRenewedAndLeft(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := start(t)
+		run, err := b.Current(t.Context())
+		if err != nil || run != "run1" {
+			t.Fatalf("%q, %v", run, err)
+		}
+		time.Sleep(10*time.Second + 1)
+		b.finish(t)
+		if b.store.renewed != 5 || b.store.scans != 10 {
+			t.Errorf("%d renewals and %d scans in 10 s", b.store.renewed, b.store.scans)
+		}
+		if !slices.Equal(b.store.left, []string{"run1"}) {
+			t.Errorf("left %v", b.store.left)
+		}
+	})
+}
+
+func TestADeadRunIsReapedAfterThreeScansInARow(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := start(t)
+		time.Sleep(500 * time.Millisecond)
+		b.store.set(func() { b.store.absent = []string{"dead"} })
+		time.Sleep(2 * time.Second) // scans at 1 s and 2 s
+		if got := b.store.reapedNow(); len(got) != 0 {
+			t.Errorf("reaped %v after two scans", got)
+		}
+		time.Sleep(time.Second)
+		if got := b.store.reapedNow(); !slices.Equal(got, []string{"dead"}) {
+			t.Errorf("reaped %v", got)
+		}
+		b.finish(t)
+	})
+}
+
+func TestAnErrorBetweenScansStartsTheCountAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := start(t)
+		time.Sleep(500 * time.Millisecond)
+		b.store.set(func() { b.store.absent = []string{"slow"} })
+		time.Sleep(2 * time.Second)                  // two scans
+		b.store.set(func() { b.store.down = true })  // longer than any lease
+		time.Sleep(time.Minute)                      //
+		b.store.set(func() { b.store.down = false }) // back: every lease has run out
+		time.Sleep(2 * time.Second)                  // two scans more
+		b.store.set(func() { b.store.absent = nil }) // the other one has renewed its own
+		time.Sleep(10 * time.Second)
+		b.finish(t)
+		if len(b.store.reaped) != 0 {
+			t.Errorf("reaped %v after an outage", b.store.reaped)
+		}
+	})
+}
+
+func TestARunThatReturnsIsNotReaped(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := start(t)
+		time.Sleep(500 * time.Millisecond) // between two scans
+		for range 20 {                     // absent twice, there once
+			b.store.set(func() { b.store.absent = []string{"shaky"} })
+			time.Sleep(2 * time.Second)
+			b.store.set(func() { b.store.absent = nil })
+			time.Sleep(time.Second)
+		}
+		b.finish(t)
+		if len(b.store.reaped) != 0 {
+			t.Errorf("reaped %v", b.store.reaped)
+		}
+	})
+}
+
+func TestAGoneRunLetsGoAndStartsOver(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := start(t)
+		if _, err := b.Current(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		b.store.set(func() { b.store.members = nil })
+		if err := b.Gone(t.Context(), "run1"); err != nil { // some operation was told so
+			t.Fatal(err)
+		}
+		if run, _ := b.Current(t.Context()); run != "run2" {
+			t.Errorf("now %q", run)
+		}
+		if !slices.Equal(b.lost, []string{"run1"}) {
+			t.Errorf("lost %v", b.lost)
+		}
+		b.finish(t)
+		if !slices.Equal(b.store.left, []string{"run2"}) {
+			t.Errorf("left %v", b.store.left)
+		}
+	})
+}
+
+func TestAFalseAlarmKeepsTheRun(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := start(t)
+		if _, err := b.Current(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+		defer cancel()
+		if err := b.Gone(ctx, "run1"); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("Gone: %v", err)
+		}
+		if run, _ := b.Current(t.Context()); run != "run1" {
+			t.Errorf("now %q", run)
+		}
+		b.finish(t)
+	})
+}
+
+func TestAnOutageOfAnyLengthKeepsTheRun(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := start(t)
+		time.Sleep(3 * time.Second)
+		b.store.set(func() { b.store.down = true })
+		time.Sleep(time.Hour)
+		b.store.set(func() { b.store.down = false })
+		time.Sleep(5 * time.Second)
+		if run, _ := b.Current(t.Context()); run != "run1" || len(b.lost) != 0 {
+			t.Errorf("now %q, lost %v", run, b.lost)
+		}
+		b.finish(t)
+	})
+}
+
+func TestAStopWithRedisAwayIsShort(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := start(t)
+		time.Sleep(time.Second)
+		b.store.set(func() { b.store.down = true })
+		began := time.Now()
+		b.finish(t)
+		if d := time.Since(began); d > 3*time.Second {
+			t.Errorf("took %v", d)
+		}
+	})
+}
+
+func TestAStopBeforeRedisIsThere(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := start(t)
+		b.store.set(func() { b.store.down = true })
+		time.Sleep(time.Minute)
+		b.finish(t)
+		if len(b.store.left) > 1 {
+			t.Errorf("left %v", b.store.left)
+		}
+	})
+}

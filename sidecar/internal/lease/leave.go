@@ -1,0 +1,48 @@
+package lease
+
+import (
+	"context"
+	"time"
+
+	"github.com/graflow/graflow-sidecar/sidecar/internal/backoff"
+)
+
+// leavePause is between attempts to leave.
+var leavePause = backoff.Policy{Min: 50 * time.Millisecond, Max: 500 * time.Millisecond}
+
+// leaveAttempts bounds how long a stop waits for a Redis that is gone. Nothing
+// hangs on it: by now all that we held is reported or handed back, and what
+// Redis still has under our name is found when the lease has run out.
+const leaveAttempts = 5
+
+// leaveFor bounds the same where Redis does not even refuse.
+const leaveFor = 2 * time.Second
+
+// leave ends our run.
+func (l *Lease) leave(hard context.Context) {
+	run := l.tried
+	if run == "" {
+		return
+	}
+	l.mu.Lock()
+	member := l.run == run
+	l.mu.Unlock()
+	attempts := leaveAttempts
+	if !member {
+		attempts = 1 // it may be one all the same: a stop does not wait for the reply
+	}
+	hard, cancel := context.WithTimeout(hard, leaveFor)
+	defer cancel()
+	pause := backoff.New(leavePause)
+	for pause.Failures() < attempts && hard.Err() == nil {
+		if bounded(hard, func(ctx context.Context) error { return l.Store.Leave(ctx, run) }) == nil {
+			l.set("")
+			return
+		}
+		pause.Sleep(hard)
+	}
+	if !member {
+		return
+	}
+	l.Log.Info("redis could not be told that this run has ended: its lease runs out by itself", "run", run)
+}

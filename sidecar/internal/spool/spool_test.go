@@ -1,0 +1,125 @@
+package spool_test
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"reflect"
+	"testing"
+	"time"
+
+	"github.com/graflow/graflow-sidecar/sidecar/internal/spool"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/task"
+)
+
+var header = spool.Header{Run: "w-1", Server: "redis://localhost:6379/0", Prefix: "p", At: time.Unix(1000, 0).UTC()}
+
+func outcomes() []task.Outcome {
+	return []task.Outcome{
+		{
+			Task: task.Task{
+				Delivery: "w-1.1", Seq: 1, Record: []byte("{\"task_id\":\"a\"} \xff\n"), Attempt: 2,
+				Info: task.Info{TaskID: "a", GroupID: "g", CreatedAt: "1.50"},
+			},
+			Kind: task.Succeeded, Value: []byte(`{"n":NaN}`), EndedAt: time.Unix(2000, 5).UTC(),
+		},
+		{Task: task.Task{Delivery: "w-1.2", Record: []byte("x")}, Kind: task.Lost, Shared: true, Message: "died"},
+	}
+}
+
+func write(t *testing.T, dir string) string {
+	t.Helper()
+	path, err := spool.Write(dir, header, outcomes())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+func TestWhatIsWrittenIsRead(t *testing.T) {
+	dir := t.TempDir()
+	path := write(t, dir)
+	paths, err := spool.List(dir)
+	if err != nil || len(paths) != 1 || paths[0] != path {
+		t.Fatalf("listed %v, %v", paths, err)
+	}
+	f, err := spool.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if f.Header != header || !reflect.DeepEqual(f.Outcomes, outcomes()) {
+		t.Errorf("read %+v\n%+v", f.Header, f.Outcomes)
+	}
+	if err := f.Remove(); err != nil {
+		t.Error(err)
+	}
+	if entries, _ := os.ReadDir(dir); len(entries) != 0 {
+		t.Errorf("left behind: %v", entries)
+	}
+}
+
+func TestAFileIsOneProcesssAtATime(t *testing.T) {
+	path := write(t, t.TempDir())
+	f, err := spool.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := spool.Open(path); !errors.Is(err, spool.ErrBusy) {
+		t.Errorf("a second Open: %v", err)
+	}
+	if err := f.Close(); err != nil {
+		t.Error(err)
+	}
+	again, err := spool.Open(path)
+	if err != nil {
+		t.Fatalf("after Close: %v", err)
+	}
+	if err := again.Remove(); err != nil {
+		t.Error(err)
+	}
+	if _, err := spool.Open(path); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("after Remove: %v", err)
+	}
+}
+
+func TestFilesThatAreNotCompleteAreNotTaken(t *testing.T) {
+	dir := t.TempDir()
+	for name, content := range map[string]string{
+		"w-2.spool.partial": "{}", "notes.txt": "", "w-3.spool": "not a header", "w-4.spool": `{"run":"w-4"}` + "\n{broken",
+	} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	paths, err := spool.List(dir)
+	if err != nil || len(paths) != 2 {
+		t.Fatalf("listed %v, %v", paths, err)
+	}
+	for _, path := range paths {
+		if f, err := spool.Open(path); err == nil {
+			t.Errorf("%s was opened: %+v", path, f)
+		}
+		if _, err := os.Stat(path); err != nil {
+			t.Errorf("%s is gone: %v", path, err)
+		}
+	}
+}
+
+func TestADirectoryThatCannotBeWrittenIsAnError(t *testing.T) {
+	if _, err := spool.Write(filepath.Join(t.TempDir(), "nowhere"), header, nil); err == nil {
+		t.Error("no error")
+	}
+}
+
+func TestMatches(t *testing.T) {
+	other := header
+	other.Run, other.At = "x", time.Time{}
+	if !header.Matches(other) {
+		t.Error("another run on the same Redis does not match")
+	}
+	other.Prefix = "q"
+	if header.Matches(other) {
+		t.Error("another prefix matches")
+	}
+}
