@@ -1,0 +1,298 @@
+// Package app is the sidecar as a library: Start wires the stages of the
+// pipeline to Redis and to the worker processes and runs them; Close stops
+// them in order. It never reads the environment and never handles signals:
+// both belong to whoever calls it (package main does).
+package app
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/graflow/graflow-sidecar/protocol"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/health"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/lease"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/localredis"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/pipeline/claim"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/pipeline/dispatch"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/pipeline/process"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/pipeline/report"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/store"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/task"
+)
+
+// App is a running sidecar. Its methods may be called concurrently.
+type App struct {
+	cfg   Config
+	log   *slog.Logger
+	clock *stopClock
+	local localServer // nil unless the sidecar owns its Redis
+	hooks hooks       // of tests
+
+	mon   *health.Monitor
+	lease *lease.Lease
+	queue *dispatch.Queue
+	pool  *process.Pool
+	box   *report.Box
+	held  *ledger
+
+	redis backend
+
+	lastRun string // set by the lease, read when all has ended
+
+	asked   chan struct{} // closed by Stop
+	askOnce sync.Once
+	ended   chan struct{} // closed when everything has stopped
+	err     error         // after ended
+	ready   chan struct{}
+	isReady sync.Once
+}
+
+// Start validates the configuration, starts the local Redis if one is wanted,
+// and sets everything going. It does not wait for Redis or for the worker: see
+// Ready. Cancelling ctx is like calling Stop.
+func Start(ctx context.Context, cfg Config) (*App, error) { return start(ctx, cfg, hooks{}) }
+
+func start(ctx context.Context, cfg Config, h hooks) (*App, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	a := &App{
+		cfg: cfg, log: cfg.Log, clock: newStopClock(cfg.ShutdownTimeout),
+		asked: make(chan struct{}), ended: make(chan struct{}), ready: make(chan struct{}),
+		held: newLedger(), box: report.NewBox(), mon: health.New(), lease: new(lease.Lease).Init(),
+		hooks: h, local: h.local,
+	}
+	if cfg.Redis.Embedded {
+		local, err := localredis.Start(ctx, localredis.Options{Log: a.log, Port: cfg.Redis.EmbeddedPort})
+		if err != nil {
+			return nil, err
+		}
+		a.local = local
+		a.cfg.Redis = a.cfg.Redis.at(local.URL())
+		a.log.Info("embedded redis is up", "kind", local.Kind(), "url", local.URL())
+	}
+	if err := a.wire(); err != nil {
+		a.stopLocal(ctx)
+		return nil, err
+	}
+	seq := &sequence{clock: a.clock, log: a.log}
+	for _, actor := range a.actors(ctx) {
+		seq.add(h.wrapped(actor))
+	}
+	go func() {
+		_ = seq.group.Run()
+		a.keepUnreported()
+		a.err = errors.Join(seq.errs...)
+		close(a.ended)
+	}()
+	return a, nil
+}
+
+// wire makes the stages. Nothing runs yet.
+func (a *App) wire() error {
+	workers, err := a.processConfig()
+	if err != nil {
+		return err
+	}
+	if a.redis, err = a.backend(); err != nil {
+		return err
+	}
+	a.mon.Ping, a.mon.Reached, a.mon.Name = a.redis.ping, store.Answered, store.ClassName
+	a.mon.Interval, a.mon.Timeout, a.mon.Log = a.cfg.Redis.PingInterval, time.Second, a.log
+
+	a.queue = dispatch.New(func(t task.Task) {
+		a.box.Done(task.Outcome{Task: t, Kind: task.Returned, Message: "not started", EndedAt: time.Now()})
+	})
+	a.pool = process.New(workers, a.queue, &filing{box: a.box, maxAttempts: a.cfg.MaxAttempts})
+	a.lease.Log, a.lease.Store = a.log, a.redis.leases
+	a.lease.NewRun = func() string { return store.NewRunID(a.cfg.WorkerID) }
+	a.lease.Lost = func(run string) {
+		a.queue.Drop()
+		a.pool.Evict(run)
+	}
+	a.lease.Before = a.redis.before
+	a.lease.Registered = func(run string) { a.lastRun = run }
+	return nil
+}
+
+// actors lists the stages in the order in which they stop: senders before
+// receivers, and Redis after everyone who speaks to it.
+func (a *App) actors(ctx context.Context) []actor {
+	claiming := &claim.Loop{
+		Source: a.redis.source, Room: a.queue, NewNonce: rand.Text, Log: a.log,
+		MaxAttempts: a.cfg.MaxAttempts, Refuse: a.refuse, Claimed: a.held.add, Progress: a.progress,
+		Check: protocol.CheckJSON,
+	}
+	reporting := &report.Loop{
+		Store: a.redis.outcomes, Box: a.box, Log: a.log,
+		Settled: func(o task.Outcome, _ report.Verdict) { a.held.remove(o.Task.Delivery) },
+	}
+	list := []actor{
+		// stop: waits for the word. Its end, or any other actor's, begins the stop.
+		{name: "stop", run: func(soft, _ context.Context) error {
+			select {
+			case <-a.asked:
+			case <-ctx.Done():
+			case <-soft.Done():
+			}
+			a.beginStop()
+			return nil
+		}},
+		// claim: first, so that nothing new becomes ours.
+		{name: "claim", within: claimBudget, run: func(soft, hard context.Context) error {
+			defer context.AfterFunc(soft, a.unblock)()
+			// A reply that does not come must not hold the others up: what it
+			// would have told is in Redis under our name and goes back with it.
+			defer context.AfterFunc(hard, a.redis.cutClaims)()
+			return claiming.Run(soft, hard)
+		}},
+		// dispatch: what was claimed and not started goes to the report stage, all
+		// of it: the claim stage has read its last reply. (Nothing is started
+		// since the first word of the stop, which halted the queue.)
+		{name: "dispatch", run: func(soft, _ context.Context) error {
+			<-soft.Done()
+			a.queue.Close()
+			return nil
+		}},
+		// process: the children finish what they have.
+		{name: "process", reserve: reserveAfterProcess, run: a.pool.Run},
+		// report: after everyone who has something to report.
+		{name: "report", reserve: reserveAfterReport, run: func(soft, hard context.Context) error {
+			defer context.AfterFunc(hard, a.redis.cutReports)()
+			return reporting.Run(soft, hard)
+		}},
+		// lease: after the last report, which is only accepted from a live run.
+		{name: "lease", reserve: reserveAfterLease, run: func(soft, hard context.Context) error {
+			defer context.AfterFunc(hard, a.redis.cutLeases)()
+			return a.lease.Run(soft, hard)
+		}},
+		// health: everyone above waits by it while Redis is away. Its pings have
+		// the lease's connections, which nobody else uses any more.
+		{name: "health", run: func(soft, hard context.Context) error {
+			defer context.AfterFunc(soft, a.redis.cutLeases)()
+			return a.mon.Run(soft, hard)
+		}},
+		// redis: the connections close when nobody speaks any more.
+		{name: "redis", run: func(soft, _ context.Context) error {
+			<-soft.Done()
+			return a.redis.close()
+		}},
+	}
+	if a.local != nil {
+		// Our own Redis goes last, and when it dies by itself we stop.
+		list = append(list, actor{name: "local redis", run: func(soft, hard context.Context) error {
+			select {
+			case <-soft.Done():
+			case <-a.local.Done():
+			}
+			return errors.Join(a.local.Err(), a.local.Stop(hard))
+		}})
+	}
+	return list
+}
+
+// claimBudget is how long the claim stage may take to stop: it waits for at
+// most one reply of Redis.
+const claimBudget = time.Second
+
+// unblock ends the claim stage's blocked wait from another connection. Where
+// that fails the wait ends by itself, or with claimBudget.
+func (a *App) unblock() {
+	ctx, cancel := context.WithTimeout(context.Background(), claimBudget/2)
+	defer cancel()
+	_ = a.redis.unblock(ctx)
+}
+
+// refuse ends a record that is not to be run.
+func (a *App) refuse(t task.Task, reason, message string) {
+	a.box.Done(task.Outcome{Task: t, Kind: task.Dead, Reason: reason, Message: message, EndedAt: time.Now()})
+}
+
+// progress notes that the claim loop got an answer from Redis.
+func (a *App) progress() {
+	if a.pool.Up() > 0 {
+		a.isReady.Do(func() { close(a.ready) })
+	}
+}
+
+// beginStop halts the queue and quietens the health monitor: what a stop does
+// at once, whatever stage's turn it is.
+func (a *App) beginStop() {
+	a.clock.begin()
+	a.mon.Stopping()
+	a.queue.Halt()
+}
+
+// Ready is closed when a worker is up and Redis has answered the claim loop.
+func (a *App) Ready() <-chan struct{} { return a.ready }
+
+// Stop asks for a stop and returns at once: nothing more is claimed or
+// started, what runs is finished within the budget of Config.ShutdownTimeout,
+// which counts from now.
+func (a *App) Stop() {
+	a.askOnce.Do(func() {
+		a.beginStop()
+		close(a.asked)
+	})
+}
+
+// Abort asks for a stop that lets go at once: what runs is cut short and
+// handed back.
+func (a *App) Abort() {
+	a.Stop()
+	a.clock.letGo()
+}
+
+// Done is closed when everything has stopped.
+func (a *App) Done() <-chan struct{} { return a.ended }
+
+// Wait waits until everything has stopped and returns why, if it was not asked
+// to: see StartError, RefusedError and PanicError.
+func (a *App) Wait() error {
+	<-a.ended
+	return a.err
+}
+
+// Close stops and waits.
+func (a *App) Close() error {
+	a.Stop()
+	return a.Wait()
+}
+
+// Stopping is closed when a stop has begun, whoever asked for it.
+func (a *App) Stopping() <-chan struct{} { return a.clock.began }
+
+// RedisURL is where Redis is, without credentials for one that is not ours.
+func (a *App) RedisURL() string { return a.cfg.Redis.Address() }
+
+func (a *App) stopLocal(ctx context.Context) {
+	if a.local != nil {
+		_ = a.local.Stop(ctx)
+	}
+}
+
+// StartError says that the worker could not be started; see its message.
+type StartError = process.StartError
+
+// filing is the pool's sink: it decides what a retryable failure becomes
+// before the outcome is filed.
+type filing struct {
+	box         *report.Box
+	maxAttempts int
+}
+
+// redisUnavailable is the type of a failure that is Redis' and not the task's
+// (the Python adapter's word for it): it is tried again without limit.
+const redisUnavailable = "RedisUnavailable"
+
+// Done files an outcome.
+func (f *filing) Done(o task.Outcome) {
+	if o.Kind == task.Retry && o.Reason != redisUnavailable && o.Task.Attempt >= f.maxAttempts {
+		o.Kind = task.Failed // it was tried often enough
+	}
+	f.box.Done(o)
+}

@@ -1,0 +1,395 @@
+package app_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+	"go.uber.org/goleak"
+
+	"github.com/graflow/graflow-sidecar/protocol"
+	"github.com/graflow/graflow-sidecar/sidecar/app"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/redistest"
+)
+
+const workerVariable = "APP_TEST_WORKER"
+
+func TestMain(m *testing.M) {
+	if os.Getenv(workerVariable) != "" {
+		worker()
+		return
+	}
+	goleak.VerifyTestMain(m, redistest.LeakOptions()...)
+}
+
+// job is a record of these tests.
+type job struct {
+	TaskID    string  `json:"task_id"`
+	SessionID string  `json:"session_id"`
+	GroupID   string  `json:"group_id,omitempty"`
+	CreatedAt float64 `json:"created_at"`
+	Do        string  `json:"do,omitempty"`
+	Path      string  `json:"path,omitempty"`
+}
+
+func worker() {
+	_ = protocol.Serve(context.Background(), func(ctx context.Context, t *protocol.Task) (any, error) {
+		var j job
+		if err := t.Decode(&j); err != nil {
+			return nil, err
+		}
+		switch j.Do {
+		case "fail":
+			return nil, errors.New("no luck")
+		case "die":
+			os.Exit(1)
+		case "gate":
+			if err := os.WriteFile(j.Path+".started", nil, 0o600); err != nil {
+				return nil, err
+			}
+			for ctx.Err() == nil {
+				if _, err := os.Stat(j.Path); err == nil {
+					break
+				}
+				time.Sleep(5 * time.Millisecond)
+			}
+			if ctx.Err() != nil {
+				return nil, ctx.Err()
+			}
+		}
+		return j.TaskID + " done", nil
+	})
+}
+
+type syncBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (s *syncBuffer) Write(p []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.b.Write(p)
+}
+
+func (s *syncBuffer) String() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.b.String()
+}
+
+// bundle is a sidecar on a real Redis.
+type bundle struct {
+	t      *testing.T
+	app    *app.App
+	rdb    *redis.Client
+	prefix string
+	log    *syncBuffer
+}
+
+func config(t *testing.T, url, prefix string, log *syncBuffer) app.Config {
+	t.Helper()
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg := app.DefaultConfig()
+	cfg.WorkerID, cfg.KeyPrefix, cfg.Redis.URL = "test", prefix, url
+	cfg.Worker.Command = []string{self}
+	cfg.Worker.Env = append(os.Environ(), workerVariable+"=1", "GORACE=atexit_sleep_ms=0") // the race detector would have every child linger for a second
+	cfg.Log = slog.New(slog.NewTextHandler(log, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	return cfg
+}
+
+func setup(t *testing.T, change func(*app.Config)) *bundle {
+	t.Helper()
+	server := redistest.New(t)
+	b := &bundle{t: t, rdb: server.Client(), prefix: redistest.Prefix(t), log: &syncBuffer{}}
+	cfg := config(t, server.URL, b.prefix, b.log)
+	if change != nil {
+		change(&cfg)
+	}
+	b.app = start(t, cfg, b.log)
+	return b
+}
+
+func start(t *testing.T, cfg app.Config, log *syncBuffer) *app.App {
+	t.Helper()
+	a, err := app.Start(t.Context(), cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		a.Abort()
+		_ = a.Wait()
+		if t.Failed() {
+			t.Log(log)
+		}
+	})
+	return a
+}
+
+func (b *bundle) push(jobs ...job) {
+	b.t.Helper()
+	for i := range jobs {
+		jobs[i].CreatedAt = float64(time.Now().UnixMicro()) / 1e6
+		text, err := json.Marshal(jobs[i])
+		if err != nil {
+			b.t.Fatal(err)
+		}
+		if err := b.rdb.RPush(b.t.Context(), b.prefix+":queue", text).Err(); err != nil {
+			b.t.Fatal(err)
+		}
+	}
+}
+
+// queue reads the task ids in the queue, from its head.
+func (b *bundle) queue() (ids []string) {
+	b.t.Helper()
+	texts, err := b.rdb.LRange(context.Background(), b.prefix+":queue", 0, -1).Result()
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	for _, text := range texts {
+		var j job
+		if err := json.Unmarshal([]byte(text), &j); err != nil {
+			b.t.Fatal(err)
+		}
+		ids = append(ids, j.TaskID)
+	}
+	return ids
+}
+
+// leftovers are keys that a run must not leave behind.
+func (b *bundle) leftovers() (keys []string) {
+	b.t.Helper()
+	for _, pattern := range []string{"runs", "alive:*", "inbox:*", "inflight:*"} {
+		found, err := b.rdb.Keys(context.Background(), b.prefix+":sidecar:"+pattern).Result()
+		if err != nil {
+			b.t.Fatal(err)
+		}
+		keys = append(keys, found...)
+	}
+	return keys
+}
+
+func (b *bundle) result(session, task string) string {
+	text, _ := b.rdb.Get(context.Background(), "graflow:channel:"+session+":"+task+".__result__").Result()
+	return text
+}
+
+func await(t *testing.T, what string, ok func() bool) {
+	t.Helper()
+	deadline := time.Now().Add(20 * time.Second)
+	for !ok() {
+		if time.Now().After(deadline) {
+			t.Fatalf("waited in vain for %s", what)
+		}
+		time.Sleep(2 * time.Millisecond)
+	}
+}
+
+func within(t *testing.T, d time.Duration, a *app.App) error {
+	t.Helper()
+	select {
+	case <-a.Done():
+		return a.Wait()
+	case <-time.After(d):
+		t.Fatalf("not over within %v", d)
+		return nil
+	}
+}
+
+func TestTasksRunAndTheirResultsAreKept(t *testing.T) {
+	b := setup(t, nil)
+	session := b.prefix
+	const n = 50
+	for i := range n {
+		b.push(job{TaskID: fmt.Sprint("t", i), SessionID: session})
+	}
+	await(t, "every result", func() bool {
+		for i := range n {
+			if b.result(session, fmt.Sprint("t", i)) != fmt.Sprintf(`"t%d done"`, i) {
+				return false
+			}
+		}
+		return true
+	})
+	if err := b.app.Close(); err != nil {
+		t.Errorf("closed with %v", err)
+	}
+	if left := b.leftovers(); len(left) > 0 {
+		t.Errorf("left behind: %v", left)
+	}
+}
+
+func TestAGroupIsCountedExactly(t *testing.T) {
+	b := setup(t, nil)
+	ctx := t.Context()
+	const n = 20
+	b.rdb.Set(ctx, b.prefix+":barrier:g:expected", n, 0)
+	sub := b.rdb.Subscribe(ctx, b.prefix+":barrier_done:g")
+	defer sub.Close()
+	if _, err := sub.Receive(ctx); err != nil {
+		t.Fatal(err)
+	}
+	for i := range n {
+		do := ""
+		if i == 7 {
+			do = "fail"
+		}
+		b.push(job{TaskID: fmt.Sprint("t", i), SessionID: b.prefix, GroupID: "g", Do: do})
+	}
+	select {
+	case m := <-sub.Channel():
+		if m.Payload != "complete" {
+			t.Errorf("published %q", m.Payload)
+		}
+	case <-time.After(20 * time.Second):
+		t.Fatal("the barrier was never reached")
+	}
+	if got := b.rdb.Get(ctx, b.prefix+":barrier:g").Val(); got != fmt.Sprint(n) {
+		t.Errorf("counter %s", got)
+	}
+	failed := b.rdb.HGet(ctx, b.prefix+":completions:g", "t7").Val()
+	if !strings.Contains(failed, `"success":false`) || !strings.Contains(failed, "no luck") {
+		t.Errorf("completion %s", failed)
+	}
+}
+
+func TestATaskThatKillsItsWorkerEndsInTheDeadLetters(t *testing.T) {
+	b := setup(t, nil)
+	ctx := t.Context()
+	b.rdb.Set(ctx, b.prefix+":barrier:g:expected", 2, 0)
+	b.push(job{TaskID: "killer", SessionID: b.prefix, GroupID: "g", Do: "die"}, job{TaskID: "good", SessionID: b.prefix, GroupID: "g"})
+	await(t, "both completions", func() bool { return b.rdb.Get(ctx, b.prefix+":barrier:g").Val() == "2" })
+	if c := b.rdb.HGet(ctx, b.prefix+":completions:g", "killer").Val(); !strings.Contains(c, `"success":false`) {
+		t.Errorf("completion %s", c)
+	}
+	if n := b.rdb.ZCard(ctx, b.prefix+":sidecar:dead").Val(); n != 1 {
+		t.Errorf("%d dead letters", n)
+	}
+}
+
+func TestARecordThatCannotBeReadIsPutAside(t *testing.T) {
+	b := setup(t, nil)
+	ctx := t.Context()
+	for _, poison := range []string{"not json", "[1,2]", `{"task_id":7}`, "{}", "\xff\xfe", `{"task_id":"x"`} {
+		b.rdb.RPush(ctx, b.prefix+":queue", poison)
+	}
+	b.push(job{TaskID: "after", SessionID: b.prefix})
+	await(t, "the task behind them", func() bool { return b.result(b.prefix, "after") != "" })
+	await(t, "the dead letters", func() bool { return b.rdb.ZCard(ctx, b.prefix+":sidecar:dead").Val() == 6 })
+}
+
+func TestAStopFinishesWhatRunsAndHandsBackTheRestInOrder(t *testing.T) {
+	b := setup(t, func(c *app.Config) { c.Slots = 1 })
+	gate := filepath.Join(t.TempDir(), "gate")
+	b.push(job{TaskID: "running", SessionID: b.prefix, Do: "gate", Path: gate})
+	await(t, "it to start", func() bool { return len(b.queue()) == 0 && strings.Contains(b.log.String(), "worker ready") })
+	for i := range 5 {
+		b.push(job{TaskID: fmt.Sprint("t", i), SessionID: b.prefix})
+	}
+	b.app.Stop()
+	await(t, "the queue in its old order", func() bool { return strings.Join(b.queue(), " ") == "t0 t1 t2 t3 t4" })
+	if err := os.WriteFile(gate, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := within(t, 10*time.Second, b.app); err != nil {
+		t.Errorf("stopped with %v", err)
+	}
+	if got := b.result(b.prefix, "running"); got != `"running done"` {
+		t.Errorf("the running task's result: %s", got)
+	}
+	if got := strings.Join(b.queue(), " "); got != "t0 t1 t2 t3 t4" {
+		t.Errorf("queue %s", got)
+	}
+	if left := b.leftovers(); len(left) > 0 {
+		t.Errorf("left behind: %v", left)
+	}
+}
+
+func TestAnIdleStopIsQuick(t *testing.T) {
+	b := setup(t, nil)
+	<-b.app.Ready()
+	began := time.Now()
+	if err := b.app.Close(); err != nil {
+		t.Error(err)
+	}
+	if d := time.Since(began); d > time.Second {
+		t.Errorf("took %v", d)
+	}
+}
+
+func TestAbortHandsBackWhatRuns(t *testing.T) {
+	b := setup(t, func(c *app.Config) { c.Slots = 2 })
+	dir := t.TempDir()
+	b.push(job{TaskID: "a", SessionID: b.prefix, Do: "gate", Path: dir + "/a"}, job{TaskID: "b", SessionID: b.prefix, Do: "gate", Path: dir + "/b"})
+	await(t, "both to start", func() bool { return len(b.queue()) == 0 })
+	began := time.Now()
+	b.app.Abort()
+	if err := within(t, 10*time.Second, b.app); err != nil {
+		t.Errorf("stopped with %v", err)
+	}
+	if d := time.Since(began); d > 2*time.Second {
+		t.Errorf("took %v", d)
+	}
+	got := b.queue()
+	slices.Sort(got) // two children end in any order
+	if !slices.Equal(got, []string{"a", "b"}) {
+		t.Errorf("queue %q", got)
+	}
+	if n := b.rdb.HLen(context.Background(), b.prefix+":sidecar:attempts").Val(); n != 0 {
+		t.Error("a stop cost an attempt")
+	}
+}
+
+func TestAWorkerThatCannotStartEndsTheSidecarAndLosesNothing(t *testing.T) {
+	b := setup(t, func(c *app.Config) { c.Worker.Command, c.Worker.StartRetries = []string{"/no/such/worker"}, 1 })
+	b.push(job{TaskID: "a", SessionID: b.prefix})
+	err := within(t, 10*time.Second, b.app)
+	var failure *app.StartError
+	if !errors.As(err, &failure) || !strings.Contains(err.Error(), "/no/such/worker") {
+		t.Errorf("ended with %v", err)
+	}
+	if got := strings.Join(b.queue(), " "); got != "a" {
+		t.Errorf("queue %q", got)
+	}
+}
+
+func TestEmbeddedRedisStopsLast(t *testing.T) {
+	log := &syncBuffer{}
+	cfg := config(t, "", "graflow", log)
+	cfg.Redis.Embedded = true
+	a := start(t, cfg, log)
+	<-a.Ready()
+	if err := a.Close(); err != nil {
+		t.Errorf("closed with %v", err)
+	}
+	var order []string
+	for line := range strings.Lines(log.String()) {
+		if _, rest, ok := strings.Cut(line, "stage has stopped\" stage="); ok {
+			order = append(order, strings.Fields(strings.ReplaceAll(rest, `"local redis"`, "local-redis"))[0])
+		}
+	}
+	want := "stop claim dispatch process report lease health redis local-redis"
+	if got := strings.Join(order, " "); got != want {
+		t.Errorf("stopped in the order %s\nwant %s", got, want)
+	}
+	for _, bad := range []string{"level=ERROR", "level=WARN", "panic", "refused", "closed network"} {
+		if strings.Contains(log.String(), bad) {
+			t.Errorf("the log has %q", bad)
+		}
+	}
+}

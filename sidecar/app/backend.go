@@ -1,0 +1,138 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/graflow/graflow-sidecar/sidecar/internal/lease"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/pipeline/claim"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/pipeline/process"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/pipeline/report"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/store"
+)
+
+// backend is Redis as the actors see it, all of it: a test of the order in
+// which they stop puts a Redis of its own in here.
+type backend struct {
+	source   claim.Source
+	outcomes report.Store
+	leases   lease.Store
+	ping     func(ctx context.Context) error
+	// before is done before a run registers.
+	before func(ctx context.Context) error
+	// unblock ends the claim stage's blocked wait from another connection.
+	unblock func(ctx context.Context) error
+	// Each of these closes the connections of one stage: a call that waits for
+	// a reply ends with an error then. (The end of its context alone would not
+	// do it: go-redis looks at deadlines, and only before it waits.)
+	cutClaims, cutReports, cutLeases func()
+	// close closes what is not cut yet.
+	close func() error
+}
+
+// localServer is the Redis that we own. *localredis.Server is one.
+type localServer interface {
+	Done() <-chan struct{} // closed when it has ended
+	Err() error            // how, if not by Stop
+	Stop(ctx context.Context) error
+}
+
+// hooks are for the tests of this package: none is set otherwise.
+type hooks struct {
+	backend func(a *App) backend
+	local   localServer
+	start   process.Start
+	wrap    func(actor) actor
+}
+
+func (h hooks) wrapped(x actor) actor {
+	if h.wrap == nil {
+		return x
+	}
+	return h.wrap(x)
+}
+
+// backend makes the clients. None of them connects before it is used, but for
+// idle connections that are kept open.
+//
+// Each of the three has connections of its own, so that none waits for
+// another's reply, and so that the one that blocks can be closed when a stop
+// must not wait for Redis.
+func (a *App) backend() (backend, error) {
+	if a.hooks.backend != nil {
+		return a.hooks.backend(a), nil
+	}
+	store.SetLogger(a.log)
+	o, err := a.cfg.Redis.clientOptions()
+	if err != nil {
+		return backend{}, err
+	}
+	claiming := o
+	claiming.PoolSize, claiming.MinIdleConns = 4, 0 // one claims, another ends its wait
+	// Short timeouts for the lease: a slow answer costs one renewal.
+	leasing := o
+	leasing.PoolSize, leasing.MinIdleConns = 4, 0 // and one for pings
+	leasing.DialTimeout, leasing.ReadTimeout, leasing.WriteTimeout = time.Second, time.Second, time.Second
+
+	var reports, claims, leases *store.Store
+	for _, c := range []struct {
+		store   **store.Store
+		options store.ClientOptions
+	}{{&reports, o}, {&claims, claiming}, {&leases, leasing}} {
+		if *c.store, err = a.open(c.options); err != nil {
+			return backend{}, errors.Join(err, closeAll(reports, claims, leases))
+		}
+	}
+	return a.onRedis(reports, claims, leases), nil
+}
+
+func (a *App) open(o store.ClientOptions) (*store.Store, error) {
+	c, err := store.NewClient(o)
+	if err != nil {
+		return nil, &ConfigError{Err: err}
+	}
+	s, err := store.New(c, store.Options{
+		Prefix: a.cfg.KeyPrefix, QueueRight: a.cfg.QueueSide == QueueRight, StoreValues: !a.cfg.Redis.Cluster,
+	})
+	if err != nil {
+		_ = c.Close()
+		return nil, &ConfigError{Err: err}
+	}
+	return s, nil
+}
+
+// onRedis is the real backend, over three clients.
+func (a *App) onRedis(forReports, forClaims, forLeases *store.Store) backend {
+	return backend{
+		source: &claims{
+			link: newLink(a.lease, a.mon), st: forClaims, held: a.held, poll: a.cfg.PollInterval, maxAttempts: a.cfg.MaxAttempts,
+		},
+		outcomes: &reports{
+			link: newLink(a.lease, a.mon), st: forReports, maxAttempts: a.cfg.MaxAttempts, retryAfter: a.cfg.Retry.delay,
+		},
+		leases: &leases{
+			link: newLink(a.lease, a.mon), st: forLeases, maxAttempts: a.cfg.MaxAttempts, box: a.box, held: a.held,
+		},
+		ping:       forLeases.Ping,
+		before:     func(ctx context.Context) error { return a.applySpool(ctx, forReports) },
+		unblock:    forClaims.Unblock,
+		cutClaims:  func() { _ = forClaims.Close() },
+		cutReports: func() { _ = forReports.Close() },
+		cutLeases:  func() { _ = forLeases.Close() },
+		close: func() error {
+			_ = closeAll(forReports, forClaims, forLeases) // they may be cut already
+			return nil
+		},
+	}
+}
+
+func closeAll(stores ...*store.Store) error {
+	var errs []error
+	for _, s := range stores {
+		if s != nil {
+			errs = append(errs, s.Close())
+		}
+	}
+	return errors.Join(errs...)
+}

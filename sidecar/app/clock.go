@@ -1,0 +1,98 @@
+package app
+
+import (
+	"context"
+	"sync"
+	"time"
+)
+
+// stopClock counts a stop's budget from the moment it was asked for, wherever
+// in the sequence we are by then.
+type stopClock struct {
+	total time.Duration
+
+	mu     sync.Mutex
+	begun  time.Time
+	rushed time.Time
+	began  chan struct{} // closed by begin
+	rush   context.Context
+	hurry  context.CancelFunc
+}
+
+func newStopClock(total time.Duration) *stopClock {
+	rush, hurry := context.WithCancel(context.Background())
+	return &stopClock{total: total, began: make(chan struct{}), rush: rush, hurry: hurry}
+}
+
+// begin starts the budget; only the first call does.
+func (c *stopClock) begin() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.begun.IsZero() {
+		c.begun = time.Now()
+		close(c.began)
+	}
+}
+
+// letGo cuts the budget to rushedBudget from now; only the first call does.
+func (c *stopClock) letGo() {
+	c.begin()
+	c.mu.Lock()
+	if c.rushed.IsZero() {
+		c.rushed = time.Now()
+	}
+	c.mu.Unlock()
+	c.hurry()
+}
+
+// until returns a context that ends when reserve is left of the budget (see
+// share), or sooner after letGo. Only after begin.
+func (c *stopClock) until(reserve time.Duration) (context.Context, context.CancelFunc) {
+	c.mu.Lock()
+	begun := c.begun
+	c.mu.Unlock()
+	ctx, cancel := context.WithDeadline(context.Background(), begun.Add(c.share(reserve)))
+	left := rushedBudget - time.Duration(float64(rushedBudget)*float64(reserve)/float64(reserveAfterProcess))
+	stop := context.AfterFunc(c.rush, func() {
+		t := time.NewTimer(left - time.Since(c.rushedAt()))
+		defer t.Stop()
+		select {
+		case <-t.C:
+			cancel()
+		case <-ctx.Done():
+		}
+	})
+	return ctx, func() { stop(); cancel() }
+}
+
+func (c *stopClock) rushedAt() time.Time {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.rushed
+}
+
+// rushedBudget is what a stop has once it is told to let go: children are
+// killed at once, and what they held is still handed back.
+const rushedBudget = 2 * time.Second
+
+// share is the part of the budget that leaves reserve for those who stop
+// later. The reserves are made for the default budget of 25 s; of a shorter one
+// each takes its proportion.
+func (c *stopClock) share(reserve time.Duration) time.Duration {
+	if c.total < designedFor {
+		reserve = time.Duration(float64(reserve) * float64(c.total) / float64(designedFor))
+	}
+	return c.total - reserve
+}
+
+// designedFor is the budget that the reserves below were chosen for: it leaves
+// five seconds of Kubernetes' default terminationGracePeriodSeconds of 30.
+const designedFor = 25 * time.Second
+
+// What a stage leaves of the budget to those that stop after it: process ends
+// at T-5, report at T-2, lease at T-1, everything else has until T.
+const (
+	reserveAfterProcess = 5 * time.Second
+	reserveAfterReport  = 2 * time.Second
+	reserveAfterLease   = time.Second
+)

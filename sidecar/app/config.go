@@ -1,0 +1,203 @@
+package app
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"os"
+	"time"
+)
+
+// Config is everything a sidecar needs to know. DefaultConfig gives every
+// default; a zero value of a field that has one is refused by Validate.
+type Config struct {
+	// WorkerID is a label for people: containers often share one.
+	WorkerID string
+	Version  string
+	Redis    RedisConfig
+	// KeyPrefix is Graflow's REDIS_KEY_PREFIX.
+	KeyPrefix string
+	// Slots is how many tasks run at once over all children.
+	Slots int
+	// PollInterval is between looks at the queue where Redis cannot block.
+	PollInterval time.Duration
+	// QueueSide is the end of the list that records are taken from.
+	QueueSide QueueSide
+	Worker    WorkerConfig
+	// ShutdownTimeout is the budget of a stop, counted from its signal.
+	ShutdownTimeout time.Duration
+	// MaxAttempts is how many deliveries of a record may be lost to crashes.
+	MaxAttempts int
+	// TaskTimeout bounds one run of a task; 0 means no bound.
+	TaskTimeout time.Duration
+	Retry       RetryConfig
+	// SpoolDir, if set, keeps outcomes on disk that Redis could not be told
+	// before the end of a stop, for the next start to report.
+	SpoolDir string
+	// Log gets every line of the sidecar. Required.
+	Log *slog.Logger
+}
+
+// QueueSide names an end of the queue's list.
+type QueueSide string
+
+const (
+	QueueLeft  QueueSide = "left"  // as Graflow's worker does: LPOP
+	QueueRight QueueSide = "right" // first in, first out for a group's tasks
+)
+
+// RedisConfig says where Redis is and how to speak to it.
+type RedisConfig struct {
+	// Embedded starts a Redis that the sidecar owns, on EmbeddedPort or, if
+	// that is 0, on any port that is free; nothing else here says then where
+	// Redis is.
+	Embedded     bool
+	EmbeddedPort int
+	// URL is redis://, rediss:// or unix://; it beats Host, Port and DB.
+	URL            string
+	Host           string
+	Port           int
+	DB             int
+	Username       string
+	Password       string
+	PasswordFile   string   // read at every start of a connection pool
+	Addrs          []string // of a Cluster, or of the sentinels
+	SentinelMaster string
+	Cluster        bool
+
+	TLS           bool
+	TLSCAFile     string
+	TLSCertFile   string
+	TLSKeyFile    string
+	TLSServerName string
+	TLSInsecure   bool
+
+	PoolSize            int
+	MinIdleConns        int
+	ConnMaxIdleTime     time.Duration
+	HealthCheckInterval time.Duration // of idle connections in the Python adapter
+	PingInterval        time.Duration
+	DialTimeout         time.Duration
+	ReadTimeout         time.Duration
+	WriteTimeout        time.Duration
+}
+
+// WorkerConfig says what runs the tasks.
+type WorkerConfig struct {
+	Command []string
+	Name    string // for people; the command if empty
+	// Concurrency is what the worker will declare, if that is known: then all
+	// of its processes start at once.
+	Concurrency int
+	Dir         string
+	// Env is the children's complete environment; what the sidecar itself gives
+	// to a child is added to it.
+	Env []string
+	// Files are handed down as file descriptors 3, 4 …
+	Files []*os.File
+	// Graflow gives the children Redis' coordinates: Graflow's engine speaks to
+	// it for graphs and channels.
+	Graflow bool
+	// LogLevel is passed on to Graflow children by its Graflow name.
+	LogLevel string
+
+	StartTimeout      time.Duration
+	StartRetries      int
+	RestartBackoffMin time.Duration
+	RestartBackoffMax time.Duration
+	PingInterval      time.Duration
+	PingTimeout       time.Duration
+	WriteTimeout      time.Duration
+	KillGrace         time.Duration
+	MaxMessageBytes   int
+}
+
+// RetryConfig says when a task is tried again whose failure is retryable.
+type RetryConfig struct {
+	Base   time.Duration // before the second try; doubles with every further one
+	Max    time.Duration
+	Jitter float64 // up to this share of the pause is taken off, by chance
+}
+
+// delay is the pause after the given attempt (from 1).
+func (r RetryConfig) delay(attempt int) time.Duration {
+	d := r.Base
+	for i := 1; i < attempt && d < r.Max; i++ {
+		d *= 2
+	}
+	d = min(d, r.Max)
+	return d - time.Duration(rand.Float64()*r.Jitter*float64(d))
+}
+
+// DefaultConfig returns the defaults: Graflow's own where Graflow's worker has
+// them (graflow/worker/main.py). WorkerID, Log and the worker's command are
+// left to fill in.
+func DefaultConfig() Config {
+	return Config{
+		Version: "dev",
+		Redis: RedisConfig{
+			Host: "localhost", Port: 6379,
+			PoolSize: 4, MinIdleConns: 1, ConnMaxIdleTime: 5 * time.Minute,
+			HealthCheckInterval: 30 * time.Second, PingInterval: 5 * time.Second,
+			DialTimeout: 5 * time.Second, ReadTimeout: 5 * time.Second, WriteTimeout: 5 * time.Second,
+		},
+		KeyPrefix: "graflow", Slots: 4, PollInterval: 100 * time.Millisecond, QueueSide: QueueLeft,
+		Worker: WorkerConfig{
+			StartTimeout: 30 * time.Second, StartRetries: 3,
+			RestartBackoffMin: 100 * time.Millisecond, RestartBackoffMax: 30 * time.Second,
+			PingInterval: 15 * time.Second, PingTimeout: 30 * time.Second,
+			WriteTimeout: 30 * time.Second, KillGrace: 5 * time.Second, MaxMessageBytes: 16 << 20,
+			LogLevel: "INFO",
+		},
+		ShutdownTimeout: 25 * time.Second, MaxAttempts: 3,
+		Retry: RetryConfig{Base: time.Second, Max: time.Minute, Jitter: 0.5},
+	}
+}
+
+// ConfigError says what is wrong with a configuration.
+type ConfigError struct{ Err error }
+
+func (e *ConfigError) Error() string { return "configuration: " + e.Err.Error() }
+
+// Unwrap gives the cause.
+func (e *ConfigError) Unwrap() error { return e.Err }
+
+// Validate checks every field and returns a *ConfigError that names all that
+// are wrong.
+func (c *Config) Validate() error {
+	var errs []error
+	check := func(ok bool, format string, args ...any) {
+		if !ok {
+			errs = append(errs, fmt.Errorf(format, args...))
+		}
+	}
+	check(c.Log != nil, "Log is missing")
+	check(len(c.Worker.Command) > 0, "no worker command")
+	check(c.WorkerID != "", "WorkerID is empty")
+	check(c.KeyPrefix != "", "KeyPrefix is empty")
+	check(c.Slots >= 1 && c.Slots <= 4096, "Slots is %d, and must be 1 to 4096", c.Slots)
+	check(c.QueueSide == QueueLeft || c.QueueSide == QueueRight, "QueueSide is %q, and must be left or right", c.QueueSide)
+	check(c.MaxAttempts >= 1, "MaxAttempts is %d, and must be at least 1", c.MaxAttempts)
+	check(c.TaskTimeout >= 0, "TaskTimeout is %v, and must not be negative", c.TaskTimeout)
+	for name, d := range map[string]time.Duration{
+		"PollInterval": c.PollInterval, "ShutdownTimeout": c.ShutdownTimeout,
+		"Redis.PingInterval": c.Redis.PingInterval, "Redis.DialTimeout": c.Redis.DialTimeout,
+		"Redis.ReadTimeout": c.Redis.ReadTimeout, "Redis.WriteTimeout": c.Redis.WriteTimeout,
+		"Worker.StartTimeout": c.Worker.StartTimeout, "Worker.PingInterval": c.Worker.PingInterval,
+		"Worker.PingTimeout": c.Worker.PingTimeout, "Worker.WriteTimeout": c.Worker.WriteTimeout,
+		"Worker.KillGrace": c.Worker.KillGrace, "Worker.RestartBackoffMin": c.Worker.RestartBackoffMin,
+		"Retry.Base": c.Retry.Base, "Retry.Max": c.Retry.Max,
+	} {
+		check(d > 0, "%s is %v, and must be more than 0", name, d)
+	}
+	check(c.Worker.StartRetries >= 0, "Worker.StartRetries is %d, and must not be negative", c.Worker.StartRetries)
+	check(c.Worker.RestartBackoffMax >= c.Worker.RestartBackoffMin, "Worker.RestartBackoffMax is less than RestartBackoffMin")
+	check(c.Worker.MaxMessageBytes >= 4096, "Worker.MaxMessageBytes is %d, and must be at least 4096", c.Worker.MaxMessageBytes)
+	check(c.Retry.Jitter >= 0 && c.Retry.Jitter <= 1, "Retry.Jitter is %v, and must be 0 to 1", c.Retry.Jitter)
+	check(c.Redis.PoolSize >= 1, "Redis.PoolSize is %d, and must be at least 1", c.Redis.PoolSize)
+	if len(errs) > 0 {
+		return &ConfigError{Err: errors.Join(errs...)}
+	}
+	return nil
+}

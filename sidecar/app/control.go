@@ -1,0 +1,122 @@
+package app
+
+import (
+	"fmt"
+	"io"
+	"runtime"
+	"time"
+
+	"github.com/graflow/graflow-sidecar/sidecar/internal/pipeline/process"
+)
+
+// State is where in its life a sidecar is; docs/lifecycle.md has the diagram.
+type State string
+
+const (
+	Starting State = "starting" // no worker is up yet, or Redis has not answered yet
+	Running  State = "running"
+	Quiet    State = "quiet" // told to claim nothing
+	Stopping State = "stopping"
+	Stopped  State = "stopped"
+)
+
+// Status is a snapshot of a sidecar.
+type Status struct {
+	State State
+	// Ready says that a task in the queue would be run now. It ends with the
+	// first word of a stop.
+	Ready      bool
+	RedisLost  bool
+	Workers    int // worker processes that are up
+	Capacity   int // tasks that they can run at once
+	InFlight   int // tasks in them
+	Waiting    int // tasks that are claimed and not started
+	Unreported int // outcomes that Redis has not heard of
+	Slots      []Slot
+}
+
+// Slot is one serving worker process.
+type Slot = process.SlotStatus
+
+// Status returns a snapshot.
+func (a *App) Status() Status {
+	counts := a.queue.Counts()
+	s := Status{
+		State: a.state(), RedisLost: a.mon.Lost(), Workers: a.pool.Up(),
+		Capacity: counts.Capacity, InFlight: counts.Running, Waiting: counts.Ready,
+		Unreported: a.box.Pending(), Slots: a.pool.Slots(),
+	}
+	s.Ready = s.State == Running && !s.RedisLost && s.Workers > 0
+	return s
+}
+
+func (a *App) state() State {
+	isClosed := func(ch <-chan struct{}) bool {
+		select {
+		case <-ch:
+			return true
+		default:
+			return false
+		}
+	}
+	switch {
+	case isClosed(a.ended):
+		return Stopped
+	case isClosed(a.clock.began):
+		return Stopping
+	case a.queue.IsQuiet():
+		return Quiet
+	case isClosed(a.ready):
+		return Running
+	default:
+		return Starting
+	}
+}
+
+// Quiet makes the sidecar claim nothing more until Resume; what runs goes on,
+// and everything else stays up. It returns at once; a record that Redis hands
+// over in the same moment is given back.
+func (a *App) Quiet() {
+	a.queue.Quiet()
+	go a.unblock() // bounded by claimBudget
+}
+
+// Resume ends Quiet.
+func (a *App) Resume() { a.queue.Resume() }
+
+// Renew replaces the worker processes by fresh ones, one after another and
+// with no task lost. It returns at once. A worker that does not start again
+// ends the round: the old ones stay.
+func (a *App) Renew() { a.pool.Renew() }
+
+// Dump writes what a person needs to see when a sidecar seems stuck: its state,
+// each worker with its tasks, and every goroutine.
+func (a *App) Dump(w io.Writer) error {
+	s := a.Status()
+	now := time.Now()
+	out := fmt.Appendf(nil, "sidecar: state=%s ready=%t redis_lost=%t workers=%d capacity=%d in_flight=%d waiting=%d unreported=%d\n",
+		s.State, s.Ready, s.RedisLost, s.Workers, s.Capacity, s.InFlight, s.Waiting, s.Unreported)
+	for _, slot := range s.Slots {
+		out = fmt.Appendf(out, "slot %d: pid=%d concurrency=%d leaving=%t tasks=%d\n", slot.Slot, slot.Pid, slot.Concurrency, slot.Leaving, len(slot.Tasks))
+		for _, t := range slot.Tasks {
+			out = fmt.Appendf(out, "  task_id=%q delivery=%s for=%s\n", t.TaskID, t.Delivery, now.Sub(t.Started).Round(time.Millisecond))
+		}
+	}
+	out = append(append(out, '\n'), stacks()...)
+	_, err := w.Write(append(out, '\n'))
+	return err
+}
+
+// maxDump bounds the goroutines' part of a dump.
+const maxDump = 16 << 20
+
+func stacks() []byte {
+	buf := make([]byte, 64<<10)
+	for {
+		n := runtime.Stack(buf, true)
+		if n < len(buf) || len(buf) >= maxDump {
+			return buf[:n]
+		}
+		buf = make([]byte, 2*len(buf))
+	}
+}

@@ -1,0 +1,155 @@
+package app
+
+import (
+	"context"
+	"io"
+	"net"
+	"os/exec"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/graflow/graflow-sidecar/protocol"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/pipeline/process"
+)
+
+// fakeWorkers starts worker processes that are goroutines: the stage is real,
+// and so is the protocol, over pipes that a bubble of testing/synctest knows.
+type fakeWorkers struct {
+	stubborn bool          // reads and answers nothing but initialize; ends by SIGKILL
+	slow     time.Duration // of each task
+
+	mu         sync.Mutex
+	broken     bool // the next start panics
+	brokenPipe bool // whatever is read next from a worker panics
+	procs      []*fakeProc
+}
+
+func (w *fakeWorkers) set(change func()) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	change()
+}
+
+// absentCommand is one that is not there.
+const absentCommand = "absent"
+
+type fakeProc struct {
+	workers               *fakeWorkers
+	pid                   int
+	stdin, stdout, stderr net.Conn // the sidecar's ends
+	exited, killed        chan struct{}
+	kill                  func()
+	fate                  string
+}
+
+func (p *fakeProc) Pid() int                 { return p.pid }
+func (p *fakeProc) Stdin() process.WritePipe { return p.stdin }
+func (p *fakeProc) Stdout() process.ReadPipe { return brittlePipe{p.stdout, p.workers} }
+func (p *fakeProc) Stderr() process.ReadPipe { return p.stderr }
+func (p *fakeProc) Exited() <-chan struct{}  { return p.exited }
+func (p *fakeProc) Fate() string             { return p.fate }
+
+func (p *fakeProc) Signal(sig syscall.Signal) {
+	if sig == syscall.SIGKILL {
+		p.kill()
+	}
+}
+
+func (w *fakeWorkers) start(cmd *exec.Cmd) (process.Process, error) {
+	w.mu.Lock()
+	broken := w.broken
+	w.mu.Unlock()
+	switch {
+	case broken:
+		panic("process is broken")
+	case cmd.Args[0] == absentCommand:
+		return nil, exec.ErrNotFound
+	}
+	p := &fakeProc{workers: w, exited: make(chan struct{}), killed: make(chan struct{}), fate: "exited with status 0"}
+	var in, out, errs net.Conn
+	p.stdin, in = net.Pipe()
+	p.stdout, out = net.Pipe()
+	p.stderr, errs = net.Pipe()
+	closeAll := func() { // as the kernel does when a process ends
+		for _, c := range []net.Conn{in, out, errs} {
+			_ = c.Close()
+		}
+	}
+	p.kill = sync.OnceFunc(func() {
+		p.fate = "was killed"
+		close(p.killed)
+		closeAll()
+	})
+	w.mu.Lock()
+	w.procs = append(w.procs, p)
+	p.pid = 1000 + len(w.procs)
+	w.mu.Unlock()
+	go func() {
+		if w.stubborn {
+			ignore(in, out)
+			<-p.killed
+		} else {
+			_ = protocol.Serve(context.Background(), w.handler(p), protocol.WithIO(in, out))
+		}
+		closeAll()
+		close(p.exited)
+	}()
+	return p, nil
+}
+
+func (w *fakeWorkers) handler(p *fakeProc) protocol.Handler {
+	return func(context.Context, *protocol.Task) (any, error) {
+		select {
+		case <-time.After(w.slow):
+		case <-p.killed:
+		}
+		return "done", nil
+	}
+}
+
+// ignore answers initialize, and reads the rest to its end.
+func ignore(in io.Reader, out io.Writer) {
+	lines := protocol.NewLineReader(in, protocol.DefaultMaxMessageBytes)
+	if line, err := lines.Next(); err == nil {
+		if m, err := protocol.DecodeMessage(line); err == nil {
+			answer := protocol.AppendResult(nil, m.ID, []byte(`{"protocolVersion":1,"worker":{"name":"stubborn","version":"1"},"concurrency":1,"capabilities":{}}`))
+			_, _ = out.Write(append(answer, '\n'))
+		}
+	}
+	for {
+		if _, err := lines.Next(); err != nil {
+			return
+		}
+	}
+}
+
+// brittlePipe is our end of a worker's stdout.
+type brittlePipe struct {
+	net.Conn
+	workers *fakeWorkers
+}
+
+func (b brittlePipe) Read(p []byte) (int, error) {
+	n, err := b.Conn.Read(p)
+	b.workers.mu.Lock()
+	defer b.workers.mu.Unlock()
+	if b.workers.brokenPipe {
+		panic("the reader of a worker's answers is broken")
+	}
+	return n, err
+}
+
+// left is how many processes have not ended.
+func (w *fakeWorkers) left() (n int) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, p := range w.procs {
+		select {
+		case <-p.exited:
+		default:
+			n++
+		}
+	}
+	return n
+}

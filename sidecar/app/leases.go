@@ -1,0 +1,86 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/graflow/graflow-sidecar/sidecar/internal/lease"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/pipeline/report"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/store"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/task"
+)
+
+// leases is the lease's Redis.
+type leases struct {
+	link
+	st          *store.Store
+	maxAttempts int
+	box         *report.Box
+	held        *ledger
+	reconciled  time.Time
+}
+
+// reconcileEvery is how often what Redis has under our name is compared with
+// what we hold. A failover that brings back what we had reported cannot be told
+// from a new connection, and a producer waits 30 s.
+const reconcileEvery = 5 * time.Second
+
+// gone gives the store's word for a run that is no member the lease's.
+func gone(err error) error {
+	if errors.Is(err, store.ErrGone) {
+		return lease.ErrGone
+	}
+	return err
+}
+
+func (l *leases) noting(err error) error {
+	if err == nil {
+		l.ok()
+	}
+	return gone(err)
+}
+
+func (l *leases) Register(ctx context.Context, run string) error {
+	return l.noting(l.st.Register(ctx, run))
+}
+
+func (l *leases) Renew(ctx context.Context, run string) error { return l.noting(l.st.Renew(ctx, run)) }
+
+func (l *leases) Scan(ctx context.Context, run string) ([]string, error) {
+	res, err := l.st.Tick(ctx, run)
+	if err != nil {
+		return nil, gone(err)
+	}
+	l.ok()
+	for _, dead := range res.Unfinished {
+		if err := l.Reap(ctx, run, dead); err != nil {
+			return nil, err
+		}
+	}
+	if time.Since(l.reconciled) >= reconcileEvery {
+		held, seen := l.held.of(run)
+		if _, err := l.st.Reconcile(ctx, run, seen, held); err != nil {
+			return nil, gone(err)
+		}
+		l.reconciled = time.Now()
+	}
+	return res.Absent, nil
+}
+
+func (l *leases) Reap(ctx context.Context, run, dead string) error {
+	res, err := l.st.Reap(ctx, run, dead, l.maxAttempts)
+	for _, a := range res.Exhausted {
+		info, _ := task.Decode(a.Record) // as far as it can be read
+		t := task.Task{Delivery: a.Delivery, Seq: a.Seq, Record: a.Record, Info: info, Attempt: a.Losses}
+		l.held.adopt(t)
+		l.box.Done(task.Outcome{
+			Task: t,
+			Kind: task.Dead, Reason: "attempts", EndedAt: time.Now(),
+			Message: "task was lost too often, the last time with the sidecar that ran it",
+		})
+	}
+	return l.noting(err)
+}
+
+func (l *leases) Leave(ctx context.Context, run string) error { return l.noting(l.st.Leave(ctx, run)) }

@@ -1,0 +1,33 @@
+package app
+
+import (
+	"slices"
+	"testing"
+
+	"github.com/graflow/graflow-sidecar/sidecar/internal/task"
+)
+
+func TestLedger(t *testing.T) {
+	h := newLedger()
+	check := func(run string, seen int64, held ...string) {
+		t.Helper()
+		got, upTo := h.of(run)
+		slices.Sort(got)
+		if upTo != seen || !slices.Equal(got, held) {
+			t.Errorf("of %s: %v up to %d, want %v up to %d", run, got, upTo, held, seen)
+		}
+	}
+	check("a", 0)
+	h.add([]task.Task{{Delivery: "a.1", Seq: 1}, {Delivery: "a.2", Seq: 2}})
+	check("a", 2, "a.1", "a.2")
+	h.remove("a.2")
+	check("a", 2, "a.1")
+	h.adopt(task.Task{Delivery: "a.1099511627777", Seq: 1 << 40}) // its number says nothing about claims
+	check("a", 2, "a.1", "a.1099511627777")
+	check("b", 0)
+	h.add([]task.Task{{Delivery: "b.1", Seq: 1}})
+	check("b", 1, "b.1")
+	check("a", 0)
+	h.remove("a.1") // its outcome came late
+	check("b", 1, "b.1")
+}

@@ -1,0 +1,257 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"time"
+
+	"github.com/graflow/graflow-sidecar/sidecar/internal/backoff"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/health"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/lease"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/pipeline/report"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/store"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/task"
+)
+
+// RefusedError says that Redis will not have us whatever we do: wrong
+// password, missing permission, wrong database, keys of another kind.
+type RefusedError struct{ Err error }
+
+func (e *RefusedError) Error() string {
+	return "redis refuses this sidecar: " + e.Err.Error() + " (check the address, the credentials, the permissions and the key prefix)"
+}
+
+// Unwrap gives the reply.
+func (e *RefusedError) Unwrap() error { return e.Err }
+
+// retryPause is between attempts at an operation that Redis answers with a
+// refusal that passes (OOM, READONLY, LOADING …), and after a connection has
+// come back without working. Recovery has to fit in a producer's 30 s.
+var retryPause = backoff.Policy{Min: 50 * time.Millisecond, Max: time.Second}
+
+// errClosed: the connections closed before the loops that use them had ended.
+var errClosed = errors.New("internal error: the connections to redis closed too early")
+
+// link is one loop's way to Redis: it keeps the health monitor and the lease
+// informed and decides what an error means. One goroutine uses it at a time.
+type link struct {
+	lease *lease.Lease
+	mon   *health.Monitor
+	pause *backoff.Backoff
+	run   string // of the last operation
+}
+
+func newLink(l *lease.Lease, m *health.Monitor) link {
+	return link{lease: l, mon: m, pause: backoff.New(retryPause)}
+}
+
+// ok notes an operation's success.
+func (k *link) ok() {
+	k.pause.Reset()
+	k.mon.OK()
+}
+
+// Recover waits until it makes sense to try again.
+func (k *link) Recover(ctx context.Context, err error) error {
+	switch store.Classify(err) {
+	case store.ClassFatal:
+		return &RefusedError{err}
+	case store.ClassCanceled:
+		if ctx.Err() == nil {
+			// Our own connections are closed, and nobody opens them again.
+			return errClosed
+		}
+		return nil
+	case store.ClassGone:
+		_ = k.lease.Gone(ctx, k.run) // ctx's end is the caller's to see
+		return nil
+	default:
+		k.mon.Failed(err)
+		if k.mon.WaitReached(ctx) == nil {
+			k.pause.Sleep(ctx)
+		}
+		return nil
+	}
+}
+
+// claims is the claim stage's Redis.
+type claims struct {
+	link
+	st          *store.Store
+	held        *ledger
+	poll        time.Duration
+	maxAttempts int
+}
+
+// waitFor is how long one blocking wait lasts: a stop outlasts it by that much
+// at most where Redis cannot be told to end it.
+const waitFor = time.Second
+
+func (c *claims) Claim(ctx context.Context, nonce string, limit int) ([]task.Task, error) {
+	run, err := c.lease.Current(ctx)
+	if err != nil {
+		return nil, err
+	}
+	c.run = run
+	got, err := c.st.Claim(ctx, run, nonce, limit)
+	if err != nil {
+		return nil, err
+	}
+	c.ok()
+	now := time.Now()
+	ts := make([]task.Task, len(got))
+	for i, g := range got {
+		ts[i] = task.Task{
+			Delivery: g.Delivery, Seq: g.Seq, Record: g.Record,
+			Attempt: g.Losses + 1, Lone: lone(g, c.maxAttempts), ClaimedAt: now,
+		}
+	}
+	return ts, nil
+}
+
+// lone is how alone a record has to be: at its last attempt, if there were
+// others.
+func lone(g store.Claimed, maxAttempts int) task.Lone {
+	switch {
+	case g.Losses == 0 || g.Losses < maxAttempts-1:
+		return task.Together
+	case g.LoneRun:
+		return task.AloneInRun
+	default:
+		return task.AloneInChild
+	}
+}
+
+func (c *claims) Wait(ctx context.Context) error {
+	_, err := c.st.Wait(ctx, c.run, waitFor)
+	switch {
+	case err == nil:
+		c.ok()
+		return nil
+	case store.Classify(err) == store.ClassTransient && store.Answered(err):
+		// Blocking is refused (out of memory, no such command, unblocked by
+		// hand): ask again in a while by claiming.
+		backoff.Sleep(ctx, max(c.poll, c.pause.Next()))
+		return nil
+	default:
+		return err
+	}
+}
+
+// reports is the report stage's Redis.
+type reports struct {
+	link
+	st          *store.Store
+	maxAttempts int
+	retryAfter  func(attempt int) time.Duration
+	fixed       string // the run to report for, if it is not the current one
+}
+
+func (r *reports) Report(ctx context.Context, route report.Route, batch []task.Outcome) ([]report.Verdict, error) {
+	run := r.fixed
+	if run == "" {
+		var err error
+		if run, err = r.lease.Current(ctx); err != nil {
+			return nil, err
+		}
+	}
+	r.run = run
+	verdicts := make([]report.Verdict, len(batch))
+	// What belonged to a run that was given up is not ours to report.
+	ours := make([]int, 0, len(batch))
+	for i, o := range batch {
+		if strings.HasPrefix(o.Task.Delivery, run+".") {
+			ours = append(ours, i)
+		} else {
+			verdicts[i] = report.Late
+		}
+	}
+	if len(ours) == 0 {
+		return verdicts, nil
+	}
+	var err error
+	set := func(n int, v report.Verdict) { verdicts[ours[n]] = v }
+	switch route {
+	case report.Release:
+		err = r.release(ctx, batch, ours, set)
+	case report.Delay:
+		err = r.delay(ctx, batch, ours, set)
+	default:
+		err = r.end(ctx, batch, ours, set)
+	}
+	if err != nil {
+		return nil, err
+	}
+	r.ok()
+	return verdicts, nil
+}
+
+func (r *reports) end(ctx context.Context, batch []task.Outcome, ours []int, set func(int, report.Verdict)) error {
+	calls := make([]store.Report, len(ours))
+	for n, i := range ours {
+		o := &batch[i]
+		calls[n] = store.Report{
+			Delivery: o.Task.Delivery, TaskID: o.Task.Info.TaskID, GroupID: o.Task.Info.GroupID,
+			CreatedAt: o.Task.Info.CreatedAt, SessionID: o.Task.Info.SessionID,
+			Success: o.Kind == task.Succeeded, Timestamp: o.EndedAt, Value: o.Value,
+		}
+		if o.Kind != task.Succeeded {
+			calls[n].ErrorMessage, calls[n].ErrorJSON = o.Message, o.MessageJSON
+		}
+		if o.Task.Attempt > 1 || o.Kind == task.Dead {
+			calls[n].RecordSHA = store.RecordSHA(o.Task.Record)
+		}
+		if o.Kind == task.Dead {
+			calls[n].Dead = &store.DeadLetter{
+				Record: o.Task.Record, Reason: o.Reason, Message: o.Message, Stderr: o.Stderr,
+				Attempts: o.Task.Attempt, At: o.EndedAt,
+			}
+		}
+	}
+	got, err := r.st.Report(ctx, r.run, calls)
+	for n, v := range got {
+		set(n, report.Verdict(v))
+	}
+	return err
+}
+
+func (r *reports) release(ctx context.Context, batch []task.Outcome, ours []int, set func(int, report.Verdict)) error {
+	calls := make([]store.Release, len(ours))
+	for n, i := range ours {
+		o := &batch[i]
+		calls[n] = store.Release{
+			Delivery: o.Task.Delivery, Seq: o.Task.Seq, Lost: o.Kind == task.Lost, Shared: o.Shared,
+			MaxAttempts: r.maxAttempts, Record: o.Task.Record,
+		}
+	}
+	got, err := r.st.Release(ctx, r.run, calls)
+	for n, v := range got {
+		switch {
+		case v.Late:
+			set(n, report.Late)
+		case v.Exhausted:
+			set(n, report.Exhausted)
+		default:
+			set(n, report.Returned)
+		}
+	}
+	return err
+}
+
+func (r *reports) delay(ctx context.Context, batch []task.Outcome, ours []int, set func(int, report.Verdict)) error {
+	calls := make([]store.Delay, len(ours))
+	for n, i := range ours {
+		o := &batch[i]
+		calls[n] = store.Delay{Delivery: o.Task.Delivery, After: r.retryAfter(o.Task.Attempt), Count: o.Reason != redisUnavailable, Record: o.Task.Record}
+	}
+	got, err := r.st.Delay(ctx, r.run, calls)
+	for n, ok := range got {
+		if ok {
+			set(n, report.Delayed)
+		} else {
+			set(n, report.Late)
+		}
+	}
+	return err
+}

@@ -1,0 +1,190 @@
+package app
+
+import (
+	"cmp"
+	"crypto/tls"
+	"crypto/x509"
+	"fmt"
+	"net"
+	"net/url"
+	"os"
+	"strconv"
+	"strings"
+
+	"github.com/graflow/graflow-sidecar/sidecar/internal/store"
+)
+
+// at returns the configuration for a local Redis that we started ourselves.
+func (r RedisConfig) at(url string) RedisConfig {
+	r.Embedded, r.URL = false, url
+	r.Username, r.Password, r.PasswordFile, r.TLS = "", "", "", false
+	return r
+}
+
+// Address says where Redis is, for people: no credentials.
+func (r RedisConfig) Address() string {
+	switch {
+	case r.Embedded:
+		return "embedded"
+	case r.SentinelMaster != "":
+		return "sentinel:" + r.SentinelMaster
+	case len(r.Addrs) > 0:
+		return strings.Join(r.Addrs, ",")
+	case r.URL != "":
+		u, err := url.Parse(r.URL)
+		if err != nil {
+			return "invalid URL"
+		}
+		u.User = nil
+		return u.String()
+	default:
+		return fmt.Sprintf("redis://%s/%d", net.JoinHostPort(r.Host, strconv.Itoa(r.Port)), r.DB)
+	}
+}
+
+// password gives the password, from its file where one is named.
+func (r RedisConfig) password() (string, error) {
+	if r.PasswordFile == "" {
+		return r.Password, nil
+	}
+	b, err := os.ReadFile(r.PasswordFile)
+	if err != nil {
+		return "", &ConfigError{Err: fmt.Errorf("REDIS_PASSWORD_FILE cannot be read: %w", err)}
+	}
+	return strings.TrimRight(string(b), "\r\n"), nil
+}
+
+// clientOptions translates for the store.
+func (r RedisConfig) clientOptions() (store.ClientOptions, error) {
+	password, err := r.password()
+	if err != nil {
+		return store.ClientOptions{}, err
+	}
+	o := store.ClientOptions{
+		URL: r.URL, Addrs: r.Addrs, Host: r.Host, Port: r.Port, DB: r.DB,
+		SentinelMaster: r.SentinelMaster, Cluster: r.Cluster,
+		Username: r.Username, Password: password, ClientName: "graflow-sidecar",
+		PoolSize: r.PoolSize, MinIdleConns: r.MinIdleConns, ConnMaxIdleTime: r.ConnMaxIdleTime,
+		DialTimeout: r.DialTimeout, ReadTimeout: r.ReadTimeout, WriteTimeout: r.WriteTimeout,
+	}
+	if r.TLS || strings.HasPrefix(r.URL, "rediss:") {
+		if o.TLS, err = r.tlsConfig(); err != nil {
+			return store.ClientOptions{}, &ConfigError{Err: err}
+		}
+	}
+	return o, nil
+}
+
+func (r RedisConfig) tlsConfig() (*tls.Config, error) {
+	c := &tls.Config{MinVersion: tls.VersionTLS12, ServerName: r.TLSServerName, InsecureSkipVerify: r.TLSInsecure}
+	if c.ServerName == "" {
+		c.ServerName = r.hostname()
+	}
+	if r.TLSCAFile != "" {
+		pem, err := os.ReadFile(r.TLSCAFile)
+		if err != nil {
+			return nil, fmt.Errorf("REDIS_TLS_CA_FILE cannot be read: %w", err)
+		}
+		c.RootCAs = x509.NewCertPool()
+		if !c.RootCAs.AppendCertsFromPEM(pem) {
+			return nil, fmt.Errorf("REDIS_TLS_CA_FILE %s holds no certificate", r.TLSCAFile)
+		}
+	}
+	if r.TLSCertFile != "" {
+		cert, err := tls.LoadX509KeyPair(r.TLSCertFile, r.TLSKeyFile)
+		if err != nil {
+			return nil, fmt.Errorf("REDIS_TLS_CERT_FILE and REDIS_TLS_KEY_FILE cannot be used: %w", err)
+		}
+		c.Certificates = []tls.Certificate{cert}
+	}
+	return c, nil
+}
+
+// hostname is what a certificate is checked against unless it is given.
+func (r RedisConfig) hostname() string {
+	if u, err := url.Parse(r.URL); r.URL != "" && err == nil {
+		return u.Hostname()
+	}
+	return r.Host
+}
+
+// place is where Redis is in all its forms, credentials included.
+type place struct {
+	url                *url.URL
+	host, port, db     string
+	username, password string
+}
+
+func (r RedisConfig) place() (place, error) {
+	password, err := r.password()
+	if err != nil {
+		return place{}, err
+	}
+	p := place{host: r.Host, port: strconv.Itoa(r.Port), db: strconv.Itoa(r.DB), username: r.Username, password: password}
+	p.url = &url.URL{Scheme: "redis", Host: net.JoinHostPort(p.host, p.port), Path: "/" + p.db}
+	if r.URL != "" {
+		if p.url, err = url.Parse(r.URL); err != nil {
+			return place{}, &ConfigError{Err: fmt.Errorf("REDIS_URL is not a URL")}
+		}
+		if p.url.Scheme != "unix" {
+			p.host, p.port = p.url.Hostname(), cmp.Or(p.url.Port(), "6379")
+			p.db = cmp.Or(strings.Trim(p.url.Path, "/"), "0")
+		}
+	}
+	if r.TLS && p.url.Scheme == "redis" {
+		p.url.Scheme = "rediss"
+	}
+	if p.url.User != nil {
+		p.username = cmp.Or(p.username, p.url.User.Username())
+		if password, ok := p.url.User.Password(); ok && p.password == "" {
+			p.password = password
+		}
+	}
+	if p.password != "" || p.username != "" {
+		p.url.User = url.UserPassword(p.username, p.password)
+	}
+	return p, nil
+}
+
+// ConnectURL is where Redis is, credentials and all, for a client of the same
+// Redis; not for the log. Of several addresses it knows none.
+func (a *App) ConnectURL() string {
+	p, err := a.cfg.Redis.place()
+	if err != nil {
+		return "" // it was readable when we connected
+	}
+	return p.url.String()
+}
+
+// environment gives a Graflow child what it needs to find the same Redis. The
+// URL is complete; the parts are there for code that reads Graflow's own
+// variables.
+func (r RedisConfig) environment(prefix string) ([]string, error) {
+	p, err := r.place()
+	if err != nil {
+		return nil, err
+	}
+	env := []string{
+		"REDIS_URL=" + p.url.String(), "REDIS_HOST=" + p.host, "REDIS_PORT=" + p.port, "REDIS_DB=" + p.db,
+		"REDIS_KEY_PREFIX=" + prefix,
+		"REDIS_SOCKET_TIMEOUT=" + seconds(r.ReadTimeout),
+		"REDIS_SOCKET_CONNECT_TIMEOUT=" + seconds(r.DialTimeout),
+		"REDIS_HEALTH_CHECK_INTERVAL=" + seconds(r.HealthCheckInterval),
+	}
+	for name, value := range map[string]string{
+		"REDIS_USERNAME": p.username, "REDIS_PASSWORD": p.password,
+		"REDIS_TLS_CA_FILE": r.TLSCAFile, "REDIS_TLS_CERT_FILE": r.TLSCertFile, "REDIS_TLS_KEY_FILE": r.TLSKeyFile,
+		"REDIS_TLS_SERVER_NAME": r.TLSServerName,
+	} {
+		if value != "" {
+			env = append(env, name+"="+value)
+		}
+	}
+	if p.url.Scheme == "rediss" {
+		env = append(env, "REDIS_TLS=true")
+	}
+	if r.TLSInsecure {
+		env = append(env, "REDIS_TLS_INSECURE=true")
+	}
+	return env, nil
+}

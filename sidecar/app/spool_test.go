@@ -1,0 +1,120 @@
+package app_test
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/graflow/graflow-sidecar/sidecar/app"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/redistest"
+)
+
+// private is a sidecar on a Redis of its own, which the test may stop.
+func private(t *testing.T, instance *redistest.Instance, prefix string, change func(*app.Config)) *bundle {
+	t.Helper()
+	b := &bundle{t: t, rdb: instance.Client(), prefix: prefix, log: &syncBuffer{}}
+	cfg := config(t, instance.URL, prefix, b.log)
+	if change != nil {
+		change(&cfg)
+	}
+	b.app = start(t, cfg, b.log)
+	return b
+}
+
+// TestSpooledOutcomesAreReportedByTheNextStart: Redis dies while a task runs,
+// the sidecar is stopped, and when both are back the task is not run again.
+func TestSpooledOutcomesAreReportedByTheNextStart(t *testing.T) {
+	for _, takenOver := range []bool{false, true} {
+		name := "the record is still ours"
+		if takenOver {
+			name = "the record was taken over"
+		}
+		t.Run(name, func(t *testing.T) {
+			instance := redistest.Start(t, "--appendonly", "yes", "--appendfsync", "always")
+			dir := t.TempDir()
+			gate := filepath.Join(dir, "gate")
+			spooling := func(c *app.Config) {
+				c.SpoolDir, c.ShutdownTimeout = dir, 2*time.Second
+				c.Redis.DialTimeout, c.Redis.ReadTimeout = time.Second, time.Second
+			}
+			b := private(t, instance, "p", spooling)
+			b.push(job{TaskID: "t", SessionID: "s", Do: "gate", Path: gate})
+			await(t, "the task to start", func() bool { _, err := os.Stat(gate + ".started"); return err == nil })
+
+			instance.Kill()
+			b.app.Stop()
+			if err := os.WriteFile(gate, nil, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			if err := within(t, 10*time.Second, b.app); err != nil {
+				t.Fatalf("stopped with %v", err)
+			}
+			if !strings.Contains(b.log.String(), "outcomes are spooled") {
+				t.Error("the log does not say that outcomes are spooled")
+			}
+			if files, _ := filepath.Glob(dir + "/*.spool"); len(files) != 1 {
+				t.Fatalf("spool files: %v", files)
+			}
+
+			instance.Restart()
+			if takenOver { // by somebody who has finished it: nothing of the old run is left
+				takeAll(t, instance.Client(), "p")
+			}
+			if err := os.Remove(gate); err != nil { // a second run would never end
+				t.Fatal(err)
+			}
+			again := private(t, instance, "p", spooling)
+			await(t, "the spool to be applied", func() bool {
+				files, _ := filepath.Glob(dir + "/*.spool")
+				return len(files) == 0
+			})
+			if takenOver {
+				if !strings.Contains(again.log.String(), "superseded") || again.result("s", "t") != "" {
+					t.Errorf("result %q; the outcome should have been dropped", again.result("s", "t"))
+				}
+				return
+			}
+			if got := again.result("s", "t"); got != `"t done"` {
+				t.Errorf("result %q", got)
+			}
+			<-again.app.Ready()
+			if q := again.queue(); len(q) != 0 {
+				t.Errorf("the record is in the queue again: %v", q)
+			}
+		})
+	}
+}
+
+// takeAll empties every in-flight hash, as a reaper does.
+func takeAll(t *testing.T, rdb *redis.Client, prefix string) {
+	t.Helper()
+	keys, err := rdb.Keys(context.Background(), prefix+":sidecar:inflight:*").Result()
+	if err != nil || len(keys) != 1 {
+		t.Fatalf("in-flight hashes: %v, %v", keys, err)
+	}
+	if err := rdb.Del(context.Background(), keys...).Err(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestASpoolOfAnotherRedisIsLeftAlone(t *testing.T) {
+	dir := t.TempDir()
+	file := filepath.Join(dir, "w-1.spool")
+	header := `{"run":"w-1","server":"redis://elsewhere:6379/0","prefix":"graflow","at":"2026-01-01T00:00:00Z"}` + "\n"
+	if err := os.WriteFile(file, []byte(header), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	b := setup(t, func(c *app.Config) { c.SpoolDir = dir })
+	<-b.app.Ready()
+	if _, err := os.Stat(file); err != nil {
+		t.Error(err)
+	}
+	if !strings.Contains(b.log.String(), "belongs to another Redis") {
+		t.Error("the log does not say so")
+	}
+}
