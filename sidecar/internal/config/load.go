@@ -1,0 +1,125 @@
+// Package config turns the environment and the command line into the
+// configuration of the sidecar. It is the only package that reads the
+// environment: everything else gets what it needs from here.
+//
+// A flag beats the environment; an empty variable counts as unset; a value
+// that cannot be used is an error that names it and what is accepted. All that
+// is wrong is reported at once, one line each. No message holds a secret.
+package config
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/spf13/pflag"
+
+	"github.com/graflow/graflow-sidecar/sidecar/app"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/logging"
+)
+
+// Settings are what a run of the sidecar needs.
+type Settings struct {
+	// App is complete but for Version, Log and, with App.Worker.Graflow, the
+	// command that runs the adapter.
+	App       app.Config
+	LogLevel  slog.Level
+	LogFormat logging.Format
+	// Python runs the adapter, with App.Worker.Graflow.
+	Python string
+}
+
+// Loader loads the settings of one run. Use it once, from one goroutine.
+type Loader struct {
+	vars  *variables
+	flags *pflag.FlagSet
+}
+
+// NewLoader returns a Loader that knows no flags yet.
+func NewLoader() *Loader { return &Loader{vars: newVariables()} }
+
+// AddFlags adds the flags to fs: those of Graflow's worker under their own
+// names, and a few of ours.
+func (l *Loader) AddFlags(fs *pflag.FlagSet) {
+	l.flags = fs
+	l.vars.describe()
+	for _, v := range l.vars.all {
+		if v.flag == "" {
+			continue
+		}
+		f := fs.VarPF(flagValue{v}, v.flag, "", fmt.Sprintf("%s [%s]", v.help, v.env))
+		f.DefValue = v.def
+		if v.accepts == acceptsBool {
+			f.NoOptDefVal = "true"
+		}
+	}
+}
+
+// flagValue takes a flag's text; Load decides what it means.
+type flagValue struct{ v *value }
+
+func (f flagValue) String() string     { return f.v.fromFlag }
+func (f flagValue) Set(s string) error { f.v.fromFlag = s; return nil }
+func (f flagValue) Type() string {
+	if f.v.accepts == acceptsBool {
+		return "bool"
+	}
+	return "value"
+}
+
+// Load reads the environment and combines it with the flags, once they have
+// been parsed, and with the worker's command: args is what is left of the
+// command line. The error is a *UsageError for the command line and an
+// *app.ConfigError for the environment.
+func (l *Loader) Load(args []string) (Settings, error) {
+	if err := l.vars.readEnvironment(); err != nil {
+		return Settings{}, &app.ConfigError{Err: err}
+	}
+	environ := os.Environ()
+	in := &interpreter{}
+	s := l.vars.settings(in)
+	in.env = append(in.env, unknownNames(environ, l.vars)...)
+	if err := l.command(in, &s, args); err != nil {
+		in.usage = append(in.usage, err)
+	}
+	if err := in.err(func(err error) error { return &app.ConfigError{Err: err} }); err != nil {
+		return Settings{}, err
+	}
+	s.App.Worker.Env = childEnv(environ, s.App.Worker.Graflow, splitList(l.vars.own.ChildEnv.text()))
+	return s, l.backstop(s)
+}
+
+// command takes the worker's command. It has to come after "--", or pflag
+// would take the worker's own flags for ours.
+func (l *Loader) command(in *interpreter, s *Settings, args []string) error {
+	graflow := &l.vars.own.Graflow
+	switch {
+	case len(args) > 0 && l.flags != nil && l.flags.ArgsLenAtDash() != 0:
+		return fmt.Errorf("the worker's command comes after --, as in: sidecar run -- %s", strings.Join(args, " "))
+	case len(args) > 0 && s.App.Worker.Graflow:
+		return fmt.Errorf("%s and a worker's command exclude each other: --graflow runs the adapter that the sidecar carries", graflow.name())
+	case len(args) == 0 && !s.App.Worker.Graflow:
+		return errors.New("no worker: give its command after --, as in sidecar run -- ./my-worker, or --graflow for Graflow's tasks")
+	case len(args) > 0 && args[0] == "":
+		return errors.New("the worker's command after -- is empty")
+	}
+	s.App.Worker.Command = slices.Clone(args)
+	return nil
+}
+
+// backstop has app check the result too. Whatever it finds is missing above.
+func (l *Loader) backstop(s Settings) error {
+	c := s.App
+	c.Log = slog.New(slog.DiscardHandler)
+	if c.Worker.Graflow {
+		c.Worker.Command = []string{s.Python}
+	}
+	return c.Validate()
+}
+
+// defaultWorkerID is Graflow's.
+func defaultWorkerID() string { return "worker_" + strconv.Itoa(os.Getpid()) }

@@ -1,0 +1,132 @@
+package config
+
+import (
+	"log/slog"
+	"math"
+	"regexp"
+	"strings"
+	"time"
+
+	"github.com/graflow/graflow-sidecar/sidecar/app"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/logging"
+)
+
+const day = 24 * time.Hour
+
+// settings interprets every variable over the defaults.
+func (vs *variables) settings(in *interpreter) Settings {
+	s := Settings{
+		App: app.DefaultConfig(), LogLevel: slog.LevelInfo, LogFormat: logging.Auto, Python: "python3",
+	}
+	c, d, o := &s.App, &vs.dropIn, &vs.own
+	c.WorkerID = defaultWorkerID()
+
+	in.label(&d.WorkerID, &c.WorkerID)
+	in.integer(&d.MaxConcurrentTasks, &c.Slots, 1, 4096)
+	in.duration(&d.PollInterval, &c.PollInterval, time.Millisecond, time.Hour)
+	in.label(&d.RedisKeyPrefix, &c.KeyPrefix)
+	in.logLevel(&d.LogLevel, &s)
+	vs.redis(in, &c.Redis)
+
+	mode := "rpc"
+	choice(in, &o.Mode, &mode, "rpc")
+	in.boolean(&o.Graflow, &c.Worker.Graflow)
+	in.free(&o.Python, &s.Python, "a path or a name on PATH")
+	in.free(&o.WorkerDir, &c.Worker.Dir, "a folder")
+	in.names(&o.ChildEnv)
+	vs.redisConflicts(in, &c.Redis, c.Worker.Graflow)
+
+	w := &c.Worker
+	in.duration(&o.StartTimeout, &w.StartTimeout, 100*time.Millisecond, time.Hour)
+	in.integer(&o.StartRetries, &w.StartRetries, 0, 1000)
+	in.duration(&o.RestartBackoffMin, &w.RestartBackoffMin, time.Millisecond, time.Hour)
+	in.duration(&o.RestartBackoffMax, &w.RestartBackoffMax, time.Millisecond, time.Hour)
+	in.duration(&o.PingInterval, &w.PingInterval, 100*time.Millisecond, time.Hour)
+	in.duration(&o.PingTimeout, &w.PingTimeout, 100*time.Millisecond, time.Hour)
+	in.duration(&o.WriteTimeout, &w.WriteTimeout, 100*time.Millisecond, time.Hour)
+	in.duration(&o.KillGrace, &w.KillGrace, 10*time.Millisecond, time.Hour)
+	in.integer(&o.MaxMessageBytes, &w.MaxMessageBytes, 4096, 1<<30)
+	in.ordered(&o.RestartBackoffMin, w.RestartBackoffMin, &o.RestartBackoffMax, w.RestartBackoffMax)
+
+	choice(in, &o.QueueSide, &c.QueueSide, app.QueueLeft, app.QueueRight)
+	in.duration(&o.TaskTimeout, &c.TaskTimeout, 0, 365*day)
+	in.integer(&o.MaxAttempts, &c.MaxAttempts, 1, 1000)
+	in.duration(&o.RetryBase, &c.Retry.Base, time.Millisecond, day)
+	in.duration(&o.RetryMax, &c.Retry.Max, time.Millisecond, day)
+	in.ordered(&o.RetryBase, c.Retry.Base, &o.RetryMax, c.Retry.Max)
+	in.share(&o.RetryJitter, &c.Retry.Jitter)
+	in.duration(&o.ShutdownTimeout, &c.ShutdownTimeout, time.Second, day)
+	in.free(&o.SpoolDir, &c.SpoolDir, "a folder")
+	choice(in, &o.LogFormat, &s.LogFormat, logging.Auto, logging.JSON, logging.Text)
+
+	r := &c.Redis
+	in.integer(&o.PoolSize, &r.PoolSize, 1, 10000)
+	in.integer(&o.MinIdleConns, &r.MinIdleConns, 0, 10000)
+	in.duration(&o.ConnMaxIdleTime, &r.ConnMaxIdleTime, time.Second, day)
+	in.duration(&o.HealthCheck, &r.HealthCheckInterval, time.Second, day)
+	in.duration(&o.RedisPing, &r.PingInterval, 100*time.Millisecond, time.Hour)
+	in.duration(&o.DialTimeout, &r.DialTimeout, 10*time.Millisecond, time.Hour)
+	in.duration(&o.ReadTimeout, &r.ReadTimeout, 10*time.Millisecond, time.Hour)
+	in.duration(&o.RedisWrite, &r.WriteTimeout, 10*time.Millisecond, time.Hour)
+	return s
+}
+
+// describe fills in what every variable accepts and its default, without
+// reading anything.
+func (vs *variables) describe() { vs.settings(&interpreter{}) }
+
+// graflowLevels are the names that Graflow's worker takes, and what Python
+// also calls the third.
+var graflowLevels = map[string]slog.Level{
+	"DEBUG": slog.LevelDebug, "INFO": slog.LevelInfo, "WARNING": slog.LevelWarn,
+	"WARN": slog.LevelWarn, "ERROR": slog.LevelError,
+}
+
+func (in *interpreter) logLevel(v *value, s *Settings) {
+	name := "INFO"
+	choice(in, v, &name, "DEBUG", "INFO", "WARNING", "WARN", "ERROR")
+	s.LogLevel = graflowLevels[name]
+	if name == "WARN" {
+		name = "WARNING" // the one Graflow's worker knows
+	}
+	s.App.Worker.LogLevel = name
+}
+
+var variableName = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
+
+func (in *interpreter) names(v *value) {
+	var text string
+	set(in, v, &text, "names of variables, separated by commas", "", func(s string) (string, bool) {
+		for _, name := range splitList(s) {
+			if !variableName.MatchString(name) {
+				return "", false
+			}
+		}
+		return s, true
+	})
+}
+
+// ordered complains where a lower bound was put above an upper one.
+func (in *interpreter) ordered(low *value, lowest time.Duration, high *value, highest time.Duration) {
+	if lowest > highest {
+		culprit := high
+		if !high.given() {
+			culprit = low
+		}
+		in.complain(culprit, "%s is %s, and must not be more than %s, which is %s",
+			low.name(), short(lowest), high.name(), short(highest))
+	}
+}
+
+// maxDB bounds a database number; how many there are is the server's setting.
+const maxDB = math.MaxInt32
+
+// host takes a name, an address or the path of a socket.
+func (in *interpreter) host(v *value, dst *string) {
+	set(in, v, dst, "a host name, an address or the path of a Unix socket", *dst, func(s string) (string, bool) {
+		if strings.HasPrefix(s, "/") {
+			return s, true
+		}
+		return s, !strings.ContainsAny(s, "/@ \t\r\n?#") // somebody's URL, most of the time
+	})
+}

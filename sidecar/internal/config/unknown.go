@@ -1,0 +1,80 @@
+package config
+
+import (
+	"fmt"
+	"regexp"
+	"slices"
+	"strings"
+)
+
+const prefix = "SIDECAR_"
+
+// givenToChildren are names that a sidecar gives to its workers; a sidecar that
+// is itself such a worker's child inherits them.
+var givenToChildren = []string{
+	"SIDECAR_PROCESS_ID", "SIDECAR_TASK_ID", "SIDECAR_SESSION_ID", "SIDECAR_GROUP_ID",
+	"SIDECAR_ATTEMPT", "SIDECAR_DEADLINE",
+}
+
+// Kubernetes announces each service of the namespace in the environment: one
+// called sidecar or sidecar-web gives names that begin like ours.
+var (
+	linkName = regexp.MustCompile(`^SIDECAR_([A-Z0-9_]+_)?(SERVICE_HOST|SERVICE_PORT(_[A-Z0-9_]+)?|PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)$`)
+	linkPort = regexp.MustCompile(`^SIDECAR_([A-Z0-9_]+_)?PORT=(tcp|udp|sctp)://`)
+)
+
+// unknownNames finds variables that begin like ours and are none: a misspelt
+// one would otherwise be a setting that silently does nothing.
+func unknownNames(environ []string, vs *variables) []error {
+	known := slices.Clone(givenToChildren)
+	var ours []string
+	for _, v := range vs.all {
+		if strings.HasPrefix(v.env, prefix) {
+			ours = append(ours, v.env)
+		}
+	}
+	known = append(known, ours...)
+	var errs []error
+	for _, entry := range slices.Sorted(slices.Values(environ)) {
+		name, value, _ := strings.Cut(entry, "=")
+		if !strings.HasPrefix(name, prefix) || value == "" || slices.Contains(known, name) ||
+			linkName.MatchString(name) || linkPort.MatchString(entry) {
+			continue
+		}
+		errs = append(errs, fmt.Errorf("%s is not known; did you mean %s?", name, nearest(name, ours)))
+	}
+	return errs
+}
+
+// nearest is the name with the least edit distance, the first of several.
+func nearest(name string, names []string) string {
+	best, least := "", -1
+	for _, candidate := range names {
+		if d := distance(name, candidate); least < 0 || d < least {
+			best, least = candidate, d
+		}
+	}
+	return best
+}
+
+// distance counts the insertions, deletions and changes of one byte that turn
+// a into b (Levenshtein).
+func distance(a, b string) int {
+	row := make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := range len(a) {
+		diagonal := row[0]
+		row[0] = i + 1
+		for j := range len(b) {
+			change := diagonal
+			if a[i] != b[j] {
+				change++
+			}
+			diagonal = row[j+1]
+			row[j+1] = min(change, row[j]+1, row[j+1]+1)
+		}
+	}
+	return row[len(b)]
+}
