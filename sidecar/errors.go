@@ -1,0 +1,56 @@
+package main
+
+import (
+	"errors"
+	"strings"
+
+	"github.com/graflow/graflow-sidecar/sidecar/app"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/config"
+)
+
+// Exit statuses, after sysexits.h.
+const (
+	exitOK       = 0
+	exitUsage    = 64 // the command line
+	exitRefused  = 69 // Redis refuses us; never for "not yet up"
+	exitInternal = 70 // the worker cannot be started, a bug, or the watchdog
+	exitConfig   = 78 // the environment or a setting
+)
+
+// failure marks an error that is neither the command line's nor the
+// configuration's.
+type failure struct{ error }
+
+func (f failure) Unwrap() error { return f.error }
+
+// exitStatus gives an error its status. What nobody has marked comes from
+// cobra, which has untyped errors for wrong command lines.
+func exitStatus(err error) int {
+	var (
+		wrongConfig *app.ConfigError
+		wrongUse    *config.UsageError
+		refused     *app.RefusedError
+		start       *app.StartError
+		panicked    *app.PanicError
+		failed      failure
+	)
+	switch {
+	case err == nil:
+		return exitOK
+	case errors.As(err, &wrongUse):
+		return exitUsage
+	case errors.As(err, &wrongConfig):
+		return exitConfig
+	case errors.As(err, &refused):
+		return exitRefused
+	case errors.As(err, &start), errors.As(err, &panicked), errors.As(err, &failed):
+		return exitInternal
+	default:
+		return exitUsage
+	}
+}
+
+// lines splits an error's text, so that each line can carry our name.
+func lines(err error) []string {
+	return strings.Split(strings.TrimSpace(err.Error()), "\n")
+}

@@ -1,0 +1,52 @@
+// Command sidecar stands between Redis and the code that does the work: it
+// claims task records, runs them in worker processes over stdin and stdout,
+// reports what became of them, and stops in the right order.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+
+	"github.com/spf13/cobra"
+
+	"github.com/graflow/graflow-sidecar/sidecar/app"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/version"
+)
+
+func main() { os.Exit(execute(os.Args[1:])) }
+
+func execute(args []string) int {
+	root := &cobra.Command{
+		Use:           "sidecar",
+		Short:         "Runs any executable as a worker of a Redis-backed workflow",
+		SilenceUsage:  true,
+		SilenceErrors: true,
+	}
+	root.AddCommand(runCommand(), demoCommand(), exampleWorkerCommand(), versionCommand())
+	root.SetArgs(args)
+	err := root.ExecuteContext(context.Background())
+	status := exitStatus(err)
+	if err != nil {
+		for _, line := range lines(err) {
+			fmt.Fprintln(os.Stderr, "sidecar: "+line)
+		}
+	}
+	if status == exitUsage {
+		fmt.Fprintln(os.Stderr, "sidecar: 'sidecar --help' and 'sidecar run --help' say more")
+	}
+	if panicked, ok := errors.AsType[*app.PanicError](err); ok {
+		os.Stderr.Write(panicked.Stack) // a bug of ours: here the stack is the message
+	}
+	return status
+}
+
+func versionCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "version",
+		Short: "Print the version",
+		Args:  cobra.NoArgs,
+		Run:   func(*cobra.Command, []string) { fmt.Println(version.String()) },
+	}
+}

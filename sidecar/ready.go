@@ -1,0 +1,52 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"syscall"
+
+	"github.com/graflow/graflow-sidecar/sidecar/app"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/config"
+)
+
+// noFD says that nobody wants to hear of readiness.
+const noFD = -1
+
+// readiness tells whoever started the sidecar that it is ready, on a descriptor
+// that they opened. (Not a file: nothing is left behind, and its end of file
+// tells them that the sidecar is gone.)
+type readiness struct{ file *os.File }
+
+// readyReport checks the descriptor while the command line can still be blamed.
+func readyReport(fd int) (*readiness, error) {
+	if fd == noFD {
+		return &readiness{}, nil
+	}
+	var st syscall.Stat_t
+	if fd < 0 || syscall.Fstat(fd, &st) != nil {
+		return nil, &config.UsageError{Err: fmt.Errorf("--ready-fd is %d, and must be an open file descriptor", fd)}
+	}
+	syscall.CloseOnExec(fd) // it is none of the workers' business
+	return &readiness{os.NewFile(uintptr(fd), "ready")}, nil
+}
+
+// send tells it, once.
+func (r *readiness) send(a *app.App) error {
+	if r.file == nil {
+		return nil
+	}
+	line, err := json.Marshal(map[string]any{"redis_url": a.ConnectURL(), "pid": os.Getpid()})
+	if err == nil {
+		_, err = r.file.Write(append(line, '\n'))
+	}
+	r.close()
+	return err
+}
+
+func (r *readiness) close() {
+	if r.file != nil {
+		_ = r.file.Close()
+		r.file = nil
+	}
+}

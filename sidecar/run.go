@@ -1,0 +1,137 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/signal"
+	"runtime"
+	"strings"
+	"syscall"
+
+	"github.com/spf13/cobra"
+
+	pyworker "github.com/graflow/graflow-sidecar/examples/python-worker"
+	"github.com/graflow/graflow-sidecar/sidecar/app"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/config"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/logging"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/version"
+)
+
+func runCommand() *cobra.Command {
+	loader := config.NewLoader()
+	readyFD := noFD
+	cmd := &cobra.Command{
+		Use:   "run [flags] -- COMMAND [ARG…]",
+		Short: "Take tasks from Redis and run them in worker processes",
+		Long: `Takes task records from Redis and passes them to worker processes over stdin
+and stdout. The worker's command comes after --; with --graflow the sidecar
+runs the adapter for Graflow's own tasks, which it carries.
+
+Every flag has an environment variable, and there are more of those: see
+docs/configuration.md. SIGTERM and SIGINT finish what runs and stop; the
+second one lets go at once. SIGTSTP claims nothing more until SIGCONT, SIGHUP
+replaces the workers one by one, SIGQUIT says what is going on; see
+docs/lifecycle.md.`,
+		Example: `  sidecar run --graflow
+  sidecar run --redis-host redis -- ./my-worker --fast
+  REDIS_URL=embedded sidecar run -- python3 worker.py`,
+		RunE: func(_ *cobra.Command, args []string) error {
+			s, err := loader.Load(args)
+			if err != nil {
+				return err
+			}
+			return serve(s, readyFD)
+		},
+	}
+	loader.AddFlags(cmd.Flags())
+	cmd.Flags().IntVar(&readyFD, "ready-fd", noFD,
+		"write one JSON line {\"redis_url\":…,\"pid\":…} to this file descriptor, and close it, when the sidecar is ready; for whoever started it")
+	return cmd
+}
+
+// serve runs a sidecar until it is told to stop, or cannot go on.
+func serve(s config.Settings, readyFD int) error {
+	catchBrokenPipe()
+	signals, release := catchSignals()
+	defer release()
+	report, err := readyReport(readyFD)
+	if err != nil {
+		return err
+	}
+	defer report.close()
+
+	log := logging.New(os.Stderr, s.LogFormat, s.LogLevel, os.Getenv("NO_COLOR") == "")
+	slog.SetDefault(log)
+	cfg := s.App
+	cfg.Log, cfg.Version = log, version.Number
+	if cfg.Worker.Graflow {
+		adapter, cleanup, err := adapterFile()
+		if err != nil {
+			return failure{err}
+		}
+		defer cleanup()
+		cfg.Worker.Command = pyworker.Command(s.Python, adapter.path)
+		cfg.Worker.Files = adapter.files
+		cfg.Worker.Concurrency = 1
+		cfg.Worker.Name = s.Python + " -m graflow_sidecar.graflow" // and not the whole bootstrap
+	}
+	a, err := app.Start(context.Background(), cfg)
+	if err != nil {
+		return err
+	}
+	log.Info("sidecar started", "version", version.Number, "worker_id", cfg.WorkerID, "redis", cfg.Redis.Address(),
+		"key_prefix", cfg.KeyPrefix, "slots", cfg.Slots, "worker", workerName(cfg))
+	sup := supervisor{
+		app: a, log: log, budget: cfg.ShutdownTimeout, signals: signals, dump: os.Stderr,
+		ready: func() {
+			if err := report.send(a); err != nil {
+				log.Warn("nobody heard that the sidecar is ready", "error", err)
+			}
+		},
+	}
+	return sup.run()
+}
+
+// catchBrokenPipe keeps a log reader that goes away from killing us: the Go
+// runtime turns EPIPE on fd 1 and 2 into a deadly SIGPIPE unless somebody asked
+// for the signal. (Ignoring it would be inherited by the children.)
+func catchBrokenPipe() { signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE) }
+
+func workerName(cfg app.Config) string {
+	if cfg.Worker.Name != "" {
+		return cfg.Worker.Name
+	}
+	return strings.Join(cfg.Worker.Command, " ")
+}
+
+// adapter is where children find the Python adapter that the binary carries.
+type adapter struct {
+	path  string
+	files []*os.File // handed down as file descriptors 3 …
+}
+
+// adapterFile puts the adapter where Python can import it from: in memory,
+// which needs no writable file system and leaves nothing behind, or else in a
+// private temporary folder.
+func adapterFile() (adapter, func(), error) {
+	zip, err := pyworker.Zip()
+	if err != nil {
+		return adapter{}, nil, fmt.Errorf("the embedded Python adapter is broken: %w", err)
+	}
+	if f, err := memoryFile("graflow_sidecar.zip", zip); err == nil {
+		return adapter{path: "/proc/self/fd/3", files: []*os.File{f}}, func() { _ = f.Close() }, nil
+	}
+	dir, err := os.MkdirTemp("", "graflow-sidecar-")
+	if err != nil {
+		return adapter{}, nil, fmt.Errorf("no place for the Python adapter on %s: %w", runtime.GOOS, err)
+	}
+	cleanup := func() { _ = os.RemoveAll(dir) }
+	path := dir + "/graflow_sidecar.zip"
+	if err := os.WriteFile(path, zip, 0o600); err != nil {
+		cleanup()
+		return adapter{}, nil, fmt.Errorf("no place for the Python adapter: %w", err)
+	}
+	return adapter{path: path}, cleanup, nil
+}

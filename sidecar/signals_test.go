@@ -1,0 +1,169 @@
+package main
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"log/slog"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// fakeSidecar notes what it is told.
+type fakeSidecar struct {
+	mu                    sync.Mutex
+	told                  []string
+	ready, stopping, done chan struct{}
+	once                  sync.Once
+	err                   error
+}
+
+func newFakeSidecar() *fakeSidecar {
+	return &fakeSidecar{ready: make(chan struct{}), stopping: make(chan struct{}), done: make(chan struct{})}
+}
+
+func (f *fakeSidecar) tell(what string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.told = append(f.told, what)
+}
+
+func (f *fakeSidecar) Stop() {
+	f.tell("stop")
+	f.once.Do(func() { close(f.stopping) })
+}
+
+func (f *fakeSidecar) Abort()                    { f.tell("abort") }
+func (f *fakeSidecar) Quiet()                    { f.tell("quiet") }
+func (f *fakeSidecar) Resume()                   { f.tell("resume") }
+func (f *fakeSidecar) Renew()                    { f.tell("renew") }
+func (f *fakeSidecar) Ready() <-chan struct{}    { return f.ready }
+func (f *fakeSidecar) Stopping() <-chan struct{} { return f.stopping }
+func (f *fakeSidecar) Done() <-chan struct{}     { return f.done }
+func (f *fakeSidecar) Wait() error               { return f.err }
+
+func (f *fakeSidecar) Dump(w io.Writer) error {
+	f.tell("dump")
+	_, err := io.WriteString(w, "slot 0\n")
+	return err
+}
+
+type supervised struct {
+	*fakeSidecar
+	signals chan os.Signal
+	log     bytes.Buffer
+	dump    bytes.Buffer
+	readies int
+	ended   chan error
+}
+
+func supervise(t *testing.T) *supervised {
+	t.Helper()
+	s := &supervised{fakeSidecar: newFakeSidecar(), signals: make(chan os.Signal, 16), ended: make(chan error, 1)}
+	sup := supervisor{
+		app: s, log: slog.New(slog.NewTextHandler(&s.log, nil)), budget: 25 * time.Second,
+		signals: s.signals, dump: &s.dump, ready: func() { s.readies++ },
+	}
+	go func() { s.ended <- sup.run() }()
+	return s
+}
+
+func (s *supervised) send(signals ...os.Signal) {
+	for _, sig := range signals {
+		s.signals <- sig
+	}
+	synctest.Wait()
+}
+
+func TestWhatEachSignalMeans(t *testing.T) {
+	const term, interrupt, tstp, cont, hup, quit = syscall.SIGTERM, syscall.SIGINT, syscall.SIGTSTP, syscall.SIGCONT, syscall.SIGHUP, syscall.SIGQUIT
+	for _, c := range []struct {
+		name    string
+		signals []os.Signal
+		want    []string
+	}{
+		{"the first drains", []os.Signal{term}, []string{"stop"}},
+		{"the second lets go", []os.Signal{term, interrupt}, []string{"stop", "abort"}},
+		{"a third changes nothing", []os.Signal{interrupt, interrupt, term}, []string{"stop", "abort", "abort"}},
+		{"quiet and back", []os.Signal{tstp, tstp, cont}, []string{"quiet", "quiet", "resume"}},
+		{"new workers", []os.Signal{hup}, []string{"renew"}},
+		{"a dump, and go on", []os.Signal{quit, hup}, []string{"dump", "renew"}},
+		{"a stop is not undone", []os.Signal{term, tstp, cont, hup}, []string{"stop"}},
+		{"a dump during a stop", []os.Signal{term, quit}, []string{"stop", "dump"}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				s := supervise(t)
+				close(s.ready)
+				synctest.Wait() // it is said before the first signal comes
+				s.send(c.signals...)
+				close(s.done)
+				if err := <-s.ended; err != nil {
+					t.Errorf("ended with %v", err)
+				}
+				if !slices.Equal(s.told, c.want) {
+					t.Errorf("told %v, want %v", s.told, c.want)
+				}
+				if s.readies != 1 {
+					t.Errorf("said %d times that it is ready", s.readies)
+				}
+				if dumps := strings.Count(s.dump.String(), "slot 0"); dumps != strings.Count(strings.Join(c.want, " "), "dump") {
+					t.Errorf("%d dumps", dumps)
+				}
+			})
+		})
+	}
+}
+
+// TestTheWatchdogEndsAStopThatHangs: a second after the budget, whatever began
+// the stop.
+func TestTheWatchdogEndsAStopThatHangs(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := supervise(t)
+		s.Stop() // by itself: a stage has ended
+		began := time.Now()
+		err := <-s.ended
+		if d := time.Since(began); d != 26*time.Second {
+			t.Errorf("after %v", d)
+		}
+		if exitStatus(err) != exitInternal || !strings.Contains(err.Error(), "25s") {
+			t.Errorf("ended with %v", err)
+		}
+	})
+}
+
+func TestTheSidecarsErrorIsPassedOn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := supervise(t)
+		s.err = errors.New("no luck")
+		close(s.done)
+		if err := <-s.ended; !errors.Is(err, s.err) {
+			t.Errorf("ended with %v", err)
+		}
+		if strings.Contains(s.log.String(), "sidecar stopped") {
+			t.Error("an end with an error was logged as a stop")
+		}
+	})
+}
+
+func TestReadyFDMustBeOpen(t *testing.T) {
+	for _, fd := range []int{-2, 4000} {
+		if _, err := readyReport(fd); exitStatus(err) != exitUsage {
+			t.Errorf("--ready-fd %d: %v", fd, err)
+		}
+	}
+	r, err := readyReport(noFD)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := r.send(nil); err != nil {
+		t.Errorf("nobody to tell: %v", err)
+	}
+	r.close()
+}
