@@ -1,0 +1,203 @@
+package archtest
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"io"
+	"os/exec"
+	"slices"
+	"strings"
+	"testing"
+)
+
+const module = "github.com/graflow/graflow-sidecar"
+
+// pkg is what go list tells about a package, its tests left out: tests may
+// import what they need.
+type pkg struct {
+	ImportPath string
+	Dir        string
+	Standard   bool
+	GoFiles    []string
+	Imports    []string
+	Deps       []string
+}
+
+// ours reports whether the package belongs to this module.
+func (p pkg) ours() bool { return within(p.ImportPath, "") }
+
+// within reports whether path is the module's package rel or lies below it.
+func within(path, rel string) bool {
+	root := module
+	if rel != "" {
+		root += "/" + rel
+	}
+	return path == root || strings.HasPrefix(path, root+"/")
+}
+
+func withinAny(path string, rels []string) bool {
+	return slices.ContainsFunc(rels, func(rel string) bool { return within(path, rel) })
+}
+
+// list returns every package of the module and everything those depend on.
+func list(t *testing.T) map[string]pkg {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), "go", "list", "-e", "-deps",
+		"-json=ImportPath,Dir,Standard,GoFiles,Imports,Deps", module+"/...")
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("go list: %v\n%s", err, stderr.String())
+	}
+	all := map[string]pkg{}
+	for dec := json.NewDecoder(bytes.NewReader(out)); ; {
+		var p pkg
+		if err := dec.Decode(&p); errors.Is(err, io.EOF) {
+			return all
+		} else if err != nil {
+			t.Fatal(err)
+		}
+		all[p.ImportPath] = p
+	}
+}
+
+// A package in one of these places depends on the standard library alone.
+func TestStandardLibraryOnly(t *testing.T) {
+	all := list(t)
+	for _, rule := range []struct {
+		rel     string
+		besides []string // of this module
+		why     string
+	}{
+		{"protocol", []string{"protocol"}, "a Go worker imports it and must not inherit our dependencies"},
+		{"sidecar/internal/task", nil, "the nouns travel through every stage: what they know, everyone knows"},
+		{"examples/go-worker", []string{"protocol", "examples/go-worker"}, "it shows that a worker needs nothing but protocol"},
+	} {
+		found := false
+		for path, p := range all {
+			if !within(path, rule.rel) {
+				continue
+			}
+			found = true
+			for _, dep := range p.Deps {
+				d, known := all[dep]
+				if dep != path && (!known || !d.Standard) && dep != "C" && !withinAny(dep, rule.besides) {
+					t.Errorf("%s depends on %s: %s may use the standard library only, since %s", path, dep, rule.rel, rule.why)
+				}
+			}
+		}
+		if !found {
+			t.Errorf("no package %s: the rule guards nothing", rule.rel)
+		}
+	}
+}
+
+// These imports are for some packages only.
+func TestOnlyTheseMayImport(t *testing.T) {
+	all := list(t)
+	for _, rule := range []struct {
+		path string // and everything below it
+		by   []string
+		why  string
+	}{
+		{
+			"github.com/redis/go-redis",
+			[]string{"sidecar/internal/store", "sidecar/internal/redistest"},
+			"everything said to Redis is in store, where its atomicity can be read in one place",
+		},
+		{
+			"github.com/oklog/run",
+			[]string{"sidecar/app"},
+			"the order of the stop is decided in app/group.go and nowhere else",
+		},
+		{
+			"github.com/kelseyhightower/envconfig",
+			[]string{"sidecar/internal/config"},
+			"only config reads the environment; everything else can be used as a library",
+		},
+		{
+			"github.com/spf13/pflag",
+			[]string{"sidecar/internal/config"},
+			"flags are another form of what config reads",
+		},
+		{
+			"github.com/spf13/cobra",
+			[]string{"sidecar"},
+			"the command line belongs to package main",
+		},
+		{
+			"github.com/alicebob/miniredis",
+			[]string{"sidecar/internal/localredis"},
+			"it stands in for a Redis of ours only: tests use a real one",
+		},
+		{
+			"github.com/testcontainers/testcontainers-go",
+			[]string{"sidecar/internal/redistest"},
+			"it is for tests and must not get into the binary",
+		},
+		{module + "/sidecar/internal/redistest", nil, "it is for tests and must not get into the binary"},
+		{module + "/sidecar/internal/faultproxy", nil, "it is for tests and must not get into the binary"},
+		{
+			module + "/sidecar/internal/config",
+			[]string{"sidecar"},
+			"app and its stages are given their configuration and never look for it",
+		},
+		{
+			module + "/sidecar/internal/store",
+			[]string{"sidecar/app", "sidecar/internal/demo"},
+			"stages declare the interface they need; app gives them the store (the demo's producer is no stage)",
+		},
+		{
+			module + "/sidecar/internal/pipeline",
+			[]string{"sidecar/app"},
+			"app alone wires the stages",
+		},
+	} {
+		for path, p := range all {
+			if !p.ours() || pathWithin(path, rule.path) {
+				continue
+			}
+			// "sidecar" means package main itself, not what lies below it.
+			allowed := slices.ContainsFunc(rule.by, func(rel string) bool {
+				return path == module+"/"+rel || (rel != "sidecar" && within(path, rel))
+			})
+			for _, imp := range p.Imports {
+				if pathWithin(imp, rule.path) && !allowed {
+					t.Errorf("%s imports %s, which is for %s only: %s", path, imp, strings.Join(rule.by, ", "), rule.why)
+				}
+			}
+		}
+	}
+}
+
+func pathWithin(path, root string) bool { return path == root || strings.HasPrefix(path, root+"/") }
+
+// The stages of the pipeline know neither each other nor Redis.
+func TestStagesAreApart(t *testing.T) {
+	all := list(t)
+	const pipeline = "sidecar/internal/pipeline"
+	stages := 0
+	for path, p := range all {
+		if !within(path, pipeline) {
+			continue
+		}
+		stages++
+		stage, _, _ := strings.Cut(strings.TrimPrefix(path, module+"/"+pipeline+"/"), "/")
+		for _, dep := range p.Deps {
+			switch {
+			case within(dep, pipeline+"/"+stage):
+			case within(dep, pipeline):
+				t.Errorf("%s depends on %s: stages never know each other; app puts interfaces between them", path, dep)
+			case within(dep, "sidecar/internal/store"), pathWithin(dep, "github.com/redis/go-redis"):
+				t.Errorf("%s depends on %s: a stage declares the one to three methods it needs, and app gives it the store", path, dep)
+			case within(dep, "sidecar/app"):
+				t.Errorf("%s depends on %s: app wires the stages, not the reverse", path, dep)
+			}
+		}
+	}
+	if stages < 4 {
+		t.Errorf("%d stages found: claim, dispatch, process and report are expected", stages)
+	}
+}
