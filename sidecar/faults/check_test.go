@@ -1,0 +1,186 @@
+//go:build faults
+
+package faults
+
+import (
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// fate is what the history tells of one task.
+type fate struct {
+	starts, ends []event
+	completed    []event
+	values       int
+	lost         []loss
+}
+
+// loss is the kill of a worker process and the last task that it began.
+type loss struct {
+	at    time.Time
+	start event
+}
+
+// story is a whole history by task and by group.
+type story struct {
+	tasks     map[string]*fate
+	counted   map[string]int
+	published map[string]time.Time
+	kills     int
+}
+
+func (s *story) of(task string) *fate {
+	f := s.tasks[task]
+	if f == nil {
+		f = &fate{}
+		s.tasks[task] = f
+	}
+	return f
+}
+
+func tell(events []event) *story {
+	s := &story{tasks: map[string]*fate{}, counted: map[string]int{}, published: map[string]time.Time{}}
+	last := map[int]event{} // the latest start of each worker process
+	slices.SortStableFunc(events, func(a, b event) int { return int(a.At - b.At) })
+	for _, e := range events {
+		switch e.What {
+		case started:
+			s.of(e.Task).starts = append(s.of(e.Task).starts, e)
+			last[e.Pid] = e
+		case ended:
+			s.of(e.Task).ends = append(s.of(e.Task).ends, e)
+		case completed:
+			s.of(e.Task).completed = append(s.of(e.Task).completed, e)
+		case value:
+			s.of(e.Task).values++
+		case counted:
+			n, _ := strconv.Atoi(e.Text)
+			s.counted[e.Group] += n
+		case published:
+			if s.published[e.Group].IsZero() {
+				s.published[e.Group] = e.time()
+			}
+		case kills:
+			s.kills++
+			if start, ok := last[e.Pid]; ok {
+				s.of(start.Task).lost = append(s.of(start.Task).lost, loss{e.time(), start})
+			}
+		}
+	}
+	return s
+}
+
+// completion is Graflow's record of a task's end.
+type completion struct {
+	TaskID  string  `json:"task_id"`
+	Success bool    `json:"success"`
+	At      float64 `json:"timestamp"`
+	Error   *string `json:"error_message"`
+}
+
+// letter is a dead letter.
+type letter struct {
+	task, raw, reason, message, stderr string
+	attempts                           int
+}
+
+// final is what Redis holds in the end.
+type final struct {
+	completions map[string]map[string]completion // by group
+	counters    map[string]int
+	results     map[string]string // by task
+	letters     []letter
+	keys        []string // of ours
+}
+
+func (w *world) final() final {
+	w.t.Helper()
+	ctx, cancel := bounded()
+	defer cancel()
+	f := final{completions: map[string]map[string]completion{}, counters: map[string]int{}, results: map[string]string{}}
+	fail := func(err error) {
+		if err != nil {
+			w.t.Errorf("look at what is left: %v", err)
+		}
+	}
+	for id := range w.groups {
+		texts, err := w.c.HGetAll(ctx, w.key("completions", id)).Result()
+		fail(err)
+		f.completions[id] = map[string]completion{}
+		for task, text := range texts {
+			var c completion
+			fail(json.Unmarshal([]byte(text), &c))
+			f.completions[id][task] = c
+		}
+		f.counters[id], _ = strconv.Atoi(w.c.Get(ctx, w.key("barrier", id)).Val())
+	}
+	channel := "graflow:channel:" + w.prefix + ":"
+	results, err := w.c.Keys(ctx, channel+"*").Result()
+	fail(err)
+	for _, key := range results {
+		f.results[strings.TrimSuffix(strings.TrimPrefix(key, channel), ".__result__")] = w.c.Get(ctx, key).Val()
+	}
+	f.keys, err = w.c.Keys(ctx, w.key("sidecar", "*")).Result()
+	fail(err)
+	for _, key := range f.keys {
+		if !strings.HasPrefix(key, w.key("sidecar", "dead")+":") {
+			continue
+		}
+		h, err := w.c.HGetAll(ctx, key).Result()
+		fail(err)
+		attempts, _ := strconv.Atoi(h["attempts"])
+		f.letters = append(f.letters, letter{h["task_id"], h["raw"], h["reason"], h["message"], h["stderr"], attempts})
+	}
+	return f
+}
+
+// verify stops what runs, makes every check and adds a row to the table.
+func (w *world) verify(name string) (final, *story) {
+	w.t.Helper()
+	w.drainObserver()
+	w.awaitTheGone()
+	w.stopAll()
+	w.nothingLeft()
+	events, err := w.hist.read()
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	s, f := tell(events), w.final()
+	w.mu.Lock()
+	touched := map[string]int{}
+	for _, h := range w.hits {
+		for _, task := range h.tasks {
+			touched[task]++
+		}
+	}
+	w.mu.Unlock()
+	for _, id := range sorted(w.tasks) {
+		w.checkTask(w.tasks[id], s.of(id), f, touched[id])
+	}
+	for _, id := range sorted(w.groups) {
+		w.checkGroup(w.groups[id], s, f, touched)
+	}
+	if w.obs.missed() && !w.lossy && w.faults == 0 {
+		w.violation("the observer lost its connection to Redis")
+	}
+	worst := w.recovery(s)
+	for _, v := range w.broken {
+		w.t.Errorf("violation: %s", v)
+	}
+	w.t.Logf("%s: %d tasks, %d faults, %d violations, worst recovery %v", name, len(w.tasks), w.faults, len(w.broken), worst)
+	table.add(row{fault: name, runs: w.faults, violations: len(w.broken), worst: worst, note: fmt.Sprintf("%d tasks", len(w.tasks))})
+	return f, s
+}
+
+func sorted[V any](m map[string]V) []string {
+	keys := make([]string, 0, len(m))
+	for k := range m {
+		keys = append(keys, k)
+	}
+	slices.Sort(keys)
+	return keys
+}

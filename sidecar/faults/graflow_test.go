@@ -1,0 +1,234 @@
+//go:build faults
+
+package faults
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// python is an interpreter that has Graflow, or nothing.
+func python() string {
+	path := os.Getenv("GRAFLOW_PYTHON")
+	if path == "" {
+		path = repo(".venv", "graflow-latest", "bin", "python")
+	}
+	if _, err := exec.LookPath(path); err != nil {
+		return ""
+	}
+	return path
+}
+
+// contest is one fault that both workers meet: Graflow's own and the sidecar
+// with Graflow's tasks.
+type contest struct {
+	name  string
+	tasks int
+	kill  bool // the first task kills its worker
+	// hurt does its worst when as many tasks run as can.
+	hurt func(g *graflows)
+}
+
+var contests = []contest{
+	{"SIGKILL of a worker with tasks in flight", 8, false, func(g *graflows) {
+		g.w.hurt("SIGKILL")
+		_ = g.all[0].Process.Kill() // it may be dead already
+	}},
+	{"Redis away for 2 s", 8, false, func(g *graflows) {
+		g.w.hurt("Redis away")
+		g.w.server.Kill()
+		pause(2 * time.Second)
+		g.w.server.Restart()
+	}},
+	{"poison: a task that kills its worker", 8, true, func(g *graflows) { g.w.hurt("killer") }},
+	{"a record that was pushed three times", 8, false, func(g *graflows) {
+		g.w.hurt("twice")
+		g.pushAgain()
+	}},
+	{"poison: records that are none", 4, false, func(g *graflows) {
+		g.w.hurt("poison")
+		ctx, cancel := bounded()
+		defer cancel()
+		for _, text := range []string{"not JSON", "[1]", `{"session_id":"x"}`} {
+			if err := g.w.c.RPush(ctx, g.w.key("queue"), text).Err(); err != nil {
+				g.w.t.Error(err)
+			}
+			g.extra++
+		}
+	}},
+}
+
+// TestBesideGraflowsOwnWorker puts the same faults to Graflow's own worker and
+// to the sidecar. Of the own worker nothing is demanded: the table shows what it
+// loses.
+func TestBesideGraflowsOwnWorker(t *testing.T) {
+	t.Parallel()
+	interpreter := python()
+	if interpreter == "" {
+		table.add(row{fault: "(not run: no Python with Graflow, see GRAFLOW_PYTHON)", own: true})
+		return
+	}
+	for _, c := range contests {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			for _, own := range []bool{true, false} {
+				t.Run(map[bool]string{true: "own worker", false: "sidecar"}[own], func(t *testing.T) {
+					g := &graflows{w: newWorld(t, "--appendonly", "yes", "--appendfsync", "always"), python: interpreter, own: own}
+					g.w.obs.everybody()
+					g.run(c)
+				})
+			}
+		})
+	}
+}
+
+// graflows is one contest's run.
+type graflows struct {
+	w      *world
+	python string
+	own    bool
+	all    []*exec.Cmd
+	group  string
+	extra  int // records that are none
+}
+
+// startWorker starts one that runs two tasks at once.
+func (g *graflows) startWorker() {
+	g.w.t.Helper()
+	if !g.own {
+		g.all = append(g.all, g.w.start(setup{graflow: g.python, env: eager}).cmd)
+		return
+	}
+	cmd := g.command("-m", "graflow.worker.main")
+	g.all = append(g.all, cmd)
+}
+
+// command starts a Python that is killed when the test ends.
+func (g *graflows) command(args ...string) *exec.Cmd {
+	g.w.t.Helper()
+	cmd := exec.Command(g.python, args...)
+	cmd.Dir = repo("sidecar", "faults", "testdata")
+	cmd.Env = append(cleanEnv(), "REDIS_HOST="+g.w.server.Host, "REDIS_PORT="+strconv.Itoa(g.w.server.Port),
+		"REDIS_KEY_PREFIX="+g.w.prefix, "MAX_CONCURRENT_TASKS=2", "WORKER_ID=own-"+strconv.Itoa(len(g.all)))
+	log, err := os.Create(filepath.Join(g.w.dir, fmt.Sprintf("python-%d-%s.log", len(g.all), filepath.Base(args[len(args)-1]))))
+	if err != nil {
+		g.w.t.Fatal(err)
+	}
+	defer log.Close()
+	cmd.Stdout, cmd.Stderr = log, log
+	if err := start(cmd); err != nil {
+		g.w.t.Fatal(err)
+	}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		_ = cmd.Wait() // it is killed
+	}()
+	g.w.t.Cleanup(func() {
+		_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)
+		<-done
+	})
+	return cmd
+}
+
+func (g *graflows) run(c contest) {
+	w := g.w
+	g.startWorker()
+	g.startWorker()
+	args := []string{"group.py", strconv.Itoa(c.tasks), "1.0", w.hist.path}
+	if c.kill {
+		args = append(args, "killer")
+	}
+	g.command(args...)
+	eventually(w.t, time.Minute, "tasks that run", func() bool {
+		ctx, cancel := bounded()
+		defer cancel()
+		if keys := w.c.Keys(ctx, w.key("barrier", "*", "expected")).Val(); len(keys) > 0 {
+			g.group = strings.TrimSuffix(strings.TrimPrefix(keys[0], w.key("barrier")+":"), ":expected")
+		}
+		return g.group != "" && len(g.story().tasks) >= 4
+	})
+	began := time.Now()
+	c.hurt(g)
+	done := false
+	for deadline := began.Add(barrierWait); !done && time.Now().Before(deadline); pause(50 * time.Millisecond) {
+		done = !g.story().published[g.group].IsZero()
+	}
+	g.judge(c, time.Since(began))
+}
+
+func (g *graflows) story() *story {
+	events, err := g.w.hist.read()
+	if err != nil {
+		return tell(nil) // a line is being written
+	}
+	return tell(events)
+}
+
+// pushAgain puts copies of a record on the queue, as a producer does that was
+// not told that its first try arrived.
+func (g *graflows) pushAgain() {
+	ctx, cancel := bounded()
+	defer cancel()
+	texts, err := g.w.c.LRange(ctx, g.w.key("queue"), 0, 0).Result()
+	if err != nil || len(texts) == 0 {
+		g.w.t.Fatalf("nothing is on the queue any more: %v", err)
+	}
+	for range 2 {
+		if err := g.w.c.LPush(ctx, g.w.key("queue"), texts[0]).Err(); err != nil {
+			g.w.t.Error(err)
+		}
+	}
+}
+
+// judge says what a producer would say.
+func (g *graflows) judge(c contest, took time.Duration) {
+	w, s := g.w, g.story()
+	told, counted := map[string]bool{}, s.published[g.group]
+	for id, f := range s.tasks {
+		for _, e := range f.completed {
+			if counted.IsZero() || e.time().Before(counted) {
+				told[id] = true
+			}
+		}
+	}
+	ctx, cancel := bounded()
+	defer cancel()
+	for _, id := range w.c.HKeys(ctx, w.key("completions", g.group)).Val() {
+		told[id] = told[id] || counted.IsZero() // seen by nobody while Redis restarted
+	}
+	var broken []string
+	switch missing := c.tasks - len(told); {
+	case counted.IsZero():
+		broken = append(broken, fmt.Sprintf("%d of %d tasks lost, the group never done", missing, c.tasks))
+	case missing > 0:
+		broken = append(broken, fmt.Sprintf("group released with %d of %d tasks not done", missing, c.tasks))
+	}
+	if g.extra > 0 {
+		dead := 0
+		eventually(w.t, 10*time.Second, "an empty queue", func() bool { return w.c.LLen(ctx, w.key("queue")).Val() == 0 })
+		for deadline := time.Now().Add(2 * time.Second); dead < g.extra && time.Now().Before(deadline); pause(20 * time.Millisecond) {
+			dead = int(w.c.ZCard(ctx, w.key("sidecar", "dead")).Val())
+		}
+		if dead < g.extra {
+			broken = append(broken, fmt.Sprintf("%d of %d records dropped without a trace", g.extra-dead, g.extra))
+		}
+	}
+	r := row{fault: c.name, runs: 1, violations: len(broken), note: strings.Join(broken, "; "), own: g.own}
+	if !g.own {
+		for _, b := range broken {
+			w.t.Errorf("violation: %s", b)
+		}
+		r.fault, r.note = "Graflow tasks: "+c.name, fmt.Sprintf("%d tasks, all done after %.1f s", c.tasks, took.Seconds())
+		w.stopAll()
+	}
+	table.add(r)
+	w.t.Logf("%s after %v: %v", c.name, took, broken)
+}

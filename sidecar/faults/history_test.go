@@ -1,0 +1,93 @@
+//go:build faults
+
+package faults
+
+import (
+	"bufio"
+	"encoding/json"
+	"os"
+	"sync"
+	"time"
+)
+
+// event is one line of a history.
+type event struct {
+	At       int64  `json:"at"` // Unix, ns
+	What     string `json:"what"`
+	Task     string `json:"task,omitempty"`
+	Group    string `json:"group,omitempty"`
+	Delivery string `json:"delivery,omitempty"`
+	Pid      int    `json:"pid,omitempty"`
+	Parent   int    `json:"parent,omitempty"`
+	Text     string `json:"text,omitempty"`
+}
+
+// What happened. The producer writes pushed; workers start, end and kill; the
+// observer the rest; the test itself fault.
+const (
+	pushed    = "pushed"    // Redis acknowledged a record
+	started   = "start"     // a worker began a task
+	ended     = "end"       // a worker is through with it and about to answer
+	kills     = "kill"      // a worker is about to kill Pid
+	completed = "completed" // a completion was written; Text is its JSON
+	value     = "value"     // a result was written
+	counted   = "counted"   // a barrier was counted up
+	published = "published" // a barrier was reached
+	buried    = "dead"      // a dead letter was written
+	fault     = "fault"     // Text says which
+)
+
+func (e event) time() time.Time { return time.Unix(0, e.At) }
+
+// history is a file that several processes append to, a line at a time.
+type history struct {
+	path string
+	mu   sync.Mutex
+	f    *os.File
+}
+
+func openHistory(path string) (*history, error) {
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_APPEND|os.O_CREATE, 0o644)
+	if err != nil {
+		return nil, err
+	}
+	return &history{path: path, f: f}, nil
+}
+
+// write appends one event; without a time it happened now. The line is in the
+// file when write returns, whoever is killed then.
+func (h *history) write(e event) error {
+	if e.At == 0 {
+		e.At = time.Now().UnixNano()
+	}
+	line, err := json.Marshal(e)
+	if err != nil {
+		return err
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	_, err = h.f.Write(append(line, '\n'))
+	return err
+}
+
+// read returns all events in the order in which they were written.
+func (h *history) read() ([]event, error) {
+	f, err := os.Open(h.path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	var all []event
+	lines := bufio.NewScanner(f)
+	lines.Buffer(nil, 16<<20)
+	for lines.Scan() {
+		var e event
+		if err := json.Unmarshal(lines.Bytes(), &e); err != nil {
+			return nil, err
+		}
+		all = append(all, e)
+	}
+	return all, lines.Err()
+}
+
+func (h *history) close() error { return h.f.Close() }

@@ -1,0 +1,96 @@
+//go:build faults
+
+package faults
+
+import (
+	"testing"
+	"time"
+
+	"github.com/graflow/graflow-sidecar/sidecar/internal/faultproxy"
+)
+
+// TestBadNetwork: whatever the way to Redis does, every task runs exactly once,
+// no attempt is counted and nobody is taken for dead.
+func TestBadNetwork(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		name string
+		// bad breaks the network, over and over, until stop is closed, and
+		// leaves it whole.
+		bad func(w *world, p *faultproxy.Proxy, stop <-chan struct{})
+	}{
+		{"latency 30 ms with 90 ms of jitter", shaped(faultproxy.Shape{Latency: 30 * time.Millisecond, Jitter: 90 * time.Millisecond})},
+		{"bytes in slices of 11, 1 ms apart", shaped(faultproxy.Shape{Slice: 11, Gap: time.Millisecond})},
+		{"slow by 600 ms, close to a lease's timeout", shaped(faultproxy.Shape{Latency: 250 * time.Millisecond, Jitter: 100 * time.Millisecond})},
+		{"resets of all connections", func(w *world, p *faultproxy.Proxy, stop <-chan struct{}) {
+			for again(stop, time.Duration(100+w.rnd.IntN(300))*time.Millisecond) {
+				w.hurt("reset")
+				p.Reset()
+			}
+		}},
+		{"refused and back", func(w *world, p *faultproxy.Proxy, stop <-chan struct{}) {
+			for again(stop, 400*time.Millisecond) {
+				w.hurt("refused")
+				p.Refuse()
+				again(stop, time.Duration(w.rnd.IntN(2500))*time.Millisecond)
+				if err := p.Accept(); err != nil {
+					w.t.Error(err)
+				}
+			}
+		}},
+		{"silent and back", func(w *world, p *faultproxy.Proxy, stop <-chan struct{}) {
+			for again(stop, 400*time.Millisecond) {
+				w.hurt("stalled")
+				p.Stall()
+				again(stop, time.Duration(w.rnd.IntN(2500))*time.Millisecond)
+				p.Resume()
+			}
+		}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t)
+			p := w.newProxy(w.server.Addr)
+			w.crew(3, setup{proxy: p})
+			w.delay = 10 * time.Second
+			stop, stopped := make(chan struct{}), make(chan struct{})
+			go func() {
+				defer close(stopped)
+				c.bad(w, p, stop)
+			}()
+			for range 8 {
+				w.group(w.work(6, 100)...)
+				w.one(record{Ms: 50, Size: 5000})
+				w.twice(record{})
+				pause(time.Duration(500+w.rnd.IntN(1000)) * time.Millisecond)
+			}
+			close(stop)
+			<-stopped
+			w.settle(30 * time.Second)
+			w.nobodyGivenUp()
+			w.verify("network: " + c.name)
+		})
+	}
+}
+
+// shaped keeps one shape all the time.
+func shaped(s faultproxy.Shape) func(*world, *faultproxy.Proxy, <-chan struct{}) {
+	return func(w *world, p *faultproxy.Proxy, stop <-chan struct{}) {
+		w.hurt("shape")
+		p.SetShape(s)
+		<-stop
+		p.SetShape(faultproxy.Shape{})
+	}
+}
+
+// again waits for d and reports whether the test still goes on.
+func again(stop <-chan struct{}, d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-stop:
+		return false
+	}
+}

@@ -1,0 +1,236 @@
+//go:build faults
+
+package faults
+
+import (
+	"bufio"
+	"io"
+	"math"
+	"net"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+)
+
+// observer follows what Redis is told to write, by its MONITOR stream, and
+// puts what ends a record into the history: with the server's own time, in the
+// server's own order, and without asking the sidecar.
+type observer struct {
+	addr   string
+	prefix string
+	hist   *history
+
+	mu     sync.Mutex
+	conn   net.Conn
+	closed bool
+	all    bool // look at everybody's commands, not at scripts' alone
+	gaps   int  // connections after the first: something may have been missed
+	marks  map[string]chan struct{}
+	done   chan struct{}
+	up     chan struct{} // closed when MONITOR is on for the first time
+}
+
+func observe(addr, prefix string, hist *history) *observer {
+	o := &observer{
+		addr: addr, prefix: prefix, hist: hist,
+		marks: make(map[string]chan struct{}), done: make(chan struct{}), up: make(chan struct{}),
+	}
+	go o.run()
+	return o
+}
+
+func (o *observer) run() {
+	defer close(o.done)
+	for first := true; ; first = false {
+		o.mu.Lock()
+		addr := o.addr
+		o.mu.Unlock()
+		conn, err := net.DialTimeout("tcp", addr, time.Second)
+		o.mu.Lock()
+		if o.closed {
+			o.mu.Unlock()
+			if err == nil {
+				_ = conn.Close()
+			}
+			return
+		}
+		if err == nil {
+			o.conn = conn
+			if !first {
+				o.gaps++
+			}
+		}
+		o.mu.Unlock()
+		if err != nil {
+			pause(10 * time.Millisecond) // a server that restarts
+			continue
+		}
+		o.follow(conn)
+		_ = conn.Close()
+	}
+}
+
+func (o *observer) follow(conn net.Conn) {
+	if _, err := io.WriteString(conn, "MONITOR\r\n"); err != nil {
+		return
+	}
+	lines := bufio.NewReaderSize(conn, 1<<20)
+	for {
+		line, err := lines.ReadString('\n')
+		if err != nil {
+			return
+		}
+		if strings.HasPrefix(line, "+OK") {
+			o.mu.Lock()
+			select {
+			case <-o.up:
+			default:
+				close(o.up)
+			}
+			o.mu.Unlock()
+			continue
+		}
+		o.line(line)
+	}
+}
+
+// line reads "+1732335600.123456 [0 lua] "HSET" "key" …".
+func (o *observer) line(line string) {
+	head, rest, ok := strings.Cut(strings.TrimPrefix(line, "+"), "] ")
+	if !ok {
+		return
+	}
+	at, from, _ := strings.Cut(head, " ")
+	const few = 4 // what decides stands at the beginning; a record may be 5 MB
+	words := unquote(rest, few)
+	if len(words) < 2 {
+		return
+	}
+	if strings.EqualFold(words[0], "echo") {
+		o.pass(words[1])
+		return
+	}
+	words[0] = strings.ToUpper(words[0])
+	if !strings.HasSuffix(from, " lua") && !o.looksAtAll() {
+		return
+	}
+	e := event{At: nanoseconds(at)}
+	channel := "graflow:channel:" + o.prefix + ":" // the session is the prefix
+	switch name, key := words[0], words[1]; {
+	case name == "HSET" && strings.HasPrefix(key, o.prefix+":completions:"):
+		e.What, e.Group = completed, strings.TrimPrefix(key, o.prefix+":completions:")
+		words = unquote(rest, math.MaxInt) // as many as the batch had
+		for i := 2; i+1 < len(words); i += 2 {
+			e.Task, e.Text = words[i], words[i+1]
+			o.write(e)
+		}
+		return
+	case strings.HasPrefix(name, "INCR") && strings.HasPrefix(key, o.prefix+":barrier:"):
+		e.What, e.Group, e.Text = counted, strings.TrimPrefix(key, o.prefix+":barrier:"), "1"
+		if len(words) > 2 {
+			e.Text = words[2] // INCRBY
+		}
+	case name == "PUBLISH" && strings.HasPrefix(key, o.prefix+":barrier_done:"):
+		e.What, e.Group = published, strings.TrimPrefix(key, o.prefix+":barrier_done:")
+	case name == "SET" && strings.HasPrefix(key, channel):
+		e.What, e.Task = value, strings.TrimSuffix(strings.TrimPrefix(key, channel), ".__result__")
+	case name == "HSET" && strings.HasPrefix(key, o.prefix+":sidecar:dead:"):
+		e.What, e.Delivery = buried, strings.TrimPrefix(key, o.prefix+":sidecar:dead:")
+	default:
+		return
+	}
+	o.write(e)
+}
+
+func (o *observer) write(e event) {
+	if err := o.hist.write(e); err != nil {
+		panic(err) // the history is the evidence: without it nothing is shown
+	}
+}
+
+// unquote reads up to limit words as MONITOR quotes them.
+func unquote(text string, limit int) (words []string) {
+	for len(words) < limit {
+		text = strings.TrimLeft(text, " ")
+		quoted, err := strconv.QuotedPrefix(text)
+		if err != nil {
+			return words
+		}
+		text = text[len(quoted):]
+		word, err := strconv.Unquote(quoted)
+		if err != nil {
+			return words
+		}
+		words = append(words, word)
+	}
+	return words
+}
+
+func nanoseconds(at string) int64 {
+	seconds, micro, _ := strings.Cut(at, ".")
+	s, _ := strconv.ParseInt(seconds, 10, 64)
+	us, _ := strconv.ParseInt(micro, 10, 64)
+	return s*1e9 + us*1e3
+}
+
+// expect returns a channel that is closed when the observer sees this text
+// echoed: it has then seen all that Redis did before.
+func (o *observer) expect(mark string) <-chan struct{} {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	ch := make(chan struct{})
+	o.marks[mark] = ch
+	return ch
+}
+
+func (o *observer) pass(mark string) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if ch := o.marks[mark]; ch != nil {
+		close(ch)
+		delete(o.marks, mark)
+	}
+}
+
+// everybody makes the observer look at what Graflow's own workers write: they
+// use no scripts.
+func (o *observer) everybody() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.all = true
+}
+
+func (o *observer) looksAtAll() bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.all
+}
+
+func (o *observer) missed() bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.gaps > 0 || o.closed
+}
+
+// move follows another server from now on.
+func (o *observer) move(addr string) {
+	o.mu.Lock()
+	o.addr = addr
+	conn := o.conn
+	o.mu.Unlock()
+	if conn != nil {
+		_ = conn.Close()
+	}
+}
+
+func (o *observer) close() {
+	o.mu.Lock()
+	o.closed = true
+	conn := o.conn
+	o.mu.Unlock()
+	if conn != nil {
+		_ = conn.Close()
+	}
+	<-o.done
+}

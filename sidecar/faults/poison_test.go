@@ -1,0 +1,164 @@
+//go:build faults
+
+package faults
+
+import (
+	"encoding/json"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+)
+
+// poison is a record that is none, or not quite one.
+type poison struct {
+	name   string
+	text   func(id, group string, created string) string
+	reason string // of its dead letter; empty: it is run like any other
+	told   bool   // its group hears of the failure: group and task can be read
+}
+
+func whole(id, group, created, more string) string {
+	return fmt.Sprintf(`{"task_id":%q,"session_id":"s","created_at":%s,"group_id":%q%s}`, id, created, group, more)
+}
+
+var poisons = []poison{
+	{"empty", func(string, string, string) string { return "" }, "invalid", false},
+	{"not JSON", func(id, _, _ string) string { return "task " + id + ", please" }, "invalid", false},
+	{"cut short", func(id, g, at string) string { return strings.TrimSuffix(whole(id, g, at, ""), "}") }, "invalid", false},
+	{"a list", func(id, _, _ string) string { return `["` + id + `"]` }, "invalid", false},
+	{"a number", func(string, string, string) string { return "17" }, "invalid", false},
+	{"null", func(string, string, string) string { return "null" }, "invalid", false},
+	{"no task_id", func(_, g, at string) string {
+		return fmt.Sprintf(`{"session_id":"s","created_at":%s,"group_id":%q}`, at, g)
+	}, "invalid", false},
+	{"a task_id that is a number", func(_, g, _ string) string { return fmt.Sprintf(`{"task_id":7,"group_id":%q}`, g) }, "invalid", false},
+	{"a timeout that is a text", func(id, g, at string) string { return whole(id, g, at, `,"timeout":"soon"`) }, "invalid", true},
+	{"invalid UTF-8", func(id, g, at string) string { return whole(id, g, at, ",\"x\":\"\xff\xfe\"") }, "invalid", false},
+	{"5 MB", func(id, g, at string) string { return whole(id, g, at, `,"pad":"`+strings.Repeat("x", 5<<20)+`"`) }, "", true},
+	{"nested 400 deep", func(id, g, at string) string {
+		return whole(id, g, at, `,"x":`+strings.Repeat("[", 400)+strings.Repeat("]", 400))
+	}, "", true},
+	{"nested 200,000 deep", func(id, g, at string) string {
+		return whole(id, g, at, `,"x":`+strings.Repeat("[", 200_000)+strings.Repeat("]", 200_000))
+	}, "invalid", false},
+	{"line breaks between its tokens", func(id, g, at string) string {
+		return strings.ReplaceAll(whole(id, g, at, ""), ",", ",\r\n")
+	}, "", true},
+	{"only what must be there", func(id, g, _ string) string { return fmt.Sprintf(`{"task_id":%q,"group_id":%q}`, id, g) }, "", true},
+	{"longer than a message may be", func(id, g, at string) string {
+		return whole(id, g, at, `,"pad":"`+strings.Repeat("x", 17<<20)+`"`)
+	}, "attempts", true},
+}
+
+// TestPoison: a record that cannot be run ends among the dead letters, byte for
+// byte, its group is told where that can be read, and what lies beside it on
+// the queue is run as ever.
+func TestPoison(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.obs.close() // Redis takes seconds to write a record of 17 MB into a MONITOR stream
+	w.crew(2, setup{})
+	type pushed struct {
+		poison
+		id, group, text string
+	}
+	var all []pushed
+	for i, p := range poisons {
+		id, group := fmt.Sprintf("poison%02d", i), fmt.Sprintf("pg%02d", i)
+		ctx, cancel := bounded()
+		if err := w.c.Set(ctx, w.key("barrier", group, "expected"), 1, 0).Err(); err != nil {
+			t.Fatal(err)
+		}
+		cancel()
+		text := p.text(id, group, fmt.Sprintf("%d.5", i))
+		w.mu.Lock()
+		w.tasks[id] = &pushedTask{id: id, do: "poison"}
+		w.mu.Unlock()
+		w.hurt(p.name)
+		w.pushText(id, text, false)
+		all = append(all, pushed{p, id, group, text})
+		w.group(w.work(3, 30)...)
+	}
+	w.settle(40 * time.Second)
+	letters := map[string]letter{}
+	ctx, cancel := bounded()
+	defer cancel()
+	for _, l := range w.final().letters {
+		letters[l.raw] = l
+	}
+	for _, p := range all {
+		l, dead := letters[p.text]
+		if dead != (p.reason != "") || l.reason != p.reason {
+			w.violation("%s: dead letter %v with the reason %q, want %q", p.name, dead, l.reason, p.reason)
+		}
+		text, err := w.c.HGet(ctx, w.key("completions", p.group), p.id).Result()
+		var c completion
+		if err == nil {
+			err = json.Unmarshal([]byte(text), &c)
+		}
+		if told := err == nil; told != p.told || (told && c.Success != (p.reason == "")) {
+			w.violation("%s: its group was told %q (%v)", p.name, text, err)
+		}
+		delete(w.tasks, p.id) // looked at
+	}
+	for _, s := range w.sidecars {
+		if n := strings.Count(s.text(), `"worker ready"`); n != 2 {
+			w.violation("%s needed %d workers", s.id, n)
+		}
+	}
+	w.verify("poison: records that are none")
+}
+
+// TestPoisonThatKillsItsWorker: a task that kills its worker each time is tried
+// three times and buried with the worker's last words; its neighbours, in the
+// queue and in the group, are not.
+func TestPoisonThatKillsItsWorker(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.crew(2, setup{env: eager})
+	for range 5 {
+		rs := w.work(6, 60)
+		rs[3].Do = "die"
+		w.hurt("a task that kills its worker")
+		w.group(rs...)
+	}
+	w.settle(40 * time.Second)
+	f, s := w.verify("poison: a task that kills its worker each time")
+	if len(f.letters) != 5 {
+		t.Errorf("%d dead letters", len(f.letters))
+	}
+	for _, l := range f.letters {
+		if n := len(s.of(l.task).starts); l.reason != "attempts" || l.attempts != 3 || n != 3 || !strings.Contains(l.stderr, "last words of "+l.task) {
+			t.Errorf("%s ran %d times; reason %q, attempts %d, stderr %q", l.task, n, l.reason, l.attempts, l.stderr)
+		}
+		if c := f.completions[w.tasks[l.task].group][l.task]; c.Success || c.Error == nil {
+			t.Errorf("completion of %s: %+v", l.task, c)
+		}
+	}
+}
+
+// TestPoisonThatHangs: a task that never ends, and that no cancel reaches, is
+// ended with its worker at the deadline.
+func TestPoisonThatHangs(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.crew(2, setup{env: []string{"SIDECAR_TASK_TIMEOUT=700ms", "SIDECAR_RESTART_BACKOFF_MAX=200ms"}})
+	for range 3 {
+		rs := w.work(6, 60)
+		rs[2].Do = "hang"
+		w.hurt("a task that hangs")
+		w.group(rs...)
+	}
+	w.settle(40 * time.Second)
+	f, s := w.verify("poison: a task that hangs")
+	for id, p := range w.tasks {
+		if p.do != "hang" {
+			continue
+		}
+		c := f.completions[p.group][id]
+		if n := len(s.of(id).starts); n != 1 || c.Success || c.Error == nil || !strings.Contains(*c.Error, "timeout") {
+			t.Errorf("%s ran %d times, completion %+v", id, n, c)
+		}
+	}
+}

@@ -1,0 +1,166 @@
+//go:build faults
+
+package faults
+
+import (
+	"encoding/json"
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// pushedTask is what a producer knows of a task.
+type pushedTask struct {
+	id     string
+	group  string
+	do     string
+	pushes int  // acknowledged
+	unsure bool // a push was not acknowledged, and may have arrived
+}
+
+// pushedGroup is what it knows of a group.
+type pushedGroup struct {
+	id       string
+	expected int
+	at       time.Time // when it was dispatched
+	over     bool      // the producer has given up and cleaned up
+}
+
+// fill completes a record: an id that was never used, and Graflow's fields.
+func (w *world) fill(r record) record {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if r.TaskID == "" {
+		r.TaskID = fmt.Sprintf("t%04d", len(w.tasks)+1)
+	}
+	r.SessionID, r.GraphHash, r.TraceID = w.prefix, "none", w.prefix
+	r.CreatedAt = json.Number(strconv.FormatFloat(float64(time.Now().UnixMicro())/1e6, 'f', 6, 64))
+	w.tasks[r.TaskID] = &pushedTask{id: r.TaskID, do: r.Do}
+	if r.GroupID != nil {
+		w.tasks[r.TaskID].group = *r.GroupID
+	}
+	return r
+}
+
+// push dispatches a record as Graflow does: a group's to the left end, others
+// to the right one. It reports whether Redis acknowledged it.
+func (w *world) push(r record) bool {
+	text, err := json.Marshal(r)
+	if err != nil {
+		w.t.Error(err)
+		return false
+	}
+	return w.pushText(r.TaskID, string(text), r.GroupID != nil)
+}
+
+func (w *world) pushText(id, text string, left bool) bool {
+	ctx, cancel := bounded()
+	defer cancel()
+	var reply *redis.IntCmd
+	at := time.Now()
+	if left {
+		reply = w.c.LPush(ctx, w.key("queue"), text)
+	} else {
+		reply = w.c.RPush(ctx, w.key("queue"), text)
+	}
+	err := reply.Err()
+	w.mu.Lock()
+	t := w.tasks[id]
+	if err == nil {
+		t.pushes++
+	} else {
+		t.unsure = true
+	}
+	w.mu.Unlock()
+	if err != nil {
+		return false
+	}
+	if err := w.hist.write(event{At: at.UnixNano(), What: pushed, Task: id, Group: t.group}); err != nil {
+		w.t.Error(err)
+	}
+	return true
+}
+
+// one pushes a record without a group and returns its task id.
+func (w *world) one(r record) string {
+	r = w.fill(r)
+	w.push(r)
+	return r.TaskID
+}
+
+// group opens a barrier for the records and pushes them.
+func (w *world) group(rs ...record) string {
+	w.mu.Lock()
+	id := fmt.Sprintf("g%03d", len(w.groups)+1)
+	g := &pushedGroup{id: id, expected: len(rs), at: time.Now()}
+	w.groups[id] = g
+	w.mu.Unlock()
+	ctx, cancel := bounded()
+	defer cancel()
+	pipe := w.c.TxPipeline()
+	pipe.Del(ctx, w.key("barrier", id))
+	pipe.Set(ctx, w.key("barrier", id, "expected"), len(rs), 0)
+	if _, err := pipe.Exec(ctx); err != nil {
+		w.mu.Lock()
+		delete(w.groups, id) // nobody waits for it
+		w.mu.Unlock()
+		return ""
+	}
+	for _, r := range rs {
+		r.GroupID = &id
+		w.push(w.fill(r))
+	}
+	return id
+}
+
+// giveUp does what Graflow's producer does when it has waited long enough:
+// cleanup_barrier.
+func (w *world) giveUp(group string) {
+	ctx, cancel := bounded()
+	defer cancel()
+	w.mu.Lock()
+	w.groups[group].over = true
+	w.mu.Unlock()
+	keys := []string{w.key("barrier", group), w.key("barrier", group, "expected"), w.key("completions", group)}
+	if err := w.c.Del(ctx, keys...).Err(); err != nil {
+		w.t.Error(err)
+	}
+}
+
+// twice pushes one record two times, as a producer may that did not get the
+// first acknowledgement.
+func (w *world) twice(r record) string {
+	w.mu.Lock()
+	id := fmt.Sprintf("g%03d", len(w.groups)+1)
+	w.groups[id] = &pushedGroup{id: id, expected: 1, at: time.Now()}
+	w.mu.Unlock()
+	ctx, cancel := bounded()
+	defer cancel()
+	if err := w.c.Set(ctx, w.key("barrier", id, "expected"), 1, 0).Err(); err != nil {
+		w.t.Error(err)
+	}
+	r.GroupID = &id
+	r = w.fill(r)
+	w.push(r)
+	w.push(r)
+	return r.TaskID
+}
+
+// work are n ordinary records of up to most ms.
+func (w *world) work(n, most int) []record {
+	rs := make([]record, n)
+	for i := range rs {
+		rs[i] = record{Ms: w.rnd.IntN(most) + 1}
+	}
+	return rs
+}
+
+func taskOf(text string) string {
+	var r record
+	if json.Unmarshal([]byte(text), &r) != nil {
+		return "?"
+	}
+	return r.TaskID
+}

@@ -1,0 +1,203 @@
+//go:build faults
+
+package faults
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+)
+
+// crew starts n sidecars and waits until their workers are up.
+func (w *world) crew(n int, s setup) []*sidecar {
+	w.t.Helper()
+	all := make([]*sidecar, n)
+	for i := range all {
+		all[i] = w.start(s)
+	}
+	for _, sc := range all {
+		sc.ready(1)
+	}
+	return all
+}
+
+// nobodyGivenUp: an outage of Redis is nobody's death. It costs no run and no
+// attempt.
+func (w *world) nobodyGivenUp() {
+	w.t.Helper()
+	for _, s := range w.sidecars {
+		for line := range strings.Lines(s.text()) {
+			if strings.Contains(line, "given up for dead") || strings.Contains(line, "another sidecar is gone") {
+				w.violation("%s: %s", s.id, strings.TrimSpace(line))
+			}
+		}
+	}
+	ctx, cancel := bounded()
+	defer cancel()
+	if attempts, err := w.c.HGetAll(ctx, w.key("sidecar", "attempts")).Result(); err != nil || len(attempts) > 0 {
+		w.violation("attempts were counted: %v %v", attempts, err)
+	}
+}
+
+// busy pushes tasks that last over what follows, and short ones behind them.
+func (w *world) busy(n int) {
+	rs := w.work(3*n, 200)
+	for i := range n {
+		rs[i].Ms = 1000 + w.rnd.IntN(12000)
+	}
+	w.group(rs...)
+	for range n {
+		w.one(record{Ms: w.rnd.IntN(300)})
+	}
+}
+
+// Every lease runs out while Redis is away. Nobody may be taken for dead when
+// it is back: who is back first waits for the others.
+func TestRedisAwayForLongerThanALease(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		name       string
+		gone, back func(w *world)
+	}{
+		{"restarted with AOF", func(w *world) { w.server.Kill() }, func(w *world) { w.server.Restart() }},
+		{"frozen", func(w *world) { w.server.Freeze() }, func(w *world) { w.server.Thaw() }},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t, "--appendonly", "yes", "--appendfsync", "always")
+			w.crew(8, setup{})
+			for _, away := range []time.Duration{time.Second, 9 * time.Second} {
+				w.busy(8)
+				pause(200 * time.Millisecond)
+				w.hurt(fmt.Sprint("Redis ", c.name, " for ", away))
+				c.gone(w)
+				pause(away)
+				c.back(w)
+				w.settle(40 * time.Second)
+			}
+			w.nobodyGivenUp()
+			w.verify("Redis " + c.name + " after 1 s and 9 s")
+		})
+	}
+}
+
+// TestRedisRestartedAgainAndAgain: short restarts in the middle of everything.
+func TestRedisRestartedAgainAndAgain(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, "--appendonly", "yes", "--appendfsync", "always")
+	w.crew(3, setup{})
+	for range 6 {
+		w.group(w.work(8, 150)...)
+		w.one(record{Ms: 200})
+		w.twice(record{})
+		pause(time.Duration(w.rnd.IntN(300)) * time.Millisecond)
+		w.hurt("Redis killed and restarted")
+		w.server.Kill()
+		pause(time.Duration(w.rnd.IntN(800)) * time.Millisecond)
+		w.server.Restart()
+	}
+	w.settle(30 * time.Second)
+	w.nobodyGivenUp()
+	w.verify("Redis with AOF killed and restarted at once")
+}
+
+// TestRedisWithoutPersistence: what Redis forgets, nobody can know. The
+// sidecars start over by themselves, and what is pushed from then on ends as it
+// should.
+func TestRedisWithoutPersistence(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.crew(3, setup{})
+	for range 4 {
+		w.group(w.work(8, 300)...)
+		for range 6 {
+			w.one(record{Ms: w.rnd.IntN(300)})
+		}
+		pause(time.Duration(w.rnd.IntN(300)) * time.Millisecond)
+		w.hurt("Redis restarted empty")
+		w.server.Kill()
+		pause(time.Duration(w.rnd.IntN(1500)) * time.Millisecond)
+		w.server.Restart()
+		w.forget()
+		w.group(w.work(8, 100)...) // before anybody has registered again
+		w.settle(20 * time.Second)
+	}
+	w.verify("Redis restarted without persistence")
+}
+
+// forget drops from the checks what Redis has forgotten.
+func (w *world) forget() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, p := range w.tasks {
+		p.pushes, p.unsure = 0, true
+	}
+	clear(w.groups)
+}
+
+func TestScriptFlush(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.crew(2, setup{})
+	for range 30 {
+		w.group(w.work(3, 40)...)
+		w.hurt("SCRIPT FLUSH")
+		ctx, cancel := bounded()
+		if err := w.c.ScriptFlush(ctx).Err(); err != nil {
+			t.Error(err)
+		}
+		cancel()
+		pause(time.Duration(w.rnd.IntN(80)) * time.Millisecond)
+	}
+	w.settle(20 * time.Second)
+	w.nobodyGivenUp()
+	w.verify("Redis SCRIPT FLUSH")
+}
+
+// TestMemoryFull: with maxmemory reached and noeviction the producers are
+// refused, and what was pushed before is drained, also by sidecars that start
+// only then.
+func TestMemoryFull(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, "--maxmemory-policy", "noeviction")
+	w.crew(2, setup{})
+	for range 4 {
+		rs := w.work(20, 150)
+		rs[0].Kill, rs[1].Do, rs[2].Do = "self-start", "fail", "retry"
+		w.group(rs...)
+		w.twice(record{})
+		for range 5 {
+			w.one(record{Ms: w.rnd.IntN(100)})
+		}
+		w.hurt("maxmemory reached")
+		w.configure("maxmemory", "1")
+		if w.push(w.fill(record{})) {
+			t.Error("a push was accepted: memory is not full")
+		}
+		fresh := w.start(setup{})
+		w.settle(20 * time.Second)
+		fresh.stop()
+		w.configure("maxmemory", "0")
+	}
+	w.nobodyDead()
+	w.verify("Redis with maxmemory reached")
+}
+
+func (w *world) configure(name, value string) {
+	w.t.Helper()
+	ctx, cancel := bounded()
+	defer cancel()
+	if err := w.c.ConfigSet(ctx, name, value).Err(); err != nil {
+		w.t.Error(err)
+	}
+}
+
+// nobodyDead: no sidecar was taken for dead.
+func (w *world) nobodyDead() {
+	for _, s := range w.sidecars {
+		if s.says("given up for dead") {
+			w.violation("%s was given up for dead", s.id)
+		}
+	}
+}

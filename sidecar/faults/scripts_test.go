@@ -1,0 +1,40 @@
+//go:build faults
+
+package faults
+
+import (
+	"crypto/sha1"
+	"encoding/hex"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// scripts names the store's scripts by the SHA-1 under which they are called,
+// which is that of the prelude and the operation's own file.
+func scripts(t *testing.T) map[string]string {
+	t.Helper()
+	files, err := filepath.Glob(repo("sidecar", "internal", "store", "*.lua"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	read := func(file string) string {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(text)
+	}
+	prelude := read(repo("sidecar", "internal", "store", "prelude.lua"))
+	names := map[string]string{}
+	for _, file := range files {
+		name := strings.TrimSuffix(filepath.Base(file), ".lua")
+		if name == "prelude" {
+			continue
+		}
+		sum := sha1.Sum([]byte(prelude + read(file)))
+		names[hex.EncodeToString(sum[:])] = name
+	}
+	return names
+}

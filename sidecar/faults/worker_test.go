@@ -1,0 +1,219 @@
+//go:build faults
+
+package faults
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/graflow/graflow-sidecar/protocol"
+)
+
+// record is what producers push: Graflow's fields, and what the worker is to do.
+type record struct {
+	TaskID    string      `json:"task_id"`
+	SessionID string      `json:"session_id"`
+	GraphHash string      `json:"graph_hash"`
+	TraceID   string      `json:"trace_id"`
+	CreatedAt json.Number `json:"created_at"`
+	GroupID   *string     `json:"group_id"`
+	Parent    *string     `json:"parent_span_id"`
+
+	Do   string `json:"do,omitempty"`   // see perform
+	Ms   int    `json:"ms,omitempty"`   // how long the work takes
+	Size int    `json:"size,omitempty"` // of the result, bytes
+	Kill string `json:"kill,omitempty"` // a kill site, passed once: see strike
+	Pad  string `json:"pad,omitempty"`
+}
+
+// What the sidecar hands to its workers for us.
+const (
+	historyVariable = "FAULT_HISTORY" // the file to append to
+	marksVariable   = "FAULT_MARKS"   // folder of the kill sites that were passed
+	spareVariable   = "FAULT_SPARE"   // this sidecar is not to be killed
+	daemonVariable  = "FAULT_DAEMON"  // how long a daemon of the worker's lives, ms
+)
+
+// worker is the other side of these tests: it runs tasks and writes down what
+// it does.
+type worker struct {
+	hist  *history
+	marks string
+	spare bool
+}
+
+func serveTasks() int {
+	hist, err := openHistory(os.Getenv(historyVariable))
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	if ms := os.Getenv(daemonVariable); ms != "" {
+		if err := startDaemon(ms); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			return 1
+		}
+	}
+	w := &worker{hist, os.Getenv(marksVariable), os.Getenv(spareVariable) != ""}
+	if err := protocol.Serve(context.Background(), w.handle); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	return 0
+}
+
+func (w *worker) handle(ctx context.Context, t *protocol.Task) (any, error) {
+	var r record
+	if err := t.Decode(&r); err != nil {
+		return nil, err
+	}
+	line := event{Task: r.TaskID, Delivery: t.Delivery, Pid: os.Getpid(), Parent: os.Getppid()}
+	if r.GroupID != nil {
+		line.Group = *r.GroupID
+	}
+	if err := w.note(line, started); err != nil {
+		return nil, err
+	}
+	w.strike(r, "start")
+	if err := w.perform(ctx, r); err != nil {
+		return nil, err
+	}
+	if err := w.note(line, ended); err != nil {
+		return nil, err
+	}
+	w.strike(r, "end")
+	if r.Size > 0 {
+		return strings.Repeat("x", r.Size), nil
+	}
+	return r.TaskID, nil
+}
+
+func (w *worker) note(e event, what string) error {
+	e.What = what
+	return w.hist.write(e)
+}
+
+var errOnPurpose = errors.New("failed on purpose")
+
+func (w *worker) perform(ctx context.Context, r record) error {
+	switch r.Do {
+	case "fail":
+		return errOnPurpose
+	case "retry": // once
+		if mark, err := os.OpenFile(filepath.Join(w.marks, r.TaskID), os.O_CREATE|os.O_EXCL, 0o644); err == nil {
+			_ = mark.Close()
+			return protocol.Retryable(errOnPurpose)
+		}
+	case "die":
+		fmt.Fprintln(os.Stderr, "last words of", r.TaskID)
+		_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
+		select {}
+	case "hang":
+		select {} // not even a cancel helps
+	case "family":
+		return w.family(ctx, r)
+	case "gate": // until the test makes the file
+		gate := filepath.Join(w.marks, r.TaskID+".open")
+		for tick := time.NewTicker(5 * time.Millisecond); ; {
+			if _, err := os.Stat(gate); err == nil {
+				return nil
+			}
+			select {
+			case <-tick.C:
+			case <-ctx.Done():
+				return context.Cause(ctx)
+			}
+		}
+	}
+	if r.Ms == 0 {
+		return nil
+	}
+	timer := time.NewTimer(time.Duration(r.Ms) * time.Millisecond)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+// family does the work in a child of the worker, which a test may kill. It ends
+// with the worker: the pipe it reads has no other writer.
+func (w *worker) family(ctx context.Context, r record) error {
+	cmd := exec.Command(os.Args[0], "sleeper", strconv.Itoa(r.Ms))
+	hold, err := cmd.StdinPipe()
+	if err != nil {
+		return err
+	}
+	defer hold.Close()
+	if err := cmd.Start(); err != nil {
+		return err
+	}
+	stop := context.AfterFunc(ctx, func() { _ = cmd.Process.Kill() })
+	defer stop()
+	_ = cmd.Wait() // killed or not, the task goes on
+	return context.Cause(ctx)
+}
+
+// startDaemon starts a process that leaves the worker's group and keeps its
+// stdout and stderr open.
+func startDaemon(ms string) error {
+	cmd := exec.Command(os.Args[0], "daemon", ms)
+	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	return cmd.Start()
+}
+
+// sleepUntilOrphaned is the worker's child.
+func sleepUntilOrphaned() int {
+	ms, err := strconv.Atoi(os.Args[2])
+	if err != nil {
+		return 64
+	}
+	orphaned := make(chan struct{})
+	go func() {
+		_, _ = io.Copy(io.Discard, os.Stdin) // its end is the news
+		close(orphaned)
+	}()
+	timer := time.NewTimer(time.Duration(ms) * time.Millisecond)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-orphaned:
+	}
+	return 0
+}
+
+// strike kills at one step of a task, the first time that it is passed:
+// "parent-start", "parent-end", "self-start" or "self-end".
+func (w *worker) strike(r record, step string) {
+	who, at, ok := strings.Cut(r.Kill, "-")
+	if !ok || at != step {
+		return
+	}
+	mark, err := os.OpenFile(filepath.Join(w.marks, r.TaskID), os.O_CREATE|os.O_EXCL, 0o644)
+	if err != nil {
+		return // it was passed before
+	}
+	_ = mark.Close()
+	victim := os.Getpid()
+	if who == "parent" && !w.spare {
+		victim = os.Getppid()
+	}
+	if err := w.note(event{Task: r.TaskID, Pid: victim, Text: r.Kill}, kills); err != nil {
+		return
+	}
+	_ = syscall.Kill(victim, syscall.SIGKILL)
+	select {} // we die with it
+}

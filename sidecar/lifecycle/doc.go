@@ -1,0 +1,12 @@
+// Package lifecycle holds the tests of the sidecar's life and death as others
+// see it: the built binary around this test binary as its worker, on a real
+// Redis, with real signals. They take minutes and stand behind the build tag
+// lifecycle: make lifecycle.
+//
+// Environment:
+//
+//	LIFECYCLE_RUNS        how many times a SIGTERM comes at a random instant; default 200, with
+//	                      -short 40
+//	LIFECYCLE_SEED        seed of those instants; default a new one, printed
+//	LIFECYCLE_BUILDFLAGS  further flags for building the sidecar, such as -race
+package lifecycle
