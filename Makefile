@@ -1,0 +1,96 @@
+# `make help` lists the targets. Each sees to what it needs by itself, in
+# git-ignored folders (.venv, .cache, bin) and, where it may, with apt-get; what
+# it cannot get it names in one line.
+
+SHELL := bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+VERSION ?= $(shell sed -n 's/^var Number = "\(.*\)"/\1/p' sidecar/internal/version/version.go)
+IMAGE   ?= graflow-sidecar:$(VERSION)
+# Further arguments of go test, such as ARGS='-run Claim -v'.
+ARGS    ?=
+# Further arguments of docker build, such as --build-arg GO_IMAGE=…
+DOCKER_ARGS ?=
+
+export CGO_ENABLED ?= 0
+
+.PHONY: help
+help: ## Show this list
+	@awk 'BEGIN { FS = ":.*## " } /^[a-z0-9-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: build
+build: go ## Build bin/sidecar
+	@go build -trimpath -o bin/ ./sidecar
+
+.PHONY: demo
+demo: build ## Run a few hundred tasks through example workers, on a Redis of its own
+	@bin/sidecar demo
+
+.PHONY: test
+test: unit python e2e ## Run all tests: Go, Python, and end to end with real Graflow
+
+.PHONY: unit
+unit: go redis ## Run the Go tests against a real Redis
+	@go test $(ARGS) ./...
+
+.PHONY: python
+python: ## Run the tests of the Python worker package and its Graflow adapter
+	@scripts/python-test $(or $(GRAFLOW),latest)
+
+.PHONY: e2e
+e2e: go redis ## Run the end-to-end tests with real Graflow (GRAFLOW=0.1.9 or latest)
+	@scripts/e2e $(or $(GRAFLOW),latest) $(ARGS)
+
+.PHONY: faults
+faults: go redis ## Kill, freeze and cut off everything, and check that nothing was lost (minutes)
+	@scripts/faults $(ARGS)
+
+.PHONY: lifecycle
+lifecycle: go redis ## Start, signal and stop the real binary in every way (minutes)
+	@go test -tags lifecycle -count=1 -timeout 15m $(ARGS) ./sidecar/lifecycle/
+
+.PHONY: check
+check: lint race ## Run linters, the race detector, and all the rest with both Graflows
+	@scripts/python-test latest 0.1.9
+	@E2E_BUILDFLAGS=-race CGO_ENABLED=1 scripts/e2e latest
+	@E2E_BUILDFLAGS=-race CGO_ENABLED=1 scripts/e2e 0.1.9
+
+.PHONY: race
+race: go redis ## Run the Go tests with the race detector (needs a C compiler)
+	@scripts/setup-cc
+	@CGO_ENABLED=1 go test -race $(ARGS) ./...
+
+.PHONY: lint
+lint: go ## Run the linters and the checks for formatting and tidiness
+	@scripts/lint
+
+.PHONY: fmt
+fmt: go ## Format the Go sources
+	@scripts/setup-tools
+	@.cache/tools/golangci-lint fmt
+
+.PHONY: bench
+bench: go redis ## Run the Go benchmarks (BENCH is a pattern, BENCHTIME as for go test)
+	@go test -run '^$$' -bench '$(or $(BENCH),.)' -benchtime '$(or $(BENCHTIME),1s)' -benchmem ./... \
+		| { grep -v -e '^ok ' -e '^?' -e '^PASS' || true; }
+
+.PHONY: image
+image: ## Build the container image (IMAGE is its name)
+	@scripts/image '$(IMAGE)' '$(VERSION)' $(DOCKER_ARGS)
+
+.PHONY: venv
+venv: ## Make the virtual environments with Graflow that the end-to-end tests use
+	@scripts/setup-venv latest > /dev/null
+	@scripts/setup-venv 0.1.9 > /dev/null
+
+.PHONY: clean
+clean: ## Remove what was built here, virtual environments too
+	@rm -rf bin dist .cache .venv coverage.out
+
+.PHONY: go redis
+go:
+	@scripts/setup-go
+redis:
+	@scripts/setup-redis
