@@ -91,7 +91,7 @@ func TestWaitersGoOnWhenAPingGetsThrough(t *testing.T) {
 		if late := time.Since(start) - 20*time.Second; late < 0 || late > time.Second {
 			t.Errorf("went on %v after Redis was back, want within 1 s", late)
 		}
-		if n := pings.Load(); n > 60 {
+		if n := pings.Load(); n > 90 { // half a second apart at most, a quarter at least
 			t.Errorf("%d pings in 20 s", n)
 		}
 		cancel()
