@@ -30,7 +30,6 @@ type story struct {
 	tasks     map[string]*fate
 	counted   map[string]int
 	published map[string]time.Time
-	kills     int
 }
 
 func (s *story) of(task string) *fate {
@@ -44,13 +43,13 @@ func (s *story) of(task string) *fate {
 
 func tell(events []event) *story {
 	s := &story{tasks: map[string]*fate{}, counted: map[string]int{}, published: map[string]time.Time{}}
-	last := map[int]event{} // the latest start of each worker process
+	began := map[int][]event{} // the starts of each worker process
 	slices.SortStableFunc(events, func(a, b event) int { return int(a.At - b.At) })
 	for _, e := range events {
 		switch e.What {
 		case started:
 			s.of(e.Task).starts = append(s.of(e.Task).starts, e)
-			last[e.Pid] = e
+			began[e.Pid] = append(began[e.Pid], e)
 		case ended:
 			s.of(e.Task).ends = append(s.of(e.Task).ends, e)
 		case completed:
@@ -64,14 +63,32 @@ func tell(events []event) *story {
 			if s.published[e.Group].IsZero() {
 				s.published[e.Group] = e.time()
 			}
-		case kills:
-			s.kills++
-			if start, ok := last[e.Pid]; ok {
-				s.of(start.Task).lost = append(s.of(start.Task).lost, loss{e.time(), start})
-			}
+		}
+	}
+	for _, e := range events {
+		if e.What == kills {
+			s.lose(e, began[e.Pid])
 		}
 	}
 	return s
+}
+
+// lose charges the kill of a worker to the last task that it began. The kill is
+// written down before it is done: the worker may go on for a moment.
+func (s *story) lose(kill event, starts []event) {
+	const moment = time.Second
+	for i := len(starts) - 1; i >= 0; i-- {
+		start := starts[i]
+		if start.time().After(kill.time().Add(moment)) {
+			continue // another process of the same number
+		}
+		at := kill.time()
+		if start.time().After(at) {
+			at = start.time()
+		}
+		s.of(start.Task).lost = append(s.of(start.Task).lost, loss{at, start})
+		return
+	}
 }
 
 // completion is Graflow's record of a task's end.

@@ -115,8 +115,9 @@ func TestConnectionCut(t *testing.T) {
 // life has sidecars send every command that they know: claims with and without
 // waiting, reports of all kinds, returns of lost tasks, delays, the reaping of
 // one that is killed, stops.
-func (w *world) life(p *faultproxy.Proxy) {
-	s := setup{proxy: p, env: []string{"SIDECAR_RETRY_BASE=200ms", "SIDECAR_REDIS_READ_TIMEOUT=2s", "SIDECAR_REDIS_PING_INTERVAL=300ms"}}
+func (w *world) life(p *faultproxy.Proxy, env ...string) {
+	env = append(env, "SIDECAR_RETRY_BASE=200ms", "SIDECAR_REDIS_READ_TIMEOUT=2s", "SIDECAR_REDIS_PING_INTERVAL=300ms")
+	s := setup{proxy: p, env: env}
 	w.crew(2, s)
 	victim := w.start(s)
 	victim.ready(1)

@@ -128,6 +128,7 @@ func TestSIGSTOPOfAWorker(t *testing.T) {
 		t.Parallel()
 		w := newWorld(t)
 		s := w.crew(1, setup{env: []string{"SIDECAR_WORKER_PING_INTERVAL=200ms", "SIDECAR_WORKER_PING_TIMEOUT=500ms"}})[0]
+		s.ready(2)
 		for _, pid := range s.children() {
 			w.hurt("SIGSTOP of an idle worker")
 			_ = syscall.Kill(pid, syscall.SIGSTOP)

@@ -138,6 +138,42 @@ func TestPoisonThatKillsItsWorker(t *testing.T) {
 	}
 }
 
+// TestPoisonThatKillsItsSidecar: a task that takes the whole sidecar with it,
+// and with it the neighbours, is buried as well, and they are not: at its last
+// attempt it is alone.
+func TestPoisonThatKillsItsSidecar(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.delay = barrierWait // three sidecars die for it, one after another
+	stop, stopped := make(chan struct{}), make(chan struct{})
+	go func() { // what restarts a pod
+		defer close(stopped)
+		for again(stop, 100*time.Millisecond) {
+			for range 2 - len(w.alive()) {
+				w.start(setup{})
+			}
+		}
+	}()
+	rs := w.work(8, 200)
+	for i := range rs {
+		rs[i].Ms += 300 // so that they are there when it strikes
+	}
+	rs[4] = record{Do: "die with sidecar"}
+	w.hurt("a task that kills its sidecar")
+	w.group(rs...)
+	w.settle(90 * time.Second)
+	close(stop)
+	<-stopped
+	f, s := w.verify("poison: a task that kills its sidecar each time")
+	if len(f.letters) != 1 {
+		t.Fatalf("dead letters: %+v", f.letters)
+	}
+	l := f.letters[0]
+	if n := len(s.of(l.task).starts); w.tasks[l.task].do == "" || l.reason != "attempts" || l.attempts != 3 || n < 3 || n > 4 {
+		t.Errorf("%+v ran %d times", l, n)
+	}
+}
+
 // TestPoisonThatHangs: a task that never ends, and that no cancel reaches, is
 // ended with its worker at the deadline.
 func TestPoisonThatHangs(t *testing.T) {

@@ -34,7 +34,7 @@ func (w *world) recovery(s *story) (worst time.Duration) {
 			check("worker "+l.start.Delivery, l.at, []string{id}, bound+w.delay)
 		}
 	}
-	return worst
+	return max(worst, w.outage)
 }
 
 // taken is how long after at somebody had the task again: ran it, or died with

@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// crew starts n sidecars and waits until their workers are up.
+// crew starts n sidecars and waits until each has a worker.
 func (w *world) crew(n int, s setup) []*sidecar {
 	w.t.Helper()
 	all := make([]*sidecar, n)
@@ -40,11 +40,35 @@ func (w *world) nobodyGivenUp() {
 	}
 }
 
+// goesOn measures how long an idle world takes, from when its Redis is back, to
+// run a task again.
+func (w *world) goesOn(back time.Time) {
+	w.t.Helper()
+	var first string
+	for first == "" {
+		if r := w.fill(record{}); w.push(r) {
+			first = r.TaskID
+		}
+	}
+	w.settle(20 * time.Second)
+	events, err := w.hist.read()
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	for _, e := range tell(events).of(first).starts {
+		d := e.time().Sub(back)
+		w.outage = max(w.outage, d)
+		if d > outageRecovery+w.delay {
+			w.violation("the first task after the outage started %v after its end", d)
+		}
+	}
+}
+
 // busy pushes tasks that last over what follows, and short ones behind them.
 func (w *world) busy(n int) {
 	rs := w.work(3*n, 200)
 	for i := range n {
-		rs[i].Ms = 1000 + w.rnd.IntN(12000)
+		rs[i].Ms = 1000 + w.rnd.IntN(6000)
 	}
 	w.group(rs...)
 	for range n {
@@ -75,6 +99,11 @@ func TestRedisAwayForLongerThanALease(t *testing.T) {
 				pause(away)
 				c.back(w)
 				w.settle(40 * time.Second)
+				w.hurt(fmt.Sprint("idle, Redis ", c.name, " for ", away))
+				c.gone(w)
+				pause(away)
+				c.back(w)
+				w.goesOn(time.Now())
 			}
 			w.nobodyGivenUp()
 			w.verify("Redis " + c.name + " after 1 s and 9 s")
@@ -120,8 +149,9 @@ func TestRedisWithoutPersistence(t *testing.T) {
 		pause(time.Duration(w.rnd.IntN(1500)) * time.Millisecond)
 		w.server.Restart()
 		w.forget()
+		back := time.Now()
 		w.group(w.work(8, 100)...) // before anybody has registered again
-		w.settle(20 * time.Second)
+		w.goesOn(back)
 	}
 	w.verify("Redis restarted without persistence")
 }

@@ -17,6 +17,8 @@ const (
 	// begun: the first of the tasks it held runs again.
 	sidecarRecovery = 10 * time.Second
 	childRecovery   = time.Second
+	// outageRecovery is how soon after an outage of Redis work goes on.
+	outageRecovery = 3 * time.Second
 )
 
 // checkTask: every acknowledged push ends in exactly one of completed,
@@ -92,7 +94,9 @@ func (w *world) logged(task, message string) (n int) {
 	return n
 }
 
-func mayFail(do string) bool { return do == "fail" || do == "die" || do == "hang" }
+func mayFail(do string) bool {
+	return do == "fail" || do == "die" || do == "die with sidecar" || do == "hang"
+}
 
 // checkOrder: no success is reported before the worker had ended the task.
 func (w *world) checkOrder(p *pushedTask, f *fate, e event) {

@@ -49,6 +49,8 @@ type world struct {
 	// delay is what the fault itself, which goes on during the recovery, adds to
 	// the times that are promised without it.
 	delay time.Duration
+	// outage is the longest time that work took to go on after an outage.
+	outage time.Duration
 }
 
 // hit is the death of one sidecar and the tasks it held.
