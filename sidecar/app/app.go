@@ -21,6 +21,7 @@ import (
 	"github.com/graflow/graflow-sidecar/sidecar/internal/pipeline/process"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/pipeline/report"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/store"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/subproc"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/task"
 )
 
@@ -276,7 +277,7 @@ func (a *App) stopLocal(ctx context.Context) {
 }
 
 // StartError says that the worker could not be started; see its message.
-type StartError = process.StartError
+type StartError = subproc.StartError
 
 // filing is the pool's sink: it decides what a retryable failure becomes
 // before the outcome is filed.

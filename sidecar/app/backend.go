@@ -7,9 +7,9 @@ import (
 
 	"github.com/graflow/graflow-sidecar/sidecar/internal/lease"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/pipeline/claim"
-	"github.com/graflow/graflow-sidecar/sidecar/internal/pipeline/process"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/pipeline/report"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/store"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/subproc"
 )
 
 // backend is Redis as the actors see it, all of it: a test of the order in
@@ -42,7 +42,7 @@ type localServer interface {
 type hooks struct {
 	backend func(a *App) backend
 	local   localServer
-	start   process.Start
+	start   subproc.Start
 	wrap    func(actor) actor
 }
 

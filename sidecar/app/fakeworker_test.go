@@ -10,7 +10,7 @@ import (
 	"time"
 
 	"github.com/graflow/graflow-sidecar/protocol"
-	"github.com/graflow/graflow-sidecar/sidecar/internal/pipeline/process"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/subproc"
 )
 
 // fakeWorkers starts worker processes that are goroutines: the stage is real,
@@ -44,9 +44,9 @@ type fakeProc struct {
 }
 
 func (p *fakeProc) Pid() int                 { return p.pid }
-func (p *fakeProc) Stdin() process.WritePipe { return p.stdin }
-func (p *fakeProc) Stdout() process.ReadPipe { return brittlePipe{p.stdout, p.workers} }
-func (p *fakeProc) Stderr() process.ReadPipe { return p.stderr }
+func (p *fakeProc) Stdin() subproc.WritePipe { return p.stdin }
+func (p *fakeProc) Stdout() subproc.ReadPipe { return brittlePipe{p.stdout, p.workers} }
+func (p *fakeProc) Stderr() subproc.ReadPipe { return p.stderr }
 func (p *fakeProc) Exited() <-chan struct{}  { return p.exited }
 func (p *fakeProc) Fate() string             { return p.fate }
 
@@ -56,7 +56,7 @@ func (p *fakeProc) Signal(sig syscall.Signal) {
 	}
 }
 
-func (w *fakeWorkers) start(cmd *exec.Cmd) (process.Process, error) {
+func (w *fakeWorkers) start(cmd *exec.Cmd) (subproc.Process, error) {
 	w.mu.Lock()
 	broken := w.broken
 	w.mu.Unlock()

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/graflow/graflow-sidecar/protocol"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/subproc"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/task"
 )
 
@@ -20,9 +21,9 @@ type child struct {
 	slot    int
 	limit   int // tasks at once
 	log     *slog.Logger
-	proc    Process
+	proc    subproc.Process
 	out     *outbox
-	tail    *tail
+	tail    *subproc.Tail
 	stderr  *watched
 	src     Source
 	sink    Sink
@@ -67,12 +68,12 @@ type run struct {
 
 const initializeID = 1
 
-func newChild(cfg *Config, slot int, p Process, src Source, sink Sink, evicted func(*task.Task) bool) *child {
+func newChild(cfg *Config, slot int, p subproc.Process, src Source, sink Sink, evicted func(*task.Task) bool) *child {
 	return &child{
 		cfg: cfg, slot: slot, proc: p, src: src, sink: sink, evicted: evicted,
 		log:      cfg.Log.With("slot", slot, "pid", p.Pid()),
 		out:      newOutbox(),
-		tail:     &tail{},
+		tail:     &subproc.Tail{},
 		answered: make(chan protocol.Message, 1),
 		broken:   make(chan struct{}),
 		drained:  make(chan struct{}),
@@ -242,7 +243,7 @@ func (c *child) abandon(asked bool) {
 		if r.expiry != nil {
 			r.expiry.Stop()
 		}
-		o := task.Outcome{Kind: task.Lost, Message: "the worker " + fate, Stderr: c.tail.text(), Shared: len(left) > 1}
+		o := task.Outcome{Kind: task.Lost, Message: "the worker " + fate, Stderr: c.tail.Text(), Shared: len(left) > 1}
 		switch {
 		case r.expired:
 			o = timedOut(r, c.cfg.TaskTimeout)

@@ -13,24 +13,9 @@ import (
 
 	"github.com/graflow/graflow-sidecar/protocol"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/backoff"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/subproc"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/task"
 )
-
-// StartError says why a worker could not be started, in one line that names
-// the command and what was seen.
-type StartError struct {
-	Worker   string // its name or command
-	Reason   string
-	Attempts int
-}
-
-func (e *StartError) Error() string {
-	s := fmt.Sprintf("worker %q could not be started: %s", e.Worker, e.Reason)
-	if e.Attempts > 1 {
-		s += fmt.Sprintf(" (%d attempts)", e.Attempts)
-	}
-	return s
-}
 
 // keeper keeps one slot's child alive.
 type keeper struct {
@@ -67,7 +52,7 @@ func (k *keeper) run(ctx, hard context.Context) error {
 		if ctx.Err() != nil {
 			return nil
 		}
-		if failure, ok := errors.AsType[*StartError](err); ok {
+		if failure, ok := errors.AsType[*subproc.StartError](err); ok {
 			if pause.Failures() >= cfg.StartRetries && !k.pool.started.Load() {
 				failure.Attempts = pause.Failures() + 1
 				return failure
@@ -89,13 +74,13 @@ func (k *keeper) start(ctx, hard context.Context) (*child, error) {
 	cmd.ExtraFiles = cfg.Extra
 	p, err := k.pool.start(cmd)
 	if err != nil {
-		return nil, &StartError{Worker: cfg.Name, Reason: startReason(err)}
+		return nil, &subproc.StartError{Worker: cfg.Name, Reason: subproc.StartReason(err)}
 	}
 	c := newChild(cfg, k.slot, p, k.src, k.pool.sink, k.pool.isEvicted)
 	c.safe = k.pool.safe
 	if err := c.attach(); err != nil {
 		p.Signal(syscall.SIGKILL)
-		return nil, &StartError{Worker: cfg.Name, Reason: err.Error()}
+		return nil, &subproc.StartError{Worker: cfg.Name, Reason: err.Error()}
 	}
 	k.pool.born(c)
 	c.out.add(func(dst []byte) []byte {
@@ -111,12 +96,12 @@ func (k *keeper) start(ctx, hard context.Context) (*child, error) {
 		// It holds no task: there is nothing to be gentle for. (ctx is over if
 		// we stop; a worker that is just importing its libraries would
 		// otherwise keep an idle stop waiting.)
-		c.ladder(ctx, cfg.KillGrace)
+		c.ladder(ctx)
 		c.detach()
-		if last := c.tail.last(); last != "" {
+		if last := c.tail.Last(); last != "" {
 			reason += "; its last line on stderr: " + last
 		}
-		return nil, &StartError{Worker: cfg.Name, Reason: reason}
+		return nil, &subproc.StartError{Worker: cfg.Name, Reason: reason}
 	}
 	return c, nil
 }
@@ -135,7 +120,7 @@ func (k *keeper) handshake(ctx, hard context.Context, c *child) string {
 		select {
 		case m = <-c.answered:
 		default:
-			if !within(c.proc.Exited(), time.Second) {
+			if !subproc.Within(c.proc.Exited(), time.Second) {
 				return "it closed its stdout before it answered initialize" + c.sawInstead()
 			}
 			return "it " + c.proc.Fate() + " before it answered initialize" + c.sawInstead()
@@ -237,10 +222,10 @@ func (k *keeper) serve(ctx, hard context.Context, c *child) {
 		asked = k.finish(hard, c)
 	}
 	c.cutShort()
-	c.ladder(hard, cfg.KillGrace)
+	c.ladder(hard)
 	c.detach()
 	if !asked {
-		c.log.Warn("worker ended", "reason", c.reason(), "stderr", c.tail.last())
+		c.log.Warn("worker ended", "reason", c.reason(), "stderr", c.tail.Last())
 	}
 	c.abandon(asked)
 	close(c.over)
@@ -258,14 +243,14 @@ func (k *keeper) finish(hard context.Context, c *child) bool {
 	for {
 		select {
 		case <-c.proc.Exited():
-			within(c.readDone(), outputGrace) // its last answers may still be in the pipe
+			subproc.Within(c.readDone(), outputGrace) // its last answers may still be in the pipe
 			return c.idleNow()
 		case <-c.broken:
 			return false
 		case <-c.idle:
 			// The last answer is in. It may now end by itself; ladder helps.
 			if c.idleNow() {
-				c.awaitExit(hard, k.pool.cfg.KillGrace)
+				subproc.AwaitExit(hard, c.proc, k.pool.cfg.KillGrace)
 				return true
 			}
 		case <-c.readDone():

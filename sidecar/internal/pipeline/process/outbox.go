@@ -3,6 +3,8 @@ package process
 import (
 	"sync"
 	"time"
+
+	"github.com/graflow/graflow-sidecar/sidecar/internal/subproc"
 )
 
 // outbox collects the lines for one child's stdin; its writer goroutine sends
@@ -53,7 +55,7 @@ const keepBuffer = 1 << 20
 // write runs until the outbox is closed and empty, a write fails or gone is
 // closed; then it closes the pipe. A write that makes no progress for
 // deadline fails: the child has stopped reading.
-func (o *outbox) write(pipe WritePipe, deadline time.Duration, gone <-chan struct{}) error {
+func (o *outbox) write(pipe subproc.WritePipe, deadline time.Duration, gone <-chan struct{}) error {
 	defer pipe.Close()
 	var spare []byte
 	for {

@@ -14,6 +14,7 @@ import (
 
 	"github.com/graflow/graflow-sidecar/sidecar/internal/backoff"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/safely"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/subproc"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/task"
 )
 
@@ -61,7 +62,7 @@ type Config struct {
 	MaxMessageBytes int
 
 	// Start is for tests; nil starts real processes.
-	Start Start
+	Start subproc.Start
 
 	Log *slog.Logger
 }
@@ -75,10 +76,10 @@ type Pool struct {
 	cfg     Config
 	src     Source
 	sink    Sink
-	start   Start       // set by Run, as the next two are
-	stop    func()      // ends Run as its soft context would
-	failed  chan error  // why
-	started atomic.Bool // some child has initialized once
+	start   subproc.Start // set by Run, as the next two are
+	stop    func()        // ends Run as its soft context would
+	failed  chan error    // why
+	started atomic.Bool   // some child has initialized once
 	up      atomic.Int64
 
 	lone  sync.WaitGroup // see runLone
@@ -106,14 +107,14 @@ func (p *Pool) Up() int { return int(p.up.Load()) }
 // Run starts the children and keeps them until soft ends; then they take
 // nothing more and finish what they have. When hard ends too they are killed
 // and what they held is given back through the sink. Run returns when every
-// child is gone: nil after a stop, a *StartError when no child could ever be
+// child is gone: nil after a stop, a StartError when no child could ever be
 // started.
 func (p *Pool) Run(soft, hard context.Context) error {
 	p.start = p.cfg.Start
 	if p.start == nil {
-		spawner := newSpawner()
-		defer spawner.stop()
-		p.start = spawner.start
+		spawner := subproc.NewSpawner()
+		defer spawner.Stop()
+		p.start = spawner.Start
 	}
 
 	ctx, stop := context.WithCancel(soft)

@@ -18,6 +18,7 @@ import (
 	"github.com/graflow/graflow-sidecar/sidecar/internal/backoff"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/pipeline/dispatch"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/pipeline/process"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/subproc"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/task"
 )
 
@@ -190,7 +191,7 @@ func TestAWorkerThatCannotBeStartedIsExplainedInOneLine(t *testing.T) {
 		t.Run(c.role+strings.Join(c.want[:1], ""), func(t *testing.T) {
 			b := setup(t, c.role, c.cfg)
 			err := b.wantErr()
-			var failure *process.StartError
+			var failure *subproc.StartError
 			if !errors.As(err, &failure) || failure.Attempts != 2 {
 				t.Fatalf("ended with %v", err)
 			}

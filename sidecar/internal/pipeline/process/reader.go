@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/graflow/graflow-sidecar/protocol"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/subproc"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/task"
 )
 
@@ -67,7 +68,7 @@ func (c *child) tooLong(e *protocol.TooLongError) {
 
 // print takes a line on stdout that is no message: somebody's print.
 func (c *child) print(line []byte) {
-	text := strings.ToValidUTF8(string(line[:min(len(line), maxLogLine)]), "\uFFFD")
+	text := strings.ToValidUTF8(string(line[:min(len(line), subproc.MaxLogLine)]), "\uFFFD")
 	c.mu.Lock()
 	c.prints++
 	if c.firstLine == "" {
@@ -178,7 +179,7 @@ func (c *child) outcome(r *run, m protocol.Message) task.Outcome {
 			return task.Outcome{Kind: task.Returned, Message: m.Error.Message}
 		}
 		return task.Outcome{
-			Kind: task.Lost, Reason: "protocol", Stderr: c.tail.text(),
+			Kind: task.Lost, Reason: "protocol", Stderr: c.tail.Text(),
 			Message: fmt.Sprintf("the worker answered with the error %d: %s", m.Error.Code, m.Error.Message),
 		}
 	}
@@ -198,7 +199,7 @@ func (c *child) outcome(r *run, m protocol.Message) task.Outcome {
 	case c.isCut():
 		return task.Outcome{Kind: task.Returned, Message: "cut short: " + res.Err.Message}
 	case res.Err.Retryable:
-		return task.Outcome{Kind: task.Retry, Reason: res.Err.Type, Message: res.Err.Message, Stderr: c.tail.text()}
+		return task.Outcome{Kind: task.Retry, Reason: res.Err.Type, Message: res.Err.Message, Stderr: c.tail.Text()}
 	default:
 		return task.Outcome{
 			Kind: task.Failed, Reason: res.Err.Type,

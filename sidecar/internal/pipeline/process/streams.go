@@ -4,6 +4,8 @@ import (
 	"crypto/rand"
 	"fmt"
 	"time"
+
+	"github.com/graflow/graflow-sidecar/sidecar/internal/subproc"
 )
 
 // outputGrace is how long a dead child's pipes are read to their end: they are
@@ -26,7 +28,7 @@ func (c *child) attach() error {
 	}()
 	go func() {
 		defer close(c.stderrDone)
-		c.safe(func() { logLines(stderr, c.log, c.tail, c.only) })
+		c.safe(func() { subproc.LogLines(stderr, c.log, "worker stderr", c.tail, c.only) })
 	}()
 	go func() {
 		defer close(c.stdinDone)
@@ -43,7 +45,7 @@ func (c *child) attach() error {
 // ended fails too; that is its end's story and not this one's.
 func (c *child) stdinFailed(err error) {
 	switch {
-	case within(c.proc.Exited(), outputGrace):
+	case subproc.Within(c.proc.Exited(), outputGrace):
 	case isTimeout(err):
 		c.breakWith(fmt.Sprintf("read nothing from its stdin for %v", c.cfg.WriteTimeout))
 	default:

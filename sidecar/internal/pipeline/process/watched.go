@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/graflow/graflow-sidecar/sidecar/internal/subproc"
 )
 
 // watched reads a pipe and knows whether everything in it has been handled.
@@ -15,7 +17,7 @@ import (
 // the other ends the task first, and its last lines would name no task, or the
 // next one.
 type watched struct {
-	pipe ReadPipe
+	pipe subproc.ReadPipe
 	conn syscall.RawConn // nil where the pipe has no descriptor
 	idle atomic.Bool     // the pipe was found empty and what was read is handled
 
@@ -23,7 +25,7 @@ type watched struct {
 	handled atomic.Int64 // of these, before the last Read
 }
 
-func watch(pipe ReadPipe) (*watched, error) {
+func watch(pipe subproc.ReadPipe) (*watched, error) {
 	f, ok := pipe.(syscall.Conn)
 	if !ok {
 		return &watched{pipe: pipe}, nil

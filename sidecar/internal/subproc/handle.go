@@ -1,4 +1,8 @@
-package process
+// Package subproc runs worker processes as the operating system sees them: each
+// in a process group of its own, with pipes for its streams, ended by a ladder
+// of steps, and its output turned into log lines. What is said over the pipes is
+// its users' affair.
+package subproc
 
 import (
 	"io"
@@ -7,10 +11,10 @@ import (
 	"time"
 )
 
-// Process is one running worker process as the rest of this package sees it.
-// *proc is the operating system's. It is an interface so that the stage can be
-// tested beside the others in a bubble of testing/synctest, where nothing may
-// wait for a real pipe or a real process. Methods may be called concurrently.
+// Process is one running worker process as the stages see it; a [Spawner] makes
+// the operating system's. It is an interface so that a stage can be tested
+// beside the others in a bubble of testing/synctest, where nothing may wait for
+// a real pipe or a real process. Methods may be called concurrently.
 type Process interface {
 	Pid() int
 	// Stdin, Stdout and Stderr are our ends of the pipes.

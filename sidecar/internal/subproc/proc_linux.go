@@ -1,4 +1,4 @@
-package process
+package subproc
 
 import (
 	"errors"
@@ -10,9 +10,6 @@ import (
 
 // awaitsBeforeReaping: awaitExit returns while the process is still a zombie.
 const awaitsBeforeReaping = true
-
-// fionread asks how many bytes wait in a pipe.
-const fionread = unix.TIOCINQ
 
 // sysProcAttr gives a child a group of its own, so that Ctrl-C reaches us and
 // not it and a kill reaches its grandchildren, and has the kernel kill it

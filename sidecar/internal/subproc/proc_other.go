@@ -1,12 +1,8 @@
 //go:build !linux
 
-package process
+package subproc
 
 import "syscall"
-
-// fionread asks how many bytes wait in a pipe: _IOR('f', 127, int) of
-// sys/filio.h, which golang.org/x/sys does not name.
-const fionread = 0x4004667f
 
 // awaitsBeforeReaping: there is no portable way to look at a process's end
 // without reaping it; leftovers of its group are killed by the ladder only.

@@ -1,4 +1,4 @@
-package process
+package subproc
 
 import (
 	"errors"
@@ -116,10 +116,11 @@ func (p *proc) Fate() string {
 	return fmt.Sprintf("exited with status %d", st.ExitCode())
 }
 
-// spawner starts every child from one operating system thread that lives as
+// Spawner starts every child from one operating system thread that lives as
 // long as the children do: the parent-death signal fires when the *thread*
-// that started a child ends, and Go ends threads as it likes.
-type spawner struct {
+// that started a child ends, and Go ends threads as it likes. Start may be called
+// concurrently.
+type Spawner struct {
 	jobs chan spawnJob
 	done chan struct{}
 }
@@ -134,13 +135,14 @@ type spawnReply struct {
 	err error
 }
 
-func newSpawner() *spawner {
-	s := &spawner{jobs: make(chan spawnJob), done: make(chan struct{})}
+// NewSpawner returns a spawner with its thread. Stop it when every child is gone.
+func NewSpawner() *Spawner {
+	s := &Spawner{jobs: make(chan spawnJob), done: make(chan struct{})}
 	go s.loop()
 	return s
 }
 
-func (s *spawner) loop() {
+func (s *Spawner) loop() {
 	defer close(s.done)
 	unlock := lockThread()
 	defer unlock()
@@ -150,7 +152,8 @@ func (s *spawner) loop() {
 	}
 }
 
-func (s *spawner) start(cmd *exec.Cmd) (Process, error) {
+// Start runs a command that is complete but for its streams and its group.
+func (s *Spawner) Start(cmd *exec.Cmd) (Process, error) {
 	job := spawnJob{cmd, make(chan spawnReply, 1)}
 	s.jobs <- job
 	r := <-job.reply
@@ -160,14 +163,14 @@ func (s *spawner) start(cmd *exec.Cmd) (Process, error) {
 	return r.p, nil
 }
 
-// stop ends the thread's role. Only when every child is gone.
-func (s *spawner) stop() {
+// Stop ends the thread's role. Only when every child is gone.
+func (s *Spawner) Stop() {
 	close(s.jobs)
 	<-s.done
 }
 
-// startReason puts the operating system's refusal into plain words.
-func startReason(err error) string {
+// StartReason puts the operating system's refusal into plain words.
+func StartReason(err error) string {
 	switch {
 	case errors.Is(err, exec.ErrNotFound):
 		return "the command was not found on PATH"
