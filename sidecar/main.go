@@ -20,6 +20,7 @@ func main() {
 	if pid1.Needed() {
 		os.Exit(beInit())
 	}
+	keepDescriptors()
 	os.Exit(execute(os.Args[1:]))
 }
 
