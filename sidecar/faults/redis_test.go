@@ -46,8 +46,8 @@ func (w *world) goesOn(back time.Time) {
 	w.t.Helper()
 	var first string
 	for first == "" {
-		if r := w.fill(record{}); w.push(r) {
-			first = r.TaskID
+		if g := w.group(record{}); g != "" {
+			first = w.memberOf(g, "")
 		}
 	}
 	w.settle(20 * time.Second)
@@ -84,8 +84,8 @@ func TestRedisAwayForLongerThanALease(t *testing.T) {
 		name       string
 		gone, back func(w *world)
 	}{
-		{"restarted with AOF", func(w *world) { w.server.Kill() }, func(w *world) { w.server.Restart() }},
-		{"frozen", func(w *world) { w.server.Freeze() }, func(w *world) { w.server.Thaw() }},
+		{"restarted with AOF", func(w *world) { w.killRedis() }, func(w *world) { w.server.Restart() }},
+		{"frozen", (*world).freezeRedis, func(w *world) { w.server.Thaw() }},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
@@ -122,7 +122,7 @@ func TestRedisRestartedAgainAndAgain(t *testing.T) {
 		w.twice(record{})
 		pause(time.Duration(w.rnd.IntN(300)) * time.Millisecond)
 		w.hurt("Redis killed and restarted")
-		w.server.Kill()
+		w.killRedis()
 		pause(time.Duration(w.rnd.IntN(800)) * time.Millisecond)
 		w.server.Restart()
 	}
@@ -145,7 +145,7 @@ func TestRedisWithoutPersistence(t *testing.T) {
 		}
 		pause(time.Duration(w.rnd.IntN(300)) * time.Millisecond)
 		w.hurt("Redis restarted empty")
-		w.server.Kill()
+		w.killRedis()
 		pause(time.Duration(w.rnd.IntN(1500)) * time.Millisecond)
 		w.server.Restart()
 		w.forget()
@@ -180,7 +180,10 @@ func TestScriptFlush(t *testing.T) {
 		cancel()
 		pause(time.Duration(w.rnd.IntN(80)) * time.Millisecond)
 	}
-	w.settle(20 * time.Second)
+	w.goesOn(time.Now())
+	if w.outage > time.Second {
+		w.violation("the first task after a flush started %v later", w.outage)
+	}
 	w.nobodyGivenUp()
 	w.verify("Redis SCRIPT FLUSH")
 }

@@ -46,14 +46,14 @@ func (w *world) checkTask(p *pushedTask, f *fate, left final, deaths int) {
 	case p.pushes == 0 || over:
 		// Not acknowledged, or nobody waits for it: whatever it did, it is over.
 	case p.group == "":
-		if ends := btoi(result) + dead; ends != 1 && !(ends == 0 && w.lossy) && p.do != "fail" {
+		if ends := btoi(result) + dead; ends != 1 && p.do != "fail" {
 			w.violation("%s without a group ended %d times (result %v, dead letters %d)", p.id, ends, result, dead)
 		}
 		if f.values > 1+w.again {
 			w.violation("%s: its result was written %d times", p.id, f.values)
 		}
 	default:
-		if !told && !w.lossy {
+		if !told {
 			w.violation("%s of %s is lost: no completion (%d starts, %d ends, %d dead letters)", p.id, p.group, len(f.starts), len(f.ends), dead)
 		}
 		if seen > 1+w.again {
@@ -70,8 +70,11 @@ func (w *world) checkTask(p *pushedTask, f *fate, left final, deaths int) {
 		w.checkOrder(p, f, e)
 	}
 	touched := deaths + len(f.lost) + btoi(p.do == "retry")
-	if p.do == "die" {
+	switch p.do {
+	case "die":
 		touched += len(f.starts) // each of them is a fault of its own
+	case "retry always":
+		touched += 2 // of three attempts
 	}
 	if most := max(p.pushes, btoi(p.unsure)) + touched + w.again; len(f.starts) > most {
 		w.violation("%s ran %d times, and only %d faults touched it", p.id, len(f.starts), touched+w.again)
@@ -95,7 +98,7 @@ func (w *world) logged(task, message string) (n int) {
 }
 
 func mayFail(do string) bool {
-	return do == "fail" || do == "die" || do == "die with sidecar" || do == "hang"
+	return do == "fail" || do == "die" || do == "die with sidecar" || do == "hang" || do == "retry always"
 }
 
 // checkOrder: no success is reported before the worker had ended the task.
@@ -129,7 +132,7 @@ func (w *world) checkGroup(g *pushedGroup, s *story, left final, touched map[str
 	if count != told || count > g.expected {
 		w.violation("%s: counter %d, distinct completions %d, expected %d", g.id, count, told, g.expected)
 	}
-	if n := s.counted[g.id]; n != count && !w.obs.missed() && !w.lossy {
+	if n := s.counted[g.id]; n != count && !w.obs.missed() {
 		w.violation("%s was counted %d times, its counter is %d", g.id, n, count)
 	}
 	most, all := 0, 0
@@ -141,7 +144,7 @@ func (w *world) checkGroup(g *pushedGroup, s *story, left final, touched map[str
 	}
 	done, ok := s.published[g.id]
 	switch {
-	case w.lossy || w.obs.missed() || all < g.expected:
+	case w.obs.missed() || all < g.expected:
 	case !ok:
 		w.violation("%s: nobody told its producer that it is done", g.id)
 	case done.Sub(g.at) > barrierWait+w.delay && most < 3:

@@ -4,7 +4,9 @@ package faults
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -31,6 +33,7 @@ type world struct {
 	c      *redis.Client // straight to the server
 	hist   *history
 	obs    *observer
+	stalls *stalls
 	rnd    *rand.Rand
 
 	mu       sync.Mutex
@@ -42,9 +45,9 @@ type world struct {
 	broken   []string
 	faults   int
 
-	// lossy: Redis itself may lose what it acknowledged, so that a record may
-	// end nowhere; and what it lost of reports runs again, this often.
-	lossy bool
+	// blind: Redis is killed, frozen or left, so that the observer may miss something.
+	blind bool
+	// again is how often what Redis lost of reports runs again.
 	again int
 	// delay is what the fault itself, which goes on during the recovery, adds to
 	// the times that are promised without it.
@@ -63,6 +66,12 @@ type hit struct {
 
 func newWorld(t *testing.T, args ...string) *world {
 	t.Helper()
+	return newWorldUnder(t, "faults-%s", args...)
+}
+
+// newWorldUnder gives the key prefix another form; %s is the test's name.
+func newWorldUnder(t *testing.T, prefix string, args ...string) *world {
+	t.Helper()
 	name := strings.Map(func(r rune) rune {
 		if strings.ContainsRune("abcdefghijklmnopqrstuvwxyz0123456789", r) {
 			return r
@@ -71,7 +80,7 @@ func newWorld(t *testing.T, args ...string) *world {
 	}, strings.ToLower(strings.TrimPrefix(t.Name(), "Test")))
 	short := name[max(0, len(name)-24):] // part of run ids, which are cut
 	w := &world{
-		t: t, name: strings.Trim(short, "-"), prefix: "faults-" + name, dir: filepath.Join(scratch, name),
+		t: t, name: strings.Trim(short, "-"), prefix: fmt.Sprintf(prefix, name), dir: ownFolder(t, name),
 		server: redistest.Start(t, args...), rnd: random(t, 0),
 		tasks: make(map[string]*pushedTask), groups: make(map[string]*pushedGroup),
 	}
@@ -86,8 +95,27 @@ func newWorld(t *testing.T, args ...string) *world {
 	}
 	w.obs = observe(w.server.Addr, w.prefix, w.hist)
 	<-w.obs.up
+	w.stalls = watchStalls(w.server.Client())
 	t.Cleanup(w.tearDown)
 	return w
+}
+
+// ownFolder makes one that nobody has used: a test may run several times, and
+// FAULT_KEEP may name the folder of an earlier run.
+func ownFolder(t *testing.T, name string) string {
+	t.Helper()
+	for n := 1; ; n++ {
+		dir := filepath.Join(scratch, name)
+		if n > 1 {
+			dir += fmt.Sprintf("-%d", n)
+		}
+		switch err := os.Mkdir(dir, 0o755); {
+		case err == nil:
+			return dir
+		case !errors.Is(err, fs.ErrExist):
+			t.Fatal(err)
+		}
+	}
 }
 
 func (w *world) tearDown() {
@@ -98,8 +126,20 @@ func (w *world) tearDown() {
 		s.kill()
 		<-s.done
 	}
+	w.stalls.close()
 	w.obs.close()
 	_ = w.hist.close()
+}
+
+// killRedis ends the server, and with it the observer's sight of it.
+func (w *world) killRedis() {
+	w.blind = true
+	w.server.Kill()
+}
+
+func (w *world) freezeRedis() {
+	w.blind = true
+	w.server.Freeze()
 }
 
 // newProxy is a way to Redis that can be broken.
