@@ -103,6 +103,7 @@ func (a *App) wire() error {
 	}
 	a.mon.Ping, a.mon.Reached, a.mon.Name = a.redis.ping, store.Answered, store.ClassName
 	a.mon.Interval, a.mon.Timeout, a.mon.Log = a.cfg.Redis.PingInterval, time.Second, a.log
+	a.mon.CheckIdle, a.mon.IdleInterval, a.mon.Pause = a.redis.checkIdle, a.cfg.Redis.HealthCheckInterval, a.cfg.Redis.pause()
 
 	a.queue = dispatch.New(func(t task.Task) {
 		a.box.Done(task.Outcome{Task: t, Kind: task.Returned, Message: "not started", EndedAt: time.Now()})
@@ -161,20 +162,26 @@ func (a *App) actors(ctx context.Context) []actor {
 		// process: the children finish what they have.
 		{name: "process", reserve: reserveAfterProcess, run: a.pool.Run},
 		// report: after everyone who has something to report.
-		{name: "report", reserve: reserveAfterReport, run: func(soft, hard context.Context) error {
+		{name: "report", reserve: reserveAfterReport, atLeast: speakAtLeast, run: func(soft, hard context.Context) error {
 			defer context.AfterFunc(hard, a.redis.cutReports)()
 			return reporting.Run(soft, hard)
 		}},
 		// lease: after the last report, which is only accepted from a live run.
-		{name: "lease", reserve: reserveAfterLease, run: func(soft, hard context.Context) error {
-			defer context.AfterFunc(hard, a.redis.cutLeases)()
-			return a.lease.Run(soft, hard)
+		{name: "lease", reserve: reserveAfterLeave, run: func(soft, _ context.Context) error {
+			return a.lease.Run(soft) // each of its calls is bounded
+		}},
+		// leave: apart from the lease, so that the run is left and what it held
+		// goes back also where the lease has failed.
+		{name: "leave", reserve: reserveAfterLeave, atLeast: speakAtLeast, run: func(soft, hard context.Context) error {
+			<-soft.Done()
+			a.lease.Leave(hard)
+			return nil
 		}},
 		// health: everyone above waits by it while Redis is away. Its pings have
-		// the lease's connections, which nobody else uses any more.
-		{name: "health", run: func(soft, hard context.Context) error {
-			defer context.AfterFunc(soft, a.redis.cutLeases)()
-			return a.mon.Run(soft, hard)
+		// the connections of stages that are over.
+		{name: "health", run: func(soft, _ context.Context) error {
+			defer context.AfterFunc(soft, func() { a.redis.cutLeases(); a.redis.cutReports() })()
+			return a.mon.Run(soft)
 		}},
 		// redis: the connections close when nobody speaks any more.
 		{name: "redis", run: func(soft, _ context.Context) error {
@@ -257,6 +264,17 @@ func (a *App) Wait() error {
 	return a.err
 }
 
+// WaitContext is Wait for as long as ctx allows. It returns the cause of ctx's
+// end where that comes first; the sidecar, or its stop, goes on then.
+func (a *App) WaitContext(ctx context.Context) error {
+	select {
+	case <-a.ended:
+		return a.err
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
 // Close stops and waits.
 func (a *App) Close() error {
 	a.Stop()
@@ -273,26 +291,4 @@ func (a *App) stopLocal(ctx context.Context) {
 	if a.local != nil {
 		_ = a.local.Stop(ctx)
 	}
-}
-
-// StartError says that the worker could not be started; see its message.
-type StartError = process.StartError
-
-// filing is the pool's sink: it decides what a retryable failure becomes
-// before the outcome is filed.
-type filing struct {
-	box         *report.Box
-	maxAttempts int
-}
-
-// redisUnavailable is the type of a failure that is Redis' and not the task's
-// (the Python adapter's word for it): it is tried again without limit.
-const redisUnavailable = "RedisUnavailable"
-
-// Done files an outcome.
-func (f *filing) Done(o task.Outcome) {
-	if o.Kind == task.Retry && o.Reason != redisUnavailable && o.Task.Attempt >= f.maxAttempts {
-		o.Kind = task.Failed // it was tried often enough
-	}
-	f.box.Done(o)
 }

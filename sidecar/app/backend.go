@@ -19,6 +19,9 @@ type backend struct {
 	outcomes report.Store
 	leases   lease.Store
 	ping     func(ctx context.Context) error
+	// checkIdle has connections that lie idle answer, and closes those that do
+	// not.
+	checkIdle func(ctx context.Context)
 	// before is done before a run registers.
 	before func(ctx context.Context) error
 	// unblock ends the claim stage's blocked wait from another connection.
@@ -106,17 +109,28 @@ func (a *App) open(o store.ClientOptions) (*store.Store, error) {
 func (a *App) onRedis(forReports, forClaims, forLeases *store.Store) backend {
 	return backend{
 		source: &claims{
-			link: newLink(a.lease, a.mon), st: forClaims, held: a.held, poll: a.cfg.PollInterval, maxAttempts: a.cfg.MaxAttempts,
+			link: a.newLink(), st: forClaims, held: a.held, poll: a.cfg.PollInterval, maxAttempts: a.cfg.MaxAttempts,
 		},
 		outcomes: &reports{
-			link: newLink(a.lease, a.mon), st: forReports, maxAttempts: a.cfg.MaxAttempts, retryAfter: a.cfg.Retry.delay,
+			link: a.newLink(), st: forReports, maxAttempts: a.cfg.MaxAttempts, retryAfter: a.cfg.Retry.delay,
 		},
 		leases: &leases{
-			link: newLink(a.lease, a.mon), st: forLeases, maxAttempts: a.cfg.MaxAttempts, box: a.box, held: a.held,
+			link: a.newLink(), st: forLeases, maxAttempts: a.cfg.MaxAttempts, box: a.box, held: a.held,
 		},
-		ping:       forLeases.Ping,
-		before:     func(ctx context.Context) error { return a.applySpool(ctx, forReports) },
-		unblock:    forClaims.Unblock,
+		ping: forLeases.Ping,
+		// The others' are never idle: one waits for records, the other pings.
+		checkIdle: func(ctx context.Context) {
+			if n := forReports.CheckIdle(ctx); n > 0 {
+				a.log.Debug("idle connections to redis were dead and are closed", "connections", n)
+			}
+		},
+		before: func(ctx context.Context) error { return a.applySpool(ctx, forReports) },
+		unblock: func(ctx context.Context) error {
+			if a.mon.Away() {
+				return errAway
+			}
+			return forClaims.Unblock(ctx)
+		},
 		cutClaims:  func() { _ = forClaims.Close() },
 		cutReports: func() { _ = forReports.Close() },
 		cutLeases:  func() { _ = forLeases.Close() },
