@@ -54,7 +54,7 @@ type App struct {
 // Start validates the configuration, starts the local Redis if one is wanted,
 // and sets everything going. It does not wait for Redis or for the worker: see
 // Ready. Cancelling ctx is like calling Stop.
-func Start(ctx context.Context, cfg Config) (*App, error) { return start(ctx, cfg, hooks{}) }
+func Start(ctx context.Context, cfg Config) (*App, error) { return start(ctx, cfg, standard) }
 
 func start(ctx context.Context, cfg Config, h hooks) (*App, error) {
 	if err := cfg.Validate(); err != nil {
@@ -108,7 +108,7 @@ func (a *App) wire() error {
 	a.queue = dispatch.New(func(t task.Task) {
 		a.box.Done(task.Outcome{Task: t, Kind: task.Returned, Message: "not started", EndedAt: time.Now()})
 	})
-	a.pool = process.New(workers, a.queue, &filing{box: a.box, maxAttempts: a.cfg.MaxAttempts})
+	a.pool = process.New(workers, a.queue, a.sink())
 	a.lease.Log, a.lease.Store = a.log, a.redis.leases
 	a.lease.NewRun = func() string { return store.NewRunID(a.cfg.WorkerID) }
 	a.lease.Lost = func(run string) {

@@ -41,13 +41,19 @@ type localServer interface {
 	Stop(ctx context.Context) error
 }
 
-// hooks are for the tests of this package: none is set otherwise.
+// hooks are for tests: none is set otherwise.
 type hooks struct {
 	backend func(a *App) backend
+	around  func(backend) backend // of the real one
+	sink    func(process.Sink) process.Sink
 	local   localServer
 	start   process.Start
 	wrap    func(actor) actor
 }
+
+// standard are the hooks of Start: none but in a binary that the lifecycle tests
+// break, see break_lifecycle.go.
+var standard hooks
 
 func (h hooks) wrapped(x actor) actor {
 	if h.wrap == nil {
@@ -87,7 +93,11 @@ func (a *App) backend() (backend, error) {
 			return backend{}, errors.Join(err, closeAll(reports, claims, leases))
 		}
 	}
-	return a.onRedis(reports, claims, leases), nil
+	b := a.onRedis(reports, claims, leases)
+	if a.hooks.around != nil {
+		b = a.hooks.around(b)
+	}
+	return b, nil
 }
 
 func (a *App) open(o store.ClientOptions) (*store.Store, error) {

@@ -16,6 +16,14 @@ type filing struct {
 	maxAttempts int
 }
 
+func (a *App) sink() process.Sink {
+	f := &filing{box: a.box, maxAttempts: a.cfg.MaxAttempts}
+	if a.hooks.sink != nil {
+		return a.hooks.sink(f)
+	}
+	return f
+}
+
 // redisUnavailable is the type of a failure that is Redis' and not the task's
 // (the Python adapter's word for it): it is tried again without limit.
 const redisUnavailable = "RedisUnavailable"

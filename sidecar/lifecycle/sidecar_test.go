@@ -66,7 +66,7 @@ func (b *bench) sidecar(env ...string) *sidecar {
 // start starts one with arguments and inherited files of the test's own.
 func (b *bench) start(args []string, files []*os.File, env ...string) *sidecar {
 	b.t.Helper()
-	binary, err := sidecarBinary()
+	binary, err := b.binary()
 	if err != nil {
 		b.t.Fatal(err)
 	}
