@@ -86,7 +86,7 @@ func serve(s config.Settings, readyFD, parentFD int) error {
 	}
 	a, err := app.Start(context.Background(), cfg)
 	if err != nil {
-		return err
+		return failure{err}
 	}
 	log.Info("sidecar started", "version", version.Number, "worker_id", cfg.WorkerID, "redis", cfg.Redis.Address(),
 		"key_prefix", cfg.KeyPrefix, "slots", cfg.Slots, "worker", workerName(cfg))

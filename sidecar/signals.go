@@ -100,11 +100,11 @@ func (s *supervisor) run() error {
 		case <-watchdog:
 			return failure{fmt.Errorf("the stop was not over %v after its budget of %v (this is a bug in the sidecar, please report it)", watchdogGrace, s.budget)}
 		case <-s.app.Done():
-			err := s.app.Wait()
-			if err == nil {
-				s.log.Info("sidecar stopped")
+			if err := s.app.Wait(); err != nil {
+				return failure{err} // whatever it is, the command line was right
 			}
-			return err
+			s.log.Info("sidecar stopped")
+			return nil
 		}
 	}
 }

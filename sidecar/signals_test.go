@@ -144,8 +144,8 @@ func TestTheSidecarsErrorIsPassedOn(t *testing.T) {
 		s := supervise(t)
 		s.err = errors.New("no luck")
 		close(s.done)
-		if err := <-s.ended; !errors.Is(err, s.err) {
-			t.Errorf("ended with %v", err)
+		if err := <-s.ended; !errors.Is(err, s.err) || exitStatus(err) != exitInternal {
+			t.Errorf("ended with %v, status %d", err, exitStatus(err))
 		}
 		if strings.Contains(s.log.String(), "sidecar stopped") {
 			t.Error("an end with an error was logged as a stop")
