@@ -49,7 +49,8 @@ faults: go redis ## Kill, freeze and cut off everything, and check that nothing 
 
 .PHONY: lifecycle
 lifecycle: go redis ## Start, signal and stop the real binary in every way (minutes)
-	@go test -tags lifecycle -count=1 -timeout 15m $(ARGS) ./sidecar/lifecycle/
+	@python=$$(scripts/setup-venv $(or $(GRAFLOW),latest)) && GRAFLOW_PYTHON=$$python \
+		go test -tags lifecycle -count=1 -timeout 15m $(ARGS) ./sidecar/lifecycle/
 
 .PHONY: seed-case
 seed-case: go ## Stop Redis before the workers: Graflow's own and the sidecar, side by side

@@ -96,7 +96,7 @@ func TestGracefulWorkerShutdown(t *testing.T) {
 		await(t, "its word", func() bool { return s.says(`"stopping: no new tasks, the running ones finish"`) })
 		proxy.Refuse() // every connection is reset, in the middle of the stop
 		b.open(gate)
-		t.Logf("ended %v after the signal with a budget of %v", s.exits(0, budget+500*time.Millisecond), budget)
+		t.Logf("ended %v after the signal with a budget of %v", s.endsWithin(budget), budget)
 		s.silent()
 	})
 }

@@ -115,7 +115,7 @@ func TestRedisStoppedFirst(t *testing.T) {
 			pass(1500 * time.Millisecond)
 			s.signal(syscall.SIGTERM)
 			b.open(second)
-			t.Logf("%s, busy: ended %v after the signal with a budget of %v", o.name, s.exits(0, budget), budget)
+			t.Logf("%s, busy: ended %v after the signal with a budget of %v", o.name, s.endsWithin(budget), budget)
 			s.silent()
 			s.saidOnce()
 			for _, id := range []string{"first", "second"} {
@@ -173,7 +173,7 @@ func TestALongOutageIsALineInTenSeconds(t *testing.T) {
 			if len(said) < 2 || len(said) > 3 {
 				t.Errorf("%d lines in 22 s", len(said))
 			}
-			s.exits(0, 3*time.Second)
+			s.endsWithin(3 * time.Second)
 			s.silent()
 		})
 	}
