@@ -162,29 +162,29 @@ func TestIdleConnectionsAreCheckedUnlessRedisIsAway(t *testing.T) {
 			}
 			return nil
 		})
-		checks := 0
+		var checks atomic.Int64
 		m.IdleInterval = 30 * time.Second
 		m.CheckIdle = func(ctx context.Context) {
-			checks++
+			checks.Add(1)
 			<-ctx.Done() // one that does not answer
 		}
 		ctx, cancel := context.WithCancel(t.Context())
 		ended := make(chan error, 1)
 		go func() { ended <- m.Run(ctx) }()
 		time.Sleep(95 * time.Second)
-		if checks != 3 {
-			t.Errorf("%d checks in 95 s, want one every 30 s", checks)
+		if n := checks.Load(); n != 3 {
+			t.Errorf("%d checks in 95 s, want one every 30 s", n)
 		}
 		down.Store(true)
 		m.Failed(errRefused)
 		time.Sleep(90 * time.Second)
-		if checks != 3 {
-			t.Errorf("%d checks while Redis was away", checks-3)
+		if n := checks.Load(); n != 3 {
+			t.Errorf("%d checks while Redis was away", n-3)
 		}
 		down.Store(false)
 		time.Sleep(31 * time.Second)
-		if checks != 4 {
-			t.Errorf("%d checks when Redis was back", checks-3)
+		if n := checks.Load(); n != 4 {
+			t.Errorf("%d checks when Redis was back", n-3)
 		}
 		cancel()
 		if err := <-ended; err != nil {
