@@ -167,20 +167,22 @@ func (a *App) actors(ctx context.Context) []actor {
 			return reporting.Run(soft, hard)
 		}},
 		// lease: after the last report, which is only accepted from a live run.
-		{name: "lease", reserve: reserveAfterLeave, run: func(soft, _ context.Context) error {
-			return a.lease.Run(soft) // each of its calls is bounded
+		{name: "lease", reserve: reserveAfterLeave, run: func(soft, hard context.Context) error {
+			defer context.AfterFunc(hard, a.redis.cutLeases)()
+			return a.lease.Run(soft)
 		}},
 		// leave: apart from the lease, so that the run is left and what it held
 		// goes back also where the lease has failed.
 		{name: "leave", reserve: reserveAfterLeave, atLeast: speakAtLeast, run: func(soft, hard context.Context) error {
 			<-soft.Done()
+			defer context.AfterFunc(hard, a.redis.cutLast)()
 			a.lease.Leave(hard)
 			return nil
 		}},
 		// health: everyone above waits by it while Redis is away. Its pings have
 		// the connections of stages that are over.
 		{name: "health", run: func(soft, _ context.Context) error {
-			defer context.AfterFunc(soft, func() { a.redis.cutLeases(); a.redis.cutReports() })()
+			defer context.AfterFunc(soft, func() { a.redis.cutLast(); a.redis.cutReports() })()
 			return a.mon.Run(soft)
 		}},
 		// redis: the connections close when nobody speaks any more.

@@ -29,7 +29,7 @@ type backend struct {
 	// Each of these closes the connections of one stage: a call that waits for
 	// a reply ends with an error then. (The end of its context alone would not
 	// do it: go-redis looks at deadlines, and only before it waits.)
-	cutClaims, cutReports, cutLeases func()
+	cutClaims, cutReports, cutLeases, cutLast func()
 	// close closes what is not cut yet.
 	close func() error
 }
@@ -65,7 +65,7 @@ func (h hooks) wrapped(x actor) actor {
 // backend makes the clients. None of them connects before it is used, but for
 // idle connections that are kept open.
 //
-// Each of the three has connections of its own, so that none waits for
+// Each of them has connections of its own, so that none waits for
 // another's reply, and so that the one that blocks can be closed when a stop
 // must not wait for Redis.
 func (a *App) backend() (backend, error) {
@@ -81,19 +81,20 @@ func (a *App) backend() (backend, error) {
 	claiming.PoolSize, claiming.MinIdleConns = 4, 0 // one claims, another ends its wait
 	// Short timeouts for the lease: a slow answer costs one renewal.
 	leasing := o
-	leasing.PoolSize, leasing.MinIdleConns = 4, 0 // and one for pings
+	leasing.PoolSize, leasing.MinIdleConns = 2, 0
 	leasing.DialTimeout, leasing.ReadTimeout, leasing.WriteTimeout = time.Second, time.Second, time.Second
+	last := leasing // one pings, another leaves: both are needed when a lease's call is cut
 
-	var reports, claims, leases *store.Store
+	var reports, claims, leases, lasts *store.Store
 	for _, c := range []struct {
 		store   **store.Store
 		options store.ClientOptions
-	}{{&reports, o}, {&claims, claiming}, {&leases, leasing}} {
+	}{{&reports, o}, {&claims, claiming}, {&leases, leasing}, {&lasts, last}} {
 		if *c.store, err = a.open(c.options); err != nil {
-			return backend{}, errors.Join(err, closeAll(reports, claims, leases))
+			return backend{}, errors.Join(err, closeAll(reports, claims, leases, lasts))
 		}
 	}
-	b := a.onRedis(reports, claims, leases)
+	b := a.onRedis(reports, claims, leases, lasts)
 	if a.hooks.around != nil {
 		b = a.hooks.around(b)
 	}
@@ -115,8 +116,8 @@ func (a *App) open(o store.ClientOptions) (*store.Store, error) {
 	return s, nil
 }
 
-// onRedis is the real backend, over three clients.
-func (a *App) onRedis(forReports, forClaims, forLeases *store.Store) backend {
+// onRedis is the real backend, over four clients.
+func (a *App) onRedis(forReports, forClaims, forLeases, forLast *store.Store) backend {
 	return backend{
 		source: &claims{
 			link: a.newLink(), st: forClaims, held: a.held, poll: a.cfg.PollInterval, maxAttempts: a.cfg.MaxAttempts,
@@ -125,9 +126,9 @@ func (a *App) onRedis(forReports, forClaims, forLeases *store.Store) backend {
 			link: a.newLink(), st: forReports, maxAttempts: a.cfg.MaxAttempts, retryAfter: a.cfg.Retry.delay,
 		},
 		leases: &leases{
-			link: a.newLink(), st: forLeases, maxAttempts: a.cfg.MaxAttempts, box: a.box, held: a.held,
+			link: a.newLink(), st: forLeases, last: forLast, maxAttempts: a.cfg.MaxAttempts, box: a.box, held: a.held,
 		},
-		ping: forLeases.Ping,
+		ping: forLast.Ping,
 		// The others' are never idle: one waits for records, the other pings.
 		checkIdle: func(ctx context.Context) {
 			if n := forReports.CheckIdle(ctx); n > 0 {
@@ -144,8 +145,9 @@ func (a *App) onRedis(forReports, forClaims, forLeases *store.Store) backend {
 		cutClaims:  func() { _ = forClaims.Close() },
 		cutReports: func() { _ = forReports.Close() },
 		cutLeases:  func() { _ = forLeases.Close() },
+		cutLast:    func() { _ = forLast.Close() },
 		close: func() error {
-			_ = closeAll(forReports, forClaims, forLeases) // they may be cut already
+			_ = closeAll(forReports, forClaims, forLeases, forLast) // they may be cut already
 			return nil
 		},
 	}

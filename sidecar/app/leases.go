@@ -15,6 +15,7 @@ import (
 type leases struct {
 	link
 	st          *store.Store
+	last        *store.Store // that outlives st
 	maxAttempts int
 	box         *report.Box
 	held        *ledger
@@ -94,4 +95,4 @@ func (l *leases) Reap(ctx context.Context, run, dead string) error {
 	return l.noting(err)
 }
 
-func (l *leases) Leave(ctx context.Context, run string) error { return l.call(ctx, run, l.st.Leave) }
+func (l *leases) Leave(ctx context.Context, run string) error { return l.call(ctx, run, l.last.Leave) }
