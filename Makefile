@@ -18,7 +18,7 @@ export CGO_ENABLED ?= 0
 
 .PHONY: help
 help: ## Show this list
-	@awk 'BEGIN { FS = ":.*## " } /^[a-z0-9-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk 'BEGIN { FS = ":.*## " } /^[a-z0-9-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: build
 build: go ## Build bin/sidecar
@@ -49,7 +49,12 @@ faults: go redis ## Kill, freeze and cut off everything, and check that nothing 
 
 .PHONY: lifecycle
 lifecycle: go redis ## Start, signal and stop the real binary in every way (minutes)
-	@go test -tags lifecycle -count=1 -timeout 15m $(ARGS) ./sidecar/lifecycle/
+	@python=$$(scripts/setup-venv $(or $(GRAFLOW),latest)) && GRAFLOW_PYTHON=$$python \
+		go test -tags lifecycle -count=1 -timeout 15m $(ARGS) ./sidecar/lifecycle/
+
+.PHONY: seed-case
+seed-case: go ## Stop Redis before the workers: Graflow's own and the sidecar, side by side
+	@scripts/seed-case $(or $(GRAFLOW),latest)
 
 .PHONY: check
 check: lint race ## Run linters, the race detector, and all the rest with both Graflows

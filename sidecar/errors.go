@@ -17,8 +17,8 @@ const (
 	exitConfig   = 78 // the environment or a setting
 )
 
-// failure marks an error that is neither the command line's nor the
-// configuration's.
+// failure marks an error that is not the command line's; what it wraps may be
+// of a kind that has a status of its own.
 type failure struct{ error }
 
 func (f failure) Unwrap() error { return f.error }

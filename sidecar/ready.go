@@ -2,16 +2,10 @@ package main
 
 import (
 	"encoding/json"
-	"fmt"
 	"os"
-	"syscall"
 
 	"github.com/graflow/graflow-sidecar/sidecar/app"
-	"github.com/graflow/graflow-sidecar/sidecar/internal/config"
 )
-
-// noFD says that nobody wants to hear of readiness.
-const noFD = -1
 
 // readiness tells whoever started the sidecar that it is ready, on a descriptor
 // that they opened. (Not a file: nothing is left behind, and its end of file
@@ -23,12 +17,11 @@ func readyReport(fd int) (*readiness, error) {
 	if fd == noFD {
 		return &readiness{}, nil
 	}
-	var st syscall.Stat_t
-	if fd < 0 || syscall.Fstat(fd, &st) != nil {
-		return nil, &config.UsageError{Err: fmt.Errorf("--ready-fd is %d, and must be an open file descriptor", fd)}
+	f, err := inherited("ready-fd", fd)
+	if err != nil {
+		return nil, err
 	}
-	syscall.CloseOnExec(fd) // it is none of the workers' business
-	return &readiness{os.NewFile(uintptr(fd), "ready")}, nil
+	return &readiness{f}, nil
 }
 
 // send tells it, once.

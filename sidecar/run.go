@@ -21,7 +21,7 @@ import (
 
 func runCommand() *cobra.Command {
 	loader := config.NewLoader()
-	readyFD := noFD
+	readyFD, parentFD := noFD, noFD
 	cmd := &cobra.Command{
 		Use:   "run [flags] -- COMMAND [ARG…]",
 		Short: "Take tasks from Redis and run them in worker processes",
@@ -42,17 +42,19 @@ docs/lifecycle.md.`,
 			if err != nil {
 				return err
 			}
-			return serve(s, readyFD)
+			return serve(s, readyFD, parentFD)
 		},
 	}
 	loader.AddFlags(cmd.Flags())
 	cmd.Flags().IntVar(&readyFD, "ready-fd", noFD,
 		"write one JSON line {\"redis_url\":…,\"pid\":…} to this file descriptor, and close it, when the sidecar is ready; for whoever started it")
+	cmd.Flags().IntVar(&parentFD, "parent-fd", noFD,
+		"read end of a pipe that whoever started the sidecar holds open: when it ends, killed or not, the sidecar stops as by SIGTERM")
 	return cmd
 }
 
 // serve runs a sidecar until it is told to stop, or cannot go on.
-func serve(s config.Settings, readyFD int) error {
+func serve(s config.Settings, readyFD, parentFD int) error {
 	catchBrokenPipe()
 	signals, release := catchSignals()
 	defer release()
@@ -61,6 +63,11 @@ func serve(s config.Settings, readyFD int) error {
 		return err
 	}
 	defer report.close()
+	starter, err := watchParent(parentFD)
+	if err != nil {
+		return err
+	}
+	defer starter.close()
 
 	log := logging.New(os.Stderr, s.LogFormat, s.LogLevel, os.Getenv("NO_COLOR") == "")
 	slog.SetDefault(log)
@@ -80,12 +87,12 @@ func serve(s config.Settings, readyFD int) error {
 	}
 	a, err := app.Start(context.Background(), cfg)
 	if err != nil {
-		return err
+		return failure{err}
 	}
 	log.Info("sidecar started", "version", version.Number, "worker_id", cfg.WorkerID, "redis", cfg.Redis.Address(),
 		"key_prefix", cfg.KeyPrefix, "slots", cfg.Slots, "worker", workerName(cfg))
 	sup := supervisor{
-		app: a, log: log, budget: cfg.ShutdownTimeout, signals: signals, dump: os.Stderr,
+		app: a, log: log, budget: cfg.ShutdownTimeout, signals: signals, orphaned: starter.gone, dump: os.Stderr,
 		ready: func() {
 			if err := report.send(a); err != nil {
 				log.Warn("nobody heard that the sidecar is ready", "error", err)

@@ -49,8 +49,10 @@ type supervisor struct {
 	log     *slog.Logger
 	budget  time.Duration // of a stop
 	signals <-chan os.Signal
-	dump    io.Writer
-	ready   func() // called once, when the sidecar is ready
+	// orphaned, if not nil, is closed when whoever started us is gone.
+	orphaned <-chan struct{}
+	dump     io.Writer
+	ready    func() // called once, when the sidecar is ready
 }
 
 // watchdogGrace is how long after the end of its budget a stop is given up.
@@ -60,7 +62,7 @@ const watchdogGrace = time.Second
 // takes longer than it ever may.
 func (s *supervisor) run() error {
 	var watchdog <-chan time.Time
-	ready, stopping := s.app.Ready(), s.app.Stopping()
+	ready, stopping, orphaned := s.app.Ready(), s.app.Stopping(), s.orphaned
 	stops := 0
 	for {
 		select {
@@ -68,7 +70,7 @@ func (s *supervisor) run() error {
 			switch sig {
 			case syscall.SIGTERM, syscall.SIGINT:
 				stops++
-				s.stop(sig, stops)
+				s.stop(sig.String(), stops)
 			case syscall.SIGQUIT:
 				if err := s.app.Dump(s.dump); err != nil {
 					s.log.Warn("the dump could not be written", "error", err)
@@ -79,6 +81,12 @@ func (s *supervisor) run() error {
 					break
 				}
 				s.control(sig)
+			}
+		case <-orphaned:
+			orphaned = nil
+			if stops == 0 { // else it is on its way, and nobody is in a hurry
+				stops++
+				s.stop("the end of the process that started this one", stops)
 			}
 		case <-ready:
 			ready = nil
@@ -92,23 +100,23 @@ func (s *supervisor) run() error {
 		case <-watchdog:
 			return failure{fmt.Errorf("the stop was not over %v after its budget of %v (this is a bug in the sidecar, please report it)", watchdogGrace, s.budget)}
 		case <-s.app.Done():
-			err := s.app.Wait()
-			if err == nil {
-				s.log.Info("sidecar stopped")
+			if err := s.app.Wait(); err != nil {
+				return failure{err} // whatever it is, the command line was right
 			}
-			return err
+			s.log.Info("sidecar stopped")
+			return nil
 		}
 	}
 }
 
-// stop handles the nth SIGTERM or SIGINT.
-func (s *supervisor) stop(sig os.Signal, n int) {
+// stop handles the nth SIGTERM or SIGINT, or what counts as one.
+func (s *supervisor) stop(sig string, n int) {
 	if n == 1 {
-		s.log.Info("stopping: no new tasks, the running ones finish", "signal", sig.String(), "within", s.budget.String())
+		s.log.Info("stopping: no new tasks, the running ones finish", "signal", sig, "within", s.budget.String())
 		s.app.Stop()
 		return
 	}
-	s.log.Info("stopping at once: running tasks go back to the queue", "signal", sig.String())
+	s.log.Info("stopping at once: running tasks go back to the queue", "signal", sig)
 	s.app.Abort()
 }
 

@@ -57,6 +57,7 @@ func (f *fakeSidecar) Dump(w io.Writer) error {
 type supervised struct {
 	*fakeSidecar
 	signals chan os.Signal
+	orphan  chan struct{}
 	log     bytes.Buffer
 	dump    bytes.Buffer
 	readies int
@@ -65,10 +66,10 @@ type supervised struct {
 
 func supervise(t *testing.T) *supervised {
 	t.Helper()
-	s := &supervised{fakeSidecar: newFakeSidecar(), signals: make(chan os.Signal, 16), ended: make(chan error, 1)}
+	s := &supervised{fakeSidecar: newFakeSidecar(), signals: make(chan os.Signal, 16), orphan: make(chan struct{}), ended: make(chan error, 1)}
 	sup := supervisor{
 		app: s, log: slog.New(slog.NewTextHandler(&s.log, nil)), budget: 25 * time.Second,
-		signals: s.signals, dump: &s.dump, ready: func() { s.readies++ },
+		signals: s.signals, orphaned: s.orphan, dump: &s.dump, ready: func() { s.readies++ },
 	}
 	go func() { s.ended <- sup.run() }()
 	return s
@@ -143,8 +144,8 @@ func TestTheSidecarsErrorIsPassedOn(t *testing.T) {
 		s := supervise(t)
 		s.err = errors.New("no luck")
 		close(s.done)
-		if err := <-s.ended; !errors.Is(err, s.err) {
-			t.Errorf("ended with %v", err)
+		if err := <-s.ended; !errors.Is(err, s.err) || exitStatus(err) != exitInternal {
+			t.Errorf("ended with %v, status %d", err, exitStatus(err))
 		}
 		if strings.Contains(s.log.String(), "sidecar stopped") {
 			t.Error("an end with an error was logged as a stop")
@@ -152,8 +153,71 @@ func TestTheSidecarsErrorIsPassedOn(t *testing.T) {
 	})
 }
 
+// TestTheEndOfTheParentIsTheFirstSignal, and never the second.
+func TestTheEndOfTheParentIsTheFirstSignal(t *testing.T) {
+	for name, c := range map[string]struct {
+		first bool // it comes before the signal
+		want  []string
+	}{
+		"then a signal":  {true, []string{"stop", "abort"}},
+		"after a signal": {false, []string{"stop"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				s := supervise(t)
+				if c.first {
+					close(s.orphan)
+					synctest.Wait()
+				}
+				s.send(syscall.SIGTERM)
+				if !c.first {
+					close(s.orphan)
+					synctest.Wait()
+				}
+				close(s.done)
+				if err := <-s.ended; err != nil {
+					t.Errorf("ended with %v", err)
+				}
+				if !slices.Equal(s.told, c.want) {
+					t.Errorf("told %v, want %v", s.told, c.want)
+				}
+			})
+		})
+	}
+}
+
+func TestTheParentsPipe(t *testing.T) {
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	fd, err := syscall.Dup(int(r.Fd())) // watchParent's own
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, err := watchParent(fd)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.close()
+	if _, err := w.WriteString("what is written does not matter"); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case <-p.gone:
+		t.Fatal("gone while the pipe is open")
+	default:
+	}
+	_ = w.Close()
+	<-p.gone
+}
+
 func TestReadyFDMustBeOpen(t *testing.T) {
 	for _, fd := range []int{-2, 4000} {
+		if _, err := watchParent(fd); exitStatus(err) != exitUsage {
+			t.Errorf("--parent-fd %d: %v", fd, err)
+		}
 		if _, err := readyReport(fd); exitStatus(err) != exitUsage {
 			t.Errorf("--ready-fd %d: %v", fd, err)
 		}

@@ -21,7 +21,6 @@ import (
 	"github.com/graflow/graflow-sidecar/sidecar/internal/pipeline/process"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/pipeline/report"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/store"
-	"github.com/graflow/graflow-sidecar/sidecar/internal/subproc"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/task"
 )
 
@@ -55,7 +54,7 @@ type App struct {
 // Start validates the configuration, starts the local Redis if one is wanted,
 // and sets everything going. It does not wait for Redis or for the worker: see
 // Ready. Cancelling ctx is like calling Stop.
-func Start(ctx context.Context, cfg Config) (*App, error) { return start(ctx, cfg, hooks{}) }
+func Start(ctx context.Context, cfg Config) (*App, error) { return start(ctx, cfg, standard) }
 
 func start(ctx context.Context, cfg Config, h hooks) (*App, error) {
 	if err := cfg.Validate(); err != nil {
@@ -107,11 +106,12 @@ func (a *App) wire() error {
 	}
 	a.mon.Ping, a.mon.Reached, a.mon.Name = a.redis.ping, store.Answered, store.ClassName
 	a.mon.Interval, a.mon.Timeout, a.mon.Log = a.cfg.Redis.PingInterval, time.Second, a.log
+	a.mon.CheckIdle, a.mon.IdleInterval, a.mon.Pause = a.redis.checkIdle, a.cfg.Redis.HealthCheckInterval, a.cfg.Redis.pause()
 
 	a.queue = dispatch.New(func(t task.Task) {
 		a.box.Done(task.Outcome{Task: t, Kind: task.Returned, Message: "not started", EndedAt: time.Now()})
 	})
-	a.pool = process.New(workers, a.queue, &filing{box: a.box, maxAttempts: a.cfg.MaxAttempts})
+	a.pool = process.New(workers, a.queue, a.sink())
 	a.lease.Log, a.lease.Store = a.log, a.redis.leases
 	a.lease.NewRun = func() string { return store.NewRunID(a.cfg.WorkerID) }
 	a.lease.Lost = func(run string) {
@@ -165,20 +165,28 @@ func (a *App) actors(ctx context.Context) []actor {
 		// process: the children finish what they have.
 		{name: "process", reserve: reserveAfterProcess, run: a.pool.Run},
 		// report: after everyone who has something to report.
-		{name: "report", reserve: reserveAfterReport, run: func(soft, hard context.Context) error {
+		{name: "report", reserve: reserveAfterReport, atLeast: speakAtLeast, run: func(soft, hard context.Context) error {
 			defer context.AfterFunc(hard, a.redis.cutReports)()
 			return reporting.Run(soft, hard)
 		}},
 		// lease: after the last report, which is only accepted from a live run.
-		{name: "lease", reserve: reserveAfterLease, run: func(soft, hard context.Context) error {
+		{name: "lease", reserve: reserveAfterLeave, run: func(soft, hard context.Context) error {
 			defer context.AfterFunc(hard, a.redis.cutLeases)()
-			return a.lease.Run(soft, hard)
+			return a.lease.Run(soft)
+		}},
+		// leave: apart from the lease, so that the run is left and what it held
+		// goes back also where the lease has failed.
+		{name: "leave", reserve: reserveAfterLeave, atLeast: speakAtLeast, run: func(soft, hard context.Context) error {
+			<-soft.Done()
+			defer context.AfterFunc(hard, a.redis.cutLast)()
+			a.lease.Leave(hard)
+			return nil
 		}},
 		// health: everyone above waits by it while Redis is away. Its pings have
-		// the lease's connections, which nobody else uses any more.
-		{name: "health", run: func(soft, hard context.Context) error {
-			defer context.AfterFunc(soft, a.redis.cutLeases)()
-			return a.mon.Run(soft, hard)
+		// the connections of stages that are over.
+		{name: "health", run: func(soft, _ context.Context) error {
+			defer context.AfterFunc(soft, func() { a.redis.cutLast(); a.redis.cutReports() })()
+			return a.mon.Run(soft)
 		}},
 		// redis: the connections close when nobody speaks any more.
 		{name: "redis", run: func(soft, _ context.Context) error {
@@ -261,6 +269,17 @@ func (a *App) Wait() error {
 	return a.err
 }
 
+// WaitContext is Wait for as long as ctx allows. It returns the cause of ctx's
+// end where that comes first; the sidecar, or its stop, goes on then.
+func (a *App) WaitContext(ctx context.Context) error {
+	select {
+	case <-a.ended:
+		return a.err
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
 // Close stops and waits.
 func (a *App) Close() error {
 	a.Stop()
@@ -278,6 +297,3 @@ func (a *App) stopLocal(ctx context.Context) {
 		_ = a.local.Stop(ctx)
 	}
 }
-
-// StartError says that the worker could not be started; see its message.
-type StartError = subproc.StartError

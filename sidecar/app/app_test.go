@@ -383,13 +383,88 @@ func TestEmbeddedRedisStopsLast(t *testing.T) {
 			order = append(order, strings.Fields(strings.ReplaceAll(rest, `"local redis"`, "local-redis"))[0])
 		}
 	}
-	want := "stop claim dispatch process report lease health redis local-redis"
+	want := "stop claim dispatch process report lease leave health redis local-redis"
 	if got := strings.Join(order, " "); got != want {
 		t.Errorf("stopped in the order %s\nwant %s", got, want)
 	}
 	for _, bad := range []string{"level=ERROR", "level=WARN", "panic", "refused", "closed network"} {
 		if strings.Contains(log.String(), bad) {
 			t.Errorf("the log has %q", bad)
+		}
+	}
+}
+
+// TestGracefulWorkerShutdown: waiting for the end of a stop with a timeout.
+func TestGracefulWorkerShutdown(t *testing.T) {
+	b := setup(t, func(c *app.Config) { c.Slots = 1 })
+	gate := filepath.Join(t.TempDir(), "gate")
+	b.push(job{TaskID: "running", SessionID: b.prefix, Do: "gate", Path: gate})
+	await(t, "it to start", func() bool { _, err := os.Stat(gate + ".started"); return err == nil })
+	if s := b.app.Status(); !s.Ready || s.State != app.Running {
+		t.Errorf("with a task running: %+v", s)
+	}
+	b.app.Stop()
+	if s := b.app.Status(); s.Ready || s.State != app.Stopping {
+		t.Errorf("right after Stop: %+v", s)
+	}
+	impatient, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	if err := b.app.WaitContext(impatient); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("with a task running: %v", err)
+	}
+	if err := os.WriteFile(gate, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	patient, cancelPatient := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancelPatient()
+	if err := b.app.WaitContext(patient); err != nil {
+		t.Errorf("after it: %v", err)
+	}
+	if got := b.result(b.prefix, "running"); got != `"running done"` || b.app.Status().State != app.Stopped {
+		t.Errorf("result %s, state %s", got, b.app.Status().State)
+	}
+}
+
+// TestContextManagerPattern: Start and Close around a body, which may fail.
+func TestContextManagerPattern(t *testing.T) {
+	log := &syncBuffer{}
+	cfg := config(t, "", "graflow", log)
+	cfg.Redis.Embedded = true
+	var rdb *redis.Client
+	errBody := errors.New("from the body")
+	body := func() (err error) {
+		a, err := app.Start(t.Context(), cfg)
+		if err != nil {
+			return err
+		}
+		defer func() { err = errors.Join(err, a.Close()) }()
+		<-a.Ready()
+		o, err := redis.ParseURL(a.RedisURL())
+		if err != nil {
+			return err
+		}
+		rdb = redis.NewClient(o)
+		if err := rdb.RPush(t.Context(), "graflow:queue", `{"task_id":"a","session_id":"s","created_at":1.5}`).Err(); err != nil {
+			return err
+		}
+		for rdb.Exists(t.Context(), "graflow:channel:s:a.__result__").Val() == 0 {
+			if t.Context().Err() != nil {
+				return t.Context().Err()
+			}
+		}
+		return errBody
+	}
+	if err := body(); !errors.Is(err, errBody) || err.Error() != errBody.Error() {
+		t.Errorf("ended with %v", err)
+	}
+	text := log.String() // go-redis also logs what the test's own client does
+	defer rdb.Close()
+	if err := rdb.Ping(t.Context()).Err(); err == nil {
+		t.Error("redis is still there")
+	}
+	for _, bad := range []string{"level=ERROR", "level=WARN", "panic", "refused", "closed network"} {
+		if strings.Contains(text, bad) {
+			t.Errorf("the log has %q:\n%s", bad, text)
 		}
 	}
 }

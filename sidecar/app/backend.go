@@ -7,6 +7,7 @@ import (
 
 	"github.com/graflow/graflow-sidecar/sidecar/internal/lease"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/pipeline/claim"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/pipeline/process"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/pipeline/report"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/store"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/subproc"
@@ -19,6 +20,9 @@ type backend struct {
 	outcomes report.Store
 	leases   lease.Store
 	ping     func(ctx context.Context) error
+	// checkIdle has connections that lie idle answer, and closes those that do
+	// not.
+	checkIdle func(ctx context.Context)
 	// before is done before a run registers.
 	before func(ctx context.Context) error
 	// unblock ends the claim stage's blocked wait from another connection.
@@ -26,7 +30,7 @@ type backend struct {
 	// Each of these closes the connections of one stage: a call that waits for
 	// a reply ends with an error then. (The end of its context alone would not
 	// do it: go-redis looks at deadlines, and only before it waits.)
-	cutClaims, cutReports, cutLeases func()
+	cutClaims, cutReports, cutLeases, cutLast func()
 	// close closes what is not cut yet.
 	close func() error
 }
@@ -38,13 +42,19 @@ type localServer interface {
 	Stop(ctx context.Context) error
 }
 
-// hooks are for the tests of this package: none is set otherwise.
+// hooks are for tests: none is set otherwise.
 type hooks struct {
 	backend func(a *App) backend
+	around  func(backend) backend // of the real one
+	sink    func(process.Sink) process.Sink
 	local   localServer
 	start   subproc.Start
 	wrap    func(actor) actor
 }
+
+// standard are the hooks of Start: none but in a binary that the lifecycle tests
+// break, see break_lifecycle.go.
+var standard hooks
 
 func (h hooks) wrapped(x actor) actor {
 	if h.wrap == nil {
@@ -56,7 +66,7 @@ func (h hooks) wrapped(x actor) actor {
 // backend makes the clients. None of them connects before it is used, but for
 // idle connections that are kept open.
 //
-// Each of the three has connections of its own, so that none waits for
+// Each of them has connections of its own, so that none waits for
 // another's reply, and so that the one that blocks can be closed when a stop
 // must not wait for Redis.
 func (a *App) backend() (backend, error) {
@@ -72,19 +82,24 @@ func (a *App) backend() (backend, error) {
 	claiming.PoolSize, claiming.MinIdleConns = 4, 0 // one claims, another ends its wait
 	// Short timeouts for the lease: a slow answer costs one renewal.
 	leasing := o
-	leasing.PoolSize, leasing.MinIdleConns = 4, 0 // and one for pings
+	leasing.PoolSize, leasing.MinIdleConns = 2, 0
 	leasing.DialTimeout, leasing.ReadTimeout, leasing.WriteTimeout = time.Second, time.Second, time.Second
+	last := leasing // one pings, another leaves: both are needed when a lease's call is cut
 
-	var reports, claims, leases *store.Store
+	var reports, claims, leases, lasts *store.Store
 	for _, c := range []struct {
 		store   **store.Store
 		options store.ClientOptions
-	}{{&reports, o}, {&claims, claiming}, {&leases, leasing}} {
+	}{{&reports, o}, {&claims, claiming}, {&leases, leasing}, {&lasts, last}} {
 		if *c.store, err = a.open(c.options); err != nil {
-			return backend{}, errors.Join(err, closeAll(reports, claims, leases))
+			return backend{}, errors.Join(err, closeAll(reports, claims, leases, lasts))
 		}
 	}
-	return a.onRedis(reports, claims, leases), nil
+	b := a.onRedis(reports, claims, leases, lasts)
+	if a.hooks.around != nil {
+		b = a.hooks.around(b)
+	}
+	return b, nil
 }
 
 func (a *App) open(o store.ClientOptions) (*store.Store, error) {
@@ -102,26 +117,38 @@ func (a *App) open(o store.ClientOptions) (*store.Store, error) {
 	return s, nil
 }
 
-// onRedis is the real backend, over three clients.
-func (a *App) onRedis(forReports, forClaims, forLeases *store.Store) backend {
+// onRedis is the real backend, over four clients.
+func (a *App) onRedis(forReports, forClaims, forLeases, forLast *store.Store) backend {
 	return backend{
 		source: &claims{
-			link: newLink(a.lease, a.mon), st: forClaims, held: a.held, poll: a.cfg.PollInterval, maxAttempts: a.cfg.MaxAttempts,
+			link: a.newLink(), st: forClaims, held: a.held, poll: a.cfg.PollInterval, maxAttempts: a.cfg.MaxAttempts,
 		},
 		outcomes: &reports{
-			link: newLink(a.lease, a.mon), st: forReports, maxAttempts: a.cfg.MaxAttempts, retryAfter: a.cfg.Retry.delay,
+			link: a.newLink(), st: forReports, maxAttempts: a.cfg.MaxAttempts, retryAfter: a.cfg.Retry.delay,
 		},
 		leases: &leases{
-			link: newLink(a.lease, a.mon), st: forLeases, maxAttempts: a.cfg.MaxAttempts, box: a.box, held: a.held,
+			link: a.newLink(), st: forLeases, last: forLast, maxAttempts: a.cfg.MaxAttempts, box: a.box, held: a.held,
 		},
-		ping:       forLeases.Ping,
-		before:     func(ctx context.Context) error { return a.applySpool(ctx, forReports) },
-		unblock:    forClaims.Unblock,
+		ping: forLast.Ping,
+		// The others' are never idle: one waits for records, the other pings.
+		checkIdle: func(ctx context.Context) {
+			if n := forReports.CheckIdle(ctx); n > 0 {
+				a.log.Debug("idle connections to redis were dead and are closed", "connections", n)
+			}
+		},
+		before: func(ctx context.Context) error { return a.applySpool(ctx, forReports) },
+		unblock: func(ctx context.Context) error {
+			if a.mon.Away() {
+				return errAway
+			}
+			return forClaims.Unblock(ctx)
+		},
 		cutClaims:  func() { _ = forClaims.Close() },
 		cutReports: func() { _ = forReports.Close() },
 		cutLeases:  func() { _ = forLeases.Close() },
+		cutLast:    func() { _ = forLast.Close() },
 		close: func() error {
-			_ = closeAll(forReports, forClaims, forLeases) // they may be cut already
+			_ = closeAll(forReports, forClaims, forLeases, forLast) // they may be cut already
 			return nil
 		},
 	}

@@ -77,22 +77,33 @@ const rushedBudget = 2 * time.Second
 
 // share is the part of the budget that leaves reserve for those who stop
 // later. The reserves are made for the default budget of 25 s; of a shorter one
-// each takes its proportion.
+// each takes its proportion, but not less than it takes to kill children that
+// will not go and to hand back what they held (with 3 s and a plain proportion
+// the reports' time was over before the children were dead). Half of the budget
+// is the workers' in any case.
 func (c *stopClock) share(reserve time.Duration) time.Duration {
-	if c.total < designedFor {
-		reserve = time.Duration(float64(reserve) * float64(c.total) / float64(designedFor))
-	}
-	return c.total - reserve
+	part := max(float64(c.total)/float64(designedFor), float64(leastAfterProcess)/float64(reserveAfterProcess))
+	part = min(part, float64(c.total)/2/float64(reserveAfterProcess), 1)
+	return c.total - time.Duration(float64(reserve)*part)
 }
+
+// leastAfterProcess: the steps of the kill ladder take 0.6 s once there is no
+// time left (see package process), and then there is something to report.
+const leastAfterProcess = 1500 * time.Millisecond
 
 // designedFor is the budget that the reserves below were chosen for: it leaves
 // five seconds of Kubernetes' default terminationGracePeriodSeconds of 30.
 const designedFor = 25 * time.Second
 
 // What a stage leaves of the budget to those that stop after it: process ends
-// at T-5, report at T-2, lease at T-1, everything else has until T.
+// at T-5, report at T-2, leave at T-1, everything else has until T.
 const (
 	reserveAfterProcess = 5 * time.Second
 	reserveAfterReport  = 2 * time.Second
-	reserveAfterLease   = time.Second
+	reserveAfterLeave   = time.Second
 )
+
+// speakAtLeast is what the stages that tell Redis something at the end have
+// even where those before them have used up the whole budget: enough for a
+// Redis that answers, and less than the watchdog's patience where it does not.
+const speakAtLeast = 300 * time.Millisecond

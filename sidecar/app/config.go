@@ -79,11 +79,17 @@ type RedisConfig struct {
 	PoolSize            int
 	MinIdleConns        int
 	ConnMaxIdleTime     time.Duration
-	HealthCheckInterval time.Duration // of idle connections in the Python adapter
+	HealthCheckInterval time.Duration // of idle connections, ours and a Graflow worker's
 	PingInterval        time.Duration
+	RetryBase           time.Duration // pause before a second try to reach Redis; doubles
+	RetryMax            time.Duration // the longest such pause
 	DialTimeout         time.Duration
 	ReadTimeout         time.Duration
 	WriteTimeout        time.Duration
+
+	// For the clients in a Graflow worker, whose other settings are those above.
+	WorkerPoolSize int // connections at most
+	WorkerRetries  int // of a command on connection and timeout errors
 }
 
 // WorkerConfig says what runs the tasks.
@@ -143,7 +149,9 @@ func DefaultConfig() Config {
 			Host: "localhost", Port: 6379,
 			PoolSize: 4, MinIdleConns: 1, ConnMaxIdleTime: 5 * time.Minute,
 			HealthCheckInterval: 30 * time.Second, PingInterval: 5 * time.Second,
+			RetryBase: 50 * time.Millisecond, RetryMax: 500 * time.Millisecond,
 			DialTimeout: 5 * time.Second, ReadTimeout: 5 * time.Second, WriteTimeout: 5 * time.Second,
+			WorkerPoolSize: 10, WorkerRetries: 5,
 		},
 		KeyPrefix: "graflow", Slots: 4, PollInterval: 100 * time.Millisecond, QueueSide: QueueLeft,
 		Worker: WorkerConfig{
@@ -185,6 +193,7 @@ func (c *Config) Validate() error {
 	check(c.TaskTimeout >= 0, "TaskTimeout is %v, and must not be negative", c.TaskTimeout)
 	for name, d := range map[string]time.Duration{
 		"PollInterval": c.PollInterval, "ShutdownTimeout": c.ShutdownTimeout,
+		"Redis.HealthCheckInterval": c.Redis.HealthCheckInterval, "Redis.RetryBase": c.Redis.RetryBase,
 		"Redis.PingInterval": c.Redis.PingInterval, "Redis.DialTimeout": c.Redis.DialTimeout,
 		"Redis.ReadTimeout": c.Redis.ReadTimeout, "Redis.WriteTimeout": c.Redis.WriteTimeout,
 		"Worker.StartTimeout": c.Worker.StartTimeout, "Worker.PingInterval": c.Worker.PingInterval,
@@ -198,6 +207,9 @@ func (c *Config) Validate() error {
 	check(c.Worker.RestartBackoffMax >= c.Worker.RestartBackoffMin, "Worker.RestartBackoffMax is less than RestartBackoffMin")
 	check(c.Worker.MaxMessageBytes >= 4096, "Worker.MaxMessageBytes is %d, and must be at least 4096", c.Worker.MaxMessageBytes)
 	check(c.Retry.Jitter >= 0 && c.Retry.Jitter <= 1, "Retry.Jitter is %v, and must be 0 to 1", c.Retry.Jitter)
+	check(c.Redis.RetryMax >= c.Redis.RetryBase, "Redis.RetryMax is less than RetryBase")
+	check(c.Redis.WorkerPoolSize >= 1, "Redis.WorkerPoolSize is %d, and must be at least 1", c.Redis.WorkerPoolSize)
+	check(c.Redis.WorkerRetries >= 0, "Redis.WorkerRetries is %d, and must not be negative", c.Redis.WorkerRetries)
 	check(c.Redis.PoolSize >= 1, "Redis.PoolSize is %d, and must be at least 1", c.Redis.PoolSize)
 	if len(errs) > 0 {
 		return &ConfigError{Err: errors.Join(errs...)}

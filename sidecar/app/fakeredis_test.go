@@ -49,7 +49,7 @@ func newFakeRedis(stubborn string, records ...string) *fakeRedis {
 func (f *fakeRedis) backend(*App) backend {
 	return backend{
 		source: fakeSource{f}, outcomes: fakeOutcomes{f}, leases: fakeLeases{f},
-		ping:   f.ping,
+		ping: f.ping, checkIdle: func(context.Context) {},
 		before: func(context.Context) error { return nil },
 		unblock: func(context.Context) error {
 			select {
@@ -58,7 +58,7 @@ func (f *fakeRedis) backend(*App) backend {
 			}
 			return nil
 		},
-		cutClaims: sync.OnceFunc(func() { close(f.cut) }), cutReports: func() {}, cutLeases: func() {},
+		cutClaims: sync.OnceFunc(func() { close(f.cut) }), cutReports: func() {}, cutLeases: func() {}, cutLast: func() {},
 		close: func() error {
 			if f.stubborn == "redis" {
 				time.Sleep(500 * time.Millisecond)
@@ -239,6 +239,9 @@ func (f fakeLeases) Renew(_ context.Context, run string) (err error) {
 }
 
 func (f fakeLeases) Scan(context.Context, string) ([]string, error) {
+	if f.stubborn == "lease" {
+		time.Sleep(time.Second) // as a ping does
+	}
 	return nil, f.do("lease", func() {})
 }
 
@@ -246,11 +249,11 @@ func (f fakeLeases) Reap(context.Context, string, string) error { return nil }
 
 // Leave returns what the run still holds, in its old order.
 func (f fakeLeases) Leave(ctx context.Context, run string) error {
-	if f.stubborn == "lease" {
+	if f.stubborn == "leave" {
 		<-ctx.Done()
 		return ctx.Err()
 	}
-	return f.do("lease", func() {
+	return f.do("leave", func() {
 		deliveries := make([]string, 0, len(f.inflight))
 		for d := range f.inflight {
 			deliveries = append(deliveries, d)

@@ -23,6 +23,8 @@ type actor struct {
 	// within, if set, is how long after its own turn began hard ends, if that
 	// is sooner.
 	within time.Duration
+	// atLeast is how long after its own turn began hard ends at the soonest.
+	atLeast time.Duration
 }
 
 // sequence runs actors in an oklog/run group and stops them one after another
@@ -62,15 +64,31 @@ func (s *sequence) add(a actor) {
 			budget, end = context.WithTimeout(budget, a.within)
 			defer end()
 		}
-		select {
-		case <-done:
-		case <-budget.Done():
+		if !over(done, budget.Done(), time.Until(began.Add(a.atLeast))) {
 			s.log.Debug("stage is told to let go", "stage", a.name)
 		}
 		cancelHard()
 		<-done
 		s.log.Debug("stage has stopped", "stage", a.name, "took", time.Since(began).Round(time.Millisecond).String())
 	})
+}
+
+// over waits for done, until the budget has ended and least has passed, and
+// reports whether it was done by then.
+func over(done, budget <-chan struct{}, least time.Duration) bool {
+	timer := time.NewTimer(least)
+	defer timer.Stop()
+	select {
+	case <-done:
+		return true
+	case <-budget:
+	}
+	select {
+	case <-done:
+		return true
+	case <-timer.C:
+		return false
+	}
 }
 
 // guard turns a panic into an error: one broken stage must not keep the others

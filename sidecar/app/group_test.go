@@ -25,7 +25,7 @@ func (j *journal) note(format string, args ...any) {
 	j.lines = append(j.lines, fmt.Sprintf(format, args...))
 }
 
-var stageNames = []string{"stop", "claim", "dispatch", "process", "report", "lease", "health", "redis", "local redis"}
+var stageNames = []string{"stop", "claim", "dispatch", "process", "report", "lease", "leave", "health", "redis", "local redis"}
 
 // TestStopOrder: for every (who dies first, who ignores the soft stop) pair,
 // each stage is asked to stop only when the one before it has returned, a
@@ -141,7 +141,9 @@ func TestASecondSignalEndsEveryBudget(t *testing.T) {
 
 func TestShortBudgetsAreSharedInProportion(t *testing.T) {
 	for total, want := range map[time.Duration]time.Duration{
-		25 * time.Second: 20 * time.Second, 60 * time.Second: 55 * time.Second, 5 * time.Second: 4 * time.Second,
+		25 * time.Second: 20 * time.Second, 60 * time.Second: 55 * time.Second,
+		// The workers have half, and what follows them what it needs.
+		5 * time.Second: 3500 * time.Millisecond, 3 * time.Second: 1500 * time.Millisecond, time.Second: 500 * time.Millisecond,
 	} {
 		if got := newStopClock(total).share(reserveAfterProcess); got != want {
 			t.Errorf("of %v process gets %v, want %v", total, got, want)

@@ -15,6 +15,7 @@ import (
 type leases struct {
 	link
 	st          *store.Store
+	last        *store.Store // that outlives st
 	maxAttempts int
 	box         *report.Box
 	held        *ledger
@@ -41,13 +42,24 @@ func (l *leases) noting(err error) error {
 	return gone(err)
 }
 
-func (l *leases) Register(ctx context.Context, run string) error {
-	return l.noting(l.st.Register(ctx, run))
+// call is one operation, tried if Redis is not known to be away.
+func (l *leases) call(ctx context.Context, run string, op func(context.Context, string) error) error {
+	if err := l.open(); err != nil {
+		return err
+	}
+	return l.noting(op(ctx, run))
 }
 
-func (l *leases) Renew(ctx context.Context, run string) error { return l.noting(l.st.Renew(ctx, run)) }
+func (l *leases) Register(ctx context.Context, run string) error {
+	return l.call(ctx, run, l.st.Register)
+}
+
+func (l *leases) Renew(ctx context.Context, run string) error { return l.call(ctx, run, l.st.Renew) }
 
 func (l *leases) Scan(ctx context.Context, run string) ([]string, error) {
+	if err := l.open(); err != nil {
+		return nil, err
+	}
 	res, err := l.st.Tick(ctx, run)
 	if err != nil {
 		return nil, gone(err)
@@ -83,4 +95,4 @@ func (l *leases) Reap(ctx context.Context, run, dead string) error {
 	return l.noting(err)
 }
 
-func (l *leases) Leave(ctx context.Context, run string) error { return l.noting(l.st.Leave(ctx, run)) }
+func (l *leases) Leave(ctx context.Context, run string) error { return l.call(ctx, run, l.last.Leave) }

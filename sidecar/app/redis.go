@@ -25,13 +25,11 @@ func (e *RefusedError) Error() string {
 // Unwrap gives the reply.
 func (e *RefusedError) Unwrap() error { return e.Err }
 
-// retryPause is between attempts at an operation that Redis answers with a
-// refusal that passes (OOM, READONLY, LOADING …), and after a connection has
-// come back without working. Recovery has to fit in a producer's 30 s.
-var retryPause = backoff.Policy{Min: 50 * time.Millisecond, Max: time.Second}
-
 // errClosed: the connections closed before the loops that use them had ended.
 var errClosed = errors.New("internal error: the connections to redis closed too early")
+
+// errAway: the connection is known to be dead, so nothing was said.
+var errAway = errors.New("redis is away")
 
 // link is one loop's way to Redis: it keeps the health monitor and the lease
 // informed and decides what an error means. One goroutine uses it at a time.
@@ -42,8 +40,20 @@ type link struct {
 	run   string // of the last operation
 }
 
-func newLink(l *lease.Lease, m *health.Monitor) link {
-	return link{lease: l, mon: m, pause: backoff.New(retryPause)}
+// newLink makes one. Its pauses are between attempts at an operation that Redis
+// answers with a refusal that passes (OOM, READONLY, LOADING …), and after a
+// connection has come back without working.
+func (a *App) newLink() link {
+	return link{lease: a.lease, mon: a.mon, pause: backoff.New(a.cfg.Redis.pause())}
+}
+
+// open comes before every operation. One that is bound to fail is not tried:
+// the health monitor finds out when Redis is back, and nobody else asks.
+func (k *link) open() error {
+	if k.mon.Away() {
+		return errAway
+	}
+	return nil
 }
 
 // ok notes an operation's success.
@@ -54,6 +64,10 @@ func (k *link) ok() {
 
 // Recover waits until it makes sense to try again.
 func (k *link) Recover(ctx context.Context, err error) error {
+	if errors.Is(err, errAway) {
+		_ = k.mon.WaitReached(ctx) // ctx's end is the caller's to see
+		return nil
+	}
 	switch store.Classify(err) {
 	case store.ClassFatal:
 		return &RefusedError{err}
@@ -94,6 +108,9 @@ func (c *claims) Claim(ctx context.Context, nonce string, limit int) ([]task.Tas
 		return nil, err
 	}
 	c.run = run
+	if err := c.open(); err != nil {
+		return nil, err
+	}
 	got, err := c.st.Claim(ctx, run, nonce, limit)
 	if err != nil {
 		return nil, err
@@ -124,6 +141,9 @@ func lone(g store.Claimed, maxAttempts int) task.Lone {
 }
 
 func (c *claims) Wait(ctx context.Context) error {
+	if err := c.open(); err != nil {
+		return err
+	}
 	_, err := c.st.Wait(ctx, c.run, waitFor)
 	switch {
 	case err == nil:
@@ -169,6 +189,9 @@ func (r *reports) Report(ctx context.Context, route report.Route, batch []task.O
 	}
 	if len(ours) == 0 {
 		return verdicts, nil
+	}
+	if err := r.open(); err != nil {
+		return nil, err
 	}
 	var err error
 	set := func(n int, v report.Verdict) { verdicts[ours[n]] = v }

@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/graflow/graflow-sidecar/sidecar/internal/backoff"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/store"
 )
 
@@ -40,6 +41,11 @@ func (r RedisConfig) Address() string {
 	default:
 		return fmt.Sprintf("redis://%s/%d", net.JoinHostPort(r.Host, strconv.Itoa(r.Port)), r.DB)
 	}
+}
+
+// pause is between attempts while Redis is away or refuses for the moment.
+func (r RedisConfig) pause() backoff.Policy {
+	return backoff.Policy{Min: r.RetryBase, Max: r.RetryMax}
 }
 
 // password gives the password, from its file where one is named.
@@ -171,6 +177,8 @@ func (r RedisConfig) environment(prefix string) ([]string, error) {
 		"REDIS_SOCKET_TIMEOUT=" + seconds(r.ReadTimeout),
 		"REDIS_SOCKET_CONNECT_TIMEOUT=" + seconds(r.DialTimeout),
 		"REDIS_HEALTH_CHECK_INTERVAL=" + seconds(r.HealthCheckInterval),
+		"REDIS_MAX_CONNECTIONS=" + strconv.Itoa(r.WorkerPoolSize),
+		"REDIS_RETRIES=" + strconv.Itoa(r.WorkerRetries),
 	}
 	for name, value := range map[string]string{
 		"REDIS_USERNAME": p.username, "REDIS_PASSWORD": p.password,

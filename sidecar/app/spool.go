@@ -89,7 +89,7 @@ func (a *App) applySpool(ctx context.Context, st *store.Store) error {
 // is over: what else it held goes back to the queue.
 func (a *App) applyFile(ctx context.Context, st *store.Store, f *spool.File) error {
 	old := &reports{
-		link: newLink(a.lease, a.mon), st: st, maxAttempts: a.cfg.MaxAttempts,
+		link: a.newLink(), st: st, maxAttempts: a.cfg.MaxAttempts,
 		retryAfter: a.cfg.Retry.delay, fixed: f.Header.Run,
 	}
 	applied, superseded := 0, 0

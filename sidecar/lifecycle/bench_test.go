@@ -25,20 +25,21 @@ type bench struct {
 	addr   string // of Redis, or of what stands before it
 	prefix string
 	dir    string // of gates; not the sidecar's
+	binary func() (string, error)
 }
 
 // newBench is on the Redis that all tests share.
 func newBench(t *testing.T) *bench {
 	t.Helper()
 	server := redistest.New(t)
-	return &bench{t: t, rdb: server.Client(), addr: server.Addr, prefix: redistest.Prefix(t), dir: t.TempDir()}
+	return &bench{t: t, rdb: server.Client(), addr: server.Addr, prefix: redistest.Prefix(t), dir: t.TempDir(), binary: sidecarBinary}
 }
 
 // ownBench is on a Redis of its own, that may be stopped.
 func ownBench(t *testing.T, args ...string) (*bench, *redistest.Instance) {
 	t.Helper()
 	server := redistest.Start(t, args...)
-	return &bench{t: t, rdb: newClient(t, server.Addr), addr: server.Addr, prefix: "life", dir: t.TempDir()}, server
+	return &bench{t: t, rdb: newClient(t, server.Addr), addr: server.Addr, prefix: "life", dir: t.TempDir(), binary: sidecarBinary}, server
 }
 
 // newClient is one that does not wait long: Redis is away in these tests.

@@ -8,5 +8,7 @@
 //	LIFECYCLE_RUNS        how many times a SIGTERM comes at a random instant; default 200, with
 //	                      -short 40
 //	LIFECYCLE_SEED        seed of those instants; default a new one, printed
+//	LIFECYCLE_IMAGE       image of Redis: adds an outage in which its container is removed
+//	GRAFLOW_PYTHON        Python with Graflow; default .venv/graflow-latest, see make venv
 //	LIFECYCLE_BUILDFLAGS  further flags for building the sidecar, such as -race
 package lifecycle

@@ -43,16 +43,26 @@ func repo(elem ...string) string {
 	return filepath.Join(append([]string{filepath.Dir(file), "..", ".."}, elem...)...)
 }
 
-var sidecarBinary = sync.OnceValues(func() (string, error) {
-	out := filepath.Join(scratch, "sidecar")
-	args := append([]string{"build"}, strings.Fields(os.Getenv("LIFECYCLE_BUILDFLAGS"))...)
-	cmd := exec.Command("go", append(args, "-o", out, "./sidecar")...)
-	cmd.Dir = repo()
-	if text, err := cmd.CombinedOutput(); err != nil {
-		return "", fmt.Errorf("go build ./sidecar: %w\n%s", err, text)
-	}
-	return out, nil
-})
+// build makes the sidecar once per test process.
+func build(name string, flags ...string) func() (string, error) {
+	return sync.OnceValues(func() (string, error) {
+		out := filepath.Join(scratch, name)
+		args := append([]string{"build"}, flags...)
+		args = append(args, strings.Fields(os.Getenv("LIFECYCLE_BUILDFLAGS"))...)
+		cmd := exec.Command("go", append(args, "-o", out, "./sidecar")...)
+		cmd.Dir = repo()
+		if text, err := cmd.CombinedOutput(); err != nil {
+			return "", fmt.Errorf("go build ./sidecar: %w\n%s", err, text)
+		}
+		return out, nil
+	})
+}
+
+var (
+	sidecarBinary = build("sidecar")
+	// breakableBinary is one with app/break_lifecycle.go in it.
+	breakableBinary = build("breakable", "-tags", "lifecycle")
+)
 
 // spawned starts processes from one thread that lives as long as the tests:
 // the parent-death signal, which ends them even where a test run is killed,

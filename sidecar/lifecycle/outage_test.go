@@ -18,9 +18,10 @@ type outage struct {
 	name string
 	args []string // of the server
 	// via is set where the sidecar speaks to Redis through a proxy.
-	via  bool
-	gone func(o *outaged)
-	back func(o *outaged)
+	via       bool
+	container bool
+	gone      func(o *outaged)
+	back      func(o *outaged)
 	// plain is a restart as every deployment makes one.
 	plain bool
 }
@@ -30,6 +31,8 @@ type outaged struct {
 	*bench
 	server *redistest.Instance
 	proxy  *faultproxy.Proxy
+	// container holds Redis, where server does not.
+	container *container
 }
 
 var outages = []outage{
@@ -64,6 +67,10 @@ var outages = []outage{
 
 func (o outage) bench(t *testing.T) *outaged {
 	t.Helper()
+	if o.container {
+		b, c := containerBench(t)
+		return &outaged{bench: b, container: c}
+	}
 	b, server := ownBench(t, o.args...)
 	out := &outaged{bench: b, server: server}
 	if o.via {
@@ -108,7 +115,7 @@ func TestRedisStoppedFirst(t *testing.T) {
 			pass(1500 * time.Millisecond)
 			s.signal(syscall.SIGTERM)
 			b.open(second)
-			t.Logf("%s, busy: ended %v after the signal with a budget of %v", o.name, s.exits(0, budget), budget)
+			t.Logf("%s, busy: ended %v after the signal with a budget of %v", o.name, s.endsWithin(budget), budget)
 			s.silent()
 			s.saidOnce()
 			for _, id := range []string{"first", "second"} {
@@ -166,7 +173,7 @@ func TestALongOutageIsALineInTenSeconds(t *testing.T) {
 			if len(said) < 2 || len(said) > 3 {
 				t.Errorf("%d lines in 22 s", len(said))
 			}
-			s.exits(0, 3*time.Second)
+			s.endsWithin(3 * time.Second)
 			s.silent()
 		})
 	}

@@ -56,17 +56,29 @@ var serial atomic.Int64
 // sidecar starts one around this test binary, with more of the environment.
 func (b *bench) sidecar(env ...string) *sidecar {
 	b.t.Helper()
-	self, err := os.Executable()
-	if err != nil {
-		b.t.Fatal(err)
-	}
-	return b.start([]string{"--", self, "worker"}, nil, env...)
+	return b.launch(nil, env...)
 }
 
 // start starts one with arguments and inherited files of the test's own.
 func (b *bench) start(args []string, files []*os.File, env ...string) *sidecar {
 	b.t.Helper()
-	binary, err := sidecarBinary()
+	return b.run(args, files, nil, env...)
+}
+
+// launch starts one around this test binary that writes somewhere else, if
+// stderr is set.
+func (b *bench) launch(stderr *os.File, env ...string) *sidecar {
+	b.t.Helper()
+	self, err := os.Executable()
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	return b.run([]string{"--", self, "worker"}, nil, stderr, env...)
+}
+
+func (b *bench) run(args []string, files []*os.File, stderr *os.File, env ...string) *sidecar {
+	b.t.Helper()
+	binary, err := b.binary()
 	if err != nil {
 		b.t.Fatal(err)
 	}
@@ -79,6 +91,9 @@ func (b *bench) start(args []string, files []*os.File, env ...string) *sidecar {
 		"MAX_CONCURRENT_TASKS=2", "SIDECAR_LOG_FORMAT=json", "SIDECAR_KILL_GRACE=1s", "TMPDIR="+s.temp, s.mark)
 	s.cmd.Env = append(s.cmd.Env, env...)
 	s.cmd.Stdout, s.cmd.Stderr, s.cmd.ExtraFiles = s.log, s.log, files
+	if stderr != nil {
+		s.cmd.Stdout, s.cmd.Stderr = stderr, stderr
+	}
 	s.cmd.WaitDelay = 5 * time.Second
 	if err := start(s.cmd); err != nil {
 		b.t.Fatal(err)
@@ -159,6 +174,23 @@ func (s *sidecar) exits(status int, within time.Duration) (took time.Duration) {
 	}
 	if files, _ := filepath.Glob(s.temp + "/*"); len(files) > 0 {
 		s.t.Errorf("files left over: %v", files)
+	}
+	return took
+}
+
+// endsWithin is exits for a stop that needs its whole budget. By its own log it
+// keeps it; what the machine takes to end the process and to tell us comes on
+// top, and is no more than the watchdog's second.
+func (s *sidecar) endsWithin(budget time.Duration) (took time.Duration) {
+	s.t.Helper()
+	s.exits(0, budget+time.Second)
+	for _, l := range lines(s.t, s.log.String()[s.logged:]) {
+		if l.Msg == "sidecar stopped" {
+			took = l.Time.Sub(s.signalled)
+		}
+	}
+	if took == 0 || took > budget {
+		s.t.Errorf("it had stopped after %v, with a budget of %v", took, budget)
 	}
 	return took
 }

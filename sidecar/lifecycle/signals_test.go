@@ -255,3 +255,21 @@ func TestReadyFD(t *testing.T) {
 	}
 	s.terminate(2 * time.Second)
 }
+
+// TestALogReaderThatGoesAway does not end the sidecar: every write to its stderr
+// fails from then on, and nothing else does.
+func TestALogReaderThatGoesAway(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := b.launch(w, "LOG_LEVEL=DEBUG")
+	_ = w.Close()
+	_ = r.Close()
+	ids := names("t", 20)
+	b.push(jobs(ids...)...)
+	await(t, "every result", func() bool { return b.done(ids...) })
+	s.terminate(2 * time.Second)
+}

@@ -25,6 +25,8 @@ from ._task import Task, TaskError, stack_of
 
 logger = logging.getLogger("graflow_sidecar.graflow")
 
+_LOST = "Redis was away while the task ran"
+
 
 class _Tracing(TaskWorker):  # type: ignore[misc]
     """Only for _create_tracer; a TaskWorker proper takes signals and a queue."""
@@ -87,9 +89,10 @@ class Runner:
 
     def _failed(self, exc: Exception, text: str) -> TaskError:
         if is_outage(exc):
-            # No stack: that Redis goes away is nothing to find a bug by.
-            logger.warning("Redis was lost under a task: %s", text)
-            return TaskError(text, kind="RedisUnavailable", retryable=True, stack="")
+            # No stack, and no text of redis-py's: an outage is the sidecar's to
+            # report, once, and none of it is the task's.
+            logger.debug("Redis was lost under a task: %s", text)
+            return TaskError(_LOST, kind="RedisUnavailable", retryable=True, stack="")
         logger.error("Task failed: %s", text, exc_info=exc)
         return TaskError(text, kind=_kind(exc), stack=stack_of(exc))
 

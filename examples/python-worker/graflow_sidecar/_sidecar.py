@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import os
+import select
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
+import weakref
 from types import TracebackType
-from typing import Any, Dict, List, Mapping, Optional, Sequence, Type
+from typing import Dict, List, Mapping, Optional, Sequence, Type
 
 # For the sidecar's own watchdog, after its budget for a stop.
 _ROOM_SECONDS = 5.0
-_ATTEMPTS = 3
-_REFUSALS = (64, 78)  # usage, configuration
 
 
 class SidecarError(RuntimeError):
@@ -36,9 +36,10 @@ class Sidecar:
     adds to the environment: any of the sidecar's settings. Timeouts are in
     seconds; stop_timeout is what tasks that run at the end have to finish.
 
-    On the way out workers finish what they run, and Redis stops last, also when
+    The body begins when workers are up and Redis answers. On the way out workers finish what they run, and Redis stops last, also when
     the body raised; its exception then goes on. A sidecar that ends badly raises
-    SidecarError, but never in place of the body's own exception.
+    SidecarError, but never in place of the body's own exception. Should this
+    program be killed, the sidecar notices and stops all the same.
     """
 
     def __init__(
@@ -57,11 +58,12 @@ class Sidecar:
         self.redis_url = ""
         #: The running sidecar, None outside the with statement.
         self.process: Optional["subprocess.Popen[bytes]"] = None
+        self._life: Optional[int] = None  # the pipe whose end tells the sidecar of ours
         self._redis = redis
         self._start_timeout = start_timeout
         self._stop_timeout = stop_timeout
-        self._argv = [_find(binary), "run"]
-        self._argv += ["--graflow"] if command is None else ["--", *command]
+        self._binary = _find(binary)
+        self._worker = ["--graflow"] if command is None else ["--", *command]
         self._settings: Dict[str, str] = {
             "MAX_CONCURRENT_TASKS": str(workers),
             "SIDECAR_SHUTDOWN_TIMEOUT": f"{stop_timeout}s",
@@ -90,64 +92,96 @@ class Sidecar:
             print(f"graflow_sidecar: {problem}", file=sys.stderr)
 
     def start(self) -> None:
-        """Start it and wait until its Redis answers.
+        """Start it and wait until its Redis answers and a worker is up.
 
         Raises SidecarError if it ends or takes too long.
         """
         if self.process is not None:
             raise SidecarError("the sidecar is running already")
-        embedded = self._redis == "embedded"
-        for _ in range(_ATTEMPTS):
-            port = _free_port() if embedded else 0
-            self.redis_url = f"redis://127.0.0.1:{port}/0" if embedded else self._redis
-            process = self.process = subprocess.Popen(
-                self._argv,
-                stdin=subprocess.DEVNULL,
-                env=self._environment(port),
-                # Ctrl-C is for this program; the sidecar hears of it from
-                # stop(), once, or it would let its tasks go.
-                start_new_session=True,
-            )
+        ready, tells_ready = os.pipe()
+        watched, self._life = os.pipe()
+        descriptors = ("--ready-fd", str(tells_ready), "--parent-fd", str(watched))
+        try:
             try:
-                if not embedded or self._answers(process, port):
-                    return
-            except BaseException:
-                self._kill()
-                raise
-            self.process = None
-            # The port was free when it was chosen, and somebody may have been
-            # faster. A wrong setting stays wrong.
-            if process.returncode in _REFUSALS:
-                break
-        raise SidecarError(
-            f"the sidecar ended with status {process.returncode} before its Redis was up"
-        )
+                self.process = subprocess.Popen(
+                    [self._binary, "run", *descriptors, *self._worker],
+                    stdin=subprocess.DEVNULL,
+                    env=self._environment(),
+                    pass_fds=(tells_ready, watched),
+                    # Ctrl-C is for this program; the sidecar hears of it from
+                    # stop(), once, or it would let its tasks go.
+                    start_new_session=True,
+                )
+            finally:
+                os.close(tells_ready)
+                os.close(watched)
+            _running.add(self)
+            address = self._told(ready)
+            self.redis_url = address if self._redis == "embedded" else self._redis
+        except BaseException:
+            self._kill()
+            raise
+        finally:
+            os.close(ready)
 
-    def stop(self) -> None:
+    def stop(self, timeout: Optional[float] = None) -> None:
         """Stop it, and return when workers and Redis have ended.
 
-        Raises SidecarError for any exit status but 0.
+        It has stop_timeout for that, and some seconds more to hand back what
+        did not finish; what is there after timeout seconds, if that is given,
+        is killed. Raises SidecarError for any exit status but 0.
         """
         process = self.process
         if process is None:
             return
+        if timeout is None:
+            timeout = self._stop_timeout + _ROOM_SECONDS
         try:
             process.send_signal(signal.SIGTERM)
-            status = process.wait(self._stop_timeout + _ROOM_SECONDS)
+            status = process.wait(timeout)
         except subprocess.TimeoutExpired:
             self._kill()
-            raise SidecarError(
-                f"the sidecar did not stop within {self._stop_timeout:.0f} s"
-            ) from None
+            raise SidecarError(f"the sidecar did not stop within {timeout:.0f} s") from None
         except BaseException:
             # Interrupted while we waited: it must not stay behind.
             self._kill()
             raise
-        self.process = None
+        self._forget()
         if status != 0:
             raise SidecarError(f"the sidecar ended with status {status}")
 
-    def _environment(self, port: int) -> Dict[str, str]:
+    def wait(self, timeout: Optional[float] = None) -> bool:
+        """Wait until it has ended, by stop() in another thread or by itself.
+
+        True if it has; False when timeout seconds have passed. stop() is to be
+        called all the same, and says how it ended.
+        """
+        process = self.process
+        if process is None:
+            return True
+        try:
+            process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            return False
+        return True
+
+    def _told(self, ready: int) -> str:
+        # The sidecar's one line, with the address of its Redis.
+        deadline = time.monotonic() + self._start_timeout
+        line = b""
+        while not line.endswith(b"\n"):
+            left = deadline - time.monotonic()
+            if left <= 0 or not select.select([ready], [], [], left)[0]:
+                raise SidecarError(f"the sidecar was not ready within {self._start_timeout:.0f} s")
+            chunk = os.read(ready, 4096)
+            if not chunk:
+                assert self.process is not None
+                status = self.process.wait()
+                raise SidecarError(f"the sidecar ended with status {status} before it was ready")
+            line += chunk
+        return str(json.loads(line)["redis_url"])
+
+    def _environment(self) -> Dict[str, str]:
         env = dict(os.environ)
         # Meant for us, or for a worker that we may be ourselves; the sidecar
         # refuses names that it does not know.
@@ -157,8 +191,6 @@ class Sidecar:
             if name.startswith("REDIS_") and name != "REDIS_KEY_PREFIX":
                 del env[name]
         env["REDIS_URL"] = self._redis
-        if port:
-            env["REDIS_PORT"] = str(port)
         # Modules beside the script that runs, for the tasks that use them.
         beside = [sys.path[0]] if sys.path and os.path.isdir(sys.path[0]) else []
         paths: List[str] = beside + [path for path in (env.get("PYTHONPATH"),) if path]
@@ -167,22 +199,22 @@ class Sidecar:
         env.update(self._settings)
         return env
 
-    def _answers(self, process: "subprocess.Popen[bytes]", port: int) -> bool:
-        # Whether Redis came up; False if the sidecar ended first.
-        deadline = time.monotonic() + self._start_timeout
-        while time.monotonic() < deadline:
-            if process.poll() is not None:
-                return False
-            if _pong(port):
-                return process.poll() is None
-            time.sleep(0.02)
-        raise SidecarError(f"the sidecar's Redis was not up within {self._start_timeout:.0f} s")
-
     def _kill(self) -> None:
-        process, self.process = self.process, None
+        process = self.process
+        self._forget()
         if process is not None:
             process.kill()
             process.wait()
+
+    def _forget(self) -> None:
+        self.process = None
+        _running.discard(self)
+        self._let_go()
+
+    def _let_go(self) -> None:
+        life, self._life = self._life, None
+        if life is not None:
+            os.close(life)
 
 
 def _find(binary: Optional[str]) -> str:
@@ -195,17 +227,13 @@ def _find(binary: Optional[str]) -> str:
     return found
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: Any = probe.getsockname()[1]
-        return int(port)
+# A process that this one forks must not keep a sidecar alive that is ours.
+_running: "weakref.WeakSet[Sidecar]" = weakref.WeakSet()
 
 
-def _pong(port: int) -> bool:
-    try:
-        with socket.create_connection(("127.0.0.1", port), timeout=1) as connection:
-            connection.sendall(b"PING\r\n")
-            return connection.recv(16).startswith(b"+PONG")
-    except OSError:
-        return False
+def _after_fork_in_child() -> None:
+    for sidecar in list(_running):
+        sidecar._let_go()
+
+
+os.register_at_fork(after_in_child=_after_fork_in_child)

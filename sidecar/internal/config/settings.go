@@ -65,9 +65,14 @@ func (vs *variables) settings(in *interpreter) Settings {
 	in.duration(&o.ConnMaxIdleTime, &r.ConnMaxIdleTime, time.Second, day)
 	in.duration(&o.HealthCheck, &r.HealthCheckInterval, time.Second, day)
 	in.duration(&o.RedisPing, &r.PingInterval, 100*time.Millisecond, time.Hour)
+	in.duration(&o.RedisRetryBase, &r.RetryBase, time.Millisecond, time.Minute)
+	in.duration(&o.RedisRetryMax, &r.RetryMax, time.Millisecond, time.Minute)
+	in.ordered(&o.RedisRetryBase, r.RetryBase, &o.RedisRetryMax, r.RetryMax)
 	in.duration(&o.DialTimeout, &r.DialTimeout, 10*time.Millisecond, time.Hour)
 	in.duration(&o.ReadTimeout, &r.ReadTimeout, 10*time.Millisecond, time.Hour)
 	in.duration(&o.RedisWrite, &r.WriteTimeout, 10*time.Millisecond, time.Hour)
+	in.integer(&o.WorkerPool, &r.WorkerPoolSize, 1, 10000)
+	in.integer(&o.WorkerRetries, &r.WorkerRetries, 0, 1000)
 	return s
 }
 

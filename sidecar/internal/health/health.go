@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/graflow/graflow-sidecar/sidecar/internal/backoff"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/safely"
 )
 
 // remindEvery is how often an outage is mentioned while it lasts.
@@ -26,13 +27,22 @@ type Monitor struct {
 	Name     func(err error) string
 	Interval time.Duration // between pings while all is well
 	Timeout  time.Duration // of one ping
-	Log      *slog.Logger
+	// Pause is between pings while Redis is away; the default begins with 50 ms
+	// and ends with half a second.
+	Pause backoff.Policy
+	// CheckIdle, if set, is called every IdleInterval, for Timeout at most: it
+	// makes connections that lie idle prove themselves, so that one which died
+	// in silence (a router that forgot it) is found before it is needed.
+	CheckIdle    func(ctx context.Context)
+	IdleInterval time.Duration
+	Log          *slog.Logger
 
 	mu       sync.Mutex
 	stopping bool
 	lost     time.Time // when operations began to fail; zero while they succeed
 	reminded time.Time
 	gone     bool          // no connection: nothing is tried before a ping gets through
+	unheard  bool          // Run has returned: no ping will ever get through
 	back     chan struct{} // closed when gone ends
 	probe    chan struct{} // one token: ping now
 }
@@ -67,7 +77,7 @@ func (m *Monitor) Failed(err error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	now := time.Now()
-	if !m.Reached(err) && !m.gone {
+	if !m.Reached(err) && !m.gone && !m.unheard {
 		m.gone = true
 		select {
 		case m.probe <- struct{}{}:
@@ -102,6 +112,14 @@ func (m *Monitor) Lost() bool {
 	return !m.lost.IsZero()
 }
 
+// Away reports whether the connection is known to be dead: then nothing is to be
+// tried before WaitReached returns.
+func (m *Monitor) Away() bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.gone
+}
+
 // WaitReached waits while there is no connection. It returns the context's
 // error if that ends first.
 func (m *Monitor) WaitReached(ctx context.Context) error {
@@ -120,20 +138,76 @@ func (m *Monitor) WaitReached(ctx context.Context) error {
 	}
 }
 
-// probePause is short at first, since most outages are restarts, and never longer
+// DefaultPause is short at first, since most outages are restarts, and never longer
 // than half a second: work is to go on within a second of Redis' return.
-var probePause = backoff.Policy{Min: 50 * time.Millisecond, Max: 500 * time.Millisecond}
+var DefaultPause = backoff.Policy{Min: 50 * time.Millisecond, Max: 500 * time.Millisecond}
 
 // Run pings at the interval, and again and again while there is no connection,
-// until soft ends.
-func (m *Monitor) Run(soft, _ context.Context) error {
-	pause := backoff.New(probePause)
+// until soft ends. From its return on nobody waits for a ping any more, however
+// it came to that.
+func (m *Monitor) Run(soft context.Context) error {
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	soft, stop := context.WithCancel(soft)
+	defer stop()
+	defer m.close()
+	failed := make(chan error, 1)
+	if m.CheckIdle != nil {
+		wg.Go(func() {
+			if err := safely.Do(func() error { m.checkIdle(soft); return nil }); err != nil {
+				failed <- err
+				stop()
+			}
+		})
+	}
+	m.ping(soft)
+	wg.Wait()
+	select {
+	case err := <-failed:
+		return err
+	default:
+		return nil
+	}
+}
+
+func (m *Monitor) close() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.unheard = true
+	m.reachedLocked()
+}
+
+// checkIdle is apart from the pings: it may wait for a connection that is dead.
+func (m *Monitor) checkIdle(soft context.Context) {
+	ticker := time.NewTicker(m.IdleInterval)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-soft.Done():
+			return
+		case <-ticker.C:
+		}
+		if m.Away() {
+			continue // they are known to be dead
+		}
+		ctx, cancel := context.WithTimeout(soft, m.Timeout)
+		m.CheckIdle(ctx)
+		cancel()
+	}
+}
+
+func (m *Monitor) ping(soft context.Context) {
+	policy := m.Pause
+	if policy.Max == 0 {
+		policy = DefaultPause
+	}
+	pause := backoff.New(policy)
 	timer := time.NewTimer(m.Interval)
 	defer timer.Stop()
 	for {
 		select {
 		case <-soft.Done():
-			return nil
+			return
 		case <-timer.C:
 		case <-m.probe:
 			backoff.Sleep(soft, pause.Next())
@@ -143,7 +217,7 @@ func (m *Monitor) Run(soft, _ context.Context) error {
 		cancel()
 		switch {
 		case soft.Err() != nil:
-			return nil
+			return
 		case err == nil || m.Reached(err):
 			pause.Reset()
 			m.mu.Lock()

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/graflow/graflow-sidecar/sidecar/internal/health"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/safely"
 )
 
 var (
@@ -79,7 +80,7 @@ func TestWaitersGoOnWhenAPingGetsThrough(t *testing.T) {
 		})
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan error, 1)
-		go func() { done <- m.Run(ctx, ctx) }()
+		go func() { done <- m.Run(ctx) }()
 
 		down.Store(true)
 		m.Failed(errRefused)
@@ -114,6 +115,93 @@ func TestARefusalIsAReplyAndKeepsNobodyWaiting(t *testing.T) {
 		}
 		if !m.Lost() {
 			t.Error("an operation that is refused is not health")
+		}
+	})
+}
+
+// TestNobodyWaitsForAPingThatNobodySends: the monitor may be the first to go, and
+// what follows it in a stop still has to be reported.
+func TestNobodyWaitsForAPingThatNobodySends(t *testing.T) {
+	for name, ping := range map[string]func(context.Context) error{
+		"stopped": func(context.Context) error { return errRefused },
+		"broken":  func(context.Context) error { panic("health is broken") },
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				var log bytes.Buffer
+				m := monitor(&log, ping)
+				ctx, cancel := context.WithCancel(t.Context())
+				m.Failed(errRefused)
+				if !m.Away() {
+					t.Error("a refused connection is there")
+				}
+				time.AfterFunc(time.Minute, cancel)
+				func() {
+					defer func() { _ = recover() }()
+					_ = m.Run(ctx)
+				}()
+				if err := m.WaitReached(t.Context()); err != nil || m.Away() {
+					t.Errorf("away %v, waited: %v", m.Away(), err)
+				}
+				if m.Failed(errRefused); m.Away() {
+					t.Error("a failure after the end makes others wait")
+				}
+				cancel()
+			})
+		})
+	}
+}
+
+func TestIdleConnectionsAreCheckedUnlessRedisIsAway(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var log bytes.Buffer
+		var down atomic.Bool
+		m := monitor(&log, func(context.Context) error {
+			if down.Load() {
+				return errRefused
+			}
+			return nil
+		})
+		var checks atomic.Int64
+		m.IdleInterval = 30 * time.Second
+		m.CheckIdle = func(ctx context.Context) {
+			checks.Add(1)
+			<-ctx.Done() // one that does not answer
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := make(chan error, 1)
+		go func() { ended <- m.Run(ctx) }()
+		time.Sleep(95 * time.Second)
+		if n := checks.Load(); n != 3 {
+			t.Errorf("%d checks in 95 s, want one every 30 s", n)
+		}
+		down.Store(true)
+		m.Failed(errRefused)
+		time.Sleep(90 * time.Second)
+		if n := checks.Load(); n != 3 {
+			t.Errorf("%d checks while Redis was away", n-3)
+		}
+		down.Store(false)
+		time.Sleep(31 * time.Second)
+		if n := checks.Load(); n != 4 {
+			t.Errorf("%d checks when Redis was back", n-3)
+		}
+		cancel()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+func TestAPanicInTheCheckOfIdleConnectionsIsReported(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var log bytes.Buffer
+		m := monitor(&log, func(context.Context) error { return nil })
+		m.IdleInterval = time.Second
+		m.CheckIdle = func(context.Context) { panic("oops") }
+		var p *safely.Panic
+		if err := m.Run(t.Context()); !errors.As(err, &p) || p.Value != "oops" {
+			t.Errorf("ended with %v", err)
 		}
 	})
 }

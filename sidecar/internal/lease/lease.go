@@ -125,24 +125,22 @@ func (l *Lease) set(run string) {
 	l.changed = make(chan struct{})
 }
 
-// Run registers a run, keeps it, and leaves when soft ends, trying for as long
-// as hard allows. It returns an error only when Redis refuses us for good.
-func (l *Lease) Run(soft, hard context.Context) error {
+// Run registers a run and keeps it until soft ends; Leave ends it. It returns
+// an error only when Redis refuses us for good.
+func (l *Lease) Run(soft context.Context) error {
 	if l.Before != nil {
 		if err := l.Before(soft); err != nil {
 			return err
 		}
 	}
-	err := l.register(soft)
-	if err == nil {
-		err = l.keep(soft)
+	if err := l.register(soft); err != nil {
+		return err
 	}
-	l.leave(hard)
-	return err
+	return l.keep(soft)
 }
 
 // register makes a run a member, trying until ctx ends. A stop in the middle
-// of it leaves a run that may be a member: leave sees to that.
+// of it leaves a run that may be a member: Leave sees to that.
 func (l *Lease) register(ctx context.Context) error {
 	run := l.NewRun()
 	err := l.retry(ctx, func(ctx context.Context) error {

@@ -112,7 +112,11 @@ func start(t *testing.T) *bundle {
 	soft, cancelSoft := context.WithCancel(t.Context())
 	hard, cancelHard := context.WithCancel(t.Context())
 	b.soft, b.hard = cancelSoft, cancelHard
-	go func() { b.ended <- b.Run(soft, hard) }()
+	go func() {
+		err := b.Run(soft)
+		b.Leave(hard)
+		b.ended <- err
+	}()
 	return b
 }
 

@@ -18,8 +18,10 @@ const leaveAttempts = 5
 // leaveFor bounds the same where Redis does not even refuse.
 const leaveFor = 2 * time.Second
 
-// leave ends our run.
-func (l *Lease) leave(hard context.Context) {
+// Leave ends our run: what Redis still has under its name returns to the queue.
+// It tries for as long as hard allows. Only after Run has returned, however it
+// did: a run whose renewals have failed, or panicked, is left all the same.
+func (l *Lease) Leave(hard context.Context) {
 	run := l.tried
 	if run == "" {
 		return

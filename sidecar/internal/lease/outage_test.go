@@ -108,7 +108,7 @@ func TestAnOutageIsNobodysDeath(t *testing.T) {
 					Lost:   func(run string) { t.Errorf("%s lost", run) },
 				}).Init()
 				wg.Go(func() {
-					if err := l.Run(soft, t.Context()); err != nil {
+					if err := l.Run(soft); err != nil {
 						t.Error(err)
 					}
 				})

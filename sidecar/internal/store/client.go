@@ -105,6 +105,10 @@ func (o ClientOptions) universal() (*redis.UniversalOptions, error) {
 		ReadTimeout:     or(base.ReadTimeout, o.ReadTimeout),
 		WriteTimeout:    or(base.WriteTimeout, o.WriteTimeout),
 
+		// The one that has been idle for longest is used first, so that CheckIdle
+		// sees them all.
+		PoolFIFO: true,
+
 		MaxRetries:            -1,
 		DialerRetries:         1,
 		PipelinePoolSize:      -1,

@@ -2,7 +2,10 @@
 
 import shutil
 import subprocess
+import time
 import unittest
+
+import redis
 
 from tests.engine.support import EngineCase, RedisServer, Sidecar, free_port
 from tests.support import until
@@ -126,7 +129,69 @@ class TLS(EngineCase):
         self.succeed(self.adapter(**other, REDIS_TLS_INSECURE="true"), record)
 
 
-class Pools(EngineCase):
+class TestConnectionPooling(EngineCase):
+    """The fifth point of the analysis, for the clients of a Graflow worker."""
+
+    def pools(self, **env):
+        from graflow_sidecar._clients import Clients
+        from graflow_sidecar._settings import Settings
+
+        pair = Clients(Settings.from_env({"REDIS_URL": self.url, **env})).main
+        return [client.connection_pool for client in (pair.text, pair.binary)]
+
+    def test_defaults(self):
+        for pool in self.pools():
+            with self.subTest(pool):
+                self.assertEqual(pool.max_connections, 10)
+                options = pool.connection_kwargs
+                self.assertEqual(options["health_check_interval"], 30)
+                self.assertEqual(options["socket_timeout"], 5)
+                self.assertEqual(options["socket_connect_timeout"], 5)
+                self.assertEqual(options["retry"]._retries, 5)
+                for error in (redis.ConnectionError, redis.TimeoutError):
+                    self.assertTrue(issubclass(error, options["retry"]._supported_errors))
+
+    def test_settings(self):
+        pools = self.pools(
+            REDIS_MAX_CONNECTIONS="3",
+            REDIS_HEALTH_CHECK_INTERVAL="7.5",
+            REDIS_SOCKET_TIMEOUT="1",
+            REDIS_SOCKET_CONNECT_TIMEOUT="2",
+            REDIS_RETRIES="9",
+        )
+        for pool in pools:
+            options = pool.connection_kwargs
+            found = [pool.max_connections, options["retry"]._retries]
+            found += [
+                options[name]
+                for name in ("health_check_interval", "socket_timeout", "socket_connect_timeout")
+            ]
+            self.assertEqual(found, [3, 9, 7.5, 1, 2])
+
+    def test_an_idle_connection_is_checked_before_it_is_used(self):
+        pool, _ = self.pools(REDIS_HEALTH_CHECK_INTERVAL="0.05")
+        client = redis.Redis(connection_pool=pool)
+        self.addCleanup(client.close)
+
+        def pings() -> int:
+            return self.client.info("commandstats").get("cmdstat_ping", {}).get("calls", 0)
+
+        client.get("x")
+        before = pings()
+        client.get("x")
+        self.assertEqual(pings(), before, "one that was just used is not checked")
+        time.sleep(0.1)
+        client.get("x")
+        self.assertEqual(pings(), before + 1)
+
+    def test_a_command_is_repeated_on_another_connection(self):
+        pool, _ = self.pools()
+        client = redis.Redis(connection_pool=pool)
+        self.addCleanup(client.close)
+        client.set("x", 1)
+        self.client.client_kill_filter(_type="normal", skipme=True)
+        self.assertEqual(client.get("x"), "1")
+
     def test_many_threads_share_few_connections(self):
         (record,) = self.records(
             """

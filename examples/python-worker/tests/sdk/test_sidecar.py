@@ -7,13 +7,14 @@ import stat
 import subprocess
 import sys
 import textwrap
+import threading
 import unittest
 
 from graflow_sidecar import Sidecar, SidecarError
 from tests.support import PATIENCE, ROOT, WorkerCase, until
 
 FAKE = """
-    import json, os, signal, socket, sys
+    import json, os, signal, sys, threading, time
     folder = os.path.dirname(os.path.abspath(__file__))
     behaviour = os.environ.get("FAKE", "")
     if behaviour == "refuse":
@@ -23,15 +24,22 @@ FAKE = """
             open(f"{folder}/stopped", "w").close()
             os._exit(70 if behaviour == "crash" else 0)
     signal.signal(signal.SIGTERM, stop)
+    def descriptor(flag):
+        return int(sys.argv[sys.argv.index(flag) + 1])
+    def watch():
+        os.read(descriptor("--parent-fd"), 1)
+        open(f"{folder}/orphaned", "w").close()
+        os.kill(os.getpid(), signal.SIGKILL)
+    threading.Thread(target=watch, daemon=True).start()
     with open(f"{folder}/starting", "w") as file:
         json.dump({"argv": sys.argv[1:], "env": dict(os.environ)}, file)
     os.rename(f"{folder}/starting", f"{folder}/started")
-    server = socket.create_server(("127.0.0.1", int(os.environ.get("REDIS_PORT", "0"))))
+    if behaviour != "silent":
+        with open(descriptor("--ready-fd"), "w") as ready:
+            json.dump({"redis_url": "redis://127.0.0.1:7/0", "pid": os.getpid()}, ready)
+            ready.write("\\n")
     while True:
-        connection, _ = server.accept()
-        if connection.recv(100) == b"PING\\r\\n":
-            connection.sendall(b"+PONG\\r\\n")
-        connection.close()
+        time.sleep(60)
 """
 
 
@@ -48,6 +56,11 @@ class ContextManager(WorkerCase):
     def started(self):
         return json.loads((self.home / "started").read_text())
 
+    def worker_of(self, started):
+        run, ready_flag, _, parent_flag, _, *worker = started["argv"]
+        self.assertEqual([run, ready_flag, parent_flag], ["run", "--ready-fd", "--parent-fd"])
+        return worker
+
     def stopped(self):
         return (self.home / "stopped").exists()
 
@@ -56,12 +69,12 @@ class ContextManager(WorkerCase):
         self.addCleanup(os.environ.pop, "REDIS_HOST")
         self.addCleanup(os.environ.pop, "SIDECAR_BIN")
         with self.sidecar(workers=2, key_prefix="p") as sidecar:
-            self.assertRegex(sidecar.redis_url, r"^redis://127\.0\.0\.1:\d+/0$")
+            self.assertEqual(sidecar.redis_url, "redis://127.0.0.1:7/0")
             started = self.started()
             self.assertFalse(self.stopped())
         self.assertTrue(self.stopped())
         self.assertIsNone(sidecar.process)
-        self.assertEqual(started["argv"], ["run", "--graflow"])
+        self.assertEqual(self.worker_of(started), ["--graflow"])
         env = started["env"]
         self.assertEqual(
             [
@@ -81,9 +94,8 @@ class ContextManager(WorkerCase):
     def test_a_redis_that_is_there_and_another_worker(self):
         with self.sidecar(redis="redis://h:1/2", command=["./worker", "-x"]) as sidecar:
             self.assertEqual(sidecar.redis_url, "redis://h:1/2")
-            until((self.home / "started").exists, "the start")
             started = self.started()
-        self.assertEqual(started["argv"], ["run", "--", "./worker", "-x"])
+        self.assertEqual(self.worker_of(started), ["--", "./worker", "-x"])
         self.assertNotIn("REDIS_PORT", started["env"])
 
     def test_the_bodys_exception_goes_on_after_the_stop(self):
@@ -101,20 +113,79 @@ class ContextManager(WorkerCase):
 
     def test_one_that_does_not_stop_is_killed(self):
         # The room after the stop's own time is 5 s.
-        sidecar = self.sidecar("stubborn", stop_timeout=-4.9)
-        with self.assertRaisesRegex(SidecarError, "did not stop"):
-            with sidecar:
+        for options, timeout in (({"stop_timeout": -4.9}, None), ({}, 0.1)):
+            with self.subTest(timeout):
+                sidecar = self.sidecar("stubborn", **options)
+                sidecar.start()
                 process = sidecar.process
-        self.assertEqual(process.poll(), -signal.SIGKILL)
+                with self.assertRaisesRegex(SidecarError, "did not stop"):
+                    sidecar.stop(timeout)
+                self.assertEqual(process.poll(), -signal.SIGKILL)
+
+    def test_waiting_with_a_timeout(self):
+        sidecar = self.sidecar()
+        self.assertTrue(sidecar.wait(0), "one that does not run has ended")
+        with sidecar:
+            self.assertFalse(sidecar.wait(0.05))
+            threading.Timer(0.05, sidecar.process.terminate).start()
+            self.assertTrue(sidecar.wait(PATIENCE))
+        self.assertTrue(self.stopped())
 
     def test_one_that_does_not_start(self):
         with self.assertRaisesRegex(SidecarError, "ended with status 78"):
             with self.sidecar("refuse"):
                 self.fail("the body ran")
 
+    def test_one_that_is_never_ready(self):
+        sidecar = self.sidecar("silent", start_timeout=0.2)
+        with self.assertRaisesRegex(SidecarError, "not ready within"):
+            sidecar.start()
+        self.assertIsNone(sidecar.process)
+
+    def test_no_descriptor_is_left(self):
+        before = os.listdir("/proc/self/fd")
+        for behaviour in ("", "crash", "refuse", "silent"):
+            try:
+                with self.sidecar(behaviour, start_timeout=0.2):
+                    pass
+            except SidecarError:
+                pass
+        gone = self.sidecar()
+        self.binary.unlink()
+        with self.assertRaises(FileNotFoundError):
+            gone.start()
+        self.assertEqual(len(os.listdir("/proc/self/fd")), len(before))
+
     def test_no_program(self):
         with self.assertRaisesRegex(SidecarError, "SIDECAR_BIN"):
             Sidecar(binary="/no/such/program")
+
+    def test_a_killed_script_takes_its_sidecar_along(self):
+        # A process that the script forked lives on, and does not count.
+        script = self.script(
+            f"""
+            from graflow_sidecar import Sidecar
+            import os, time
+            with Sidecar(binary={str(self.binary)!r}) as sidecar:
+                child = os.fork()
+                if child == 0:
+                    os.close(1)
+                    time.sleep(60)
+                print(child, flush=True)
+                time.sleep(60)
+            """
+        )
+        body = subprocess.Popen(
+            [sys.executable, script],
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            stdout=subprocess.PIPE,
+        )
+        self.addCleanup(body.stdout.close)
+        forked = int(body.stdout.readline())
+        self.addCleanup(os.kill, forked, signal.SIGKILL)
+        body.kill()
+        body.wait(PATIENCE)
+        until((self.home / "orphaned").exists, "the sidecar to notice")
 
     def test_ctrl_c_reaches_the_body_alone(self):
         script = self.script(

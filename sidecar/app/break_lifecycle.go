@@ -1,0 +1,90 @@
+//go:build lifecycle
+
+package app
+
+import (
+	"context"
+	"os"
+	"strings"
+
+	"github.com/graflow/graflow-sidecar/sidecar/internal/lease"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/pipeline/claim"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/pipeline/process"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/pipeline/report"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/task"
+)
+
+// The binary of the lifecycle tests can be broken from outside, since a bug
+// cannot be ordered: LIFECYCLE_BREAK=STAGE=FILE makes what the stage does next
+// panic once the file is there.
+func init() {
+	stage, file, ok := strings.Cut(os.Getenv("LIFECYCLE_BREAK"), "=")
+	if !ok {
+		return
+	}
+	b := breakage{stage, file}
+	standard.sink = func(s process.Sink) process.Sink { return breakingSink{b, s} }
+	standard.around = func(r backend) backend {
+		ping, leave := r.ping, r.close
+		r.source, r.outcomes, r.leases = breakingSource{b, r.source}, breakingOutcomes{b, r.outcomes}, breakingLeases{b, r.leases}
+		r.ping = func(ctx context.Context) error { b.at("health"); return ping(ctx) }
+		r.close = func() error { b.at("redis"); return leave() }
+		return r
+	}
+}
+
+type breakage struct{ stage, file string }
+
+func (b breakage) at(stage string) {
+	if b.stage != stage {
+		return
+	}
+	if _, err := os.Stat(b.file); err == nil {
+		panic("broken for a test")
+	}
+}
+
+type breakingSink struct {
+	breakage
+	process.Sink
+}
+
+func (b breakingSink) Done(o task.Outcome) {
+	b.at("process")
+	b.Sink.Done(o)
+}
+
+type breakingSource struct {
+	breakage
+	claim.Source
+}
+
+func (b breakingSource) Wait(ctx context.Context) error {
+	b.at("claim")
+	return b.Source.Wait(ctx)
+}
+
+type breakingOutcomes struct {
+	breakage
+	report.Store
+}
+
+func (b breakingOutcomes) Report(ctx context.Context, route report.Route, batch []task.Outcome) ([]report.Verdict, error) {
+	b.at("report")
+	return b.Store.Report(ctx, route, batch)
+}
+
+type breakingLeases struct {
+	breakage
+	lease.Store
+}
+
+func (b breakingLeases) Scan(ctx context.Context, run string) ([]string, error) {
+	b.at("lease")
+	return b.Store.Scan(ctx, run)
+}
+
+func (b breakingLeases) Leave(ctx context.Context, run string) error {
+	b.at("leave")
+	return b.Store.Leave(ctx, run)
+}

@@ -1,0 +1,38 @@
+package app
+
+import (
+	"github.com/graflow/graflow-sidecar/sidecar/internal/pipeline/process"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/pipeline/report"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/subproc"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/task"
+)
+
+// StartError says that the worker could not be started; see its message.
+type StartError = subproc.StartError
+
+// filing is the pool's sink: it decides what a retryable failure becomes
+// before the outcome is filed.
+type filing struct {
+	box         *report.Box
+	maxAttempts int
+}
+
+func (a *App) sink() process.Sink {
+	f := &filing{box: a.box, maxAttempts: a.cfg.MaxAttempts}
+	if a.hooks.sink != nil {
+		return a.hooks.sink(f)
+	}
+	return f
+}
+
+// redisUnavailable is the type of a failure that is Redis' and not the task's
+// (the Python adapter's word for it): it is tried again without limit.
+const redisUnavailable = "RedisUnavailable"
+
+// Done files an outcome.
+func (f *filing) Done(o task.Outcome) {
+	if o.Kind == task.Retry && o.Reason != redisUnavailable && o.Task.Attempt >= f.maxAttempts {
+		o.Kind = task.Failed // it was tried often enough
+	}
+	f.box.Done(o)
+}

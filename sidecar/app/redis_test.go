@@ -1,0 +1,99 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/graflow/graflow-sidecar/sidecar/internal/faultproxy"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/health"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/lease"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/pipeline/report"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/redistest"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/store"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/task"
+)
+
+// TestNoOperationIsTriedOnAConnectionKnownToBeDead: Redis sees no connection and
+// no command from any of the three loops until a ping has got through, and then
+// all of them.
+func TestNoOperationIsTriedOnAConnectionKnownToBeDead(t *testing.T) {
+	proxy, err := faultproxy.Start(redistest.New(t).Addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer proxy.Close()
+	cfg := DefaultConfig()
+	cfg.Redis.URL, cfg.KeyPrefix, cfg.Log = "redis://"+proxy.Addr()+"/0", redistest.Prefix(t), slog.New(slog.DiscardHandler)
+	cfg.Redis.MinIdleConns = 0 // go-redis would dial them by itself
+	a := &App{cfg: cfg, log: cfg.Log, mon: health.New(), lease: new(lease.Lease).Init(), held: newLedger(), box: report.NewBox()}
+	a.mon.Reached, a.mon.Name, a.mon.Log = store.Answered, store.ClassName, a.log
+	if a.redis, err = a.backend(); err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = a.redis.close() }()
+
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	run := store.NewRunID("w")
+	a.lease.Store, a.lease.Log, a.lease.NewRun = a.redis.leases, a.log, func() string { return run }
+	registered := make(chan struct{})
+	a.lease.Registered = func(string) { close(registered) }
+	ended := make(chan error, 1)
+	go func() { ended <- a.lease.Run(ctx) }()
+	<-registered
+	cancel() // the run is there, and nothing renews it
+	if err := <-ended; err != nil {
+		t.Fatal(err)
+	}
+	before := len(proxy.Accepted())
+	ctx = t.Context()
+	operations := map[string]func() error{
+		"claim": func() error { _, err := a.redis.source.Claim(ctx, "nonce", 1); return err },
+		"wait":  func() error { return a.redis.source.Wait(ctx) },
+		"report": func() error {
+			_, err := a.redis.outcomes.Report(ctx, report.End, []task.Outcome{{Task: task.Task{Delivery: run + ".1"}}})
+			return err
+		},
+		"register": func() error { return a.redis.leases.Register(ctx, run) },
+		"renew":    func() error { return a.redis.leases.Renew(ctx, run) },
+		"scan":     func() error { _, err := a.redis.leases.Scan(ctx, run); return err },
+		"unblock":  func() error { return a.redis.unblock(ctx) },
+		"leave":    func() error { return a.redis.leases.Leave(ctx, run) },
+	}
+	commands := make(chan faultproxy.Command, 100)
+	proxy.SetRule(func(c faultproxy.Command) faultproxy.Verdict {
+		commands <- c
+		return faultproxy.Verdict{}
+	})
+	a.mon.Failed(syscall.ECONNREFUSED)
+	for name, do := range operations {
+		if err := do(); !errors.Is(err, errAway) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if n := len(proxy.Accepted()) - before; n > 0 || len(commands) > 0 {
+		t.Errorf("%d connections and %d commands while redis was known to be away", n, len(commands))
+	}
+
+	// A loop that was told waits for the ping, and asks nobody meanwhile.
+	recovered := make(chan error, 1)
+	go func() { recovered <- a.redis.source.Recover(ctx, errAway) }()
+	select {
+	case err := <-recovered:
+		t.Errorf("it did not wait: %v", err)
+	case <-time.After(50 * time.Millisecond):
+	}
+	a.mon.OK()
+	if err := <-recovered; err != nil {
+		t.Error(err)
+	}
+	for _, name := range []string{"renew", "scan", "claim", "wait", "report", "unblock", "leave"} {
+		if err := operations[name](); err != nil {
+			t.Errorf("%s with redis there: %v", name, err)
+		}
+	}
+}
