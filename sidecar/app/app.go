@@ -108,6 +108,7 @@ func (a *App) wire() error {
 	a.queue = dispatch.New(func(t task.Task) {
 		a.box.Done(task.Outcome{Task: t, Kind: task.Returned, Message: "not started", EndedAt: time.Now()})
 	})
+	a.queue.Limit(a.cfg.Slots, a.cfg.Worker.MaxLent)
 	a.pool = process.New(workers, a.queue, &filing{box: a.box, maxAttempts: a.cfg.MaxAttempts})
 	a.lease.Log, a.lease.Store = a.log, a.redis.leases
 	a.lease.NewRun = func() string { return store.NewRunID(a.cfg.WorkerID) }
@@ -252,7 +253,7 @@ func (a *App) Abort() {
 func (a *App) Done() <-chan struct{} { return a.ended }
 
 // Wait waits until everything has stopped and returns why, if it was not asked
-// to: see StartError, RefusedError and PanicError.
+// to: see StartError, CrashLoopError, RefusedError and PanicError.
 func (a *App) Wait() error {
 	<-a.ended
 	return a.err

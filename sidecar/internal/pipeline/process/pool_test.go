@@ -76,6 +76,7 @@ func setup(t *testing.T, role string, change func(*process.Config)) *bundle {
 	if change != nil {
 		change(&cfg)
 	}
+	b.queue.Limit(cfg.Slots, cfg.MaxLent)
 	b.pool = process.New(cfg, b.queue, b)
 	soft, stop := context.WithCancel(context.Background())
 	hard, abort := context.WithCancel(context.Background())
