@@ -26,10 +26,7 @@ func (c *child) placeLocked(r *run) task.Place {
 }
 
 // join adds the child's slots to the capacity.
-func (c *child) join() {
-	c.src.AddCapacity(c.limit)
-	c.pool.up.Add(1)
-}
+func (c *child) join() { c.src.AddCapacity(c.limit) }
 
 // leave takes them out again: the child takes nothing more. What still runs in
 // it keeps its own until it ends, so that a child of long tasks that is being
@@ -51,7 +48,6 @@ func (c *child) leave() {
 		c.src.Move(p, to)
 	}
 	c.src.AddCapacity(-c.limit)
-	c.pool.up.Add(-1)
 }
 
 // waits handles $/waiting and $/resumed of a task. A repetition changes nothing.

@@ -221,6 +221,21 @@ func TestAnIdleWorkerThatIsSilentIsReplaced(t *testing.T) {
 	}
 }
 
+// TestABusyWorkerThatIsSilentIsNotReplaced: a task in C code that holds Python's
+// lock answers nothing, and is at work.
+func TestABusyWorkerThatIsSilentIsNotReplaced(t *testing.T) {
+	b := setup(t, "stops answering", func(c *process.Config) {
+		c.PingInterval, c.PingTimeout, c.TaskTimeout, c.KillGrace = 5*time.Millisecond, 20*time.Millisecond, 500*time.Millisecond, 100*time.Millisecond
+	})
+	b.push("", "")
+	if o := b.next(); o.Kind != task.Failed || o.Reason != "timeout" {
+		t.Errorf("%v: %s", o.Kind, o.Message)
+	}
+	if strings.Contains(b.log.String(), "did not answer a ping") {
+		t.Error("it was judged by its pings")
+	}
+}
+
 func TestLinesOfAWorkerNameItsTask(t *testing.T) {
 	b := setup(t, "logs", nil)
 	b.push("", "")

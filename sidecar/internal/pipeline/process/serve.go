@@ -19,6 +19,7 @@ import (
 func (k *keeper) serve(ctx, hard context.Context, c *child) bool {
 	cfg := &k.pool.cfg
 	c.join()
+	k.pool.up.Add(1)
 	k.pool.enlist(c)
 	feeding, stopFeeding := context.WithCancel(ctx)
 	var wg sync.WaitGroup
@@ -68,6 +69,7 @@ func (k *keeper) serve(ctx, hard context.Context, c *child) bool {
 	stopFeeding()
 	wg.Wait() // nothing is written to this child any more
 	c.leave()
+	k.pool.up.Add(-1)
 	if k.ready != nil {
 		k.pool.aside.Go(func() { k.pool.safe(func() { k.part(hard, c, asked) }) })
 		return true
