@@ -54,7 +54,7 @@ func TestMisbehaviourCostsWhatItMust(t *testing.T) {
 	quick := func(c *process.Config) {
 		c.WriteTimeout, c.KillGrace = 200*time.Millisecond, 200*time.Millisecond
 	}
-	deadline := func(c *process.Config) { c.TaskTimeout, c.KillGrace = 100*time.Millisecond, time.Second }
+	deadline := func(c *process.Config) { c.TaskTimeout, c.KillGrace = 100*time.Millisecond, 20*time.Second }
 	short := func(c *process.Config) { c.TaskTimeout, c.KillGrace = 100*time.Millisecond, 100*time.Millisecond }
 	large := strings.Repeat("x", 1<<20) // more than a pipe holds
 	for _, c := range []struct {
@@ -94,8 +94,10 @@ func TestMisbehaviourCostsWhatItMust(t *testing.T) {
 			for range 2 {
 				x := b.push("", c.path)
 				o := b.next()
-				for o.Kind == task.Returned && o.Message != "" && c.role == "says draining and stays" {
-					b.queue.Put([]task.Task{o.Task}) // it came while the child was going
+				for o.Kind == task.Returned && c.role == "says draining and stays" {
+					// It came while the child was going.
+					await(t, "the next child", func() bool { return b.queue.Counts().Capacity > 0 })
+					b.queue.Put([]task.Task{o.Task})
 					o = b.next()
 				}
 				if o.Kind != c.kind || o.Shared || o.Task.Delivery != x.Delivery || !strings.Contains(o.Message, c.message) {
