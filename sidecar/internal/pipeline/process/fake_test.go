@@ -288,13 +288,17 @@ func (b *fakePool) push(id string, lone task.Lone) <-chan struct{} {
 	return done
 }
 
-// work counts how many tasks are at work for a time.
-func (b *fakePool) work(d time.Duration) {
+// work counts how many tasks are at work for a time, or until ctx ends: a worker
+// whose sidecar is gone does not wait for its tasks.
+func (b *fakePool) work(ctx context.Context, d time.Duration) {
 	b.mu.Lock()
 	b.working++
 	b.busiest = max(b.busiest, b.working)
 	b.mu.Unlock()
-	time.Sleep(d)
+	select {
+	case <-ctx.Done():
+	case <-time.After(d):
+	}
 	b.mu.Lock()
 	b.working--
 	b.mu.Unlock()

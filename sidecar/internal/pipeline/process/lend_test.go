@@ -23,7 +23,7 @@ func (b *fakePool) nesting(lone task.Lone) {
 		if err := t.Decode(&r); err != nil {
 			return nil, err
 		}
-		b.work(100 * time.Millisecond)
+		b.work(ctx, 100*time.Millisecond)
 		level, _, _ := strings.Cut(r.ID, ".")
 		if level != "0" {
 			next := string(level[0] - 1)
@@ -38,7 +38,7 @@ func (b *fakePool) nesting(lone task.Lone) {
 			}
 			resumed()
 		}
-		b.work(100 * time.Millisecond)
+		b.work(ctx, 100*time.Millisecond)
 		return nil, nil
 	})
 }

@@ -126,10 +126,16 @@ func (p *Pool) recycling(ctx context.Context) {
 	}
 }
 
-// recycle replaces one child.
+// recycle replaces one child. The turn of the next one comes when the successor
+// is there, if the child's slot waits for it; else, since memory may be scarce,
+// when the child is gone or has been given renewPatience for that.
 func (p *Pool) recycle(ctx context.Context, c *child, reason string) {
 	c.log.Info("replacing a worker", "reason", reason)
-	if err := c.succeed(ctx); err != nil && ctx.Err() == nil {
+	replace := c.replace
+	if c.isSpent() {
+		replace = c.succeed
+	}
+	if err := replace(ctx); err != nil && ctx.Err() == nil {
 		c.log.Warn("a worker is to be replaced, and a new one does not start", "reason", reason, "error", err)
 	}
 }

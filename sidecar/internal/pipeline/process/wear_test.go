@@ -15,8 +15,8 @@ import (
 
 // takes is a handler whose tasks take a time.
 func (b *fakePool) takes(d time.Duration) {
-	b.does(func(context.Context, *fakeProc, *protocol.Task) (any, error) {
-		b.work(d)
+	b.does(func(ctx context.Context, _ *fakeProc, _ *protocol.Task) (any, error) {
+		b.work(ctx, d)
 		return nil, nil
 	})
 }
