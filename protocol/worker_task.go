@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"math"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 )
@@ -33,6 +34,9 @@ type Task struct {
 	server   *server
 	ended    atomic.Bool
 	progress atomic.Int64 // when the last $/progress went, in ns since 1970
+
+	waitsMu sync.Mutex
+	waits   int // goroutines that only wait, see Waiting
 }
 
 // Decode unmarshals the record into v, as encoding/json does.
@@ -72,6 +76,35 @@ func (t *Task) Log(level slog.Level, message string, fields ...any) {
 		Delivery: t.Delivery,
 		Fields:   fieldMap(fields),
 	})
+}
+
+// Waiting tells the sidecar that from now on the task only waits for other
+// tasks, until the function that it returns is called (P44); the sidecar may
+// lend the task's slot meanwhile. Call it around a wait that depends on tasks
+// which need a slot themselves, or a sidecar with few slots may never run them:
+//
+//	defer t.Waiting()()
+//	<-groupIsDone
+//
+// Several goroutines of a task may wait at the same time: the sidecar hears of
+// the first and of the last.
+func (t *Task) Waiting() (resumed func()) {
+	t.waiting(1)
+	return sync.OnceFunc(func() { t.waiting(-1) })
+}
+
+func (t *Task) waiting(n int) {
+	t.waitsMu.Lock()
+	defer t.waitsMu.Unlock()
+	before := t.waits
+	t.waits += n
+	method := MethodWaiting
+	if n < 0 {
+		method = MethodResumed
+	}
+	if (before == 0) != (t.waits == 0) && !t.silent() {
+		t.server.notify(method, DeliveryParams{Delivery: t.Delivery})
+	}
 }
 
 // silent reports whether there is nobody to tell, or nothing left to say (P27).

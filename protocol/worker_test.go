@@ -131,9 +131,47 @@ func TestServeNotifies(t *testing.T) {
 	})
 }
 
+// P44: of several goroutines that wait, the first and the last are heard; a
+// function that is called twice counts once.
+func TestATaskSaysThatItOnlyWaits(t *testing.T) {
+	h := func(_ context.Context, task *Task) (any, error) {
+		task.Progress(1, "before")
+		one := task.Waiting()
+		two := task.Waiting()
+		one()
+		one()
+		task.Progress(1, "between")
+		two()
+		task.Progress(1, "after")
+		three := task.Waiting()
+		go func() {
+			time.Sleep(time.Second)
+			three() // it has been answered long since
+		}()
+		return nil, nil
+	}
+	serve(t, h, func(_ *testing.T, c *conn) {
+		c.run(1, "{}")
+		for _, want := range []string{
+			`"method":"$/progress","params":{"delivery":"r.1","fraction":1,"message":"before"}`,
+			`"method":"$/waiting","params":{"delivery":"r.1"}`,
+			`"method":"$/progress","params":{"delivery":"r.1","fraction":1,"message":"between"}`,
+			`"method":"$/resumed","params":{"delivery":"r.1"}`,
+			`"method":"$/progress","params":{"delivery":"r.1","fraction":1,"message":"after"}`,
+			`"method":"$/waiting","params":{"delivery":"r.1"}`,
+		} {
+			c.want(`{"jsonrpc":"2.0",` + want + `}`)
+		}
+		c.wantResult(1, `{"status":"succeeded"}`)
+		time.Sleep(2 * time.Second)
+		c.shutdown()
+	})
+}
+
 // A Task that a test of a handler makes itself has nobody to tell.
 func TestTaskWithoutServer(t *testing.T) {
 	task := &Task{Record: json.RawMessage(`1`)}
+	task.Waiting()()
 	task.Progress(1, "")
 	task.Log(slog.LevelDebug, "")
 	for level, want := range map[slog.Level]string{slog.LevelDebug: "debug", slog.LevelWarn: "warn", slog.LevelWarn + 1: "warn"} {

@@ -31,6 +31,7 @@ func exitStatus(err error) int {
 		wrongUse    *config.UsageError
 		refused     *app.RefusedError
 		start       *app.StartError
+		crashLoop   *app.CrashLoopError
 		panicked    *app.PanicError
 		failed      failure
 	)
@@ -43,7 +44,7 @@ func exitStatus(err error) int {
 		return exitConfig
 	case errors.As(err, &refused):
 		return exitRefused
-	case errors.As(err, &start), errors.As(err, &panicked), errors.As(err, &failed):
+	case errors.As(err, &start), errors.As(err, &crashLoop), errors.As(err, &panicked), errors.As(err, &failed):
 		return exitInternal
 	default:
 		return exitUsage

@@ -111,6 +111,7 @@ func (a *App) wire() error {
 	a.queue = dispatch.New(func(t task.Task) {
 		a.box.Done(task.Outcome{Task: t, Kind: task.Returned, Message: "not started", EndedAt: time.Now()})
 	})
+	a.queue.Limit(a.cfg.Slots, a.cfg.Worker.MaxLent)
 	a.pool = process.New(workers, a.queue, a.sink())
 	a.lease.Log, a.lease.Store = a.log, a.redis.leases
 	a.lease.NewRun = func() string { return store.NewRunID(a.cfg.WorkerID) }
@@ -263,7 +264,7 @@ func (a *App) Abort() {
 func (a *App) Done() <-chan struct{} { return a.ended }
 
 // Wait waits until everything has stopped and returns why, if it was not asked
-// to: see StartError, RefusedError and PanicError.
+// to: see StartError, CrashLoopError, RefusedError and PanicError.
 func (a *App) Wait() error {
 	<-a.ended
 	return a.err

@@ -44,6 +44,12 @@ type job struct {
 }
 
 func worker() {
+	if os.Getenv(workerVariable) == "crash" {
+		time.AfterFunc(30*time.Millisecond, func() {
+			fmt.Fprintln(os.Stderr, "out of luck")
+			os.Exit(3)
+		})
+	}
 	_ = protocol.Serve(context.Background(), func(ctx context.Context, t *protocol.Task) (any, error) {
 		var j job
 		if err := t.Decode(&j); err != nil {
@@ -54,6 +60,9 @@ func worker() {
 			return nil, errors.New("no luck")
 		case "die":
 			os.Exit(1)
+		case "wait and gate":
+			defer t.Waiting()()
+			fallthrough
 		case "gate":
 			if err := os.WriteFile(j.Path+".started", nil, 0o600); err != nil {
 				return nil, err
@@ -365,6 +374,82 @@ func TestAWorkerThatCannotStartEndsTheSidecarAndLosesNothing(t *testing.T) {
 	}
 	if got := strings.Join(b.queue(), " "); got != "a" {
 		t.Errorf("queue %q", got)
+	}
+}
+
+// crashing makes workers that initialize, take whatever comes, and die.
+func crashing(c *app.Config) {
+	c.Slots, c.MaxAttempts = 2, 1000
+	c.Worker.Env = append(c.Worker.Env, workerVariable+"=crash")
+	c.Worker.RestartBackoffMin, c.Worker.RestartBackoffMax = time.Millisecond, 20*time.Millisecond
+}
+
+func TestACrashLoopIsNotReady(t *testing.T) {
+	b := setup(t, crashing)
+	await(t, "the crash loop", func() bool { return b.app.Status().CrashLoop })
+	if s := b.app.Status(); s.Ready {
+		t.Errorf("ready in a crash loop: %+v", s)
+	}
+	var dump bytes.Buffer
+	if err := b.app.Dump(&dump); err != nil || !strings.Contains(dump.String(), "crash_loop=true") {
+		t.Errorf("%v: %.200s", err, dump.String())
+	}
+	if err := b.app.Close(); err != nil {
+		t.Errorf("closed with %v", err)
+	}
+}
+
+func TestACrashLoopEndsTheSidecarAndLosesNothing(t *testing.T) {
+	b := setup(t, func(c *app.Config) { crashing(c); c.Worker.CrashLoopExit = true })
+	for i := range 5 { // they hang, since no worker lives to answer them
+		b.push(job{TaskID: fmt.Sprint("t", i), SessionID: b.prefix, Do: "gate", Path: filepath.Join(t.TempDir(), "gate")})
+	}
+	err := within(t, 20*time.Second, b.app)
+	var loop *app.CrashLoopError
+	if !errors.As(err, &loop) || !strings.Contains(err.Error(), "out of luck") {
+		t.Errorf("ended with %v", err)
+	}
+	queue := b.queue()
+	slices.Sort(queue)
+	if got := strings.Join(queue, " "); got != "t0 t1 t2 t3 t4" {
+		t.Errorf("queue %q", got)
+	}
+	if left := b.leftovers(); len(left) > 0 {
+		t.Errorf("left behind: %v", left)
+	}
+}
+
+// TestAWaitingTaskLendsItsSlot: the only slot's task waits for one that is
+// pushed later, and says so in Status.
+func TestAWaitingTaskLendsItsSlot(t *testing.T) {
+	b := setup(t, func(c *app.Config) { c.Slots = 1 })
+	gate := filepath.Join(t.TempDir(), "gate")
+	b.push(job{TaskID: "waits", SessionID: b.prefix, Do: "wait and gate", Path: gate})
+	await(t, "the slot to be lent", func() bool {
+		s := b.app.Status()
+		return s.Lent == 1 && s.Capacity == 2 && len(s.Slots) == 2
+	})
+	var dump bytes.Buffer
+	if err := b.app.Dump(&dump); err != nil {
+		t.Error(err)
+	}
+	for _, want := range []string{" lent=1 ", "lent=true tasks=0", `task_id="waits"`, "waiting=true"} {
+		if !strings.Contains(dump.String(), want) {
+			t.Errorf("%q is not in the dump:\n%.600s", want, dump.String())
+		}
+	}
+	b.push(job{TaskID: "nested", SessionID: b.prefix})
+	await(t, "the nested task", func() bool { return b.result(b.prefix, "nested") != "" })
+	if err := os.WriteFile(gate, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	await(t, "the waiting task", func() bool { return b.result(b.prefix, "waits") != "" })
+	await(t, "the end of the loan", func() bool { return b.app.Status().Lent == 0 })
+	if err := b.app.Close(); err != nil {
+		t.Errorf("closed with %v", err)
+	}
+	if left := b.leftovers(); len(left) > 0 {
+		t.Errorf("left behind: %v", left)
 	}
 }
 

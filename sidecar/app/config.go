@@ -7,6 +7,8 @@ import (
 	"math/rand/v2"
 	"os"
 	"time"
+
+	"github.com/graflow/graflow-sidecar/sidecar/internal/subproc"
 )
 
 // Config is everything a sidecar needs to know. DefaultConfig gives every
@@ -120,6 +122,25 @@ type WorkerConfig struct {
 	WriteTimeout      time.Duration
 	KillGrace         time.Duration
 	MaxMessageBytes   int
+
+	// CrashLoopExit ends the sidecar with a CrashLoopError when its workers keep
+	// dying: every slot's worker has ended five times in a row without answering
+	// a task or living for a minute. Otherwise the sidecar is not ready (see
+	// Status) until one does, and goes on trying.
+	CrashLoopExit bool
+	// After so many tasks, so long a time or with so much memory (in bytes, of
+	// the worker's own process; Linux only) a worker is replaced, between tasks
+	// and with its successor started first; 0 means never. Chance takes up to a
+	// fifth off the first two, for each worker anew, so that they do not all go
+	// together. No worker gets more tasks than that; age and memory are looked at
+	// about once a second.
+	MaxTasksPerChild int
+	MaxChildAge      time.Duration
+	MaxChildRSS      int64
+	// MaxLent is how many slots whose tasks only wait for other tasks (a nested
+	// group's barrier) are lent to others at the same time; workers are started
+	// for them. 0 means none.
+	MaxLent int
 }
 
 // RetryConfig says when a task is tried again whose failure is retryable.
@@ -159,7 +180,7 @@ func DefaultConfig() Config {
 			RestartBackoffMin: 100 * time.Millisecond, RestartBackoffMax: 30 * time.Second,
 			PingInterval: 15 * time.Second, PingTimeout: 30 * time.Second,
 			WriteTimeout: 30 * time.Second, KillGrace: 5 * time.Second, MaxMessageBytes: 16 << 20,
-			LogLevel: "INFO",
+			LogLevel: "INFO", MaxLent: 16,
 		},
 		ShutdownTimeout: 25 * time.Second, MaxAttempts: 3,
 		Retry: RetryConfig{Base: time.Second, Max: time.Minute, Jitter: 0.5},
@@ -206,6 +227,11 @@ func (c *Config) Validate() error {
 	check(c.Worker.StartRetries >= 0, "Worker.StartRetries is %d, and must not be negative", c.Worker.StartRetries)
 	check(c.Worker.RestartBackoffMax >= c.Worker.RestartBackoffMin, "Worker.RestartBackoffMax is less than RestartBackoffMin")
 	check(c.Worker.MaxMessageBytes >= 4096, "Worker.MaxMessageBytes is %d, and must be at least 4096", c.Worker.MaxMessageBytes)
+	check(c.Worker.MaxTasksPerChild >= 0, "Worker.MaxTasksPerChild is %d, and must not be negative", c.Worker.MaxTasksPerChild)
+	check(c.Worker.MaxChildAge >= 0, "Worker.MaxChildAge is %v, and must not be negative", c.Worker.MaxChildAge)
+	check(c.Worker.MaxChildRSS >= 0, "Worker.MaxChildRSS is %d, and must not be negative", c.Worker.MaxChildRSS)
+	check(c.Worker.MaxChildRSS <= 0 || subproc.MeasuresMemory, "Worker.MaxChildRSS (SIDECAR_MAX_CHILD_RSS) needs Linux: this system does not tell a process' memory")
+	check(c.Worker.MaxLent >= 0 && c.Worker.MaxLent <= 4096, "Worker.MaxLent is %d, and must be 0 to 4096", c.Worker.MaxLent)
 	check(c.Retry.Jitter >= 0 && c.Retry.Jitter <= 1, "Retry.Jitter is %v, and must be 0 to 1", c.Retry.Jitter)
 	check(c.Redis.RetryMax >= c.Redis.RetryBase, "Redis.RetryMax is less than RetryBase")
 	check(c.Redis.WorkerPoolSize >= 1, "Redis.WorkerPoolSize is %d, and must be at least 1", c.Redis.WorkerPoolSize)

@@ -24,12 +24,15 @@ const (
 type Status struct {
 	State State
 	// Ready says that a task in the queue would be run now. It ends with the
-	// first word of a stop.
-	Ready      bool
-	RedisLost  bool
+	// first word of a stop, and is not there in a crash loop.
+	Ready     bool
+	RedisLost bool
+	// CrashLoop says that the workers keep dying; see WorkerConfig.CrashLoopExit.
+	CrashLoop  bool
 	Workers    int // worker processes that are up
 	Capacity   int // tasks that they can run at once
 	InFlight   int // tasks in them
+	Lent       int // slots that are lent, since their tasks only wait for others
 	Waiting    int // tasks that are claimed and not started
 	Unreported int // outcomes that Redis has not heard of
 	Slots      []Slot
@@ -44,9 +47,9 @@ func (a *App) Status() Status {
 	s := Status{
 		State: a.state(), RedisLost: a.mon.Lost(), Workers: a.pool.Up(),
 		Capacity: counts.Capacity, InFlight: counts.Running, Waiting: counts.Ready,
-		Unreported: a.box.Pending(), Slots: a.pool.Slots(),
+		Unreported: a.box.Pending(), Slots: a.pool.Slots(), Lent: counts.Lent, CrashLoop: a.pool.CrashLoop(),
 	}
-	s.Ready = s.State == Running && !s.RedisLost && s.Workers > 0
+	s.Ready = s.State == Running && !s.RedisLost && !s.CrashLoop && s.Workers > 0
 	return s
 }
 
@@ -94,12 +97,12 @@ func (a *App) Renew() { a.pool.Renew() }
 func (a *App) Dump(w io.Writer) error {
 	s := a.Status()
 	now := time.Now()
-	out := fmt.Appendf(nil, "sidecar: state=%s ready=%t redis_lost=%t workers=%d capacity=%d in_flight=%d waiting=%d unreported=%d\n",
-		s.State, s.Ready, s.RedisLost, s.Workers, s.Capacity, s.InFlight, s.Waiting, s.Unreported)
+	out := fmt.Appendf(nil, "sidecar: state=%s ready=%t redis_lost=%t crash_loop=%t workers=%d capacity=%d in_flight=%d lent=%d waiting=%d unreported=%d\n",
+		s.State, s.Ready, s.RedisLost, s.CrashLoop, s.Workers, s.Capacity, s.InFlight, s.Lent, s.Waiting, s.Unreported)
 	for _, slot := range s.Slots {
-		out = fmt.Appendf(out, "slot %d: pid=%d concurrency=%d leaving=%t tasks=%d\n", slot.Slot, slot.Pid, slot.Concurrency, slot.Leaving, len(slot.Tasks))
+		out = fmt.Appendf(out, "slot %d: pid=%d concurrency=%d leaving=%t lent=%t tasks=%d\n", slot.Slot, slot.Pid, slot.Concurrency, slot.Leaving, slot.Lent, len(slot.Tasks))
 		for _, t := range slot.Tasks {
-			out = fmt.Appendf(out, "  task_id=%q delivery=%s for=%s\n", t.TaskID, t.Delivery, now.Sub(t.Started).Round(time.Millisecond))
+			out = fmt.Appendf(out, "  task_id=%q delivery=%s for=%s waiting=%t\n", t.TaskID, t.Delivery, now.Sub(t.Started).Round(time.Millisecond), t.Waiting)
 		}
 	}
 	out = append(append(out, '\n'), stacks()...)

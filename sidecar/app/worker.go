@@ -9,6 +9,9 @@ import (
 	"github.com/graflow/graflow-sidecar/sidecar/internal/pipeline/process"
 )
 
+// CrashLoopError says that no worker keeps running; see its message.
+type CrashLoopError = process.CrashLoopError
+
 func seconds(d time.Duration) string { return strconv.FormatFloat(d.Seconds(), 'f', -1, 64) }
 
 // processConfig translates for the process stage.
@@ -30,6 +33,8 @@ func (a *App) processConfig() (process.Config, error) {
 		Restart:      backoff.Policy{Min: w.RestartBackoffMin, Max: w.RestartBackoffMax},
 		PingInterval: w.PingInterval, PingTimeout: w.PingTimeout, WriteTimeout: w.WriteTimeout,
 		KillGrace: w.KillGrace, MaxMessageBytes: w.MaxMessageBytes, Log: a.log,
+		CrashLoopExit:    w.CrashLoopExit,
+		MaxTasksPerChild: w.MaxTasksPerChild, MaxChildAge: w.MaxChildAge, MaxChildRSS: w.MaxChildRSS, MaxLent: w.MaxLent,
 		Start: a.hooks.start,
 	}, nil
 }

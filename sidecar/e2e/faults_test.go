@@ -167,6 +167,37 @@ func TestWorkerThatNeverStarts(t *testing.T) {
 	}
 }
 
+// A worker that starts and keeps dying is said once, in one line, with what was
+// seen last, and nothing is lost.
+func TestCrashLoopThatEndsTheSidecar(t *testing.T) {
+	t.Parallel()
+	sidecarOnly(t, "it has no workers of its own")
+	b := newBench(t)
+	var records []string
+	for _, id := range []string{"a", "b", "c"} {
+		records = append(records, b.push(id, "s", nil))
+	}
+	const dies = `read line
+echo '{"jsonrpc":"2.0","id":1,"result":{"protocolVersion":1,"worker":{"name":"sh","version":"1"},"concurrency":1,"capabilities":{}}}'
+echo last words >&2; exit 3`
+	w := b.sidecar(setup{args: []string{"--", "sh", "-c", dies}, env: []string{
+		"MAX_CONCURRENT_TASKS=1", "SIDECAR_CRASH_LOOP_EXIT=true", "SIDECAR_MAX_ATTEMPTS=100", "SIDECAR_RESTART_BACKOFF_MAX=200ms",
+	}})
+	equal(t, "exit status", w.wait(), 70)
+	equal(t, "the queue", b.queue(), records)
+	w.assertGone()
+	var errors []string
+	for _, line := range w.lines() {
+		if line.Level == "ERROR" || line.Level == atExit {
+			errors = append(errors, line.text)
+		}
+	}
+	if len(errors) != 1 || !strings.Contains(errors[0], "keeps dying: it ended 5 times in a row") ||
+		!strings.Contains(errors[0], "the last time it exited with status 3; its last line on stderr: last words") {
+		t.Errorf("want one line that says it all:\n%s", strings.Join(errors, "\n"))
+	}
+}
+
 // pythonWithoutGraflow is a Python that sees no installed packages.
 func pythonWithoutGraflow(t *testing.T) string {
 	t.Helper()

@@ -132,6 +132,30 @@ func TestNestedGroups(t *testing.T) {
 	equal(t, "results", got.Results, want)
 }
 
+// With one slot, every task that waits for its group lends its slot to the
+// members. Graflow's own worker, with one thread, waits here until each barrier
+// times out.
+func TestNestedGroupsThreeDeepWithOneSlot(t *testing.T) {
+	t.Parallel()
+	sidecarOnly(t, "its only slot waits for tasks that need it")
+	b := newBench(t)
+	w := b.graflow("MAX_CONCURRENT_TASKS=1", "LOG_LEVEL=DEBUG")
+	var got struct{ Results map[string]string }
+	b.report(&got, "deep.py")
+	want := map[string]string{}
+	for _, name := range []string{"top_1", "top_2", "a_1", "b_1", "b_2", "c_1", "c_2", "c_3"} {
+		want[name] = name + " done"
+	}
+	equal(t, "results", got.Results, want)
+	started := 0
+	for _, line := range w.lines() {
+		if line.Msg == "a worker is started for a lent slot" {
+			started++
+		}
+	}
+	equal(t, "workers for the three slots that were lent at once", started, 3)
+}
+
 func TestNextTaskIterationsAndRetries(t *testing.T) {
 	t.Parallel()
 	b := newBench(t)

@@ -12,6 +12,8 @@ import (
 type Policy struct {
 	Min time.Duration // the first pause's upper bound
 	Max time.Duration // no pause is longer
+	// Full is for full jitter: a pause is anything from nothing to its bound.
+	Full bool
 }
 
 // Backoff counts failures in a row. The zero count means healthy. It belongs
@@ -32,11 +34,15 @@ func (b *Backoff) Failures() int { return b.fails }
 
 // Next counts one failure and returns the pause before the next attempt:
 // doubling from Min, capped at Max, with equal jitter (between half of it and
-// all of it). Full jitter was tried and left: its shortest pauses hit a Redis
-// that is just restarting with a burst from every sidecar.
+// all of it) unless the policy says otherwise. Full jitter was tried for Redis
+// and left: its shortest pauses hit a Redis that is just restarting with a burst
+// from every sidecar.
 func (b *Backoff) Next() time.Duration {
 	d := b.policy.Ceiling(b.fails)
 	b.fails++
+	if b.policy.Full {
+		return rand.N(d + 1)
+	}
 	return d/2 + rand.N(d/2+1)
 }
 

@@ -46,6 +46,11 @@ func (vs *variables) settings(in *interpreter) Settings {
 	in.duration(&o.WriteTimeout, &w.WriteTimeout, 100*time.Millisecond, time.Hour)
 	in.duration(&o.KillGrace, &w.KillGrace, 10*time.Millisecond, time.Hour)
 	in.integer(&o.MaxMessageBytes, &w.MaxMessageBytes, 4096, 1<<30)
+	in.boolean(&o.CrashLoopExit, &w.CrashLoopExit)
+	in.integer(&o.MaxTasksPerChild, &w.MaxTasksPerChild, 0, math.MaxInt32)
+	in.duration(&o.MaxChildAge, &w.MaxChildAge, 0, 365*day)
+	in.size(&o.MaxChildRSS, &w.MaxChildRSS, 1<<20)
+	in.integer(&o.MaxLent, &w.MaxLent, 0, 4096)
 	in.ordered(&o.RestartBackoffMin, w.RestartBackoffMin, &o.RestartBackoffMax, w.RestartBackoffMax)
 
 	choice(in, &o.QueueSide, &c.QueueSide, app.QueueLeft, app.QueueRight)

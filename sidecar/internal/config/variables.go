@@ -49,8 +49,13 @@ type own struct {
 
 	StartTimeout      value `envconfig:"SIDECAR_START_TIMEOUT" help:"How long a worker may take to answer initialize."`
 	StartRetries      value `envconfig:"SIDECAR_START_RETRIES" help:"How often the start of a worker is tried again before the sidecar gives up with exit status 70, if none ever started."`
-	RestartBackoffMin value `envconfig:"SIDECAR_RESTART_BACKOFF_MIN" help:"Pause before a worker that died is started again; doubles while it keeps dying."`
+	RestartBackoffMin value `envconfig:"SIDECAR_RESTART_BACKOFF_MIN" help:"Bound of the pause before a worker that died is started again, which is drawn by chance from nothing to that; doubles while workers keep dying, and starts over when one has lived for a minute."`
 	RestartBackoffMax value `envconfig:"SIDECAR_RESTART_BACKOFF_MAX" help:"Longest such pause."`
+	CrashLoopExit     value `envconfig:"SIDECAR_CRASH_LOOP_EXIT" help:"End with exit status 70 when the workers keep dying: every slot's worker has ended five times in a row without answering a task or living for a minute. What was claimed goes back at no cost. Otherwise the sidecar says so once, is not ready, and goes on trying until a worker does either."`
+	MaxTasksPerChild  value `envconfig:"SIDECAR_MAX_TASKS_PER_CHILD" help:"Tasks after which a worker process is replaced by a fresh one; 0 means never. Chance takes up to a fifth off, for each process anew, so that they do not all go together. The successor is started first, no task is cut short, and of all workers a quarter at most (but one) is replaced at a time; the same holds for the next two."`
+	MaxChildAge       value `envconfig:"SIDECAR_MAX_CHILD_AGE" help:"Age at which a worker process is replaced; 0 means never. Chance takes up to a fifth off."`
+	MaxChildRSS       value `envconfig:"SIDECAR_MAX_CHILD_RSS" help:"Memory (resident set) of a worker process above which it is replaced, when it has done what it runs; looked at once a second and after tasks. Its own children do not count. Linux only."`
+	MaxLent           value `envconfig:"SIDECAR_MAX_LENT" help:"How many slots may be lent at the same time while their tasks only wait for other tasks, as for the barrier of a nested group; a worker process is started for each, and kept for half a minute or more after it was needed last. 0 lends none: nested groups then need free slots."`
 	PingInterval      value `envconfig:"SIDECAR_WORKER_PING_INTERVAL" help:"Pause between pings to a worker."`
 	PingTimeout       value `envconfig:"SIDECAR_WORKER_PING_TIMEOUT" help:"How long an idle worker may leave a ping unanswered before it is replaced."`
 	WriteTimeout      value `envconfig:"SIDECAR_WORKER_WRITE_TIMEOUT" help:"How long a worker may leave its stdin unread."`

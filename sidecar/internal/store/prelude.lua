@@ -70,14 +70,14 @@ end
 local function attempts(sha)
   local v = redis.call('HGET', ATTEMPTS, sha)
   if not v then
-    return 0, ''
+    return 0, '', 0
   end
-  local count, cause = string.match(v, '^(%d+):(%a*)$')
-  return tonumber(count) or 0, cause or ''
+  local count, cause, company = string.match(v, '^(%d+):(%a*):?(%d*)$')
+  return tonumber(count) or 0, cause or '', tonumber(company) or 0
 end
 
-local function set_attempts(sha, count, cause)
-  redis.call('HSET', ATTEMPTS, sha, count .. ':' .. cause)
+local function set_attempts(sha, count, cause, company)
+  redis.call('HSET', ATTEMPTS, sha, count .. ':' .. cause .. (company and ':' .. company or ''))
   redis.call('ZADD', ATTEMPTS_AT, now(), sha)
 end
 
@@ -90,16 +90,21 @@ end
 -- the end. A death that several tasks shared never supplies the last attempt:
 -- the record stays one short of it and is to run alone. With a limit of one
 -- there is nothing short of it: whoever sets that wants no second run.
+--
+-- Such deaths have a limit of their own, ten times as high. A task that waits
+-- for a nested one is not alone, and where that kills the whole sidecar each
+-- time it is a new record each time, too: it would take the task around it along
+-- for ever.
 local function lose(sha, max, shared, cause)
-  local count = attempts(sha)
+  local count, _, company = attempts(sha)
   if count + 1 < max then
-    count = count + 1
-  elseif shared and max > 1 and count < max then
-    count = max - 1
+    count, company = count + 1, nil
+  elseif shared and max > 1 and count < max and company + 1 < 10 * max then
+    count, company = max - 1, company + 1
   else
-    count = max
+    count, company = max, nil
   end
-  set_attempts(sha, count, cause)
+  set_attempts(sha, count, cause, company)
   return count, count >= max
 end
 

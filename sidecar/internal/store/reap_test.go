@@ -112,6 +112,30 @@ func TestReapLoneRule(t *testing.T) {
 	})
 }
 
+// Deaths in company do not go on for ever: a nested task that kills its sidecar
+// is a new record each time, and the one around it is never alone.
+func TestReapEndsWhatIsLostInCompanyAgainAndAgain(t *testing.T) {
+	both(t, Options{}, func(t *testing.T, e *env) {
+		self := e.run("self")
+		e.push("parent")
+		for death := 1; ; death++ {
+			e.push(fmt.Sprint("nested ", death))
+			run := e.run("w")
+			e.claim(run, 2)
+			got := e.die(self, run, 3)
+			e.c.LRem(e.ctx, e.keys.queue(), 0, fmt.Sprint("nested ", death))
+			if len(got.Exhausted) > 0 {
+				same(t, "deaths", death, 32) // two use attempts up, and 30 follow
+				same(t, "record", string(got.Exhausted[0].Record), "parent")
+				return
+			}
+			if death > 40 {
+				t.Fatal("it goes on for ever")
+			}
+		}
+	})
+}
+
 // A record that is out of attempts and waits for its dead report survives the
 // death of the one who should have written it.
 func TestReapFindsExhausted(t *testing.T) {

@@ -21,24 +21,30 @@ var ErrClosed = errors.New("dispatch: closed")
 // Queue is the state of dispatching, changed by its methods only. All of them
 // may be called concurrently.
 //
-// Children announce capacity (AddCapacity), take tasks (Take) and give slots
-// back (Done). The claim loop asks how many records it may claim (Want) and
+// Children announce capacity (AddCapacity), take tasks (Take), say when one
+// holds its slot in another way (Move) and give slots back (End, Done). The
+// claim loop asks how many records it may claim (Want) and
 // puts them in (Put). What was claimed and never started leaves through the
 // giveBack function when the queue is closed.
 type Queue struct {
 	giveBack func(task.Task)
 
 	mu       sync.Mutex
+	slots    int         // see Limit; 0 means no bound
+	maxLent  int         // see Limit
 	halted   bool        // see Halt
 	closed   bool        // see Close
 	quiet    bool        // see Quiet
-	lastLook bool        // one more claim, although quiet
+	lastLook bool        // one more claim, although nothing is wanted
+	looking  bool        // that claim is under way
 	ready    []task.Task // claimed, not started; the oldest first
-	lone     *task.Task  // waits until nothing else is in flight, see Put
-	alone    bool        // the lone task runs
+	lone     *task.Task  // waits until nothing else is at work, see Put
+	alone    int         // lone tasks that run and do not wait
 	takers   []*taker    // children that wait for a task; the longest waiting first
-	capacity int         // slots of all children that are up
-	running  int         // slots in use
+	capacity int         // slots of all children that take tasks
+	running  int         // tasks that were taken and have not ended
+	outside  int         // of these, those whose slot is not in capacity
+	waiting  int         // of these, those that only wait for other tasks
 	rate     rate
 	room     chan struct{} // one token: there may be room to claim
 }
@@ -97,6 +103,9 @@ func (q *Queue) Want(ctx context.Context) (int, error) {
 	for {
 		q.mu.Lock()
 		n, halted := q.wantLocked(), q.halted
+		if q.looking = n <= 0 && q.lastLook; q.looking {
+			n = 1
+		}
 		q.lastLook = false
 		q.mu.Unlock()
 		switch {
@@ -114,22 +123,16 @@ func (q *Queue) Want(ctx context.Context) (int, error) {
 }
 
 func (q *Queue) wantLocked() int {
-	if q.quiet {
-		if q.lastLook {
-			return 1
-		}
+	if q.quiet || q.capacity <= 0 || q.lone != nil || q.alone > 0 {
 		return 0
 	}
-	if q.capacity <= 0 || q.lone != nil || q.alone {
-		return 0
-	}
-	return q.capacity - q.running - len(q.ready) + q.rate.ahead(time.Now())
+	return q.freeLocked() - len(q.ready) + q.rate.ahead(time.Now())
 }
 
 // announceLocked wakes a Want. One token is enough: there is one claim loop,
 // and it looks again after each.
 func (q *Queue) announceLocked() {
-	if q.halted || q.wantLocked() > 0 {
+	if q.halted || q.lastLook || q.wantLocked() > 0 {
 		select {
 		case q.room <- struct{}{}:
 		default:
@@ -143,13 +146,17 @@ func (q *Queue) announceLocked() {
 // A task that must be alone in the sidecar (task.AloneInRun) waits until
 // everything that was put before it has ended, and nothing more is wanted until
 // it has ended too; what came with it is given back. Its death can then be
-// nobody else's. While Quiet holds, or no child is up, all are given back.
+// nobody else's. The rule rests for as long as a task only waits: what it waits
+// for could else never run where this is the only sidecar. (A death that it
+// shares meanwhile is not its last.) While Quiet holds, or no child is up, all
+// are given back.
 func (q *Queue) Put(ts []task.Task) {
 	q.mu.Lock()
 	var back []task.Task
+	unwanted := q.looking && q.freeLocked() <= 0
 	for _, t := range ts {
 		switch {
-		case q.closed, !q.halted && (q.quiet || q.lone != nil || q.capacity <= 0):
+		case q.closed, !q.halted && (unwanted || q.quiet || q.lone != nil || q.alone > 0 || q.capacity <= 0):
 			back = append(back, t)
 		case q.halted:
 			q.ready = append(q.ready, t)
@@ -166,21 +173,29 @@ func (q *Queue) Put(ts []task.Task) {
 
 // serveLocked hands ready tasks to waiting takers.
 func (q *Queue) serveLocked() {
-	for len(q.ready) > 0 && len(q.takers) > 0 {
+	for len(q.takers) > 0 {
+		ts := q.popLocked(q.takers[0].max)
+		if len(ts) == 0 && q.lone != nil && q.running == q.waiting && len(q.ready) == 0 && q.permitsLocked() > 0 {
+			ts = []task.Task{*q.lone}
+			q.lone = nil
+			q.alone++
+			q.running++
+		}
+		if len(ts) == 0 {
+			return
+		}
 		t := q.takers[0]
 		q.takers = q.takers[1:]
-		t.given <- q.popLocked(t.max)
-	}
-	if q.lone != nil && q.running == 0 && len(q.ready) == 0 && len(q.takers) > 0 {
-		t := q.takers[0]
-		q.takers = q.takers[1:]
-		t.given <- []task.Task{*q.lone}
-		q.lone, q.alone, q.running = nil, true, 1
+		t.given <- ts
 	}
 }
 
+// popLocked takes what may start now out of ready; nothing if nothing may.
 func (q *Queue) popLocked(limit int) []task.Task {
-	n := min(limit, len(q.ready))
+	n := min(limit, len(q.ready), q.permitsLocked())
+	if n <= 0 || q.alone > 0 {
+		return nil
+	}
 	out := make([]task.Task, n)
 	copy(out, q.ready)
 	clear(q.ready[:n]) // let go of the records
@@ -190,7 +205,7 @@ func (q *Queue) popLocked(limit int) []task.Task {
 }
 
 // Take waits for at least one task and returns up to limit of them; each of
-// them holds a slot until Done. It fails with ErrClosed after Close and with
+// them holds a slot until End or Done. It fails with ErrClosed after Close and with
 // the context's error when that ends.
 func (q *Queue) Take(ctx context.Context, limit int) ([]task.Task, error) {
 	q.mu.Lock()
@@ -198,9 +213,11 @@ func (q *Queue) Take(ctx context.Context, limit int) ([]task.Task, error) {
 		q.mu.Unlock()
 		return nil, ErrClosed
 	}
-	if len(q.ready) > 0 { // then nobody waits
-		defer q.mu.Unlock()
-		return q.popLocked(limit), nil
+	if len(q.takers) == 0 {
+		if ts := q.popLocked(limit); len(ts) > 0 {
+			q.mu.Unlock()
+			return ts, nil
+		}
 	}
 	t := &taker{max: limit, given: make(chan []task.Task, 1)}
 	q.takers = append(q.takers, t)
@@ -251,8 +268,9 @@ func (q *Queue) Undo(ts []task.Task) {
 		}
 		return
 	}
-	if q.alone && !q.halted {
-		q.lone, q.alone = &ts[0], false
+	if len(ts) == 1 && ts[0].Lone == task.AloneInRun && q.alone > 0 && !q.halted {
+		q.lone = &ts[0]
+		q.alone--
 		q.serveLocked()
 		q.mu.Unlock()
 		return
@@ -260,17 +278,6 @@ func (q *Queue) Undo(ts []task.Task) {
 	q.ready = append(append(make([]task.Task, 0, len(ts)+len(q.ready)), ts...), q.ready...)
 	q.serveLocked()
 	q.mu.Unlock()
-}
-
-// Done tells that n taken tasks have ended and their slots are free.
-func (q *Queue) Done(n int) {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	q.running -= n
-	q.alone = q.alone && q.running > 0
-	q.rate.add(time.Now(), n)
-	q.serveLocked()
-	q.announceLocked()
 }
 
 // Drop forgets every task that was not started, without giving it back: their
@@ -281,14 +288,4 @@ func (q *Queue) Drop() int {
 	n := len(q.unstartedLocked())
 	q.announceLocked()
 	return n
-}
-
-// Counts is a snapshot for status and tests.
-type Counts struct{ Capacity, Running, Ready int }
-
-// Counts returns the present numbers.
-func (q *Queue) Counts() Counts {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	return Counts{q.capacity, q.running, len(q.ready)}
 }

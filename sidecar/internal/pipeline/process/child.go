@@ -1,9 +1,7 @@
 package process
 
 import (
-	"context"
 	"log/slog"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -17,17 +15,18 @@ import (
 // by its methods under mu; the goroutines are: reader (stdout), stderr logger,
 // writer (stdin), pump (takes tasks) and the keeper that owns it.
 type child struct {
-	cfg     *Config
-	slot    int
-	limit   int // tasks at once
-	log     *slog.Logger
-	proc    subproc.Process
-	out     *outbox
-	tail    *subproc.Tail
-	stderr  *watched
-	src     Source
-	sink    Sink
-	evicted func(*task.Task) bool // see Pool.isEvicted
+	pool   *Pool
+	cfg    *Config
+	slot   int
+	kind   kind
+	limit  int // tasks at once
+	log    *slog.Logger
+	proc   subproc.Process
+	out    *outbox
+	tail   *subproc.Tail
+	stderr *watched
+	src    Source
+	wear   wear
 
 	answered chan protocol.Message // the answer to initialize; buffered
 	broken   chan struct{}         // closed with the first fault that ends this child
@@ -36,17 +35,22 @@ type child struct {
 	idle     chan struct{}         // one token: the last task ended
 
 	over     chan struct{} // closed when all it held is accounted for
+	worked   chan struct{} // closed when it has answered a task
+	closing  chan struct{} // closed when it takes nothing more for good
 	detached atomic.Bool   // its process and the goroutines of its pipes are gone
-	safe     func(func())  // see Pool.safe
 
-	renew     chan struct{} // one token: a successor is wanted, see Renew
+	turn      chan struct{} // one token: held by who replaces this child, see succeed
+	renew     chan struct{} // one token: a successor is wanted
 	succeeded chan error    // what came of that; buffered
+	inherited atomic.Bool   // its successor is there
 
 	stdoutDone, stderrDone, stdinDone chan struct{} // see attach
 
 	mu        sync.Mutex
 	running   map[int64]*run
 	nextID    int64
+	left      bool   // its slots are not in the capacity any more, see leave
+	useful    bool   // worked is closed
 	cut       bool   // the ladder has begun: a failure from now on is our doing
 	condemned bool   // a cancelled task did not end: nothing new, and killed soon
 	firstLine string // first line on stdout that was no message
@@ -64,14 +68,17 @@ type run struct {
 	started time.Time
 	expiry  *time.Timer
 	expired bool
+	waiting bool       // it said $/waiting
+	place   task.Place // how it held its slot when it was taken out of running
 }
 
 const initializeID = 1
 
-func newChild(cfg *Config, slot int, p subproc.Process, src Source, sink Sink, evicted func(*task.Task) bool) *child {
-	return &child{
-		cfg: cfg, slot: slot, proc: p, src: src, sink: sink, evicted: evicted,
-		log:      cfg.Log.With("slot", slot, "pid", p.Pid()),
+func newChild(k *keeper, p subproc.Process) *child {
+	cfg := &k.pool.cfg
+	c := &child{
+		pool: k.pool, cfg: cfg, slot: k.slot, kind: k.kind, proc: p, src: k.src,
+		log:      cfg.Log.With("slot", k.slot, "pid", p.Pid()),
 		out:      newOutbox(),
 		tail:     &subproc.Tail{},
 		answered: make(chan protocol.Message, 1),
@@ -80,10 +87,15 @@ func newChild(cfg *Config, slot int, p subproc.Process, src Source, sink Sink, e
 		free:     make(chan struct{}, 1),
 		idle:     make(chan struct{}, 1),
 		over:     make(chan struct{}),
+		worked:   make(chan struct{}),
+		closing:  make(chan struct{}),
+		turn:     make(chan struct{}, 1),
 		renew:    make(chan struct{}, 1), succeeded: make(chan error, 1),
 		running: make(map[int64]*run),
 		nextID:  initializeID + 1,
 	}
+	c.turn <- struct{}{}
+	return c
 }
 
 // breakWith records a fault that this child cannot recover from; the keeper
@@ -101,96 +113,6 @@ func (c *child) breakLocked(fault string) {
 	}
 }
 
-// pump moves tasks from the source into the child until ctx ends or the source
-// closes. In a child that runs several, a task that must be alone goes to lone.
-func (c *child) pump(ctx context.Context, lone func(task.Task)) {
-	for {
-		n := c.awaitFree(ctx)
-		if n == 0 {
-			return
-		}
-		ts, err := c.src.Take(ctx, n)
-		if err != nil {
-			return
-		}
-		if c.limit > 1 {
-			ts = slices.DeleteFunc(ts, func(t task.Task) bool {
-				if t.Lone == task.AloneInChild {
-					lone(t)
-				}
-				return t.Lone == task.AloneInChild
-			})
-		}
-		c.begin(ts)
-	}
-}
-
-// awaitFree waits for a free slot and returns how many there are; 0 when ctx
-// ended or the child takes nothing more.
-func (c *child) awaitFree(ctx context.Context) int {
-	for {
-		c.mu.Lock()
-		n := c.limit - len(c.running)
-		if c.dead || c.draining || c.condemned {
-			n = -1
-		}
-		c.mu.Unlock()
-		switch {
-		case n > 0 && ctx.Err() == nil:
-			return n
-		case n < 0:
-			return 0
-		}
-		select {
-		case <-ctx.Done():
-			return 0
-		case <-c.free:
-		}
-	}
-}
-
-// begin writes tasks to the child. A child that is going gives them back
-// untouched.
-func (c *child) begin(ts []task.Task) {
-	now := time.Now()
-	c.mu.Lock()
-	if c.dead || c.draining || c.condemned {
-		c.mu.Unlock()
-		c.src.Undo(ts)
-		return
-	}
-	ids := make([]int64, len(ts))
-	var evicted []task.Task
-	for i, t := range ts {
-		if c.evicted(&t) {
-			evicted = append(evicted, t)
-			continue
-		}
-		id := c.nextID
-		c.nextID++
-		ids[i] = id
-		r := &run{task: t, started: now}
-		if d := t.Limit(c.cfg.TaskTimeout); d > 0 {
-			r.expiry = time.AfterFunc(d, func() { c.expire(id) })
-		}
-		c.running[id] = r
-	}
-	c.mu.Unlock()
-	for _, t := range evicted {
-		c.finish(&run{task: t}, task.Outcome{Kind: task.Returned, Message: "its lease was lost"})
-	}
-	for i, t := range ts {
-		if ids[i] == 0 {
-			continue // evicted
-		}
-		p := protocol.RunParams{Delivery: t.Delivery, Record: t.Record, Attempt: t.Attempt, Traceparent: t.Info.Traceparent()}
-		if d := t.Limit(c.cfg.TaskTimeout); d > 0 {
-			p.DeadlineUnixMs = now.Add(d).UnixMilli()
-		}
-		c.out.add(func(dst []byte) []byte { return protocol.AppendTaskRun(dst, ids[i], p) })
-	}
-}
-
 // end takes a task out of the child; nil when it is not (or no longer) there.
 func (c *child) end(id int64) *run {
 	c.mu.Lock()
@@ -200,6 +122,7 @@ func (c *child) end(id int64) *run {
 		return nil
 	}
 	delete(c.running, id)
+	r.place = c.placeLocked(r)
 	last := len(c.running) == 0
 	c.judgeLocked()
 	c.mu.Unlock()
@@ -217,8 +140,14 @@ func (c *child) end(id int64) *run {
 // that the slots in use never hide a task that is nowhere.
 func (c *child) finish(r *run, o task.Outcome) {
 	o.Task, o.StartedAt, o.EndedAt = r.task, r.started, time.Now()
-	c.sink.Done(o)
-	c.src.Done(1)
+	c.pool.sink.Done(o)
+	c.src.End(r.place)
+	if r.waiting {
+		c.pool.waited(-1)
+	}
+	if c.cfg.MaxChildRSS > 0 {
+		notify(c.pool.worn) // between tasks is the time to look
+	}
 }
 
 // abandon ends the child's life: what it still holds becomes an outcome by
@@ -234,6 +163,7 @@ func (c *child) abandon(asked bool) {
 	}
 	expired := 0
 	for _, r := range left {
+		r.place = c.placeLocked(r)
 		if r.expired {
 			expired++
 		}
@@ -253,20 +183,6 @@ func (c *child) abandon(asked bool) {
 		}
 		c.finish(r, o)
 	}
-}
-
-// only returns the attributes that name the task when the child runs exactly
-// one: with several, nobody can tell whose line it was.
-func (c *child) only() []any {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if len(c.running) != 1 {
-		return nil
-	}
-	for _, r := range c.running {
-		return []any{"task_id", r.task.Info.TaskID, "delivery", r.task.Delivery}
-	}
-	return nil
 }
 
 // ping sends a protocol ping unless one is outstanding, and reports whether

@@ -7,14 +7,12 @@ import (
 	"fmt"
 	"os/exec"
 	"slices"
-	"sync"
 	"syscall"
 	"time"
 
 	"github.com/graflow/graflow-sidecar/protocol"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/backoff"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/subproc"
-	"github.com/graflow/graflow-sidecar/sidecar/internal/task"
 )
 
 // keeper keeps one slot's child alive.
@@ -22,9 +20,10 @@ type keeper struct {
 	pool  *Pool
 	src   Source
 	slot  int
+	kind  kind
 	limit int // most tasks at once for this child
 
-	heir  chan heir // a successor that is being started, see Renew
+	heir  chan heir // a successor that is being started, see succeed
 	ready *child    // one that was
 }
 
@@ -38,15 +37,18 @@ func (k *keeper) run(ctx, hard context.Context) error {
 		began := time.Now()
 		c, err := k.next(ctx, hard)
 		if err == nil {
-			k.serve(ctx, hard, c)
+			asked := k.serve(ctx, hard, c)
 			if ctx.Err() != nil {
 				return nil
 			}
 			if time.Since(began) > healthyAfter {
 				pause.Reset()
 			}
-			if k.ready != nil {
-				continue
+			if k.ready != nil || asked && c.isUseful() {
+				continue // no failure, but a successor's turn
+			}
+			if !asked {
+				k.died(c.reason() + c.lastWords())
 			}
 		}
 		if ctx.Err() != nil {
@@ -58,6 +60,7 @@ func (k *keeper) run(ctx, hard context.Context) error {
 				return failure
 			}
 			cfg.Log.Warn("worker did not start, trying again", "slot", k.slot, "error", failure.Reason)
+			k.died("did not start: " + failure.Reason)
 		}
 		pause.Sleep(ctx)
 	}
@@ -76,8 +79,7 @@ func (k *keeper) start(ctx, hard context.Context) (*child, error) {
 	if err != nil {
 		return nil, &subproc.StartError{Worker: cfg.Name, Reason: subproc.StartReason(err)}
 	}
-	c := newChild(cfg, k.slot, p, k.src, k.pool.sink, k.pool.isEvicted)
-	c.safe = k.pool.safe
+	c := newChild(k, p)
 	if err := c.attach(); err != nil {
 		p.Signal(syscall.SIGKILL)
 		return nil, &subproc.StartError{Worker: cfg.Name, Reason: err.Error()}
@@ -98,10 +100,7 @@ func (k *keeper) start(ctx, hard context.Context) (*child, error) {
 		// otherwise keep an idle stop waiting.)
 		c.ladder(ctx)
 		c.detach()
-		if last := c.tail.Last(); last != "" {
-			reason += "; its last line on stderr: " + last
-		}
-		return nil, &subproc.StartError{Worker: cfg.Name, Reason: reason}
+		return nil, &subproc.StartError{Worker: cfg.Name, Reason: reason + c.lastWords()}
 	}
 	return c, nil
 }
@@ -147,6 +146,9 @@ func (k *keeper) handshake(ctx, hard context.Context, c *child) string {
 	each := max(res.Concurrency, 1)
 	c.mu.Lock()
 	c.limit = min(each, k.limit)
+	if k.kind != kindLone {
+		c.wear = newWear(cfg, time.Now())
+	}
 	c.mu.Unlock()
 	k.pool.started.Store(true)
 	select {
@@ -170,119 +172,4 @@ func (c *child) sawInstead() string {
 		line = append(line[:most], '…')
 	}
 	return fmt.Sprintf("; on stdout it printed %q", string(line))
-}
-
-// serve feeds the child until it ends, breaks, drains or is told to stop, and
-// returns when its process group is dead and all it held is accounted for.
-func (k *keeper) serve(ctx, hard context.Context, c *child) {
-	cfg := &k.pool.cfg
-	k.src.AddCapacity(c.limit)
-	k.pool.up.Add(1)
-	k.pool.enlist(c)
-	defer k.pool.discharge(c)
-	feeding, stopFeeding := context.WithCancel(ctx)
-	var wg sync.WaitGroup
-	wg.Go(func() {
-		c.safe(func() { c.pump(feeding, func(t task.Task) { k.pool.runLone(ctx, hard, k.slot, t) }) })
-	})
-	ping := time.NewTicker(cfg.PingInterval)
-	defer ping.Stop()
-
-	// asked: we end a child that did nothing wrong, so what it holds costs nothing.
-	asked := false
-	over := false
-	for !over {
-		select {
-		case <-c.renew:
-			k.beget(ctx, hard)
-		case h := <-k.heir:
-			k.heir, k.ready = nil, h.c
-			c.succeeded <- h.err
-			over, asked = h.err == nil, h.err == nil
-		case <-ping.C:
-			if c.ping(cfg.PingTimeout) {
-				c.breakWith(fmt.Sprintf("did not answer a ping for %v while idle", cfg.PingTimeout))
-			}
-		case <-c.readDone():
-			over = true
-		case <-c.proc.Exited():
-			// A process that it started, and that has left its group, may hold
-			// its stdout open for as long as it likes. detach reads what is in it.
-			over = true
-		case <-c.broken:
-			over = true
-		case <-c.drained:
-			over = true
-		case <-ctx.Done():
-			over, asked = true, true
-		}
-	}
-	stopFeeding()
-	wg.Wait() // nothing is written to this child any more
-	k.src.AddCapacity(-c.limit)
-	k.pool.up.Add(-1)
-
-	if asked || c.isDraining() {
-		asked = k.finish(hard, c)
-	}
-	c.cutShort()
-	c.ladder(hard)
-	c.detach()
-	if !asked {
-		c.log.Warn("worker ended", "reason", c.reason(), "stderr", c.tail.Last())
-	}
-	c.abandon(asked)
-	close(c.over)
-}
-
-// finish lets a child that takes nothing more end by itself: it is told to,
-// and waited for until hard ends. It reports whether the child kept to that.
-func (k *keeper) finish(hard context.Context, c *child) bool {
-	c.out.add(func(dst []byte) []byte {
-		return protocol.AppendNotification(dst, protocol.MethodShutdown, []byte("{}"))
-	})
-	if c.idleNow() {
-		notify(c.idle) // it may never have run anything
-	}
-	for {
-		select {
-		case <-c.proc.Exited():
-			subproc.Within(c.readDone(), outputGrace) // its last answers may still be in the pipe
-			return c.idleNow()
-		case <-c.broken:
-			return false
-		case <-c.idle:
-			// The last answer is in. It may now end by itself; ladder helps.
-			if c.idleNow() {
-				subproc.AwaitExit(hard, c.proc, k.pool.cfg.KillGrace)
-				return true
-			}
-		case <-c.readDone():
-			return c.idleNow()
-		case <-hard.Done():
-			return true
-		}
-	}
-}
-
-func (c *child) idleNow() bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return len(c.running) == 0
-}
-
-func (c *child) isDraining() bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.draining
-}
-
-// reason says why the child is gone, for the log.
-func (c *child) reason() string {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.fault != "" {
-		return c.fault
-	}
-	return c.proc.Fate()
 }

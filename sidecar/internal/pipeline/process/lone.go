@@ -11,22 +11,23 @@ import (
 // runLone runs one task in a child of its own: it is at its last attempt, and
 // the last worker it was in died with others in it. Were it among neighbours
 // again, its death would be theirs, too, and nobody could tell whose fault it
-// was. The task keeps the slot that it was taken with.
+// was. The task's slot is then none of its taker's.
 func (p *Pool) runLone(ctx, hard context.Context, slot int, t task.Task) {
-	p.lone.Go(func() { p.safe(func() { p.keepLone(ctx, hard, slot, t) }) })
+	p.src.Move(task.Place{}, task.Place{Outside: true})
+	p.aside.Go(func() { p.safe(func() { p.keepLone(ctx, hard, slot, t) }) })
 }
 
 func (p *Pool) keepLone(ctx, hard context.Context, slot int, t task.Task) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	src := &loneSource{src: p.src, t: &t, done: cancel}
-	k := keeper{pool: p, src: src, slot: slot, limit: 1}
+	k := keeper{pool: p, src: src, slot: slot, kind: kindLone, limit: 1}
 	c, err := k.start(ctx, hard)
 	if err != nil {
 		// The worker starts elsewhere and not here, or we are stopping. The
 		// pause is for the first: the record comes back at once.
 		backoff.Sleep(ctx, p.cfg.Restart.Max)
-		p.src.Undo([]task.Task{t})
+		src.Undo([]task.Task{t})
 		return
 	}
 	k.serve(ctx, hard, c)
@@ -42,7 +43,7 @@ type loneSource struct {
 	t  *task.Task // until it is taken
 }
 
-// AddCapacity does nothing: the task's slot is its taker's.
+// AddCapacity does nothing: the task's slot is no part of it.
 func (l *loneSource) AddCapacity(int) {}
 
 // Take gives the task once, and then waits.
@@ -55,7 +56,7 @@ func (l *loneSource) Take(ctx context.Context, _ int) ([]task.Task, error) {
 		return []task.Task{*t}, nil
 	}
 	if t != nil {
-		l.src.Undo([]task.Task{*t})
+		l.Undo([]task.Task{*t})
 	}
 	<-ctx.Done()
 	return nil, ctx.Err()
@@ -63,13 +64,17 @@ func (l *loneSource) Take(ctx context.Context, _ int) ([]task.Task, error) {
 
 // Undo passes the task back.
 func (l *loneSource) Undo(ts []task.Task) {
+	l.src.Move(task.Place{Outside: true}, task.Place{})
 	l.src.Undo(ts)
 	l.done()
 }
 
-// Done frees the slot and lets the child go.
-func (l *loneSource) Done(n int) {
-	l.src.Done(n)
+// Move passes on how the task holds its slot.
+func (l *loneSource) Move(from, to task.Place) { l.src.Move(from, to) }
+
+// End frees the slot and lets the child go.
+func (l *loneSource) End(p task.Place) {
+	l.src.End(p)
 	l.done()
 }
 
@@ -80,6 +85,6 @@ func (l *loneSource) leftover() {
 	l.t = nil
 	l.mu.Unlock()
 	if t != nil {
-		l.src.Undo([]task.Task{*t})
+		l.Undo([]task.Task{*t})
 	}
 }

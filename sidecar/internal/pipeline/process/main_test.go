@@ -167,6 +167,94 @@ var menu = map[string]func(){
 		})
 		time.Sleep(time.Hour) // past the end of stdin, too
 	},
+	"stops answering": func() { // and everything else but reading
+		raw(answering(func(json.RawMessage, record) { select {} }))
+	},
+	"floods stdout for ever": func() {
+		raw(answering(func(id json.RawMessage, _ record) {
+			succeed(id)
+			go func() {
+				for {
+					fmt.Println(strings.Repeat("o", 100))
+				}
+			}()
+		}))
+	},
+	"floods stderr for ever": func() {
+		raw(answering(func(id json.RawMessage, _ record) {
+			go func() {
+				for {
+					fmt.Fprintln(os.Stderr, strings.Repeat("e", 100))
+				}
+			}()
+			succeed(id)
+		}))
+	},
+	"floods one line for ever": func() {
+		raw(answering(func(json.RawMessage, record) {
+			fmt.Print(`{"jsonrpc":"2.0","method":"log","params":{"message":"`)
+			for {
+				fmt.Print(strings.Repeat("x", 1<<16))
+			}
+		}))
+	},
+	"answers after a cancel": func() {
+		var running json.RawMessage
+		answer := answering(func(id json.RawMessage, _ record) { running = id })
+		raw(func(id json.RawMessage, method string, params json.RawMessage) {
+			if method == protocol.MethodCancel {
+				time.Sleep(20 * time.Millisecond)
+				succeed(running)
+			}
+			answer(id, method, params)
+		})
+	},
+	"answers a cancel twice": func() {
+		var running json.RawMessage
+		answer := answering(func(id json.RawMessage, _ record) { running = id })
+		raw(func(id json.RawMessage, method string, params json.RawMessage) {
+			if method == protocol.MethodCancel {
+				fmt.Printf(`{"jsonrpc":"2.0","id":%s,"error":{"code":-32800,"message":"cancelled"}}`+"\n", running)
+				succeed(running)
+			}
+			answer(id, method, params)
+		})
+	},
+	"ignores SIGTERM": func() { // and the end of stdin, once it has had a task
+		signal.Ignore(syscall.SIGTERM, syscall.SIGINT)
+		answer := answering(func(id json.RawMessage, _ record) { succeed(id) })
+		raw(func(id json.RawMessage, method string, params json.RawMessage) {
+			if method != protocol.MethodShutdown {
+				answer(id, method, params)
+			}
+		})
+		time.Sleep(time.Hour)
+	},
+	"says draining and stays": func() {
+		raw(func() func(json.RawMessage, string, json.RawMessage) {
+			answer := answering(func(id json.RawMessage, _ record) {
+				fmt.Println(`{"jsonrpc":"2.0","method":"$/draining","params":{}}`)
+				succeed(id)
+			})
+			return func(id json.RawMessage, method string, params json.RawMessage) {
+				if method != protocol.MethodShutdown {
+					answer(id, method, params)
+				}
+			}
+		}())
+		time.Sleep(time.Hour)
+	},
+	"waits and never resumes": func() {
+		raw(answering(func(id json.RawMessage, r record) {
+			for range 3 { // a repetition changes nothing
+				fmt.Printf(`{"jsonrpc":"2.0","method":"$/waiting","params":{"delivery":%q}}`+"\n", "run."+strings.TrimPrefix(r.TaskID, "task-"))
+			}
+			fmt.Println(`{"jsonrpc":"2.0","method":"$/waiting","params":{"delivery":"nobody's"}}`)
+			fmt.Println(`{"jsonrpc":"2.0","method":"$/waiting","params":[]}`)
+			succeed(id)
+			fmt.Printf(`{"jsonrpc":"2.0","method":"$/resumed","params":{"delivery":%q}}`+"\n", "run."+strings.TrimPrefix(r.TaskID, "task-"))
+		}))
+	},
 	"drains after its first task": func() {
 		raw(answering(func(id json.RawMessage, r record) {
 			if r.Do == "last" {

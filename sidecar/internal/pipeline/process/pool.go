@@ -26,8 +26,10 @@ type Source interface {
 	Take(ctx context.Context, limit int) ([]task.Task, error)
 	// Undo puts back tasks that were taken and not written to a child.
 	Undo(ts []task.Task)
-	// Done frees the slots of n tasks that have ended.
-	Done(n int)
+	// Move tells that a task that was taken holds its slot in another way.
+	Move(from, to task.Place)
+	// End frees the slot of a task that has ended.
+	End(p task.Place)
 }
 
 // Sink is where outcomes go. Done must not block and must work for as long as
@@ -54,15 +56,29 @@ type Config struct {
 
 	StartTimeout    time.Duration
 	StartRetries    int            // after the first failure, for a worker that never started
-	Restart         backoff.Policy // pause before a restart
+	Restart         backoff.Policy // pause before a restart, with full jitter
 	PingInterval    time.Duration
 	PingTimeout     time.Duration // an idle child that is silent for longer is replaced
 	WriteTimeout    time.Duration // a child that reads nothing for longer is replaced
 	KillGrace       time.Duration // between the steps of the kill ladder
 	MaxMessageBytes int
 
-	// Start is for tests; nil starts real processes.
-	Start subproc.Start
+	// CrashLoopExit ends Run with a *CrashLoopError when every slot's worker
+	// keeps dying; without it, CrashLoop says so and the pool goes on.
+	CrashLoopExit bool
+
+	// These bound what one child is used for; 0 means no bound. Chance takes up
+	// to a fifth off, for each child anew.
+	MaxTasksPerChild int
+	MaxChildAge      time.Duration
+	MaxChildRSS      int64 // bytes
+
+	MaxLent int // slots of waiting tasks that are lent at the same time
+
+	// Start and Resident are for tests; nil starts real processes, and measures
+	// their memory.
+	Start    subproc.Start
+	Resident func(pid int) (int64, error)
 
 	Log *slog.Logger
 }
@@ -82,9 +98,13 @@ type Pool struct {
 	started atomic.Bool   // some child has initialized once
 	up      atomic.Int64
 
-	lone  sync.WaitGroup // see runLone
-	sized chan int       // the first child's declared concurrency
-	renew chan struct{}  // one token, see Renew
+	aside   sync.WaitGroup // what goes on beside the slots: see runLone, lending, serve
+	sized   chan int       // the first child's declared concurrency
+	renew   chan struct{}  // one token, see Renew
+	worn    chan struct{}  // one token: a child may be worn, see recycling
+	lend    chan struct{}  // one token: waiting has changed, see lending
+	waiting atomic.Int64   // running tasks that only wait
+	crashes crashes
 
 	evicted atomic.Pointer[string] // the run that lost its lease last
 
@@ -98,7 +118,14 @@ func New(cfg Config, src Source, sink Sink) *Pool {
 	if cfg.Name == "" {
 		cfg.Name = strings.Join(cfg.Command, " ")
 	}
-	return &Pool{cfg: cfg, src: src, sink: sink, sized: make(chan int, 1), renew: make(chan struct{}, 1), children: make(map[*child]struct{}), live: make(map[*child]struct{})}
+	// Full jitter: a child's restart burdens nobody but this machine, where many
+	// that died at once are best spread all over the pause.
+	cfg.Restart.Full = true
+	return &Pool{
+		cfg: cfg, src: src, sink: sink, crashes: crashes{row: make(map[int]int)},
+		sized: make(chan int, 1), renew: make(chan struct{}, 1), worn: make(chan struct{}, 1), lend: make(chan struct{}, 1),
+		children: make(map[*child]struct{}), live: make(map[*child]struct{}),
+	}
 }
 
 // Up is how many children are initialized and serving.
@@ -108,7 +135,7 @@ func (p *Pool) Up() int { return int(p.up.Load()) }
 // nothing more and finish what they have. When hard ends too they are killed
 // and what they held is given back through the sink. Run returns when every
 // child is gone: nil after a stop, a StartError when no child could ever be
-// started.
+// started, a CrashLoopError if the configuration wants it.
 func (p *Pool) Run(soft, hard context.Context) error {
 	p.start = p.cfg.Start
 	if p.start == nil {
@@ -131,6 +158,7 @@ func (p *Pool) Run(soft, hard context.Context) error {
 		})
 	}
 	wg.Go(func() { p.safe(func() { p.renewals(ctx) }) })
+	wg.Go(func() { p.safe(func() { p.recycling(ctx) }) })
 	// One child first: how much it takes at once says how many are needed.
 	keep(0, p.cfg.Slots)
 	if p.cfg.Concurrency > 0 {
@@ -138,13 +166,16 @@ func (p *Pool) Run(soft, hard context.Context) error {
 	}
 	select {
 	case each := <-p.sized:
-		for slot, left := 1, p.cfg.Slots-each; left > 0; slot, left = slot+1, left-each {
-			keep(slot, min(each, left))
+		slots := (p.cfg.Slots + each - 1) / each
+		p.crashes.count(slots)
+		for slot := 1; slot < slots; slot++ {
+			keep(slot, min(each, p.cfg.Slots-slot*each))
 		}
+		wg.Go(func() { p.safe(func() { p.lending(ctx, hard, slots, each) }) })
 	case <-ctx.Done():
 	}
 	wg.Wait()
-	p.lone.Wait()
+	p.aside.Wait()
 	p.sweep()
 	select {
 	case err := <-p.failed:
@@ -175,7 +206,7 @@ func (p *Pool) Evict(run string) {
 	p.mu.Lock()
 	var wg sync.WaitGroup
 	for c := range p.children {
-		wg.Go(func() { c.safe(c.evict) })
+		wg.Go(func() { p.safe(c.evict) })
 	}
 	p.mu.Unlock()
 	wg.Wait()

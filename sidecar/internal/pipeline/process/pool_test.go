@@ -76,6 +76,7 @@ func setup(t *testing.T, role string, change func(*process.Config)) *bundle {
 	if change != nil {
 		change(&cfg)
 	}
+	b.queue.Limit(cfg.Slots, cfg.MaxLent)
 	b.pool = process.New(cfg, b.queue, b)
 	soft, stop := context.WithCancel(context.Background())
 	hard, abort := context.WithCancel(context.Background())
@@ -210,47 +211,6 @@ func TestAWorkerThatCannotBeStartedIsExplainedInOneLine(t *testing.T) {
 	}
 }
 
-func TestMisbehaviourCostsWhatItMust(t *testing.T) {
-	for _, c := range []struct {
-		role    string
-		cfg     func(*process.Config)
-		kind    task.Kind
-		message string
-	}{
-		{"prints a banner first", nil, task.Succeeded, ""},
-		{"answers twice", nil, task.Succeeded, ""},
-		{"answers an unknown id", nil, task.Succeeded, ""},
-		{"floods both streams", nil, task.Succeeded, ""},
-		{"logs", nil, task.Succeeded, ""},
-		{"answers with garbage", nil, task.Failed, "not a valid message"},
-		{"answers a line that is too long", nil, task.Failed, "SIDECAR_MAX_MESSAGE_BYTES"},
-		{"answers garbage without an id", nil, task.Lost, "cannot be read"},
-		{"answers with an error", nil, task.Lost, "I am confused"},
-		{"dies in mid-line", nil, task.Lost, "exited with status 1"},
-		{"closes its stdout", nil, task.Lost, "the worker"},
-		{"closes its stdin", nil, task.Lost, "closed its stdin"},
-	} {
-		t.Run(c.role, func(t *testing.T) {
-			b := setup(t, c.role, c.cfg)
-			for range 2 { // the second shows that the first broke nothing
-				b.push("", "")
-				if o := b.next(); o.Kind != c.kind || !strings.Contains(o.Message, c.message) {
-					t.Fatalf("%v: %s", o.Kind, o.Message)
-				}
-			}
-		})
-	}
-}
-
-func TestAWorkerThatStopsReadingIsReplaced(t *testing.T) {
-	b := setup(t, "stops reading", func(c *process.Config) { c.WriteTimeout = 200 * time.Millisecond })
-	x := b.push("", strings.Repeat("x", 1<<20)) // more than a pipe holds
-	o := b.next()
-	if o.Kind != task.Lost || o.Task.Delivery != x.Delivery || !strings.Contains(o.Message, "read nothing from its stdin") {
-		t.Fatalf("%v: %s", o.Kind, o.Message)
-	}
-}
-
 func TestAnIdleWorkerThatIsSilentIsReplaced(t *testing.T) {
 	b := setup(t, "stops reading", func(c *process.Config) {
 		c.PingInterval, c.PingTimeout = 20*time.Millisecond, 100*time.Millisecond
@@ -258,6 +218,21 @@ func TestAnIdleWorkerThatIsSilentIsReplaced(t *testing.T) {
 	await(t, "the replacement", func() bool { return strings.Count(b.log.String(), "worker ready") >= 2 })
 	if !strings.Contains(b.log.String(), "did not answer a ping") {
 		t.Error("the log does not say why")
+	}
+}
+
+// TestABusyWorkerThatIsSilentIsNotReplaced: a task in C code that holds Python's
+// lock answers nothing, and is at work.
+func TestABusyWorkerThatIsSilentIsNotReplaced(t *testing.T) {
+	b := setup(t, "stops answering", func(c *process.Config) {
+		c.PingInterval, c.PingTimeout, c.TaskTimeout, c.KillGrace = 5*time.Millisecond, 20*time.Millisecond, 500*time.Millisecond, 100*time.Millisecond
+	})
+	b.push("", "")
+	if o := b.next(); o.Kind != task.Failed || o.Reason != "timeout" {
+		t.Errorf("%v: %s", o.Kind, o.Message)
+	}
+	if strings.Contains(b.log.String(), "did not answer a ping") {
+		t.Error("it was judged by its pings")
 	}
 }
 
@@ -395,22 +370,6 @@ func TestNeighboursOfAnOverdueTaskGoBackAtNoCost(t *testing.T) {
 	if got["overdue"] != task.Failed || got["task-1"] != task.Returned {
 		t.Errorf("%v", got)
 	}
-}
-
-func TestAWorkerThatDrainsIsReplacedAndLosesNothing(t *testing.T) {
-	b := setup(t, "drains after its first task", nil)
-	for range 3 {
-		b.push("last", "")
-		o := b.next()
-		for o.Kind == task.Returned { // it came while the child was going
-			b.push("last", "")
-			o = b.next()
-		}
-		if o.Kind != task.Succeeded {
-			t.Fatalf("%v: %s", o.Kind, o.Message)
-		}
-	}
-	await(t, "replacements", func() bool { return strings.Count(b.log.String(), "worker ready") >= 3 })
 }
 
 func TestEvictEndsWhatRuns(t *testing.T) {

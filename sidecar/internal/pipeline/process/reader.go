@@ -157,6 +157,9 @@ func (c *child) response(m protocol.Message) {
 		c.stray(m)
 		return
 	}
+	if m.Error == nil {
+		c.proves()
+	}
 	c.finish(r, c.outcome(r, m))
 }
 
@@ -221,9 +224,13 @@ func (c *child) notification(m protocol.Message) {
 	case protocol.MethodLog:
 		c.workerLog(m.Params)
 	default:
-		// $/progress, $/waiting, $/resumed and whatever a newer worker sends.
+		// $/progress and whatever a newer worker sends are for nobody here.
 		if c.starting() {
 			c.breakWith(fmt.Sprintf("sent %q before it answered initialize", m.Method))
+			return
+		}
+		if m.Method == protocol.MethodWaiting || m.Method == protocol.MethodResumed {
+			c.waits(m.Params, m.Method == protocol.MethodWaiting)
 		}
 	}
 }

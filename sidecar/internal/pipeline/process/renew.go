@@ -18,10 +18,9 @@ const renewPatience = 10 * time.Second
 // It is one child after another, and each successor is started and has answered
 // initialize before its predecessor is told to finish: no task is lost, no slot
 // is without a worker for as long as a start takes, and a successor that does
-// not start ends the round with the old workers at their places. The successor
-// takes its first task when the predecessor is gone, so there are never more
-// tasks at once than slots, and one process more than usual (a few, where tasks
-// outlast renewPatience).
+// not start ends the round with the old workers at their places. There are never
+// more tasks at once than slots, and one process more than usual (a few, where
+// tasks outlast renewPatience).
 //
 // Asking again during a round makes one more of it. A stop ends it.
 func (p *Pool) Renew() { notify(p.renew) }
@@ -59,7 +58,7 @@ func (p *Pool) serving() []*child {
 	defer p.mu.Unlock()
 	list := make([]*child, 0, len(p.children))
 	for c := range p.children {
-		if c.src == p.src {
+		if c.kind != kindLone && !closed(c.closing) {
 			list = append(list, c)
 		}
 	}
@@ -67,21 +66,43 @@ func (p *Pool) serving() []*child {
 	return list
 }
 
-// replace has the child's keeper start a successor, and waits until the child
-// is gone, for renewPatience at most once the successor is there. A child that
-// ends by itself is replaced as any other that does. It fails when the
-// successor did not start or ctx has ended.
-func (c *child) replace(ctx context.Context) error {
-	notify(c.renew)
+// succeed has the child's keeper start a successor, and returns when it is
+// there. It fails when the successor did not start or ctx has ended. Of several
+// who want the same child replaced, one does it. A child that ends by itself is
+// replaced as any other that does.
+func (c *child) succeed(ctx context.Context) error {
 	select {
-	case err := <-c.succeeded:
-		if err != nil {
-			return err
-		}
-	case <-c.over:
+	case <-c.turn:
+	case <-c.closing:
 		return nil
 	case <-ctx.Done():
 		return ctx.Err()
+	}
+	defer func() { c.turn <- struct{}{} }()
+	if c.inherited.Load() {
+		return nil
+	}
+	notify(c.renew)
+	select {
+	case err := <-c.succeeded:
+		return err
+	case <-c.closing:
+		select {
+		case err := <-c.succeeded:
+			return err
+		default:
+			return nil
+		}
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// replace also waits until the child is gone, for renewPatience at most once
+// the successor is there.
+func (c *child) replace(ctx context.Context) error {
+	if err := c.succeed(ctx); err != nil {
+		return err
 	}
 	patience := time.NewTimer(renewPatience)
 	defer patience.Stop()
@@ -136,5 +157,14 @@ func (k *keeper) takeHeir() *child {
 func (k *keeper) dismiss(ctx, hard context.Context) {
 	if c := k.takeHeir(); c != nil {
 		k.serve(ctx, hard, c)
+	}
+}
+
+func closed(ch <-chan struct{}) bool {
+	select {
+	case <-ch:
+		return true
+	default:
+		return false
 	}
 }

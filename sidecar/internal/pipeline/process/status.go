@@ -12,6 +12,7 @@ type SlotStatus struct {
 	Slot, Pid   int
 	Concurrency int // tasks at once
 	Leaving     bool
+	Lent        bool         // it is there because slots are lent
 	Tasks       []TaskStatus // the longest running first
 }
 
@@ -19,6 +20,7 @@ type SlotStatus struct {
 type TaskStatus struct {
 	TaskID, Delivery string
 	Started          time.Time
+	Waiting          bool // it only waits for other tasks
 }
 
 // Slots is a snapshot of every child that serves, by slot.
@@ -38,10 +40,24 @@ func (p *Pool) Slots() []SlotStatus {
 func (c *child) status() SlotStatus {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	s := SlotStatus{Slot: c.slot, Pid: c.proc.Pid(), Concurrency: c.limit, Leaving: c.draining || c.condemned || c.cut}
+	s := SlotStatus{Slot: c.slot, Pid: c.proc.Pid(), Concurrency: c.limit, Leaving: c.draining || c.condemned || c.cut || c.left, Lent: c.kind == kindLent}
 	for _, r := range c.running {
-		s.Tasks = append(s.Tasks, TaskStatus{r.task.Info.TaskID, r.task.Delivery, r.started})
+		s.Tasks = append(s.Tasks, TaskStatus{r.task.Info.TaskID, r.task.Delivery, r.started, r.waiting})
 	}
 	slices.SortFunc(s.Tasks, func(a, b TaskStatus) int { return a.Started.Compare(b.Started) })
 	return s
+}
+
+// only returns the attributes that name the task when the child runs exactly
+// one: with several, nobody can tell whose line it was.
+func (c *child) only() []any {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if len(c.running) != 1 {
+		return nil
+	}
+	for _, r := range c.running {
+		return []any{"task_id", r.task.Info.TaskID, "delivery", r.task.Delivery}
+	}
+	return nil
 }

@@ -24,15 +24,15 @@ func (c *child) attach() error {
 	c.stdinDone = make(chan struct{})
 	go func() {
 		defer close(c.stdoutDone)
-		c.safe(func() { c.read(c.proc.Stdout()) })
+		c.pool.safe(func() { c.read(c.proc.Stdout()) })
 	}()
 	go func() {
 		defer close(c.stderrDone)
-		c.safe(func() { subproc.LogLines(stderr, c.log, "worker stderr", c.tail, c.only) })
+		c.pool.safe(func() { subproc.LogLines(stderr, c.log, "worker stderr", c.tail, c.only) })
 	}()
 	go func() {
 		defer close(c.stdinDone)
-		c.safe(func() {
+		c.pool.safe(func() {
 			if err := c.out.write(c.proc.Stdin(), c.cfg.WriteTimeout, c.proc.Exited()); err != nil {
 				c.stdinFailed(err)
 			}

@@ -1,0 +1,166 @@
+package process
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/graflow/graflow-sidecar/protocol"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/subproc"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/task"
+)
+
+// serve feeds the child until it ends, breaks, drains, has a successor or is
+// told to stop, and returns when its process group is dead and all it held is
+// accounted for. (Where a successor is there, it returns at once, and that is
+// seen to in the background: no slot waits for a child's last long task.) It
+// reports whether the child kept to the protocol to its end.
+func (k *keeper) serve(ctx, hard context.Context, c *child) bool {
+	cfg := &k.pool.cfg
+	c.join()
+	k.pool.up.Add(1)
+	k.pool.enlist(c)
+	feeding, stopFeeding := context.WithCancel(ctx)
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		k.pool.safe(func() { c.pump(feeding, func(t task.Task) { k.pool.runLone(ctx, hard, k.slot, t) }) })
+	})
+	ping := time.NewTicker(cfg.PingInterval)
+	defer ping.Stop()
+	healthy := time.NewTimer(healthyAfter)
+	defer healthy.Stop()
+	worked := c.worked
+
+	// asked: we end a child that did nothing wrong, so what it holds costs nothing.
+	asked := false
+	over := false
+	for !over {
+		select {
+		case <-c.renew:
+			k.beget(ctx, hard)
+		case h := <-k.heir:
+			k.heir, k.ready = nil, h.c
+			c.inherited.Store(h.err == nil)
+			c.succeeded <- h.err
+			// One that may take nothing more is of no use without one, either.
+			over = h.err == nil || c.isSpent()
+			asked = over
+		case <-worked:
+			worked = nil
+			k.well()
+		case <-healthy.C:
+			k.well()
+		case <-ping.C:
+			if c.ping(cfg.PingTimeout) {
+				c.breakWith(fmt.Sprintf("did not answer a ping for %v while idle", cfg.PingTimeout))
+			}
+		case <-c.readDone():
+			over = true
+		case <-c.proc.Exited():
+			// A process that it started, and that has left its group, may hold
+			// its stdout open for as long as it likes. detach reads what is in it.
+			over = true
+		case <-c.broken:
+			over = true
+		case <-c.drained:
+			over = true
+		case <-ctx.Done():
+			over, asked = true, true
+		}
+	}
+	close(c.closing)
+	stopFeeding()
+	wg.Wait() // nothing is written to this child any more
+	c.leave()
+	k.pool.up.Add(-1)
+	if k.ready != nil {
+		k.pool.aside.Go(func() { k.pool.safe(func() { k.part(hard, c, asked) }) })
+		return true
+	}
+	return k.part(hard, c, asked)
+}
+
+// part ends a child that takes nothing more, gently if it was asked to go or
+// said so itself, and reports whether it kept to that.
+func (k *keeper) part(hard context.Context, c *child, asked bool) bool {
+	defer k.pool.discharge(c)
+	if asked || c.isDraining() {
+		asked = k.finish(hard, c)
+	}
+	c.cutShort()
+	c.ladder(hard)
+	c.detach()
+	if !asked {
+		c.log.Warn("worker ended", "reason", c.reason(), "stderr", c.tail.Last())
+	}
+	c.abandon(asked)
+	close(c.over)
+	return asked
+}
+
+// finish lets a child that takes nothing more end by itself: it is told to,
+// and waited for until hard ends. It reports whether the child kept to that.
+func (k *keeper) finish(hard context.Context, c *child) bool {
+	c.out.add(func(dst []byte) []byte {
+		return protocol.AppendNotification(dst, protocol.MethodShutdown, []byte("{}"))
+	})
+	if c.idleNow() {
+		notify(c.idle) // it may never have run anything
+	}
+	for {
+		select {
+		case <-c.proc.Exited():
+			subproc.Within(c.readDone(), outputGrace) // its last answers may still be in the pipe
+			return c.idleNow()
+		case <-c.broken:
+			return false
+		case <-c.idle:
+			// The last answer is in. It may now end by itself; ladder helps.
+			if c.idleNow() {
+				subproc.AwaitExit(hard, c.proc, k.pool.cfg.KillGrace)
+				return true
+			}
+		case <-c.readDone():
+			return c.idleNow()
+		case <-hard.Done():
+			return true
+		}
+	}
+}
+
+func (c *child) idleNow() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return len(c.running) == 0
+}
+
+func (c *child) isDraining() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.draining
+}
+
+// reason says why the child is gone, for the log.
+func (c *child) reason() string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.fault != "" {
+		return c.fault
+	}
+	return c.proc.Fate()
+}
+
+// lastWords quotes the child's last line on stderr, if there was one.
+func (c *child) lastWords() string {
+	if last := c.tail.Last(); last != "" {
+		return "; its last line on stderr: " + last
+	}
+	return ""
+}
+
+func (c *child) isSpent() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.wear.spent()
+}
