@@ -43,7 +43,10 @@ func (r *Reaper) tell(killed, left int, attrs ...any) {
 func (r *Reaper) end(match func(pid int) answer, group int, limit time.Duration) (killed, left int) {
 	deadline := time.Now().Add(limit)
 	wait := time.Millisecond
-	h := hunt{match: match, group: group, ended: make(map[int]bool), prey: make(map[int]handle), members: make(map[int]bool), blank: make(map[int]int)}
+	h := hunt{
+		match: match, group: group, ended: make(map[int]bool), prey: make(map[int]handle),
+		members: make(map[int]bool), refused: make(map[int]bool), blank: make(map[int]int),
+	}
 	defer h.release()
 	for h.round() {
 		if time.Now().After(deadline) {
@@ -63,33 +66,34 @@ type hunt struct {
 	ended   map[int]bool   // children seen dead
 	prey    map[int]handle // running when they were found
 	members map[int]bool   // of these, who was in the group
+	refused map[int]bool   // and whom we may not kill
 	blank   map[int]int    // how often a process had no environment
 	moved   bool           // the tree changed while this round looked at it
 
 	killed int
 }
 
-// round kills what it finds and reports whether there has to be another one.
+// round kills what it finds, once each, and reports whether there has to be another one.
 func (h *hunt) round() (again bool) {
 	h.moved = false
 	self := handle{os.Getpid(), -1}
 	for _, pid := range family.unclaimed() {
 		h.visit(pid, self, false)
 	}
-	refused := 0
+	waiting := false
 	for pid, prey := range h.prey {
-		switch err := prey.kill(); {
+		switch {
 		case prey.ended():
 			prey.release()
 			delete(h.prey, pid)
 			if !h.members[pid] {
 				h.killed++
 			}
-		case errors.Is(err, unix.EPERM): // it has another user's rights
-			refused++
+		case !h.refused[pid]:
+			waiting = true
 		}
 	}
-	return h.moved || len(h.prey) > refused
+	return h.moved || waiting
 }
 
 // visit takes hold of a running orphan if it matches, and of all below it. It
@@ -108,14 +112,17 @@ func (h *hunt) visit(pid int, parent handle, doomed bool) {
 	}
 	// One of the group may be past the point where it has an environment.
 	member := h.group > 0 && group(pid) == h.group
-	doomed = doomed || member || h.matches(pid)
+	_, known := h.prey[pid]
+	doomed = doomed || known || member || h.matches(pid)
 	for _, child := range settledChildren(strconv.Itoa(pid)) {
 		h.visit(child, p, doomed)
 	}
-	if _, known := h.prey[pid]; known || !doomed {
+	if known || !doomed {
 		p.release()
 		return
 	}
+	// Once is enough, and without a pidfd more would be a risk.
+	h.refused[pid] = errors.Is(p.kill(), unix.EPERM) // it has another user's rights
 	h.prey[pid], h.members[pid] = p, member
 }
 
