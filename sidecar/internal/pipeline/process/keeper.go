@@ -205,6 +205,10 @@ func (k *keeper) serve(ctx, hard context.Context, c *child) {
 			}
 		case <-c.readDone():
 			over = true
+		case <-c.proc.Exited():
+			// A process that it started, and that has left its group, may hold
+			// its stdout open for as long as it likes. detach reads what is in it.
+			over = true
 		case <-c.broken:
 			over = true
 		case <-c.drained:

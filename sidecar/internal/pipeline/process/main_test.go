@@ -142,13 +142,16 @@ var menu = map[string]func(){
 		raw(answering(func(id json.RawMessage, r record) {
 			cmd := exec.Command("sleep", "600")
 			cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr // it holds our pipes
+			if r.Do == "die, and it has left" {
+				cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+			}
 			if err := cmd.Start(); err != nil {
 				panic(err)
 			}
 			if err := os.WriteFile(r.Path, fmt.Append(nil, cmd.Process.Pid), 0o600); err != nil {
 				panic(err)
 			}
-			if r.Do == "die" {
+			if strings.HasPrefix(r.Do, "die") {
 				os.Exit(1)
 			}
 			succeed(id)

@@ -460,6 +460,26 @@ func TestNoGrandchildSurvives(t *testing.T) {
 	}
 }
 
+// A worker's death is seen although a process that it started, and that has
+// left its group, holds its pipes: that one may live for days.
+func TestADeathIsSeenBehindADaemon(t *testing.T) {
+	b := setup(t, "leaves a grandchild", nil)
+	path := filepath.Join(t.TempDir(), "pid")
+	b.push("die, and it has left", path)
+	if o := b.next(); o.Kind != task.Lost {
+		t.Errorf("the task is %v", o.Kind)
+	}
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	pid, err := strconv.Atoi(string(text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = syscall.Kill(pid, syscall.SIGKILL) // it may be dead: somebody may end such processes, too
+}
+
 // isZombie: dead, and waiting to be reaped by whoever inherited it.
 func isZombie(pid int) bool {
 	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
