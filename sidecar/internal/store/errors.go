@@ -13,6 +13,10 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
+// ErrClusterNode says that the one server we were sent to is a node of a Redis
+// Cluster and does not have our keys, or not all of them.
+var ErrClusterNode = errors.New("this is one node of a Redis Cluster: name its nodes in REDIS_ADDRS, and use a key prefix with a hash tag, such as {graflow}")
+
 // Class says what to do about an error.
 type Class int
 
@@ -53,6 +57,8 @@ func classify(err error) (Class, string) {
 		return ClassNone, ""
 	case errors.Is(err, ErrGone):
 		return ClassGone, "gone"
+	case errors.Is(err, ErrClusterNode):
+		return ClassFatal, "cluster"
 	case errors.Is(err, context.Canceled), errors.Is(err, redis.ErrClosed):
 		return ClassCanceled, "canceled"
 	case errors.As(err, &reply):

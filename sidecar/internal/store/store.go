@@ -128,7 +128,21 @@ func script(source string) *redis.Script { return redis.NewScript(prelude + sour
 func (s *Store) call(ctx context.Context, sc *redis.Script, run, key string, args ...any) *redis.Cmd {
 	argv := make([]any, 0, 4+len(args))
 	argv = append(argv, s.o.Prefix, run, s.o.RunTTL.Milliseconds(), s.side)
-	return sc.Run(ctx, s.c, []string{key}, append(argv, args...)...)
+	cmd := sc.Run(ctx, s.c, []string{key}, append(argv, args...)...)
+	if err := cmd.Err(); s.lost(err) {
+		cmd.SetErr(fmt.Errorf("%w (%w)", ErrClusterNode, err))
+	}
+	return cmd
+}
+
+// lost: the server says that keys of ours are another node's. A client of a
+// Cluster would have gone there.
+func (s *Store) lost(err error) bool {
+	if _, single := s.c.(*redis.Client); !single || err == nil {
+		return false
+	}
+	_, moved := redis.IsMovedError(err)
+	return moved || redis.HasErrorPrefix(err, "Script attempted to access a non local key")
 }
 
 // failure names the operation that an error comes from and knows GONE.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -111,6 +112,45 @@ func TestCluster(t *testing.T) {
 		if _, err := New(client, o); err == nil {
 			t.Errorf("a Cluster with %+v was accepted", o)
 		}
+	}
+}
+
+// TestClusterNode: who is sent to one node of a Cluster as if to a server of its
+// own is told so, in whichever way the node refuses: it does not have the key
+// that a script is called with, or not the others that it uses.
+func TestClusterNode(t *testing.T) {
+	t.Parallel()
+	const half = 8192
+	nodes := []*redistest.Instance{redistest.Start(t, "--cluster-enabled", "yes"), redistest.Start(t, "--cluster-enabled", "yes")}
+	ctx := t.Context()
+	for i, n := range nodes {
+		if err := n.Client().Do(ctx, "cluster", "addslotsrange", i*half, i*half+half-1).Err(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := nodes[0].Client().ClusterMeet(ctx, nodes[1].Host, strconv.Itoa(nodes[1].Port)).Err(); err != nil {
+		t.Fatal(err)
+	}
+	moved := 0
+	for _, n := range nodes {
+		until(t, "a node that knows the other", func() bool {
+			info, err := n.Client().ClusterInfo(ctx).Result()
+			return err == nil && strings.Contains(info, "cluster_state:ok") && strings.Contains(info, "cluster_size:2")
+		})
+		e := onClient(t, n.Client(), ClientOptions{URL: n.URL}, Options{Prefix: "graflow"})
+		err := e.Register(e.ctx, "w")
+		if err == nil { // its few keys are all here
+			_, err = e.Claim(e.ctx, "w", "n", 1)
+		}
+		if Classify(err) != ClassFatal || ClassName(err) != "cluster" || !strings.Contains(err.Error(), "REDIS_ADDRS") {
+			t.Errorf("%v (class %d, name %q)", err, Classify(err), ClassName(err))
+		}
+		if _, is := redis.IsMovedError(err); is {
+			moved++
+		}
+	}
+	if moved != 1 {
+		t.Errorf("%d nodes said MOVED: one of them has the first key", moved)
 	}
 }
 
