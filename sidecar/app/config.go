@@ -64,7 +64,10 @@ type RedisConfig struct {
 	PasswordFile   string   // read at every start of a connection pool
 	Addrs          []string // of a Cluster, or of the sentinels
 	SentinelMaster string
-	Cluster        bool
+	// For the sentinels themselves; Username and Password are the master's.
+	SentinelUsername string
+	SentinelPassword string
+	Cluster          bool
 
 	TLS           bool
 	TLSCAFile     string

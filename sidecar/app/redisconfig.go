@@ -27,7 +27,7 @@ func (r RedisConfig) Address() string {
 	case r.Embedded:
 		return "embedded"
 	case r.SentinelMaster != "":
-		return "sentinel:" + r.SentinelMaster
+		return fmt.Sprintf("sentinel://%s/%s/%d", strings.Join(r.Addrs, ","), r.SentinelMaster, r.DB)
 	case len(r.Addrs) > 0:
 		return strings.Join(r.Addrs, ",")
 	case r.URL != "":
@@ -62,7 +62,8 @@ func (r RedisConfig) clientOptions() (store.ClientOptions, error) {
 	}
 	o := store.ClientOptions{
 		URL: r.URL, Addrs: r.Addrs, Host: r.Host, Port: r.Port, DB: r.DB,
-		SentinelMaster: r.SentinelMaster, Cluster: r.Cluster,
+		SentinelMaster: r.SentinelMaster, SentinelUsername: r.SentinelUsername, SentinelPassword: r.SentinelPassword,
+		Cluster:  r.Cluster,
 		Username: r.Username, Password: password, ClientName: "graflow-sidecar",
 		PoolSize: r.PoolSize, MinIdleConns: r.MinIdleConns, ConnMaxIdleTime: r.ConnMaxIdleTime,
 		DialTimeout: r.DialTimeout, ReadTimeout: r.ReadTimeout, WriteTimeout: r.WriteTimeout,

@@ -25,6 +25,8 @@ func (vs *variables) redis(in *interpreter, r *app.RedisConfig) {
 	in.free(&d.RedisPassword, &r.Password, "a text without line breaks")
 	in.free(&d.RedisPasswordFile, &r.PasswordFile, "the path of a file")
 	in.free(&d.RedisSentinel, &r.SentinelMaster, "the name of a master")
+	in.free(&d.RedisSentinelUser, &r.SentinelUsername, "a user name")
+	in.free(&d.RedisSentinelPassword, &r.SentinelPassword, "a text without line breaks")
 	in.boolean(&d.RedisTLS, &r.TLS)
 	in.free(&d.RedisTLSCAFile, &r.TLSCAFile, "the path of a file")
 	in.free(&d.RedisTLSCertFile, &r.TLSCertFile, "the path of a file")
@@ -45,12 +47,16 @@ func (vs *variables) flagsBeatEnvironment() {
 	d := &vs.dropIn
 	switch {
 	case d.RedisURL.byFlag():
-		d.RedisAddrs.drop()
-		d.RedisSentinel.drop()
+		d.dropAddrs()
 	case d.RedisHost.byFlag() || d.RedisPort.byFlag():
 		d.RedisURL.drop()
-		d.RedisAddrs.drop()
-		d.RedisSentinel.drop()
+		d.dropAddrs()
+	}
+}
+
+func (d *dropIn) dropAddrs() {
+	for _, v := range []*value{&d.RedisAddrs, &d.RedisSentinel, &d.RedisSentinelUser, &d.RedisSentinelPassword} {
+		v.drop()
 	}
 }
 
@@ -203,6 +209,11 @@ func (vs *variables) redisConflicts(in *interpreter, r *app.RedisConfig, graflow
 	}
 	if d.RedisSentinel.given() && !d.RedisAddrs.given() {
 		in.complain(&d.RedisSentinel, "%s needs the sentinels in REDIS_ADDRS", d.RedisSentinel.name())
+	}
+	for _, v := range []*value{&d.RedisSentinelUser, &d.RedisSentinelPassword} {
+		if v.given() && !d.RedisSentinel.given() {
+			in.complain(v, "%s is set, but no sentinels are asked: set REDIS_SENTINEL_MASTER", v.name())
+		}
 	}
 	if r.Cluster && r.DB != 0 {
 		in.complain(&d.RedisDB, "%s is %d, and a Redis Cluster has database 0 only", d.RedisDB.name(), r.DB)

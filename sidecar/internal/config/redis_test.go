@@ -52,7 +52,7 @@ func TestWhereRedisIs(t *testing.T) {
 		{"a flag sets the environment's URL aside", []string{"REDIS_URL=redis://h/3"}, []string{"--redis-host", "f"}, func(r *app.RedisConfig) {
 			r.Host = "f"
 		}},
-		{"and its sentinels", []string{"REDIS_ADDRS=a:1", "REDIS_SENTINEL_MASTER=m"}, []string{"--redis-url", "redis://f"}, func(r *app.RedisConfig) {
+		{"and its sentinels", []string{"REDIS_ADDRS=a:1", "REDIS_SENTINEL_MASTER=m", "REDIS_SENTINEL_PASSWORD=p"}, []string{"--redis-url", "redis://f"}, func(r *app.RedisConfig) {
 			r.URL, r.Host = "redis://f/0", "f"
 		}},
 		{"credentials", []string{"REDIS_USERNAME=u", "REDIS_PASSWORD= p,w "}, nil, func(r *app.RedisConfig) {
@@ -61,6 +61,9 @@ func TestWhereRedisIs(t *testing.T) {
 		{"password file", []string{"REDIS_PASSWORD_FILE=/run/secrets/p"}, nil, func(r *app.RedisConfig) { r.PasswordFile = "/run/secrets/p" }},
 		{"sentinel", []string{"REDIS_ADDRS=a:1, b:2,", "REDIS_SENTINEL_MASTER=m"}, nil, func(r *app.RedisConfig) {
 			r.Addrs, r.SentinelMaster = []string{"a:1", "b:2"}, "m"
+		}},
+		{"sentinels with a login", []string{"REDIS_ADDRS=a:1", "REDIS_SENTINEL_MASTER=m", "REDIS_SENTINEL_USERNAME=u", "REDIS_SENTINEL_PASSWORD=p", "REDIS_DB=2"}, nil, func(r *app.RedisConfig) {
+			r.Addrs, r.SentinelMaster, r.SentinelUsername, r.SentinelPassword, r.DB = []string{"a:1"}, "m", "u", "p", 2
 		}},
 		{"cluster", []string{"REDIS_ADDRS=[::1]:7000"}, nil, func(r *app.RedisConfig) {
 			r.Addrs, r.Cluster = []string{"[::1]:7000"}, true
@@ -111,6 +114,7 @@ func TestRedisErrors(t *testing.T) {
 		{"URL and addresses", []string{"REDIS_URL=redis://h", "REDIS_ADDRS=a:1"}, nil, "REDIS_URL and REDIS_ADDRS exclude"},
 		{"address without a port", []string{"REDIS_ADDRS=a:1,b"}, nil, "host:port, separated by commas"},
 		{"sentinel without addresses", []string{"REDIS_SENTINEL_MASTER=m"}, nil, "needs the sentinels in REDIS_ADDRS"},
+		{"a login for no sentinels", []string{"REDIS_SENTINEL_PASSWORD=hunter2"}, nil, "REDIS_SENTINEL_PASSWORD is set, but no sentinels"},
 		{"cluster with a database", []string{"REDIS_ADDRS=a:1", "REDIS_DB=1"}, nil, "database 0 only"},
 		{"embedded and TLS", []string{"REDIS_URL=embedded", "REDIS_TLS=1"}, nil, "REDIS_TLS does not go with the embedded Redis"},
 		{"embedded and a password", []string{"REDIS_URL=embedded", "REDIS_PASSWORD=hunter2"}, nil, "REDIS_PASSWORD does not go"},

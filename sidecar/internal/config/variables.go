@@ -34,6 +34,9 @@ type dropIn struct {
 	RedisTLSInsecure  value `envconfig:"REDIS_TLS_INSECURE" help:"Do not check the server's certificate. For tests."`
 	RedisAddrs        value `envconfig:"REDIS_ADDRS" help:"host:port of several, separated by commas: the sentinels with REDIS_SENTINEL_MASTER, else nodes of a Redis Cluster."`
 	RedisSentinel     value `envconfig:"REDIS_SENTINEL_MASTER" help:"Name of the master that the sentinels in REDIS_ADDRS watch."`
+
+	RedisSentinelUser     value `envconfig:"REDIS_SENTINEL_USERNAME" help:"User for the sentinels, where they want one; REDIS_USERNAME is for the master."`
+	RedisSentinelPassword value `envconfig:"REDIS_SENTINEL_PASSWORD" secret:"true" exact:"true" help:"Password for the sentinels, where they want one."`
 }
 
 // own are the sidecar's own names.
