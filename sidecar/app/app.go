@@ -61,6 +61,9 @@ func start(ctx context.Context, cfg Config, h hooks) (*App, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
+	if err := cfg.prepareSpool(); err != nil {
+		return nil, err
+	}
 	a := &App{
 		cfg: cfg, log: cfg.Log, clock: newStopClock(cfg.ShutdownTimeout),
 		asked: make(chan struct{}), ended: make(chan struct{}), ready: make(chan struct{}),
@@ -278,22 +281,3 @@ func (a *App) stopLocal(ctx context.Context) {
 
 // StartError says that the worker could not be started; see its message.
 type StartError = subproc.StartError
-
-// filing is the pool's sink: it decides what a retryable failure becomes
-// before the outcome is filed.
-type filing struct {
-	box         *report.Box
-	maxAttempts int
-}
-
-// redisUnavailable is the type of a failure that is Redis' and not the task's
-// (the Python adapter's word for it): it is tried again without limit.
-const redisUnavailable = "RedisUnavailable"
-
-// Done files an outcome.
-func (f *filing) Done(o task.Outcome) {
-	if o.Kind == task.Retry && o.Reason != redisUnavailable && o.Task.Attempt >= f.maxAttempts {
-		o.Kind = task.Failed // it was tried often enough
-	}
-	f.box.Done(o)
-}

@@ -3,6 +3,7 @@ package app
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"time"
 
@@ -34,6 +35,17 @@ func (a *App) keepUnreported() {
 		a.log.Warn("not reported before the end: it will be delivered again",
 			"task_id", o.Task.Info.TaskID, "delivery", o.Task.Delivery, "outcome", o.Kind.String())
 	}
+}
+
+// prepareSpool sees to it that the spool can be used, while somebody looks.
+func (c *Config) prepareSpool() error {
+	if c.SpoolDir == "" {
+		return nil
+	}
+	if err := spool.Prepare(c.SpoolDir); err != nil {
+		return &ConfigError{Err: fmt.Errorf("SIDECAR_SPOOL_DIR cannot be used: %w", err)}
+	}
+	return nil
 }
 
 func (a *App) spoolHeader() spool.Header {

@@ -2,6 +2,8 @@ package app_test
 
 import (
 	"context"
+	"errors"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -12,6 +14,8 @@ import (
 
 	"github.com/graflow/graflow-sidecar/sidecar/app"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/redistest"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/spool"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/task"
 )
 
 // private is a sidecar on a Redis of its own, which the test may stop.
@@ -116,5 +120,54 @@ func TestASpoolOfAnotherRedisIsLeftAlone(t *testing.T) {
 	}
 	if !strings.Contains(b.log.String(), "belongs to another Redis") {
 		t.Error("the log does not say so")
+	}
+}
+
+// TestASpoolFileOutlivesAnOutage: it is deleted only when Redis has answered
+// for all that is in it; a start that is stopped before leaves it there.
+func TestASpoolFileOutlivesAnOutage(t *testing.T) {
+	instance := redistest.Start(t, "--appendonly", "yes", "--appendfsync", "always")
+	rdb, dir := instance.Client(), t.TempDir()
+	spooling := func(c *app.Config) { c.SpoolDir, c.ShutdownTimeout = dir, 2*time.Second }
+	outcome := task.Outcome{
+		Task:    task.Task{Delivery: "w-1.1", Seq: 1, Record: []byte(`{"task_id":"t","session_id":"s"}`), Info: task.Info{TaskID: "t", SessionID: "s"}},
+		Kind:    task.Succeeded,
+		Value:   []byte(`"kept"`),
+		EndedAt: time.Now(),
+	}
+	path, err := spool.Write(dir, spool.Header{Run: "w-1", Server: instance.URL, Prefix: "p"}, []task.Outcome{outcome})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := rdb.HSet(t.Context(), "p:sidecar:inflight:w-1", "w-1.1", outcome.Task.Record).Err(); err != nil {
+		t.Fatal(err)
+	}
+	instance.Kill()
+	b := private(t, instance, "p", spooling)
+	await(t, "the loss of Redis to be said", func() bool { return strings.Contains(b.log.String(), "redis is lost") })
+	b.app.Stop()
+	if err := within(t, 10*time.Second, b.app); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(path); err != nil {
+		t.Fatalf("the file is gone, and Redis has heard of nothing: %v", err)
+	}
+	instance.Restart()
+	again := private(t, instance, "p", spooling)
+	await(t, "the file to be gone", func() bool { _, err := os.Stat(path); return errors.Is(err, fs.ErrNotExist) })
+	if got := again.result("s", "t"); got != `"kept"` {
+		t.Errorf("result %q", got)
+	}
+}
+
+func TestASpoolThatCannotBeWrittenIsSaidAtTheStart(t *testing.T) {
+	cfg := config(t, "redis://localhost:1/0", "p", &syncBuffer{})
+	cfg.SpoolDir = "/dev/null/spool"
+	a, err := app.Start(t.Context(), cfg)
+	if err == nil {
+		_ = a.Close()
+	}
+	if wrong, ok := errors.AsType[*app.ConfigError](err); !ok || !strings.Contains(wrong.Error(), "SIDECAR_SPOOL_DIR") {
+		t.Errorf("started with %v", err)
 	}
 }

@@ -7,6 +7,8 @@ import (
 
 	"github.com/graflow/graflow-sidecar/sidecar/internal/backoff"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/pipeline/process"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/pipeline/report"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/task"
 )
 
 func seconds(d time.Duration) string { return strconv.FormatFloat(d.Seconds(), 'f', -1, 64) }
@@ -32,4 +34,23 @@ func (a *App) processConfig() (process.Config, error) {
 		KillGrace: w.KillGrace, MaxMessageBytes: w.MaxMessageBytes, Log: a.log,
 		Start: a.hooks.start,
 	}, nil
+}
+
+// filing is the pool's sink: it decides what a retryable failure becomes
+// before the outcome is filed.
+type filing struct {
+	box         *report.Box
+	maxAttempts int
+}
+
+// redisUnavailable is the type of a failure that is Redis' and not the task's
+// (the Python adapter's word for it): it is tried again without limit.
+const redisUnavailable = "RedisUnavailable"
+
+// Done files an outcome.
+func (f *filing) Done(o task.Outcome) {
+	if o.Kind == task.Retry && o.Reason != redisUnavailable && o.Task.Attempt >= f.maxAttempts {
+		o.Kind = task.Failed // it was tried often enough
+	}
+	f.box.Done(o)
 }

@@ -40,6 +40,19 @@ type Header struct {
 // Matches reports whether two headers mean the same keys.
 func (h Header) Matches(o Header) bool { return h.Server == o.Server && h.Prefix == o.Prefix }
 
+// Prepare makes dir if it is not there, and finds out now whether it can be
+// written: when it is needed it is too late to say so.
+func Prepare(dir string) error {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return err
+	}
+	probe, err := os.CreateTemp(dir, ".probe-*")
+	if err != nil {
+		return err
+	}
+	return errors.Join(probe.Close(), os.Remove(probe.Name()))
+}
+
 // Write stores the outcomes of one run in a file of its own in dir and returns
 // its path. When it returns without an error they will survive a power cut.
 func Write(dir string, h Header, outcomes []task.Outcome) (path string, err error) {

@@ -112,6 +112,24 @@ func TestADirectoryThatCannotBeWrittenIsAnError(t *testing.T) {
 	}
 }
 
+func TestPrepare(t *testing.T) {
+	dir := t.TempDir()
+	file := filepath.Join(dir, "file")
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for path, usable := range map[string]bool{
+		dir: true, filepath.Join(dir, "new", "deep"): true, file: false, filepath.Join(file, "in it"): false, "/proc/1": false,
+	} {
+		if err := spool.Prepare(path); (err == nil) != usable {
+			t.Errorf("%s: %v", path, err)
+		}
+	}
+	if entries, err := os.ReadDir(dir); err != nil || len(entries) != 2 {
+		t.Errorf("something is left behind: %v, %v", entries, err)
+	}
+}
+
 func TestMatches(t *testing.T) {
 	other := header
 	other.Run, other.At = "x", time.Time{}
