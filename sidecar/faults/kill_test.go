@@ -4,7 +4,7 @@ package faults
 
 import (
 	"maps"
-	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -67,14 +67,54 @@ func TestSIGKILL(t *testing.T) {
 	s.settle(45 * time.Second)
 	s.world.faults = int(s.kills.Load())
 	s.verify("SIGKILL of sidecar, worker, worker's child, at every step")
-	s.made.Lock()
-	defer s.made.Unlock()
-	for _, what := range slices.Sorted(maps.Keys(s.by)) {
-		t.Logf("%4d × %s", s.by[what], what)
-	}
+	s.steps()
 	if n := s.kills.Load(); n < int64(runs) {
 		t.Errorf("%d kills within %v, want %d", n, atMost, runs)
 	}
+}
+
+// steps adds to the table how often each step was struck, and demands all of
+// them of a run that is long enough.
+func (s *storm) steps() {
+	s.t.Helper()
+	s.made.Lock()
+	defer s.made.Unlock()
+	events, err := s.hist.read()
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	by := maps.Clone(s.by)
+	for _, site := range []string{"parent-start", "parent-end"} {
+		delete(by, "sidecar: "+site) // counted below, where the worker struck
+	}
+	for _, e := range events {
+		if site := strikes[e.Text]; e.What == kills && site != "" {
+			by[site]++
+		}
+	}
+	want := []string{"worker", "worker's child"}
+	for _, site := range strikes {
+		want = append(want, site)
+	}
+	for _, site := range sites {
+		if !strings.HasPrefix(site, "parent-") {
+			want = append(want, "sidecar: "+site)
+		}
+	}
+	for _, what := range want {
+		table.add(row{fault: "SIGKILL … of which " + what, runs: by[what]})
+		if by[what] == 0 && runs >= 100 {
+			s.t.Errorf("nothing was killed at the step %q", what)
+		}
+	}
+}
+
+// strikes names the kills that workers make themselves: see worker.strike.
+var strikes = map[string]string{
+	"parent-start": "sidecar: task dispatched",
+	"parent-end":   "sidecar: task ended, not reported",
+	"self-start":   "worker: task begun",
+	"self-end":     "worker: task ended, not answered",
 }
 
 func (s *storm) struck(what string) {

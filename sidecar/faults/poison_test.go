@@ -175,26 +175,39 @@ func TestPoisonThatKillsItsSidecar(t *testing.T) {
 }
 
 // TestPoisonThatHangs: a task that never ends, and that no cancel reaches, is
-// ended with its worker at the deadline.
+// ended with its worker at the deadline: the one that is set, or its record's
+// own.
 func TestPoisonThatHangs(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
-	w.crew(2, setup{env: []string{"SIDECAR_TASK_TIMEOUT=700ms", "SIDECAR_RESTART_BACKOFF_MAX=200ms"}})
-	for range 3 {
-		rs := w.work(6, 60)
-		rs[2].Do = "hang"
-		w.hurt("a task that hangs")
-		w.group(rs...)
-	}
-	w.settle(40 * time.Second)
-	f, s := w.verify("poison: a task that hangs")
-	for id, p := range w.tasks {
-		if p.do != "hang" {
-			continue
-		}
-		c := f.completions[p.group][id]
-		if n := len(s.of(id).starts); n != 1 || c.Success || c.Error == nil || !strings.Contains(*c.Error, "timeout") {
-			t.Errorf("%s ran %d times, completion %+v", id, n, c)
-		}
+	for _, c := range []struct {
+		name    string
+		env     []string
+		timeout float64
+	}{
+		{"SIDECAR_TASK_TIMEOUT", []string{"SIDECAR_TASK_TIMEOUT=700ms"}, 0},
+		{"its record's timeout", []string{"SIDECAR_TASK_TIMEOUT=1h"}, 0.7},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t)
+			w.crew(2, setup{env: append(c.env, "SIDECAR_RESTART_BACKOFF_MAX=200ms")})
+			for range 3 {
+				rs := w.work(6, 60)
+				rs[2].Do, rs[2].Timeout = "hang", c.timeout
+				w.hurt("a task that hangs")
+				w.group(rs...)
+			}
+			w.settle(40 * time.Second)
+			f, s := w.verify("poison: a task that hangs, ended by " + c.name)
+			for id, p := range w.tasks {
+				if p.do != "hang" {
+					continue
+				}
+				c := f.completions[p.group][id]
+				if n := len(s.of(id).starts); n != 1 || c.Success || c.Error == nil || !strings.Contains(*c.Error, "timeout") {
+					t.Errorf("%s ran %d times, completion %+v", id, n, c)
+				}
+			}
+		})
 	}
 }

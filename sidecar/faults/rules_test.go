@@ -70,8 +70,11 @@ func (w *world) checkTask(p *pushedTask, f *fate, left final, deaths int) {
 		w.checkOrder(p, f, e)
 	}
 	touched := deaths + len(f.lost) + btoi(p.do == "retry")
-	if p.do == "die" {
+	switch p.do {
+	case "die":
 		touched += len(f.starts) // each of them is a fault of its own
+	case "retry always":
+		touched += 2 // of three attempts
 	}
 	if most := max(p.pushes, btoi(p.unsure)) + touched + w.again; len(f.starts) > most {
 		w.violation("%s ran %d times, and only %d faults touched it", p.id, len(f.starts), touched+w.again)
@@ -95,7 +98,7 @@ func (w *world) logged(task, message string) (n int) {
 }
 
 func mayFail(do string) bool {
-	return do == "fail" || do == "die" || do == "die with sidecar" || do == "hang"
+	return do == "fail" || do == "die" || do == "die with sidecar" || do == "hang" || do == "retry always"
 }
 
 // checkOrder: no success is reported before the worker had ended the task.

@@ -36,6 +36,8 @@ type setup struct {
 	env   []string
 	spare bool
 	proxy *faultproxy.Proxy // its way to Redis
+	// where says where Redis is, in place of REDIS_URL.
+	where []string
 	// graflow is a Python to run Graflow's tasks with, in place of this binary.
 	graflow string
 }
@@ -76,14 +78,17 @@ func (w *world) start(s setup) *sidecar {
 	sc.cmd = exec.Command(binary, args...)
 	sc.cmd.Dir = w.dir
 	sc.cmd.Env = append(cleanEnv(),
-		"WORKER_ID="+id, "REDIS_URL=redis://"+addr+"/0", "REDIS_KEY_PREFIX="+w.prefix,
+		"WORKER_ID="+id, "REDIS_KEY_PREFIX="+w.prefix,
 		"MAX_CONCURRENT_TASKS=2", "LOG_LEVEL=DEBUG", "SIDECAR_LOG_FORMAT=json", "SIDECAR_KILL_GRACE=1s",
 		historyVariable+"="+w.hist.path, marksVariable+"="+w.marks, markVariable+"="+w.prefix,
 	)
 	if s.spare {
 		sc.cmd.Env = append(sc.cmd.Env, spareVariable+"=1")
 	}
-	sc.cmd.Env = append(sc.cmd.Env, s.env...)
+	if s.where == nil {
+		s.where = []string{"REDIS_URL=redis://" + addr + "/0"}
+	}
+	sc.cmd.Env = append(append(sc.cmd.Env, s.where...), s.env...)
 	sc.cmd.Stdout, sc.cmd.Stderr = log, log
 	if err := start(sc.cmd); err != nil {
 		w.t.Fatal(err)

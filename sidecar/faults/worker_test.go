@@ -32,6 +32,8 @@ type record struct {
 	Do   string `json:"do,omitempty"`   // see perform
 	Ms   int    `json:"ms,omitempty"`   // how long the work takes
 	Size int    `json:"size,omitempty"` // of the result, bytes
+	// Timeout is the record's own deadline, s.
+	Timeout float64 `json:"timeout,omitempty"`
 	Kill string `json:"kill,omitempty"` // a kill site, passed once: see strike
 	Pad  string `json:"pad,omitempty"`
 }
@@ -114,6 +116,8 @@ func (w *worker) perform(ctx context.Context, r record) error {
 			_ = mark.Close()
 			return protocol.Retryable(errOnPurpose)
 		}
+	case "retry always":
+		return protocol.Retryable(errOnPurpose)
 	case "die":
 		fmt.Fprintln(os.Stderr, "last words of", r.TaskID)
 		_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
@@ -210,11 +214,14 @@ func (w *worker) strike(r record, step string) {
 		return // it was passed before
 	}
 	_ = mark.Close()
+	if w.spare {
+		who = "self"
+	}
 	victim := os.Getpid()
-	if who == "parent" && !w.spare {
+	if who == "parent" {
 		victim = os.Getppid()
 	}
-	if err := w.note(event{Task: r.TaskID, Pid: victim, Text: r.Kill}, kills); err != nil {
+	if err := w.note(event{Task: r.TaskID, Pid: victim, Text: who + "-" + at}, kills); err != nil {
 		return
 	}
 	_ = syscall.Kill(victim, syscall.SIGKILL)

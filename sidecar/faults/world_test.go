@@ -63,6 +63,12 @@ type hit struct {
 
 func newWorld(t *testing.T, args ...string) *world {
 	t.Helper()
+	return newWorldUnder(t, "faults-%s", args...)
+}
+
+// newWorldUnder gives the key prefix another form; %s is the test's name.
+func newWorldUnder(t *testing.T, prefix string, args ...string) *world {
+	t.Helper()
 	name := strings.Map(func(r rune) rune {
 		if strings.ContainsRune("abcdefghijklmnopqrstuvwxyz0123456789", r) {
 			return r
@@ -71,7 +77,7 @@ func newWorld(t *testing.T, args ...string) *world {
 	}, strings.ToLower(strings.TrimPrefix(t.Name(), "Test")))
 	short := name[max(0, len(name)-24):] // part of run ids, which are cut
 	w := &world{
-		t: t, name: strings.Trim(short, "-"), prefix: "faults-" + name, dir: filepath.Join(scratch, name),
+		t: t, name: strings.Trim(short, "-"), prefix: fmt.Sprintf(prefix, name), dir: filepath.Join(scratch, name),
 		server: redistest.Start(t, args...), rnd: random(t, 0),
 		tasks: make(map[string]*pushedTask), groups: make(map[string]*pushedGroup),
 	}

@@ -38,7 +38,7 @@ func Start(t testing.TB, args ...string) *Instance {
 	if err != nil {
 		t.Fatal(err)
 	}
-	i := &Instance{dir: dir, opts: redisproc.Options{Dir: dir, Args: args}}
+	i := &Instance{dir: dir, opts: redisproc.Options{Binary: os.Getenv("REDISTEST_BINARY"), Dir: dir, Args: args}}
 	t.Cleanup(i.cleanup)
 	if i.proc, err = startProc(i.opts); err != nil {
 		t.Fatalf("private Redis for the test: %v", err)

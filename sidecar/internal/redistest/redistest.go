@@ -10,6 +10,8 @@
 //
 //	REDISTEST=container|process  do not choose; fail if that form does not work
 //	REDISTEST_IMAGE              the container's image, default redis:7-alpine
+//	REDISTEST_BINARY             the server to run in place of one from PATH,
+//	                             such as a valkey-server
 package redistest
 
 import (
@@ -127,7 +129,7 @@ func startProcess(ctx context.Context) (string, error) {
 		return "", err
 	}
 	defer os.RemoveAll(dir)
-	p, err := redisproc.Start(ctx, redisproc.Options{Dir: dir, Args: []string{"--stop-writes-on-bgsave-error", "no"}})
+	p, err := redisproc.Start(ctx, redisproc.Options{Binary: os.Getenv("REDISTEST_BINARY"), Dir: dir, Args: []string{"--stop-writes-on-bgsave-error", "no"}})
 	if err != nil {
 		return "", err
 	}

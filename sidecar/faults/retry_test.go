@@ -1,0 +1,48 @@
+//go:build faults
+
+package faults
+
+import (
+	"testing"
+	"time"
+)
+
+// TestRetries: a failure that a worker calls retryable is tried again after a
+// pause that doubles, and is the task's failure when the attempts are used up.
+// It is no death: there is no dead letter.
+func TestRetries(t *testing.T) {
+	t.Parallel()
+	const base = 400 * time.Millisecond
+	w := newWorld(t)
+	w.crew(2, setup{env: []string{"SIDECAR_RETRY_BASE=400ms", "SIDECAR_RETRY_JITTER=0", "SIDECAR_MAX_ATTEMPTS=3"}})
+	w.hurt("failures that are retryable")
+	w.group(record{Do: "retry always"}, record{Do: "retry"}, record{Ms: 20})
+	w.settle(20 * time.Second)
+	f, s := w.verify("retryable failures")
+	if len(f.letters) != 0 {
+		t.Errorf("dead letters: %+v", f.letters)
+	}
+	for id, p := range w.tasks {
+		starts, want := s.of(id).starts, 1
+		switch p.do {
+		case "retry always":
+			want = 3
+		case "retry":
+			want = 2
+		}
+		if len(starts) != want {
+			t.Errorf("%s (%s) ran %d times, want %d", id, p.do, len(starts), want)
+			continue
+		}
+		for i := 1; i < want; i++ {
+			pause := starts[i].time().Sub(starts[i-1].time())
+			// Delayed records are promoted once a second.
+			if least := base << (i - 1); pause < least || pause > least+2*time.Second {
+				t.Errorf("%s was tried again after %v, want %v and at most a tick more", id, pause, least)
+			}
+		}
+		if c := f.completions[p.group][id]; c.Success != (p.do != "retry always") {
+			t.Errorf("%s (%s): %+v", id, p.do, c)
+		}
+	}
+}

@@ -1,0 +1,68 @@
+//go:build faults
+
+package faults
+
+import (
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+// TestRedisAwayUntilTheStopIsOver: tasks end, and the sidecar is stopped, while
+// Redis is away. With a spool the next start reports them, and they run once.
+// Without one the log names them, and they run again.
+func TestRedisAwayUntilTheStopIsOver(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		name  string
+		spool bool
+	}{{"spooled", true}, {"not spooled", false}} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t, "--appendonly", "yes", "--appendfsync", "always")
+			s := setup{env: []string{"SIDECAR_SHUTDOWN_TIMEOUT=2s"}}
+			folder := filepath.Join(w.dir, "spool")
+			if c.spool {
+				s.env = append(s.env, "SIDECAR_SPOOL_DIR="+folder)
+			}
+			for range 3 {
+				first := w.crew(1, s)[0]
+				first.ready(2)
+				w.group(record{Ms: 700}, record{Ms: 700})
+				eventually(t, 10*time.Second, "both tasks in flight", func() bool {
+					held, err := w.heldBy(first.id)
+					return err == nil && len(held) == 2
+				})
+				pause(200 * time.Millisecond) // they run
+				w.hurt("Redis away until the stop is over")
+				w.server.Kill()
+				pause(time.Second)
+				first.stop()
+				w.server.Restart()
+				if n := strings.Count(first.text(), "not reported before the end"); !c.spool && n != 2 {
+					t.Errorf("%d of 2 tasks were named in the log", n)
+				}
+				w.crew(1, s)
+				w.settle(25 * time.Second)
+				w.stopAll()
+			}
+			if left, err := filepath.Glob(folder + "/*"); err != nil || len(left) > 0 {
+				t.Errorf("left in the spool: %v, %v", left, err)
+			}
+			if !c.spool {
+				w.again = 1
+			}
+			_, story := w.verify("Redis away until the stop is over, " + c.name)
+			want := 1
+			if !c.spool {
+				want = 2
+			}
+			for id := range w.tasks {
+				if n := len(story.of(id).starts); n != want {
+					t.Errorf("%s ran %d times, want %d", id, n, want)
+				}
+			}
+		})
+	}
+}
