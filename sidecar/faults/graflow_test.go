@@ -3,10 +3,12 @@
 package faults
 
 import (
+	"encoding/json"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -31,28 +33,25 @@ func python() string {
 type contest struct {
 	name  string
 	tasks int
-	kill  bool // the first task kills its worker
+	does  []string // further words for testdata/group.py
 	// hurt does its worst when as many tasks run as can.
 	hurt func(g *graflows)
 }
 
 var contests = []contest{
-	{"SIGKILL of a worker with tasks in flight", 8, false, func(g *graflows) {
+	{"SIGKILL of a worker with tasks in flight", 8, nil, func(g *graflows) {
 		g.w.hurt("SIGKILL")
 		_ = g.all[0].Process.Kill() // it may be dead already
 	}},
-	{"Redis away for 2 s", 8, false, func(g *graflows) {
-		g.w.hurt("Redis away")
-		g.w.server.Kill()
-		pause(2 * time.Second)
-		g.w.server.Restart()
-	}},
-	{"poison: a task that kills its worker", 8, true, func(g *graflows) { g.w.hurt("killer") }},
-	{"a record that was pushed three times", 8, false, func(g *graflows) {
+	{"Redis away for 2 s", 8, nil, away(2 * time.Second)},
+	// Longer than any client's own retries, and still within a barrier's 30 s.
+	{"Redis away for 14 s, and tasks that need it", 8, []string{"channel"}, away(14 * time.Second)},
+	{"poison: a task that kills its worker", 8, []string{"killer"}, func(g *graflows) { g.w.hurt("killer") }},
+	{"a record that was pushed three times", 8, nil, func(g *graflows) {
 		g.w.hurt("twice")
 		g.pushAgain()
 	}},
-	{"poison: records that are none", 4, false, func(g *graflows) {
+	{"poison: records that are none", 4, nil, func(g *graflows) {
 		g.w.hurt("poison")
 		ctx, cancel := bounded()
 		defer cancel()
@@ -63,6 +62,15 @@ var contests = []contest{
 			g.extra++
 		}
 	}},
+}
+
+func away(d time.Duration) func(*graflows) {
+	return func(g *graflows) {
+		g.w.hurt(fmt.Sprint("Redis away for ", d))
+		g.w.server.Kill()
+		pause(d)
+		g.w.server.Restart()
+	}
 }
 
 // TestBesideGraflowsOwnWorker puts the same faults to Graflow's own worker and
@@ -142,11 +150,7 @@ func (g *graflows) run(c contest) {
 	w := g.w
 	g.startWorker()
 	g.startWorker()
-	args := []string{"group.py", strconv.Itoa(c.tasks), "1.0", w.hist.path}
-	if c.kill {
-		args = append(args, "killer")
-	}
-	g.command(args...)
+	g.command(append([]string{"group.py", strconv.Itoa(c.tasks), "1.0", w.hist.path}, c.does...)...)
 	eventually(w.t, time.Minute, "tasks that run", func() bool {
 		ctx, cancel := bounded()
 		defer cancel()
@@ -191,11 +195,15 @@ func (g *graflows) pushAgain() {
 // judge says what a producer would say.
 func (g *graflows) judge(c contest, took time.Duration) {
 	w, s := g.w, g.story()
-	told, counted := map[string]bool{}, s.published[g.group]
+	told, counted, failed := map[string]bool{}, s.published[g.group], 0
 	for id, f := range s.tasks {
 		for _, e := range f.completed {
 			if counted.IsZero() || e.time().Before(counted) {
 				told[id] = true
+			}
+			var c completion
+			if json.Unmarshal([]byte(e.Text), &c) == nil && !c.Success {
+				failed++
 			}
 		}
 	}
@@ -211,6 +219,12 @@ func (g *graflows) judge(c contest, took time.Duration) {
 	case missing > 0:
 		broken = append(broken, fmt.Sprintf("group released with %d of %d tasks not done", missing, c.tasks))
 	}
+	if slices.Contains(c.does, "killer") {
+		failed = max(0, failed-1) // rightly so
+	}
+	if failed > 0 {
+		broken = append(broken, fmt.Sprintf("%d tasks failed for nothing of their own", failed))
+	}
 	if g.extra > 0 {
 		dead := 0
 		eventually(w.t, 10*time.Second, "an empty queue", func() bool { return w.c.LLen(ctx, w.key("queue")).Val() == 0 })
@@ -221,7 +235,11 @@ func (g *graflows) judge(c contest, took time.Duration) {
 			broken = append(broken, fmt.Sprintf("%d of %d records dropped without a trace", g.extra-dead, g.extra))
 		}
 	}
-	r := row{fault: c.name, runs: 1, violations: len(broken), note: strings.Join(broken, "; "), own: g.own}
+	how := broken
+	if n := g.tracebacks(); g.own && n > 0 {
+		how = append(slices.Clip(how), fmt.Sprintf("%d tracebacks in its logs", n))
+	}
+	r := row{fault: c.name, runs: 1, violations: len(broken), note: strings.Join(how, "; "), own: g.own}
 	if !g.own {
 		for _, b := range broken {
 			w.t.Errorf("violation: %s", b)
@@ -231,4 +249,20 @@ func (g *graflows) judge(c contest, took time.Duration) {
 	}
 	table.add(r)
 	w.t.Logf("%s after %v: %v", c.name, took, broken)
+}
+
+// tracebacks counts those in the logs of Graflow's own workers.
+func (g *graflows) tracebacks() (n int) {
+	logs, err := filepath.Glob(filepath.Join(g.w.dir, "python-*-graflow.worker.main.log"))
+	if err != nil {
+		g.w.t.Error(err)
+	}
+	for _, log := range logs {
+		text, err := os.ReadFile(log)
+		if err != nil {
+			g.w.t.Error(err)
+		}
+		n += strings.Count(string(text), "Traceback (most recent call last)")
+	}
+	return n
 }

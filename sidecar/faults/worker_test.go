@@ -34,8 +34,8 @@ type record struct {
 	Size int    `json:"size,omitempty"` // of the result, bytes
 	// Timeout is the record's own deadline, s.
 	Timeout float64 `json:"timeout,omitempty"`
-	Kill string `json:"kill,omitempty"` // a kill site, passed once: see strike
-	Pad  string `json:"pad,omitempty"`
+	Kill    string  `json:"kill,omitempty"` // a kill site, passed once: see strike
+	Pad     string  `json:"pad,omitempty"`
 }
 
 // What the sidecar hands to its workers for us.

@@ -1,7 +1,8 @@
 """A group of N tasks that sleep for S seconds each and write their start and
-end to a history file: group.py N S HISTORY [killer].
+end to a history file: group.py N S HISTORY [killer] [channel].
 
-With "killer" the first task kills the process that runs it. Where Redis is
+With "killer" the first task kills the process that runs it. With "channel" each
+task leaves a value in its workflow's channel before it ends. Where Redis is
 comes from REDIS_HOST, REDIS_PORT and REDIS_KEY_PREFIX.
 """
 
@@ -17,7 +18,7 @@ from graflow.core.task import ParallelGroup
 from graflow.core.workflow import workflow
 
 count, seconds, history = int(sys.argv[1]), float(sys.argv[2]), sys.argv[3]
-killer = len(sys.argv) > 4
+killer, channel = "killer" in sys.argv[4:], "channel" in sys.argv[4:]
 config = {
     "redis_client": redis.Redis(
         host=os.environ["REDIS_HOST"], port=int(os.environ["REDIS_PORT"]), decode_responses=True
@@ -28,8 +29,8 @@ config = {
 with workflow("faults") as wf:
 
     def member(i):
-        @task(id=f"sleep_{i}")
-        def body():
+        @task(id=f"sleep_{i}", inject_context=True)
+        def body(ctx):
             # Workers do not have this file: a task takes with it what it needs.
             import json
             import os
@@ -46,6 +47,8 @@ with workflow("faults") as wf:
             if killer and i == 0:
                 os.kill(os.getpid(), signal.SIGKILL)
             time.sleep(seconds)
+            if channel:
+                ctx.get_channel().set(f"value_{i}", i)
             note("end")
             return i
 
