@@ -59,7 +59,7 @@ func (p *pair) failOver() {
 	p.t.Helper()
 	p.hurt("failover")
 	p.way.Refuse()
-	p.server.Kill()
+	p.killRedis()
 	p.link.Refuse()
 	ctx, cancel := bounded()
 	defer cancel()

@@ -67,7 +67,7 @@ var contests = []contest{
 func away(d time.Duration) func(*graflows) {
 	return func(g *graflows) {
 		g.w.hurt(fmt.Sprint("Redis away for ", d))
-		g.w.server.Kill()
+		g.w.killRedis()
 		pause(d)
 		g.w.server.Restart()
 	}

@@ -34,6 +34,7 @@ const (
 	counted   = "counted"   // a barrier was counted up
 	published = "published" // a barrier was reached
 	buried    = "dead"      // a dead letter was written
+	returned  = "returned"  // a sidecar put a record back on the queue
 	fault     = "fault"     // Text says which
 )
 

@@ -103,7 +103,7 @@ func (s *storm) steps() {
 	}
 	for _, what := range want {
 		table.add(row{fault: "SIGKILL … of which " + what, runs: by[what]})
-		if by[what] == 0 && runs >= 100 {
+		if by[what] == 0 && runs >= 200 {
 			s.t.Errorf("nothing was killed at the step %q", what)
 		}
 	}
@@ -270,7 +270,7 @@ func (s *storm) produce(n int) {
 			case 0, 3:
 				rs[j].Do, rs[j].Ms = "family", 100+rnd.IntN(300)
 			case 1:
-				rs[j].Kill = []string{"parent-start", "parent-end", "self-start", "self-end"}[rnd.IntN(4)]
+				rs[j].Kill = []string{"parent-start", "parent-end", "parent-end", "self-start", "self-end"}[rnd.IntN(5)]
 			case 2:
 				rs[j].Size = 20_000
 			}

@@ -135,6 +135,8 @@ func (o *observer) line(line string) {
 		e.What, e.Group = published, strings.TrimPrefix(key, o.prefix+":barrier_done:")
 	case name == "SET" && strings.HasPrefix(key, channel):
 		e.What, e.Task = value, strings.TrimSuffix(strings.TrimPrefix(key, channel), ".__result__")
+	case name == "LPUSH" && key == o.prefix+":queue" && len(words) > 2 && strings.HasSuffix(from, " lua"):
+		e.What, e.Task = returned, taskOf(words[2])
 	case name == "HSET" && strings.HasPrefix(key, o.prefix+":sidecar:dead:"):
 		e.What, e.Delivery = buried, strings.TrimPrefix(key, o.prefix+":sidecar:dead:")
 	default:

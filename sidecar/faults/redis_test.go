@@ -84,7 +84,7 @@ func TestRedisAwayForLongerThanALease(t *testing.T) {
 		name       string
 		gone, back func(w *world)
 	}{
-		{"restarted with AOF", func(w *world) { w.server.Kill() }, func(w *world) { w.server.Restart() }},
+		{"restarted with AOF", func(w *world) { w.killRedis() }, func(w *world) { w.server.Restart() }},
 		{"frozen", func(w *world) { w.server.Freeze() }, func(w *world) { w.server.Thaw() }},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -122,7 +122,7 @@ func TestRedisRestartedAgainAndAgain(t *testing.T) {
 		w.twice(record{})
 		pause(time.Duration(w.rnd.IntN(300)) * time.Millisecond)
 		w.hurt("Redis killed and restarted")
-		w.server.Kill()
+		w.killRedis()
 		pause(time.Duration(w.rnd.IntN(800)) * time.Millisecond)
 		w.server.Restart()
 	}
@@ -145,7 +145,7 @@ func TestRedisWithoutPersistence(t *testing.T) {
 		}
 		pause(time.Duration(w.rnd.IntN(300)) * time.Millisecond)
 		w.hurt("Redis restarted empty")
-		w.server.Kill()
+		w.killRedis()
 		pause(time.Duration(w.rnd.IntN(1500)) * time.Millisecond)
 		w.server.Restart()
 		w.forget()

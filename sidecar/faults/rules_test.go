@@ -46,14 +46,14 @@ func (w *world) checkTask(p *pushedTask, f *fate, left final, deaths int) {
 	case p.pushes == 0 || over:
 		// Not acknowledged, or nobody waits for it: whatever it did, it is over.
 	case p.group == "":
-		if ends := btoi(result) + dead; ends != 1 && !(ends == 0 && w.lossy) && p.do != "fail" {
+		if ends := btoi(result) + dead; ends != 1 && p.do != "fail" {
 			w.violation("%s without a group ended %d times (result %v, dead letters %d)", p.id, ends, result, dead)
 		}
 		if f.values > 1+w.again {
 			w.violation("%s: its result was written %d times", p.id, f.values)
 		}
 	default:
-		if !told && !w.lossy {
+		if !told {
 			w.violation("%s of %s is lost: no completion (%d starts, %d ends, %d dead letters)", p.id, p.group, len(f.starts), len(f.ends), dead)
 		}
 		if seen > 1+w.again {
@@ -132,7 +132,7 @@ func (w *world) checkGroup(g *pushedGroup, s *story, left final, touched map[str
 	if count != told || count > g.expected {
 		w.violation("%s: counter %d, distinct completions %d, expected %d", g.id, count, told, g.expected)
 	}
-	if n := s.counted[g.id]; n != count && !w.obs.missed() && !w.lossy {
+	if n := s.counted[g.id]; n != count && !w.obs.missed() {
 		w.violation("%s was counted %d times, its counter is %d", g.id, n, count)
 	}
 	most, all := 0, 0
@@ -144,7 +144,7 @@ func (w *world) checkGroup(g *pushedGroup, s *story, left final, touched map[str
 	}
 	done, ok := s.published[g.id]
 	switch {
-	case w.lossy || w.obs.missed() || all < g.expected:
+	case w.obs.missed() || all < g.expected:
 	case !ok:
 		w.violation("%s: nobody told its producer that it is done", g.id)
 	case done.Sub(g.at) > barrierWait+w.delay && most < 3:

@@ -36,7 +36,7 @@ func TestRedisAwayUntilTheStopIsOver(t *testing.T) {
 				})
 				pause(200 * time.Millisecond) // they run
 				w.hurt("Redis away until the stop is over")
-				w.server.Kill()
+				w.killRedis()
 				pause(time.Second)
 				first.stop()
 				w.server.Restart()

@@ -48,7 +48,7 @@ func TestSentinelFailover(t *testing.T) {
 	}
 	cancel()
 	w.hurt("the master dies")
-	w.server.Kill()
+	w.killRedis()
 	died := time.Now()
 	eventually(t, 20*time.Second, "a new master", func() bool {
 		ctx, cancel := bounded()
@@ -103,7 +103,7 @@ func TestRedisCluster(t *testing.T) {
 		w.group(w.work(12, 200)...)
 		pause(100 * time.Millisecond)
 		w.hurt("the node with the queue dies")
-		w.server.Kill()
+		w.killRedis()
 		pause(3 * time.Second) // the other node says CLUSTERDOWN by now
 		w.server.Restart()
 		eventually(t, 20*time.Second, "a Cluster that serves again", up)

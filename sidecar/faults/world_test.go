@@ -42,9 +42,9 @@ type world struct {
 	broken   []string
 	faults   int
 
-	// lossy: Redis itself may lose what it acknowledged, so that a record may
-	// end nowhere; and what it lost of reports runs again, this often.
-	lossy bool
+	// blind: Redis is killed or left, so that the observer may miss something.
+	blind bool
+	// again is how often what Redis lost of reports runs again.
 	again int
 	// delay is what the fault itself, which goes on during the recovery, adds to
 	// the times that are promised without it.
@@ -106,6 +106,12 @@ func (w *world) tearDown() {
 	}
 	w.obs.close()
 	_ = w.hist.close()
+}
+
+// killRedis ends the server, and with it the observer's sight of it.
+func (w *world) killRedis() {
+	w.blind = true
+	w.server.Kill()
 }
 
 // newProxy is a way to Redis that can be broken.

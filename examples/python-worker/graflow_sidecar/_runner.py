@@ -87,8 +87,9 @@ class Runner:
 
     def _failed(self, exc: Exception, text: str) -> TaskError:
         if is_outage(exc):
+            # No stack: that Redis goes away is nothing to find a bug by.
             logger.warning("Redis was lost under a task: %s", text)
-            return TaskError(text, kind="RedisUnavailable", retryable=True, stack=stack_of(exc))
+            return TaskError(text, kind="RedisUnavailable", retryable=True, stack="")
         logger.error("Task failed: %s", text, exc_info=exc)
         return TaskError(text, kind=_kind(exc), stack=stack_of(exc))
 

@@ -66,6 +66,7 @@ push(context_of(flow), "work")
                 self.assertEqual(
                     (error["type"], error["retryable"]), ("RedisUnavailable", True), error
                 )
+                self.assertNotIn("stack", error)
 
     def test_after_graflows_own_retries_too(self):
         error = self.lose(self.flow("channel.get('x')", ", max_retries=1"))["error"]
