@@ -26,7 +26,7 @@ func TestLeastPermissions(t *testing.T) {
 	w.life(p, "REDIS_URL=redis://sidecar:secret@"+p.Addr()+"/0")
 	w.verify("Redis with the least permissions")
 	for _, s := range w.sidecars {
-		if strings.Contains(s.text(), "can't run this command") || s.says("NOPERM") {
+		if strings.Contains(s.text(), "can't run this command") || s.says("NOPERM") || s.says("ACL failure") {
 			t.Errorf("%s was refused something", s.id)
 		}
 	}

@@ -84,8 +84,9 @@ var replies = []struct {
 	{"NOAUTH ", ClassFatal, "noauth"},
 	{"DB index is out of range", ClassFatal, "bad_db"},
 	{"invalid DB index", ClassFatal, "bad_db"},
-	// Redis 7.0's NOPERM inside a script; later ones say NOPERM.
+	// NOPERM inside a script: Redis 7.0, and later ones as well as Valkey.
 	{"The user executing the script can't ", ClassFatal, "noperm"},
+	{"ACL failure in script: ", ClassFatal, "noperm"},
 }
 
 func classifyReply(err error) (Class, string) {

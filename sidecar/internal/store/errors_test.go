@@ -91,6 +91,7 @@ func TestClassify(t *testing.T) {
 		{answer("WRONGPASS invalid username-password pair"), ClassFatal, "wrongpass"},
 		{answer("NOPERM this user has no permissions"), ClassFatal, "noperm"},
 		{answer("ERR The user executing the script can't run this command"), ClassFatal, "noperm"},
+		{answer("ERR ACL failure in script: User weak has no permissions to run the 'pexpire' command script: 7b, on @user_script:26."), ClassFatal, "noperm"},
 		{answer("ERR DB index is out of range"), ClassFatal, "bad_db"},
 		{answer("WRONGTYPE Operation against a key holding the wrong kind of value"), ClassFatal, "wrongtype"},
 	} {
