@@ -20,6 +20,7 @@
 //	FAULT_KEEP      a folder for histories and logs; default: kept of failures only
 //	FAULT_SIDECAR   the binary to test; default: built from this source
 //	FAULT_BUILDFLAGS  further flags for building the sidecar, such as -race
+//	REDISTEST_BINARY  the server, such as a valkey-server; default redis-server
 //	GRAFLOW_PYTHON  a Python that has Graflow, for the comparison with its own
 //	                worker; default .venv/graflow-latest/bin/python
 package faults

@@ -16,6 +16,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/graflow/graflow-sidecar/sidecar/internal/redisproc"
 )
 
 var (
@@ -50,7 +52,9 @@ func run(m *testing.M) int {
 		return 1
 	}
 	fmt.Printf("FAULT_SEED=%d FAULT_RUNS=%d FAULT_SECONDS=%d\n", seed, runs, int(atMost.Seconds()))
+	began := time.Now()
 	status := m.Run()
+	fmt.Printf("\nFAULT_SEED=%d, %s, %.0f s\n", seed, serverVersion(), time.Since(began).Seconds())
 	table.print(os.Stdout)
 	if os.Getenv("FAULT_KEEP") == "" && status == 0 {
 		_ = os.RemoveAll(scratch) // nothing hangs on what is left of a temporary folder
@@ -58,6 +62,17 @@ func run(m *testing.M) int {
 		fmt.Println("histories and logs are in", scratch)
 	}
 	return status
+}
+
+// serverVersion is the first line of what the server says of itself.
+func serverVersion() string {
+	binary := os.Getenv("REDISTEST_BINARY")
+	if binary == "" {
+		binary, _ = redisproc.Find() // without one no test has passed
+	}
+	text, _ := exec.Command(binary, "--version").Output()
+	words := strings.Fields(string(text))
+	return strings.Join(words[:min(3, len(words))], " ")
 }
 
 func setUp() (err error) {
