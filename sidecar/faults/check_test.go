@@ -80,8 +80,7 @@ func tell(events []event) *story {
 // written down before it is done: the worker may go on for a moment.
 func (s *story) lose(kill event, starts []event) {
 	const moment = time.Second
-	for i := len(starts) - 1; i >= 0; i-- {
-		start := starts[i]
+	for _, start := range slices.Backward(starts) {
 		if start.time().After(kill.time().Add(moment)) {
 			continue // another process of the same number
 		}

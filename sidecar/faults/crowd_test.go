@@ -40,7 +40,15 @@ func TestCrowdRestarted(t *testing.T) {
 	if err := p.Accept(); err != nil {
 		t.Fatal(err)
 	}
-	pause(3 * time.Second) // they come one after another
+	eventually(t, outageRecovery, "a word from all that they are back", func() bool {
+		for _, sc := range w.alive() {
+			if !sc.says("redis is back") {
+				return false
+			}
+		}
+		return true
+	})
+	pause(time.Until(back.Add(outageRecovery))) // one after another they open the rest
 	w.spread(p.Accepted(), back)
 	w.feed("after Redis was lost")
 

@@ -86,7 +86,7 @@ func TestConnectionCut(t *testing.T) {
 		{"cut between request and reply", faultproxy.CutAfter, 0, 4, 4 * time.Second},
 		{"cut by a reset between request and reply", faultproxy.ResetAfter, 0, 4, 4 * time.Second},
 		{"late request, delivered 700 ms after its connection", faultproxy.Late, 700 * time.Millisecond, 4, 4 * time.Second},
-		{"cut off from the reply, the connection open", faultproxy.Swallow, 0, 2, 15 * time.Second},
+		{"cut off from the reply, the connection open", faultproxy.Swallow, 0, 2, 6 * time.Second},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()

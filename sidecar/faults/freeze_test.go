@@ -116,9 +116,10 @@ func TestSIGSTOPOfAWorker(t *testing.T) {
 			_ = syscall.Kill(pid, syscall.SIGSTOP)
 			w.settle(15 * time.Second)
 		}
-		f, _ := w.verify("SIGSTOP of a worker beyond its task's deadline")
+		f, s := w.verify("SIGSTOP of a worker beyond its task's deadline")
 		for g := range w.groups {
 			c := f.completions[g][w.memberOf(g, "hang")]
+			w.endedBy(s.of(w.memberOf(g, "hang")), time.Second)
 			if c.Error == nil || !strings.Contains(*c.Error, "timeout") {
 				t.Errorf("%s: the stopped task's completion is %+v", g, c)
 			}

@@ -175,6 +175,22 @@ func TestPoisonThatKillsItsSidecar(t *testing.T) {
 	}
 }
 
+// endedBy checks that a task which no cancel reaches was ended soon after its
+// deadline: it is cancelled, and then its worker, in a group of its own, is
+// killed in steps that take one and a half times SIDECAR_KILL_GRACE.
+func (w *world) endedBy(f *fate, limit time.Duration) {
+	w.t.Helper()
+	const grace, slack = time.Second, time.Second
+	if len(f.starts) == 0 || len(f.completed) == 0 {
+		w.t.Errorf("it started %d times and was completed %d times", len(f.starts), len(f.completed))
+		return
+	}
+	took := f.completed[0].time().Sub(f.starts[0].time())
+	if took < limit || took > limit+3*grace/2+slack {
+		w.t.Errorf("a task with a deadline of %v was ended after %v", limit, took)
+	}
+}
+
 // TestPoisonThatHangs: a task that never ends, and that no cancel reaches, is
 // ended with its worker at the deadline: the one that is set, or its record's
 // own.
@@ -208,6 +224,7 @@ func TestPoisonThatHangs(t *testing.T) {
 				if n := len(s.of(id).starts); n != 1 || c.Success || c.Error == nil || !strings.Contains(*c.Error, "timeout") {
 					t.Errorf("%s ran %d times, completion %+v", id, n, c)
 				}
+				w.endedBy(s.of(id), 700*time.Millisecond)
 			}
 		})
 	}

@@ -180,7 +180,10 @@ func TestScriptFlush(t *testing.T) {
 		cancel()
 		pause(time.Duration(w.rnd.IntN(80)) * time.Millisecond)
 	}
-	w.settle(20 * time.Second)
+	w.goesOn(time.Now())
+	if w.outage > time.Second {
+		w.violation("the first task after a flush started %v later", w.outage)
+	}
 	w.nobodyGivenUp()
 	w.verify("Redis SCRIPT FLUSH")
 }
