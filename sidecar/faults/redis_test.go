@@ -46,8 +46,8 @@ func (w *world) goesOn(back time.Time) {
 	w.t.Helper()
 	var first string
 	for first == "" {
-		if r := w.fill(record{}); w.push(r) {
-			first = r.TaskID
+		if g := w.group(record{}); g != "" {
+			first = w.memberOf(g, "")
 		}
 	}
 	w.settle(20 * time.Second)

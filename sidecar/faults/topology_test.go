@@ -107,9 +107,7 @@ func TestRedisCluster(t *testing.T) {
 		pause(3 * time.Second) // the other node says CLUSTERDOWN by now
 		w.server.Restart()
 		eventually(t, 20*time.Second, "a Cluster that serves again", up)
-		back := time.Now()
-		w.settle(20 * time.Second)
-		w.outage = max(w.outage, time.Since(back))
+		w.goesOn(time.Now())
 	}
 	w.nobodyGivenUp()
 	rs := w.work(9, 1)
