@@ -3,6 +3,9 @@
 package faults
 
 import (
+	"fmt"
+	"os"
+	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
@@ -61,14 +64,35 @@ func (w *world) freeze(s *sidecar, tree bool) {
 			_ = syscall.Kill(pid, syscall.SIGSTOP) // it may have ended
 		}
 	}
+	at := time.Now()
 	w.hurt("SIGSTOP of " + s.id)
+	eventually(w.t, 5*time.Second, s.id+" to stand still", func() bool { return standsStill(s.pid()) })
+	// A claim may be on its way to Redis yet. Nobody else touches what it brings
+	// before the lease has run out.
+	pause(500 * time.Millisecond)
 	held, err := w.heldBy(s.id)
 	if err != nil {
 		w.t.Error(err)
 	}
 	w.mu.Lock()
-	w.hits = append(w.hits, hit{at: time.Now(), who: s.id, pid: s.pid(), tasks: held})
+	w.hits = append(w.hits, hit{at: at, who: s.id, pid: s.pid(), tasks: held})
 	w.mu.Unlock()
+}
+
+// standsStill reports whether all threads of a process have stopped: the signal
+// only asks for that.
+func standsStill(pid int) bool {
+	threads, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", pid))
+	if err != nil {
+		return false
+	}
+	for _, file := range threads {
+		stat, err := os.ReadFile(file)
+		if err == nil && !strings.Contains(string(stat), ") T ") {
+			return false
+		}
+	}
+	return true
 }
 
 func (w *world) thaw(s *sidecar, tree bool) {

@@ -4,7 +4,9 @@ package faults
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -77,7 +79,7 @@ func newWorldUnder(t *testing.T, prefix string, args ...string) *world {
 	}, strings.ToLower(strings.TrimPrefix(t.Name(), "Test")))
 	short := name[max(0, len(name)-24):] // part of run ids, which are cut
 	w := &world{
-		t: t, name: strings.Trim(short, "-"), prefix: fmt.Sprintf(prefix, name), dir: filepath.Join(scratch, name),
+		t: t, name: strings.Trim(short, "-"), prefix: fmt.Sprintf(prefix, name), dir: ownFolder(t, name),
 		server: redistest.Start(t, args...), rnd: random(t, 0),
 		tasks: make(map[string]*pushedTask), groups: make(map[string]*pushedGroup),
 	}
@@ -94,6 +96,24 @@ func newWorldUnder(t *testing.T, prefix string, args ...string) *world {
 	<-w.obs.up
 	t.Cleanup(w.tearDown)
 	return w
+}
+
+// ownFolder makes one that nobody has used: a test may run several times, and
+// FAULT_KEEP may name the folder of an earlier run.
+func ownFolder(t *testing.T, name string) string {
+	t.Helper()
+	for n := 1; ; n++ {
+		dir := filepath.Join(scratch, name)
+		if n > 1 {
+			dir += fmt.Sprintf("-%d", n)
+		}
+		switch err := os.Mkdir(dir, 0o755); {
+		case err == nil:
+			return dir
+		case !errors.Is(err, fs.ErrExist):
+			t.Fatal(err)
+		}
+	}
 }
 
 func (w *world) tearDown() {
