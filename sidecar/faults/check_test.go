@@ -174,7 +174,11 @@ func (w *world) verify(name string) (final, *story) {
 		w.t.Errorf("violation: %s", v)
 	}
 	w.t.Logf("%s: %d tasks, %d faults, %d violations, worst recovery %v", name, len(w.tasks), w.faults, len(w.broken), worst)
-	table.add(row{fault: name, runs: w.faults, violations: len(w.broken), worst: worst, note: fmt.Sprintf("%d tasks", len(w.tasks))})
+	note := fmt.Sprintf("%d tasks", len(w.tasks))
+	if longest, n := w.stalls.longest(); n > 0 && !w.blind {
+		note += fmt.Sprintf(" (the machine stood still %d times, for up to %v)", n, longest.Round(10*time.Millisecond))
+	}
+	table.add(row{fault: name, runs: w.faults, violations: len(w.broken), worst: worst, note: note})
 	return f, s
 }
 

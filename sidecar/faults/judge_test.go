@@ -53,6 +53,14 @@ func TestTheChecksSeeWhatTheyMust(t *testing.T) {
 		{"recovered late", append(slices.Clone(whole), event{At: at(12_011), What: started, Task: task, Pid: 8}), nil, func(w *world) {
 			w.hits = append(w.hits, hit{at: time.Unix(0, at(11)), who: "s", tasks: []string{task}})
 		}, "the recovery began after 12s"},
+		{"recovered late, for the machine stood still", append(slices.Clone(whole), event{At: at(12_011), What: started, Task: task, Pid: 8}), nil, func(w *world) {
+			w.hits = append(w.hits, hit{at: time.Unix(0, at(11)), who: "s", tasks: []string{task}})
+			w.stalls = &stalls{seen: []stall{{time.Unix(0, at(8_000)), time.Unix(0, at(9_000))}}}
+		}, ""},
+		{"recovered late, long after the machine stood still", append(slices.Clone(whole), event{At: at(12_011), What: started, Task: task, Pid: 8}), nil, func(w *world) {
+			w.hits = append(w.hits, hit{at: time.Unix(0, at(11)), who: "s", tasks: []string{task}})
+			w.stalls = &stalls{seen: []stall{{time.Unix(0, at(6_000)), time.Unix(0, at(7_000))}}}
+		}, "the recovery began after 12s"},
 		{"a dead letter for nothing", whole, func(f *final) { f.letters = []letter{{task: task}} }, nil, "dead letters and success true"},
 		{"failed for nothing", []event{start, end, count, done}, func(f *final) {
 			text := "lost"

@@ -11,31 +11,31 @@ import (
 // way again in time: back on the queue, where whoever has a free slot takes it,
 // or with somebody. It returns how long the slowest took until it ran again.
 func (w *world) recovery(s *story) (worst time.Duration) {
-	check := func(what string, at time.Time, tasks []string, bound time.Duration) {
-		var back, again time.Duration
+	check := func(what string, at time.Time, tasks []string, bound, again time.Duration) {
+		var back, runs time.Duration
 		for _, id := range tasks {
 			f := s.of(id)
-			again = sooner(again, w.taken(id, f, at))
+			runs = sooner(runs, w.taken(id, f, at))
 			back = sooner(back, w.back(id, f, at))
 		}
-		worst = max(worst, again)
-		if back > bound {
+		worst = max(worst, runs)
+		if at.Add(back).After(w.stalls.excuse(at, at.Add(bound), again)) {
 			w.violation("after the death of %s with %v the recovery began after %v", what, tasks, back)
 		}
 	}
 	for _, h := range w.hits {
-		check(h.who, h.at, h.tasks, sidecarRecovery+w.delay)
+		check(h.who, h.at, h.tasks, sidecarRecovery+w.delay, startsOver)
 	}
 	for id, f := range s.tasks {
 		if p := w.tasks[id]; p != nil && p.pushes > 1 {
 			continue // whose copy ran again cannot be told
 		}
 		for _, l := range f.lost {
-			bound := childRecovery
+			bound, again := childRecovery, childRecovery
 			if w.orphaned(l, w.back(id, f, l.at)) {
-				bound = sidecarRecovery
+				bound, again = sidecarRecovery, startsOver
 			}
-			check("worker "+l.start.Delivery, l.at, []string{id}, bound+w.delay)
+			check("worker "+l.start.Delivery, l.at, []string{id}, bound+w.delay, again)
 		}
 	}
 	return max(worst, w.outage)

@@ -85,7 +85,7 @@ func TestRedisAwayForLongerThanALease(t *testing.T) {
 		gone, back func(w *world)
 	}{
 		{"restarted with AOF", func(w *world) { w.killRedis() }, func(w *world) { w.server.Restart() }},
-		{"frozen", func(w *world) { w.server.Freeze() }, func(w *world) { w.server.Thaw() }},
+		{"frozen", (*world).freezeRedis, func(w *world) { w.server.Thaw() }},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()

@@ -33,6 +33,7 @@ type world struct {
 	c      *redis.Client // straight to the server
 	hist   *history
 	obs    *observer
+	stalls *stalls
 	rnd    *rand.Rand
 
 	mu       sync.Mutex
@@ -44,7 +45,7 @@ type world struct {
 	broken   []string
 	faults   int
 
-	// blind: Redis is killed or left, so that the observer may miss something.
+	// blind: Redis is killed, frozen or left, so that the observer may miss something.
 	blind bool
 	// again is how often what Redis lost of reports runs again.
 	again int
@@ -94,6 +95,7 @@ func newWorldUnder(t *testing.T, prefix string, args ...string) *world {
 	}
 	w.obs = observe(w.server.Addr, w.prefix, w.hist)
 	<-w.obs.up
+	w.stalls = watchStalls(w.server.Client())
 	t.Cleanup(w.tearDown)
 	return w
 }
@@ -124,6 +126,7 @@ func (w *world) tearDown() {
 		s.kill()
 		<-s.done
 	}
+	w.stalls.close()
 	w.obs.close()
 	_ = w.hist.close()
 }
@@ -132,6 +135,11 @@ func (w *world) tearDown() {
 func (w *world) killRedis() {
 	w.blind = true
 	w.server.Kill()
+}
+
+func (w *world) freezeRedis() {
+	w.blind = true
+	w.server.Freeze()
 }
 
 // newProxy is a way to Redis that can be broken.
