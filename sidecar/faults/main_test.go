@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/graflow/graflow-sidecar/sidecar/internal/redisproc"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/store"
 )
 
 var (
@@ -47,6 +48,7 @@ func TestMain(m *testing.M) {
 
 func run(m *testing.M) int {
 	flag.Parse()
+	store.SetLogger(nil) // go-redis tells of every connection that a fault costs
 	if err := setUp(); err != nil {
 		fmt.Fprintln(os.Stderr, "faults:", err)
 		return 1
