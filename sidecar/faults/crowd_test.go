@@ -58,13 +58,21 @@ func TestCrowdRestarted(t *testing.T) {
 	}{
 		{"SIGTERM", w.stopAll},
 		{"SIGKILL", func() {
-			for _, sc := range w.alive() {
+			all := w.alive()
+			for _, sc := range all {
 				sc.kill()
+			}
+			for _, sc := range all {
 				<-sc.done
 			}
 		}},
 	} {
-		g := w.group(w.work(3*crowdSize, 100)...)
+		rs := w.work(3*crowdSize, 100)
+		for i := range rs {
+			rs[i].Ms += 400 // many of them are there when it strikes
+		}
+		g := w.group(rs...)
+		pause(100 * time.Millisecond)
 		w.hurt(stop.how + " of all")
 		stop.stop()
 		gather()

@@ -16,7 +16,7 @@ var secrets = []string{
 }
 
 // suspicious are words in names that begin with REDIS_: whoever has Redis behind
-// something that we do not know (REDIS_TLS_URL, REDIS_SENTINEL_PASSWORD) has its
+// something that we do not know (REDIS_TLS_URL, REDIS_ACCESS_TOKEN) has its
 // credentials there.
 var suspicious = []string{"PASS", "SECRET", "TOKEN", "USERNAME", "AUTH", "URL", "KEY_FILE"}
 
