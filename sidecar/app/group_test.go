@@ -179,3 +179,43 @@ func TestAPanicInOneStageStopsTheOthersInOrder(t *testing.T) {
 		}
 	})
 }
+
+// TestAStageThatSpeaksLastIsHeard: it has its least time where those before it
+// have used up the whole budget, and no more than that where it hangs.
+func TestAStageThatSpeaksLastIsHeard(t *testing.T) {
+	for name, c := range map[string]struct {
+		needs, took time.Duration
+		heard       bool
+	}{
+		"quick": {200 * time.Millisecond, 200 * time.Millisecond, true},
+		"hangs": {time.Hour, speakAtLeast, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				seq := &sequence{clock: newStopClock(3 * time.Second), log: slog.New(slog.DiscardHandler)}
+				seq.add(actor{name: "stop", run: func(context.Context, context.Context) error { return nil }})
+				seq.add(actor{name: "late", run: func(soft, _ context.Context) error {
+					<-soft.Done()
+					time.Sleep(5 * time.Second) // whatever it is told
+					return nil
+				}})
+				var began time.Time
+				heard := false
+				seq.add(actor{name: "speaks", reserve: reserveAfterLeave, atLeast: speakAtLeast, run: func(soft, hard context.Context) error {
+					<-soft.Done()
+					began = time.Now()
+					select {
+					case <-time.After(c.needs):
+						heard = true
+					case <-hard.Done():
+					}
+					return nil
+				}})
+				_ = seq.group.Run()
+				if took := time.Since(began); took != c.took || heard != c.heard {
+					t.Errorf("it had %v and was heard: %v", took, heard)
+				}
+			})
+		})
+	}
+}

@@ -3,7 +3,9 @@
 package lifecycle
 
 import (
+	"errors"
 	"fmt"
+	"os"
 	"strings"
 	"syscall"
 	"testing"
@@ -217,5 +219,36 @@ func TestWorkGoesOnWhenRedisReturns(t *testing.T) {
 				s.silent()
 			})
 		}
+	}
+}
+
+// TestUnreportedResultsAreSpooled: with SIDECAR_SPOOL_DIR the next start reports
+// what this one could not, and the task does not run again.
+func TestUnreportedResultsAreSpooled(t *testing.T) {
+	t.Parallel()
+	b, proxy := proxied(t)
+	spool, gate := t.TempDir(), b.gate("gate")
+	b.push(job{TaskID: "running", Do: "gate", Path: gate})
+	s := b.sidecar("SIDECAR_SHUTDOWN_TIMEOUT=2s", "SIDECAR_SPOOL_DIR="+spool)
+	b.begun(gate)
+	proxy.Refuse()
+	s.signal(syscall.SIGTERM)
+	b.open(gate)
+	s.endsWithin(2 * time.Second)
+	s.silent()
+	if !s.says("outcomes are spooled for the next start") {
+		t.Error("it does not say that it spooled anything")
+	}
+	if err := errors.Join(proxy.Accept(), os.Remove(gate+".started")); err != nil {
+		t.Fatal(err)
+	}
+	next := b.sidecar("SIDECAR_SPOOL_DIR=" + spool)
+	await(t, "the result", func() bool { return b.done("running") })
+	next.terminate(2 * time.Second)
+	if exists(gate + ".started") {
+		t.Error("the task ran again")
+	}
+	if left := b.leftovers(); len(left) > 0 || len(b.queue()) > 0 {
+		t.Errorf("keys left over: %v, queue %v", left, b.queue())
 	}
 }
