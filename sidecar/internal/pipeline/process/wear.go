@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"time"
 
@@ -14,6 +15,7 @@ import (
 type wear struct {
 	quota   int       // tasks that it may take; 0 means any number
 	taken   int       // under child.mu
+	born    time.Time // when it was ready
 	expires time.Time // zero means never
 
 	// The recycling goroutine's own.
@@ -35,7 +37,7 @@ const (
 
 func newWear(cfg *Config, now time.Time) wear {
 	off := rand.Float64() * wearJitter
-	w := wear{quota: cfg.MaxTasksPerChild - int(off*float64(cfg.MaxTasksPerChild))}
+	w := wear{born: now, quota: cfg.MaxTasksPerChild - int(off*float64(cfg.MaxTasksPerChild))}
 	if cfg.MaxChildAge > 0 {
 		w.expires = now.Add(cfg.MaxChildAge - time.Duration(off*float64(cfg.MaxChildAge)))
 	}
@@ -98,7 +100,10 @@ func (p *Pool) recycling(ctx context.Context) {
 		case <-tick.C:
 		case <-p.worn:
 		}
+		// The oldest first: with a limit that a fresh worker is over already, the
+		// first slot would else have every turn.
 		serving := p.serving()
+		slices.SortStableFunc(serving, func(a, b *child) int { return a.wear.born.Compare(b.wear.born) })
 		mu.Lock()
 		for _, c := range serving {
 			if running >= max(len(serving)/4, 1) {

@@ -155,6 +155,27 @@ func TestAWorkerThatIsTooLargeIsReplacedBetweenTasks(t *testing.T) {
 	})
 }
 
+// TestNoSlotIsPassedOver: where every fresh worker is too large already, each slot
+// has its turn.
+func TestNoSlotIsPassedOver(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := &fakes{startTime: time.Second}
+		b := startFake(t, f, func(cfg *process.Config) {
+			cfg.Slots, cfg.MaxChildRSS = 4, 1<<20
+			cfg.Resident = func(int) (int64, error) { return 2 << 20, nil }
+		})
+		time.Sleep(30 * time.Second)
+		for _, p := range f.all()[:4] {
+			if p.alive() {
+				t.Errorf("process %d of the first four is there after %d starts", p.pid, len(f.all()))
+			}
+		}
+		if err := b.stop(); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
 // TestAnOldWorkerStaysWhileNoNewOneStarts, and is tried again later. One that
 // has had its last task is of no more use, and its slot waits.
 func TestAnOldWorkerStaysWhileNoNewOneStarts(t *testing.T) {
