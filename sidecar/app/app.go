@@ -18,7 +18,6 @@ import (
 	"github.com/graflow/graflow-sidecar/sidecar/internal/localredis"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/pipeline/claim"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/pipeline/dispatch"
-	"github.com/graflow/graflow-sidecar/sidecar/internal/pipeline/process"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/pipeline/report"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/store"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/subproc"
@@ -36,7 +35,7 @@ type App struct {
 	mon   *health.Monitor
 	lease *lease.Lease
 	queue *dispatch.Queue
-	pool  *process.Pool
+	pool  workers // the stage of the mode
 	box   *report.Box
 	held  *ledger
 
@@ -95,10 +94,7 @@ func start(ctx context.Context, cfg Config, h hooks) (*App, error) {
 
 // wire makes the stages. Nothing runs yet.
 func (a *App) wire() error {
-	workers, err := a.processConfig()
-	if err != nil {
-		return err
-	}
+	var err error
 	if a.redis, err = a.backend(); err != nil {
 		return err
 	}
@@ -108,7 +104,9 @@ func (a *App) wire() error {
 	a.queue = dispatch.New(func(t task.Task) {
 		a.box.Done(task.Outcome{Task: t, Kind: task.Returned, Message: "not started", EndedAt: time.Now()})
 	})
-	a.pool = process.New(workers, a.queue, &filing{box: a.box, maxAttempts: a.cfg.MaxAttempts})
+	if a.pool, err = a.workers(); err != nil {
+		return errors.Join(err, a.redis.close())
+	}
 	a.lease.Log, a.lease.Store = a.log, a.redis.leases
 	a.lease.NewRun = func() string { return store.NewRunID(a.cfg.WorkerID) }
 	a.lease.Lost = func(run string) {
@@ -182,6 +180,9 @@ func (a *App) actors(ctx context.Context) []actor {
 			<-soft.Done()
 			return a.redis.close()
 		}},
+	}
+	if a.cfg.Mode == ModeSupervise {
+		list = a.supervising(list)
 	}
 	if a.local != nil {
 		// Our own Redis goes last, and when it dies by itself we stop.
@@ -278,22 +279,3 @@ func (a *App) stopLocal(ctx context.Context) {
 
 // StartError says that the worker could not be started; see its message.
 type StartError = subproc.StartError
-
-// filing is the pool's sink: it decides what a retryable failure becomes
-// before the outcome is filed.
-type filing struct {
-	box         *report.Box
-	maxAttempts int
-}
-
-// redisUnavailable is the type of a failure that is Redis' and not the task's
-// (the Python adapter's word for it): it is tried again without limit.
-const redisUnavailable = "RedisUnavailable"
-
-// Done files an outcome.
-func (f *filing) Done(o task.Outcome) {
-	if o.Kind == task.Retry && o.Reason != redisUnavailable && o.Task.Attempt >= f.maxAttempts {
-		o.Kind = task.Failed // it was tried often enough
-	}
-	f.box.Done(o)
-}

@@ -6,14 +6,14 @@ import (
 )
 
 // secrets are kept from workers: whoever runs the tasks' code need not be able
-// to read the credentials of the queue. (A Graflow worker needs Redis itself
-// and is given them by app.)
+// to read the credentials of the queue. (A Graflow worker and a supervised one
+// need Redis itself and are given them by app.)
 var secrets = []string{
 	"REDIS_URL", "REDIS_USERNAME", "REDIS_PASSWORD", "REDIS_PASSWORD_FILE", "REDIS_TLS_KEY_FILE",
 	"OTEL_EXPORTER_OTLP_HEADERS", "OTEL_EXPORTER_OTLP_TRACES_HEADERS",
 }
 
-// coordinates are what app sets for a Graflow worker. Those of our own
+// coordinates are what app sets for a worker that speaks to Redis itself. Those of our own
 // environment go first, so that one which app leaves out (REDIS_TLS, say, where
 // a flag names another Redis) cannot be left standing.
 var coordinates = []string{
@@ -23,12 +23,12 @@ var coordinates = []string{
 
 // childEnv is the environment of the workers: ours without SIDECAR_ names and
 // without secrets, except those that are allowed by name.
-func childEnv(environ []string, graflow bool, allowed []string) []string {
+func childEnv(environ []string, speaksToRedis bool, allowed []string) []string {
 	out := make([]string, 0, len(environ))
 	for _, entry := range environ {
 		name, _, _ := strings.Cut(entry, "=")
 		ours := strings.HasPrefix(name, prefix) || slices.Contains(secrets, name) ||
-			(graflow && slices.Contains(coordinates, name))
+			(speaksToRedis && slices.Contains(coordinates, name))
 		if !ours || slices.Contains(allowed, name) {
 			out = append(out, entry)
 		}

@@ -55,9 +55,11 @@ const documentTail = `
 A worker gets the sidecar's environment, without names that begin with
 ` + "`SIDECAR_`" + ` and without these, which may hold credentials: %s.
 ` + "`SIDECAR_CHILD_ENV`" + ` gives it some of them back. Every worker also
-gets ` + "`SIDECAR_PROCESS_ID`" + `, which is unique to its process. A Graflow worker gets
+gets ` + "`SIDECAR_PROCESS_ID`" + `, which is unique to its process; what a process of mode
+exec gets about its task is in [modes.md](modes.md). A Graflow worker gets
 where Redis is, credentials included, since Graflow's engine reads graphs and
-channels from it.
+channels from it; so does a supervised worker, which connects for itself, and a
+` + "`WORKER_ID`" + ` of its own.
 `
 
 func document() string {
