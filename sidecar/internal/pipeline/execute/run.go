@@ -2,6 +2,7 @@ package execute
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os/exec"
 	"sync"
@@ -36,7 +37,7 @@ func newJob(t task.Task, slot int) *job {
 }
 
 // run runs one task to its end. The error is that of a process that could not
-// be started; the outcome gives the task back then.
+// be started; the outcome gives the task back then. With errHalted there is none.
 func (s *Stage) run(hard context.Context, slot int, t task.Task) (task.Outcome, error) {
 	j := newJob(t, slot)
 	if !s.enlist(j) {
@@ -48,7 +49,10 @@ func (s *Stage) run(hard context.Context, slot int, t task.Task) (task.Outcome, 
 	if problem != "" {
 		return j.outcome(task.Outcome{Kind: task.Failed, Reason: "invalid", Message: problem}), nil
 	}
-	p, err := s.start(&exec.Cmd{Path: *s.path.Load(), Args: s.cfg.Command, Dir: s.cfg.Dir, Env: env, ExtraFiles: s.cfg.Extra})
+	p, err := s.spawn(&exec.Cmd{Path: *s.path.Load(), Args: s.cfg.Command, Dir: s.cfg.Dir, Env: env, ExtraFiles: s.cfg.Extra})
+	if errors.Is(err, errHalted) {
+		return task.Outcome{}, err
+	}
 	if err != nil {
 		return j.outcome(task.Outcome{Kind: task.Returned, Message: "its process could not be started"}), err
 	}
@@ -59,6 +63,21 @@ func (s *Stage) run(hard context.Context, slot int, t task.Task) (task.Outcome, 
 	why := s.await(hard, j, p, st, limit)
 	st.close()
 	return j.outcome(s.judge(j, p, st, why, limit)), nil
+}
+
+// errHalted: the task was not started, since nothing is any more.
+var errHalted = errors.New("execute: halted")
+
+// spawn starts a process, unless a stop has begun. No more starts than can be made
+// at once get past that question: with many slots the last of them would have
+// waited for their thread until long after the signal.
+func (s *Stage) spawn(cmd *exec.Cmd) (subproc.Process, error) {
+	s.begin <- struct{}{}
+	defer func() { <-s.begin }()
+	if s.src.Halted() {
+		return nil, errHalted
+	}
+	return s.start(cmd)
 }
 
 func (j *job) outcome(o task.Outcome) task.Outcome {

@@ -2,6 +2,7 @@ package execute
 
 import (
 	"context"
+	"errors"
 	"os/exec"
 	"path/filepath"
 	"strings"
@@ -76,6 +77,10 @@ func (s *Stage) serve(ctx, hard context.Context, slot int) {
 			return
 		}
 		o, err := s.run(hard, slot, ts[0])
+		if errors.Is(err, errHalted) {
+			s.src.Undo(ts)
+			return
+		}
 		if err == nil {
 			pause.Reset()
 			s.finish(o)

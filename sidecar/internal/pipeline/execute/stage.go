@@ -26,8 +26,12 @@ type Source interface {
 	AddCapacity(n int)
 	// Take waits for up to limit tasks.
 	Take(ctx context.Context, limit int) ([]task.Task, error)
+	// Undo puts back tasks that were taken and not started.
+	Undo(ts []task.Task)
 	// Done frees the slots of n tasks that have ended.
 	Done(n int)
+	// Halted reports whether nothing more is to be started.
+	Halted() bool
 }
 
 // Sink is where outcomes go. Done must not block and must work for as long as
@@ -73,6 +77,7 @@ type Stage struct {
 	started atomic.Bool // a process was started once
 	up      atomic.Int64
 
+	begin   chan struct{}          // holds a token for each start under way
 	evicted atomic.Pointer[string] // the run that lost its lease last
 
 	mu   sync.Mutex
@@ -85,7 +90,10 @@ func New(cfg Config, src Source, sink Sink) *Stage {
 	if cfg.Name == "" {
 		cfg.Name = strings.Join(cfg.Command, " ")
 	}
-	return &Stage{cfg: cfg, src: src, sink: sink, env: without(cfg.Env, perTask), jobs: make(map[*job]struct{})}
+	return &Stage{
+		cfg: cfg, src: src, sink: sink, env: without(cfg.Env, perTask),
+		begin: make(chan struct{}, spawners), jobs: make(map[*job]struct{}),
+	}
 }
 
 // spawners is how many threads start processes: with one, a busy machine starts

@@ -53,7 +53,7 @@ func TestProgramsOfTheSystemAreWorkers(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			b := setup(t, func(cfg *execute.Config) { cfg.Command = c.command })
-			b.put(record + "\n")
+			b.put(record)
 			o := b.next()
 			if o.Kind != task.Succeeded || string(o.Value) != c.want || (o.Value == nil) != (c.want == "") {
 				t.Errorf("%v %q (%s), want the value %q", o.Kind, o.Value, o.Message, c.want)
@@ -117,9 +117,10 @@ func TestStreamsThatNobodyReads(t *testing.T) {
 		{"closes its stdin", huge, `"done with closed eyes"`},
 		{"closes its stdin", "{}", `"done with closed eyes"`},
 		{"closes its stdout", huge, `"said before"`},
-		{"waits for its stdin's end", huge, fmt.Sprintf("[%d,true]", len(huge))},
-		{"waits for its stdin's end", "{}", "[2,true]"},
-		{"waits for its stdin's end", strings.Repeat("x", 4096), "[4096,true]"},
+		{"waits for its stdin's end", huge, fmt.Sprintf("[%d,true]", len(huge)+1)},
+		{"waits for its stdin's end", "{}", "[3,true]"},
+		{"waits for its stdin's end", strings.Repeat("x", 4095), "[4096,true]"},
+		{"waits for its stdin's end", strings.Repeat("x", 4096), "[4097,true]"},
 		{"echoes", huge, huge},
 	} {
 		t.Run(fmt.Sprint(c.role, " ", len(c.record)), func(t *testing.T) {
@@ -333,6 +334,43 @@ func TestAStop(t *testing.T) {
 	}
 }
 
+// TestNothingStartsAfterTheSignal: what was taken in the same moment goes back.
+func TestNothingStartsAfterTheSignal(t *testing.T) {
+	ran := filepath.Join(t.TempDir(), "ran")
+	const slots = 32
+	b := setup(t, func(cfg *execute.Config) {
+		cfg.Command, cfg.Slots = []string{"sh", "-c", "echo x >>" + ran}, slots
+	})
+	await(t, "every slot", func() bool { return b.stage.Up() == slots })
+	ts := make([]task.Task, 10*slots)
+	for i := range ts {
+		ts[i] = task.Task{Delivery: fmt.Sprint("run.", i), Seq: int64(i), Attempt: 1, Record: []byte("{}"), Info: task.Info{TaskID: "t"}}
+	}
+	b.queue.Put(ts)
+	b.queue.Halt()
+	halted := time.Now()
+	b.queue.Close()
+	b.stop()
+	if err := b.wait(); err != nil {
+		t.Error(err)
+	}
+	back, done := 0, 0
+	for range ts {
+		switch o := b.next(); o.Kind {
+		case task.Returned:
+			back++
+		case task.Succeeded:
+			done++
+		default:
+			t.Errorf("%v %s", o.Kind, o.Message)
+		}
+	}
+	text, _ := os.ReadFile(ran)
+	if n := bytes.Count(text, []byte("x")); n != done || done > slots || back+done != len(ts) {
+		t.Errorf("%d ran, %d are done, %d went back, %v after the halt", n, done, back, time.Since(halted))
+	}
+}
+
 func TestEvict(t *testing.T) {
 	b := setup(t, func(cfg *execute.Config) {
 		self(t, cfg, "ends with 0 on SIGTERM")
@@ -463,12 +501,12 @@ func TestManyAtOnce(t *testing.T) {
 	})
 	await(t, "every slot", func() bool { return b.stage.Up() == slots })
 	for i := range n {
-		b.put(strconv.Itoa(i) + "\n")
+		b.put(strconv.Itoa(i))
 	}
 	seen := map[string]bool{}
 	for range n {
 		o := b.next()
-		i := strings.TrimSpace(string(o.Task.Record))
+		i := string(o.Task.Record)
 		want := task.Succeeded
 		if strings.Contains(i, "7") {
 			want = task.Failed

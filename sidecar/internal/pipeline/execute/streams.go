@@ -1,15 +1,16 @@
 package execute
 
 import (
+	"bytes"
 	"errors"
 	"io"
 	"os"
+	"slices"
 	"sync"
 	"syscall"
 	"time"
 
 	"github.com/graflow/graflow-sidecar/sidecar/internal/subproc"
-	"github.com/graflow/graflow-sidecar/sidecar/internal/task"
 )
 
 // streams are our ends of a process's pipes.
@@ -23,8 +24,8 @@ type streams struct {
 	once                  sync.Once
 }
 
-// inline is the longest record that is written without a goroutine: every pipe
-// holds that much, whoever reads it.
+// inline is how much is written without a goroutine, the line end included: every
+// pipe holds that much, whoever reads it.
 const inline = 4096
 
 // attach passes the record on and collects what the process writes.
@@ -39,27 +40,41 @@ func (s *Stage) attach(j *job, p subproc.Process) *streams {
 	}()
 	go func() {
 		defer close(st.stderr)
-		s.safe(func() {
-			subproc.LogLines(&pipeEnd{pipe: p.Stderr()}, s.cfg.Log, "worker stderr", &st.tail, j.attrs)
-		})
+		s.safe(func() { s.logStderr(j, &pipeEnd{pipe: p.Stderr()}, &st.tail) })
 	}()
-	if _, real := p.Stdin().(*os.File); real && len(j.task.Record) <= inline {
+	if _, real := p.Stdin().(*os.File); real && len(j.task.Record) < inline {
 		defer close(st.stdin)
-		feed(p, &j.task)
+		feed(p, j.task.Record)
 		return st
 	}
 	go func() {
 		defer close(st.stdin)
-		feed(p, &j.task)
+		feed(p, j.task.Record)
 	}()
 	return st
 }
 
-// feed writes the record and closes the pipe. That the process reads none of it
-// is its own affair; the write ends then when close closes the pipe.
-func feed(p subproc.Process, t *task.Task) {
-	_, _ = p.Stdin().Write(t.Record)
+// feed writes the record as a line and closes the pipe: without the line end a
+// shell's read would call it a failure. That the process reads none of it is its
+// own affair; the write ends then when close closes the pipe.
+func feed(p subproc.Process, record []byte) {
+	if len(record) < inline {
+		record = append(slices.Clip(record), '\n')
+		_, _ = p.Stdin().Write(record)
+	} else if _, err := p.Stdin().Write(record); err == nil {
+		_, _ = p.Stdin().Write([]byte{'\n'})
+	}
 	_ = p.Stdin().Close()
+}
+
+// logStderr logs the lines of a process. Most have nothing to say: a line reader
+// and its buffer are made for those that have.
+func (s *Stage) logStderr(j *job, pipe *pipeEnd, tail *subproc.Tail) {
+	first := make([]byte, 512)
+	n, _ := pipe.Read(first)
+	if n > 0 {
+		subproc.LogLines(io.MultiReader(bytes.NewReader(first[:n]), pipe), s.cfg.Log, "worker stderr", tail, j.attrs)
+	}
 }
 
 // collect reads what the process prints, and goes on reading what is too much:
