@@ -125,15 +125,9 @@ func (st *streams) close() {
 		}
 		_ = st.p.Stdin().Close()
 		<-st.stdin
-		if !subproc.Within(st.stdout, outputGrace) {
+		if !subproc.Within(st.stdout, outputGrace) || !subproc.Within(st.stderr, outputGrace) {
 			_ = st.p.Stdout().SetReadDeadline(time.Now())
-		}
-		select {
-		case <-st.stderr:
-		default:
-			if !subproc.Within(st.stderr, outputGrace) {
-				_ = st.p.Stderr().SetReadDeadline(time.Now())
-			}
+			_ = st.p.Stderr().SetReadDeadline(time.Now())
 		}
 		<-st.stdout
 		<-st.stderr
