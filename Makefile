@@ -25,8 +25,8 @@ build: go ## Build bin/sidecar
 	@go build -trimpath -o bin/ ./sidecar
 
 .PHONY: demo
-demo: build ## Run a few hundred tasks through example workers, on a Redis of its own
-	@bin/sidecar demo
+demo: build ## Run a few hundred tasks through example workers, on a Redis of its own (MODE=exec: a process for each)
+	@bin/sidecar demo --mode '$(or $(MODE),rpc)'
 
 .PHONY: test
 test: unit python e2e ## Run all tests: Go, Python, and end to end with real Graflow

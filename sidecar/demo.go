@@ -26,22 +26,27 @@ import (
 )
 
 func demoCommand() *cobra.Command {
-	verbose := false
+	verbose, mode := false, string(app.ModeRPC)
 	cmd := &cobra.Command{
 		Use:   "demo",
 		Short: "Run a few hundred tasks on a Redis of its own, and stop",
 		Long: `Starts an embedded Redis and the example workers, dispatches groups of tasks as
 Graflow's producer does, waits on their barriers and prints what happened. The
 Go worker is this binary in another role; the Python one joins in where python3
-is found.`,
+is found. With --mode exec each task has a process: this binary in yet another
+role, and a line of shell.`,
 		Args: cobra.NoArgs,
-		RunE: func(*cobra.Command, []string) error { return runDemo(verbose) },
+		RunE: func(*cobra.Command, []string) error { return runDemo(app.Mode(mode), verbose) },
 	}
+	cmd.Flags().StringVar(&mode, "mode", mode, "rpc or exec")
 	cmd.Flags().BoolVarP(&verbose, "verbose", "v", false, "show the sidecar's log")
 	return cmd
 }
 
-func runDemo(verbose bool) error {
+func runDemo(mode app.Mode, verbose bool) error {
+	if mode != app.ModeRPC && mode != app.ModeExec {
+		return &config.UsageError{Err: fmt.Errorf("--mode is %q, and must be rpc or exec: supervised workers would need Graflow", mode)}
+	}
 	catchBrokenPipe()
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
@@ -54,13 +59,15 @@ func runDemo(verbose bool) error {
 		level = slog.LevelDebug
 	}
 	cfg := app.DefaultConfig()
-	cfg.WorkerID, cfg.Version = "demo", version.Number
+	cfg.WorkerID, cfg.Version, cfg.Mode = "demo", version.Number, mode
 	cfg.Log = logging.New(os.Stderr, logging.Text, level, os.Getenv("NO_COLOR") == "")
 	cfg.Worker.Env = config.ChildEnv(os.Environ(), false, nil)
 	defer adoptOrphans(cfg.Log)()
 
 	workers := []demo.Worker{goWorker(self)}
-	if python, err := exec.LookPath("python3"); err == nil {
+	if mode == app.ModeExec {
+		workers = execWorkers(self)
+	} else if python, err := exec.LookPath("python3"); err == nil {
 		zip, cleanup, err := adapterFile()
 		if err != nil {
 			return failure{err}

@@ -27,7 +27,9 @@ func runCommand() *cobra.Command {
 		Short: "Take tasks from Redis and run them in worker processes",
 		Long: `Takes task records from Redis and passes them to worker processes over stdin
 and stdout. The worker's command comes after --; with --graflow the sidecar
-runs the adapter for Graflow's own tasks, which it carries.
+runs the adapter for Graflow's own tasks, which it carries. With --mode exec any
+executable is a worker, started for each task; with --mode supervise the workers
+speak to Redis themselves, and the sidecar only keeps them running.
 
 Every flag has an environment variable, and there are more of those: see
 docs/configuration.md. SIGTERM and SIGINT finish what runs and stop; the
@@ -36,6 +38,8 @@ replaces the workers one by one, SIGQUIT says what is going on; see
 docs/lifecycle.md.`,
 		Example: `  sidecar run --graflow
   sidecar run --redis-host redis -- ./my-worker --fast
+  sidecar run --mode exec -- jq .params
+  sidecar run --mode supervise --replicas 2 -- python -m graflow.worker.main
   REDIS_URL=embedded sidecar run -- python3 worker.py`,
 		RunE: func(_ *cobra.Command, args []string) error {
 			s, err := loader.Load(args)
@@ -90,7 +94,7 @@ func serve(s config.Settings, readyFD, parentFD int) error {
 		return failure{err}
 	}
 	log.Info("sidecar started", "version", version.Number, "worker_id", cfg.WorkerID, "redis", cfg.Redis.Address(),
-		"key_prefix", cfg.KeyPrefix, "slots", cfg.Slots, "worker", workerName(cfg))
+		"key_prefix", cfg.KeyPrefix, "mode", string(cfg.Mode), "slots", cfg.Slots, "worker", workerName(cfg))
 	sup := supervisor{
 		app: a, log: log, budget: cfg.ShutdownTimeout, signals: signals, orphaned: starter.gone, dump: os.Stderr,
 		ready: func() {

@@ -18,7 +18,6 @@ import (
 	"github.com/graflow/graflow-sidecar/sidecar/internal/localredis"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/pipeline/claim"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/pipeline/dispatch"
-	"github.com/graflow/graflow-sidecar/sidecar/internal/pipeline/process"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/pipeline/report"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/store"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/task"
@@ -35,7 +34,7 @@ type App struct {
 	mon   *health.Monitor
 	lease *lease.Lease
 	queue *dispatch.Queue
-	pool  *process.Pool
+	pool  workers // the stage of the mode
 	box   *report.Box
 	held  *ledger
 
@@ -97,10 +96,7 @@ func start(ctx context.Context, cfg Config, h hooks) (*App, error) {
 
 // wire makes the stages. Nothing runs yet.
 func (a *App) wire() error {
-	workers, err := a.processConfig()
-	if err != nil {
-		return err
-	}
+	var err error
 	if a.redis, err = a.backend(); err != nil {
 		return err
 	}
@@ -111,8 +107,9 @@ func (a *App) wire() error {
 	a.queue = dispatch.New(func(t task.Task) {
 		a.box.Done(task.Outcome{Task: t, Kind: task.Returned, Message: "not started", EndedAt: time.Now()})
 	})
-	a.queue.Limit(a.cfg.Slots, a.cfg.Worker.MaxLent)
-	a.pool = process.New(workers, a.queue, a.sink())
+	if a.pool, err = a.workers(); err != nil {
+		return errors.Join(err, a.redis.close())
+	}
 	a.lease.Log, a.lease.Store = a.log, a.redis.leases
 	a.lease.NewRun = func() string { return store.NewRunID(a.cfg.WorkerID) }
 	a.lease.Lost = func(run string) {
@@ -194,6 +191,9 @@ func (a *App) actors(ctx context.Context) []actor {
 			<-soft.Done()
 			return a.redis.close()
 		}},
+	}
+	if a.cfg.Mode == ModeSupervise {
+		list = a.supervising(list)
 	}
 	if a.local != nil {
 		// Our own Redis goes last, and when it dies by itself we stop.

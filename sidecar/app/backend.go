@@ -78,6 +78,9 @@ func (a *App) backend() (backend, error) {
 	if err != nil {
 		return backend{}, err
 	}
+	if a.cfg.Mode == ModeSupervise {
+		return a.pingsOnly(o)
+	}
 	claiming := o
 	claiming.PoolSize, claiming.MinIdleConns = 4, 0 // one claims, another ends its wait
 	// Short timeouts for the lease: a slow answer costs one renewal.

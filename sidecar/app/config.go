@@ -20,8 +20,13 @@ type Config struct {
 	Redis    RedisConfig
 	// KeyPrefix is Graflow's REDIS_KEY_PREFIX.
 	KeyPrefix string
-	// Slots is how many tasks run at once over all children.
+	// Mode says what a worker is.
+	Mode Mode
+	// Slots is how many tasks run at once over all children; with ModeSupervise
+	// it is only told to each of them.
 	Slots int
+	// Replicas is how many workers ModeSupervise keeps.
+	Replicas int
 	// PollInterval is between looks at the queue where Redis cannot block.
 	PollInterval time.Duration
 	// QueueSide is the end of the list that records are taken from.
@@ -174,7 +179,7 @@ func DefaultConfig() Config {
 			DialTimeout: 5 * time.Second, ReadTimeout: 5 * time.Second, WriteTimeout: 5 * time.Second,
 			WorkerPoolSize: 10, WorkerRetries: 5,
 		},
-		KeyPrefix: "graflow", Slots: 4, PollInterval: 100 * time.Millisecond, QueueSide: QueueLeft,
+		KeyPrefix: "graflow", Mode: ModeRPC, Slots: 4, Replicas: 1, PollInterval: 100 * time.Millisecond, QueueSide: QueueLeft,
 		Worker: WorkerConfig{
 			StartTimeout: 30 * time.Second, StartRetries: 3,
 			RestartBackoffMin: 100 * time.Millisecond, RestartBackoffMax: 30 * time.Second,
@@ -209,6 +214,9 @@ func (c *Config) Validate() error {
 	check(c.WorkerID != "", "WorkerID is empty")
 	check(c.KeyPrefix != "", "KeyPrefix is empty")
 	check(c.Slots >= 1 && c.Slots <= 4096, "Slots is %d, and must be 1 to 4096", c.Slots)
+	check(c.Mode == ModeRPC || c.Mode == ModeExec || c.Mode == ModeSupervise, "Mode is %q, and must be rpc, exec or supervise", c.Mode)
+	check(c.Mode == ModeRPC || !c.Worker.Graflow, "Worker.Graflow is for ModeRPC: the adapter speaks the worker protocol")
+	check(c.Replicas >= 1 && c.Replicas <= 1024, "Replicas is %d, and must be 1 to 1024", c.Replicas)
 	check(c.QueueSide == QueueLeft || c.QueueSide == QueueRight, "QueueSide is %q, and must be left or right", c.QueueSide)
 	check(c.MaxAttempts >= 1, "MaxAttempts is %d, and must be at least 1", c.MaxAttempts)
 	check(c.TaskTimeout >= 0, "TaskTimeout is %v, and must not be negative", c.TaskTimeout)

@@ -49,7 +49,7 @@ func (a *App) Status() Status {
 		Capacity: counts.Capacity, InFlight: counts.Running, Waiting: counts.Ready,
 		Unreported: a.box.Pending(), Slots: a.pool.Slots(), Lent: counts.Lent, CrashLoop: a.pool.CrashLoop(),
 	}
-	s.Ready = s.State == Running && !s.RedisLost && !s.CrashLoop && s.Workers > 0
+	s.Ready = s.State == Running && !s.RedisLost && !s.CrashLoop && s.Workers >= a.wanted()
 	return s
 }
 
@@ -78,8 +78,13 @@ func (a *App) state() State {
 
 // Quiet makes the sidecar claim nothing more until Resume; what runs goes on,
 // and everything else stays up. It returns at once; a record that Redis hands
-// over in the same moment is given back.
+// over in the same moment is given back. Supervised workers claim for themselves
+// and go on.
 func (a *App) Quiet() {
+	if a.cfg.Mode == ModeSupervise {
+		a.log.Warn("supervised workers take their tasks themselves: they go on")
+		return
+	}
 	a.queue.Quiet()
 	go a.unblock() // bounded by claimBudget
 }

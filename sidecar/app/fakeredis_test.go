@@ -17,6 +17,7 @@ import (
 var (
 	errFakeClosed  = errors.New("fake: connection closed")
 	errFakeRefused = errors.New("fake: NOAUTH")
+	errFakeAway    = errors.New("fake: connection refused")
 )
 
 // fakeRedis is Redis as the actors see it, in memory and in a bubble of
@@ -36,6 +37,7 @@ type fakeRedis struct {
 	stubborn string        // the stage whose calls do not come back when asked to stop
 	faulty   string        // the stage whose calls are refused for good
 	broken   string        // the stage whose calls panic
+	away     bool          // no ping gets through
 }
 
 func newFakeRedis(stubborn string, records ...string) *fakeRedis {
@@ -97,7 +99,21 @@ func (f *fakeRedis) ping(ctx context.Context) error {
 	if f.stubborn == "health" {
 		time.Sleep(time.Second) // go-redis sees a deadline, and no cancellation
 	}
-	return f.do("health", func() {})
+	away := false
+	if err := f.do("health", func() { away = f.away }); err != nil {
+		return err
+	}
+	if away {
+		return errFakeAway
+	}
+	return nil
+}
+
+// registered is the run that is a member.
+func (f *fakeRedis) registered() string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.member
 }
 
 // set changes how calls end from now on.

@@ -5,6 +5,7 @@ import (
 	"io"
 	"net"
 	"os/exec"
+	"slices"
 	"sync"
 	"syscall"
 	"time"
@@ -34,12 +35,19 @@ func (w *fakeWorkers) set(change func()) {
 // absentCommand is one that is not there.
 const absentCommand = "absent"
 
+// Commands that are no workers of the protocol. The first is there, since mode
+// exec looks for it.
+const (
+	execCommand       = "/bin/true"  // a task's own process
+	supervisedCommand = "supervised" // runs until it is told to stop
+)
+
 type fakeProc struct {
 	workers               *fakeWorkers
 	pid                   int
 	stdin, stdout, stderr net.Conn // the sidecar's ends
-	exited, killed        chan struct{}
-	kill                  func()
+	exited, killed, asked chan struct{}
+	kill, ask             func()
 	fate                  string
 }
 
@@ -51,8 +59,20 @@ func (p *fakeProc) Exited() <-chan struct{}  { return p.exited }
 func (p *fakeProc) Fate() string             { return p.fate }
 
 func (p *fakeProc) Signal(sig syscall.Signal) {
-	if sig == syscall.SIGKILL {
+	switch sig {
+	case syscall.SIGKILL:
 		p.kill()
+	case syscall.SIGTERM:
+		p.ask()
+	}
+}
+
+func (p *fakeProc) Ending() subproc.Ending {
+	select {
+	case <-p.killed:
+		return subproc.Ending{Code: -1, Signal: syscall.SIGKILL}
+	default:
+		return subproc.Ending{}
 	}
 }
 
@@ -66,7 +86,7 @@ func (w *fakeWorkers) start(cmd *exec.Cmd) (subproc.Process, error) {
 	case cmd.Args[0] == absentCommand:
 		return nil, exec.ErrNotFound
 	}
-	p := &fakeProc{workers: w, exited: make(chan struct{}), killed: make(chan struct{}), fate: "exited with status 0"}
+	p := &fakeProc{workers: w, exited: make(chan struct{}), killed: make(chan struct{}), asked: make(chan struct{}), fate: "exited with status 0"}
 	var in, out, errs net.Conn
 	p.stdin, in = net.Pipe()
 	p.stdout, out = net.Pipe()
@@ -81,21 +101,57 @@ func (w *fakeWorkers) start(cmd *exec.Cmd) (subproc.Process, error) {
 		close(p.killed)
 		closeAll()
 	})
+	p.ask = sync.OnceFunc(func() { close(p.asked) })
 	w.mu.Lock()
 	w.procs = append(w.procs, p)
 	p.pid = 1000 + len(w.procs)
 	w.mu.Unlock()
 	go func() {
-		if w.stubborn {
+		switch {
+		case cmd.Args[0] == execCommand:
+			w.execute(p, in, out)
+		case cmd.Args[0] == supervisedCommand:
+			w.stay(p)
+		case w.stubborn:
 			ignore(in, out)
 			<-p.killed
-		} else {
+		default:
 			_ = protocol.Serve(context.Background(), w.handler(p), protocol.WithIO(in, out))
 		}
 		closeAll()
 		close(p.exited)
 	}()
 	return p, nil
+}
+
+// execute is a process of mode exec. It ignores SIGTERM, as a program may.
+func (w *fakeWorkers) execute(p *fakeProc, in io.Reader, out io.Writer) {
+	_, _ = io.Copy(io.Discard, in)
+	slow := w.slow
+	if w.stubborn {
+		slow = time.Hour
+	}
+	select {
+	case <-time.After(slow):
+		_, _ = io.WriteString(out, `"done"`)
+	case <-p.killed:
+	}
+}
+
+// stay is a program that takes its tasks itself.
+func (w *fakeWorkers) stay(p *fakeProc) {
+	asked := p.asked
+	if w.stubborn {
+		asked = nil
+	}
+	select {
+	case <-asked:
+		select {
+		case <-time.After(w.slow):
+		case <-p.killed:
+		}
+	case <-p.killed:
+	}
 }
 
 func (w *fakeWorkers) handler(p *fakeProc) protocol.Handler {
@@ -152,4 +208,11 @@ func (w *fakeWorkers) left() (n int) {
 		}
 	}
 	return n
+}
+
+// all is every process that was started.
+func (w *fakeWorkers) all() []*fakeProc {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return slices.Clone(w.procs)
 }

@@ -109,8 +109,12 @@ func TestStopOrderOfTheRealStages(t *testing.T) {
 	}
 }
 
-func stopRealStages(t *testing.T, first, stubborn string) {
-	o := startOrder(t, first, stubborn, nil)
+func stopRealStages(t *testing.T, first, stubborn string, change ...func(*Config)) {
+	o := startOrder(t, first, stubborn, func(c *Config) {
+		for _, f := range change {
+			f(c)
+		}
+	})
 	time.Sleep(time.Second) // in mid-work: three have ended or run, others wait
 	o.running = o.redis.inflightNow()
 	began := time.Now()

@@ -18,13 +18,16 @@ func seconds(d time.Duration) string { return strconv.FormatFloat(d.Seconds(), '
 func (a *App) processConfig() (process.Config, error) {
 	w := a.cfg.Worker
 	env := w.Env
-	if w.Graflow {
+	if w.Graflow || a.cfg.Mode == ModeSupervise {
 		own, err := a.cfg.Redis.environment(a.cfg.KeyPrefix)
 		if err != nil {
 			return process.Config{}, err
 		}
 		env = append(slices.Clip(env), own...)
 		env = append(env, "WORKER_ID="+a.cfg.WorkerID, "LOG_LEVEL="+w.LogLevel)
+	}
+	if a.cfg.Mode == ModeSupervise {
+		env = append(env, "MAX_CONCURRENT_TASKS="+strconv.Itoa(a.cfg.Slots), "POLL_INTERVAL="+seconds(a.cfg.PollInterval))
 	}
 	return process.Config{
 		Command: w.Command, Name: w.Name, Dir: w.Dir, Env: env, Extra: w.Files,

@@ -154,6 +154,11 @@ func TestOnlyTheseMayImport(t *testing.T) {
 			[]string{"sidecar/app"},
 			"app alone wires the stages",
 		},
+		{
+			module + "/sidecar/internal/supervise",
+			[]string{"sidecar/app"},
+			"app alone decides what stands in the place of the pipeline",
+		},
 	} {
 		for path, p := range all {
 			if !p.ours() || pathWithin(path, rule.path) {

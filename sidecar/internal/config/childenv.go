@@ -6,8 +6,8 @@ import (
 )
 
 // secrets are kept from workers: whoever runs the tasks' code need not be able
-// to read the credentials of the queue. (A Graflow worker needs Redis itself
-// and is given them by app.)
+// to read the credentials of the queue. (A Graflow worker and a supervised one
+// need Redis itself and are given them by app.)
 var secrets = []string{
 	"REDIS_URL", "REDIS_USERNAME", "REDIS_PASSWORD", "REDIS_PASSWORD_FILE", "REDIS_TLS_KEY_FILE",
 	"REDISCLI_AUTH", "VALKEYCLI_AUTH",
@@ -37,7 +37,7 @@ func secret(name string) bool {
 	return false
 }
 
-// coordinates are what app sets for a Graflow worker. Those of our own
+// coordinates are what app sets for a worker that speaks to Redis itself. Those of our own
 // environment go first, so that one which app leaves out (REDIS_TLS, say, where
 // a flag names another Redis) cannot be left standing.
 var coordinates = []string{
@@ -47,11 +47,11 @@ var coordinates = []string{
 
 // ChildEnv is the environment of the workers: ours without SIDECAR_ names and
 // without secrets, except those that are allowed by name.
-func ChildEnv(environ []string, graflow bool, allowed []string) []string {
+func ChildEnv(environ []string, speaksToRedis bool, allowed []string) []string {
 	out := make([]string, 0, len(environ))
 	for _, entry := range environ {
 		name, _, _ := strings.Cut(entry, "=")
-		ours := graflow && slices.Contains(coordinates, name)
+		ours := speaksToRedis && slices.Contains(coordinates, name)
 		if !secret(name) && !ours || slices.Contains(allowed, name) {
 			out = append(out, entry)
 		}

@@ -58,9 +58,11 @@ any other ` + "`REDIS_…`" + ` with %s in its name, and ` + "`OTEL_EXPORTER_OTL
 headers or a client's key. What a service manager says to the sidecar alone is left
 out, too: %s.
 ` + "`SIDECAR_CHILD_ENV`" + ` gives it some of them back. Every worker also
-gets ` + "`SIDECAR_PROCESS_ID`" + `, which is unique to its process. A Graflow worker gets
+gets ` + "`SIDECAR_PROCESS_ID`" + `, which is unique to its process; what a process of mode
+exec gets about its task is in [modes.md](modes.md). A Graflow worker gets
 where Redis is, credentials included, since Graflow's engine reads graphs and
-channels from it.
+channels from it; so does a supervised worker, which connects for itself, and a
+` + "`WORKER_ID`" + ` of its own.
 `
 
 func document() string {

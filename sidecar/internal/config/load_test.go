@@ -118,7 +118,8 @@ func TestValues(t *testing.T) {
 		{"python", "SIDECAR_PYTHON=/opt/py, thon", func(s Settings) any { return s.Python }, "/opt/py, thon"},
 		{"health check", "SIDECAR_REDIS_HEALTH_CHECK_INTERVAL=10", func(s Settings) any { return s.App.Redis.HealthCheckInterval }, 10 * time.Second},
 		{"bare names are not ours", "PYTHON=x", func(s Settings) any { return s.Python }, "python3"},
-		{"nor is a MODE", "MODE=exec", func(s Settings) any { return s.App.Worker.Graflow }, false},
+		{"nor is a MODE", "MODE=exec", func(s Settings) any { return s.App.Mode }, app.ModeRPC},
+		{"mode", "SIDECAR_MODE=Exec", func(s Settings) any { return s.App.Mode }, app.ModeExec},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			s := mustLoad(t, []string{c.env}, worker...)
@@ -202,7 +203,8 @@ func TestBadValues(t *testing.T) {
 		{"POLL_INTERVAL=NaN", "must be a time"},
 		{"SIDECAR_TASK_TIMEOUT=1e300", "must be a time from 0 to 8760h"},
 		{"LOG_LEVEL=loud", `LOG_LEVEL is "loud", and must be DEBUG, INFO, WARNING, WARN or ERROR`},
-		{"SIDECAR_MODE=exec", `SIDECAR_MODE is "exec", and must be rpc`},
+		{"SIDECAR_MODE=http", `SIDECAR_MODE is "http", and must be rpc, exec or supervise`},
+		{"SIDECAR_REPLICAS=2", "SIDECAR_REPLICAS goes with --mode supervise only: in mode rpc MAX_CONCURRENT_TASKS says"},
 		{"SIDECAR_RETRY_JITTER=2", "a number from 0 to 1"},
 		{"SIDECAR_RETRY_JITTER=NaN", "a number from 0 to 1"},
 		{"SIDECAR_GRAFLOW=maybe", "true or false"},
@@ -292,6 +294,8 @@ func TestChildEnvironment(t *testing.T) {
 	}{
 		{"any worker", nil, worker, []string{"PATH=/bin", "HOME=/root", "REDIS_HOST=h", "REDIS_RETRIES=7", "REDIS_TLS_SERVER_NAME="}},
 		{"Graflow's", nil, []string{"--graflow"}, []string{"PATH=/bin", "HOME=/root", "REDIS_RETRIES=7"}},
+		{"a supervised one", nil, append([]string{"--mode", "supervise"}, worker...), []string{"PATH=/bin", "HOME=/root", "REDIS_RETRIES=7"}},
+		{"one for each task", nil, append([]string{"--mode", "exec"}, worker...), []string{"PATH=/bin", "HOME=/root", "REDIS_HOST=h", "REDIS_RETRIES=7", "REDIS_TLS_SERVER_NAME="}},
 		{
 			"allowed by name",
 			[]string{"SIDECAR_CHILD_ENV=REDIS_URL, SIDECAR_KILL_GRACE,NONE"},

@@ -28,13 +28,14 @@ func (vs *variables) settings(in *interpreter) Settings {
 	in.logLevel(&d.LogLevel, &s)
 	vs.redis(in, &c.Redis)
 
-	mode := "rpc"
-	choice(in, &o.Mode, &mode, "rpc")
+	choice(in, &o.Mode, &c.Mode, app.ModeRPC, app.ModeExec, app.ModeSupervise)
+	in.integer(&o.Replicas, &c.Replicas, 1, 1024)
 	in.boolean(&o.Graflow, &c.Worker.Graflow)
 	in.free(&o.Python, &s.Python, "a path or a name on PATH")
 	in.free(&o.WorkerDir, &c.Worker.Dir, "a folder")
 	in.names(&o.ChildEnv)
 	vs.redisConflicts(in, &c.Redis, c.Worker.Graflow)
+	vs.modeConflicts(in, c.Mode, c.Worker.Graflow)
 
 	w := &c.Worker
 	in.duration(&o.StartTimeout, &w.StartTimeout, 100*time.Millisecond, time.Hour)

@@ -14,7 +14,7 @@ package config
 // defaults, and those that everything that speaks to Redis uses.
 type dropIn struct {
 	WorkerID           value `envconfig:"WORKER_ID" flag:"worker-id" section:"Graflow's own names" shown:"worker_{pid}" help:"Label of this sidecar in logs and listings; need not be unique."`
-	MaxConcurrentTasks value `envconfig:"MAX_CONCURRENT_TASKS" flag:"max-concurrent-tasks" help:"How many tasks run at once, over all worker processes."`
+	MaxConcurrentTasks value `envconfig:"MAX_CONCURRENT_TASKS" flag:"max-concurrent-tasks" help:"How many tasks run at once, over all worker processes; with SIDECAR_MODE=supervise, in each of them."`
 	PollInterval       value `envconfig:"POLL_INTERVAL" flag:"poll-interval" shown:"0.1" help:"Pause between looks at the queue where Redis cannot block; an idle sidecar is woken at once otherwise."`
 	RedisHost          value `envconfig:"REDIS_HOST" flag:"redis-host" help:"Host of Redis, or the path of a Unix socket."`
 	RedisPort          value `envconfig:"REDIS_PORT" flag:"redis-port" help:"Port of Redis. A Kubernetes service link (tcp://10.0.0.1:6379) gives its port, and its address unless REDIS_HOST is set."`
@@ -41,17 +41,18 @@ type dropIn struct {
 
 // own are the sidecar's own names.
 type own struct {
-	Mode      value `envconfig:"SIDECAR_MODE" flag:"mode" section:"The worker" help:"How a worker is spoken to: rpc is the worker protocol on its stdin and stdout."`
+	Mode      value `envconfig:"SIDECAR_MODE" flag:"mode" section:"The worker" help:"What a worker is: rpc is a program that speaks the worker protocol, exec any executable, started for each task, supervise a program that takes its tasks from Redis itself; see docs/modes.md."`
+	Replicas  value `envconfig:"SIDECAR_REPLICAS" flag:"replicas" help:"How many workers are kept running with SIDECAR_MODE=supervise."`
 	Graflow   value `envconfig:"SIDECAR_GRAFLOW" flag:"graflow" help:"Run Graflow's tasks with the Python adapter that the binary carries, in place of a worker command."`
 	Python    value `envconfig:"SIDECAR_PYTHON" flag:"python" help:"Python that has Graflow installed, for SIDECAR_GRAFLOW."`
 	WorkerDir value `envconfig:"SIDECAR_WORKER_DIR" help:"Working directory of the workers; the sidecar's own if unset."`
 	ChildEnv  value `envconfig:"SIDECAR_CHILD_ENV" help:"Variables that workers get although they would be kept from them, names separated by commas. Workers get the sidecar's environment without SIDECAR_ names and without Redis' credentials."`
 
 	StartTimeout      value `envconfig:"SIDECAR_START_TIMEOUT" help:"How long a worker may take to answer initialize."`
-	StartRetries      value `envconfig:"SIDECAR_START_RETRIES" help:"How often the start of a worker is tried again before the sidecar gives up with exit status 70, if none ever started."`
+	StartRetries      value `envconfig:"SIDECAR_START_RETRIES" help:"How often the start of a worker is tried again before the sidecar gives up with exit status 70, if none ever started (with supervise: if none ever ran for 5 s)."`
 	RestartBackoffMin value `envconfig:"SIDECAR_RESTART_BACKOFF_MIN" help:"Bound of the pause before a worker that died is started again, which is drawn by chance from nothing to that; doubles while workers keep dying, and starts over when one has lived for a minute."`
 	RestartBackoffMax value `envconfig:"SIDECAR_RESTART_BACKOFF_MAX" help:"Longest such pause."`
-	CrashLoopExit     value `envconfig:"SIDECAR_CRASH_LOOP_EXIT" help:"End with exit status 70 when the workers keep dying: every slot's worker has ended five times in a row without answering a task or living for a minute. What was claimed goes back at no cost. Otherwise the sidecar says so once, is not ready, and goes on trying until a worker does either."`
+	CrashLoopExit     value `envconfig:"SIDECAR_CRASH_LOOP_EXIT" help:"End with exit status 70 when the workers keep dying: every slot's worker has ended five times in a row without answering a task or living for a minute. What has not started goes back at no cost. Otherwise the sidecar says so once, is not ready, and goes on trying until a worker does either."`
 	MaxTasksPerChild  value `envconfig:"SIDECAR_MAX_TASKS_PER_CHILD" help:"Tasks after which a worker process is replaced by a fresh one; 0 means never. Chance takes up to a fifth off, for each process anew, so that they do not all go together. The successor is started first, no task is cut short, and of all workers a quarter at most (but one) is replaced at a time; the same holds for the next two."`
 	MaxChildAge       value `envconfig:"SIDECAR_MAX_CHILD_AGE" help:"Age at which a worker process is replaced; 0 means never. Chance takes up to a fifth off."`
 	MaxChildRSS       value `envconfig:"SIDECAR_MAX_CHILD_RSS" help:"Memory (resident set) of a worker process above which it is replaced, when it has done what it runs; looked at once a second and after tasks. Its own children do not count. Linux only."`
@@ -60,7 +61,7 @@ type own struct {
 	PingTimeout       value `envconfig:"SIDECAR_WORKER_PING_TIMEOUT" help:"How long an idle worker may leave a ping unanswered before it is replaced."`
 	WriteTimeout      value `envconfig:"SIDECAR_WORKER_WRITE_TIMEOUT" help:"How long a worker may leave its stdin unread."`
 	KillGrace         value `envconfig:"SIDECAR_KILL_GRACE" help:"Time between asking a worker or a task to end and killing it."`
-	MaxMessageBytes   value `envconfig:"SIDECAR_MAX_MESSAGE_BYTES" help:"Longest line of the worker protocol, in bytes."`
+	MaxMessageBytes   value `envconfig:"SIDECAR_MAX_MESSAGE_BYTES" help:"Longest line of the worker protocol, in bytes; with exec the longest result."`
 
 	QueueSide       value `envconfig:"SIDECAR_QUEUE_SIDE" section:"Tasks" help:"End of the queue that tasks are taken from: left as Graflow's worker does, right for first in, first out within a group."`
 	TaskTimeout     value `envconfig:"SIDECAR_TASK_TIMEOUT" flag:"task-timeout" help:"Longest run of one task; 0 means no limit."`

@@ -131,13 +131,13 @@ func (p *proc) Fate() string {
 	return fmt.Sprintf("exited with status %d", p.status.ExitStatus())
 }
 
-// Spawner starts every child from one operating system thread that lives as
-// long as the children do: the parent-death signal fires when the *thread*
-// that started a child ends, and Go ends threads as it likes. Start may be called
+// Spawner starts every child from operating system threads that live as long
+// as the children do: the parent-death signal fires when the *thread* that
+// started a child ends, and Go ends threads as it likes. Start may be called
 // concurrently.
 type Spawner struct {
 	jobs chan spawnJob
-	done chan struct{}
+	done sync.WaitGroup
 }
 
 type spawnJob struct {
@@ -150,15 +150,21 @@ type spawnReply struct {
 	err error
 }
 
-// NewSpawner returns a spawner with its thread. Stop it when every child is gone.
-func NewSpawner() *Spawner {
-	s := &Spawner{jobs: make(chan spawnJob), done: make(chan struct{})}
-	go s.loop()
+// NewSpawner returns a spawner with one thread. Stop it when every child is gone.
+func NewSpawner() *Spawner { return NewSpawnerOf(1) }
+
+// NewSpawnerOf returns a spawner with several threads, for many starts a
+// second. (A start keeps its thread for the time from fork to exec and for the
+// wake-ups around it: on a busy machine one thread halves what several do.)
+func NewSpawnerOf(threads int) *Spawner {
+	s := &Spawner{jobs: make(chan spawnJob)}
+	for range threads {
+		s.done.Go(s.loop)
+	}
 	return s
 }
 
 func (s *Spawner) loop() {
-	defer close(s.done)
 	unlock := lockThread()
 	defer unlock()
 	for job := range s.jobs {
@@ -178,10 +184,10 @@ func (s *Spawner) Start(cmd *exec.Cmd) (Process, error) {
 	return r.p, nil
 }
 
-// Stop ends the thread's role. Only when every child is gone.
+// Stop ends the threads' role. Only when every child is gone.
 func (s *Spawner) Stop() {
 	close(s.jobs)
-	<-s.done
+	s.done.Wait()
 }
 
 // StartReason puts the operating system's refusal into plain words.

@@ -19,6 +19,13 @@ func (q *Queue) Halt() {
 	}
 }
 
+// Halted reports whether Halt was called.
+func (q *Queue) Halted() bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.halted
+}
+
 // Close halts, and gives back what was not started, before it returns: the
 // latest claimed first, since each goes to the head of the queue and the old
 // order is to come out of it. What is put or undone later is given back at

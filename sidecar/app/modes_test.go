@@ -1,0 +1,256 @@
+package app
+
+import (
+	"errors"
+	"log/slog"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// TestStopOrderInModeExec: the rules of TestStopOrderOfTheRealStages hold for the
+// stage that takes the pool's place.
+func TestStopOrderInModeExec(t *testing.T) {
+	for _, first := range stageNames {
+		for _, stubborn := range []string{"", "claim", "process", "report", "lease"} {
+			t.Run(first+" dies, "+stubborn+" ignores", func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					stopRealStages(t, first, stubborn, func(c *Config) {
+						c.Mode, c.Worker.Command = ModeExec, []string{execCommand}
+					})
+				})
+			})
+		}
+	}
+}
+
+func TestModeExecRunsEveryTaskOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		o := startOrder(t, "", "", func(c *Config) { c.Mode, c.Worker.Command = ModeExec, []string{execCommand} })
+		<-o.Ready()
+		time.Sleep(500 * time.Millisecond)
+		s := o.Status()
+		if !s.Ready || s.Workers != orderSlots || s.InFlight != orderSlots || len(s.Slots) != orderSlots || len(s.Slots[0].Tasks) != 1 {
+			t.Errorf("%+v", s)
+		}
+		time.Sleep(3 * time.Second)
+		if _, _, ended := o.redis.state(); len(ended) != len(orderRecords) {
+			t.Errorf("ended: %v", ended)
+		}
+		if n := len(o.workers.all()); n != len(orderRecords) {
+			t.Errorf("%d processes for %d tasks", n, len(orderRecords))
+		}
+		if err := o.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// TestADeadlineInModeExec: SIGTERM at the deadline, SIGKILL after the grace, and
+// what is reported is a failure.
+func TestADeadlineInModeExec(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		o := startOrder(t, "", "process", func(c *Config) {
+			c.Mode, c.Worker.Command, c.TaskTimeout = ModeExec, []string{execCommand}, 10*time.Second
+		})
+		time.Sleep(14900 * time.Millisecond)
+		if _, inflight, ended := o.redis.state(); len(ended) != 0 || len(inflight) < orderSlots {
+			t.Errorf("within the grace: in flight %v, ended %v", inflight, ended)
+		}
+		select {
+		case <-o.workers.all()[0].asked:
+		default:
+			t.Error("no SIGTERM at the deadline")
+		}
+		time.Sleep(200 * time.Millisecond)
+		if _, _, ended := o.redis.state(); !slices.Equal(ended, []string{"a failed", "b failed", "c failed"}) {
+			t.Errorf("ended: %v", ended)
+		}
+		o.Abort()
+		if err := o.Wait(); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+var supervisedStages = []string{"stop", "supervise", "health", "redis", "local redis"}
+
+func supervisedConfig(c *Config) {
+	c.Mode, c.Replicas, c.Worker.Command = ModeSupervise, 2, []string{supervisedCommand}
+}
+
+// TestStopOrderInModeSupervise: the workers end before the connections and the
+// local Redis, whoever dies first and whether they do as they are told or not.
+func TestStopOrderInModeSupervise(t *testing.T) {
+	for _, first := range supervisedStages {
+		for _, stubborn := range []string{"", "process", "health", "redis", "local redis"} {
+			t.Run(first+" dies, "+stubborn+" ignores", func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					o := startOrder(t, first, stubborn, supervisedConfig)
+					<-o.Ready()
+					if s := o.Status(); !s.Ready || s.Workers != 2 || len(s.Slots) != 2 || s.Capacity != 0 {
+						t.Errorf("%+v", s)
+					}
+					began := time.Now()
+					switch first {
+					case "stop":
+						o.Stop()
+					case "local redis":
+						o.server.die(errors.New("local redis is broken"))
+					default:
+						close(o.death)
+					}
+					err := o.Wait()
+					if broken := first != "stop"; broken != (err != nil) {
+						t.Errorf("ended with %v", err)
+					}
+					if took := time.Since(began); took > 26*time.Second || (stubborn == "" && took > 2*time.Second) {
+						t.Errorf("took %v", took)
+					}
+					o.checkSupervised(t)
+				})
+			})
+		}
+	}
+}
+
+func (o *orderTest) checkSupervised(t *testing.T) {
+	t.Helper()
+	synctest.Wait()
+	o.journal.mu.Lock()
+	lines := slices.Clone(o.journal.lines)
+	o.journal.mu.Unlock()
+	gone := map[string]bool{}
+	for _, line := range lines {
+		name, what, _ := cutLast(line)
+		if what == "gone" {
+			gone[name] = true
+			continue
+		}
+		for _, before := range supervisedStages[:slices.Index(supervisedStages, name)] {
+			if !gone[before] {
+				t.Errorf("%s was asked to stop while %s was there:\n%s", name, before, strings.Join(lines, "\n"))
+			}
+		}
+	}
+	if len(gone) != len(supervisedStages) {
+		t.Errorf("gone: %v", gone)
+	}
+	if n := o.workers.left(); n > 0 {
+		t.Errorf("%d workers are left", n)
+	}
+	queue, inflight, ended := o.redis.state()
+	if !slices.Equal(queue, orderRecords) || len(inflight)+len(ended) > 0 || o.redis.registered() != "" {
+		t.Errorf("it claimed: queue %v, in flight %v, ended %v, run %q", queue, inflight, ended, o.redis.registered())
+	}
+}
+
+func TestASecondSignalEndsSupervisedWorkersAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		o := startOrder(t, "", "process", supervisedConfig)
+		<-o.Ready()
+		o.Stop()
+		time.Sleep(5 * time.Second)
+		if o.workers.left() != 2 {
+			t.Error("they were killed within the budget")
+		}
+		began := time.Now()
+		o.Abort()
+		if err := o.Wait(); err != nil {
+			t.Error(err)
+		}
+		if d := time.Since(began); d > 100*time.Millisecond {
+			t.Errorf("took %v", d)
+		}
+		o.checkSupervised(t)
+	})
+}
+
+type lockedBuffer struct {
+	mu sync.Mutex
+	b  strings.Builder
+}
+
+func (l *lockedBuffer) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
+
+func (l *lockedBuffer) count(words string) int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return strings.Count(l.b.String(), words)
+}
+
+// TestSupervisedWorkersAndALostRedis: it is said once that Redis is awaited, and
+// once that it is back; workers that run go on meanwhile, those that end wait.
+func TestSupervisedWorkersAndALostRedis(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		log := &lockedBuffer{}
+		o := startOrder(t, "", "", func(c *Config) {
+			supervisedConfig(c)
+			c.Log = slog.New(slog.NewTextHandler(log, nil))
+		})
+		lose := func(lost bool) {
+			o.redis.set(func() { o.redis.away = lost })
+		}
+		lose(true)
+		time.Sleep(9 * time.Second)
+		if n := len(o.workers.all()); n != 0 {
+			t.Errorf("%d started without Redis", n)
+		}
+		if log.count("redis is lost, waiting for it") != 1 {
+			t.Error("not said once that it waits")
+		}
+		lose(false)
+		<-o.Ready()
+		if log.count("redis is back") != 1 {
+			t.Error("not said once that it is back")
+		}
+		lose(true)
+		time.Sleep(20 * time.Second)
+		if s := o.Status(); s.Ready || !s.RedisLost || s.Workers != 2 {
+			t.Errorf("while it is lost: %+v", s)
+		}
+		o.workers.all()[0].kill()
+		time.Sleep(time.Minute)
+		if n := len(o.workers.all()); n != 2 {
+			t.Errorf("%d starts while it is lost", n)
+		}
+		lose(false)
+		time.Sleep(10 * time.Second)
+		if s := o.Status(); !s.Ready || s.RedisLost || s.Workers != 2 {
+			t.Errorf("when it is back: %+v", s)
+		}
+		if log.count("redis is back") != 2 || log.count("redis is lost, waiting for it") != 2 {
+			t.Error("losses and returns are not said once each")
+		}
+		if err := o.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+func TestQuietLeavesSupervisedWorkersAlone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		o := startOrder(t, "", "", supervisedConfig)
+		<-o.Ready()
+		o.Quiet()
+		synctest.Wait()
+		if s := o.Status(); s.State != Running || !s.Ready {
+			t.Errorf("%+v", s)
+		}
+		o.Renew()
+		time.Sleep(10 * time.Second)
+		if n := len(o.workers.all()); n != 4 {
+			t.Errorf("%d starts after a renewal of 2", n)
+		}
+		if err := o.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+}

@@ -1,0 +1,112 @@
+package app
+
+import (
+	"context"
+
+	"github.com/graflow/graflow-sidecar/sidecar/internal/pipeline/execute"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/pipeline/process"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/supervise"
+)
+
+// Mode says what a worker is; docs/modes.md has the contracts.
+type Mode string
+
+const (
+	// ModeRPC: long-lived processes that speak the worker protocol.
+	ModeRPC Mode = "rpc"
+	// ModeExec: any executable, one process for each task.
+	ModeExec Mode = "exec"
+	// ModeSupervise: programs that take their tasks from Redis themselves.
+	ModeSupervise Mode = "supervise"
+)
+
+// workers is what runs the tasks, as the rest of the sidecar sees it: the stage
+// of each mode is one. Methods may be called concurrently.
+type workers interface {
+	// Run works until soft ends, then finishes what it has, and gives it back
+	// when hard ends. It returns when no process is left: nil after a stop, a
+	// StartError where the worker cannot be started at all.
+	Run(soft, hard context.Context) error
+	// Up is how many workers are up.
+	Up() int
+	// Renew replaces them one by one, and returns at once.
+	Renew()
+	// Evict ends every task of a run whose lease was lost. It returns when none
+	// of them is running any more; none is started later.
+	Evict(run string)
+	// CrashLoop reports whether the workers keep dying.
+	CrashLoop() bool
+	// Slots is a snapshot of the workers.
+	Slots() []Slot
+}
+
+var (
+	_ workers = (*process.Pool)(nil)
+	_ workers = executing{}
+	_ workers = supervised{}
+)
+
+// workers makes the stage of the mode.
+func (a *App) workers() (workers, error) {
+	cfg, err := a.processConfig()
+	if err != nil {
+		return nil, err
+	}
+	sink := a.sink()
+	switch a.cfg.Mode {
+	case ModeExec:
+		return executing{execute.New(execute.Config{
+			Command: cfg.Command, Name: cfg.Name, Dir: cfg.Dir, Env: cfg.Env, Extra: cfg.Extra,
+			Slots: cfg.Slots, WorkerID: cfg.WorkerID, TaskTimeout: cfg.TaskTimeout,
+			StartRetries: cfg.StartRetries, Restart: cfg.Restart, KillGrace: cfg.KillGrace,
+			MaxOutput: cfg.MaxMessageBytes, Start: cfg.Start, Log: cfg.Log,
+		}, a.queue, sink)}, nil
+	case ModeSupervise:
+		return supervised{supervise.New(supervise.Config{
+			Command: cfg.Command, Name: cfg.Name, Dir: cfg.Dir, Env: cfg.Env, Extra: cfg.Extra,
+			Replicas: a.cfg.Replicas, WorkerID: cfg.WorkerID,
+			StartRetries: cfg.StartRetries, Restart: cfg.Restart, StopGrace: a.clock.share(reserveAfterSupervise),
+			Await: a.awaitRedis, AllUp: a.allUp, Start: cfg.Start, Log: cfg.Log,
+		})}, nil
+	default:
+		a.queue.Limit(a.cfg.Slots, a.cfg.Worker.MaxLent)
+		return process.New(cfg, a.queue, sink), nil
+	}
+}
+
+// executing is the stage of mode exec.
+type executing struct{ *execute.Stage }
+
+// CrashLoop is never so: a process that dies is its task's affair.
+func (executing) CrashLoop() bool { return false }
+
+// Slots lists the tasks that run: a slot without one has no process.
+func (e executing) Slots() []Slot {
+	running := e.Stage.Slots()
+	list := make([]Slot, len(running))
+	for i, r := range running {
+		list[i] = Slot{Slot: r.Slot, Pid: r.Pid, Concurrency: 1, Tasks: []process.TaskStatus{
+			{TaskID: r.Task.Info.TaskID, Delivery: r.Task.Delivery, Started: r.Started},
+		}}
+	}
+	return list
+}
+
+// supervised is mode supervise.
+type supervised struct{ *supervise.Supervisor }
+
+// CrashLoop is never so: a replica that does not run is missing in Up.
+func (supervised) CrashLoop() bool { return false }
+
+// Evict has nothing to end: no run is registered and nothing is claimed.
+func (supervised) Evict(string) {}
+
+// Slots lists the replicas that run. What they are at only they know.
+func (s supervised) Slots() []Slot {
+	replicas := s.Replicas()
+	list := make([]Slot, len(replicas))
+	for i, r := range replicas {
+		list[i] = Slot{Slot: r.Replica, Pid: r.Pid, Leaving: r.Leaving}
+	}
+	return list
+}

@@ -1,0 +1,128 @@
+package execute
+
+import (
+	"context"
+	"errors"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/graflow/graflow-sidecar/sidecar/internal/backoff"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/subproc"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/task"
+)
+
+// find looks for the command before anything is claimed. It returns nil when
+// ctx ends.
+func (s *Stage) find(ctx context.Context) error {
+	pause := backoff.New(s.cfg.Restart)
+	for {
+		err := s.resolve()
+		if err == nil {
+			s.cfg.Log.Info("a process for each task", "command", *s.path.Load(), "at_once", s.cfg.Slots)
+			return nil
+		}
+		if s.hopeless(pause) {
+			return s.startError(err, pause)
+		}
+		s.cfg.Log.Warn("the command cannot be run, trying again", "error", subproc.StartReason(err))
+		if !pause.Sleep(ctx) {
+			return nil
+		}
+	}
+}
+
+// resolve finds the command's file, and leaves the path as it was where it
+// finds none.
+func (s *Stage) resolve() error {
+	name := s.cfg.Command[0]
+	seen := name
+	if s.cfg.Dir != "" && strings.ContainsRune(name, filepath.Separator) && !filepath.IsAbs(name) {
+		seen = s.cfg.Dir + "/" + name // a process is started from its working directory
+	}
+	path, err := exec.LookPath(seen)
+	if err != nil {
+		return err
+	}
+	if seen != name {
+		path = name
+	}
+	s.path.Store(&path)
+	return nil
+}
+
+// hopeless reports whether a command that never started was tried often enough.
+func (s *Stage) hopeless(pause *backoff.Backoff) bool {
+	return pause.Failures() >= s.cfg.StartRetries && !s.started.Load()
+}
+
+func (s *Stage) startError(err error, pause *backoff.Backoff) error {
+	return &subproc.StartError{Worker: s.cfg.Name, Reason: subproc.StartReason(err), Attempts: pause.Failures() + 1}
+}
+
+// serve is one slot: it takes a task, runs it to its end, and takes the next,
+// until ctx ends or the source closes.
+//
+// Where the process cannot be started (the file is gone, there is no memory),
+// the task goes back at no cost, and the slot counts for nothing during a
+// pause: what it cannot run is somebody else's to claim.
+func (s *Stage) serve(ctx, hard context.Context, slot int) {
+	pause := backoff.New(s.cfg.Restart)
+	s.open(1)
+	defer func() { s.open(-1) }()
+	for ctx.Err() == nil {
+		ts, err := s.src.Take(ctx, 1)
+		if err != nil {
+			return
+		}
+		o, err := s.run(hard, slot, ts[0])
+		if errors.Is(err, errHalted) {
+			s.src.Undo(ts)
+			return
+		}
+		if err == nil {
+			pause.Reset()
+			s.finish(o)
+			continue
+		}
+		s.open(-1)
+		s.finish(o)
+		if s.hopeless(pause) {
+			s.fail(s.startError(err, pause))
+		} else {
+			s.complain(slot, err)
+		}
+		pause.Sleep(ctx)
+		_ = s.resolve() // it may have moved
+		s.open(1)
+	}
+}
+
+func (s *Stage) open(n int) {
+	s.up.Add(int64(n))
+	s.src.AddCapacity(n)
+}
+
+// finish hands a task's outcome on, and then frees its slot: in this order, so
+// that the slots in use never hide a task that is nowhere.
+func (s *Stage) finish(o task.Outcome) {
+	s.sink.Done(o)
+	s.src.Done(1)
+}
+
+// complainEvery keeps a machine with thousands of slots and no memory from
+// saying so thousands of times.
+const complainEvery = 10 * time.Second
+
+func (s *Stage) complain(slot int, err error) {
+	s.mu.Lock()
+	quiet := !s.said.IsZero() && time.Since(s.said) < complainEvery
+	if !quiet {
+		s.said = time.Now()
+	}
+	s.mu.Unlock()
+	if !quiet {
+		s.cfg.Log.Warn("a process cannot be started: tasks go back to the queue", "slot", slot, "error", subproc.StartReason(err))
+	}
+}

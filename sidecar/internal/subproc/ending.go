@@ -1,0 +1,26 @@
+package subproc
+
+import "syscall"
+
+// Ending is how a process ended: with a status of its own, or by a signal.
+type Ending struct {
+	Code   int            // its exit status; -1 where a signal ended it
+	Signal syscall.Signal // 0 where it exited
+}
+
+// EndingOf tells how p ended. Only after Exited. A Process that does not tell
+// has Code -1 and no signal.
+func EndingOf(p Process) Ending {
+	if told, ok := p.(interface{ Ending() Ending }); ok {
+		return told.Ending()
+	}
+	return Ending{Code: -1}
+}
+
+// Ending tells how the process ended. Only after Exited.
+func (p *proc) Ending() Ending {
+	if p.status.Signaled() {
+		return Ending{Code: -1, Signal: p.status.Signal()}
+	}
+	return Ending{Code: p.status.ExitStatus()}
+}
