@@ -55,6 +55,7 @@ func runDemo(verbose bool) error {
 	cfg.WorkerID, cfg.Version = "demo", version.Number
 	cfg.Log = logging.New(os.Stderr, logging.Text, level, os.Getenv("NO_COLOR") == "")
 	cfg.Worker.Env = os.Environ()
+	defer adoptOrphans(cfg.Log)()
 
 	workers := []demo.Worker{goWorker(self)}
 	if python, err := exec.LookPath("python3"); err == nil {

@@ -64,6 +64,7 @@ func serve(s config.Settings, readyFD int) error {
 
 	log := logging.New(os.Stderr, s.LogFormat, s.LogLevel, os.Getenv("NO_COLOR") == "")
 	slog.SetDefault(log)
+	defer adoptOrphans(log)()
 	cfg := s.App
 	cfg.Log, cfg.Version = log, version.Number
 	if cfg.Worker.Graflow {

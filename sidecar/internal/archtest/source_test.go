@@ -69,6 +69,39 @@ func TestOnlyGroupImportsRun(t *testing.T) {
 	}
 }
 
+// A child that the reaper has not been told of would look like an orphan, and its
+// exit status would be taken away.
+func TestOnlyReaperStartsProcesses(t *testing.T) {
+	starts := []string{"Start", "Run", "Output", "CombinedOutput"}
+	for path, p := range list(t) {
+		if !within(path, "sidecar") || within(path, "sidecar/internal/reaper") || within(path, "sidecar/internal/redistest") {
+			continue
+		}
+		for _, file := range p.GoFiles {
+			fset := token.NewFileSet()
+			f, err := parser.ParseFile(fset, filepath.Join(p.Dir, file), nil, parser.SkipObjectResolution)
+			if err != nil {
+				t.Error(err)
+				continue
+			}
+			if imported(f)["exec"] != "os/exec" {
+				continue
+			}
+			ast.Inspect(f, func(n ast.Node) bool {
+				call, ok := n.(*ast.CallExpr)
+				if !ok || len(call.Args) > 0 {
+					return true
+				}
+				if sel, ok := call.Fun.(*ast.SelectorExpr); ok && slices.Contains(starts, sel.Sel.Name) {
+					t.Errorf("%s: %s(): start processes with reaper.Start, and release them when they have been waited for",
+						fset.Position(call.Pos()), sel.Sel.Name)
+				}
+				return true
+			})
+		}
+	}
+}
+
 // imported maps the names under which a file knows its imports to their paths.
 func imported(f *ast.File) map[string]string {
 	names := map[string]string{}

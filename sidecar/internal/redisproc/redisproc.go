@@ -21,6 +21,8 @@ import (
 	"sync/atomic"
 	"syscall"
 	"time"
+
+	"github.com/graflow/graflow-sidecar/sidecar/internal/reaper"
 )
 
 // Host is the only address a server is ever bound to.
@@ -167,6 +169,7 @@ func (p *Process) watch(out *os.File, line func(string)) {
 		p.readOutput(out, line)
 	}()
 	err := p.cmd.Wait()
+	reaper.Release(p.cmd.Process.Pid)
 	p.killGroup()
 	_ = out.SetReadDeadline(time.Now().Add(outputGrace))
 	<-read

@@ -4,6 +4,8 @@ import (
 	"os/exec"
 	"runtime"
 	"sync"
+
+	"github.com/graflow/graflow-sidecar/sidecar/internal/reaper"
 )
 
 // The parent-death signal fires when the thread that started the child ends,
@@ -32,6 +34,6 @@ func spawn(cmd *exec.Cmd) error {
 func spawnLoop(requests <-chan spawnRequest) {
 	runtime.LockOSThread() // never unlocked: see spawner
 	for r := range requests {
-		r.result <- r.cmd.Start()
+		r.result <- reaper.Start(r.cmd)
 	}
 }

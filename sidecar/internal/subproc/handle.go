@@ -7,9 +7,24 @@ package subproc
 import (
 	"io"
 	"os/exec"
+	"strings"
 	"syscall"
 	"time"
 )
+
+// IDVariable is in the environment of every worker process, with a value that is
+// its alone: what it starts inherits the mark, also where it leaves the group.
+const IDVariable = "SIDECAR_PROCESS_ID"
+
+// processID reads it.
+func processID(env []string) (id string) {
+	for _, entry := range env {
+		if value, ok := strings.CutPrefix(entry, IDVariable+"="); ok {
+			id = value // the last one counts
+		}
+	}
+	return id
+}
 
 // Process is one running worker process as the stages see it; a [Spawner] makes
 // the operating system's. It is an interface so that a stage can be tested

@@ -7,27 +7,31 @@ import (
 	"os/exec"
 	"sync"
 	"syscall"
+
+	"github.com/graflow/graflow-sidecar/sidecar/internal/reaper"
 )
 
 // proc is one operating system process in a process group of its own, with
 // pipes to its standard streams. Its methods may be called concurrently.
 type proc struct {
-	cmd    *exec.Cmd
 	pid    int
+	id     string   // see IDVariable
+	reap   func()   // waits for it
 	stdin  *os.File // our ends
 	stdout *os.File
 	stderr *os.File
 	exited chan struct{} // closed once the process is reaped and its group is dead
 
 	mu     sync.Mutex
-	reaped bool // the pid may belong to somebody else now
+	reaped bool               // the pid may belong to somebody else now
+	status syscall.WaitStatus // set by reap
 }
 
 // start runs the command. The pipes are ours and not os/exec's: its StdoutPipe
 // is closed by Wait, which loses output that has not been read, and a copying
 // goroutine would tie Wait to grandchildren that hold the pipe.
 func start(cmd *exec.Cmd) (*proc, error) {
-	p := &proc{cmd: cmd, exited: make(chan struct{})}
+	p := &proc{id: processID(cmd.Env), exited: make(chan struct{})}
 	var theirs []*os.File
 	closeAll := func(fs ...*os.File) {
 		for _, f := range fs {
@@ -60,13 +64,19 @@ func start(cmd *exec.Cmd) (*proc, error) {
 	cmd.Stderr, p.stderr, theirs = w, r, append(theirs, w)
 
 	cmd.SysProcAttr = sysProcAttr()
-	err = cmd.Start()
+	err = reaper.Start(cmd)
 	closeAll(theirs...) // or our reads would never see the end of file
 	if err != nil {
 		closeAll(p.stdin, p.stdout, p.stderr)
 		return nil, err
 	}
 	p.pid = cmd.Process.Pid
+	p.reap = func() {
+		_ = cmd.Wait() // how it ended is in ProcessState
+		if st := cmd.ProcessState; st != nil {
+			p.status, _ = st.Sys().(syscall.WaitStatus)
+		}
+	}
 	go p.wait()
 	return p, nil
 }
@@ -82,10 +92,11 @@ func (p *proc) wait() {
 		p.reaped = true
 	}
 	p.mu.Unlock()
-	_ = p.cmd.Wait() // how it ended is in ProcessState
+	p.reap()
 	p.mu.Lock()
 	p.reaped = true
 	p.mu.Unlock()
+	reaper.Release(p.pid)
 	close(p.exited)
 }
 
@@ -106,14 +117,10 @@ func (p *proc) Signal(sig syscall.Signal) {
 
 // Fate says in words how the process ended. Only after exited.
 func (p *proc) Fate() string {
-	st := p.cmd.ProcessState
-	if st == nil {
-		return "ended"
+	if p.status.Signaled() {
+		return "was killed by " + p.status.Signal().String()
 	}
-	if ws, ok := st.Sys().(syscall.WaitStatus); ok && ws.Signaled() {
-		return "was killed by " + ws.Signal().String()
-	}
-	return fmt.Sprintf("exited with status %d", st.ExitCode())
+	return fmt.Sprintf("exited with status %d", p.status.ExitStatus())
 }
 
 // Spawner starts every child from one operating system thread that lives as

@@ -70,7 +70,7 @@ func (k *keeper) start(ctx, hard context.Context) (*child, error) {
 	cmd := exec.Command(cfg.Command[0], cfg.Command[1:]...)
 	cmd.Dir = cfg.Dir
 	id := processID(cfg.WorkerID, k.slot)
-	cmd.Env = append(slices.Clip(cfg.Env), "SIDECAR_PROCESS_ID="+id)
+	cmd.Env = append(slices.Clip(cfg.Env), subproc.IDVariable+"="+id)
 	cmd.ExtraFiles = cfg.Extra
 	p, err := k.pool.start(cmd)
 	if err != nil {

@@ -1,0 +1,173 @@
+package reaper
+
+import (
+	"bytes"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"strconv"
+	"sync"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+const (
+	// pause bounds how often the reaper looks, when children end all the time.
+	pause = 10 * time.Millisecond
+	// patience is how long it waits without a signal: the kernel's list of
+	// children may miss one while others end.
+	patience = 5 * time.Second
+)
+
+// Reaper reaps the orphans of this process.
+type Reaper struct {
+	log     *slog.Logger
+	signals chan os.Signal
+	stop    chan struct{}
+	once    sync.Once
+	done    chan struct{}
+}
+
+// Begin makes this process a child subreaper and reaps the orphans that come to
+// it, until Stop. There may be one at a time. It fails where /proc does not show
+// our children; orphans then go where they always went.
+func Begin(log *slog.Logger) (*Reaper, error) {
+	// Numbers of another PID namespace would have us wait for strangers.
+	if self, err := os.Readlink("/proc/self"); err != nil || self != strconv.Itoa(os.Getpid()) {
+		return nil, fmt.Errorf("/proc does not show this process as %d", os.Getpid())
+	}
+	if err := subreap(1); err != nil {
+		return nil, fmt.Errorf("cannot become a child subreaper: %w", err)
+	}
+	r := &Reaper{log: log, signals: make(chan os.Signal, 1), stop: make(chan struct{}), done: make(chan struct{})}
+	signal.Notify(r.signals, syscall.SIGCHLD)
+	go r.loop()
+	return r, nil
+}
+
+func subreap(on uintptr) error { return unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, on, 0, 0, 0) }
+
+// Stop reaps what has ended and gives the role back. It may be called more than
+// once.
+func (r *Reaper) Stop() {
+	r.once.Do(func() {
+		close(r.stop)
+		<-r.done
+		signal.Stop(r.signals)
+		_ = subreap(0)
+		r.reap()
+	})
+}
+
+func (r *Reaper) loop() {
+	defer close(r.done)
+	patient := time.NewTimer(patience)
+	defer patient.Stop()
+	brief := time.NewTimer(pause)
+	defer brief.Stop()
+	for {
+		r.reap()
+		brief.Reset(pause)
+		select {
+		case <-r.stop:
+			return
+		case <-brief.C:
+		}
+		patient.Reset(patience)
+		select {
+		case <-r.stop:
+			return
+		case <-r.signals:
+		case <-family.kick:
+		case <-patient.C:
+		}
+	}
+}
+
+// reap waits for every orphan that has ended. It looks first, without reaping
+// (WNOWAIT), and only at children that nobody has claimed: waitid(P_ALL) would
+// always show the same one, also while that is os/exec's and about to be reaped,
+// and wait4(-1) would take it away.
+func (r *Reaper) reap() {
+	f := &family
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	var ended []int
+	for _, pid := range children() {
+		if f.claimed[pid] == 0 && hasEnded(pid) {
+			ended = append(ended, pid)
+		}
+	}
+	for _, pid := range f.orphansLocked(ended) {
+		_, err := unix.Wait4(pid, nil, unix.WNOHANG, nil)
+		if err == nil {
+			r.log.Debug("an orphan has ended", "pid", pid)
+		}
+	}
+}
+
+// children lists our children, whichever of our threads started or adopted them.
+func children() (pids []int) {
+	tasks, _ := filepath.Glob("/proc/self/task/*/children")
+	if len(tasks) == 0 {
+		return childrenByStat()
+	}
+	for _, task := range tasks {
+		list, _ := os.ReadFile(task) // the thread may have ended
+		for field := range bytes.FieldsSeq(list) {
+			if pid, err := strconv.Atoi(string(field)); err == nil {
+				pids = append(pids, pid)
+			}
+		}
+	}
+	return pids
+}
+
+// childrenByStat is for kernels that were built without lists of children
+// (CONFIG_PROC_CHILDREN): it looks at every process there is.
+func childrenByStat() (pids []int) {
+	self := os.Getpid()
+	dirs, _ := filepath.Glob("/proc/[0-9]*")
+	for _, dir := range dirs {
+		pid, _ := strconv.Atoi(filepath.Base(dir))
+		if parentOf(pid) == self {
+			pids = append(pids, pid)
+		}
+	}
+	return pids
+}
+
+// parentOf reads a process's parent; 0 where it is gone.
+func parentOf(pid int) int {
+	stat, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
+	if err != nil {
+		return 0
+	}
+	// The name stands in brackets and may hold anything; state and parent follow.
+	fields := bytes.Fields(stat[bytes.LastIndexByte(stat, ')')+1:])
+	if len(fields) < 2 {
+		return 0
+	}
+	parent, _ := strconv.Atoi(string(fields[1]))
+	return parent
+}
+
+// isChild reports whether pid is a child of ours, ended or not.
+func isChild(pid int) bool { _, err := look(pid); return err == nil }
+
+// hasEnded reports whether a child waits to be reaped.
+func hasEnded(pid int) bool { ended, err := look(pid); return err == nil && ended }
+
+func look(pid int) (ended bool, err error) {
+	var info unix.Siginfo
+	for {
+		err = unix.Waitid(unix.P_PID, pid, &info, unix.WEXITED|unix.WNOWAIT|unix.WNOHANG, nil)
+		if err != unix.EINTR {
+			return info.Signo == int32(unix.SIGCHLD), err
+		}
+	}
+}

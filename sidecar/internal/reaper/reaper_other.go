@@ -1,0 +1,20 @@
+//go:build !linux
+
+package reaper
+
+import (
+	"errors"
+	"log/slog"
+)
+
+// Reaper exists on Linux only.
+type Reaper struct{}
+
+// Begin fails: only Linux has child subreapers. Orphans go to init.
+func Begin(*slog.Logger) (*Reaper, error) { return nil, errors.ErrUnsupported }
+
+// Stop does nothing.
+func (*Reaper) Stop() {}
+
+// isChild is not asked anywhere else: orphans are never ours.
+func isChild(int) bool { return false }
