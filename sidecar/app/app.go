@@ -37,6 +37,7 @@ type App struct {
 	lease *lease.Lease
 	queue *dispatch.Queue
 	pool  *process.Pool
+	fork  forking
 	box   *report.Box
 	held  *ledger
 
@@ -160,7 +161,7 @@ func (a *App) actors(ctx context.Context) []actor {
 			return nil
 		}},
 		// process: the children finish what they have.
-		{name: "process", reserve: reserveAfterProcess, run: a.pool.Run},
+		{name: "process", reserve: reserveAfterProcess, run: a.runWorkers},
 		// report: after everyone who has something to report.
 		{name: "report", reserve: reserveAfterReport, run: func(soft, hard context.Context) error {
 			defer context.AfterFunc(hard, a.redis.cutReports)()

@@ -23,7 +23,7 @@ func (a *App) processConfig() (process.Config, error) {
 		env = append(slices.Clip(env), own...)
 		env = append(env, "WORKER_ID="+a.cfg.WorkerID, "LOG_LEVEL="+w.LogLevel)
 	}
-	return process.Config{
+	c := process.Config{
 		Command: w.Command, Name: w.Name, Dir: w.Dir, Env: env, Extra: w.Files,
 		Concurrency: w.Concurrency, Slots: a.cfg.Slots, WorkerID: a.cfg.WorkerID, Version: a.cfg.Version, TaskTimeout: a.cfg.TaskTimeout,
 		StartTimeout: w.StartTimeout, StartRetries: w.StartRetries,
@@ -31,5 +31,7 @@ func (a *App) processConfig() (process.Config, error) {
 		PingInterval: w.PingInterval, PingTimeout: w.PingTimeout, WriteTimeout: w.WriteTimeout,
 		KillGrace: w.KillGrace, MaxMessageBytes: w.MaxMessageBytes, Log: a.log,
 		Start: a.hooks.start,
-	}, nil
+	}
+	a.prefork(&c)
+	return c, nil
 }
