@@ -20,7 +20,7 @@ func (a *App) prefork(c *process.Config) {
 	}
 	a.fork.Server = zygote.New(zygote.Config{
 		Command: w.ForkServer, WorkerID: c.WorkerID, Dir: c.Dir, Env: c.Env, Files: c.Extra,
-		StartTimeout: c.StartTimeout, KillGrace: c.KillGrace, Restart: c.Restart, Log: a.log,
+		StartTimeout: c.StartTimeout, Restart: c.Restart, Log: a.log,
 	})
 	c.Fork = a.fork.Start
 }
@@ -35,7 +35,7 @@ func (a *App) runWorkers(soft, hard context.Context) error {
 	defer stop()
 	var wg sync.WaitGroup
 	var err error
-	wg.Go(func() { err = a.fork.Run(serving, hard) })
+	wg.Go(func() { err = a.fork.Run(serving) })
 	wg.Go(func() {
 		// This stage's turn comes later. Until then a worker that is due is not
 		// worth waiting for.

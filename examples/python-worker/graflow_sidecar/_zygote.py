@@ -19,6 +19,7 @@ its own.
 
 from __future__ import annotations
 
+import faulthandler
 import gc
 import importlib
 import json
@@ -50,6 +51,8 @@ def run(fd: int, preload: Callable[[], None], main: Callable[[], None]) -> None:
     control = socket.socket(fileno=fd)
     control.set_inheritable(False)
     _own_stdio()
+    if not faulthandler.is_enabled():
+        faulthandler.enable()
     # Of a whole control group's stop, the workers are to hear, not we: they
     # may need no fork any more, but they have tasks to finish.
     for number in _STOPS:

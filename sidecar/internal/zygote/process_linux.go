@@ -70,9 +70,7 @@ func launch(ctx context.Context, cfg *Config, start subproc.Start) (forker, erro
 		p.readers.Go(func() { subproc.LogLines(pipe, cfg.Log, "fork server stderr", &p.tail, nil) })
 	}
 	if err := p.greet(ctx); err != nil {
-		gone, cancel := context.WithCancel(ctx)
-		cancel() // it has nothing: there is nothing to be gentle for
-		p.end(gone)
+		p.end()
 		if last := p.tail.Last(); last != "" {
 			err = fmt.Errorf("%w; its last line on stderr: %s", err, last)
 		}
@@ -117,6 +115,8 @@ func (p *process) greet(ctx context.Context) error {
 	return nil
 }
 
+func (p *process) pid() int { return p.proc.Pid() }
+
 // gone is closed when it has ended, and when it does not answer any more.
 func (p *process) gone() <-chan struct{} { return p.stuck }
 
@@ -124,9 +124,12 @@ func (p *process) stick() { p.stickOnce.Do(func() { close(p.stuck) }) }
 
 func (p *process) complain() bool { return p.complained.CompareAndSwap(false, true) }
 
-// end ends it: by the end of its socket, or harder.
-func (p *process) end(hard context.Context) string {
-	subproc.End(hard, p.proc, func() { p.control.Close() }, p.cfg.KillGrace)
+// end ends it: by the end of its socket, or harder. It holds nothing that would
+// be worth a grace.
+func (p *process) end() string {
+	hard, cancel := context.WithCancel(context.Background())
+	cancel()
+	subproc.End(hard, p.proc, func() { p.control.Close() }, time.Second)
 	deadline := time.Now().Add(outputGrace)
 	_, _ = p.proc.Stdout().SetReadDeadline(deadline), p.proc.Stderr().SetReadDeadline(deadline)
 	p.readers.Wait()

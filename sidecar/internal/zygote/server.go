@@ -31,7 +31,6 @@ type Config struct {
 
 	StartTimeout time.Duration  // until it has imported what it has to
 	Restart      backoff.Policy // pause before another one is started
-	KillGrace    time.Duration  // between the steps of the kill ladder
 	Log          *slog.Logger
 
 	forkTimeout time.Duration // tests hurry
@@ -47,12 +46,13 @@ const healthyAfter = time.Minute
 
 // forker is a running fork server.
 type forker interface {
+	pid() int
 	// fork has it make a process of the command.
 	fork(cmd *exec.Cmd) (subproc.Process, error)
 	// gone is closed when it has ended, or must be ended.
 	gone() <-chan struct{}
-	// end ends it, and says what became of it. Its forks live on.
-	end(hard context.Context) string
+	// end ends it without delay, and says what became of it. Its forks live on.
+	end() string
 	// complain reports whether this is the first time that it is asked.
 	complain() bool
 }
@@ -78,10 +78,10 @@ func New(cfg Config) *Server {
 	return &Server{cfg: cfg, renew: make(chan struct{}, 1), pending: true, changed: make(chan struct{})}
 }
 
-// Run starts the fork server, and another one when it ends, until soft ends;
-// then it ends it, at once if hard has ended too. Workers that are started after
-// that are started by themselves. Call it once.
-func (s *Server) Run(soft, hard context.Context) error {
+// Run starts the fork server, and another one when it ends, until ctx ends; then
+// it ends it. Workers that are started after that are started by themselves.
+// Call it once.
+func (s *Server) Run(ctx context.Context) error {
 	defer func() {
 		s.Halt()
 		s.set(nil, false)
@@ -92,60 +92,61 @@ func (s *Server) Run(soft, hard context.Context) error {
 		s.launch = func(ctx context.Context) (forker, error) { return launch(ctx, &s.cfg, spawner.Start) }
 	}
 	return safely.Do(func() error {
-		s.loop(soft, hard)
+		s.loop(ctx)
 		return nil
 	})
 }
 
-func (s *Server) loop(soft, hard context.Context) {
+func (s *Server) loop(ctx context.Context) {
 	pause := backoff.New(s.cfg.Restart)
-	for soft.Err() == nil {
+	for ctx.Err() == nil {
 		began, round := time.Now(), s.begin()
-		z, err := s.launch(soft)
+		z, err := s.launch(ctx)
 		if err != nil {
 			s.set(nil, false)
-			if soft.Err() == nil {
-				s.rest(soft, pause, err)
+			if ctx.Err() == nil {
+				s.rest(ctx, pause, err)
 			}
 			continue
 		}
-		s.cfg.Log.Info("fork server ready", "took", time.Since(began).Round(time.Millisecond).String())
-		if s.serve(soft, z, round) {
-			z.end(hard)
+		s.cfg.Log.Info("fork server ready", "pid", z.pid(), "took", time.Since(began).Round(time.Millisecond).String())
+		if s.serve(ctx, z, round) {
+			z.end()
 			continue // renewed, or stopped
 		}
-		fate := z.end(hard)
+		fate := z.end()
 		if time.Since(began) > healthyAfter {
 			pause.Reset()
 		}
 		s.cfg.Log.Warn("the fork server ended, starting another one; the workers live on", "reason", fate)
-		s.sleep(soft, pause.Next())
+		s.sleep(ctx, pause.Next())
 	}
 }
 
 // begin is the time before a launch. It returns which renewal the launch is
 // good for: files may change while it reads them.
 func (s *Server) begin() (round int) {
-	s.set(nil, true)
-	select {
-	case <-s.renew:
-	default:
-	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	select {
+	case <-s.renew: // this launch is what it asks for
+	default:
+	}
+	s.up, s.pending = nil, true
+	s.changeLocked()
 	return s.round
 }
 
 // serve offers z until it is gone, and reports whether that is not its own
 // fault: it was renewed, or we stop.
-func (s *Server) serve(soft context.Context, z forker, round int) (asked bool) {
+func (s *Server) serve(ctx context.Context, z forker, round int) (asked bool) {
 	if !s.offer(z, round) {
 		return true
 	}
 	select {
 	case <-s.renew:
 		return true
-	case <-soft.Done():
+	case <-ctx.Done():
 		s.set(nil, false)
 		return true
 	case <-z.gone():
@@ -156,14 +157,14 @@ func (s *Server) serve(soft context.Context, z forker, round int) (asked bool) {
 
 // rest is the time after a launch that failed. One that will not get better by
 // itself is tried again when the workers are renewed.
-func (s *Server) rest(soft context.Context, pause *backoff.Backoff, err error) {
+func (s *Server) rest(ctx context.Context, pause *backoff.Backoff, err error) {
 	switch unfit, permanent := errors.AsType[*UnfitError](err); {
 	case permanent:
 		s.cfg.Log.Warn("workers cannot be forked and are started one by one instead", "reason", unfit.Reason)
 		pause.Reset()
 		select {
 		case <-s.renew:
-		case <-soft.Done():
+		case <-ctx.Done():
 		}
 		return
 	case pause.Failures() == 0:
@@ -171,17 +172,17 @@ func (s *Server) rest(soft context.Context, pause *backoff.Backoff, err error) {
 	default:
 		s.cfg.Log.Debug("the fork server does not start", "error", err)
 	}
-	s.sleep(soft, pause.Next())
+	s.sleep(ctx, pause.Next())
 }
 
-// sleep pauses for d, until a renewal or until soft ends.
-func (s *Server) sleep(soft context.Context, d time.Duration) {
+// sleep pauses for d, until a renewal or until ctx ends.
+func (s *Server) sleep(ctx context.Context, d time.Duration) {
 	t := time.NewTimer(d)
 	defer t.Stop()
 	select {
 	case <-t.C:
 	case <-s.renew:
-	case <-soft.Done():
+	case <-ctx.Done():
 	}
 }
 
@@ -195,10 +196,10 @@ func (e *UnfitError) Error() string { return "the fork server is unfit: " + e.Re
 // started before the new one is there wait for it.
 func (s *Server) Renew() {
 	s.mu.Lock()
+	defer s.mu.Unlock()
 	s.round++
 	s.up, s.pending = nil, true
 	s.changeLocked()
-	s.mu.Unlock()
 	select {
 	case s.renew <- struct{}{}:
 	default:

@@ -65,8 +65,9 @@ func (f forkServer) fork(*exec.Cmd) (subproc.Process, error) {
 	}
 	return &fake{made: f.name, end: make(chan struct{})}, nil
 }
+func (f forkServer) pid() int              { return 2 }
 func (f forkServer) gone() <-chan struct{} { return f.dead }
-func (f forkServer) end(context.Context) string {
+func (f forkServer) end() string {
 	f.endOnce.Do(func() { close(f.ended) })
 	return "was killed by the test"
 }
@@ -125,12 +126,12 @@ func setup(t *testing.T, next func(n int) (time.Duration, error)) *bench {
 		b.up = append(b.up, f)
 		return forkServer{f}, nil
 	}
-	soft, stop := context.WithCancel(t.Context())
+	ctx, stop := context.WithCancel(t.Context())
 	b.stop = stop
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		if err := b.Run(soft, soft); err != nil {
+		if err := b.Run(ctx); err != nil {
 			t.Error(err)
 		}
 	}()

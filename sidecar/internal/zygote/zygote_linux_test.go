@@ -47,9 +47,9 @@ func config(log io.Writer) Config {
 	return Config{
 		Command: []string{"python3", "-B", "-c", source}, WorkerID: "w",
 		Env:          append(os.Environ(), "PYTHONPATH="+sdk, "ONLY=everybody"),
-		StartTimeout: 30 * time.Second, KillGrace: 2 * time.Second,
-		Restart: backoff.Policy{Min: 10 * time.Millisecond, Max: time.Second},
-		Log:     slog.New(slog.NewTextHandler(log, nil)),
+		StartTimeout: 30 * time.Second,
+		Restart:      backoff.Policy{Min: 10 * time.Millisecond, Max: time.Second},
+		Log:          slog.New(slog.NewTextHandler(log, nil)),
 	}
 }
 
@@ -71,11 +71,11 @@ func begin(t *testing.T) *family {
 	}
 	t.Cleanup(r.Stop)
 	t.Cleanup(f.spawner.Stop)
-	soft, stop := context.WithCancel(t.Context())
+	ctx, stop := context.WithCancel(t.Context())
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		if err := f.Run(soft, t.Context()); err != nil {
+		if err := f.Run(ctx); err != nil {
 			t.Error(err)
 		}
 	}()
@@ -183,7 +183,7 @@ func (f *family) pid(t *testing.T) int {
 		f.mu.Lock()
 		defer f.mu.Unlock()
 		if f.up != nil {
-			pid = f.up.(*process).proc.Pid()
+			pid = f.up.pid()
 		}
 		return pid != 0
 	})
@@ -368,7 +368,7 @@ func playSidecar() {
 	}
 	f := &family{}
 	f.Server = New(config(io.Discard))
-	go func() { _ = f.Run(context.Background(), context.Background()) }()
+	go func() { _ = f.Run(context.Background()) }()
 	var workers []*worker
 	for range 3 {
 		w, forked, err := f.start()
@@ -383,7 +383,7 @@ func playSidecar() {
 			w.run(t, "")
 			fmt.Println(w.Pid())
 		}
-		fmt.Println(f.up.(*process).proc.Pid())
+		fmt.Println(f.up.pid())
 		fmt.Println("all")
 	}()
 	runtime.Goexit()
