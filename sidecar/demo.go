@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
+	"slices"
 	"syscall"
 	"time"
 
@@ -18,6 +19,7 @@ import (
 	pyworker "github.com/graflow/graflow-sidecar/examples/python-worker"
 	"github.com/graflow/graflow-sidecar/protocol"
 	"github.com/graflow/graflow-sidecar/sidecar/app"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/config"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/demo"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/logging"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/version"
@@ -54,7 +56,7 @@ func runDemo(verbose bool) error {
 	cfg := app.DefaultConfig()
 	cfg.WorkerID, cfg.Version = "demo", version.Number
 	cfg.Log = logging.New(os.Stderr, logging.Text, level, os.Getenv("NO_COLOR") == "")
-	cfg.Worker.Env = os.Environ()
+	cfg.Worker.Env = config.ChildEnv(os.Environ(), false, nil)
 	defer adoptOrphans(cfg.Log)()
 
 	workers := []demo.Worker{goWorker(self)}
@@ -112,7 +114,7 @@ func pythonWorker(python string, zip adapter) demo.Worker {
 		Name: "python", Groups: 2, Size: 60,
 		Setup: func(w *app.WorkerConfig) {
 			w.Command = []string{python, "-c", pyworker.Example}
-			w.Env = append(os.Environ(), "PYTHONPATH="+zip.path)
+			w.Env = append(slices.Clip(w.Env), "PYTHONPATH="+zip.path)
 			w.Files = zip.files
 		},
 		Task: func(int) (string, any) { return "text", map[string]any{"text": text} },

@@ -12,10 +12,28 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/graflow/graflow-sidecar/sidecar/app"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/pid1"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/version"
 )
 
-func main() { os.Exit(execute(os.Args[1:])) }
+func main() {
+	if pid1.Needed() {
+		os.Exit(beInit())
+	}
+	keepDescriptors()
+	os.Exit(execute(os.Args[1:]))
+}
+
+// beInit is for a container whose entrypoint this is: the first process looks
+// after the others, and the second one is the sidecar.
+func beInit() int {
+	status, err := pid1.Run(os.Args, os.Environ())
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "sidecar: "+err.Error())
+		return exitInternal
+	}
+	return status
+}
 
 func execute(args []string) int {
 	root := &cobra.Command{

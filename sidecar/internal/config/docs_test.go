@@ -53,7 +53,10 @@ const documentTail = `
 ## What workers get
 
 A worker gets the sidecar's environment, without names that begin with
-` + "`SIDECAR_`" + ` and without these, which may hold credentials: %s.
+` + "`SIDECAR_`" + ` and without these, which may hold credentials: %s, and
+any other ` + "`REDIS_…`" + ` with %s in its name, and ` + "`OTEL_EXPORTER_OTLP_…`" + ` for
+headers or a client's key. What a service manager says to the sidecar alone is left
+out, too: %s.
 ` + "`SIDECAR_CHILD_ENV`" + ` gives it some of them back. Every worker also
 gets ` + "`SIDECAR_PROCESS_ID`" + `, which is unique to its process. A Graflow worker gets
 where Redis is, credentials included, since Graflow's engine reads graphs and
@@ -71,12 +74,16 @@ func document() string {
 		}
 		fmt.Fprintf(&b, "| %s | %s | %s | %s | %s |\n", code(v.env), code(dashes(v.flag)), code(v.def), cell(v.accepts), cell(v.help))
 	}
-	kept := make([]string, len(secrets))
-	for i, name := range secrets {
-		kept[i] = code(name)
-	}
-	fmt.Fprintf(&b, documentTail, strings.Join(kept, ", "))
+	fmt.Fprintf(&b, documentTail, codes(secrets, ", "), codes(suspicious, " or "), codes(roles, ", "))
 	return b.String()
+}
+
+func codes(names []string, sep string) string {
+	list := make([]string, len(names))
+	for i, name := range names {
+		list[i] = code(name)
+	}
+	return strings.Join(list, sep)
 }
 
 func dashes(flag string) string {

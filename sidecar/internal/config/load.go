@@ -92,7 +92,7 @@ func (l *Loader) Load(args []string) (Settings, error) {
 	if err := in.err(func(err error) error { return &app.ConfigError{Err: err} }); err != nil {
 		return Settings{}, err
 	}
-	s.App.Worker.Env = childEnv(environ, s.App.Worker.Graflow, splitList(l.vars.own.ChildEnv.text()))
+	s.App.Worker.Env = ChildEnv(environ, s.App.Worker.Graflow, splitList(l.vars.own.ChildEnv.text()))
 	return s, l.backstop(s)
 }
 

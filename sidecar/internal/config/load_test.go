@@ -269,6 +269,9 @@ func TestChildEnvironment(t *testing.T) {
 	env := []string{
 		"PATH=/bin", "HOME=/root", "REDIS_URL=redis://u:p@h", "REDIS_HOST=h", "REDIS_RETRIES=7", "REDIS_TLS_SERVER_NAME=",
 		"SIDECAR_KILL_GRACE=1", "OTEL_EXPORTER_OTLP_HEADERS=a=b",
+		"REDIS_TLS_URL=rediss://:p@h", "REDIS_SENTINEL_PASSWORD=p", "REDIS_ACCESS_TOKEN=t", "REDISCLI_AUTH=p",
+		"OTEL_EXPORTER_OTLP_METRICS_HEADERS=a=b", "OTEL_EXPORTER_OTLP_CLIENT_KEY=/k",
+		"NOTIFY_SOCKET=/run/n", "LISTEN_FDS=1", "LISTEN_PID=7", "WATCHDOG_USEC=1",
 	}
 	for _, c := range []struct {
 		name string

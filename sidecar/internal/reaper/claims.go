@@ -31,6 +31,7 @@ type claims struct {
 	next    uint64
 	seen    map[int]uint64 // ended and unclaimed, with the next ticket of that moment
 	kick    chan struct{}  // one token: the reaper should look again
+	reaper  *Reaper        // that has begun
 }
 
 var family = claims{
@@ -94,6 +95,12 @@ func Release(pid int) {
 	if f.claimed[pid]--; f.claimed[pid] <= 0 {
 		delete(f.claimed, pid)
 	}
+}
+
+func (f *claims) setReaper(r *Reaper) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.reaper = r
 }
 
 func (f *claims) claim(pid int) {

@@ -1,12 +1,10 @@
 package reaper
 
 import (
-	"bytes"
 	"fmt"
 	"log/slog"
 	"os"
 	"os/signal"
-	"path/filepath"
 	"strconv"
 	"sync"
 	"syscall"
@@ -44,6 +42,7 @@ func Begin(log *slog.Logger) (*Reaper, error) {
 		return nil, fmt.Errorf("cannot become a child subreaper: %w", err)
 	}
 	r := &Reaper{log: log, signals: make(chan os.Signal, 1), stop: make(chan struct{}), done: make(chan struct{})}
+	family.setReaper(r)
 	signal.Notify(r.signals, syscall.SIGCHLD)
 	go r.loop()
 	return r, nil
@@ -51,10 +50,13 @@ func Begin(log *slog.Logger) (*Reaper, error) {
 
 func subreap(on uintptr) error { return unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, on, 0, 0, 0) }
 
-// Stop reaps what has ended and gives the role back. It may be called more than
-// once.
+// Stop kills every orphan that is left, reaps them and gives the role back. It may
+// be called more than once; when every worker has ended.
 func (r *Reaper) Stop() {
 	r.once.Do(func() {
+		killed, left := r.end(func(int) answer { return yes }, 0, stopGrace)
+		r.tell(killed, left)
+		family.setReaper(nil)
 		close(r.stop)
 		<-r.done
 		signal.Stop(r.signals)
@@ -97,7 +99,7 @@ func (r *Reaper) reap() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	var ended []int
-	for _, pid := range children() {
+	for _, pid := range children("self") {
 		if f.claimed[pid] == 0 && hasEnded(pid) {
 			ended = append(ended, pid)
 		}
@@ -108,52 +110,6 @@ func (r *Reaper) reap() {
 			r.log.Debug("an orphan has ended", "pid", pid)
 		}
 	}
-}
-
-// children lists our children, whichever of our threads started or adopted them.
-func children() (pids []int) {
-	tasks, _ := filepath.Glob("/proc/self/task/*/children")
-	if len(tasks) == 0 {
-		return childrenByStat()
-	}
-	for _, task := range tasks {
-		list, _ := os.ReadFile(task) // the thread may have ended
-		for field := range bytes.FieldsSeq(list) {
-			if pid, err := strconv.Atoi(string(field)); err == nil {
-				pids = append(pids, pid)
-			}
-		}
-	}
-	return pids
-}
-
-// childrenByStat is for kernels that were built without lists of children
-// (CONFIG_PROC_CHILDREN): it looks at every process there is.
-func childrenByStat() (pids []int) {
-	self := os.Getpid()
-	dirs, _ := filepath.Glob("/proc/[0-9]*")
-	for _, dir := range dirs {
-		pid, _ := strconv.Atoi(filepath.Base(dir))
-		if parentOf(pid) == self {
-			pids = append(pids, pid)
-		}
-	}
-	return pids
-}
-
-// parentOf reads a process's parent; 0 where it is gone.
-func parentOf(pid int) int {
-	stat, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
-	if err != nil {
-		return 0
-	}
-	// The name stands in brackets and may hold anything; state and parent follow.
-	fields := bytes.Fields(stat[bytes.LastIndexByte(stat, ')')+1:])
-	if len(fields) < 2 {
-		return 0
-	}
-	parent, _ := strconv.Atoi(string(fields[1]))
-	return parent
 }
 
 // isChild reports whether pid is a child of ours, ended or not.

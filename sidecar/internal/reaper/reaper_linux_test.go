@@ -55,13 +55,14 @@ func command(role string) *exec.Cmd {
 	return cmd
 }
 
-func begin(t *testing.T) {
+func begin(t *testing.T) *reaper.Reaper {
 	t.Helper()
 	r, err := reaper.Begin(slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(r.Stop)
+	return r
 }
 
 // orphan leaves a process behind whose parent has ended. end has it exit.

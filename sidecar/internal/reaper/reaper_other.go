@@ -5,6 +5,7 @@ package reaper
 import (
 	"errors"
 	"log/slog"
+	"time"
 )
 
 // Reaper exists on Linux only.
@@ -18,3 +19,6 @@ func (*Reaper) Stop() {}
 
 // isChild is not asked anywhere else: orphans are never ours.
 func isChild(int) bool { return false }
+
+// End does nothing: orphans are never ours.
+func End(string, int, time.Duration) {}

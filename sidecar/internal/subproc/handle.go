@@ -36,7 +36,8 @@ type Process interface {
 	Stdin() WritePipe
 	Stdout() ReadPipe
 	Stderr() ReadPipe
-	// Exited is closed once the process is reaped and its group is dead.
+	// Exited is closed once the process is reaped, and its group and what has left
+	// the group are dead.
 	Exited() <-chan struct{}
 	// Signal goes to the whole group; to nobody once the process is reaped.
 	Signal(sig syscall.Signal)

@@ -7,6 +7,7 @@ import (
 	"os/exec"
 	"sync"
 	"syscall"
+	"time"
 
 	"github.com/graflow/graflow-sidecar/sidecar/internal/reaper"
 )
@@ -20,7 +21,7 @@ type proc struct {
 	stdin  *os.File // our ends
 	stdout *os.File
 	stderr *os.File
-	exited chan struct{} // closed once the process is reaped and its group is dead
+	exited chan struct{} // see Process.Exited
 
 	mu     sync.Mutex
 	reaped bool               // the pid may belong to somebody else now
@@ -81,7 +82,11 @@ func start(cmd *exec.Cmd) (*proc, error) {
 	return p, nil
 }
 
-// wait reaps the process and ends what is left of its group. The group is
+// escapeGrace bounds the wait for the death of what left the group.
+const escapeGrace = time.Second
+
+// wait reaps the process and ends what is left of its group, and then what has
+// left the group and has become an orphan of ours. The group is
 // killed while the leader is still a zombie: after the reaping its number may
 // be another's.
 func (p *proc) wait() {
@@ -97,6 +102,9 @@ func (p *proc) wait() {
 	p.reaped = true
 	p.mu.Unlock()
 	reaper.Release(p.pid)
+	if p.id != "" {
+		reaper.End(IDVariable+"="+p.id, p.pid, escapeGrace)
+	}
 	close(p.exited)
 }
 

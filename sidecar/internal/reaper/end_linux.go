@@ -1,0 +1,157 @@
+package reaper
+
+import (
+	"errors"
+	"os"
+	"strconv"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// stopGrace is how long what is left at the end may take to die.
+const stopGrace = 2 * time.Second
+
+// End kills the orphans that have an entry (NAME=value) in their environment, and
+// everything that those have started, and returns when they are dead, or after
+// limit: one that the kernel cannot kill is not waited for any longer. It is for
+// what a process leaves behind outside its group; members of group, which
+// somebody has killed already, are waited for and not counted in the log.
+// Nothing happens where no [Reaper] has begun. It may be called concurrently.
+func End(entry string, group int, limit time.Duration) {
+	family.mu.Lock()
+	r := family.reaper
+	family.mu.Unlock()
+	if r == nil {
+		return
+	}
+	killed, left := r.end(func(pid int) answer { return hasEntry(pid, entry) }, group, limit)
+	r.tell(killed, left, "mark", entry)
+}
+
+func (r *Reaper) tell(killed, left int, attrs ...any) {
+	if killed > 0 {
+		r.log.Info("killed the processes that a worker had left behind", append(attrs, "processes", killed)...)
+	}
+	if left > 0 {
+		r.log.Warn("processes that a worker has left behind cannot be killed", append(attrs, "processes", left)...)
+	}
+}
+
+// end kills in rounds until nothing is found that matches, nothing has moved
+// meanwhile, and what was killed is dead.
+func (r *Reaper) end(match func(pid int) answer, group int, limit time.Duration) (killed, left int) {
+	deadline := time.Now().Add(limit)
+	wait := time.Millisecond
+	h := hunt{match: match, group: group, ended: make(map[int]bool), prey: make(map[int]handle), members: make(map[int]bool), blank: make(map[int]int)}
+	defer h.release()
+	for h.round() {
+		if time.Now().After(deadline) {
+			return h.killed, len(h.prey)
+		}
+		timer := time.NewTimer(wait)
+		<-timer.C
+		wait = min(2*wait, 20*time.Millisecond)
+	}
+	return h.killed, len(h.prey)
+}
+
+// hunt is one call of end.
+type hunt struct {
+	match   func(pid int) answer
+	group   int
+	ended   map[int]bool   // children seen dead
+	prey    map[int]handle // running when they were found
+	members map[int]bool   // of these, who was in the group
+	blank   map[int]int    // how often a process had no environment
+	moved   bool           // the tree changed while this round looked at it
+
+	killed int
+}
+
+// round kills what it finds and reports whether there has to be another one.
+func (h *hunt) round() (again bool) {
+	h.moved = false
+	self := handle{os.Getpid(), -1}
+	for _, pid := range family.unclaimed() {
+		h.visit(pid, self, false)
+	}
+	refused := 0
+	for pid, prey := range h.prey {
+		switch err := prey.kill(); {
+		case prey.ended():
+			prey.release()
+			delete(h.prey, pid)
+			if !h.members[pid] {
+				h.killed++
+			}
+		case errors.Is(err, unix.EPERM): // it has another user's rights
+			refused++
+		}
+	}
+	return h.moved || len(h.prey) > refused
+}
+
+// visit takes hold of a running orphan if it matches, and of all below it. It
+// looks below the others, too: who has left its parent may still be the
+// grandchild of another orphan.
+func (h *hunt) visit(pid int, parent handle, doomed bool) {
+	p, fate := hold(pid, parent)
+	switch {
+	case fate == running:
+	case fate == dead && h.ended[pid]:
+		return
+	default: // its children are somewhere else now
+		h.ended[pid] = fate == dead
+		h.moved = true
+		return
+	}
+	// One of the group may be past the point where it has an environment.
+	member := h.group > 0 && group(pid) == h.group
+	doomed = doomed || member || h.matches(pid)
+	for _, child := range settledChildren(strconv.Itoa(pid)) {
+		h.visit(child, p, doomed)
+	}
+	if _, known := h.prey[pid]; known || !doomed {
+		p.release()
+		return
+	}
+	h.prey[pid], h.members[pid] = p, member
+}
+
+// matches looks again at a process that is in the middle of an execve, and in
+// vain at one that has no environment at all.
+func (h *hunt) matches(pid int) bool {
+	const most = 3
+	got := h.match(pid)
+	if got == unsure && h.blank[pid] < most {
+		h.blank[pid]++
+		h.moved = true
+	}
+	return got == yes
+}
+
+func group(pid int) int {
+	id, err := unix.Getpgid(pid)
+	if err != nil {
+		return -1
+	}
+	return id
+}
+
+func (h *hunt) release() {
+	for _, p := range h.prey {
+		p.release()
+	}
+}
+
+func (f *claims) unclaimed() (pids []int) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, pid := range settledChildren("self") {
+		if f.claimed[pid] == 0 {
+			pids = append(pids, pid)
+		}
+	}
+	return pids
+}
