@@ -20,6 +20,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/graflow/graflow-sidecar/sidecar/internal/backoff"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/reaper"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/subproc"
@@ -34,8 +36,12 @@ def handle(task):
     do = task.record["do"]
     if do == "exit":
         os._exit(9)
-    if do == "hang":
-        time.sleep(600)
+    if do == "leave":
+        pid = os.fork()
+        if pid == 0:
+            os.setsid()
+            time.sleep(600)
+        return [str(pid)]
     return [os.environ["SIDECAR_PROCESS_ID"], os.environ.get("ONLY")]
 
 _zygote.run(int(sys.argv[1]), lambda: None, lambda: serve(handle))
@@ -277,6 +283,34 @@ func TestForksDoNotHoldEachOthersPipes(t *testing.T) {
 		if own == 0 {
 			t.Error("it has no pipe at all: the test sees nothing")
 		}
+	}
+}
+
+// TestWhatAForkForksIsFound: it has left the group and has never called exec, so
+// that /proc shows the environment of the fork server's start, or what was
+// written over it.
+func TestWhatAForkForksIsFound(t *testing.T) {
+	f := begin(t)
+	first, second := f.fork(t), f.fork(t)
+	var left [2]int
+	for i, w := range []*worker{first, second} {
+		pid, err := strconv.Atoi(w.run(t, "leave")[0])
+		if err != nil {
+			t.Fatal(err)
+		}
+		left[i] = pid
+		await(t, "its session", func() bool { sid, _ := unix.Getsid(pid); return sid == pid })
+	}
+	first.kill()
+	if alive(left[0]) {
+		t.Errorf("%d has outlived its worker", left[0])
+	}
+	if !alive(left[1]) {
+		t.Errorf("%d has died with another worker than its own", left[1])
+	}
+	second.kill()
+	if alive(left[1]) {
+		t.Errorf("%d has outlived its worker", left[1])
 	}
 }
 
