@@ -55,8 +55,7 @@ def run(fd: int, preload: Callable[[], None], main: Callable[[], None]) -> None:
         faulthandler.enable()
     # Of a whole control group's stop, the workers are to hear, not we: they
     # may need no fork any more, but they have tasks to finish.
-    for number in _STOPS:
-        signal.signal(number, signal.SIG_IGN)
+    handlers = {number: signal.signal(number, signal.SIG_IGN) for number in _STOPS}
     gc.disable()
     problem = ""
     try:
@@ -69,14 +68,15 @@ def run(fd: int, preload: Callable[[], None], main: Callable[[], None]) -> None:
     # What is here now is never looked at by a child's collector, and so is
     # never written to: the pages stay shared.
     gc.freeze()
-    zygote = _Zygote(control)
+    zygote = _Zygote(control, handlers)
     if zygote.serve(problem or zygote.prepare()):
         main()
 
 
 class _Zygote:
-    def __init__(self, control: socket.socket) -> None:
+    def __init__(self, control: socket.socket, handlers: Dict[signal.Signals, Any]) -> None:
         self._control = control
+        self._handlers = handlers  # of the signals that we ignore
         self._mark: Optional[Mark] = None
         self._prctl: Any = None
 
@@ -137,8 +137,10 @@ class _Zygote:
                 self._second(request, fds, answer)
             else:
                 _, status = os.waitpid(first, 0)
-                if status != 0:
-                    raise Refused(f"the second fork failed: {os.strerror(status >> 8)}")
+                code = os.waitstatus_to_exitcode(status)
+                if code != 0:
+                    why = os.strerror(code) if code > 0 else f"signal {-code}"
+                    raise Refused(f"the second fork failed: {why}")
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         return first == 0
@@ -149,8 +151,8 @@ class _Zygote:
             first = os.getpid()
             if os.fork() != 0:
                 os._exit(0)
-        except OSError as exc:
-            os._exit(min(exc.errno or 1, 255))
+        except BaseException as exc:
+            os._exit(getattr(exc, "errno", None) or 1)
         try:
             self._control.close()
             self._settle(first, int(request["parent"]))
@@ -160,7 +162,7 @@ class _Zygote:
             _tell(answer, {"pid": os.getpid()})
             if not answer.recv(1):
                 os._exit(0)  # nobody waits for us any more
-            _refresh()
+            _refresh(self._handlers)
         except BaseException as exc:
             _tell(answer, {"error": f"{type(exc).__name__}: {exc}"})
             os._exit(1)
@@ -187,13 +189,13 @@ class _Zygote:
             self._mark.write(os.environ.get(self._mark.name, ""))
 
 
-def _refresh() -> None:
+def _refresh(handlers: Dict[signal.Signals, Any]) -> None:
     """What a fork has from its parent and a new process would have of its own.
 
     random, logging, tempfile, threading and redis see to themselves.
     """
-    for number, default in zip(_STOPS, (signal.default_int_handler, signal.SIG_DFL)):
-        signal.signal(number, default)
+    for number, handler in handlers.items():
+        signal.signal(number, signal.SIG_DFL if handler is None else handler)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOPS)
     _stdio._taken = None
     main = threading.main_thread()
