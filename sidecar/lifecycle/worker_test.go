@@ -91,6 +91,10 @@ func (j *job) run(ctx context.Context) (any, error) {
 			}
 		}
 		return env, nil
+	case "shell": // runs the script in Path
+		if err := exec.CommandContext(ctx, "/bin/sh", "-c", j.Path).Run(); err != nil {
+			return nil, err
+		}
 	case "fail":
 		return nil, errors.New("no luck")
 	}

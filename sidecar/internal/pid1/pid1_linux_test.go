@@ -67,6 +67,14 @@ func play(role string) {
 				fmt.Println(sig)
 			}
 		}
+	case "foreground": // says when the terminal is its own
+		for {
+			if group, err := unix.IoctlGetInt(0, unix.TIOCGPGRP); err != nil || group == unix.Getpgrp() {
+				fmt.Println("foreground", err)
+				os.Exit(0)
+			}
+			time.Sleep(time.Millisecond)
+		}
 	case "orphans": // leaves one that ends and one that does not
 		cmd := exec.Command("/bin/sh", "-c", "true & setsid sleep 600 & exit 0")
 		if err := cmd.Run(); err != nil {
@@ -105,18 +113,19 @@ func namespace(t *testing.T, role string, change func(*exec.Cmd)) *exec.Cmd {
 	if err != nil {
 		t.Fatal(err)
 	}
+	// Whoever reads what it says must not wait for ever.
+	timer := time.AfterFunc(20*time.Second, func() { _ = cmd.Process.Kill() })
 	t.Cleanup(func() {
+		timer.Stop()
 		_ = cmd.Process.Kill()
 		_ = cmd.Wait()
 	})
 	return cmd
 }
 
-// status waits for its end, which must come soon.
+// status waits for its end.
 func status(t *testing.T, cmd *exec.Cmd) int {
 	t.Helper()
-	timer := time.AfterFunc(15*time.Second, func() { _ = cmd.Process.Kill() })
-	defer timer.Stop()
 	_ = cmd.Wait()
 	return cmd.ProcessState.ExitCode()
 }
@@ -295,6 +304,23 @@ func TestCtrlCComesOnce(t *testing.T) {
 		t.Errorf("it says %q, want nothing between the last key and SIGTERM", got)
 	}
 	if got := status(t, cmd); got != 5 {
+		t.Errorf("status %d", got)
+	}
+}
+
+// TestTheTerminalIsTheChilds, which may read from it.
+func TestTheTerminalIsTheChilds(t *testing.T) {
+	master, slave := terminal(t)
+	cmd := namespace(t, "foreground", func(cmd *exec.Cmd) {
+		cmd.Stdin, cmd.Stdout = slave, slave
+		cmd.SysProcAttr.Setsid, cmd.SysProcAttr.Setctty = true, true
+	})
+	slave.Close()
+	line, err := bufio.NewReader(master).ReadString('\n')
+	if strings.TrimSpace(line) != "foreground <nil>" {
+		t.Errorf("it says %q (%v)", line, err)
+	}
+	if got := status(t, cmd); got != 0 {
 		t.Errorf("status %d", got)
 	}
 }

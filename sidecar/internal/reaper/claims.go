@@ -110,7 +110,8 @@ func (f *claims) claim(pid int) {
 	delete(f.seen, pid)
 }
 
-// orphansLocked says which of our ended children nobody is going to wait for.
+// orphansLocked says which of our ended and unclaimed children nobody is going to
+// wait for.
 func (f *claims) orphansLocked(ended []int) (orphans []int) {
 	oldest := f.next
 	for ticket := range f.tickets {
@@ -120,7 +121,6 @@ func (f *claims) orphansLocked(ended []int) (orphans []int) {
 	for _, pid := range ended {
 		since, known := f.seen[pid]
 		switch {
-		case f.claimed[pid] > 0:
 		case known && since <= oldest, !known && len(f.tickets) == 0:
 			orphans = append(orphans, pid)
 		case known:

@@ -70,7 +70,7 @@ func TestEndKillsWhatCarriesTheMarkAndAllBelow(t *testing.T) {
 		dead   []bool // of those noted
 	}{
 		{"marked, and its child", mark, linger, []bool{true, true}},
-		{"its child has no environment", mark, `env -i sleep 600 & echo $! >> $OUT; wait`, []bool{true, true}},
+		{"its child has no environment", mark, `env -i sh -c 'echo $$ >> '$OUT'; exec sleep 600' & wait`, []bool{true, true}},
 		{"its child has a session of its own", mark, `setsid sleep 600 & echo $! >> $OUT; wait`, []bool{true, true}},
 		{"its child has left it, too", mark, `(setsid sh -c 'echo $$ >> $OUT; exec sleep 600' &) ; exec sleep 600`, []bool{true, true}},
 		{"below an unmarked one", "X=1", mark + ` sh -c 'echo $$ >> $OUT; exec sleep 600' & wait; exec sleep 600`, []bool{false, true}},
