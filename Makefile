@@ -18,7 +18,7 @@ export CGO_ENABLED ?= 0
 
 .PHONY: help
 help: ## Show this list
-	@awk 'BEGIN { FS = ":.*## " } /^[a-z0-9-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk 'BEGIN { FS = ":.*## " } /^[a-z0-9-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: build
 build: go ## Build bin/sidecar
@@ -80,6 +80,10 @@ fmt: go ## Format the Go sources
 bench: go redis ## Run the Go benchmarks (BENCH is a pattern, BENCHTIME as for go test)
 	@go test -run '^$$' -bench '$(or $(BENCH),.)' -benchtime '$(or $(BENCHTIME),1s)' -benchmem ./... \
 		| { grep -v -e '^ok ' -e '^?' -e '^PASS' || true; }
+
+.PHONY: bench-prefork
+bench-prefork: go redis ## Measure the start and the memory of 8 Graflow workers, forked and not (docs/prefork.md)
+	@scripts/e2e $(or $(GRAFLOW),latest) -run '^TestForksAreCheaper$$' -v
 
 .PHONY: image
 image: ## Build the container image (IMAGE is its name)

@@ -86,6 +86,9 @@ func serve(s config.Settings, readyFD, parentFD int) error {
 		defer cleanup()
 		cfg.Worker.Command = pyworker.Command(s.Python, adapter.path)
 		cfg.Worker.Files = adapter.files
+		if s.Prefork {
+			cfg.Worker.ForkServer = pyworker.ZygoteCommand(s.Python, adapter.path)
+		}
 		cfg.Worker.Concurrency = 1
 		cfg.Worker.Name = s.Python + " -m graflow_sidecar.graflow" // and not the whole bootstrap
 	}

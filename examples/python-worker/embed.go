@@ -51,8 +51,7 @@ func Zip() ([]byte, error) {
 	return buf.Bytes(), nil
 }
 
-// bootstrap runs graflow_sidecar.graflow from the archive that is the first
-// argument.
+// bootstrap imports graflow_sidecar from the archive that is the first argument.
 //
 // It loads the package from there by name instead of extending sys.path: a
 // graflow_sidecar that happens to be installed cannot come first, the search
@@ -75,13 +74,26 @@ spec = zipimporter(archive).find_spec("graflow_sidecar")
 package = module_from_spec(spec)
 sys.modules["graflow_sidecar"] = package
 spec.loader.exec_module(package)
-from graflow_sidecar.graflow import main
+`
+
+const runWorker = `from graflow_sidecar.graflow import main
 main()
+`
+
+const runZygote = `from graflow_sidecar.graflow import zygote
+zygote(int(sys.argv.pop(1)))
 `
 
 // Command gives the command line of a process that runs Graflow's tasks: the
 // Python interpreter, the bootstrap, and where the archive of Zip is, either a
 // file or a descriptor handed down ("/proc/self/fd/3", of a memfd for one).
 func Command(python, path string) []string {
-	return []string{python, "-c", bootstrap, path}
+	return []string{python, "-c", bootstrap + runWorker, path}
+}
+
+// ZygoteCommand is as Command, of a fork server for such processes. Its last
+// argument, which is left to add, is the number of its socket's descriptor:
+// graflow_sidecar/_zygote.py says what is spoken there.
+func ZygoteCommand(python, path string) []string {
+	return []string{python, "-c", bootstrap + runZygote, path}
 }

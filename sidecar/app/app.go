@@ -35,6 +35,7 @@ type App struct {
 	lease *lease.Lease
 	queue *dispatch.Queue
 	pool  workers // the stage of the mode
+	fork  forking
 	box   *report.Box
 	held  *ledger
 
@@ -161,7 +162,7 @@ func (a *App) actors(ctx context.Context) []actor {
 			return nil
 		}},
 		// process: the children finish what they have.
-		{name: "process", reserve: reserveAfterProcess, run: a.pool.Run},
+		{name: "process", reserve: reserveAfterProcess, run: a.runWorkers},
 		// report: after everyone who has something to report.
 		{name: "report", reserve: reserveAfterReport, atLeast: speakAtLeast, run: func(soft, hard context.Context) error {
 			defer context.AfterFunc(hard, a.redis.cutReports)()

@@ -112,6 +112,10 @@ type WorkerConfig struct {
 	Env []string
 	// Files are handed down as file descriptors 3, 4 …
 	Files []*os.File
+	// ForkServer, if set, is the command of a fork server that the children are
+	// forked from, as pyworker.ZygoteCommand has it; Command stays what runs where
+	// that does not work. It needs reaper.Begin, and Linux.
+	ForkServer []string
 	// Graflow gives the children Redis' coordinates: Graflow's engine speaks to
 	// it for graphs and channels.
 	Graflow bool

@@ -95,7 +95,13 @@ func (a *App) Resume() { a.queue.Resume() }
 // Renew replaces the worker processes by fresh ones, one after another and
 // with no task lost. It returns at once. A worker that does not start again
 // ends the round: the old ones stay.
-func (a *App) Renew() { a.pool.Renew() }
+func (a *App) Renew() {
+	if a.fork.Server != nil {
+		// First, so that no fresh worker is a fork of the old one.
+		a.fork.Renew()
+	}
+	a.pool.Renew()
+}
 
 // Dump writes what a person needs to see when a sidecar seems stuck: its state,
 // each worker with its tasks, and every goroutine.

@@ -29,7 +29,7 @@ func (a *App) processConfig() (process.Config, error) {
 	if a.cfg.Mode == ModeSupervise {
 		env = append(env, "MAX_CONCURRENT_TASKS="+strconv.Itoa(a.cfg.Slots), "POLL_INTERVAL="+seconds(a.cfg.PollInterval))
 	}
-	return process.Config{
+	c := process.Config{
 		Command: w.Command, Name: w.Name, Dir: w.Dir, Env: env, Extra: w.Files,
 		Concurrency: w.Concurrency, Slots: a.cfg.Slots, WorkerID: a.cfg.WorkerID, Version: a.cfg.Version, TaskTimeout: a.cfg.TaskTimeout,
 		StartTimeout: w.StartTimeout, StartRetries: w.StartRetries,
@@ -39,5 +39,7 @@ func (a *App) processConfig() (process.Config, error) {
 		CrashLoopExit:    w.CrashLoopExit,
 		MaxTasksPerChild: w.MaxTasksPerChild, MaxChildAge: w.MaxChildAge, MaxChildRSS: w.MaxChildRSS, MaxLent: w.MaxLent,
 		Start: a.hooks.start,
-	}, nil
+	}
+	a.prefork(&c)
+	return c, nil
 }

@@ -37,8 +37,8 @@ def take_stdio() -> Tuple[int, int]:
     os.dup2(_usable_stderr(), 1)
     # After the move: what an import has printed and not yet flushed goes to
     # the log too.
-    _every_line(sys.stdout)
-    _every_line(sys.stderr)
+    every_line(sys.stdout)
+    every_line(sys.stderr)
     _utf8(sys.stdin)
     _taken = (read_fd, write_fd)
     return _taken
@@ -62,7 +62,7 @@ def _usable_stderr() -> int:
     return 2
 
 
-def _every_line(stream: object) -> None:
+def every_line(stream: object) -> None:
     # In place: a logging handler made earlier holds this very object.
     if hasattr(stream, "reconfigure"):
         stream.reconfigure(encoding="utf-8", errors="backslashreplace", line_buffering=True)

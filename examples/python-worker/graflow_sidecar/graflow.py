@@ -6,6 +6,9 @@ Graflow's queue; Graflow's own engine runs them.
 
 from __future__ import annotations
 
+import contextlib
+import functools
+import importlib
 import logging
 import os
 import platform
@@ -17,6 +20,23 @@ from ._serve import serve
 from ._stdio import take_stdio
 from ._task import StartError, Task
 
+# What a worker imports until its first task has ended, that of a nested group
+# included. Graflow imports much of it only when it is used.
+_USED = (
+    "graflow",
+    "redis",
+    "._runner",
+    "graflow.channels.redis_channel",
+    "graflow.coordination.redis_coordinator",
+    "graflow.core.handlers.direct",
+    "graflow.core.handlers.group_policy",
+    "graflow.hitl.backend.redis",
+    "graflow.hitl.handler",
+    "graflow.hitl.manager",
+    "graflow.utils.redis_utils",
+    "encodings.idna",  # by the look-up of a host name
+)
+
 _LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
 
 
@@ -24,13 +44,37 @@ def main() -> None:
     """Serve until the sidecar says that it is enough."""
     # Before anything of the user's, which may print, is imported.
     take_stdio()
+    _start_log()
+    serve(_unprepared, name="graflow", version=_versions, setup=_setup)
+
+
+def zygote(fd: int) -> None:
+    """Be a fork server on descriptor fd; in each of its forks, as main()."""
+    from . import _zygote
+
+    _zygote.run(fd, _preload, main)
+
+
+def _preload() -> None:
+    _start_log()
+    for module in _USED:
+        # What is not installed is missing in a fork too, which says so in the
+        # way that the sidecar's user knows.
+        with contextlib.suppress(ModuleNotFoundError):
+            importlib.import_module(module, __package__)
+    if "graflow" in sys.modules:
+        # Of the code that was just loaded: by the time of a fork another
+        # version may be installed.
+        _versions()
+
+
+def _start_log() -> None:
     level = os.environ.get("LOG_LEVEL", "").upper()
     logging.basicConfig(
         level=level if level in _LEVELS else "INFO",
         # As graflow.worker.main has it.
         format="%(asctime)s - %(name)s - %(levelname)s - %(message)s",
     )
-    serve(_unprepared, name="graflow", version=_versions, setup=_setup)
 
 
 def _unprepared(task: Task) -> None:
@@ -79,6 +123,7 @@ def _cannot(exc: BaseException) -> str:
     )
 
 
+@functools.lru_cache(maxsize=None)
 def _versions() -> str:
     return (
         f"{_version('graflow')} (graflow_sidecar {__version__},"

@@ -32,6 +32,14 @@ def until(condition: Callable[[], Any], what: str) -> Any:
     raise AssertionError(f"waited {PATIENCE:.0f} s for {what}")
 
 
+def environment(extra: Optional[Dict[str, str]] = None) -> Dict[str, str]:
+    """What a worker is started with."""
+    env = {**os.environ, "PYTHONPATH": str(ROOT), **(extra or {})}
+    # It would let prints out before serve() can take them away.
+    env.pop("PYTHONUNBUFFERED", None)
+    return env
+
+
 class Ended(AssertionError):
     """The worker's output has ended."""
 
@@ -46,16 +54,14 @@ class Worker:
         cwd: Optional[str] = None,
         greet: bool = True,
         limit: Optional[int] = None,
+        process: Any = None,  # started already, with pipes
     ) -> None:
-        environment = {**os.environ, "PYTHONPATH": str(ROOT), **(env or {})}
-        # It would let prints out before serve() can take them away.
-        environment.pop("PYTHONUNBUFFERED", None)
-        self.process = subprocess.Popen(
+        self.process = process or subprocess.Popen(
             argv,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            env=environment,
+            env=environment(env),
             cwd=cwd,
             start_new_session=True,
         )

@@ -31,6 +31,9 @@ type Settings struct {
 	LogFormat logging.Format
 	// Python runs the adapter, with App.Worker.Graflow.
 	Python string
+	// Prefork has the adapter's processes forked from one that has imported
+	// Graflow, with App.Worker.Graflow.
+	Prefork bool
 }
 
 // Loader loads the settings of one run. Use it once, from one goroutine.

@@ -32,6 +32,7 @@ func (vs *variables) settings(in *interpreter) Settings {
 	in.integer(&o.Replicas, &c.Replicas, 1, 1024)
 	in.boolean(&o.Graflow, &c.Worker.Graflow)
 	in.free(&o.Python, &s.Python, "a path or a name on PATH")
+	in.prefork(&o.Prefork, &s, &o.Graflow)
 	in.free(&o.WorkerDir, &c.Worker.Dir, "a folder")
 	in.names(&o.ChildEnv)
 	vs.redisConflicts(in, &c.Redis, c.Worker.Graflow)

@@ -45,6 +45,7 @@ type own struct {
 	Replicas  value `envconfig:"SIDECAR_REPLICAS" flag:"replicas" help:"How many workers are kept running with SIDECAR_MODE=supervise."`
 	Graflow   value `envconfig:"SIDECAR_GRAFLOW" flag:"graflow" help:"Run Graflow's tasks with the Python adapter that the binary carries, in place of a worker command."`
 	Python    value `envconfig:"SIDECAR_PYTHON" flag:"python" help:"Python that has Graflow installed, for SIDECAR_GRAFLOW."`
+	Prefork   value `envconfig:"SIDECAR_PREFORK" shown:"true on Linux" help:"Whether Graflow is imported once and the workers are forked from there, with SIDECAR_GRAFLOW; see docs/prefork.md. SIGHUP imports it anew."`
 	WorkerDir value `envconfig:"SIDECAR_WORKER_DIR" help:"Working directory of the workers; the sidecar's own if unset."`
 	ChildEnv  value `envconfig:"SIDECAR_CHILD_ENV" help:"Variables that workers get although they would be kept from them, names separated by commas. Workers get the sidecar's environment without SIDECAR_ names and without Redis' credentials."`
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Dict, List, Optional
 
 from tests.support import PATIENCE, Worker, WorkerCase, until
+from tests.zygote import Zygote
 
 try:
     import graflow  # noqa: F401
@@ -24,6 +25,9 @@ except ImportError as missing:
     raise RuntimeError(
         f"these tests need Graflow: {sys.executable} -m pip install graflow redis"
     ) from missing
+
+# Whether the adapter is started by itself or forked: every test holds for both.
+FORKED = os.environ.get("ADAPTER_START", "exec") == "fork"
 
 PRELUDE = """
 import json, os, sys
@@ -128,14 +132,30 @@ class EngineCase(WorkerCase):
 
     def adapter(self, **extra: str) -> Worker:
         """The adapter, with the test's folder as its working directory."""
-        worker = Worker(
-            [sys.executable, "-m", "graflow_sidecar.graflow"],
-            env={**self.environment(), **extra},
-            cwd=str(self.here),
-        )
+        if FORKED:
+            worker = self.zygote(**extra).worker(SIDECAR_PROCESS_ID="w-0")
+        else:
+            worker = Worker(
+                [sys.executable, "-m", "graflow_sidecar.graflow"],
+                env={**self.environment(), **extra},
+                cwd=str(self.here),
+            )
         self.addCleanup(worker.close)
         self.assertIn("result", worker.greeting, worker.log())
         return worker
+
+    def zygote(self, before: str = "", **extra: str) -> Zygote:
+        """The adapter's fork server, in the test's folder."""
+        source = f"import os, sys\n{before}\n"
+        source += "from graflow_sidecar.graflow import zygote; zygote(int(sys.argv.pop(1)))"
+        zygote = Zygote(
+            [sys.executable, "-c", source],
+            env={**self.environment(), **extra},
+            cwd=str(self.here),
+        )
+        self.addCleanup(zygote.close)
+        self.assertEqual(zygote.word.get("problem"), "")
+        return zygote
 
     def module(self, name: str, source: str) -> None:
         """A file in the working directory of producer and adapter."""

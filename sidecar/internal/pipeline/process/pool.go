@@ -7,6 +7,7 @@ import (
 	"context"
 	"log/slog"
 	"os"
+	"os/exec"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -63,6 +64,9 @@ type Config struct {
 	KillGrace       time.Duration // between the steps of the kill ladder
 	MaxMessageBytes int
 
+	// Fork, if set, makes a child in a better way than otherwise would, or else
+	// by otherwise.
+	Fork func(cmd *exec.Cmd, otherwise subproc.Start) (subproc.Process, error)
 	// CrashLoopExit ends Run with a *CrashLoopError when every slot's worker
 	// keeps dying; without it, CrashLoop says so and the pool goes on.
 	CrashLoopExit bool
@@ -142,6 +146,9 @@ func (p *Pool) Run(soft, hard context.Context) error {
 		spawner := subproc.NewSpawner()
 		defer spawner.Stop()
 		p.start = spawner.Start
+	}
+	if fork, otherwise := p.cfg.Fork, p.start; fork != nil {
+		p.start = func(cmd *exec.Cmd) (subproc.Process, error) { return fork(cmd, otherwise) }
 	}
 
 	ctx, stop := context.WithCancel(soft)

@@ -1,0 +1,52 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"sync"
+
+	"github.com/graflow/graflow-sidecar/sidecar/internal/pipeline/process"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/zygote"
+)
+
+// forking is what workers are forked from: nothing, unless that is wanted.
+type forking struct{ *zygote.Server }
+
+// prefork prepares that, and has the process stage use it.
+func (a *App) prefork(c *process.Config) {
+	w := a.cfg.Worker
+	if len(w.ForkServer) == 0 {
+		return
+	}
+	a.fork.Server = zygote.New(zygote.Config{
+		Command: w.ForkServer, WorkerID: c.WorkerID, Dir: c.Dir, Env: c.Env, Files: c.Extra,
+		StartTimeout: c.StartTimeout, Restart: c.Restart, Log: a.log,
+	})
+	c.Fork = a.fork.Start
+}
+
+// runWorkers is the process stage: the pool, and around its life that of the
+// fork server, so that whoever needs a worker finds somebody to ask.
+func (a *App) runWorkers(soft, hard context.Context) error {
+	if a.fork.Server == nil {
+		return a.pool.Run(soft, hard)
+	}
+	serving, stop := context.WithCancel(context.Background())
+	defer stop()
+	var wg sync.WaitGroup
+	var err error
+	wg.Go(func() { err = a.fork.Run(serving) })
+	wg.Go(func() {
+		// This stage's turn comes later. Until then a worker that is due is not
+		// worth waiting for.
+		select {
+		case <-a.clock.began:
+			a.fork.Halt()
+		case <-serving.Done():
+		}
+	})
+	failed := a.pool.Run(soft, hard)
+	stop()
+	wg.Wait()
+	return errors.Join(failed, err)
+}

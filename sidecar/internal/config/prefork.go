@@ -1,0 +1,18 @@
+package config
+
+import "runtime"
+
+// prefork is on where it can be. Elsewhere it must not seem to be.
+func (in *interpreter) prefork(v *value, s *Settings, graflow *value) {
+	s.Prefork = s.App.Worker.Graflow && runtime.GOOS == "linux"
+	wanted := s.Prefork
+	in.boolean(v, &wanted)
+	switch {
+	case !wanted || s.Prefork:
+		s.Prefork = wanted
+	case !s.App.Worker.Graflow:
+		in.complain(v, "%s is for Graflow's workers: it goes with %s only", v.name(), graflow.name())
+	default:
+		in.complain(v, "%s needs Linux: set it to false", v.name())
+	}
+}
