@@ -24,7 +24,7 @@ func execute(args []string) int {
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
-	root.AddCommand(runCommand(), demoCommand(), exampleWorkerCommand(), versionCommand())
+	root.AddCommand(runCommand(), demoCommand(), workerCommand(), exampleWorkerCommand(), versionCommand())
 	root.SetArgs(args)
 	err := root.ExecuteContext(context.Background())
 	status := exitStatus(err)

@@ -1,0 +1,130 @@
+package conformance
+
+import (
+	"os"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+)
+
+// faultVariable makes the test binary a worker with that fault ("none" for none).
+const faultVariable = "CONFORMANCE_TEST_FAULT"
+
+func TestMain(m *testing.M) {
+	if fault := os.Getenv(faultVariable); fault != "" {
+		(&faulty{fault: fault}).main()
+		return
+	}
+	goleak.VerifyTestMain(m)
+}
+
+// withFault is the test binary as a worker with a fault.
+func withFault(t *testing.T, fault string) Worker {
+	t.Helper()
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return Worker{
+		Command:  []string{self},
+		Env:      append(os.Environ(), faultVariable+"="+fault, "GORACE=atexit_sleep_ms=0"),
+		Records:  records,
+		Parallel: 4,
+		// Long enough for a busy machine; what never comes costs so much time.
+		StartTimeout: 4 * time.Second,
+		Patience:     4 * time.Second,
+	}
+}
+
+// names gives the checks that ended in a way.
+func (r *Report) names(s Status) []string {
+	var names []string
+	for _, result := range r.Results {
+		if result.Status == s {
+			names = append(names, result.Check)
+		}
+	}
+	return names
+}
+
+// A worker without a fault passes everything, and everything is checked.
+func TestFaultless(t *testing.T) {
+	report, err := withFault(t, "none").Check(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, r := range report.Results {
+		if r.Status != Passed {
+			t.Errorf("%s %s: %s\n%s", r.Check, r.Status, r.Seen, r.Detail)
+		}
+	}
+}
+
+// For every check there is a worker with the fault that it looks for, and no
+// other check fails.
+func TestEveryFaultIsFound(t *testing.T) {
+	dialogues, err := transcripts()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var checks []string
+	for _, d := range dialogues {
+		for _, c := range d.checks {
+			checks = append(checks, c.name)
+		}
+	}
+	for _, r := range always {
+		checks = append(checks, r.Check)
+	}
+	reports := make([]*Report, len(checks))
+	slots := make(chan struct{}, 8) // workers mostly wait
+	var all sync.WaitGroup
+	for i, name := range checks {
+		w := withFault(t, name)
+		if !showsWhileBusy(name) {
+			w.Records.Slow = nil // the dialogues with slow tasks take their time
+		}
+		slots <- struct{}{}
+		all.Go(func() {
+			defer func() { <-slots }()
+			report, err := w.Check(t.Context())
+			if err != nil {
+				t.Error(err)
+			}
+			reports[i] = report
+		})
+	}
+	all.Wait()
+	for i, name := range checks {
+		t.Run(strings.ReplaceAll(name, "/", "_"), func(t *testing.T) {
+			if failed := reports[i].names(Failed); slices.Equal(failed, []string{name}) {
+				return
+			}
+			t.Error("one check alone was to fail")
+			for _, r := range reports[i].Results {
+				if r.Status == Failed {
+					t.Logf("%s: seen: %s", r.Check, r.Seen)
+				}
+			}
+		})
+	}
+}
+
+// showsWhileBusy reports whether it takes slow tasks to see the fault.
+func showsWhileBusy(name string) bool {
+	dialogue, check, _ := strings.Cut(name, "/")
+	switch dialogue {
+	case "busy", "shutdown", "drain":
+		return true
+	case "ends":
+		return check == "stdin-busy" || check == "stdin-after-shutdown"
+	case "always":
+		return slices.Contains([]string{"task-errors", "deliveries", "telling", "waiting", "capabilities"}, check)
+	default:
+		return false
+	}
+}
