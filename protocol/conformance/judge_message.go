@@ -84,7 +84,8 @@ func sameNumber(sent map[string]*request, id string) string {
 // taskResult judges the answer to a task/run.
 func (j *judge) taskResult(c *connection, r *request, m *protocol.Message) {
 	if e := m.Error; e != nil {
-		ok := e.Code == protocol.CodeCancelled && r.canceled || e.Code == protocol.CodeNotStarted && c.stopping
+		ok := e.Code == protocol.CodeCancelled && (r.canceled || c.orphaned) ||
+			e.Code == protocol.CodeNotStarted && (c.stopping || c.orphaned)
 		j.require("always/task-errors", ok, fmt.Sprintf("error %d in answer to a task: %s", int(e.Code), clip(e.Message)))
 		return
 	}

@@ -94,7 +94,7 @@ func (k *kit) play(ctx context.Context, d *dialogue) []Result {
 			continue
 		}
 		switch gone := t.peer == nil || t.peer.dead(); {
-		case d.mode == chained && i > 0 && gone:
+		case d.mode == chained && i > 0 && gone && c.steps[0].verb != "exit":
 			results = append(results, c.undone("the worker was gone by then, see "+d.name))
 			continue
 		case d.mode == apart, d.mode == shared && (gone || results[i-1].Status == Failed):

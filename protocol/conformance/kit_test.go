@@ -19,6 +19,10 @@ func TestMain(m *testing.M) {
 		(&faulty{fault: fault}).main()
 		return
 	}
+	if os.Getenv(sdkVariable) != "" {
+		sdkWorker()
+		return
+	}
 	goleak.VerifyTestMain(m)
 }
 
@@ -51,8 +55,32 @@ func (r *Report) names(s Status) []string {
 	return names
 }
 
+// checkAll tests workers, so many at a time: they mostly wait, so that t.Parallel
+// would have too few of them run.
+func checkAll(t *testing.T, workers []Worker, slots int) []*Report {
+	t.Helper()
+	reports := make([]*Report, len(workers))
+	free := make(chan struct{}, slots)
+	var all sync.WaitGroup
+	for i, w := range workers {
+		free <- struct{}{}
+		all.Go(func() {
+			defer func() { <-free }()
+			report, err := w.Check(t.Context())
+			if err != nil {
+				t.Error(err)
+				report = &Report{}
+			}
+			reports[i] = report
+		})
+	}
+	all.Wait()
+	return reports
+}
+
 // A worker without a fault passes everything, and everything is checked.
 func TestFaultless(t *testing.T) {
+	t.Parallel()
 	report, err := withFault(t, "none").Check(t.Context())
 	if err != nil {
 		t.Fatal(err)
@@ -67,6 +95,7 @@ func TestFaultless(t *testing.T) {
 // For every check there is a worker with the fault that it looks for, and no
 // other check fails.
 func TestEveryFaultIsFound(t *testing.T) {
+	t.Parallel()
 	dialogues, err := transcripts()
 	if err != nil {
 		t.Fatal(err)
@@ -80,25 +109,15 @@ func TestEveryFaultIsFound(t *testing.T) {
 	for _, r := range always {
 		checks = append(checks, r.Check)
 	}
-	reports := make([]*Report, len(checks))
-	slots := make(chan struct{}, 8) // workers mostly wait
-	var all sync.WaitGroup
-	for i, name := range checks {
+	var workers []Worker
+	for _, name := range checks {
 		w := withFault(t, name)
 		if !showsWhileBusy(name) {
 			w.Records.Slow = nil // the dialogues with slow tasks take their time
 		}
-		slots <- struct{}{}
-		all.Go(func() {
-			defer func() { <-slots }()
-			report, err := w.Check(t.Context())
-			if err != nil {
-				t.Error(err)
-			}
-			reports[i] = report
-		})
+		workers = append(workers, w)
 	}
-	all.Wait()
+	reports := checkAll(t, workers, 8)
 	for i, name := range checks {
 		t.Run(strings.ReplaceAll(name, "/", "_"), func(t *testing.T) {
 			if failed := reports[i].names(Failed); slices.Equal(failed, []string{name}) {

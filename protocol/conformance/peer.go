@@ -59,6 +59,7 @@ type connection struct {
 	greeted      bool // initialize has been answered
 	limit        int  // of a line, as initialize says
 	stopping     bool // it has been told to, or has said $/draining
+	orphaned     bool // its stdin has been closed: a reason to give tasks up
 	capabilities map[string]bool
 	deliveries   map[string]bool // that were ever sent
 	waiting      map[string]bool // that said $/waiting
@@ -190,6 +191,9 @@ func (p *peer) signal(name string) error {
 // closeStdin ends the worker's input.
 func (p *peer) closeStdin() {
 	p.tell("→", []byte("(end of stdin)"))
+	p.mu.Lock()
+	p.state.orphaned = true
+	p.mu.Unlock()
 	p.stdin.Close()
 }
 

@@ -80,6 +80,9 @@ func (r *Report) Print(w io.Writer) {
 	}
 	for _, reason := range reasons {
 		fmt.Fprintf(w, "\nnot checked: %s\n", reason)
+		if reason == notStarted {
+			continue // all the rest; no use in a list of that
+		}
 		for _, result := range undone[reason] {
 			fmt.Fprintf(w, "--    %-11s %s\n", result.ruleList(), result.Asks)
 		}
