@@ -53,7 +53,8 @@
 //	pause D                 give what was sent the time to start
 //	busy                    the slow tasks have not been answered yet; if they have,
 //	                        the check cannot be made
-//	waits ID                … and this request neither
+//	idle                    … have been; if not, likewise
+//	waits ID                the slow tasks run, and this request has no answer
 //	open ID                 this slow task has not been answered yet
 //	unanswered ID           this request has got no answer
 //	once ID                 … no second one

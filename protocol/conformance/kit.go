@@ -3,6 +3,7 @@ package conformance
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 )
@@ -94,7 +95,7 @@ func (k *kit) play(ctx context.Context, d *dialogue) []Result {
 			continue
 		}
 		switch gone := t.peer == nil || t.peer.dead(); {
-		case d.mode == chained && i > 0 && gone && c.steps[0].verb != "exit":
+		case d.mode == chained && i > 0 && gone && !c.awaitsEnd():
 			results = append(results, c.undone("the worker was gone by then, see "+d.name))
 			continue
 		case d.mode == apart, d.mode == shared && (gone || results[i-1].Status == Failed):
@@ -106,6 +107,13 @@ func (k *kit) play(ctx context.Context, d *dialogue) []Result {
 		results = append(results, t.check(c))
 	}
 	return results
+}
+
+// awaitsEnd reports whether the check is about a worker's end and asks nothing
+// more of it.
+func (c *check) awaitsEnd() bool {
+	return c.steps[len(c.steps)-1].verb == "exit" &&
+		!slices.ContainsFunc(c.steps, func(s step) bool { return s.verb == "→" })
 }
 
 // missing says what a check needs and does not have.

@@ -51,7 +51,7 @@ type step struct {
 
 // verbs are the steps that there are, and how many words they take at least.
 var verbs = map[string]int{
-	"spawn": 0, "start": 0, "→": 1, "←": 1, "pause": 1, "open": 1, "busy": 0, "waits": 1, "unanswered": 1,
+	"spawn": 0, "start": 0, "→": 1, "←": 1, "pause": 1, "open": 1, "busy": 0, "idle": 0, "waits": 1, "unanswered": 1,
 	"once": 1, "refused": 1, "order": 2, "signal": 1, "close": 0, "exit": 0,
 }
 

@@ -1,6 +1,7 @@
 package conformance
 
 import (
+	"bytes"
 	"context"
 	"crypto/rand"
 	"encoding/json"
@@ -9,6 +10,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/graflow/graflow-sidecar/protocol"
 )
 
 // talk is a dialogue with one worker. Its methods are for one goroutine, but for
@@ -123,6 +126,8 @@ func (t *talk) step(s step) error {
 		return t.pause(s.within)
 	case "busy":
 		return t.busy()
+	case "idle":
+		return t.idle()
 	case "waits":
 		return t.waits(s.args[0])
 	case "open":
@@ -203,10 +208,18 @@ func (t *talk) leave() {
 // excerptLines is how much of a dialogue is shown with a failure.
 const excerptLines = 8
 
+func isProgress(line []byte) bool {
+	return bytes.Contains(line, []byte(`"method":"`+protocol.MethodProgress+`"`))
+}
+
 // tell keeps the end of the dialogue.
 func (t *talk) tell(direction string, line []byte) {
 	t.mu.Lock()
 	name := t.name
+	again := len(t.excerpt) > 0 && isProgress([]byte(t.excerpt[len(t.excerpt)-1])) && isProgress(line)
+	if again { // the last one says it all
+		t.excerpt = t.excerpt[:len(t.excerpt)-1]
+	}
 	t.excerpt = append(t.excerpt, direction+" "+clip(line))
 	if len(t.excerpt) > excerptLines {
 		t.excerpt = t.excerpt[1:]

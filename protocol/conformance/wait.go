@@ -43,7 +43,7 @@ func (t *talk) until(d time.Duration, what string, done func() bool) error {
 			}
 			return p.gone("")
 		case <-timer.C:
-			return fmt.Errorf("no %s within %v", what, d)
+			return fmt.Errorf("no %s within %v (--patience)", what, d)
 		case <-t.ctx.Done():
 			return t.ctx.Err()
 		}
@@ -117,6 +117,17 @@ func (t *talk) busy() error {
 	for i := range t.concurrency {
 		if answers, _ := t.of(fmt.Sprint(firstTask + i)); len(answers) > 0 {
 			return undone("the slow tasks had ended by then; --slow-record (Records.Slow) must take two seconds or more")
+		}
+	}
+	return nil
+}
+
+// idle checks that the slow tasks have been answered: else a worker has a reason
+// to be there still.
+func (t *talk) idle() error {
+	for i := range t.concurrency {
+		if answers, _ := t.of(fmt.Sprint(firstTask + i)); len(answers) == 0 {
+			return undone("the slow tasks had not ended, see above")
 		}
 	}
 	return nil
