@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"os"
 	"os/signal"
 	"strings"
@@ -80,7 +81,7 @@ The exit status is 0 if no check failed, 70 if one did.`,
 			if verbose {
 				w.Log = os.Stderr
 			}
-			return testWorker(w)
+			return testWorker(w, os.Stdout)
 		},
 	}
 	flags := cmd.Flags()
@@ -113,7 +114,8 @@ func recordText(given string) (json.RawMessage, error) {
 	return bytes.TrimSpace(text), nil
 }
 
-func testWorker(w conformance.Worker) error {
+// testWorker prints what the kit says of a worker, and fails if a check did.
+func testWorker(w conformance.Worker, out io.Writer) error {
 	catchBrokenPipe()
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
@@ -121,7 +123,7 @@ func testWorker(w conformance.Worker) error {
 	if err != nil {
 		return failure{err}
 	}
-	report.Print(os.Stdout)
+	report.Print(out)
 	if n := report.Count(conformance.Failed); n > 0 {
 		return failure{fmt.Errorf("%d of %d checks failed", n, n+report.Count(conformance.Passed))}
 	}
