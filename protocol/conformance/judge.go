@@ -116,6 +116,10 @@ func (j *judge) line(c *connection, line []byte) []*protocol.Message {
 		m = cloneMessage(m)
 		return []*protocol.Message{&m}
 	}
+	if at := bytes.Index(line, []byte(`{"jsonrpc"`)); at > 0 && len(bytes.TrimSpace(line[:at])) > 0 && line[0] != '{' {
+		j.failed("always/framing", "a print without a line end before a message, which is lost: "+clip(line))
+		return j.line(c, line[at:])
+	}
 	loose := looseMessages(line)
 	if len(loose) == 0 && !protocol.LooksLikeMessage(line) {
 		j.printed(line)

@@ -86,6 +86,9 @@ func (k *kit) play(ctx context.Context, d *dialogue) []Result {
 	t := &talk{kit: k, ctx: ctx}
 	defer func() { t.leave() }()
 	for i, c := range d.checks {
+		if ctx.Err() != nil {
+			return results
+		}
 		if missing := k.missing(c); missing != "" {
 			results = append(results, c.undone(missing))
 			continue

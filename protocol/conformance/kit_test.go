@@ -1,6 +1,8 @@
 package conformance
 
 import (
+	"context"
+	"errors"
 	"os"
 	"slices"
 	"strings"
@@ -88,6 +90,61 @@ func TestFaultless(t *testing.T) {
 	for _, r := range report.Results {
 		if r.Status != Passed {
 			t.Errorf("%s %s: %s\n%s", r.Check, r.Status, r.Seen, r.Detail)
+		}
+	}
+}
+
+// Prints between messages are allowed, and counted; one that has no line end
+// takes a message with it.
+func TestPrints(t *testing.T) {
+	t.Parallel()
+	for fault, want := range map[string][]string{
+		"prints":          nil,
+		"prints half way": {"always/framing"},
+	} {
+		w := withFault(t, fault)
+		w.Records.Slow = nil
+		report, err := w.Check(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if failed := report.names(Failed); !slices.Equal(failed, want) {
+			t.Errorf("%s: failed: %q", fault, failed)
+		}
+		if noted := strings.Contains(report.Worker, "were no messages"); noted != (want == nil) {
+			t.Errorf("%s: %s", fault, report.Worker)
+		}
+	}
+}
+
+// What ends the test ends every worker.
+func TestEndOfTheTest(t *testing.T) {
+	t.Parallel()
+	ctx, cancel := context.WithCancel(t.Context())
+	w := withFault(t, "start/answers") // one that would keep the kit waiting
+	w.StartTimeout = time.Hour
+	w.Log = writer(func([]byte) { cancel() })
+	if report, err := w.Check(ctx); !errors.Is(err, context.Canceled) {
+		t.Errorf("%v %v", report, err)
+	}
+}
+
+type writer func([]byte)
+
+func (w writer) Write(b []byte) (int, error) {
+	w(b)
+	return len(b), nil
+}
+
+func TestWrongQuestions(t *testing.T) {
+	for _, w := range []Worker{
+		{},
+		{Command: []string{""}},
+		{Command: []string{"true"}, Records: Records{Slow: []byte(`7`)}},
+		{Command: []string{"true"}, Records: Records{Quick: []byte(`{`)}},
+	} {
+		if report, err := w.Check(t.Context()); err == nil {
+			t.Errorf("%q: %v", w.Command, report)
 		}
 	}
 }

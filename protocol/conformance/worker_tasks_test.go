@@ -219,5 +219,11 @@ func (f *faulty) write(line string) {
 	if f.is("always/framing") {
 		line = strings.Replace(line, ",", ",\r", 1)
 	}
+	switch f.fault {
+	case "prints":
+		line = "a print\n{\"no\":\"message\"}\n" + line
+	case "prints half way":
+		line = "half way " + line
+	}
 	_, _ = os.Stdout.WriteString(line + "\n")
 }
