@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 )
 
 // The worker in docs/protocol.md is a worker, lacks what the text says that it
@@ -38,14 +39,18 @@ func TestWorkerInTheDocument(t *testing.T) {
 	if err := os.WriteFile(file, []byte(code), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	w := Worker{Command: []string{"python3", "-B", file}}
-	w.Records.Quick = []byte(`{"task_id":"length_1","text":"abc"}`)
-	w.Records.Failing = []byte(`{"task_id":"length_2"}`)
-	report, err := w.Check(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	if failed := report.names(Failed); !slices.Equal(failed, []string{"limits/too-long", "interrupt/says-so"}) {
+	lacks := []string{"limits/too-long", "interrupt/says-so"}
+	reports := checkAll(t, 1, 1, func(_, scale int) Worker {
+		return Worker{
+			Command: []string{"python3", "-B", file},
+			Records: Records{
+				Quick:   []byte(`{"task_id":"length_1","text":"abc"}`),
+				Failing: []byte(`{"task_id":"length_2"}`),
+			},
+			Patience: time.Duration(10*scale) * time.Second,
+		}
+	}, func(_ int, r *Report) bool { return slices.Equal(r.names(Failed), lacks) })
+	if failed := reports[0].names(Failed); !slices.Equal(failed, lacks) {
 		t.Errorf("failed: %q", failed)
 	}
 }

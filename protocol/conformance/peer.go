@@ -33,7 +33,6 @@ type peer struct {
 	sent    map[string]*request
 	answers []answer // in the order they came
 	notices []string // methods of notifications, likewise
-	tail    []string // the last lines of stderr
 	state   connection
 	ended   time.Time
 	killed  bool // by us

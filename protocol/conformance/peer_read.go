@@ -67,10 +67,7 @@ func (p *peer) refuse(m *protocol.Message) {
 	}()
 }
 
-// tailLines is how much of stderr is kept.
-const tailLines = 5
-
-// readLog drains stderr and keeps its end.
+// readLog drains stderr, however much it is.
 func (p *peer) readLog(stderr *os.File) {
 	defer close(p.logged)
 	defer stderr.Close()
@@ -87,12 +84,6 @@ func (p *peer) readLog(stderr *os.File) {
 		case err != nil:
 			return
 		}
-		p.tell("stderr:", line)
-		p.mu.Lock()
-		p.tail = append(p.tail, clip(line))
-		if len(p.tail) > tailLines {
-			p.tail = p.tail[1:]
-		}
-		p.mu.Unlock()
+		p.tell(fromStderr, line)
 	}
 }

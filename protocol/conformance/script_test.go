@@ -86,7 +86,7 @@ func TestTranscriptsObeyTheRules(t *testing.T) {
 				if s.verb != "→" {
 					continue
 				}
-				line, err := s.forTask(0).outgoing(records, "p")
+				line, err := s.forTask(0).outgoing(records(1), "p")
 				if err != nil {
 					t.Errorf("%s: %v", s.where, err)
 					continue

@@ -33,7 +33,8 @@ func sdkWorker() {
 func sdkTask(ctx context.Context, t *protocol.Task) (any, error) {
 	fmt.Print("a print, ")
 	var record struct {
-		TaskID string `json:"task_id"`
+		TaskID  string  `json:"task_id"`
+		Seconds float64 `json:"seconds"`
 	}
 	if err := t.Decode(&record); err != nil {
 		return nil, err
@@ -46,7 +47,7 @@ func sdkTask(ctx context.Context, t *protocol.Task) (any, error) {
 		t.Progress(0.5, "half")
 		t.Log(slog.LevelDebug, "half", "of", t.Attempt)
 		select {
-		case <-time.After(slowTime):
+		case <-time.After(time.Duration(record.Seconds * float64(time.Second))):
 			return nil, nil
 		case <-ctx.Done():
 			return nil, ctx.Err()

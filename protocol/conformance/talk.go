@@ -1,12 +1,13 @@
 package conformance
 
 import (
-	"bytes"
 	"context"
 	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -23,10 +24,12 @@ type talk struct {
 	processID   string
 	concurrency int
 	asked       time.Time // when something was sent last
+	heard       int       // the place of the last answer that was awaited
 
 	mu      sync.Mutex
 	name    string   // of the check that is being made
 	excerpt []string // the end of the dialogue
+	stderr  []string // and of what the worker logs
 }
 
 // undone is the error of a check that could not be made after all.
@@ -49,7 +52,7 @@ func (t *talk) check(c *check) Result {
 	default:
 		r.Status, r.Seen = Failed, err.Error()
 		t.mu.Lock()
-		for _, line := range t.excerpt {
+		for _, line := range slices.Concat(t.excerpt, t.stderr) {
 			r.Detail += line + "\n"
 		}
 		t.mu.Unlock()
@@ -68,6 +71,9 @@ func (t *talk) steps(c *check) error {
 		if need == "one" && t.concurrency != 1 {
 			return undone(fmt.Sprintf("needs a worker that runs one task at a time; this one runs %d", t.concurrency))
 		}
+	}
+	if t.concurrency > mostTasks && slices.ContainsFunc(steps, func(s step) bool { return s.each }) {
+		return undone(fmt.Sprintf("needs a worker that runs at most %d tasks at once; this one runs %d", mostTasks, t.concurrency))
 	}
 	for i := 0; i < len(steps); i++ {
 		// What is sent together goes in one write.
@@ -98,6 +104,10 @@ func (t *talk) steps(c *check) error {
 	}
 	return nil
 }
+
+// mostTasks is up to how many tasks at once a worker is kept busy. Their ids end
+// before those of other requests begin.
+const mostTasks = 256
 
 // each is a step as often as it is to be taken.
 func (t *talk) each(s step) []step {
@@ -156,12 +166,15 @@ func (t *talk) step(s step) error {
 // spawn starts the worker, with an id that is new every time (P19).
 func (t *talk) spawn() error {
 	t.leave()
+	t.mu.Lock()
+	t.excerpt, t.stderr = nil, nil
+	t.mu.Unlock()
 	t.processID = "conformance-0-" + rand.Text()[:10]
 	p, err := launch(t.Worker, t.processID, t.judge, t.tell)
 	if err != nil {
 		return fmt.Errorf("it cannot be started: %w", err)
 	}
-	t.peer, t.concurrency = p, 1
+	t.peer, t.concurrency, t.heard = p, 1, -1
 	return nil
 }
 
@@ -188,7 +201,7 @@ func (t *talk) greeted(raw []byte) {
 		Concurrency float64         `json:"concurrency"`
 	}
 	_ = json.Unmarshal(raw, &hello)
-	t.concurrency = max(1, int(hello.Concurrency))
+	t.concurrency = int(min(max(1, hello.Concurrency), math.MaxInt32))
 	tasks := fmt.Sprintf("%d tasks at once", t.concurrency)
 	if t.concurrency == 1 {
 		tasks = "one task at a time"
@@ -205,25 +218,33 @@ func (t *talk) leave() {
 	}
 }
 
-// excerptLines is how much of a dialogue is shown with a failure.
-const excerptLines = 8
-
-func isProgress(line []byte) bool {
-	return bytes.Contains(line, []byte(`"method":"`+protocol.MethodProgress+`"`))
-}
+const (
+	// fromStderr marks what the worker logs, among → and ←.
+	fromStderr = "stderr:"
+	// excerptLines and stderrLines are how much is shown with a failure.
+	excerptLines = 8
+	stderrLines  = 4
+)
 
 // tell keeps the end of the dialogue.
 func (t *talk) tell(direction string, line []byte) {
+	text := direction + " " + clip(line)
 	t.mu.Lock()
 	name := t.name
-	again := len(t.excerpt) > 0 && isProgress([]byte(t.excerpt[len(t.excerpt)-1])) && isProgress(line)
-	if again { // the last one says it all
-		t.excerpt = t.excerpt[:len(t.excerpt)-1]
-	}
-	t.excerpt = append(t.excerpt, direction+" "+clip(line))
-	if len(t.excerpt) > excerptLines {
-		t.excerpt = t.excerpt[1:]
+	switch last := len(t.excerpt) - 1; {
+	case direction == fromStderr:
+		t.stderr = lastOf(append(t.stderr, text), stderrLines)
+	case last >= 0 && isProgress(text) && isProgress(t.excerpt[last]):
+		t.excerpt[last] = text // it says it all
+	default:
+		t.excerpt = lastOf(append(t.excerpt, text), excerptLines)
 	}
 	t.mu.Unlock()
 	t.log(name, direction, line)
 }
+
+func isProgress(text string) bool {
+	return strings.Contains(text, `"method":"`+protocol.MethodProgress+`"`)
+}
+
+func lastOf(lines []string, n int) []string { return lines[max(0, len(lines)-n):] }

@@ -70,7 +70,7 @@ func (t *talk) await(s step) error {
 	err := t.until(within, "answer to "+r.method, func() bool {
 		at := slices.IndexFunc(t.peer.answers, func(a answer) bool { return a.id == id })
 		if at >= 0 {
-			got = t.peer.answers[at]
+			got, t.heard = t.peer.answers[at], max(t.heard, at)
 		}
 		return at >= 0
 	})
@@ -142,12 +142,12 @@ func (t *talk) waits(id string) error {
 	return early
 }
 
-// open checks that what was asked last was answered while a slow task ran. It
-// was not if the task ended first, long after the question; else the record was
-// too quick to show anything, or the machine too busy.
+// open checks that what was awaited came while a slow task ran. It did not if the
+// task was answered first, long after the question; else the record was too quick
+// to show anything, or the machine too busy.
 func (t *talk) open(id string) error {
-	answers, _ := t.of(id)
-	if len(answers) == 0 {
+	answers, places := t.of(id)
+	if len(answers) == 0 || places[0] > t.heard {
 		return nil
 	}
 	late := answers[0].at.Sub(t.asked)

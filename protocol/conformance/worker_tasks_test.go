@@ -12,17 +12,20 @@ import (
 	"github.com/graflow/graflow-sidecar/protocol"
 )
 
-// slowTime is how long the slow task of the tests takes.
+// slowTime is how long the slow task of the tests takes, at least.
 const slowTime = 2500 * time.Millisecond
 
-// records are what the workers of the tests can do.
-var records = Records{
-	Quick:     json.RawMessage(`{"task_id":"quick"}`),
-	Slow:      json.RawMessage(`{"task_id":"slow"}`),
-	Failing:   json.RawMessage(`{"task_id":"failing"}`),
-	Retryable: json.RawMessage(`{"task_id":"retryable"}`),
-	Large:     json.RawMessage(`{"task_id":"large"}`),
-	Exact:     json.RawMessage(`{"task_id":"exact"}`),
+// records are what the workers of the tests can do. Their slow task takes scale
+// times slowTime.
+func records(scale int) Records {
+	return Records{
+		Quick:     json.RawMessage(`{"task_id":"quick"}`),
+		Slow:      fmt.Appendf(nil, `{"task_id":"slow","seconds":%g}`, slowTime.Seconds()*float64(scale)),
+		Failing:   json.RawMessage(`{"task_id":"failing"}`),
+		Retryable: json.RawMessage(`{"task_id":"retryable"}`),
+		Large:     json.RawMessage(`{"task_id":"large"}`),
+		Exact:     json.RawMessage(`{"task_id":"exact"}`),
+	}
 }
 
 // accept takes a task in.
@@ -33,10 +36,12 @@ func (f *faulty) accept(id string, params json.RawMessage, line []byte) {
 		return
 	}
 	var record struct {
-		TaskID string `json:"task_id"`
+		TaskID  string  `json:"task_id"`
+		Seconds float64 `json:"seconds"`
 	}
 	_ = json.Unmarshal(p.Record, &record)
 	w := &work{id: id, delivery: p.Delivery, task: record.TaskID, cancel: make(chan struct{})}
+	w.takes = time.Duration(record.Seconds * float64(time.Second))
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	switch {
@@ -84,7 +89,7 @@ func (f *faulty) run(w *work) {
 		return
 	}
 	select {
-	case <-time.After(slowTime):
+	case <-time.After(w.takes):
 		f.mu.Lock()
 		lost := f.is("shutdown/finishes") && f.stopping && !f.draining || f.is("drain/finishes") && f.draining
 		f.mu.Unlock()

@@ -35,6 +35,7 @@ type faulty struct {
 type work struct {
 	id, delivery string
 	task         string
+	takes        time.Duration
 	cancel       chan struct{}
 }
 

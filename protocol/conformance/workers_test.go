@@ -3,6 +3,7 @@ package conformance
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"os/exec"
@@ -25,8 +26,8 @@ type candidate struct {
 	// tools are the programs that it takes, with the Debian packages that have
 	// them.
 	tools map[string]string
-	// prepare gives the worker, building it if need be.
-	prepare func(t *testing.T) Worker
+	// prepare gives the worker, whose slow task takes scale times slowTime.
+	prepare func(t *testing.T, scale int) Worker
 	// unchecked are the checks that have nothing to see in it.
 	unchecked []string
 }
@@ -39,20 +40,22 @@ var never = []string{"always/deliveries", "always/telling", "always/waiting", "a
 var simple = append([]string{"tasks/exact-value", "limits/large-result"}, never...)
 
 // simpleRecords are for those workers.
-var simpleRecords = Records{
-	Quick:     json.RawMessage(`{"task_id":"words_1","params":{"text":"to be,\nor\tnot  to be"}}`),
-	Slow:      json.RawMessage(`{"task_id":"wait_1","params":{"seconds":2.5}}`),
-	Failing:   json.RawMessage(`{"task_id":"words_2"}`),
-	Retryable: json.RawMessage(`{"task_id":"words_3","params":{"path":"/no/such/file"}}`),
-}
-
-func script(tool, file string) func(*testing.T) Worker {
-	return func(t *testing.T) Worker {
-		return Worker{Command: []string{tool, filepath.Join("..", "..", "docs", "workers", file)}, Records: simpleRecords}
+func simpleRecords(scale int) Records {
+	return Records{
+		Quick:     json.RawMessage(`{"task_id":"words_1","params":{"text":"to be,\nor\tnot  to be"}}`),
+		Slow:      fmt.Appendf(nil, `{"task_id":"wait_1","params":{"seconds":%g}}`, slowTime.Seconds()*float64(scale)),
+		Failing:   json.RawMessage(`{"task_id":"words_2"}`),
+		Retryable: json.RawMessage(`{"task_id":"words_3","params":{"path":"/no/such/file"}}`),
 	}
 }
 
-func python(t *testing.T, args ...string) Worker {
+func script(tool, file string) func(*testing.T, int) Worker {
+	return func(_ *testing.T, scale int) Worker {
+		return Worker{Command: []string{tool, filepath.Join("..", "..", "docs", "workers", file)}, Records: simpleRecords(scale)}
+	}
+}
+
+func python(t *testing.T, scale int, args ...string) Worker {
 	pkg, err := filepath.Abs(filepath.Join("..", "..", "examples", "python-worker"))
 	if err != nil {
 		t.Fatal(err)
@@ -60,12 +63,12 @@ func python(t *testing.T, args ...string) Worker {
 	return Worker{
 		Command: append([]string{"python3", "-B"}, args...),
 		Env:     append(os.Environ(), "PYTHONPATH="+pkg),
-		Records: records,
+		Records: records(scale),
 	}
 }
 
-func goSDK(t *testing.T, concurrency string) Worker {
-	w := withFault(t, "")
+func goSDK(t *testing.T, scale int, concurrency string) Worker {
+	w := withFault(t, "", scale)
 	w.Env = append(os.Environ(), sdkVariable+"="+concurrency)
 	return w
 }
@@ -79,29 +82,29 @@ var (
 		{"perl", map[string]string{"perl": "perl"}, script("perl", "worker.pl"), simple},
 		{"c", map[string]string{"cc": "gcc libc6-dev"}, compiled, simple},
 		{"python-example", python3, pythonExample, append([]string{"tasks/retryable", "tasks/exact-value", "limits/large-result"}, never...)},
-		{"python-one", python3, func(t *testing.T) Worker { return python(t, "testdata/worker.py", "1") }, []string{"always/capabilities"}},
-		{"python-three", python3, func(t *testing.T) Worker { return python(t, "testdata/worker.py", "3") }, []string{"tasks/order", "always/capabilities"}},
-		{"go-one", nil, func(t *testing.T) Worker { return goSDK(t, "1") }, []string{"always/waiting", "always/capabilities"}},
-		{"go-three", nil, func(t *testing.T) Worker { return goSDK(t, "3") }, []string{"tasks/order", "always/waiting", "always/capabilities"}},
+		{"python-one", python3, func(t *testing.T, scale int) Worker { return python(t, scale, "testdata/worker.py", "1") }, []string{"always/capabilities"}},
+		{"python-three", python3, func(t *testing.T, scale int) Worker { return python(t, scale, "testdata/worker.py", "3") }, []string{"tasks/order", "always/capabilities"}},
+		{"go-one", nil, func(t *testing.T, scale int) Worker { return goSDK(t, scale, "1") }, []string{"always/waiting", "always/capabilities"}},
+		{"go-three", nil, func(t *testing.T, scale int) Worker { return goSDK(t, scale, "3") }, []string{"tasks/order", "always/waiting", "always/capabilities"}},
 	}
 )
 
 // compiled builds the worker in C.
-func compiled(t *testing.T) Worker {
+func compiled(t *testing.T, scale int) Worker {
 	t.Helper()
 	binary := filepath.Join(t.TempDir(), "worker")
 	out, err := exec.Command("cc", "-std=c11", "-O2", "-Wall", "-Wextra", "-Werror", "-o", binary, filepath.Join("..", "..", "docs", "workers", "worker.c")).CombinedOutput()
 	if err != nil {
 		t.Fatalf("cc: %v\n%s", err, out)
 	}
-	return Worker{Command: []string{binary}, Records: simpleRecords}
+	return Worker{Command: []string{binary}, Records: simpleRecords(scale)}
 }
 
 // pythonExample is the text worker. Its slow task is a file that comes slowly.
-func pythonExample(t *testing.T) Worker {
+func pythonExample(t *testing.T, scale int) Worker {
 	t.Helper()
-	w := python(t, filepath.Join("..", "..", "examples", "python-worker", "worker.py"))
-	slow := trickle(t)
+	w := python(t, scale, filepath.Join("..", "..", "examples", "python-worker", "worker.py"))
+	slow := trickle(t, slowTime*time.Duration(scale))
 	path, err := json.Marshal(slow)
 	if err != nil {
 		t.Fatal(err)
@@ -117,8 +120,8 @@ func pythonExample(t *testing.T) Worker {
 	return w
 }
 
-// trickle makes a named pipe that takes every reader slowTime to read.
-func trickle(t *testing.T) string {
+// trickle makes a named pipe that takes every reader that long to read.
+func trickle(t *testing.T, takes time.Duration) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "slow")
 	if err := syscall.Mkfifo(path, 0o600); err != nil {
@@ -142,7 +145,7 @@ func trickle(t *testing.T) string {
 				opened = time.Now()
 				continue
 			}
-			if _, err := io.WriteString(pipe, "word "); err != nil || time.Since(opened) > slowTime {
+			if _, err := io.WriteString(pipe, "word "); err != nil || time.Since(opened) > takes {
 				pipe.Close()
 				pipe = nil
 			}
@@ -168,14 +171,11 @@ func (c candidate) missing() string {
 // every rule.
 func TestWorkersOfThisRepository(t *testing.T) {
 	t.Parallel()
-	var workers []Worker
 	var there []candidate
 	for _, c := range candidates {
 		packages := c.missing()
 		if packages == "" {
-			w := c.prepare(t)
-			w.Patience = 30 * time.Second
-			workers, there = append(workers, w), append(there, c)
+			there = append(there, c)
 			continue
 		}
 		t.Run(c.name, func(t *testing.T) {
@@ -185,11 +185,21 @@ func TestWorkersOfThisRepository(t *testing.T) {
 			t.Skipf("left out; to have it tested: apt-get install %s", packages)
 		})
 	}
-	reports := checkAll(t, workers, 4)
+	broken := func(i int, r Result) bool {
+		return r.Status == Failed || r.Status == NotChecked && !slices.Contains(there[i].unchecked, r.Check)
+	}
+	reports := checkAll(t, len(there), 4, func(i, scale int) Worker {
+		w := there[i].prepare(t, scale)
+		w.StartTimeout = time.Duration(10*scale) * time.Second
+		w.Patience = time.Duration(10*scale) * time.Second
+		return w
+	}, func(i int, r *Report) bool {
+		return !slices.ContainsFunc(r.Results, func(r Result) bool { return broken(i, r) })
+	})
 	for i, c := range there {
 		t.Run(c.name, func(t *testing.T) {
 			for _, r := range reports[i].Results {
-				if r.Status == Failed || r.Status == NotChecked && !slices.Contains(c.unchecked, r.Check) {
+				if broken(i, r) {
 					t.Errorf("%s %s: %s\n%s", r.Check, r.Status, r.Seen, r.Detail)
 				}
 			}

@@ -19,7 +19,7 @@ def handle(task):
         task.progress(0.5, "half")
         task.log("half", level="debug", of=task.attempt)
         with task.waiting():
-            time.sleep(2.5)
+            time.sleep(task.record["seconds"])
         return None
     if kind == "retryable":
         raise TaskError("not now", retryable=True)
