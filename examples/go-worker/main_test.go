@@ -2,13 +2,19 @@ package main
 
 import (
 	"bytes"
+	"encoding/json"
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
+	"github.com/graflow/graflow-sidecar/examples/go-worker/tasks"
 	"github.com/graflow/graflow-sidecar/protocol"
+	"github.com/graflow/graflow-sidecar/protocol/conformance"
 )
 
 const mainVariable = "GO_WORKER_TEST_MAIN"
@@ -71,6 +77,41 @@ func TestProgram(t *testing.T) {
 	if err := cmd.Wait(); err != nil {
 		t.Errorf("after shutdown: %v; stderr: %s", err, stderr.String())
 	}
+}
+
+// The program keeps every rule that can be seen from outside.
+func TestConformance(t *testing.T) {
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, err := filepath.Abs("main_test.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	conformance.Worker{
+		Command: []string{self},
+		Env:     append(os.Environ(), mainVariable+"=1"),
+		Records: conformance.Records{
+			Quick:   json.RawMessage(`{"task_id":"primes_1","params":{"to":1000}}`),
+			Slow:    fmt.Appendf(nil, `{"task_id":"pi_1","params":{"samples":%d}}`, samplesFor(t, 2500*time.Millisecond)),
+			Failing: json.RawMessage(`{"task_id":"words_1","params":{"path":"/no/such/file"}}`),
+			Large:   fmt.Appendf(nil, `{"task_id":"words_2","params":{"path":%q,"top":10000}}`, text),
+		},
+		Patience: time.Minute, // the slow task takes what the processor has to spare
+	}.Run(t)
+}
+
+// samplesFor is how many points the pi task throws in about d, here and now.
+func samplesFor(t *testing.T, d time.Duration) int64 {
+	t.Helper()
+	const probe = 10_000_000
+	began := time.Now()
+	task := &protocol.Task{Record: fmt.Appendf(nil, `{"task_id":"pi_0","params":{"samples":%d}}`, probe)}
+	if _, err := tasks.Handler(t.Context(), task); err != nil {
+		t.Fatal(err)
+	}
+	return int64(probe * d / time.Since(began))
 }
 
 func TestProgramByHand(t *testing.T) {

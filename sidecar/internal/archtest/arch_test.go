@@ -140,6 +140,11 @@ func TestOnlyTheseMayImport(t *testing.T) {
 		{module + "/sidecar/internal/redistest", nil, "it is for tests and must not get into the binary"},
 		{module + "/sidecar/internal/faultproxy", nil, "it is for tests and must not get into the binary"},
 		{
+			module + "/protocol/conformance",
+			[]string{"sidecar"},
+			"it is for the tests of workers and for sidecar worker test; a worker and the pipeline do without",
+		},
+		{
 			module + "/sidecar/internal/config",
 			[]string{"sidecar"},
 			"app and its stages are given their configuration and never look for it",

@@ -1,0 +1,42 @@
+//go:build unix
+
+package conformance
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"syscall"
+)
+
+// canSignal: the checks of signals can be made here.
+const canSignal = true
+
+// ownGroup gives the worker a process group, as the sidecar does: a signal and
+// a kill then reach what it has started as well.
+func ownGroup(cmd *exec.Cmd) { cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} }
+
+// killGroup ends the worker and its children. It may come after the worker has
+// been waited for: its number stays taken for as long as its group has members.
+func killGroup(cmd *exec.Cmd) { _ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
+
+// signalGroup sends what a terminal's Ctrl-C (SIGINT) and the stop of a control
+// group (SIGTERM) send, and to whom: to all of the group.
+func signalGroup(cmd *exec.Cmd, name string) error {
+	switch name {
+	case "SIGTERM":
+		return syscall.Kill(-cmd.Process.Pid, syscall.SIGTERM)
+	case "SIGINT":
+		return syscall.Kill(-cmd.Process.Pid, syscall.SIGINT)
+	default:
+		return fmt.Errorf("no signal %s", name)
+	}
+}
+
+// fate says how the worker ended.
+func fate(state *os.ProcessState) string {
+	if ws, ok := state.Sys().(syscall.WaitStatus); ok && ws.Signaled() {
+		return "was killed by " + ws.Signal().String()
+	}
+	return fmt.Sprintf("exited with status %d", state.ExitCode())
+}
