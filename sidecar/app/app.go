@@ -221,11 +221,6 @@ func (a *App) unblock() {
 	_ = a.redis.unblock(ctx)
 }
 
-// refuse ends a record that is not to be run.
-func (a *App) refuse(t task.Task, reason, message string) {
-	a.box.Done(task.Outcome{Task: t, Kind: task.Dead, Reason: reason, Message: message, EndedAt: time.Now()})
-}
-
 // progress notes that the claim loop got an answer from Redis.
 func (a *App) progress() {
 	if a.pool.Up() > 0 {

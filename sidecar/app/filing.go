@@ -1,6 +1,8 @@
 package app
 
 import (
+	"time"
+
 	"github.com/graflow/graflow-sidecar/sidecar/internal/pipeline/process"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/pipeline/report"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/subproc"
@@ -35,4 +37,9 @@ func (f *filing) Done(o task.Outcome) {
 		o.Kind = task.Failed // it was tried often enough
 	}
 	f.box.Done(o)
+}
+
+// refuse ends a record that is not to be run.
+func (a *App) refuse(t task.Task, reason, message string) {
+	a.box.Done(task.Outcome{Task: t, Kind: task.Dead, Reason: reason, Message: message, EndedAt: time.Now()})
 }

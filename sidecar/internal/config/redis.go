@@ -210,11 +210,6 @@ func (vs *variables) redisConflicts(in *interpreter, r *app.RedisConfig, graflow
 	if d.RedisSentinel.given() && !d.RedisAddrs.given() {
 		in.complain(&d.RedisSentinel, "%s needs the sentinels in REDIS_ADDRS", d.RedisSentinel.name())
 	}
-	for _, v := range []*value{&d.RedisSentinelUser, &d.RedisSentinelPassword} {
-		if v.given() && !d.RedisSentinel.given() {
-			in.complain(v, "%s is set, but no sentinels are asked: set REDIS_SENTINEL_MASTER", v.name())
-		}
-	}
 	if r.Cluster && r.DB != 0 {
 		in.complain(&d.RedisDB, "%s is %d, and a Redis Cluster has database 0 only", d.RedisDB.name(), r.DB)
 	}

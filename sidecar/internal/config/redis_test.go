@@ -114,7 +114,6 @@ func TestRedisErrors(t *testing.T) {
 		{"URL and addresses", []string{"REDIS_URL=redis://h", "REDIS_ADDRS=a:1"}, nil, "REDIS_URL and REDIS_ADDRS exclude"},
 		{"address without a port", []string{"REDIS_ADDRS=a:1,b"}, nil, "host:port, separated by commas"},
 		{"sentinel without addresses", []string{"REDIS_SENTINEL_MASTER=m"}, nil, "needs the sentinels in REDIS_ADDRS"},
-		{"a login for no sentinels", []string{"REDIS_SENTINEL_PASSWORD=hunter2"}, nil, "REDIS_SENTINEL_PASSWORD is set, but no sentinels"},
 		{"cluster with a database", []string{"REDIS_ADDRS=a:1", "REDIS_DB=1"}, nil, "database 0 only"},
 		{"embedded and TLS", []string{"REDIS_URL=embedded", "REDIS_TLS=1"}, nil, "REDIS_TLS does not go with the embedded Redis"},
 		{"embedded and a password", []string{"REDIS_URL=embedded", "REDIS_PASSWORD=hunter2"}, nil, "REDIS_PASSWORD does not go"},
