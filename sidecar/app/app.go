@@ -102,6 +102,7 @@ func (a *App) wire() error {
 	if a.redis, err = a.backend(); err != nil {
 		return err
 	}
+	workers.Requests = a.redis.requests
 	a.mon.Ping, a.mon.Reached, a.mon.Name = a.redis.ping, store.Answered, store.ClassName
 	a.mon.Interval, a.mon.Timeout, a.mon.Log = a.cfg.Redis.PingInterval, time.Second, a.log
 
@@ -160,7 +161,7 @@ func (a *App) actors(ctx context.Context) []actor {
 			return nil
 		}},
 		// process: the children finish what they have.
-		{name: "process", reserve: reserveAfterProcess, run: a.pool.Run},
+		{name: "process", reserve: reserveAfterProcess, run: a.process},
 		// report: after everyone who has something to report.
 		{name: "report", reserve: reserveAfterReport, run: func(soft, hard context.Context) error {
 			defer context.AfterFunc(hard, a.redis.cutReports)()

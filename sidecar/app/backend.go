@@ -7,6 +7,7 @@ import (
 
 	"github.com/graflow/graflow-sidecar/sidecar/internal/lease"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/pipeline/claim"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/pipeline/process"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/pipeline/report"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/store"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/subproc"
@@ -18,6 +19,8 @@ type backend struct {
 	source   claim.Source
 	outcomes report.Store
 	leases   lease.Store
+	// requests serves what workers ask; nil refuses it.
+	requests process.Requests
 	ping     func(ctx context.Context) error
 	// before is done before a run registers.
 	before func(ctx context.Context) error
@@ -26,7 +29,7 @@ type backend struct {
 	// Each of these closes the connections of one stage: a call that waits for
 	// a reply ends with an error then. (The end of its context alone would not
 	// do it: go-redis looks at deadlines, and only before it waits.)
-	cutClaims, cutReports, cutLeases func()
+	cutClaims, cutReports, cutLeases, cutRequests func()
 	// close closes what is not cut yet.
 	close func() error
 }
@@ -56,7 +59,7 @@ func (h hooks) wrapped(x actor) actor {
 // backend makes the clients. None of them connects before it is used, but for
 // idle connections that are kept open.
 //
-// Each of the three has connections of its own, so that none waits for
+// Each of the four has connections of its own, so that none waits for
 // another's reply, and so that the one that blocks can be closed when a stop
 // must not wait for Redis.
 func (a *App) backend() (backend, error) {
@@ -71,20 +74,22 @@ func (a *App) backend() (backend, error) {
 	claiming := o
 	claiming.PoolSize, claiming.MinIdleConns = 4, 0 // one claims, another ends its wait
 	// Short timeouts for the lease: a slow answer costs one renewal.
+	asking := o
+	asking.PoolSize, asking.MinIdleConns = askLanes, 0 // one for each lane
 	leasing := o
 	leasing.PoolSize, leasing.MinIdleConns = 4, 0 // and one for pings
 	leasing.DialTimeout, leasing.ReadTimeout, leasing.WriteTimeout = time.Second, time.Second, time.Second
 
-	var reports, claims, leases *store.Store
+	var reports, claims, leases, requests *store.Store
 	for _, c := range []struct {
 		store   **store.Store
 		options store.ClientOptions
-	}{{&reports, o}, {&claims, claiming}, {&leases, leasing}} {
+	}{{&reports, o}, {&claims, claiming}, {&leases, leasing}, {&requests, asking}} {
 		if *c.store, err = a.open(c.options); err != nil {
-			return backend{}, errors.Join(err, closeAll(reports, claims, leases))
+			return backend{}, errors.Join(err, closeAll(reports, claims, leases, requests))
 		}
 	}
-	return a.onRedis(reports, claims, leases), nil
+	return a.onRedis(reports, claims, leases, requests), nil
 }
 
 func (a *App) open(o store.ClientOptions) (*store.Store, error) {
@@ -102,8 +107,8 @@ func (a *App) open(o store.ClientOptions) (*store.Store, error) {
 	return s, nil
 }
 
-// onRedis is the real backend, over three clients.
-func (a *App) onRedis(forReports, forClaims, forLeases *store.Store) backend {
+// onRedis is the real backend, over four clients.
+func (a *App) onRedis(forReports, forClaims, forLeases, forRequests *store.Store) backend {
 	return backend{
 		source: &claims{
 			link: newLink(a.lease, a.mon), st: forClaims, held: a.held, poll: a.cfg.PollInterval, maxAttempts: a.cfg.MaxAttempts,
@@ -114,14 +119,16 @@ func (a *App) onRedis(forReports, forClaims, forLeases *store.Store) backend {
 		leases: &leases{
 			link: newLink(a.lease, a.mon), st: forLeases, maxAttempts: a.cfg.MaxAttempts, box: a.box, held: a.held,
 		},
-		ping:       forLeases.Ping,
-		before:     func(ctx context.Context) error { return a.applySpool(ctx, forReports) },
-		unblock:    forClaims.Unblock,
-		cutClaims:  func() { _ = forClaims.Close() },
-		cutReports: func() { _ = forReports.Close() },
-		cutLeases:  func() { _ = forLeases.Close() },
+		requests:    newAsks(a.mon, a.log, forRequests, a.cfg.Worker.MaxMessageBytes),
+		ping:        forLeases.Ping,
+		before:      func(ctx context.Context) error { return a.applySpool(ctx, forReports) },
+		unblock:     forClaims.Unblock,
+		cutClaims:   func() { _ = forClaims.Close() },
+		cutReports:  func() { _ = forReports.Close() },
+		cutLeases:   func() { _ = forLeases.Close() },
+		cutRequests: func() { _ = forRequests.Close() },
 		close: func() error {
-			_ = closeAll(forReports, forClaims, forLeases) // they may be cut already
+			_ = closeAll(forReports, forClaims, forLeases, forRequests) // they may be cut already
 			return nil
 		},
 	}

@@ -99,7 +99,11 @@ func (a *App) Dump(w io.Writer) error {
 	for _, slot := range s.Slots {
 		out = fmt.Appendf(out, "slot %d: pid=%d concurrency=%d leaving=%t tasks=%d\n", slot.Slot, slot.Pid, slot.Concurrency, slot.Leaving, len(slot.Tasks))
 		for _, t := range slot.Tasks {
-			out = fmt.Appendf(out, "  task_id=%q delivery=%s for=%s\n", t.TaskID, t.Delivery, now.Sub(t.Started).Round(time.Millisecond))
+			out = fmt.Appendf(out, "  task_id=%q delivery=%s for=%s", t.TaskID, t.Delivery, now.Sub(t.Started).Round(time.Millisecond))
+			if !t.Progress.At.IsZero() {
+				out = fmt.Appendf(out, " progress=%.2f message=%q said=%s", t.Progress.Fraction, t.Progress.Message, now.Sub(t.Progress.At).Round(time.Millisecond))
+			}
+			out = append(out, '\n')
 		}
 	}
 	out = append(append(out, '\n'), stacks()...)

@@ -262,7 +262,7 @@ func TestChannelLock(t *testing.T) {
 		if ttl := e.c.PTTL(e.ctx, b.key("lock:k")).Val(); ttl <= 0 || ttl > 50*time.Millisecond {
 			t.Errorf("ttl %v", ttl)
 		}
-		if len(NewLockToken()) != 32 || NewLockToken() == NewLockToken() {
+		if one, two := NewLockToken(), NewLockToken(); len(one) != 32 || one == two {
 			t.Error("tokens are not what redis-py's are")
 		}
 	})

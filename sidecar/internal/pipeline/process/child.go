@@ -35,9 +35,10 @@ type child struct {
 	free     chan struct{}         // one token: a slot may be free
 	idle     chan struct{}         // one token: the last task ended
 
-	over     chan struct{} // closed when all it held is accounted for
-	detached atomic.Bool   // its process and the goroutines of its pipes are gone
-	safe     func(func())  // see Pool.safe
+	over     chan struct{}   // closed when all it held is accounted for
+	detached atomic.Bool     // its process and the goroutines of its pipes are gone
+	safe     func(func())    // see Pool.safe
+	asking   *sync.WaitGroup // see Pool.asking
 
 	renew     chan struct{} // one token: a successor is wanted, see Renew
 	succeeded chan error    // what came of that; buffered
@@ -56,6 +57,7 @@ type child struct {
 	dead      bool // no task may be written any more
 	pingID    int64
 	pingSent  time.Time
+	opened    opened // requests of the worker
 }
 
 // run is one task inside a child.
@@ -64,6 +66,8 @@ type run struct {
 	started time.Time
 	expiry  *time.Timer
 	expired bool
+	scope   *scope   // nil until it asks for something
+	said    Progress // last
 }
 
 const initializeID = 1
@@ -216,6 +220,7 @@ func (c *child) end(id int64) *run {
 // finish hands a task's outcome on, and then frees its slot: in this order, so
 // that the slots in use never hide a task that is nowhere.
 func (c *child) finish(r *run, o task.Outcome) {
+	c.unasked(r)
 	o.Task, o.StartedAt, o.EndedAt = r.task, r.started, time.Now()
 	c.sink.Done(o)
 	c.src.Done(1)

@@ -77,7 +77,7 @@ func (k *keeper) start(ctx, hard context.Context) (*child, error) {
 		return nil, &subproc.StartError{Worker: cfg.Name, Reason: subproc.StartReason(err)}
 	}
 	c := newChild(cfg, k.slot, p, k.src, k.pool.sink, k.pool.isEvicted)
-	c.safe = k.pool.safe
+	c.safe, c.asking = k.pool.safe, &k.pool.asking
 	if err := c.attach(); err != nil {
 		p.Signal(syscall.SIGKILL)
 		return nil, &subproc.StartError{Worker: cfg.Name, Reason: err.Error()}

@@ -61,6 +61,9 @@ type Config struct {
 	KillGrace       time.Duration // between the steps of the kill ladder
 	MaxMessageBytes int
 
+	// Requests serves what workers ask; nil refuses it all (P13).
+	Requests Requests
+
 	// Start is for tests; nil starts real processes.
 	Start subproc.Start
 
@@ -82,9 +85,10 @@ type Pool struct {
 	started atomic.Bool   // some child has initialized once
 	up      atomic.Int64
 
-	lone  sync.WaitGroup // see runLone
-	sized chan int       // the first child's declared concurrency
-	renew chan struct{}  // one token, see Renew
+	lone   sync.WaitGroup // see runLone
+	asking sync.WaitGroup // requests that are being served
+	sized  chan int       // the first child's declared concurrency
+	renew  chan struct{}  // one token, see Renew
 
 	evicted atomic.Pointer[string] // the run that lost its lease last
 
@@ -146,6 +150,7 @@ func (p *Pool) Run(soft, hard context.Context) error {
 	wg.Wait()
 	p.lone.Wait()
 	p.sweep()
+	p.asking.Wait() // their tasks have ended, and so do they
 	select {
 	case err := <-p.failed:
 		return err

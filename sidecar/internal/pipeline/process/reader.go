@@ -107,12 +107,7 @@ func (c *child) message(m protocol.Message) {
 			c.breakWith(fmt.Sprintf("sent the request %q before it answered initialize", m.Method))
 			return
 		}
-		id := bytes.Clone(m.ID)
-		c.out.add(func(dst []byte) []byte {
-			return protocol.AppendError(dst, id, &protocol.Error{
-				Code: protocol.CodeMethodNotFound, Message: "method not found: " + m.Method,
-			})
-		})
+		c.ask(m)
 	default:
 		c.notification(m)
 	}
@@ -221,9 +216,13 @@ func (c *child) notification(m protocol.Message) {
 	case protocol.MethodLog:
 		c.workerLog(m.Params)
 	default:
-		// $/progress, $/waiting, $/resumed and whatever a newer worker sends.
+		// $/waiting, $/resumed and whatever a newer worker sends.
 		if c.starting() {
 			c.breakWith(fmt.Sprintf("sent %q before it answered initialize", m.Method))
+			return
+		}
+		if m.Method == protocol.MethodProgress {
+			c.progress(m.Params)
 		}
 	}
 }

@@ -19,6 +19,7 @@ type SlotStatus struct {
 type TaskStatus struct {
 	TaskID, Delivery string
 	Started          time.Time
+	Progress         Progress
 }
 
 // Slots is a snapshot of every child that serves, by slot.
@@ -40,7 +41,7 @@ func (c *child) status() SlotStatus {
 	defer c.mu.Unlock()
 	s := SlotStatus{Slot: c.slot, Pid: c.proc.Pid(), Concurrency: c.limit, Leaving: c.draining || c.condemned || c.cut}
 	for _, r := range c.running {
-		s.Tasks = append(s.Tasks, TaskStatus{r.task.Info.TaskID, r.task.Delivery, r.started})
+		s.Tasks = append(s.Tasks, TaskStatus{r.task.Info.TaskID, r.task.Delivery, r.started, r.said})
 	}
 	slices.SortFunc(s.Tasks, func(a, b TaskStatus) int { return a.Started.Compare(b.Started) })
 	return s
