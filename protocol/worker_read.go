@@ -45,8 +45,9 @@ func (s *server) line(line []byte) {
 		s.request(&m)
 	case m.IsNotification():
 		s.notification(&m)
+	default:
+		s.asking.answer(&m)
 	}
-	// A response: this worker asks nothing, so that it answers nothing.
 }
 
 func (s *server) request(m *Message) {
@@ -114,7 +115,7 @@ func (s *server) initialize(m *Message) {
 		ProtocolVersion: Version,
 		Worker:          s.opts.info,
 		Concurrency:     s.opts.concurrency,
-		Capabilities:    map[string]json.RawMessage{},
+		Capabilities:    map[string]json.RawMessage{"channels": json.RawMessage("{}")},
 	})
 	if err != nil {
 		s.sendError(m.ID, Errorf(CodeInternal, "%v", err))

@@ -17,6 +17,7 @@ INVALID_PARAMS = -32602
 INTERNAL_ERROR = -32603
 CANCELLED = -32800
 NOT_STARTED = -32001
+DELIVERY_ENDED = -32002
 
 _encode_strict = json.JSONEncoder(allow_nan=False, separators=(",", ":")).encode
 _encode_python = json.JSONEncoder(separators=(",", ":")).encode

@@ -122,7 +122,8 @@ class Reader:
     def _dispatch(self, text: str, message: Dict[str, Any]) -> None:
         method = message.get("method")
         if method is None:
-            return  # a response; we ask nothing
+            self._server.requests.answer(message)
+            return
         request_id = _messages.find_id(text) if "id" in message else None
         if method == "task/run" and request_id is not None:
             if self._greeted:
@@ -157,7 +158,7 @@ class Reader:
         limit = limits.get("maxMessageBytes") if isinstance(limits, dict) else None
         if isinstance(limit, int):
             limit = max(limit, _messages.LEAST_MAX_MESSAGE_BYTES)
-            self._server.limit = self._lines.limit = limit
+            self._server.limit = self._lines.limit = self._server.requests.limit = limit
         self._greeted = True
         self._server.greeting.put(request_id)
 
@@ -167,7 +168,7 @@ class Reader:
             return
         try:
             params = message["params"]
-            task = Task(request_id, key, params, self._outbox)
+            task = Task(request_id, key, params, self._outbox, self._server.requests)
             if task.record.__class__ is not dict or task.delivery.__class__ is not str:
                 raise TypeError("record must be an object and delivery a string")
         except (KeyError, TypeError, AttributeError) as exc:
@@ -221,6 +222,7 @@ class Reader:
                 f"sidecar protocol: input ended inside a message: {tail[:200]!r}", file=sys.stderr
             )
         start = time.monotonic()
+        self._server.requests.end("the sidecar is gone")
         self._shutdown()
         if not self._server.ended.wait(_GRACE):
             self._server.cancel_all()

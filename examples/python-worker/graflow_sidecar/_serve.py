@@ -108,7 +108,7 @@ def _greeting(
     return _messages.result(
         request_id,
         f'{{"protocolVersion":{_messages.PROTOCOL_VERSION},"worker":{worker},'
-        f'"concurrency":{concurrency},"capabilities":{{}}}}',
+        f'"concurrency":{concurrency},"capabilities":{{"channels":{{}}}}}}',
     )
 
 

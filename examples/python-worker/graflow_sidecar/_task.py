@@ -8,10 +8,11 @@ import time
 import traceback
 from typing import TYPE_CHECKING, Any, Dict, Iterator, Optional
 
-from . import _messages
+from . import _channel, _messages
 
 if TYPE_CHECKING:
     from ._outbox import Outbox
+    from ._requests import Requests
 
 # What of a traceback is sent; the end is the part that tells.
 _MAX_STACK = 16 << 10
@@ -68,10 +69,18 @@ class Task:
         "_key",
         "_thread",
         "_outbox",
+        "_requests",
         "_waits",
     )
 
-    def __init__(self, request_id: str, key: str, params: Dict[str, Any], outbox: "Outbox") -> None:
+    def __init__(
+        self,
+        request_id: str,
+        key: str,
+        params: Dict[str, Any],
+        outbox: "Outbox",
+        requests: "Requests",
+    ) -> None:
         #: The record as it was pushed, decoded from JSON.
         self.record: Dict[str, Any] = params["record"]
         #: Identifies this delivery of the record.
@@ -90,6 +99,7 @@ class Task:
         self._key = key
         self._thread = 0
         self._outbox = outbox
+        self._requests = requests
         self._waits = 0
 
     def remaining(self) -> Optional[float]:
@@ -97,6 +107,24 @@ class Task:
         if self.deadline is None:
             return None
         return max(0.0, self.deadline - time.time())
+
+    @property
+    def channel(self) -> _channel.Channel:
+        """The Graflow channel of the session that the record belongs to."""
+        return _channel.Channel(self)
+
+    def enqueue(self, record: Dict[str, Any]) -> None:
+        """Add a record to the queue: at least a task_id.
+
+        It runs in this task's session and graph unless it names others.
+        """
+        member, text = _channel.encode(record)
+        if member != "value":
+            raise ValueError("a record is strict JSON, with integers up to 2**53")
+        self._ask("task/enqueue", f',"record":{text}')
+
+    def _ask(self, method: str, params: str) -> Any:
+        return self._requests.ask(self, method, params)
 
     def log(self, message: str, level: str = "info", **fields: Any) -> None:
         """Write a line to the sidecar's log; level is debug, info, warn or error."""
