@@ -8,6 +8,7 @@ import (
 	"math"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 )
 
@@ -276,6 +277,33 @@ func TestChannelManyAtOnce(t *testing.T) {
 			c.send(fmt.Sprintf(`{"jsonrpc":"2.0","id":%s,"result":{"value":%s}}`, m.ID, strings.TrimPrefix(a.Key, "k")))
 		}
 		c.wantResult(7, `{"status":"succeeded"}`)
+		c.shutdown()
+	})
+}
+
+func TestInputsOfATask(t *testing.T) {
+	serve(t, func(_ context.Context, x *Task) (any, error) {
+		var a []float64
+		var f float64
+		var raw json.RawMessage
+		foundA, err1 := x.Input("a", &a)
+		foundF, err2 := x.Input("f", &f)
+		foundRaw, err3 := x.Input("f", &raw)
+		gone, err4 := x.Input("gone", &raw)
+		_, bad := x.Input("a", &f)
+		return strings.TrimSpace(fmt.Sprintln(a, f, string(raw), foundA, foundF, foundRaw, gone, bad, len(x.Inputs()))), errors.Join(err1, err2, err3, err4)
+	}, func(_ *testing.T, c *conn) {
+		c.send(`{"jsonrpc":"2.0","id":7,"method":"task/run","params":{"delivery":"r.7","record":{},"inputs":{"a":{"value":[1,2.5]},"f":{"valueText":"NaN"}}}}`)
+		c.wantResult(7, `{"status":"succeeded","value":"[1 2.5] NaN NaN true true true false input a: json: cannot unmarshal array into Go value of type float64 2"}`)
+		c.shutdown()
+	})
+}
+
+func TestInputsAreDeclared(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := start(t, func(context.Context, *Task) (any, error) { return nil, nil }, WithInputs("etl.*", "x", "y"), WithInputs("*", "z"))
+		c.send(`{"jsonrpc":"2.0","id":0,"method":"initialize","params":{"protocolVersion":1}}`)
+		c.want(`{"jsonrpc":"2.0","id":0,"result":{"protocolVersion":1,"worker":{"name":"test","version":"1"},"concurrency":1,"capabilities":{"channels":{}},"inputs":{"*":["z"],"etl.*":["x","y"]}}}`)
 		c.shutdown()
 	})
 }

@@ -48,6 +48,7 @@ type options struct {
 	info        Peer
 	max         int
 	signals     <-chan os.Signal
+	inputs      map[string][]string
 }
 
 // WithConcurrency sets how many tasks run at once; 1 unless set. The sidecar
@@ -75,6 +76,18 @@ func WithMaxMessageBytes(n int) Option {
 // closes r when it returns if r is an io.Closer, which is what ends a read.
 func WithIO(r io.Reader, w io.Writer) Option {
 	return func(o *options) { o.r, o.w = r, w }
+}
+
+// WithInputs asks for inputs to come with every task whose id fits a pattern, in
+// which a * stands for any characters (P56): see Task.Input. It may be given
+// several times.
+func WithInputs(pattern string, names ...string) Option {
+	return func(o *options) {
+		if o.inputs == nil {
+			o.inputs = map[string][]string{}
+		}
+		o.inputs[pattern] = append(o.inputs[pattern], names...)
+	}
 }
 
 // withSignals stands in for the process's signals.

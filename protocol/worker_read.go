@@ -116,6 +116,7 @@ func (s *server) initialize(m *Message) {
 		Worker:          s.opts.info,
 		Concurrency:     s.opts.concurrency,
 		Capabilities:    map[string]json.RawMessage{"channels": json.RawMessage("{}")},
+		Inputs:          s.opts.inputs,
 	})
 	if err != nil {
 		s.sendError(m.ID, Errorf(CodeInternal, "%v", err))
@@ -139,6 +140,7 @@ func (s *server) taskRun(m *Message) {
 			Record:      bytes.Clone(p.Record),
 			Attempt:     p.Attempt,
 			Traceparent: p.Traceparent,
+			inputs:      cloned(p.Inputs),
 			server:      s,
 		},
 	}

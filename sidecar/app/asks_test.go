@@ -185,6 +185,41 @@ func TestAskWithoutASession(t *testing.T) {
 	}
 }
 
+// Inputs are resolved as Graflow resolves keyword arguments.
+func TestAskInputs(t *testing.T) {
+	a := newAsker(t, redistest.New(t))
+	x := a.task("s")
+	prefix := "graflow:channel:" + x.Info.SessionID + ":"
+	for key, text := range map[string]string{
+		"both.__result__": "1.0", "both": "2", "plain": "NaN", "nothing.__result__": "null", "nothing": "3", "empty": "",
+	} {
+		if err := a.c.Set(a.ctx, prefix+key, text, 0).Err(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	got, err := a.Inputs(a.ctx, x, []string{"both", "empty", "gone", "nothing", "plain"})
+	if text := fmt.Sprintf("%s %v", got, err); text != "[{both 1.0} {empty } {nothing null} {plain NaN}] <nil>" {
+		t.Error(text)
+	}
+	if got, err := a.Inputs(a.ctx, &task.Task{}, []string{"x"}); len(got) != 0 || err != nil {
+		t.Errorf("without a session: %s, %v", got, err)
+	}
+	if err := a.c.RPush(a.ctx, prefix+"list.__result__", "1").Err(); err != nil {
+		t.Fatal(err)
+	}
+	if err := a.c.Set(a.ctx, prefix+"bytes", "\xff", 0).Err(); err != nil {
+		t.Fatal(err)
+	}
+	for name, want := range map[string]string{
+		"list":  `the key holds another kind of value: "list.__result__" (-32602)`,
+		"bytes": `not UTF-8: "bytes" (-32602)`,
+	} {
+		if _, err := a.Inputs(a.ctx, x, []string{name}); err == nil || err.Error() != want {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
 // What has lost its delivery is told so, and frees its locks all the same.
 func TestAskAfterTheDelivery(t *testing.T) {
 	a := newAsker(t, redistest.New(t))

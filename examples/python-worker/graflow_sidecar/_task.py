@@ -71,6 +71,7 @@ class Task:
         "_outbox",
         "_requests",
         "_waits",
+        "inputs",
     )
 
     def __init__(
@@ -93,6 +94,8 @@ class Task:
         meta = params.get("_meta")
         #: W3C trace context of whoever sent the record, or None.
         self.traceparent: Optional[str] = meta.get("traceparent") if meta else None
+        #: The inputs that serve() was told to want, as far as they were found.
+        self.inputs: Dict[str, Any] = _inputs(params.get("inputs"))
         #: True once the sidecar has given the task up.
         self.cancelled = False
         self._id = request_id
@@ -161,6 +164,18 @@ class Task:
                 self._waits -= 1
                 if self._waits == 0:
                     self._outbox.send(_messages.notification("$/resumed", params))
+
+
+def _inputs(members: Optional[Dict[str, Any]]) -> Dict[str, Any]:
+    if not members:
+        return {}
+    found = {}
+    for name, member in members.items():
+        try:
+            found[name] = _channel.decode(member)
+        except ValueError:
+            found[name] = None  # text that is no JSON, as Graflow's own channel has it
+    return found
 
 
 def answer(task: Task, value: Any, limit: int) -> str:

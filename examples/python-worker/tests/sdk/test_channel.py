@@ -167,6 +167,30 @@ class Methods(ChannelCase):
         self.assertEqual(worker.answer(number)["result"]["value"], 5)
 
 
+class Inputs(ChannelCase):
+    def test_declared(self):
+        worker = self.handler("pass", "handle, inputs={'etl.*': ['x'], '*': ['y']}")
+        self.assertEqual(worker.greeting["result"]["inputs"], {"etl.*": ["x"], "*": ["y"]})
+
+    def test_none(self):
+        worker = self.handler("return task.inputs")
+        self.assertNotIn("inputs", worker.greeting["result"])
+        self.assertEqual(worker.run({})["value"], {})
+
+    def test_values(self):
+        worker = self.handler("return repr(task.inputs)")
+        members = {
+            "a": {"value": [1.0, None]},
+            "b": {"valueText": "[NaN, 123456789012345678901]"},
+            "c": {"valueText": "no JSON"},
+            "d": {"value": None},
+        }
+        self.assertEqual(
+            worker.run({}, inputs=members)["value"],
+            "{'a': [1.0, None], 'b': [nan, 123456789012345678901], 'c': None, 'd': None}",
+        )
+
+
 class Waiting(ChannelCase):
     """A task that waits for an answer, and what happens meanwhile."""
 

@@ -57,17 +57,20 @@ type child struct {
 	dead      bool // no task may be written any more
 	pingID    int64
 	pingSent  time.Time
-	opened    opened // requests of the worker
+	opened    opened   // requests of the worker
+	inputs    []wanted // set before the first task
+	fetches   sync.WaitGroup
 }
 
 // run is one task inside a child.
 type run struct {
-	task    task.Task
-	started time.Time
-	expiry  *time.Timer
-	expired bool
-	scope   *scope   // nil until it asks for something
-	said    Progress // last
+	task     task.Task
+	started  time.Time
+	expiry   *time.Timer
+	expired  bool
+	scope    *scope             // nil until it asks for something
+	fetching context.CancelFunc // nil once it is started, see fetchLocked
+	said     Progress           // last
 }
 
 const initializeID = 1
@@ -108,6 +111,7 @@ func (c *child) breakLocked(fault string) {
 // pump moves tasks from the source into the child until ctx ends or the source
 // closes. In a child that runs several, a task that must be alone goes to lone.
 func (c *child) pump(ctx context.Context, lone func(task.Task)) {
+	defer c.fetches.Wait()
 	for {
 		n := c.awaitFree(ctx)
 		if n == 0 {
@@ -125,7 +129,7 @@ func (c *child) pump(ctx context.Context, lone func(task.Task)) {
 				return t.Lone == task.AloneInChild
 			})
 		}
-		c.begin(ts)
+		c.begin(ctx, ts)
 	}
 }
 
@@ -155,7 +159,7 @@ func (c *child) awaitFree(ctx context.Context) int {
 
 // begin writes tasks to the child. A child that is going gives them back
 // untouched.
-func (c *child) begin(ts []task.Task) {
+func (c *child) begin(ctx context.Context, ts []task.Task) {
 	now := time.Now()
 	c.mu.Lock()
 	if c.dead || c.draining || c.condemned {
@@ -172,6 +176,10 @@ func (c *child) begin(ts []task.Task) {
 		}
 		id := c.nextID
 		c.nextID++
+		if names := c.inputsFor(t.Info.TaskID); names != nil {
+			c.fetchLocked(ctx, id, &run{task: t}, names)
+			continue
+		}
 		ids[i] = id
 		r := &run{task: t, started: now}
 		if d := t.Limit(c.cfg.TaskTimeout); d > 0 {
@@ -185,12 +193,9 @@ func (c *child) begin(ts []task.Task) {
 	}
 	for i, t := range ts {
 		if ids[i] == 0 {
-			continue // evicted
+			continue // evicted, or its inputs are being read
 		}
-		p := protocol.RunParams{Delivery: t.Delivery, Record: t.Record, Attempt: t.Attempt, Traceparent: t.Info.Traceparent()}
-		if d := t.Limit(c.cfg.TaskTimeout); d > 0 {
-			p.DeadlineUnixMs = now.Add(d).UnixMilli()
-		}
+		p := (&run{task: t}).params(c.cfg.TaskTimeout, now)
 		c.out.add(func(dst []byte) []byte { return protocol.AppendTaskRun(dst, ids[i], p) })
 	}
 }
@@ -290,11 +295,4 @@ func (c *child) ping(limit time.Duration) (overdue bool) {
 		return protocol.AppendRequest(dst, id, protocol.MethodPing, []byte("{}"))
 	})
 	return false
-}
-
-func notify(ch chan struct{}) {
-	select {
-	case ch <- struct{}{}:
-	default:
-	}
 }

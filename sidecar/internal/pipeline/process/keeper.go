@@ -144,8 +144,13 @@ func (k *keeper) handshake(ctx, hard context.Context, c *child) string {
 	if res.ProtocolVersion < 1 || res.ProtocolVersion > protocol.Version {
 		return fmt.Sprintf("it speaks version %d of the protocol, and this sidecar speaks 1 to %d", res.ProtocolVersion, protocol.Version)
 	}
+	inputs, problem := declared(res.Inputs)
+	if problem != "" {
+		return problem
+	}
 	each := max(res.Concurrency, 1)
 	c.mu.Lock()
+	c.inputs = inputs
 	c.limit = min(each, k.limit)
 	c.mu.Unlock()
 	k.pool.started.Store(true)

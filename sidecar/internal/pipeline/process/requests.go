@@ -10,14 +10,18 @@ import (
 	"github.com/graflow/graflow-sidecar/sidecar/internal/task"
 )
 
-// Requests is who serves what workers ask for their tasks (P45 to P49, P53,
-// P54). Its methods are called from many goroutines at once.
+// Requests is who serves what workers ask for their tasks (P45 to P49, P53
+// to P56). Its methods are called from many goroutines at once.
 type Requests interface {
 	// Ask answers one request of a running task with the result's JSON. It may
 	// take as long as it needs, and returns soon once ctx, which ends with the
 	// delivery, has ended. An error that is a *protocol.Error is what the worker
 	// gets.
 	Ask(ctx context.Context, t *task.Task, method string, a *protocol.Ask) ([]byte, error)
+	// Inputs reads the values of these names for a task that is to start; names
+	// that are not there are left out. It waits for what passes; an error with
+	// ctx not ended is the task's failure.
+	Inputs(ctx context.Context, t *task.Task, names []string) ([]protocol.Input, error)
 	// Ended is called once for each delivery that has asked for something, when
 	// it has ended and every Ask of it has returned.
 	Ended(t *task.Task)
@@ -114,10 +118,10 @@ func (c *child) forget(size int) {
 	c.opened.bytes -= size
 }
 
-// runOfLocked is the task that runs in this child under a delivery.
+// runOfLocked is the task that has been started in this child under a delivery.
 func (c *child) runOfLocked(delivery string) *run {
 	for _, r := range c.running {
-		if r.task.Delivery == delivery {
+		if r.task.Delivery == delivery && r.fetching == nil {
 			return r
 		}
 	}

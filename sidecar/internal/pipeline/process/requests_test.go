@@ -85,10 +85,11 @@ func askingWorker() {
 
 // server is the Requests of these tests.
 type server struct {
-	ask   func(ctx context.Context, t *task.Task, method string, a *protocol.Ask) ([]byte, error)
-	mu    sync.Mutex
-	asks  int
-	ended chan string
+	ask    func(ctx context.Context, t *task.Task, method string, a *protocol.Ask) ([]byte, error)
+	mu     sync.Mutex
+	asks   int
+	ended  chan string
+	inputs func(ctx context.Context, t *task.Task, names []string) ([]protocol.Input, error)
 }
 
 func newServer(ask func(ctx context.Context, t *task.Task, method string, a *protocol.Ask) ([]byte, error)) *server {
@@ -100,6 +101,10 @@ func (s *server) Ask(ctx context.Context, t *task.Task, method string, a *protoc
 	s.asks++
 	s.mu.Unlock()
 	return s.ask(ctx, t, method, a)
+}
+
+func (s *server) Inputs(ctx context.Context, t *task.Task, names []string) ([]protocol.Input, error) {
+	return s.inputs(ctx, t, names)
 }
 
 func (s *server) Ended(t *task.Task) { s.ended <- t.Delivery }

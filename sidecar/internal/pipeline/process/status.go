@@ -41,6 +41,9 @@ func (c *child) status() SlotStatus {
 	defer c.mu.Unlock()
 	s := SlotStatus{Slot: c.slot, Pid: c.proc.Pid(), Concurrency: c.limit, Leaving: c.draining || c.condemned || c.cut}
 	for _, r := range c.running {
+		if r.fetching != nil {
+			continue // not started
+		}
 		s.Tasks = append(s.Tasks, TaskStatus{r.task.Info.TaskID, r.task.Delivery, r.started, r.said})
 	}
 	slices.SortFunc(s.Tasks, func(a, b TaskStatus) int { return a.Started.Compare(b.Started) })
