@@ -19,6 +19,8 @@
 //
 // It is run as: sidecar run -- ./worker
 //
+// Register is for workers of several kinds of task, with typed parameters.
+//
 // The rest is for whoever speaks the protocol without Serve, as the sidecar
 // does. LineReader and LineWriter frame messages within bounded memory,
 // DecodeMessage and the Append functions read and write them, DecodeRunResult and

@@ -96,8 +96,8 @@ func withSignals(c <-chan os.Signal) Option {
 }
 
 // Serve is a whole worker: it answers the sidecar on stdin and stdout and calls
-// h for every task until the sidecar says shutdown, and then returns nil. Call
-// it first thing in main: from then on, whatever else prints to stdout prints to
+// h for every task until the sidecar says shutdown, and then returns nil; a nil h
+// runs the tasks that Register was given. Call it first thing in main: from then on, whatever else prints to stdout prints to
 // stderr instead, and whatever reads stdin reads nothing (P14).
 //
 // SIGINT, SIGTERM and the end of ctx cut no task short (P40): the sidecar is
@@ -112,6 +112,12 @@ func Serve(ctx context.Context, h Handler, opts ...Option) error {
 	o := options{concurrency: 1, info: ownInfo()}
 	for _, opt := range opts {
 		opt(&o)
+	}
+	if h == nil {
+		var err error
+		if h, err = registeredTasks(&o); err != nil {
+			return err
+		}
 	}
 	if o.r == nil || o.w == nil {
 		if byHand() {

@@ -11,6 +11,7 @@ Run it with: sidecar run -- python worker.py
 """
 
 from ._channel import Channel
+from ._registry import Worker
 from ._requests import RequestError
 from ._serve import serve
 from ._sidecar import Sidecar, SidecarError
@@ -28,6 +29,7 @@ __all__ = [
     "Task",
     "TaskCancelled",
     "TaskError",
+    "Worker",
     "serve",
     "take_stdio",
 ]

@@ -11,6 +11,7 @@ import traceback
 from typing import Any, Callable, Dict, List, Optional, Union
 
 from . import _messages, _signals
+from ._async import plain
 from ._reader import Reader
 from ._server import Server
 from ._stdio import take_stdio
@@ -36,7 +37,9 @@ def serve(
 
     handler(task) is called for each record. What it returns, anything that JSON
     can hold, is the task's result; what it raises, of whatever class, is the
-    task's failure. See Task and TaskError.
+    task's failure. See Task and TaskError. It may be a coroutine function: each task
+    then has an event loop of its own. See Worker for a function for each kind of
+    task.
 
     concurrency is how many tasks run at once. With 1 they run in the main
     thread, one after another; with more, in threads. For work that keeps the
@@ -69,6 +72,7 @@ def serve(
         # A crash in C code then leaves a trace in the log.
         faulthandler.enable()
     problem = None
+    handler = plain(handler)
     server = Server(handler, write_fd, concurrency)
     server.signals.install()
     server.outbox.start()
@@ -77,7 +81,7 @@ def serve(
     reader.start()
     try:
         if setup is not None:
-            server.use(setup() or handler)
+            server.use(plain(setup() or handler))
     except StartError as exc:
         problem = str(exc)
     except Exception as exc:

@@ -225,6 +225,14 @@ class Server:
     # Cancelling.
 
     def _interrupt(self, task: Task) -> None:
+        stop = task._stop
+        if stop is not None:
+            task.cancelled = True
+            try:
+                stop()
+            except RuntimeError:
+                pass  # its event loop has just ended, and so will the task
+            return
         if self._concurrency == 1:
             task.cancelled = True
             self._struck = task

@@ -6,7 +6,7 @@ import contextlib
 import threading
 import time
 import traceback
-from typing import TYPE_CHECKING, Any, Dict, Iterator, Optional
+from typing import TYPE_CHECKING, Any, Callable, Dict, Iterator, Optional
 
 from . import _channel, _messages
 
@@ -70,6 +70,7 @@ class Task:
         "_thread",
         "_outbox",
         "_requests",
+        "_stop",
         "_waits",
         "inputs",
     )
@@ -103,6 +104,7 @@ class Task:
         self._thread = 0
         self._outbox = outbox
         self._requests = requests
+        self._stop: Optional[Callable[[], Any]] = None  # cancels a coroutine
         self._waits = 0
 
     def remaining(self) -> Optional[float]:
