@@ -125,11 +125,26 @@ func TestMatchTask(t *testing.T) {
 		pattern, id string
 		want        bool
 	}{
-		{"a", "a", true}, {"a", "b", false}, {"", "", true}, {"*", "", true}, {"*", "x.y/z", true},
-		{"etl.*", "etl.load", true}, {"etl.*", "etl.", true}, {"etl.*", "etl", false}, {"etl.*", "xetl.a", false},
-		{"*.load", "etl.load", true}, {"*.load", "etl.loads", false},
-		{"a*b*c", "a__b__c", true}, {"a*b*c", "abbc", true}, {"a*b*c", "acb", false}, {"a*a", "a", false}, {"**", "x", true},
-		{"a.b", "axb", false}, {"[a]", "[a]", true}, {"?", "x", false}, {"ä*", "äö", true},
+		{"a", "a", true},
+		{"a", "b", false},
+		{"", "", true},
+		{"*", "", true},
+		{"*", "x.y/z", true},
+		{"etl.*", "etl.load", true},
+		{"etl.*", "etl.", true},
+		{"etl.*", "etl", false},
+		{"etl.*", "xetl.a", false},
+		{"*.load", "etl.load", true},
+		{"*.load", "etl.loads", false},
+		{"a*b*c", "a__b__c", true},
+		{"a*b*c", "abbc", true},
+		{"a*b*c", "acb", false},
+		{"a*a", "a", false},
+		{"**", "x", true},
+		{"a.b", "axb", false},
+		{"[a]", "[a]", true},
+		{"?", "x", false},
+		{"ä*", "äö", true},
 	} {
 		if got := MatchTask(c.pattern, c.id); got != c.want {
 			t.Errorf("%q and %q: %v", c.pattern, c.id, got)

@@ -10,8 +10,13 @@ import (
 
 func TestInputsTravel(t *testing.T) {
 	p := RunParams{Delivery: "r.1", Record: []byte(`{}`), Attempt: 1, Inputs: []Input{
-		{"x", []byte(`{"a": 1.0}`)}, {"", []byte("null")}, {`"ä"`, []byte("[NaN]")}, {"big", []byte("9007199254740993")},
-		{"text", []byte("no JSON")}, {"nothing", nil}, {"bytes", []byte("\xff")},
+		{"x", []byte(`{"a": 1.0}`)},
+		{"", []byte("null")},
+		{`"ä"`, []byte("[NaN]")},
+		{"big", []byte("9007199254740993")},
+		{"text", []byte("no JSON")},
+		{"nothing", nil},
+		{"bytes", []byte("\xff")},
 	}}
 	line := AppendTaskRun(nil, 1, p)
 	const want = `{"jsonrpc":"2.0","id":1,"method":"task/run","params":{"delivery":"r.1","record":{},"attempt":1,"inputs":{` +
