@@ -244,6 +244,24 @@ func TestChannelCancelled(t *testing.T) {
 	})
 }
 
+// An answer over the worker's own limit is an error for who asked, and nothing
+// for the sidecar, which has a request of the same id.
+func TestChannelAnswerTooLong(t *testing.T) {
+	serve(t, func(ctx context.Context, x *Task) (any, error) {
+		var s string
+		_, err := x.Channel().Get(ctx, "k", &s)
+		return nil, err
+	}, func(t *testing.T, c *conn) {
+		c.run(1, `{}`)
+		c.want(`{"jsonrpc":"2.0","id":1,"method":"channel/get","params":{"delivery":"r.1","key":"k"}}`)
+		c.send(`{"jsonrpc":"2.0","id":1,"result":{"found":true,"value":"` + strings.Repeat("method", 1000) + `"}}`)
+		if m := c.message(); string(m.ID) != "1" || !strings.Contains(string(m.Result), "over this worker's limit") {
+			t.Errorf("got %s, %v", m.Result, m.Error)
+		}
+		c.shutdown()
+	}, WithMaxMessageBytes(4096))
+}
+
 // Answers come in any order.
 func TestChannelManyAtOnce(t *testing.T) {
 	const n = 20

@@ -50,7 +50,7 @@ func TestRegister(t *testing.T) {
 		if m := c.message(); !strings.HasSuffix(string(m.Result), `"inputs":{"etl.*":["rows","limit","unit"]}}`) {
 			t.Errorf("initialize: %s", m.Result)
 		}
-		for _, x := range []struct{ record, inputs, want string }{
+		for id, x := range []struct{ record, inputs, want string }{
 			{`{"task_id":"etl.a"}`, `{"rows":{"value":[1,2]}}`, `{"status":"succeeded","value":{"delivery":"r.7","limit":null,"n":2,"unit":""}}`},
 			{`{"task_id":"etl.a","params":{"rows":[1],"limit":3}}`, `{"rows":{"value":[1,2]},"unit":{"value":"m"}}`, `{"status":"succeeded","value":{"delivery":"r.7","limit":3,"n":1,"unit":"m"}}`},
 			{`{"task_id":"etl.a","params":[1]}`, `{"rows":{"value":[]}}`, `{"status":"succeeded","value":{"delivery":"r.7","limit":null,"n":0,"unit":""}}`},
@@ -64,7 +64,7 @@ func TestRegister(t *testing.T) {
 			{`{"task_id":"fails"}`, `null`, "no luck"},
 			{`{"task_id":"quiet"}`, `null`, `{"status":"succeeded"}`},
 		} {
-			c.send(`{"jsonrpc":"2.0","id":7,"method":"task/run","params":{"delivery":"r.7","record":` + x.record + `,"inputs":` + x.inputs + `}}`)
+			c.send(fmt.Sprintf(`{"jsonrpc":"2.0","id":%d,"method":"task/run","params":{"delivery":"r.7","record":%s,"inputs":%s}}`, id+1, x.record, x.inputs))
 			m := c.message()
 			for m.IsNotification() {
 				m = c.message()

@@ -78,6 +78,17 @@ func (s *server) ask(ctx context.Context, method string, params []byte) ([]byte,
 	}
 }
 
+// isAnswer reports whether the first bytes of a message are those of a response.
+func isAnswer(prefix []byte) bool {
+	method := bytes.Index(prefix, []byte(`"method"`))
+	for _, member := range []string{`"result"`, `"error"`} {
+		if at := bytes.Index(prefix, []byte(member)); at >= 0 && (method < 0 || at < method) {
+			return true
+		}
+	}
+	return false
+}
+
 // answer hands an answer to who waits for it; nobody may.
 func (a *asking) answer(m *Message) {
 	id, err := strconv.ParseInt(string(m.ID), 10, 64)

@@ -20,6 +20,11 @@ func (s *server) read() error {
 			s.line(line)
 		case errors.As(err, &long):
 			id, _ := FindID(long.Prefix)
+			if isAnswer(long.Prefix) {
+				// The sidecar's own request of the same id is another one.
+				s.asking.answer(&Message{ID: id, Error: Errorf(CodeInvalidParams, "the answer is %d bytes long, over this worker's limit", long.Length)})
+				continue
+			}
 			s.sendError(id, Errorf(CodeInvalidRequest, "the message is %d bytes long, over this worker's limit", long.Length))
 		case errors.As(err, &cut):
 			// No message (P7); the end of the stream comes next.
@@ -39,7 +44,12 @@ func (s *server) line(line []byte) {
 	m, err := DecodeMessage(line)
 	switch {
 	case err != nil:
-		id, _ := FindID(line[:min(IDWindow, len(line))])
+		prefix := line[:min(IDWindow, len(line))]
+		id, _ := FindID(prefix)
+		if isAnswer(prefix) {
+			s.asking.answer(&Message{ID: id, Error: Errorf(CodeInvalidParams, "the answer cannot be read: %v", err)})
+			return
+		}
 		s.sendError(id, Errorf(CodeParse, "%v", err))
 	case m.IsRequest():
 		s.request(&m)

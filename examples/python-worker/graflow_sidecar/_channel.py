@@ -110,7 +110,7 @@ def encode(value: Any) -> Tuple[str, str]:
 
 
 def decode(answer: Dict[str, Any]) -> Any:
-    """The value of a member value or valueText; ValueError for what is no JSON."""
+    """The value of a member value or valueText, as json.loads has it."""
     if "value" in answer:
         return answer["value"]
     return json.loads(answer["valueText"])
@@ -121,7 +121,7 @@ def _decoded(answer: Dict[str, Any], default: Any) -> Any:
         return default
     try:
         return decode(answer)
-    except ValueError:
+    except json.JSONDecodeError:
         return default  # as Graflow's own channel has it
 
 

@@ -132,6 +132,15 @@ _SPACE = " \t\r\n"
 _scan_string = json.decoder.scanstring
 
 
+def is_answer(prefix: str) -> bool:
+    """Whether the first bytes of a message are those of a response."""
+    found = _role(prefix)
+    return found is not None and found.group(1) != "method"
+
+
+_role = re.compile(r'"(method|result|error)"\s*:').search
+
+
 def find_id(text: str) -> Optional[str]:
     """The "id" of a message as JSON text, exactly as it stands there.
 

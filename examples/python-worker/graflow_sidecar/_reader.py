@@ -233,13 +233,18 @@ class Reader:
 
     def _refuse_long(self, line: TooLong) -> None:
         text = f"a message of {line.length} bytes is over the limit of {self._lines.limit}"
-        request_id = _messages.find_id(line.prefix.decode("utf-8", "replace"))
+        prefix = line.prefix.decode("utf-8", "replace")
+        request_id = _messages.find_id(prefix)
+        if self._lost(request_id, prefix, text):
+            return
         self._refusal(request_id, _messages.INVALID_REQUEST, text)
 
     def _refuse(self, line: bytes, exc: Exception) -> None:
         prefix = line[:ID_WINDOW].decode("utf-8", "replace")
         request_id = _messages.find_id(prefix)
         text = f"not read as JSON by Python: {type(exc).__name__}: {exc}"
+        if self._lost(request_id, prefix, f"the answer is {text}"):
+            return
         broken = isinstance(exc, (json.JSONDecodeError, UnicodeDecodeError))
         if request_id is not None and not broken and '"task/run"' in prefix:
             # JSON, but beyond what Python reads (nesting, an integer of 5,000
@@ -247,6 +252,17 @@ class Reader:
             self._post(_messages.failed(request_id, type(exc).__name__, f"the record is {text}"))
         else:
             self._refusal(request_id, _messages.PARSE_ERROR, f"a message is {text}")
+
+    def _lost(self, request_id: Optional[str], prefix: str, text: str) -> bool:
+        # An answer that cannot be read, one that nests as deep as Python's own
+        # stack say: who waits for it is told, and the sidecar is not, for its own
+        # request of the same id is another one.
+        if request_id is None or not _messages.is_answer(prefix):
+            return False
+        if request_id.isdigit():
+            problem = {"code": _messages.INVALID_PARAMS, "message": text}
+            self._server.requests.answer({"id": int(request_id), "error": problem})
+        return True
 
     def _refusal(self, request_id: Optional[str], code: int, text: str) -> None:
         print(f"sidecar protocol: {text}", file=sys.stderr)

@@ -175,7 +175,7 @@ def _inputs(members: Optional[Dict[str, Any]]) -> Dict[str, Any]:
     for name, member in members.items():
         try:
             found[name] = _channel.decode(member)
-        except ValueError:
+        except (ValueError, RecursionError):
             found[name] = None  # text that is no JSON, as Graflow's own channel has it
     return found
 

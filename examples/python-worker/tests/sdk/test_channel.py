@@ -157,6 +157,17 @@ class Methods(ChannelCase):
         self.assertEqual(error["type"], "RequestError")
         self.assertIn("4096 bytes", error["message"])
 
+    def test_an_answer_that_python_cannot_read(self):
+        worker = self.handler("sys.setrecursionlimit(200)\nreturn task.channel.get('k')")
+        number = worker.begin({})
+        request = worker.notification("channel/get")
+        value = "[" * 900 + "]" * 900
+        text = f'{{"jsonrpc":"2.0","id":{request["id"]},"result":{{"found":true,"value":{value}}}}}'
+        worker.raw(text.encode() + b"\n")
+        error = worker.answer(number)["result"]["error"]
+        self.assertEqual(error["type"], "RequestError")
+        self.assertIn("RecursionError", error["message"])
+
     def test_answers_to_nothing_are_passed_over(self):
         worker = self.handler("return task.channel.get('k')")
         worker.raw(b'{"jsonrpc":"2.0","id":1,"result":{}}\n')
