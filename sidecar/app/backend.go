@@ -73,9 +73,9 @@ func (a *App) backend() (backend, error) {
 	}
 	claiming := o
 	claiming.PoolSize, claiming.MinIdleConns = 4, 0 // one claims, another ends its wait
-	// Short timeouts for the lease: a slow answer costs one renewal.
 	asking := o
 	asking.PoolSize, asking.MinIdleConns = askLanes, 0 // one for each lane
+	// Short timeouts for the lease: a slow answer costs one renewal.
 	leasing := o
 	leasing.PoolSize, leasing.MinIdleConns = 4, 0 // and one for pings
 	leasing.DialTimeout, leasing.ReadTimeout, leasing.WriteTimeout = time.Second, time.Second, time.Second

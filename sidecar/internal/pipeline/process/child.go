@@ -200,11 +200,12 @@ func (c *child) begin(ctx context.Context, ts []task.Task) {
 	}
 }
 
-// end takes a task out of the child; nil when it is not (or no longer) there.
+// end takes a task out of the child; nil when it is not (or no longer) there. An
+// answer to one that was never sent is an answer to nothing.
 func (c *child) end(id int64) *run {
 	c.mu.Lock()
 	r := c.running[id]
-	if r == nil {
+	if r == nil || r.fetching != nil {
 		c.mu.Unlock()
 		return nil
 	}

@@ -82,6 +82,9 @@ func (c *child) fetch(ctx context.Context, id int64, r *run, names []string) {
 				"the task and its inputs have %d bytes, more than the %d that are allowed (SIDECAR_MAX_MESSAGE_BYTES)", size, c.cfg.MaxMessageBytes)}
 		}
 	}
+	c.mu.Lock()
+	r.fetching = nil // for end
+	c.mu.Unlock()
 	if r := c.end(id); r != nil {
 		c.finish(r, o)
 	}

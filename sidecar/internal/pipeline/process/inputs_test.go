@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -16,6 +17,21 @@ import (
 
 func init() {
 	menu["wants inputs"] = wantsInputs(`{"task-*":["x","y"],"*":["y"],"other":["z"]}`)
+	menu["answers before it is asked"] = func() {
+		raw(func(id json.RawMessage, method string, _ json.RawMessage) {
+			switch method {
+			case protocol.MethodInitialize:
+				fmt.Printf(`{"jsonrpc":"2.0","id":%s,"result":{"protocolVersion":1,"worker":{"name":"menu","version":"1"},"concurrency":1,"capabilities":{},"inputs":{"*":["x"]}}}`+"\n", id)
+			case protocol.MethodPing: // the task of id 2 waits for its inputs
+				fmt.Println(`{"jsonrpc":"2.0","id":2,"result":{"status":"succeeded","value":"a lie"}}`)
+				fmt.Printf(`{"jsonrpc":"2.0","id":%s,"result":{}}`+"\n", id)
+			case protocol.MethodTaskRun:
+				fmt.Printf(`{"jsonrpc":"2.0","id":%s,"result":{"status":"succeeded","value":"the truth"}}`+"\n", id)
+			case protocol.MethodShutdown:
+				os.Exit(0)
+			}
+		})
+	}
 	menu["wants too many inputs"] = wantsInputs(`{"*":[` + strings.Repeat(`"x",`, protocol.MaxInputNames) + `"x"]}`)
 	menu["wants inputs of another shape"] = wantsInputs(`["x"]`)
 }
@@ -141,6 +157,23 @@ func TestInputsThatDoNotCome(t *testing.T) {
 				t.Errorf("outcome %+v", o)
 			}
 		})
+	}
+}
+
+// An answer to a task that was not sent yet is an answer to nothing.
+func TestInputsAndAnAnswerTooEarly(t *testing.T) {
+	free := make(chan struct{})
+	s := newServer(nil)
+	s.inputs = func(context.Context, *task.Task, []string) ([]protocol.Input, error) {
+		<-free
+		return nil, nil
+	}
+	b := setup(t, "answers before it is asked", func(c *process.Config) { c.Requests, c.PingInterval = s, 10*time.Millisecond })
+	b.push("", "")
+	await(t, "the stray answer", func() bool { return strings.Contains(b.log.String(), "answered what was not asked") })
+	close(free)
+	if o := b.next(); string(o.Value) != `"the truth"` {
+		t.Errorf("outcome %+v: %s", o, o.Value)
 	}
 }
 
