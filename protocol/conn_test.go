@@ -29,7 +29,7 @@ func serve(t *testing.T, h Handler, test func(t *testing.T, c *conn), opts ...Op
 	synctest.Test(t, func(t *testing.T) {
 		c := start(t, h, opts...)
 		c.send(`{"jsonrpc":"2.0","id":0,"method":"initialize","params":{"protocolVersion":1,"limits":{"maxMessageBytes":16777216}}}`)
-		c.want(`{"jsonrpc":"2.0","id":0,"result":{"protocolVersion":1,"worker":{"name":"test","version":"1"},"concurrency":` + c.concurrency(opts) + `,"capabilities":{}}}`)
+		c.want(`{"jsonrpc":"2.0","id":0,"result":{"protocolVersion":1,"worker":{"name":"test","version":"1"},"concurrency":` + c.concurrency(opts) + `,"capabilities":{"channels":{}}}}`)
 		test(t, c)
 	})
 }

@@ -19,6 +19,7 @@
 //
 // It is run as: sidecar run -- ./worker
 //
+// Register is for workers of several kinds of task, with typed parameters.
 // Package conformance below this one tests whether a worker keeps the rules.
 //
 // The rest is for whoever speaks the protocol without Serve, as the sidecar

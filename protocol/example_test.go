@@ -24,6 +24,25 @@ func ExampleServe() {
 	}
 }
 
+// A task with parameters: customers is the result of the task of that name.
+func ExampleRegister() {
+	type in struct {
+		Customers []string `json:"customers"`
+		Limit     int      `json:"limit,omitempty"`
+	}
+	protocol.Register("clean", func(ctx protocol.Context, in in) ([]string, error) {
+		for i, name := range in.Customers {
+			in.Customers[i] = strings.TrimSpace(name)
+			ctx.Progress(float64(i+1)/float64(len(in.Customers)), name)
+		}
+		_, err := ctx.Channel().Add(ctx, "cleaned", float64(len(in.Customers)))
+		return in.Customers, err
+	})
+	if err := protocol.Serve(context.Background(), nil); err != nil {
+		log.Fatal(err)
+	}
+}
+
 func ExampleRetryable() {
 	_ = func(_ context.Context, _ *protocol.Task) (any, error) {
 		conn, err := net.Dial("tcp", "database:5432")

@@ -50,6 +50,9 @@ func (s *scan) runParams() (p RunParams) {
 		case "_meta":
 			seen.add(s, 4)
 			p.Traceparent = s.meta()
+		case "inputs":
+			seen.add(s, 5)
+			p.Inputs = s.inputs()
 		default:
 			s.value(1)
 		}

@@ -86,6 +86,9 @@ type InitializeResult struct {
 	// Capabilities has one member for each that the worker uses, such as
 	// "channels"; never nil on the wire.
 	Capabilities map[string]json.RawMessage `json:"capabilities"`
+	// Inputs are the names of the inputs that the worker wants with its tasks, by
+	// patterns of their ids (P56).
+	Inputs map[string][]string `json:"inputs,omitempty"`
 }
 
 // CancelParams are the params of $/cancelRequest (P29).
@@ -136,6 +139,8 @@ type RunParams struct {
 	DeadlineUnixMs int64
 	// Traceparent is a W3C trace context; empty for none.
 	Traceparent string
+	// Inputs are those that were found, of the ones that the worker declared.
+	Inputs []Input
 }
 
 // AppendTaskRun appends a task/run request to dst and returns it, without a
@@ -159,5 +164,6 @@ func AppendTaskRun(dst []byte, id int64, p RunParams) []byte {
 		dst = appendString(dst, p.Traceparent)
 		dst = append(dst, '}')
 	}
+	dst = appendInputs(dst, p.Inputs)
 	return append(dst, '}', '}')
 }

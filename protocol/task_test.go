@@ -223,7 +223,7 @@ func TestInitializeOnTheWire(t *testing.T) {
 			`{"protocolVersion":1,"sidecar":{"name":"graflow-sidecar","version":"0.1.0"},"workerId":"worker_1","slot":0,"processId":"p1","limits":{"maxMessageBytes":16777216}}`,
 		},
 		{
-			InitializeResult{1, Peer{"words", "1.2"}, 4, map[string]json.RawMessage{"channels": []byte("{}")}},
+			InitializeResult{1, Peer{"words", "1.2"}, 4, map[string]json.RawMessage{"channels": []byte("{}")}, nil},
 			`{"protocolVersion":1,"worker":{"name":"words","version":"1.2"},"concurrency":4,"capabilities":{"channels":{}}}`,
 		},
 		{CancelParams{json.RawMessage("7")}, `{"id":7}`},

@@ -48,6 +48,7 @@ type options struct {
 	info        Peer
 	max         int
 	signals     <-chan os.Signal
+	inputs      map[string][]string
 }
 
 // WithConcurrency sets how many tasks run at once; 1 unless set. The sidecar
@@ -77,14 +78,26 @@ func WithIO(r io.Reader, w io.Writer) Option {
 	return func(o *options) { o.r, o.w = r, w }
 }
 
+// WithInputs asks for inputs to come with every task whose id fits a pattern, in
+// which a * stands for any characters (P56): see Task.Input. It may be given
+// several times.
+func WithInputs(pattern string, names ...string) Option {
+	return func(o *options) {
+		if o.inputs == nil {
+			o.inputs = map[string][]string{}
+		}
+		o.inputs[pattern] = append(o.inputs[pattern], names...)
+	}
+}
+
 // withSignals stands in for the process's signals.
 func withSignals(c <-chan os.Signal) Option {
 	return func(o *options) { o.signals = c }
 }
 
 // Serve is a whole worker: it answers the sidecar on stdin and stdout and calls
-// h for every task until the sidecar says shutdown, and then returns nil. Call
-// it first thing in main: from then on, whatever else prints to stdout prints to
+// h for every task until the sidecar says shutdown, and then returns nil; a nil h
+// runs the tasks that Register was given. Call it first thing in main: from then on, whatever else prints to stdout prints to
 // stderr instead, and whatever reads stdin reads nothing (P14).
 //
 // SIGINT, SIGTERM and the end of ctx cut no task short (P40): the sidecar is
@@ -99,6 +112,12 @@ func Serve(ctx context.Context, h Handler, opts ...Option) error {
 	o := options{concurrency: 1, info: ownInfo()}
 	for _, opt := range opts {
 		opt(&o)
+	}
+	if h == nil {
+		var err error
+		if h, err = registeredTasks(&o); err != nil {
+			return err
+		}
 	}
 	if o.r == nil || o.w == nil {
 		if byHand() {

@@ -12,7 +12,7 @@ import (
 
 func TestServeInitialize(t *testing.T) {
 	const ok = `{"jsonrpc":"2.0","id":0,"method":"initialize","params":{"protocolVersion":1}}`
-	const answered = `{"jsonrpc":"2.0","id":0,"result":{"protocolVersion":1,"worker":{"name":"test","version":"1"},"concurrency":1,"capabilities":{}}}`
+	const answered = `{"jsonrpc":"2.0","id":0,"result":{"protocolVersion":1,"worker":{"name":"test","version":"1"},"concurrency":1,"capabilities":{"channels":{}}}}`
 	failed := func(id string, code Code, message string) string {
 		return string(AppendError(nil, []byte(id), &Error{Code: code, Message: message}))
 	}

@@ -158,7 +158,7 @@ func (p *proc) next(tb testing.TB) Message {
 func (p *proc) initialize(tb testing.TB) {
 	tb.Helper()
 	p.send(tb, `{"jsonrpc":"2.0","id":1,"method":"initialize","params":{"protocolVersion":1,"sidecar":{"name":"test","version":"1"},"workerId":"w","slot":0,"processId":"p","limits":{"maxMessageBytes":16777216}}}`)
-	want := `{"protocolVersion":1,"worker":{"name":"test","version":"1"},"concurrency":2,"capabilities":{}}`
+	want := `{"protocolVersion":1,"worker":{"name":"test","version":"1"},"concurrency":2,"capabilities":{"channels":{}}}`
 	if m := p.next(tb); string(m.Result) != want {
 		tb.Fatalf("P17: initialize was answered by %+v", m)
 	}

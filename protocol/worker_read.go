@@ -20,6 +20,11 @@ func (s *server) read() error {
 			s.line(line)
 		case errors.As(err, &long):
 			id, _ := FindID(long.Prefix)
+			if isAnswer(long.Prefix) {
+				// The sidecar's own request of the same id is another one.
+				s.asking.answer(&Message{ID: id, Error: Errorf(CodeInvalidParams, "the answer is %d bytes long, over this worker's limit", long.Length)})
+				continue
+			}
 			s.sendError(id, Errorf(CodeInvalidRequest, "the message is %d bytes long, over this worker's limit", long.Length))
 		case errors.As(err, &cut):
 			// No message (P7); the end of the stream comes next.
@@ -39,14 +44,20 @@ func (s *server) line(line []byte) {
 	m, err := DecodeMessage(line)
 	switch {
 	case err != nil:
-		id, _ := FindID(line[:min(IDWindow, len(line))])
+		prefix := line[:min(IDWindow, len(line))]
+		id, _ := FindID(prefix)
+		if isAnswer(prefix) {
+			s.asking.answer(&Message{ID: id, Error: Errorf(CodeInvalidParams, "the answer cannot be read: %v", err)})
+			return
+		}
 		s.sendError(id, Errorf(CodeParse, "%v", err))
 	case m.IsRequest():
 		s.request(&m)
 	case m.IsNotification():
 		s.notification(&m)
+	default:
+		s.asking.answer(&m)
 	}
-	// A response: this worker asks nothing, so that it answers nothing.
 }
 
 func (s *server) request(m *Message) {
@@ -114,7 +125,8 @@ func (s *server) initialize(m *Message) {
 		ProtocolVersion: Version,
 		Worker:          s.opts.info,
 		Concurrency:     s.opts.concurrency,
-		Capabilities:    map[string]json.RawMessage{},
+		Capabilities:    map[string]json.RawMessage{"channels": json.RawMessage("{}")},
+		Inputs:          s.opts.inputs,
 	})
 	if err != nil {
 		s.sendError(m.ID, Errorf(CodeInternal, "%v", err))
@@ -138,6 +150,7 @@ func (s *server) taskRun(m *Message) {
 			Record:      bytes.Clone(p.Record),
 			Attempt:     p.Attempt,
 			Traceparent: p.Traceparent,
+			inputs:      cloned(p.Inputs),
 			server:      s,
 		},
 	}

@@ -27,6 +27,8 @@ type server struct {
 	// idle is closed when the worker is stopping and has answered everything.
 	idle chan struct{}
 
+	asking asking
+
 	mu    sync.Mutex
 	state state // only update touches it
 }
@@ -66,6 +68,7 @@ func newServer(ctx context.Context, h Handler, o options) *server {
 		in:      NewLineReader(o.r, limit),
 		out:     newOutbox(o.w, limit),
 		idle:    make(chan struct{}),
+		asking:  asking{open: make(map[int64]chan Message)},
 		state:   state{jobs: make(map[string]*job)},
 	}
 	s.base, s.giveUp = context.WithCancelCause(context.WithoutCancel(ctx))

@@ -31,6 +31,7 @@ type Task struct {
 	// Traceparent is the W3C trace context; empty if there is none.
 	Traceparent string
 
+	inputs   []Input
 	server   *server
 	ended    atomic.Bool
 	progress atomic.Int64 // when the last $/progress went, in ns since 1970

@@ -19,6 +19,8 @@ type backend struct {
 	source   claim.Source
 	outcomes report.Store
 	leases   lease.Store
+	// requests serves what workers ask; nil refuses it.
+	requests process.Requests
 	ping     func(ctx context.Context) error
 	// checkIdle has connections that lie idle answer, and closes those that do
 	// not.
@@ -30,7 +32,7 @@ type backend struct {
 	// Each of these closes the connections of one stage: a call that waits for
 	// a reply ends with an error then. (The end of its context alone would not
 	// do it: go-redis looks at deadlines, and only before it waits.)
-	cutClaims, cutReports, cutLeases, cutLast func()
+	cutClaims, cutReports, cutLeases, cutRequests, cutLast func()
 	// close closes what is not cut yet.
 	close func() error
 }
@@ -83,22 +85,24 @@ func (a *App) backend() (backend, error) {
 	}
 	claiming := o
 	claiming.PoolSize, claiming.MinIdleConns = 4, 0 // one claims, another ends its wait
+	asking := o
+	asking.PoolSize, asking.MinIdleConns = askLanes, 0 // one for each lane
 	// Short timeouts for the lease: a slow answer costs one renewal.
 	leasing := o
 	leasing.PoolSize, leasing.MinIdleConns = 2, 0
 	leasing.DialTimeout, leasing.ReadTimeout, leasing.WriteTimeout = time.Second, time.Second, time.Second
 	last := leasing // one pings, another leaves: both are needed when a lease's call is cut
 
-	var reports, claims, leases, lasts *store.Store
+	var reports, claims, leases, requests, lasts *store.Store
 	for _, c := range []struct {
 		store   **store.Store
 		options store.ClientOptions
-	}{{&reports, o}, {&claims, claiming}, {&leases, leasing}, {&lasts, last}} {
+	}{{&reports, o}, {&claims, claiming}, {&leases, leasing}, {&requests, asking}, {&lasts, last}} {
 		if *c.store, err = a.open(c.options); err != nil {
-			return backend{}, errors.Join(err, closeAll(reports, claims, leases, lasts))
+			return backend{}, errors.Join(err, closeAll(reports, claims, leases, requests, lasts))
 		}
 	}
-	b := a.onRedis(reports, claims, leases, lasts)
+	b := a.onRedis(reports, claims, leases, requests, lasts)
 	if a.hooks.around != nil {
 		b = a.hooks.around(b)
 	}
@@ -120,8 +124,8 @@ func (a *App) open(o store.ClientOptions) (*store.Store, error) {
 	return s, nil
 }
 
-// onRedis is the real backend, over four clients.
-func (a *App) onRedis(forReports, forClaims, forLeases, forLast *store.Store) backend {
+// onRedis is the real backend, over five clients.
+func (a *App) onRedis(forReports, forClaims, forLeases, forRequests, forLast *store.Store) backend {
 	return backend{
 		source: &claims{
 			link: a.newLink(), st: forClaims, held: a.held, poll: a.cfg.PollInterval, maxAttempts: a.cfg.MaxAttempts,
@@ -146,12 +150,14 @@ func (a *App) onRedis(forReports, forClaims, forLeases, forLast *store.Store) ba
 			}
 			return forClaims.Unblock(ctx)
 		},
-		cutClaims:  func() { _ = forClaims.Close() },
-		cutReports: func() { _ = forReports.Close() },
-		cutLeases:  func() { _ = forLeases.Close() },
-		cutLast:    func() { _ = forLast.Close() },
+		cutClaims:   func() { _ = forClaims.Close() },
+		cutReports:  func() { _ = forReports.Close() },
+		cutLeases:   func() { _ = forLeases.Close() },
+		cutRequests: func() { _ = forRequests.Close() },
+		cutLast:     func() { _ = forLast.Close() },
+		requests:    newAsks(a.mon, a.log, forRequests, a.cfg.Worker.MaxMessageBytes),
 		close: func() error {
-			_ = closeAll(forReports, forClaims, forLeases, forLast) // they may be cut already
+			_ = closeAll(forReports, forClaims, forLeases, forRequests, forLast) // they may be cut already
 			return nil
 		},
 	}

@@ -113,7 +113,11 @@ func (a *App) Dump(w io.Writer) error {
 	for _, slot := range s.Slots {
 		out = fmt.Appendf(out, "slot %d: pid=%d concurrency=%d leaving=%t lent=%t tasks=%d\n", slot.Slot, slot.Pid, slot.Concurrency, slot.Leaving, slot.Lent, len(slot.Tasks))
 		for _, t := range slot.Tasks {
-			out = fmt.Appendf(out, "  task_id=%q delivery=%s for=%s waiting=%t\n", t.TaskID, t.Delivery, now.Sub(t.Started).Round(time.Millisecond), t.Waiting)
+			out = fmt.Appendf(out, "  task_id=%q delivery=%s for=%s waiting=%t", t.TaskID, t.Delivery, now.Sub(t.Started).Round(time.Millisecond), t.Waiting)
+			if !t.Progress.At.IsZero() {
+				out = fmt.Appendf(out, " progress=%.2f message=%q said=%s", t.Progress.Fraction, t.Progress.Message, now.Sub(t.Progress.At).Round(time.Millisecond))
+			}
+			out = append(out, '\n')
 		}
 	}
 	out = append(append(out, '\n'), stacks()...)

@@ -60,7 +60,7 @@ func (f *fakeRedis) backend(*App) backend {
 			}
 			return nil
 		},
-		cutClaims: sync.OnceFunc(func() { close(f.cut) }), cutReports: func() {}, cutLeases: func() {}, cutLast: func() {},
+		cutClaims: sync.OnceFunc(func() { close(f.cut) }), cutReports: func() {}, cutLeases: func() {}, cutRequests: func() {}, cutLast: func() {},
 		close: func() error {
 			if f.stubborn == "redis" {
 				time.Sleep(500 * time.Millisecond)

@@ -28,6 +28,8 @@ func (a *App) prefork(c *process.Config) {
 // runWorkers is the process stage: the pool, and around its life that of the
 // fork server, so that whoever needs a worker finds somebody to ask.
 func (a *App) runWorkers(soft, hard context.Context) error {
+	// What a worker asks for must not hold up a stop whose time is over.
+	defer context.AfterFunc(hard, a.redis.cutRequests)()
 	if a.fork.Server == nil {
 		return a.pool.Run(soft, hard)
 	}

@@ -76,7 +76,7 @@ func (a *App) pingsOnly(o store.ClientOptions) (backend, error) {
 		ping:    st.Ping,
 		unblock: func(context.Context) error { return nil },
 		// Nobody waits for a reply that must not be waited for.
-		cutClaims: func() {}, cutReports: func() {}, cutLeases: func() {}, cutLast: func() { _ = st.Close() },
+		cutClaims: func() {}, cutReports: func() {}, cutLeases: func() {}, cutRequests: func() {}, cutLast: func() { _ = st.Close() },
 		close: func() error {
 			_ = st.Close() // it may be cut already
 			return nil

@@ -10,6 +10,9 @@
 Run it with: sidecar run -- python worker.py
 """
 
+from ._channel import Channel
+from ._registry import Worker
+from ._requests import RequestError
 from ._serve import serve
 from ._sidecar import Sidecar, SidecarError
 from ._stdio import take_stdio
@@ -18,12 +21,15 @@ from ._task import StartError, Task, TaskCancelled, TaskError
 __version__ = "0.1.0"
 
 __all__ = [
+    "Channel",
+    "RequestError",
     "Sidecar",
     "SidecarError",
     "StartError",
     "Task",
     "TaskCancelled",
     "TaskError",
+    "Worker",
     "serve",
     "take_stdio",
 ]

@@ -17,6 +17,7 @@ INVALID_PARAMS = -32602
 INTERNAL_ERROR = -32603
 CANCELLED = -32800
 NOT_STARTED = -32001
+DELIVERY_ENDED = -32002
 
 _encode_strict = json.JSONEncoder(allow_nan=False, separators=(",", ":")).encode
 _encode_python = json.JSONEncoder(separators=(",", ":")).encode
@@ -129,6 +130,15 @@ def key_of(request_id: Any) -> str:
 
 _SPACE = " \t\r\n"
 _scan_string = json.decoder.scanstring
+
+
+def is_answer(prefix: str) -> bool:
+    """Whether the first bytes of a message are those of a response."""
+    found = _role(prefix)
+    return found is not None and found.group(1) != "method"
+
+
+_role = re.compile(r'"(method|result|error)"\s*:').search
 
 
 def find_id(text: str) -> Optional[str]:

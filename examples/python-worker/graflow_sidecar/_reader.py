@@ -122,7 +122,8 @@ class Reader:
     def _dispatch(self, text: str, message: Dict[str, Any]) -> None:
         method = message.get("method")
         if method is None:
-            return  # a response; we ask nothing
+            self._server.requests.answer(message)
+            return
         request_id = _messages.find_id(text) if "id" in message else None
         if method == "task/run" and request_id is not None:
             if self._greeted:
@@ -157,7 +158,7 @@ class Reader:
         limit = limits.get("maxMessageBytes") if isinstance(limits, dict) else None
         if isinstance(limit, int):
             limit = max(limit, _messages.LEAST_MAX_MESSAGE_BYTES)
-            self._server.limit = self._lines.limit = limit
+            self._server.limit = self._lines.limit = self._server.requests.limit = limit
         self._greeted = True
         self._server.greeting.put(request_id)
 
@@ -167,7 +168,7 @@ class Reader:
             return
         try:
             params = message["params"]
-            task = Task(request_id, key, params, self._outbox)
+            task = Task(request_id, key, params, self._outbox, self._server.requests)
             if task.record.__class__ is not dict or task.delivery.__class__ is not str:
                 raise TypeError("record must be an object and delivery a string")
         except (KeyError, TypeError, AttributeError) as exc:
@@ -221,6 +222,7 @@ class Reader:
                 f"sidecar protocol: input ended inside a message: {tail[:200]!r}", file=sys.stderr
             )
         start = time.monotonic()
+        self._server.requests.end("the sidecar is gone")
         self._shutdown()
         if not self._server.ended.wait(_GRACE):
             self._server.cancel_all()
@@ -231,13 +233,18 @@ class Reader:
 
     def _refuse_long(self, line: TooLong) -> None:
         text = f"a message of {line.length} bytes is over the limit of {self._lines.limit}"
-        request_id = _messages.find_id(line.prefix.decode("utf-8", "replace"))
+        prefix = line.prefix.decode("utf-8", "replace")
+        request_id = _messages.find_id(prefix)
+        if self._lost(request_id, prefix, text):
+            return
         self._refusal(request_id, _messages.INVALID_REQUEST, text)
 
     def _refuse(self, line: bytes, exc: Exception) -> None:
         prefix = line[:ID_WINDOW].decode("utf-8", "replace")
         request_id = _messages.find_id(prefix)
         text = f"not read as JSON by Python: {type(exc).__name__}: {exc}"
+        if self._lost(request_id, prefix, f"the answer is {text}"):
+            return
         broken = isinstance(exc, (json.JSONDecodeError, UnicodeDecodeError))
         if request_id is not None and not broken and '"task/run"' in prefix:
             # JSON, but beyond what Python reads (nesting, an integer of 5,000
@@ -245,6 +252,17 @@ class Reader:
             self._post(_messages.failed(request_id, type(exc).__name__, f"the record is {text}"))
         else:
             self._refusal(request_id, _messages.PARSE_ERROR, f"a message is {text}")
+
+    def _lost(self, request_id: Optional[str], prefix: str, text: str) -> bool:
+        # An answer that cannot be read, one that nests as deep as Python's own
+        # stack say: who waits for it is told, and the sidecar is not, for its own
+        # request of the same id is another one.
+        if request_id is None or not _messages.is_answer(prefix):
+            return False
+        if request_id.isdigit():
+            problem = {"code": _messages.INVALID_PARAMS, "message": text}
+            self._server.requests.answer({"id": int(request_id), "error": problem})
+        return True
 
     def _refusal(self, request_id: Optional[str], code: int, text: str) -> None:
         print(f"sidecar protocol: {text}", file=sys.stderr)

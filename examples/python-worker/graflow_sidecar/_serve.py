@@ -8,9 +8,10 @@ import platform
 import stat
 import sys
 import traceback
-from typing import Any, Callable, Optional, Union
+from typing import Any, Callable, Dict, List, Optional, Union
 
 from . import _messages, _signals
+from ._async import plain
 from ._reader import Reader
 from ._server import Server
 from ._stdio import take_stdio
@@ -30,12 +31,15 @@ def serve(
     name: str = "python-worker",
     version: Union[str, Callable[[], str]] = platform.python_version(),
     setup: Optional[Callable[[], Optional[Callable[[Task], Any]]]] = None,
+    inputs: Optional[Dict[str, List[str]]] = None,
 ) -> None:
     """Run tasks that the sidecar sends, until it says that it is enough.
 
     handler(task) is called for each record. What it returns, anything that JSON
     can hold, is the task's result; what it raises, of whatever class, is the
-    task's failure. See Task and TaskError.
+    task's failure. See Task and TaskError. It may be a coroutine function: each task
+    then has an event loop of its own. See Worker for a function for each kind of
+    task.
 
     concurrency is how many tasks run at once. With 1 they run in the main
     thread, one after another; with more, in threads. For work that keeps the
@@ -46,6 +50,10 @@ def serve(
     setup() is called once, in the main thread, before the sidecar is told that
     the worker is ready. It may return a handler to use instead. Raise StartError
     in it for a worker that cannot work: its text is what the user reads.
+
+    inputs names what is to come with a task as task.inputs, by patterns of task
+    ids in which a * stands for any characters: {"etl.*": ["rows"]}. What comes is
+    what Graflow would give to a parameter of that name.
 
     Standard input and output belong to the protocol from here on: prints go to
     the log, reading stdin gives end of file. Returns after a shutdown; the
@@ -64,6 +72,7 @@ def serve(
         # A crash in C code then leaves a trace in the log.
         faulthandler.enable()
     problem = None
+    handler = plain(handler)
     server = Server(handler, write_fd, concurrency)
     server.signals.install()
     server.outbox.start()
@@ -72,7 +81,7 @@ def serve(
     reader.start()
     try:
         if setup is not None:
-            server.use(setup() or handler)
+            server.use(plain(setup() or handler))
     except StartError as exc:
         problem = str(exc)
     except Exception as exc:
@@ -81,7 +90,7 @@ def serve(
     request_id = server.greeting.get()
     if request_id is not None:
         given = version() if callable(version) else version
-        reader.greet(_greeting(request_id, problem, name, given, concurrency))
+        reader.greet(_greeting(request_id, problem, name, given, concurrency, inputs))
         if problem is None:
             server.run()
     server.ended.set()
@@ -100,15 +109,21 @@ def _spawned() -> bool:
 
 
 def _greeting(
-    request_id: str, problem: Optional[str], name: str, version: str, concurrency: int
+    request_id: str,
+    problem: Optional[str],
+    name: str,
+    version: str,
+    concurrency: int,
+    inputs: Optional[Dict[str, List[str]]],
 ) -> str:
     if problem is not None:
         return _messages.error(request_id, _messages.INTERNAL_ERROR, problem)
     worker = _messages.encode_value({"name": name, "version": version})[1]
+    wanted = f',"inputs":{_messages.encode_value(inputs)[1]}' if inputs else ""
     return _messages.result(
         request_id,
         f'{{"protocolVersion":{_messages.PROTOCOL_VERSION},"worker":{worker},'
-        f'"concurrency":{concurrency},"capabilities":{{}}}}',
+        f'"concurrency":{concurrency},"capabilities":{{"channels":{{}}}}{wanted}}}',
     )
 
 

@@ -22,6 +22,7 @@ from typing import Any, Callable, Deque, Dict, List, Optional
 from . import _messages
 from ._cancel import raise_in_thread
 from ._outbox import Outbox
+from ._requests import Requests
 from ._signals import Signals
 from ._task import Task, TaskCancelled, answer, failure
 
@@ -33,6 +34,7 @@ class Server:
 
     def __init__(self, handler: Handler, write_fd: int, concurrency: int) -> None:
         self.outbox = Outbox(write_fd)
+        self.requests = Requests(self.outbox)
         self.signals = Signals(self._on_strike)
         self.limit = _messages.DEFAULT_MAX_MESSAGE_BYTES
         self.greeting: "queue.SimpleQueue[Optional[str]]" = queue.SimpleQueue()
@@ -120,6 +122,7 @@ class Server:
         """In a child that a task forked: nothing of the protocol is its own."""
         self._forked = True
         self.outbox.abandon()
+        self.requests.end("a process that a task has forked has no sidecar to ask")
         self.signals.abandon()
 
     # Slots.
@@ -222,6 +225,14 @@ class Server:
     # Cancelling.
 
     def _interrupt(self, task: Task) -> None:
+        stop = task._stop
+        if stop is not None:
+            task.cancelled = True
+            try:
+                stop()
+            except RuntimeError:
+                pass  # its event loop has just ended, and so will the task
+            return
         if self._concurrency == 1:
             task.cancelled = True
             self._struck = task

@@ -6,12 +6,13 @@ import contextlib
 import threading
 import time
 import traceback
-from typing import TYPE_CHECKING, Any, Dict, Iterator, Optional
+from typing import TYPE_CHECKING, Any, Callable, Dict, Iterator, Optional
 
-from . import _messages
+from . import _channel, _messages
 
 if TYPE_CHECKING:
     from ._outbox import Outbox
+    from ._requests import Requests
 
 # What of a traceback is sent; the end is the part that tells.
 _MAX_STACK = 16 << 10
@@ -68,10 +69,20 @@ class Task:
         "_key",
         "_thread",
         "_outbox",
+        "_requests",
+        "_stop",
         "_waits",
+        "inputs",
     )
 
-    def __init__(self, request_id: str, key: str, params: Dict[str, Any], outbox: "Outbox") -> None:
+    def __init__(
+        self,
+        request_id: str,
+        key: str,
+        params: Dict[str, Any],
+        outbox: "Outbox",
+        requests: "Requests",
+    ) -> None:
         #: The record as it was pushed, decoded from JSON.
         self.record: Dict[str, Any] = params["record"]
         #: Identifies this delivery of the record.
@@ -84,12 +95,16 @@ class Task:
         meta = params.get("_meta")
         #: W3C trace context of whoever sent the record, or None.
         self.traceparent: Optional[str] = meta.get("traceparent") if meta else None
+        #: The inputs that serve() was told to want, as far as they were found.
+        self.inputs: Dict[str, Any] = _inputs(params.get("inputs"))
         #: True once the sidecar has given the task up.
         self.cancelled = False
         self._id = request_id
         self._key = key
         self._thread = 0
         self._outbox = outbox
+        self._requests = requests
+        self._stop: Optional[Callable[[], Any]] = None  # cancels a coroutine
         self._waits = 0
 
     def remaining(self) -> Optional[float]:
@@ -97,6 +112,24 @@ class Task:
         if self.deadline is None:
             return None
         return max(0.0, self.deadline - time.time())
+
+    @property
+    def channel(self) -> _channel.Channel:
+        """The Graflow channel of the session that the record belongs to."""
+        return _channel.Channel(self)
+
+    def enqueue(self, record: Dict[str, Any]) -> None:
+        """Add a record to the queue: at least a task_id.
+
+        It runs in this task's session and graph unless it names others.
+        """
+        member, text = _channel.encode(record)
+        if member != "value":
+            raise ValueError("a record is strict JSON, with integers up to 2**53")
+        self._ask("task/enqueue", f',"record":{text}')
+
+    def _ask(self, method: str, params: str) -> Any:
+        return self._requests.ask(self, method, params)
 
     def log(self, message: str, level: str = "info", **fields: Any) -> None:
         """Write a line to the sidecar's log; level is debug, info, warn or error."""
@@ -133,6 +166,18 @@ class Task:
                 self._waits -= 1
                 if self._waits == 0:
                     self._outbox.send(_messages.notification("$/resumed", params))
+
+
+def _inputs(members: Optional[Dict[str, Any]]) -> Dict[str, Any]:
+    if not members:
+        return {}
+    found = {}
+    for name, member in members.items():
+        try:
+            found[name] = _channel.decode(member)
+        except (ValueError, RecursionError):
+            found[name] = None  # text that is no JSON, as Graflow's own channel has it
+    return found
 
 
 def answer(task: Task, value: Any, limit: int) -> str:

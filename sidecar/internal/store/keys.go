@@ -21,6 +21,8 @@ import (
 //	P:sidecar:inflight:{run}       hash: delivery id → record
 //	P:sidecar:meta:{run}           hash: seq, turn, claim first last (the last claim),
 //	                               adopted, held ended (how the run ended)
+//	P:sidecar:asked:{run}          hash with a TTL: lane → turn, verdict and result of the
+//	                               last change that a worker asked for
 //	P:sidecar:counted:{day}:{group} set with a TTL: task NUL created_at
 //	P:sidecar:attempts             hash: SHA-1 of a record → count:cause
 //	P:sidecar:attempts:at          sorted set: the same SHA-1s, by time
@@ -39,12 +41,19 @@ func (k keys) own(name string) string     { return k.prefix + ":sidecar:" + name
 func (k keys) alive(run string) string    { return k.own("alive:" + run) }
 func (k keys) inbox(run string) string    { return k.own("inbox:" + run) }
 func (k keys) inflight(run string) string { return k.own("inflight:" + run) }
+func (k keys) asked(run string) string    { return k.own("asked:" + run) }
 
-// resultKey is where Graflow looks for a task's result. Its prefix is
-// hard-coded in Graflow (channels/redis_channel.py): it is not under P.
+// channelPrefix stands before the session and the key of everything in Graflow's
+// channels. It is hard-coded in Graflow (channels/redis_channel.py): not under P.
+const channelPrefix = "graflow:channel:"
+
+// resultKey is where Graflow looks for a task's result.
 func resultKey(session, task string) string {
-	return "graflow:channel:" + session + ":" + task + ".__result__"
+	return channelPrefix + session + ":" + ResultKey(task)
 }
+
+// ResultKey is the key of a task's result in its session's channel.
+func ResultKey(task string) string { return task + ".__result__" }
 
 // hashTag is the part of a key that a Redis Cluster hashes if it has one:
 // what stands between the first brace and the next closing one.

@@ -76,7 +76,7 @@ if adopted then
   redis.call('HSET', META, 'adopted', string.format('%.0f', seq))
 end
 if redis.call('EXISTS', INBOX, KEYS[1]) == 0 then
-  redis.call('DEL', META_V)
+  redis.call('DEL', META_V, S .. 'asked:' .. VICTIM)
   reply[1] = 1
 end
 reply[2] = returned

@@ -243,7 +243,7 @@ func same(t testing.TB, what string, got, want any) {
 var scripts embed.FS
 
 // Every script says what it takes, answers and why, and leaves the first
-// command to the prelude, which is a PEXPIRE.
+// command to the prelude, which is a PEXPIRE, or to channel.lua.
 func TestScriptsAreDocumented(t *testing.T) {
 	files, err := scripts.ReadDir(".")
 	if err != nil {

@@ -14,7 +14,7 @@ class Greeting(WorkerCase):
                 "protocolVersion": 1,
                 "worker": {"name": "n", "version": "v"},
                 "concurrency": 3,
-                "capabilities": {},
+                "capabilities": {"channels": {}},
             },
         )
 

@@ -1,6 +1,7 @@
 package process
 
 import (
+	"context"
 	"log/slog"
 	"sync"
 	"sync/atomic"
@@ -60,16 +61,22 @@ type child struct {
 	dead      bool // no task may be written any more
 	pingID    int64
 	pingSent  time.Time
+	opened    opened   // requests of the worker
+	inputs    []wanted // set before the first task
+	fetches   sync.WaitGroup
 }
 
 // run is one task inside a child.
 type run struct {
-	task    task.Task
-	started time.Time
-	expiry  *time.Timer
-	expired bool
-	waiting bool       // it said $/waiting
-	place   task.Place // how it held its slot when it was taken out of running
+	task     task.Task
+	started  time.Time
+	expiry   *time.Timer
+	expired  bool
+	waiting  bool               // it said $/waiting
+	place    task.Place         // how it held its slot when it was taken out of running
+	scope    *scope             // nil until it asks for something
+	fetching context.CancelFunc // nil once it is started, see fetchLocked
+	said     Progress           // last
 }
 
 const initializeID = 1
@@ -113,11 +120,12 @@ func (c *child) breakLocked(fault string) {
 	}
 }
 
-// end takes a task out of the child; nil when it is not (or no longer) there.
+// end takes a task out of the child; nil when it is not (or no longer) there. An
+// answer to one that was never sent is an answer to nothing.
 func (c *child) end(id int64) *run {
 	c.mu.Lock()
 	r := c.running[id]
-	if r == nil {
+	if r == nil || r.fetching != nil {
 		c.mu.Unlock()
 		return nil
 	}
@@ -139,6 +147,7 @@ func (c *child) end(id int64) *run {
 // finish hands a task's outcome on, and then frees its slot: in this order, so
 // that the slots in use never hide a task that is nowhere.
 func (c *child) finish(r *run, o task.Outcome) {
+	c.unasked(r)
 	o.Task, o.StartedAt, o.EndedAt = r.task, r.started, time.Now()
 	c.pool.sink.Done(o)
 	c.src.End(r.place)
@@ -201,11 +210,4 @@ func (c *child) ping(limit time.Duration) (overdue bool) {
 		return protocol.AppendRequest(dst, id, protocol.MethodPing, []byte("{}"))
 	})
 	return false
-}
-
-func notify(ch chan struct{}) {
-	select {
-	case ch <- struct{}{}:
-	default:
-	}
 }

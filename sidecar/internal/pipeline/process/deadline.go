@@ -54,6 +54,10 @@ func (c *child) judgeLocked() {
 }
 
 func (c *child) cancelLocked(id int64) {
+	if r := c.running[id]; r != nil && r.fetching != nil {
+		r.fetching() // the worker has not heard of it
+		return
+	}
 	c.out.add(func(dst []byte) []byte {
 		return protocol.AppendNotification(dst, protocol.MethodCancel, fmt.Appendf(nil, `{"id":%d}`, id))
 	})

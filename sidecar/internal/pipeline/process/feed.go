@@ -12,6 +12,7 @@ import (
 // pump moves tasks from the source into the child until ctx ends or the source
 // closes. In a child that runs several, a task that must be alone goes to lone.
 func (c *child) pump(ctx context.Context, lone func(task.Task)) {
+	defer c.fetches.Wait()
 	for {
 		n := c.awaitFree(ctx)
 		if n == 0 {
@@ -29,7 +30,7 @@ func (c *child) pump(ctx context.Context, lone func(task.Task)) {
 				return t.Lone == task.AloneInChild
 			})
 		}
-		c.begin(ts)
+		c.begin(ctx, ts)
 	}
 }
 
@@ -59,7 +60,7 @@ func (c *child) awaitFree(ctx context.Context) int {
 
 // begin writes tasks to the child. A child that is going gives them back
 // untouched.
-func (c *child) begin(ts []task.Task) {
+func (c *child) begin(ctx context.Context, ts []task.Task) {
 	now := time.Now()
 	c.mu.Lock()
 	if c.dead || c.draining || c.condemned {
@@ -76,13 +77,17 @@ func (c *child) begin(ts []task.Task) {
 		}
 		id := c.nextID
 		c.nextID++
+		c.wear.taken++
+		if names := c.inputsFor(t.Info.TaskID); names != nil {
+			c.fetchLocked(ctx, id, &run{task: t}, names)
+			continue
+		}
 		ids[i] = id
 		r := &run{task: t, started: now}
 		if d := t.Limit(c.cfg.TaskTimeout); d > 0 {
 			r.expiry = time.AfterFunc(d, func() { c.expire(id) })
 		}
 		c.running[id] = r
-		c.wear.taken++
 	}
 	spent := c.wear.spent()
 	c.mu.Unlock()
@@ -99,12 +104,9 @@ func (c *child) begin(ts []task.Task) {
 	}
 	for i, t := range ts {
 		if ids[i] == 0 {
-			continue // evicted
+			continue // evicted, or its inputs are being read
 		}
-		p := protocol.RunParams{Delivery: t.Delivery, Record: t.Record, Attempt: t.Attempt, Traceparent: t.Info.Traceparent()}
-		if d := t.Limit(c.cfg.TaskTimeout); d > 0 {
-			p.DeadlineUnixMs = now.Add(d).UnixMilli()
-		}
+		p := (&run{task: t}).params(c.cfg.TaskTimeout, now)
 		c.out.add(func(dst []byte) []byte { return protocol.AppendTaskRun(dst, ids[i], p) })
 	}
 }

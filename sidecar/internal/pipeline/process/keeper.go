@@ -143,8 +143,13 @@ func (k *keeper) handshake(ctx, hard context.Context, c *child) string {
 	if res.ProtocolVersion < 1 || res.ProtocolVersion > protocol.Version {
 		return fmt.Sprintf("it speaks version %d of the protocol, and this sidecar speaks 1 to %d", res.ProtocolVersion, protocol.Version)
 	}
+	inputs, problem := declared(res.Inputs)
+	if problem != "" {
+		return problem
+	}
 	each := max(res.Concurrency, 1)
 	c.mu.Lock()
+	c.inputs = inputs
 	c.limit = min(each, k.limit)
 	if k.kind != kindLone {
 		c.wear = newWear(cfg, time.Now())

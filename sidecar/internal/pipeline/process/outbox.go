@@ -33,6 +33,13 @@ func (o *outbox) add(put func(dst []byte) []byte) {
 	o.nudge()
 }
 
+// size is how many bytes wait to be written.
+func (o *outbox) size() int {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return len(o.buf)
+}
+
 // close lets the writer send what is there, and then close the pipe.
 func (o *outbox) close() {
 	o.mu.Lock()

@@ -49,6 +49,7 @@ func (p *Pool) sweep() {
 		c.proc.Signal(syscall.SIGKILL)
 		<-c.proc.Exited()
 		c.detach()
+		c.unaskedAll()
 		select {
 		case <-c.over:
 		default:

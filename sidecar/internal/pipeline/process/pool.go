@@ -79,6 +79,8 @@ type Config struct {
 
 	MaxLent int // slots of waiting tasks that are lent at the same time
 
+	// Requests serves what workers ask; nil refuses it all (P13).
+	Requests Requests
 	// Start and Resident are for tests; nil starts real processes, and measures
 	// their memory.
 	Start    subproc.Start
@@ -103,6 +105,7 @@ type Pool struct {
 	up      atomic.Int64
 
 	aside   sync.WaitGroup // what goes on beside the slots: see runLone, lending, serve
+	asking  sync.WaitGroup // requests that are being served
 	sized   chan int       // the first child's declared concurrency
 	renew   chan struct{}  // one token, see Renew
 	worn    chan struct{}  // one token: a child may be worn, see recycling
@@ -184,6 +187,7 @@ func (p *Pool) Run(soft, hard context.Context) error {
 	wg.Wait()
 	p.aside.Wait()
 	p.sweep()
+	p.asking.Wait() // their tasks have ended, and so do they
 	select {
 	case err := <-p.failed:
 		return err

@@ -107,12 +107,7 @@ func (c *child) message(m protocol.Message) {
 			c.breakWith(fmt.Sprintf("sent the request %q before it answered initialize", m.Method))
 			return
 		}
-		id := bytes.Clone(m.ID)
-		c.out.add(func(dst []byte) []byte {
-			return protocol.AppendError(dst, id, &protocol.Error{
-				Code: protocol.CodeMethodNotFound, Message: "method not found: " + m.Method,
-			})
-		})
+		c.ask(m)
 	default:
 		c.notification(m)
 	}
@@ -224,13 +219,16 @@ func (c *child) notification(m protocol.Message) {
 	case protocol.MethodLog:
 		c.workerLog(m.Params)
 	default:
-		// $/progress and whatever a newer worker sends are for nobody here.
+		// Whatever a newer worker sends is for nobody here.
 		if c.starting() {
 			c.breakWith(fmt.Sprintf("sent %q before it answered initialize", m.Method))
 			return
 		}
-		if m.Method == protocol.MethodWaiting || m.Method == protocol.MethodResumed {
+		switch m.Method {
+		case protocol.MethodWaiting, protocol.MethodResumed:
 			c.waits(m.Params, m.Method == protocol.MethodWaiting)
+		case protocol.MethodProgress:
+			c.progress(m.Params)
 		}
 	}
 }

@@ -21,6 +21,7 @@ type TaskStatus struct {
 	TaskID, Delivery string
 	Started          time.Time
 	Waiting          bool // it only waits for other tasks
+	Progress         Progress
 }
 
 // Slots is a snapshot of every child that serves, by slot.
@@ -42,7 +43,10 @@ func (c *child) status() SlotStatus {
 	defer c.mu.Unlock()
 	s := SlotStatus{Slot: c.slot, Pid: c.proc.Pid(), Concurrency: c.limit, Leaving: c.draining || c.condemned || c.cut || c.left, Lent: c.kind == kindLent}
 	for _, r := range c.running {
-		s.Tasks = append(s.Tasks, TaskStatus{r.task.Info.TaskID, r.task.Delivery, r.started, r.waiting})
+		if r.fetching != nil {
+			continue // not started
+		}
+		s.Tasks = append(s.Tasks, TaskStatus{r.task.Info.TaskID, r.task.Delivery, r.started, r.waiting, r.said})
 	}
 	slices.SortFunc(s.Tasks, func(a, b TaskStatus) int { return a.Started.Compare(b.Started) })
 	return s

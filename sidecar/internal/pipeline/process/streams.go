@@ -83,3 +83,11 @@ func isTimeout(err error) bool {
 func processID(workerID string, slot int) string {
 	return fmt.Sprintf("%s-%d-%s", workerID, slot, rand.Text()[:10])
 }
+
+// notify leaves a token, unless one is there.
+func notify(ch chan struct{}) {
+	select {
+	case ch <- struct{}{}:
+	default:
+	}
+}

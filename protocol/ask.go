@@ -1,0 +1,260 @@
+package protocol
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+)
+
+// ErrBadAsk is wrapped by every error of DecodeAsk.
+var ErrBadAsk = errors.New("invalid params")
+
+// Bounds of what a worker asks (P54).
+const (
+	// MaxKeys is how many keys one channel/get may name.
+	MaxKeys = 1000
+	// MaxKeyBytes is the longest key.
+	MaxKeyBytes = 64 << 10
+	// MaxLockMs is the longest timeoutMs, one day.
+	MaxLockMs = 24 * 60 * 60 * 1000
+	// maxTTLMs is the longest ttlMs, about 139 years: Redis refuses what, added
+	// to the present time, is beyond its integers.
+	maxTTLMs = 1 << 42
+	// maxAmount is the longest amount, in bytes of its JSON token.
+	maxAmount = 64
+)
+
+// DefaultLockMs is the timeoutMs of a channel/lock that has none (P48).
+const DefaultLockMs = 10_000
+
+// Ask is what a worker's request about a task says: the params of the channel
+// methods and of task/enqueue (P45 to P49, P53). Which members are set depends
+// on the method. Its slices alias what was decoded.
+type Ask struct {
+	// Delivery is the task that asks.
+	Delivery string
+	// Key is the channel's key; Keys has those of a channel/get of several, and
+	// is nil for one.
+	Key  string
+	Keys []string
+	// Value is the text of value or valueText.
+	Value []byte
+	// TTLMs and TimeoutMs are in milliseconds; a TTLMs of 0 is none.
+	TTLMs, TimeoutMs int64
+	// Amount is a number's JSON token.
+	Amount string
+	// Token is that of a lock.
+	Token string
+	// Record is a JSON object.
+	Record []byte
+}
+
+// The members of params, as bits.
+const (
+	askDelivery = 1 << iota
+	askKey
+	askKeys
+	askValue
+	askText
+	askTTL
+	askAmount
+	askTimeout
+	askToken
+	askRecord
+)
+
+// needs says which members a method must have. (channel/get is special.)
+var needs = map[string]uint16{
+	MethodChannelGet:     askDelivery,
+	MethodChannelSet:     askDelivery | askKey,
+	MethodChannelDelete:  askDelivery | askKey,
+	MethodChannelExists:  askDelivery | askKey,
+	MethodChannelKeys:    askDelivery,
+	MethodChannelAppend:  askDelivery | askKey,
+	MethodChannelPrepend: askDelivery | askKey,
+	MethodChannelAdd:     askDelivery | askKey,
+	MethodChannelLock:    askDelivery | askKey,
+	MethodChannelUnlock:  askDelivery | askKey | askToken,
+	MethodTaskEnqueue:    askDelivery | askRecord,
+}
+
+var askNames = []string{"delivery", "key", "keys", "value", "valueText", "ttlMs", "amount", "timeoutMs", "token", "record"}
+
+// IsAsk reports whether method is one that a worker asks for a task.
+func IsAsk(method string) bool { return needs[method] != 0 }
+
+// DecodeAsk reads the params of a request for which IsAsk holds. A member of
+// null counts as absent, but for value; unknown ones are ignored. Every error
+// wraps ErrBadAsk and is for the worker's author; the Delivery is set all the
+// same if it could be read.
+func DecodeAsk(method string, raw []byte) (Ask, error) {
+	if at := invalidUTF8(raw); at >= 0 {
+		return Ask{}, fmt.Errorf("%w of %s: not UTF-8 at byte %d", ErrBadAsk, method, at)
+	}
+	s := scan{b: raw}
+	a, seen := s.ask()
+	if s.msg != "" {
+		return a, fmt.Errorf("%w of %s: %s at byte %d", ErrBadAsk, method, s.msg, s.i)
+	}
+	if what := a.wrong(method, seen); what != "" {
+		return a, fmt.Errorf("%w of %s: %s", ErrBadAsk, method, what)
+	}
+	if a.TimeoutMs == 0 {
+		a.TimeoutMs = DefaultLockMs
+	}
+	if seen&askAmount == 0 {
+		a.Amount = "1"
+	}
+	return a, nil
+}
+
+// wrong says what a request lacks, or has too much of.
+func (a *Ask) wrong(method string, seen uint16) string {
+	for i, name := range askNames {
+		if bit := uint16(1) << i; needs[method]&bit != 0 && seen&bit == 0 {
+			return "no " + name
+		}
+	}
+	switch method {
+	case MethodChannelGet:
+		switch {
+		case seen&(askKey|askKeys) == 0:
+			return "neither key nor keys"
+		case seen&(askKey|askKeys) == askKey|askKeys:
+			return "both key and keys"
+		}
+	case MethodChannelSet, MethodChannelAppend, MethodChannelPrepend:
+		switch {
+		case seen&(askValue|askText) == 0:
+			return "neither value nor valueText"
+		case seen&(askValue|askText) == askValue|askText:
+			return "both value and valueText"
+		case len(a.Value) == 0:
+			return "an empty valueText"
+		}
+	}
+	return ""
+}
+
+func (s *scan) ask() (a Ask, seen uint16) {
+	s.space()
+	if !s.expect('{', "the params are not an object") {
+		return a, 0
+	}
+	var before uint16
+	for name, more := s.member(true); more; name, more = s.member(false) {
+		start := s.i
+		i := slices.Index(askNames, string(name))
+		switch {
+		case i < 0:
+			s.value(1)
+		case before&(1<<i) != 0:
+			s.fail("a member occurs twice: " + string(name))
+		case 1<<i != askValue && s.peek() == 'n':
+			before |= 1 << i
+			s.literal("null")
+		default:
+			before |= 1 << i
+			seen |= 1 << i
+			s.askMember(&a, 1<<i, start)
+		}
+		if s.msg != "" {
+			return a, seen
+		}
+	}
+	if s.msg == "" {
+		s.end()
+	}
+	return a, seen
+}
+
+// askMember reads one member that is not null.
+func (s *scan) askMember(a *Ask, bit uint16, start int) {
+	switch bit {
+	case askDelivery:
+		a.Delivery = string(s.required("the delivery"))
+	case askKey:
+		a.Key = s.key()
+	case askKeys:
+		a.Keys = s.keys()
+	case askValue:
+		if s.value(1) {
+			a.Value = s.b[start:s.i]
+		}
+	case askText:
+		a.Value = s.required("valueText")
+	case askTTL:
+		a.TTLMs = s.duration("ttlMs", maxTTLMs)
+	case askTimeout:
+		a.TimeoutMs = s.duration("timeoutMs", MaxLockMs)
+	case askToken:
+		a.Token = string(s.required("the token"))
+	case askAmount:
+		if c := s.peek(); c != '-' && (c < '0' || c > '9') {
+			s.fail("the amount is not a number")
+		} else if s.number() {
+			if a.Amount = string(s.b[start:s.i]); len(a.Amount) > maxAmount {
+				s.fail("the amount has more than " + strconv.Itoa(maxAmount) + " characters")
+			}
+		}
+	case askRecord:
+		if s.peek() != '{' {
+			s.fail("the record is not an object")
+		} else if s.value(1) {
+			a.Record = s.b[start:s.i]
+		}
+	}
+}
+
+func (s *scan) required(what string) []byte {
+	if s.peek() != '"' {
+		s.fail(what + " is not a string")
+		return nil
+	}
+	text, _ := s.text()
+	return text
+}
+
+func (s *scan) key() string {
+	key := s.required("a key")
+	if len(key) > MaxKeyBytes {
+		s.fail("a key has more than " + strconv.Itoa(MaxKeyBytes) + " bytes")
+	}
+	return string(key)
+}
+
+func (s *scan) keys() []string {
+	if !s.expect('[', "keys is not an array") {
+		return nil
+	}
+	keys := []string{}
+	for s.space(); s.peek() != ']'; s.space() {
+		if len(keys) > 0 {
+			if !s.expect(',', "expected , or ] in an array") {
+				return nil
+			}
+			s.space()
+		}
+		if len(keys) == MaxKeys {
+			s.fail("more than " + strconv.Itoa(MaxKeys) + " keys")
+		}
+		keys = append(keys, s.key())
+		if s.msg != "" {
+			return nil
+		}
+	}
+	s.i++
+	return keys
+}
+
+// duration reads a whole number from 1 to most.
+func (s *scan) duration(what string, most int64) int64 {
+	start := s.i
+	n := s.integer(what, 64)
+	if s.msg == "" && (n < 1 || n > most) {
+		s.i = start
+		s.fail(fmt.Sprintf("%s is not from 1 to %d", what, most))
+	}
+	return n
+}

@@ -1,0 +1,92 @@
+package protocol
+
+import "slices"
+
+// Bounds of what a worker may declare as inputs (P56).
+const (
+	MaxInputPatterns = 256
+	MaxInputNames    = 1000 // of all patterns together
+)
+
+// Input is one input of a task, found under its name.
+type Input struct {
+	Name string
+	// Text is the value as it was written: JSON, or what Python makes of it.
+	Text []byte
+}
+
+// appendInputs writes the member inputs, with a comma before it; nothing where
+// there are none. Bytes that are no text become U+FFFD: whoever reads inputs
+// sees to it that there are none.
+func appendInputs(dst []byte, inputs []Input) []byte {
+	if len(inputs) == 0 {
+		return dst
+	}
+	dst = append(dst, `,"inputs":{`...)
+	for i, in := range inputs {
+		if i > 0 {
+			dst = append(dst, ',')
+		}
+		dst = append(appendString(dst, in.Name), ':', '{')
+		var err error
+		if dst, err = AppendValue(dst, in.Text); err != nil {
+			dst = appendString(append(dst, `"valueText":`...), string(in.Text))
+		}
+		dst = append(dst, '}')
+	}
+	return append(dst, '}')
+}
+
+// inputs reads the member inputs of a task/run, in the order in which it has
+// them; null is none.
+func (s *scan) inputs() []Input {
+	if s.peek() == 'n' {
+		s.literal("null")
+		return nil
+	}
+	if !s.expect('{', "the inputs are not an object") {
+		return nil
+	}
+	var all []Input
+	for name, more := s.member(true); more; name, more = s.member(false) {
+		in := Input{Name: string(name), Text: s.input()}
+		if s.msg == "" && slices.ContainsFunc(all, func(other Input) bool { return other.Name == in.Name }) {
+			s.fail("an input occurs twice: " + in.Name)
+		}
+		if s.msg != "" {
+			return nil
+		}
+		all = append(all, in)
+	}
+	return all
+}
+
+// input reads an object with either value or valueText.
+func (s *scan) input() (text []byte) {
+	if !s.expect('{', "an input is not an object") {
+		return nil
+	}
+	var seen members
+	for name, more := s.member(true); more; name, more = s.member(false) {
+		start := s.i
+		switch string(name) {
+		case "value":
+			seen.add(s, 0)
+			if s.value(3) {
+				text = s.b[start:s.i]
+			}
+		case "valueText":
+			seen.add(s, 0) // never beside a value
+			text = s.required("valueText")
+		default:
+			s.value(3)
+		}
+		if s.msg != "" {
+			return nil
+		}
+	}
+	if s.msg == "" && len(text) == 0 {
+		s.fail("an input without a value")
+	}
+	return text
+}

@@ -1,0 +1,111 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/graflow/graflow-sidecar/protocol"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/backoff"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/store"
+)
+
+// redis does one thing with Redis, again and again until Redis has done it or
+// ctx ends. What passes is waited for; anything else is the answer.
+func (a *asks) redis(ctx context.Context, do func(store.Turn) error) error {
+	var lane *store.Turn
+	select {
+	case lane = <-a.lanes:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	defer func() { a.lanes <- lane }()
+	lane.N++
+	pause := backoff.New(a.mon.Pause)
+	for {
+		if err := a.mon.WaitReached(ctx); err != nil {
+			return err
+		}
+		err := do(*lane)
+		switch class := store.Classify(err); {
+		case err == nil:
+			return nil
+		case ctx.Err() != nil:
+			return ctx.Err()
+		case class == store.ClassCanceled:
+			// Our connections are closed: the task is about to be cut short, and an
+			// error would be the last thing it hears before it reports a failure.
+			<-ctx.Done()
+			return ctx.Err()
+		case refusal(err), class != store.ClassTransient:
+			return err
+		}
+		a.failed(err)
+		if a.mon.WaitReached(ctx) == nil {
+			pause.Sleep(ctx)
+		}
+	}
+}
+
+// failed tells of a failure that passes. The monitor hears only of a Redis that
+// is away: where it refuses some things and takes others, the claims and reports
+// say how it is, and two voices would have it lost and back all the time.
+func (a *asks) failed(err error) {
+	if !store.Answered(err) {
+		a.mon.Failed(err)
+		return
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if time.Since(a.said) >= askReminder {
+		a.said = time.Now()
+		a.log.Warn("redis refuses what a worker asks, which waits", "class", store.ClassName(err), "error", err.Error())
+	}
+}
+
+// askReminder is between two lines about that.
+const askReminder = 10 * time.Second
+
+// refusals are answers about a request, which say nothing bad about Redis.
+var refusals = []struct {
+	err  error
+	code protocol.Code
+}{
+	{store.ErrEnded, protocol.CodeDeliveryEnded},
+	{store.ErrKind, protocol.CodeInvalidParams},
+	{store.ErrNumber, protocol.CodeInvalidParams},
+	{store.ErrTooMuch, protocol.CodeInvalidParams},
+	{protocol.ErrNotText, protocol.CodeInvalidParams},
+}
+
+func refusal(err error) bool {
+	for _, r := range refusals {
+		if errors.Is(err, r.err) {
+			return true
+		}
+	}
+	_, ok := errors.AsType[*protocol.Error](err)
+	return ok
+}
+
+// about makes of an error what the worker is told about a key. Nil stays
+// nil, and the end of the delivery what it is.
+func about(key string, err error) error {
+	if err == nil || errors.Is(err, context.Canceled) {
+		return err
+	}
+	for _, r := range refusals {
+		if !errors.Is(err, r.err) {
+			continue
+		}
+		if key == "" {
+			return protocol.Errorf(r.code, "%v", err)
+		}
+		return protocol.Errorf(r.code, "%v: %.200q", err, key)
+	}
+	if _, ok := errors.AsType[*protocol.Error](err); ok {
+		return err
+	}
+	return fmt.Errorf("redis refuses the request: %w", err)
+}

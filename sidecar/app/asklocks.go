@@ -1,0 +1,117 @@
+package app
+
+import (
+	"context"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/graflow/graflow-sidecar/protocol"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/backoff"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/store"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/task"
+)
+
+const (
+	// lockPoll is between attempts at a lock that somebody else has: redis-py's
+	// pause, so that neither side gets more than its share.
+	lockPoll = 100 * time.Millisecond
+	// unlockWithin bounds how long a lock of a task that has ended is being given
+	// back. After that its own timeout ends it.
+	unlockWithin = 3 * time.Second
+)
+
+// lock is one that a delivery has, or may have: it is noted before Redis is
+// asked for it.
+type lock struct{ key, token string }
+
+// locks are those of the deliveries that run, by delivery.
+type locks struct {
+	mu   sync.Mutex
+	held map[string][]lock
+}
+
+func (l *locks) add(delivery string, k lock) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.held[delivery] = append(l.held[delivery], k)
+}
+
+func (l *locks) remove(delivery string, k lock) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	left := slices.DeleteFunc(l.held[delivery], func(other lock) bool { return other == k })
+	if len(left) == 0 {
+		delete(l.held, delivery)
+		return
+	}
+	l.held[delivery] = left
+}
+
+func (l *locks) take(delivery string) []lock {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	defer delete(l.held, delivery)
+	return l.held[delivery]
+}
+
+// lock takes a lock, or answers that it was not to be had (P48). Between its
+// attempts it has no lane: whoever waits holds nobody up.
+func (a *asks) lock(ctx context.Context, t *task.Task, ch *store.Channel, q *protocol.Ask) ([]byte, error) {
+	k := lock{q.Key, store.NewLockToken()}
+	ttl := time.Duration(q.TimeoutMs) * time.Millisecond
+	until := time.Now().Add(ttl)
+	a.locks.add(t.Delivery, k)
+	for {
+		var taken bool
+		err := a.redis(ctx, func(turn store.Turn) (err error) {
+			taken, err = ch.TryLock(ctx, turn, k.key, k.token, ttl)
+			return err
+		})
+		switch {
+		case err != nil:
+			return nil, about(q.Key, err)
+		case taken:
+			return []byte(`{"token":"` + k.token + `"}`), nil
+		case time.Until(until) < lockPoll || !backoff.Sleep(ctx, lockPoll):
+			a.locks.remove(t.Delivery, k)
+			return []byte(`{"token":null}`), ctx.Err()
+		}
+	}
+}
+
+func (a *asks) unlock(ctx context.Context, t *task.Task, ch *store.Channel, q *protocol.Ask) ([]byte, error) {
+	var released bool
+	err := a.redis(ctx, func(turn store.Turn) (err error) {
+		released, err = ch.Unlock(ctx, turn, q.Key, q.Token)
+		return err
+	})
+	if err != nil {
+		return nil, about(q.Key, err)
+	}
+	a.locks.remove(t.Delivery, lock{q.Key, q.Token})
+	if released {
+		return []byte(`{"released":true}`), nil
+	}
+	return []byte(`{"released":false}`), nil
+}
+
+// Ended gives back the locks that a delivery still has.
+func (a *asks) Ended(t *task.Task) {
+	left := a.locks.take(t.Delivery)
+	if len(left) == 0 {
+		return
+	}
+	ch, err := a.channel(t)
+	if err != nil {
+		return // it had none
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), unlockWithin)
+	defer cancel()
+	for _, k := range left {
+		_ = a.redis(ctx, func(turn store.Turn) error {
+			_, err := ch.Unlock(ctx, turn, k.key, k.token)
+			return err
+		})
+	}
+}

@@ -1,0 +1,240 @@
+package app
+
+import (
+	"context"
+	"encoding/json"
+	"log/slog"
+	"strconv"
+	"sync"
+	"time"
+	"unicode/utf8"
+
+	"github.com/graflow/graflow-sidecar/protocol"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/health"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/store"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/task"
+)
+
+// askLanes is how many requests of workers are with Redis at once, over all
+// children; each has a connection. The others wait.
+const askLanes = 16
+
+// asks is the process stage's Redis: it serves what workers ask for their tasks.
+// It is safe for concurrent use.
+type asks struct {
+	mon   *health.Monitor
+	log   *slog.Logger
+	st    *store.Store
+	max   int // bytes of an answer
+	lanes chan *store.Turn
+	locks locks
+
+	mu   sync.Mutex
+	said time.Time // when the log was told last, see failed
+}
+
+func newAsks(mon *health.Monitor, log *slog.Logger, st *store.Store, max int) *asks {
+	a := &asks{mon: mon, log: log, st: st, max: max, lanes: make(chan *store.Turn, askLanes), locks: locks{held: map[string][]lock{}}}
+	for n := range askLanes {
+		a.lanes <- &store.Turn{Lane: n}
+	}
+	return a
+}
+
+// Ask answers one request. While Redis is away it waits, for as long as the task
+// lives: that Redis fails is not the task's failure.
+func (a *asks) Ask(ctx context.Context, t *task.Task, method string, q *protocol.Ask) ([]byte, error) {
+	if method == protocol.MethodTaskEnqueue {
+		return a.enqueue(ctx, t, q)
+	}
+	ch, err := a.channel(t)
+	if err != nil {
+		return nil, err
+	}
+	switch method {
+	case protocol.MethodChannelGet:
+		return a.get(ctx, ch, q)
+	case protocol.MethodChannelKeys:
+		return a.keys(ctx, ch)
+	case protocol.MethodChannelLock:
+		return a.lock(ctx, t, ch, q)
+	case protocol.MethodChannelUnlock:
+		return a.unlock(ctx, t, ch, q)
+	default:
+		return a.one(ctx, ch, method, q)
+	}
+}
+
+// channel is the channel of a task's session.
+func (a *asks) channel(t *task.Task) (*store.Channel, error) {
+	if t.Info.SessionID == "" {
+		return nil, protocol.Errorf(protocol.CodeInvalidParams, "the record of this task has no session_id, so it has no channel")
+	}
+	ch, err := a.st.Channel(t.Info.SessionID, t.Delivery)
+	if err != nil {
+		return nil, protocol.Errorf(protocol.CodeMethodNotFound, "%v", err)
+	}
+	return ch, nil
+}
+
+// one serves the requests that are one step in Redis and answer with one member.
+func (a *asks) one(ctx context.Context, ch *store.Channel, method string, q *protocol.Ask) ([]byte, error) {
+	ttl := time.Duration(q.TTLMs) * time.Millisecond
+	var out []byte
+	count := func(name string, n int64, err error) error {
+		out = strconv.AppendInt([]byte(`{"`+name+`":`), n, 10)
+		return err
+	}
+	flag := func(name string, is bool, err error) error {
+		out = strconv.AppendBool([]byte(`{"`+name+`":`), is)
+		return err
+	}
+	err := a.redis(ctx, func(turn store.Turn) error {
+		switch method {
+		case protocol.MethodChannelSet:
+			out = []byte{'{'}
+			return ch.Set(ctx, turn, q.Key, q.Value, ttl)
+		case protocol.MethodChannelDelete:
+			is, err := ch.Delete(ctx, turn, q.Key)
+			return flag("deleted", is, err)
+		case protocol.MethodChannelExists:
+			is, err := ch.Exists(ctx, q.Key)
+			return flag("exists", is, err)
+		case protocol.MethodChannelAppend:
+			n, err := ch.Append(ctx, turn, q.Key, q.Value, ttl)
+			return count("length", n, err)
+		case protocol.MethodChannelPrepend:
+			n, err := ch.Prepend(ctx, turn, q.Key, q.Value, ttl)
+			return count("length", n, err)
+		case protocol.MethodChannelAdd:
+			sum, err := ch.Add(ctx, turn, q.Key, q.Amount)
+			if err == nil {
+				out, err = protocol.AppendValue([]byte{'{'}, []byte(sum))
+			}
+			return err
+		default:
+			return protocol.Errorf(protocol.CodeMethodNotFound, "method not found: %s", method)
+		}
+	})
+	if err != nil {
+		return nil, about(q.Key, err)
+	}
+	return append(out, '}'), nil
+}
+
+func (a *asks) get(ctx context.Context, ch *store.Channel, q *protocol.Ask) ([]byte, error) {
+	keys := q.Keys
+	if keys == nil {
+		keys = []string{q.Key}
+	}
+	values, err := a.read(ctx, ch, keys)
+	if err != nil {
+		return nil, err
+	}
+	var out []byte
+	if q.Keys != nil {
+		out = append(out, `{"values":[`...)
+	}
+	for i, v := range values {
+		if i > 0 {
+			out = append(out, ',')
+		}
+		if out, err = appendFound(out, keys[i], v); err != nil {
+			return nil, err
+		}
+		if len(out) > a.max {
+			return nil, protocol.Errorf(protocol.CodeInvalidParams, "the answer has more than the %d bytes that are allowed (SIDECAR_MAX_MESSAGE_BYTES)", a.max)
+		}
+	}
+	if q.Keys != nil {
+		out = append(out, `]}`...)
+	}
+	return out, nil
+}
+
+// appendFound writes what one key holds. An empty text is none of Graflow's: its
+// channel reads it as nothing, too.
+func appendFound(out []byte, key string, v store.Value) ([]byte, error) {
+	switch {
+	case v.Kind:
+		return nil, about(key, store.ErrKind)
+	case !v.Found || len(v.Text) == 0:
+		return append(out, `{"found":false}`...), nil
+	}
+	out, err := protocol.AppendValue(append(out, `{"found":true,`...), v.Text)
+	if err != nil {
+		return nil, about(key, err)
+	}
+	return append(out, '}'), nil
+}
+
+func (a *asks) read(ctx context.Context, ch *store.Channel, keys []string) (values []store.Value, err error) {
+	err = a.redis(ctx, func(store.Turn) (err error) {
+		values, err = ch.Get(ctx, keys...)
+		return err
+	})
+	return values, about("", err)
+}
+
+// Inputs reads the inputs of a task that is to start, each as Graflow resolves a
+// keyword argument: the result of the task of that name, else the key of that
+// name (P46).
+func (a *asks) Inputs(ctx context.Context, t *task.Task, names []string) ([]protocol.Input, error) {
+	if t.Info.SessionID == "" {
+		return nil, nil
+	}
+	ch, err := a.channel(t)
+	if err != nil {
+		return nil, err
+	}
+	keys := make([]string, 0, 2*len(names))
+	for _, name := range names {
+		keys = append(keys, protocol.ResultKey(name), name)
+	}
+	values, err := a.read(ctx, ch, keys)
+	if err != nil {
+		return nil, err
+	}
+	found := make([]protocol.Input, 0, len(names))
+	for i, name := range names {
+		at := 2 * i
+		if !values[at].Found {
+			at++
+		}
+		switch v := values[at]; {
+		case v.Kind:
+			return nil, about(keys[at], store.ErrKind)
+		case v.Found && !utf8.Valid(v.Text):
+			return nil, about(keys[at], protocol.ErrNotText)
+		case v.Found:
+			found = append(found, protocol.Input{Name: name, Text: v.Text})
+		}
+	}
+	return found, nil
+}
+
+func (a *asks) keys(ctx context.Context, ch *store.Channel) ([]byte, error) {
+	var keys []string
+	err := a.redis(ctx, func(store.Turn) (err error) {
+		keys, err = ch.Keys(ctx, a.max)
+		return err
+	})
+	if err != nil {
+		return nil, about("", err)
+	}
+	return json.Marshal(struct {
+		Keys []string `json:"keys"`
+	}{append([]string{}, keys...)})
+}
+
+// enqueue adds a record to the queue (P49).
+func (a *asks) enqueue(ctx context.Context, t *task.Task, q *protocol.Ask) ([]byte, error) {
+	record, err := completed(q.Record, t.Info, time.Now())
+	if err != nil {
+		return nil, protocol.Errorf(protocol.CodeInvalidParams, "the record is not one: %v", err)
+	}
+	if err := a.redis(ctx, func(turn store.Turn) error { return a.st.Enqueue(ctx, turn, t.Delivery, record) }); err != nil {
+		return nil, about("", err)
+	}
+	return []byte(`{}`), nil
+}
