@@ -12,6 +12,7 @@ only the former makes the sidecar try the task again.
 from __future__ import annotations
 
 import socket
+import ssl
 import threading
 from collections import deque
 from typing import Any, Deque, Dict, Optional, Tuple
@@ -85,6 +86,8 @@ def is_outage(exc: BaseException) -> bool:
     """Whether a redis-py error says that Redis is away, not that we are wrong."""
     if isinstance(exc, (AuthenticationError, AuthorizationError)):
         return False  # ConnectionErrors by class, but waiting does not help
+    if isinstance(exc.__cause__ or exc.__context__, ssl.SSLCertVerificationError):
+        return False  # nor does it make another server of this one
     if isinstance(exc, (ConnectionError, TimeoutError, ReadOnlyError)):
         return True
     return isinstance(exc, ResponseError) and (
