@@ -24,6 +24,10 @@ var unseen = map[string]string{
 	"P49": "for the sidecar, which serves the channels",
 	"P50": "what the sidecar does about a fault; always/valid finds the fault",
 	"P52": "what the sidecar does about a death",
+	"P53": "for the sidecar, which serves the channels",
+	"P54": "bounds what the sidecar serves at once",
+	"P55": "what the sidecar does while Redis is away",
+	"P56": "for the sidecar, which sends the inputs",
 }
 
 // Every rule of PROTOCOL.md has a check or a reason to have none, and every
