@@ -168,7 +168,7 @@ var menu = map[string]func(){
 		time.Sleep(time.Hour) // past the end of stdin, too
 	},
 	"stops answering": func() { // and everything else but reading
-		raw(answering(func(json.RawMessage, record) { select {} }))
+		raw(answering(func(json.RawMessage, record) { time.Sleep(time.Hour) }))
 	},
 	"floods stdout for ever": func() {
 		raw(answering(func(id json.RawMessage, _ record) {
