@@ -64,7 +64,7 @@ func (c *cutter) total() (n int) {
 // TestConnectionCut gives it: every script, and what is no script.
 func commands(names map[string]string) []string {
 	all := slices.Collect(maps.Values(names))
-	return append(all, "BLMOVE", "PING", "CLIENT ID", "CLIENT UNBLOCK", "HELLO", "EVAL")
+	return append(all, "BLMOVE", "PING", "GET", "CLIENT ID", "CLIENT UNBLOCK", "HELLO", "EVAL")
 }
 
 // TestConnectionCut cuts the connection at every command that is sent: before
@@ -113,8 +113,8 @@ func TestConnectionCut(t *testing.T) {
 }
 
 // life has sidecars send every command that they know: claims with and without
-// waiting, reports of all kinds, returns of lost tasks, delays, the reaping of
-// one that is killed, stops.
+// waiting, reports of all kinds, returns of lost tasks, delays, what workers ask,
+// the reaping of one that is killed, stops.
 func (w *world) life(p *faultproxy.Proxy, env ...string) {
 	env = append(env, "SIDECAR_RETRY_BASE=200ms", "SIDECAR_REDIS_READ_TIMEOUT=2s", "SIDECAR_REDIS_PING_INTERVAL=300ms")
 	s := setup{proxy: p, env: env}
@@ -127,8 +127,10 @@ func (w *world) life(p *faultproxy.Proxy, env ...string) {
 		w.group(rs...)
 		w.twice(record{})
 		w.one(record{Size: 10_000})
+		w.group(record{Do: "channel", Next: w.next()}, record{Do: "channel", Next: w.next()})
 		pause(300 * time.Millisecond)
 	}
+	w.settle(40 * time.Second) // no task that asks for something is to run twice
 	rs := w.work(12, 10)
 	for i := range rs {
 		rs[i].Ms = 1500

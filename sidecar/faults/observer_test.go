@@ -133,7 +133,7 @@ func (o *observer) line(line string) {
 		}
 	case name == "PUBLISH" && strings.HasPrefix(key, o.prefix+":barrier_done:"):
 		e.What, e.Group = published, strings.TrimPrefix(key, o.prefix+":barrier_done:")
-	case name == "SET" && strings.HasPrefix(key, channel):
+	case name == "SET" && strings.HasPrefix(key, channel) && strings.HasSuffix(key, ".__result__"):
 		e.What, e.Task = value, strings.TrimSuffix(strings.TrimPrefix(key, channel), ".__result__")
 	case name == "LPUSH" && key == o.prefix+":queue" && len(words) > 2 && strings.HasSuffix(from, " lua"):
 		e.What, e.Task = returned, taskOf(words[2])

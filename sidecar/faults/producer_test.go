@@ -90,6 +90,19 @@ func (w *world) one(r record) string {
 	return r.TaskID
 }
 
+// next is a record that some task will push, once, by asking its sidecar.
+func (w *world) next() json.RawMessage {
+	r := w.fill(record{})
+	w.mu.Lock()
+	w.tasks[r.TaskID].pushes++ // a task that fails to is a violation itself
+	w.mu.Unlock()
+	text, err := json.Marshal(r)
+	if err != nil {
+		w.t.Error(err)
+	}
+	return text
+}
+
 // group opens a barrier for the records and pushes them.
 func (w *world) group(rs ...record) string {
 	w.mu.Lock()

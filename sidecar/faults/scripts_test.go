@@ -12,7 +12,8 @@ import (
 )
 
 // scripts names the store's scripts by the SHA-1 under which they are called,
-// which is that of the prelude and the operation's own file.
+// which is that of the operation's own file and of what stands in front of it:
+// the prelude, or channel.lua for what workers ask.
 func scripts(t *testing.T) map[string]string {
 	t.Helper()
 	files, err := filepath.Glob(repo("sidecar", "internal", "store", "*.lua"))
@@ -27,13 +28,18 @@ func scripts(t *testing.T) map[string]string {
 		return string(text)
 	}
 	prelude := read(repo("sidecar", "internal", "store", "prelude.lua"))
+	channel := read(repo("sidecar", "internal", "store", "channel.lua"))
 	names := map[string]string{}
 	for _, file := range files {
 		name := strings.TrimSuffix(filepath.Base(file), ".lua")
-		if name == "prelude" {
+		front := prelude
+		switch {
+		case name == "prelude", name == "channel":
 			continue
+		case strings.HasPrefix(name, "channel_"), name == "enqueue":
+			front = channel
 		}
-		sum := sha1.Sum([]byte(prelude + read(file)))
+		sum := sha1.Sum([]byte(front + read(file)))
 		names[hex.EncodeToString(sum[:])] = name
 	}
 	return names

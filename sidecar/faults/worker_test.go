@@ -36,6 +36,8 @@ type record struct {
 	Timeout float64 `json:"timeout,omitempty"`
 	Kill    string  `json:"kill,omitempty"` // a kill site, passed once: see strike
 	Pad     string  `json:"pad,omitempty"`
+	// Next is a record that the task "channel" adds to the queue.
+	Next json.RawMessage `json:"next,omitempty"`
 }
 
 // What the sidecar hands to its workers for us.
@@ -87,7 +89,7 @@ func (w *worker) handle(ctx context.Context, t *protocol.Task) (any, error) {
 		return nil, err
 	}
 	w.strike(r, "start")
-	if err := w.perform(ctx, r); err != nil {
+	if err := w.perform(ctx, t, r); err != nil {
 		return nil, err
 	}
 	if err := w.note(line, ended); err != nil {
@@ -107,7 +109,7 @@ func (w *worker) note(e event, what string) error {
 
 var errOnPurpose = errors.New("failed on purpose")
 
-func (w *worker) perform(ctx context.Context, r record) error {
+func (w *worker) perform(ctx context.Context, t *protocol.Task, r record) error {
 	switch r.Do {
 	case "fail":
 		return errOnPurpose
@@ -127,6 +129,8 @@ func (w *worker) perform(ctx context.Context, r record) error {
 		select {}
 	case "hang":
 		select {} // not even a cancel helps
+	case "channel":
+		return ask(ctx, t, r)
 	case "family":
 		return w.family(ctx, r)
 	case "gate": // until the test makes the file

@@ -1,0 +1,47 @@
+//go:build faults
+
+package faults
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/graflow/graflow-sidecar/protocol"
+)
+
+// ask has the sidecar do all that a worker may ask of it, and fails if anything
+// of it was done not at all or twice.
+func ask(ctx context.Context, t *protocol.Task, r record) error {
+	c, key := t.Channel(), func(name string) string { return r.TaskID + "." + name }
+	lock, err := c.Lock(ctx, key("lock"), 20*time.Second)
+	if err != nil || lock == nil {
+		return fmt.Errorf("lock: %v, %w", lock, err)
+	}
+	length, err := c.Append(ctx, key("list"), r.TaskID, 0)
+	if err != nil || length != 1 {
+		return fmt.Errorf("append: %d, %w", length, err)
+	}
+	if sum, err := c.Add(ctx, key("sum"), 1); err != nil || sum != "1" {
+		return fmt.Errorf("add: %v, %w", sum, err)
+	}
+	if err := c.Set(ctx, key("value"), r.TaskID); err != nil {
+		return fmt.Errorf("set: %w", err)
+	}
+	var value string
+	if found, err := c.Get(ctx, key("value"), &value); err != nil || !found || value != r.TaskID {
+		return fmt.Errorf("get: %v %q, %w", found, value, err)
+	}
+	for _, name := range []string{"list", "sum", "value"} {
+		if there, err := c.Delete(ctx, key(name)); err != nil || !there {
+			return fmt.Errorf("delete %s: %v, %w", name, there, err)
+		}
+	}
+	if err := t.Enqueue(ctx, r.Next); err != nil {
+		return fmt.Errorf("enqueue: %w", err)
+	}
+	if held, err := lock.Unlock(ctx); err != nil || !held {
+		return fmt.Errorf("unlock: %v, %w", held, err)
+	}
+	return nil
+}
