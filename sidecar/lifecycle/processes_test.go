@@ -157,7 +157,7 @@ func (s *sidecar) see() (given string) {
 func TestAWorkerIsGivenNothingElse(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t, "--requirepass", secret)
-	b := &bench{t: t, addr: server.Addr, prefix: "life", dir: t.TempDir()}
+	b := &bench{t: t, addr: server.Addr, prefix: "life", dir: t.TempDir(), binary: sidecarBinary}
 	self, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
@@ -182,7 +182,7 @@ func TestAWorkerIsGivenNothingElse(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			out := filepath.Join(t.TempDir(), "seen")
-			b := &bench{t: t, addr: b.addr, prefix: "life", dir: b.dir}
+			b := &bench{t: t, addr: b.addr, prefix: "life", dir: b.dir, binary: b.binary}
 			s := b.start([]string{"--", "/bin/sh", "-c", lookAround, out, self}, []*os.File{stray, stray, stray},
 				append(append(secrets(spool), "MAX_CONCURRENT_TASKS=1"), c.env...)...)
 			s.ready()
@@ -208,7 +208,7 @@ func TestAWorkerIsGivenNothingElse(t *testing.T) {
 func TestAGraflowWorkerIsGivenTheAdapterAndRedis(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t, "--requirepass", secret)
-	b := &bench{t: t, addr: server.Addr, prefix: "life", dir: t.TempDir()}
+	b := &bench{t: t, addr: server.Addr, prefix: "life", dir: t.TempDir(), binary: sidecarBinary}
 	out := b.gate("seen")
 	python := b.gate("python")
 	script := fmt.Sprintf("#!/bin/sh\n(ls /proc/$$/fd > %[1]s.fds); (readlink /proc/$$/fd/3 > %[1]s.fd3); exec sleep 600\n", out)
@@ -225,7 +225,7 @@ func TestAGraflowWorkerIsGivenTheAdapterAndRedis(t *testing.T) {
 		t.Fatal(err)
 	}
 	s := b.start([]string{"--graflow"}, []*os.File{stray, stray}, append(secrets(spool),
-		"REDIS_PASSWORD="+secret, "SIDECAR_PYTHON="+python, "MAX_CONCURRENT_TASKS=1")...)
+		"REDIS_PASSWORD="+secret, "SIDECAR_PYTHON="+python, "SIDECAR_PREFORK=false", "MAX_CONCURRENT_TASKS=1")...)
 	if adapter := noted(t, out+".fd3"); !strings.Contains(adapter, "memfd:graflow_sidecar.zip") {
 		t.Errorf("its descriptor 3 is %s", adapter)
 	}
