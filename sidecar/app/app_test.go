@@ -11,7 +11,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -21,6 +20,7 @@ import (
 	"github.com/graflow/graflow-sidecar/protocol"
 	"github.com/graflow/graflow-sidecar/sidecar/app"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/redistest"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/testlog"
 )
 
 const workerVariable = "APP_TEST_WORKER"
@@ -81,33 +81,16 @@ func worker() {
 	})
 }
 
-type syncBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (s *syncBuffer) Write(p []byte) (int, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.b.Write(p)
-}
-
-func (s *syncBuffer) String() string {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.b.String()
-}
-
 // bundle is a sidecar on a real Redis.
 type bundle struct {
 	t      *testing.T
 	app    *app.App
 	rdb    *redis.Client
 	prefix string
-	log    *syncBuffer
+	log    *testlog.Buffer
 }
 
-func config(t *testing.T, url, prefix string, log *syncBuffer) app.Config {
+func config(t *testing.T, url, prefix string, log *testlog.Buffer) app.Config {
 	t.Helper()
 	self, err := os.Executable()
 	if err != nil {
@@ -124,7 +107,7 @@ func config(t *testing.T, url, prefix string, log *syncBuffer) app.Config {
 func setup(t *testing.T, change func(*app.Config)) *bundle {
 	t.Helper()
 	server := redistest.New(t)
-	b := &bundle{t: t, rdb: server.Client(), prefix: redistest.Prefix(t), log: &syncBuffer{}}
+	b := &bundle{t: t, rdb: server.Client(), prefix: redistest.Prefix(t), log: &testlog.Buffer{}}
 	cfg := config(t, server.URL, b.prefix, b.log)
 	if change != nil {
 		change(&cfg)
@@ -133,7 +116,7 @@ func setup(t *testing.T, change func(*app.Config)) *bundle {
 	return b
 }
 
-func start(t *testing.T, cfg app.Config, log *syncBuffer) *app.App {
+func start(t *testing.T, cfg app.Config, log *testlog.Buffer) *app.App {
 	t.Helper()
 	a, err := app.Start(t.Context(), cfg)
 	if err != nil {
@@ -454,7 +437,7 @@ func TestAWaitingTaskLendsItsSlot(t *testing.T) {
 }
 
 func TestEmbeddedRedisStopsLast(t *testing.T) {
-	log := &syncBuffer{}
+	log := &testlog.Buffer{}
 	cfg := config(t, "", "graflow", log)
 	cfg.Redis.Embedded = true
 	a := start(t, cfg, log)
@@ -512,7 +495,7 @@ func TestGracefulWorkerShutdown(t *testing.T) {
 
 // TestContextManagerPattern: Start and Close around a body, which may fail.
 func TestContextManagerPattern(t *testing.T) {
-	log := &syncBuffer{}
+	log := &testlog.Buffer{}
 	cfg := config(t, "", "graflow", log)
 	cfg.Redis.Embedded = true
 	var rdb *redis.Client

@@ -16,12 +16,13 @@ import (
 	"github.com/graflow/graflow-sidecar/sidecar/internal/redistest"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/spool"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/task"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/testlog"
 )
 
 // private is a sidecar on a Redis of its own, which the test may stop.
 func private(t *testing.T, instance *redistest.Instance, prefix string, change func(*app.Config)) *bundle {
 	t.Helper()
-	b := &bundle{t: t, rdb: instance.Client(), prefix: prefix, log: &syncBuffer{}}
+	b := &bundle{t: t, rdb: instance.Client(), prefix: prefix, log: &testlog.Buffer{}}
 	cfg := config(t, instance.URL, prefix, b.log)
 	if change != nil {
 		change(&cfg)
@@ -161,7 +162,7 @@ func TestASpoolFileOutlivesAnOutage(t *testing.T) {
 }
 
 func TestASpoolThatCannotBeWrittenIsSaidAtTheStart(t *testing.T) {
-	cfg := config(t, "redis://localhost:1/0", "p", &syncBuffer{})
+	cfg := config(t, "redis://localhost:1/0", "p", &testlog.Buffer{})
 	cfg.SpoolDir = "/dev/null/spool"
 	a, err := app.Start(t.Context(), cfg)
 	if err == nil {

@@ -16,6 +16,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/graflow/graflow-sidecar/sidecar/internal/testlog"
 )
 
 // stopBound is how long a stop may take in a test: the sidecar's own bound is
@@ -30,28 +32,10 @@ type worker struct {
 	id    string // WORKER_ID, unique: names the run's keys
 	mark  string // in the environment of every process of this worker
 	cmd   *exec.Cmd
-	log   *output
+	log   *testlog.Buffer
 	done  chan struct{} // closed when the process was waited for
 	own   bool          // Graflow's own worker
 	slots int           // MAX_CONCURRENT_TASKS
-}
-
-// output collects what a process writes.
-type output struct {
-	mu  sync.Mutex
-	buf strings.Builder
-}
-
-func (o *output) Write(p []byte) (int, error) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.buf.Write(p)
-}
-
-func (o *output) String() string {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.buf.String()
 }
 
 // setup changes how a worker is started.
@@ -113,7 +97,7 @@ func (b *bench) newWorker(s setup, name string, args ...string) *worker {
 		s.dir = b.t.TempDir()
 	}
 	id := nextID()
-	w := &worker{t: b.t, bench: b, id: id, mark: "E2E_MARK=" + id, log: &output{}, done: make(chan struct{})}
+	w := &worker{t: b.t, bench: b, id: id, mark: "E2E_MARK=" + id, log: &testlog.Buffer{}, done: make(chan struct{})}
 	w.cmd = exec.Command(name, args...)
 	w.cmd.Dir = s.dir
 	w.cmd.Env = append(b.env(

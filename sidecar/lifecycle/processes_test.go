@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/graflow/graflow-sidecar/sidecar/internal/redistest"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/testlog"
 )
 
 // noted reads a process id that a script has written to a file.
@@ -272,7 +273,7 @@ func TestAsProcess1(t *testing.T) {
 				t.Fatal(err)
 			}
 			id := fmt.Sprintf("life-%d-init-%d", os.Getpid(), serial.Add(1))
-			log := &output{}
+			log := &testlog.Buffer{}
 			cmd := exec.Command("unshare", "--pid", "--fork", "--mount-proc", "--kill-child", binary, "run", "--", self, "worker")
 			cmd.Env = append(cleanEnv(), "WORKER_ID="+id, "REDIS_URL=redis://"+b.addr+"/0", "REDIS_KEY_PREFIX="+b.prefix,
 				"MAX_CONCURRENT_TASKS=1", "SIDECAR_LOG_FORMAT=json", "LIFECYCLE_MARK="+id)

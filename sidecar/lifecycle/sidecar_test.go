@@ -3,7 +3,6 @@
 package lifecycle
 
 import (
-	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -13,42 +12,25 @@ import (
 	"regexp"
 	"slices"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/graflow/graflow-sidecar/sidecar/internal/testlog"
 )
 
 // sidecar is a running `sidecar run`.
 type sidecar struct {
 	t    *testing.T
 	cmd  *exec.Cmd
-	log  *output
+	log  *testlog.Buffer
 	mark string        // in the environment of every process of it
 	temp string        // its TMPDIR, where nothing may be left
 	done chan struct{} // closed when it was waited for
 
 	signalled time.Time // when signal was called last
 	logged    int       // bytes of the log by then
-}
-
-// output collects what a process writes.
-type output struct {
-	mu  sync.Mutex
-	buf bytes.Buffer
-}
-
-func (o *output) Write(p []byte) (int, error) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.buf.Write(p)
-}
-
-func (o *output) String() string {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.buf.String()
 }
 
 var serial atomic.Int64
@@ -83,7 +65,7 @@ func (b *bench) run(args []string, files []*os.File, stderr *os.File, env ...str
 		b.t.Fatal(err)
 	}
 	id := fmt.Sprintf("life-%d-%d", os.Getpid(), serial.Add(1))
-	s := &sidecar{t: b.t, log: &output{}, mark: "LIFECYCLE_MARK=" + id, temp: b.t.TempDir(), done: make(chan struct{})}
+	s := &sidecar{t: b.t, log: &testlog.Buffer{}, mark: "LIFECYCLE_MARK=" + id, temp: b.t.TempDir(), done: make(chan struct{})}
 	s.cmd = exec.Command(binary, append([]string{"run"}, args...)...)
 	s.cmd.Dir = s.temp
 	s.cmd.Env = append(cleanEnv(),

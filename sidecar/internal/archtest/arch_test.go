@@ -138,6 +138,7 @@ func TestOnlyTheseMayImport(t *testing.T) {
 			"it is for tests and must not get into the binary",
 		},
 		{module + "/sidecar/internal/redistest", nil, "it is for tests and must not get into the binary"},
+		{module + "/sidecar/internal/testlog", nil, "it is for tests and must not get into the binary"},
 		{module + "/sidecar/internal/faultproxy", nil, "it is for tests and must not get into the binary"},
 		{
 			module + "/protocol/conformance",

@@ -1,7 +1,6 @@
 package supervise_test
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"io"
@@ -21,6 +20,7 @@ import (
 	"github.com/graflow/graflow-sidecar/sidecar/internal/backoff"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/subproc"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/supervise"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/testlog"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -190,30 +190,13 @@ func (r *redis) await(ctx context.Context) (waited bool, err error) {
 	}
 }
 
-type syncBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (s *syncBuffer) Write(p []byte) (int, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.b.Write(p)
-}
-
-func (s *syncBuffer) String() string {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.b.String()
-}
-
 // bundle is a supervisor in a bubble.
 type bundle struct {
 	*supervise.Supervisor
 	t       *testing.T
 	program *program
 	redis   *redis
-	log     syncBuffer
+	log     testlog.Buffer
 	stop    context.CancelFunc // soft
 	abort   context.CancelFunc // hard
 	ended   chan error

@@ -15,6 +15,7 @@ import (
 
 	"github.com/graflow/graflow-sidecar/sidecar/internal/subproc"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/supervise"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/testlog"
 )
 
 func TestReplicasStartWhenRedisAnswersAndAreReadyASecondLater(t *testing.T) {
@@ -319,7 +320,7 @@ func TestOutputIsLoggedLineByLine(t *testing.T) {
 // TestRealProcesses: a shell whose child ignores SIGTERM, in its process group.
 func TestRealProcesses(t *testing.T) {
 	pids := filepath.Join(t.TempDir(), "pids")
-	log := &syncBuffer{}
+	log := &testlog.Buffer{}
 	s := supervise.New(supervise.Config{
 		Command: []string{"sh", "-c", `sh -c 'trap "" TERM; echo $$ >>"$0"; while :; do sleep 0.05; done' ` + pids + ` & echo $$ >>` + pids + `; read -r line || echo end of stdin; wait`},
 		Env:     os.Environ(), Replicas: 2, WorkerID: "w", StopGrace: time.Second,

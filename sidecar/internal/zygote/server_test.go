@@ -1,7 +1,6 @@
 package zygote
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -17,6 +16,7 @@ import (
 
 	"github.com/graflow/graflow-sidecar/sidecar/internal/backoff"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/subproc"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/testlog"
 )
 
 // fake is a process without an operating system; made says by what means it was
@@ -77,28 +77,10 @@ func (f forkServer) complain() (first bool) {
 	return first
 }
 
-// output is a log that may be read while it is written.
-type output struct {
-	mu  sync.Mutex
-	buf bytes.Buffer
-}
-
-func (o *output) Write(p []byte) (int, error) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.buf.Write(p)
-}
-
-func (o *output) String() string {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.buf.String()
-}
-
 // bench is a server in a bubble whose launches the test decides.
 type bench struct {
 	*Server
-	log      output
+	log      testlog.Buffer
 	launches int
 	up       []*fakeForker
 	next     func(n int) (time.Duration, error) // how long the nth launch takes, and how it ends

@@ -25,6 +25,7 @@ import (
 	"github.com/graflow/graflow-sidecar/sidecar/internal/backoff"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/reaper"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/subproc"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/testlog"
 )
 
 // source is a fork server for a worker that needs no Graflow.
@@ -62,7 +63,7 @@ func config(log io.Writer) Config {
 // family is a server of real processes.
 type family struct {
 	*Server
-	log     output
+	log     testlog.Buffer
 	spawner *subproc.Spawner
 	n       int
 }
@@ -365,7 +366,7 @@ func TestWhatCannotStart(t *testing.T) {
 		"has a thread": {strings.Replace(source, "lambda: None", "lambda: __import__('threading').Thread(target=time.sleep, args=(60,), daemon=True).start()", 1), "started threads", true},
 	} {
 		t.Run(name, func(t *testing.T) {
-			var log output
+			var log testlog.Buffer
 			cfg := config(&log)
 			cfg.Command[3] = c.source
 			if c.source == "" {

@@ -11,7 +11,6 @@ import (
 	"os/signal"
 	"strconv"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -22,6 +21,7 @@ import (
 	"github.com/graflow/graflow-sidecar/sidecar/internal/pipeline/dispatch"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/pipeline/execute"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/task"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/testlog"
 )
 
 // The test binary is its own worker: started with this variable set it plays
@@ -161,31 +161,13 @@ var menu = map[string]func(){
 	},
 }
 
-// syncBuffer is a log that several goroutines write.
-type syncBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (s *syncBuffer) Write(p []byte) (int, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.b.Write(p)
-}
-
-func (s *syncBuffer) String() string {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.b.String()
-}
-
 // bundle is a stage on a queue, with the outcomes as they come.
 type bundle struct {
 	t        testing.TB
 	queue    *dispatch.Queue
 	stage    *execute.Stage
 	outcomes chan task.Outcome
-	log      *syncBuffer
+	log      *testlog.Buffer
 	file     string
 	stop     context.CancelFunc // soft
 	abort    context.CancelFunc // hard
@@ -218,7 +200,7 @@ func config(log io.Writer) execute.Config {
 
 func setup(t testing.TB, change func(*execute.Config)) *bundle {
 	t.Helper()
-	b := &bundle{t: t, outcomes: make(chan task.Outcome, 1000), log: &syncBuffer{}, file: t.TempDir() + "/mark", ended: make(chan error, 1)}
+	b := &bundle{t: t, outcomes: make(chan task.Outcome, 1000), log: &testlog.Buffer{}, file: t.TempDir() + "/mark", ended: make(chan error, 1)}
 	cfg := config(b.log)
 	cfg.Env = append(cfg.Env, fileVariable+"="+b.file)
 	change(&cfg)

@@ -17,6 +17,7 @@ import (
 	"github.com/graflow/graflow-sidecar/sidecar/internal/pipeline/execute"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/subproc"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/task"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/testlog"
 )
 
 // script writes a shell script and returns its path.
@@ -436,7 +437,7 @@ func TestACommandThatCannotBeRun(t *testing.T) {
 		{"no interpreter", file("lost", "#!/no/such/sh\n", 0o700), "", true, "does not exist"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			b := &bundle{t: t, outcomes: make(chan task.Outcome, 10), log: &syncBuffer{}, ended: make(chan error, 1)}
+			b := &bundle{t: t, outcomes: make(chan task.Outcome, 10), log: &testlog.Buffer{}, ended: make(chan error, 1)}
 			cfg := config(b.log)
 			cfg.Command, cfg.Dir, cfg.StartRetries = []string{c.command}, c.dir, 2
 			b.run(cfg)

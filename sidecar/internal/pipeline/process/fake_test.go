@@ -21,6 +21,7 @@ import (
 	"github.com/graflow/graflow-sidecar/sidecar/internal/pipeline/process"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/subproc"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/task"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/testlog"
 )
 
 // fakes are worker processes that are goroutines, with the protocol's own Go
@@ -168,7 +169,7 @@ type fakePool struct {
 	fakes *fakes
 	queue *dispatch.Queue
 	pool  *process.Pool
-	log   *syncBuffer
+	log   *testlog.Buffer
 
 	mu       sync.Mutex
 	handle   fakeHandler
@@ -197,7 +198,7 @@ func (b *fakePool) does(h fakeHandler) {
 func startFake(t *testing.T, f *fakes, change func(*process.Config)) *fakePool {
 	t.Helper()
 	b := &fakePool{
-		t: t, fakes: f, log: &syncBuffer{}, outcomes: make(map[task.Kind]int), done: make(map[string]chan struct{}),
+		t: t, fakes: f, log: &testlog.Buffer{}, outcomes: make(map[task.Kind]int), done: make(map[string]chan struct{}),
 		ended: make(chan error, 1), claiming: make(chan struct{}),
 		handle: func(context.Context, *fakeProc, *protocol.Task) (any, error) { return nil, nil },
 	}

@@ -1,7 +1,6 @@
 package process_test
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -10,7 +9,6 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -20,25 +18,8 @@ import (
 	"github.com/graflow/graflow-sidecar/sidecar/internal/pipeline/process"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/subproc"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/task"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/testlog"
 )
-
-// syncBuffer is a log that several goroutines write.
-type syncBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (s *syncBuffer) Write(p []byte) (int, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.b.Write(p)
-}
-
-func (s *syncBuffer) String() string {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.b.String()
-}
 
 // bundle is a pool on a queue, with the outcomes as they come.
 type bundle struct {
@@ -46,7 +27,7 @@ type bundle struct {
 	queue    *dispatch.Queue
 	pool     *process.Pool
 	outcomes chan task.Outcome
-	log      *syncBuffer
+	log      *testlog.Buffer
 	stop     context.CancelFunc // soft
 	abort    context.CancelFunc // hard
 	ended    chan error
@@ -61,7 +42,7 @@ func setup(t *testing.T, role string, change func(*process.Config)) *bundle {
 	if err != nil {
 		t.Fatal(err)
 	}
-	b := &bundle{t: t, outcomes: make(chan task.Outcome, 1000), log: &syncBuffer{}, ended: make(chan error, 1)}
+	b := &bundle{t: t, outcomes: make(chan task.Outcome, 1000), log: &testlog.Buffer{}, ended: make(chan error, 1)}
 	b.queue = dispatch.New(func(x task.Task) { b.Done(task.Outcome{Task: x, Kind: task.Returned}) })
 	cfg := process.Config{
 		Command: []string{self}, // The race detector would have every child linger for a second.
