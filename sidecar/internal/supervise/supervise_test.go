@@ -357,11 +357,23 @@ func TestRealProcesses(t *testing.T) {
 		t.Fatalf("%v ran", running)
 	}
 	for _, pid := range running {
-		if stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid)); err == nil && !strings.Contains(string(stat), ") Z ") {
+		if !gone(pid, 5*time.Second) {
 			t.Errorf("process %d is left", pid)
 		}
 	}
 	if n := strings.Count(log.String(), `line="end of stdin"`); n != 2 {
 		t.Errorf("%d saw the end of their stdin:\n%s", n, log)
 	}
+}
+
+// gone waits until a process has ended. The group's SIGKILL is sent when the
+// stop is over; the kernel may take a moment more for those that are not ours to
+// reap.
+func gone(pid int, within time.Duration) bool {
+	for deadline := time.Now().Add(within); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
+		if stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid)); err != nil || strings.Contains(string(stat), ") Z ") {
+			return true
+		}
+	}
+	return false
 }
