@@ -55,13 +55,33 @@ func channelRole(ctx context.Context, t *protocol.Task) (any, error) {
 		return record.TaskID, t.Enqueue(ctx, map[string]any{"task_id": "last"})
 	case "last":
 		var next string
-		found, err := ch.Get(ctx, protocol.ResultKey("next"), &next)
+		found, err := await(ctx, ch, protocol.ResultKey("next"), &next)
 		return []any{found, next, string(t.Record)}, err
 	case "hold":
 		l, err := ch.Lock(ctx, p.Key, time.Minute)
 		return l != nil, err // and never gives it back
 	default:
 		return nil, fmt.Errorf("no such task: %s", record.TaskID)
+	}
+}
+
+// await reads a key when it is there. What a task has added to the queue may run
+// before that task's own result is reported.
+func await(ctx context.Context, ch protocol.Channel, key string, v any) (bool, error) {
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		found, err := ch.Get(ctx, key, v)
+		if found || err != nil {
+			return found, err
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return false, nil
+		}
 	}
 }
 
