@@ -33,7 +33,7 @@ func (a *App) processConfig() (process.Config, error) {
 		Command: w.Command, Name: w.Name, Dir: w.Dir, Env: env, Extra: w.Files,
 		Concurrency: w.Concurrency, Slots: a.cfg.Slots, WorkerID: a.cfg.WorkerID, Version: a.cfg.Version, TaskTimeout: a.cfg.TaskTimeout,
 		StartTimeout: w.StartTimeout, StartRetries: w.StartRetries,
-		Restart:      backoff.Policy{Min: w.RestartBackoffMin, Max: w.RestartBackoffMax},
+		Restart:      backoff.Policy{Min: w.RestartBackoffMin, Max: w.RestartBackoffMax, Full: true},
 		PingInterval: w.PingInterval, PingTimeout: w.PingTimeout, WriteTimeout: w.WriteTimeout,
 		KillGrace: w.KillGrace, MaxMessageBytes: w.MaxMessageBytes, Log: a.log,
 		CrashLoopExit:    w.CrashLoopExit,
