@@ -1,0 +1,102 @@
+// Package fleet has the nouns of what people see and do: what each run says of
+// itself in the registry, what stands in the queue, dead letters, and the
+// orders that a person gives. Standard library only: the store reads and writes
+// them, commands, HTTP and the page show them.
+package fleet
+
+import "time"
+
+// Run is what a run says of itself in the registry (P:sidecar:info:{run},
+// JSON). It is gone with the run's lease at the latest.
+type Run struct {
+	ID       string    `json:"id"`
+	WorkerID string    `json:"worker_id"` // a label: containers often share one
+	Host     string    `json:"host"`
+	PID      int       `json:"pid"`
+	Version  string    `json:"version"`
+	Mode     string    `json:"mode"`
+	Command  string    `json:"command"` // without values that could be secrets
+	State    string    `json:"state"`   // app.State
+	Paused   bool      `json:"paused"`
+	Since    time.Time `json:"since"`
+	Seen     time.Time `json:"seen"` // when it said this
+	HTTP     string    `json:"http,omitempty"`
+
+	Slots      int     `json:"slots"`
+	Busy       int     `json:"busy"`
+	Waiting    int     `json:"waiting"`    // claimed and not started
+	Unreported int     `json:"unreported"` // ended, and Redis has not heard of it
+	Children   []Child `json:"children,omitempty"`
+}
+
+// Child is a worker process.
+type Child struct {
+	Slot  int    `json:"slot"`
+	PID   int    `json:"pid"`
+	State string `json:"state"` // serving, leaving, lent
+	Tasks []Task `json:"tasks,omitempty"`
+}
+
+// Task is a task that runs in a child.
+type Task struct {
+	TaskID    string    `json:"task_id"`
+	SessionID string    `json:"session_id,omitempty"`
+	GroupID   string    `json:"group_id,omitempty"`
+	Delivery  string    `json:"delivery"`
+	Attempt   int       `json:"attempt"`
+	Since     time.Time `json:"since"`
+	Waiting   bool      `json:"waiting,omitempty"`
+	Progress  *float64  `json:"progress,omitempty"` // 0…1
+	Message   string    `json:"message,omitempty"`
+}
+
+// Queue is what stands before the sidecars, whoever takes it.
+type Queue struct {
+	Depth    int64         `json:"depth"`
+	Oldest   time.Duration `json:"oldest"` // age of the record that has waited longest, 0 without one
+	Delayed  int64         `json:"delayed"`
+	Unrouted int64         `json:"unrouted"`
+	InFlight int64         `json:"in_flight"`
+	Dead     int64         `json:"dead"`
+	Paused   bool          `json:"paused"` // the whole prefix
+}
+
+// DeadLetter is a record that was given up; Raw is it, byte for byte.
+type DeadLetter struct {
+	ID        string    `json:"id"` // the delivery id
+	TaskID    string    `json:"task_id"`
+	SessionID string    `json:"session_id"`
+	GroupID   string    `json:"group_id"`
+	Reason    string    `json:"reason"`
+	Message   string    `json:"message"`
+	Stderr    string    `json:"stderr,omitempty"`
+	Attempts  int       `json:"attempts"`
+	At        time.Time `json:"at"`
+	Raw       []byte    `json:"-"` // may be no JSON at all
+}
+
+// Requeued says what became of a requeue or why it was refused.
+type Requeued string
+
+const (
+	// RequeueDone: the record stands in the queue again.
+	RequeueDone Requeued = "requeued"
+	// RequeueGone: there is no such dead letter (any more).
+	RequeueGone Requeued = "no-such-dead-letter"
+	// RequeueGroupOver: its group's barrier is no longer open, so nobody waits
+	// for it; forced it is done all the same.
+	RequeueGroupOver Requeued = "group-over"
+)
+
+// Order is what a person tells one run to do (P:sidecar:orders:{run}, a list of
+// JSON with a TTL, read with the tick of each second).
+type Order struct {
+	Do   string `json:"do"` // drain, restart-child
+	Slot int    `json:"slot,omitempty"`
+}
+
+// What an order can say.
+const (
+	Drain        = "drain"
+	RestartChild = "restart-child"
+)
