@@ -26,6 +26,10 @@ local before = tonumber(redis.call('HGET', META_V, 'held')) or 0
 if redis.call('SREM', RUNS, VICTIM) == 1 then
   redis.call('ZADD', GONE, now(), VICTIM)
   redis.call('HSET', META_V, 'held', math.max(held, before), 'ended', MODE)
-  redis.call('DEL', S .. 'alive:' .. VICTIM)
+  redis.call('DEL', S .. 'alive:' .. VICTIM, S .. 'info:' .. VICTIM)
+  local worker = redis.call('HGET', META_V, 'worker')
+  if worker then
+    redis.pcall('SREM', P .. ':workers', worker)
+  end
 end
 return 1
