@@ -121,7 +121,8 @@ type Delay struct {
 // TickResult is what one Tick saw and did.
 type TickResult struct {
 	// Absent are member runs, other than the caller, whose alive key was not
-	// there at this scan.
+	// there at this scan and that the caller watches: a few see to each. In a
+	// small fleet those are all.
 	Absent []string
 	// Unfinished are runs that are gone but still have deliveries in flight or
 	// an inbox: somebody died while reaping them. Reap them now.
