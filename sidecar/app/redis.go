@@ -216,7 +216,7 @@ func (r *reports) end(ctx context.Context, batch []task.Outcome, ours []int, set
 		o := &batch[i]
 		calls[n] = store.Report{
 			Delivery: o.Task.Delivery, TaskID: o.Task.Info.TaskID, GroupID: o.Task.Info.GroupID,
-			CreatedAt: o.Task.Info.CreatedAt, SessionID: o.Task.Info.SessionID,
+			CreatedAt: o.Task.Info.CreatedAt, SessionID: o.Task.Info.SessionID, RecordSize: len(o.Task.Record),
 			Success: o.Kind == task.Succeeded, Timestamp: o.EndedAt, Value: o.Value,
 		}
 		if o.Kind != task.Succeeded {
