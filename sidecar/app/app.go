@@ -126,7 +126,7 @@ func (a *App) wire() error {
 // receivers, and Redis after everyone who speaks to it.
 func (a *App) actors(ctx context.Context) []actor {
 	claiming := &claim.Loop{
-		Source: a.redis.source, Room: a.queue, NewNonce: rand.Text, Log: a.log,
+		Source: a.redis.source, Room: room{a.queue, a.box}, NewNonce: rand.Text, Log: a.log,
 		MaxAttempts: a.cfg.MaxAttempts, Refuse: a.refuse, Claimed: a.held.add, Progress: a.progress,
 		Check: protocol.CheckJSON,
 	}
