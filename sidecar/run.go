@@ -62,6 +62,7 @@ func serve(s config.Settings, readyFD, parentFD int) error {
 	catchBrokenPipe()
 	signals, release := catchSignals()
 	defer release()
+	defer paceCollector()()
 	report, err := readyReport(readyFD)
 	if err != nil {
 		return err
