@@ -111,12 +111,16 @@ for i = tonumber(ARGV[3]), tonumber(ARGV[3]) + ARGV[2] - 1 do
 end
 return 1`
 	template := fmt.Sprintf(`{"task_id": "task_%%d", "session_id": "s", "graph_hash": "%064d", "trace_id": "0", "created_at": %%d.5, "group_id": %q, "parent_span_id": null, "pad": "%0100d"}`, 0, group, 0)
+	// First, or what ends at once is nobody's.
+	if err := b.server.client.Set(ctx, prefix+":barrier:"+group+":expected", from+n, 0).Err(); err != nil {
+		return err
+	}
 	for done := 0; done < n; done += 10_000 {
 		if err := b.server.client.Eval(ctx, script, []string{prefix + ":queue"}, template, min(10_000, n-done), from+done).Err(); err != nil {
 			return err
 		}
 	}
-	return b.server.client.Set(ctx, prefix+":barrier:"+group+":expected", from+n, 0).Err()
+	return nil
 }
 
 // backlog is the rate at a queue that is kept at a length.
