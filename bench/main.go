@@ -41,6 +41,7 @@ type options struct {
 	python string // interpreter with Graflow, RQ and Celery
 	out    string // folder for RESULTS.md and the plots; empty writes none
 	quick  bool
+	soak   bool
 }
 
 func parse(args []string) (options, error) {
@@ -52,6 +53,7 @@ func parse(args []string) (options, error) {
 	flags.StringVar(&o.bin, "bin", ".cache/bench", "`folder` with the programs to measure")
 	flags.StringVar(&o.python, "python", "python3", "Python interpreter that has graflow, rq and celery")
 	flags.StringVar(&o.out, "out", "bench", "`folder` for RESULTS.md and the plots")
+	flags.BoolVar(&o.soak, "soak", false, "run ten million tasks through one sidecar, and nothing else: does it grow?")
 	flags.BoolVar(&o.quick, "quick", false, "a tenth of the tasks: to see that everything works")
 	if err := flags.Parse(args); err != nil {
 		return o, err
@@ -80,6 +82,9 @@ func run(ctx context.Context, args []string) error {
 	}
 	defer server.stop()
 	b := &bench{options: o, server: server, results: newResults()}
+	if o.soak {
+		return b.soakTest(ctx)
+	}
 	if err := b.rounds(ctx, b.measures()); err != nil {
 		return err
 	}

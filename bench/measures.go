@@ -31,6 +31,7 @@ const (
 	latencyBusy = "latency beside a backlog of slow tasks"
 	idle        = "idle (h)"
 	startUp     = "start to first task"
+	binary      = "binary"
 )
 
 const slots = 64
@@ -89,6 +90,7 @@ func (b *bench) measures() []measure {
 		{name: latencyBusy, do: b.latency(latencyBusy, func() (*subject, error) { return b.withGo(slots, slots) }, slots*3/4)},
 		{name: idle, do: b.idle},
 		{name: startUp, do: b.startUp},
+		{name: binary, do: b.binarySize, once: true},
 	}
 	list = append(list, b.peers()...)
 	return append(list, b.sweeps()...)
@@ -226,6 +228,15 @@ func (b *bench) idle(ctx context.Context) error {
 	b.results.add(idle, "CPU % of a core", float64(cpu)/float64(span.Nanoseconds())*100)
 	b.results.add(idle, "RSS MB", float64(s.own().rss)/1e6)
 	return nil
+}
+
+// binarySize is that of the stripped, static binary.
+func (b *bench) binarySize(context.Context) error {
+	info, err := os.Stat(b.program("sidecar"))
+	if err == nil {
+		b.results.add(binary, "MB", float64(info.Size())/1e6)
+	}
+	return err
 }
 
 // startUp measures from the start of the binary to the end of its first task.

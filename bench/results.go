@@ -169,7 +169,7 @@ var goals = []goal{
 	{"beside 50 idle sidecars over alone", 0.9, false, over("tasks/s", besideIdle, at(sweepChildren, 1), 1)},
 	{"1 MB records over the bare loop", 0.7, false, over("tasks/s", bigRecords, bigBare, 1)},
 	{"start to first task, ms", 60, true, plain(startUp, "ms")},
-	{"binary, MB", 20, true, plain("binary", "MB")},
+	{"binary, MB", 20, true, plain(binary, "MB")},
 }
 
 // describeMachine says what the figures were measured on.
