@@ -2,9 +2,12 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
-	"sort"
+	"regexp"
+	"slices"
 	"strconv"
+	"syscall"
 	"time"
 )
 
@@ -197,8 +200,8 @@ func (b *bench) besideIdle(ctx context.Context) error {
 	return b.rate(besideIdle, 60_000, recordSize, nil, func() (*subject, error) { return b.withGo(slots, slots) })(ctx)
 }
 
-// ahead is how long a record is ours before it starts, at full rate: by Little's
-// law, what is in flight beyond the slots over the rate.
+// ahead is how long a record is ours before it starts, at full rate: what the
+// sidecar says is claimed and not started, over the rate (Little's law).
 func (b *bench) ahead(ctx context.Context) error {
 	n := b.count(150_000)
 	if err := b.refill(ctx, "load", 0, n); err != nil {
@@ -212,30 +215,41 @@ func (b *bench) ahead(ctx context.Context) error {
 	if err := b.awaitCounter(ctx, s, "load", n/10); err != nil {
 		return s.explain(err)
 	}
-	runs, err := b.server.client.SMembers(ctx, prefix+":sidecar:runs").Result()
-	if err != nil || len(runs) != 1 {
-		return fmt.Errorf("runs %v: %w", runs, err)
-	}
 	began := time.Now()
 	first, err := b.server.client.Get(ctx, prefix+":barrier:load").Int()
 	if err != nil {
 		return err
 	}
-	var held []float64
-	last := first
-	for last < n*9/10 {
-		size, err1 := b.server.client.HLen(ctx, prefix+":sidecar:inflight:"+runs[0]).Result()
-		done, err2 := b.server.client.Get(ctx, prefix+":barrier:load").Int()
-		if err1 != nil || err2 != nil {
-			return fmt.Errorf("%w %w", err1, err2)
+	for last := first; last < n*8/10; {
+		_ = s.cmd.Process.Signal(syscall.SIGQUIT) // it says what is going on, and goes on
+		if err := sleep(ctx, 10*time.Millisecond); err != nil {
+			return err
 		}
-		held, last = append(held, max(0, float64(size-slots))), done
-		if err := sleep(ctx, time.Millisecond); err != nil {
+		if last, err = b.server.client.Get(ctx, prefix+":barrier:load").Int(); err != nil {
 			return err
 		}
 	}
+	last, err := b.server.client.Get(ctx, prefix+":barrier:load").Int()
+	if err != nil {
+		return err
+	}
 	rate := float64(last-first) / time.Since(began).Seconds()
-	sort.Float64s(held)
+	s.stop() // its log is ours now
+	var held []float64
+	for _, m := range waiting.FindAllStringSubmatch(s.log.String(), -1) {
+		v, err := strconv.ParseFloat(m[1], 64)
+		if err != nil {
+			return err
+		}
+		held = append(held, v)
+	}
+	if len(held) == 0 {
+		return s.explain(errors.New("the sidecar said nothing on SIGQUIT"))
+	}
+	slices.Sort(held)
 	b.results.add(ahead, "p99 ms", held[min(len(held)-1, len(held)*99/100)]/rate*1e3)
+	b.results.add(ahead, "median ms", held[len(held)/2]/rate*1e3)
 	return nil
 }
+
+var waiting = regexp.MustCompile(`sidecar: state=.* waiting=(\d+)`)
