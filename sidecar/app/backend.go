@@ -52,10 +52,12 @@ type hooks struct {
 	local   localServer
 	start   subproc.Start
 	wrap    func(actor) actor
+	workers func(a *App) workers // instead of the mode's
 }
 
 // standard are the hooks of Start: none but in a binary that the lifecycle tests
-// break, see break_lifecycle.go.
+// break, see break_lifecycle.go, or that a benchmark runs without workers, see
+// null_bench.go.
 var standard hooks
 
 func (h hooks) wrapped(x actor) actor {

@@ -53,7 +53,7 @@ func (f felt) Claim(ctx context.Context, nonce string, limit int) ([]task.Task, 
 	return f.Source.Claim(ctx, nonce, limit)
 }
 
-func (f felt) Wait(ctx context.Context) error {
+func (f felt) Wait(ctx context.Context) (bool, error) {
 	f.pulse.step(false)
 	return f.Source.Wait(ctx)
 }

@@ -48,6 +48,9 @@ var (
 
 // workers makes the stage of the mode.
 func (a *App) workers() (workers, error) {
+	if a.hooks.workers != nil {
+		return a.hooks.workers(a), nil
+	}
 	cfg, err := a.processConfig()
 	if err != nil {
 		return nil, err

@@ -34,6 +34,8 @@ type Settings struct {
 	// Prefork has the adapter's processes forked from one that has imported
 	// Graflow, with App.Worker.Graflow.
 	Prefork bool
+	// DebugAddr is a loopback address for profiles; empty means none.
+	DebugAddr string
 }
 
 // Loader loads the settings of one run. Use it once, from one goroutine.

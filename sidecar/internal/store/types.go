@@ -29,12 +29,13 @@ type Claimed struct {
 
 // Report ends one delivery.
 type Report struct {
-	Delivery  string
-	TaskID    string // empty: unknown (undecodable record)
-	GroupID   string // empty: no group
-	CreatedAt string // the record's number token, digit for digit
-	SessionID string
-	Success   bool
+	Delivery   string
+	TaskID     string // empty: unknown (undecodable record)
+	GroupID    string // empty: no group
+	CreatedAt  string // the record's number token, digit for digit
+	SessionID  string
+	RecordSize int // bytes, about: how best to look for it depends on that
+	Success    bool
 	// ErrorMessage is what the group's producer reads for a failure.
 	ErrorMessage string
 	// ErrorJSON, if set, is the same as a JSON string and is what is written:
