@@ -39,6 +39,7 @@ type App struct {
 	box   *report.Box
 	held  *ledger
 	pulse pulse
+	seen  seen
 
 	redis backend
 
@@ -120,7 +121,7 @@ func (a *App) wire() error {
 	}
 	a.lease.Before = a.redis.before
 	a.lease.Registered = func(run string) { a.lastRun = run }
-	return nil
+	return a.see()
 }
 
 // actors lists the stages in the order in which they stop: senders before
@@ -133,7 +134,7 @@ func (a *App) actors(ctx context.Context) []actor {
 	}
 	reporting := &report.Loop{
 		Store: a.redis.outcomes, Box: a.box, Log: a.log,
-		Settled: func(o task.Outcome, _ report.Verdict) { a.held.remove(o.Task.Delivery) },
+		Settled: func(o task.Outcome, v report.Verdict) { a.held.remove(o.Task.Delivery); a.countEnded(o, v) },
 	}
 	list := []actor{
 		// stop: waits for the word. Its end, or any other actor's, begins the stop.
@@ -207,7 +208,7 @@ func (a *App) actors(ctx context.Context) []actor {
 			return errors.Join(a.local.Err(), a.local.Stop(hard))
 		}})
 	}
-	return list
+	return a.answering(list)
 }
 
 // claimBudget is how long the claim stage may take to stop: it waits for at

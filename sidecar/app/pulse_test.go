@@ -12,9 +12,9 @@ import (
 // hanging is a Redis call that does not come back.
 type hanging struct{ claim.Source }
 
-func (hanging) Wait(ctx context.Context) error {
+func (hanging) Wait(ctx context.Context) (bool, error) {
 	<-ctx.Done()
-	return ctx.Err()
+	return false, ctx.Err()
 }
 
 type fullRoom struct{ claim.Room }
@@ -32,9 +32,9 @@ func TestPulse(t *testing.T) {
 		want          time.Duration
 	}{
 		{"before its first step", func(context.Context, *pulse) {}, false, false, 0},
-		{"in a call", func(ctx context.Context, p *pulse) { _ = felt{hanging{}, p}.Wait(ctx) }, false, false, time.Minute},
-		{"in a call, with tasks running", func(ctx context.Context, p *pulse) { _ = felt{hanging{}, p}.Wait(ctx) }, false, true, time.Minute},
-		{"in a call, redis is away", func(ctx context.Context, p *pulse) { _ = felt{hanging{}, p}.Wait(ctx) }, true, false, 0},
+		{"in a call", func(ctx context.Context, p *pulse) { _, _ = felt{hanging{}, p}.Wait(ctx) }, false, false, time.Minute},
+		{"in a call, with tasks running", func(ctx context.Context, p *pulse) { _, _ = felt{hanging{}, p}.Wait(ctx) }, false, true, time.Minute},
+		{"in a call, redis is away", func(ctx context.Context, p *pulse) { _, _ = felt{hanging{}, p}.Wait(ctx) }, true, false, 0},
 		{"waiting for slots that are taken", func(ctx context.Context, p *pulse) { _, _ = feltRoom{fullRoom{}, p}.Want(ctx) }, false, true, 0},
 		{"waiting for slots that are free", func(ctx context.Context, p *pulse) { _, _ = feltRoom{fullRoom{}, p}.Want(ctx) }, false, false, time.Minute},
 	} {

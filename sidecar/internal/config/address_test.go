@@ -2,6 +2,23 @@ package config
 
 import "testing"
 
+func TestAddress(t *testing.T) {
+	for text, want := range map[string]string{
+		"127.0.0.1:0": "127.0.0.1:0", ":8000": ":8000", "[::1]:80": "[::1]:80", "name:1": "name:1", "off": "", "OFF": "",
+		"8000": "bad", "http://x:1": "bad", "x:y": "bad", "x:-1": "bad", "a b:1": "bad",
+	} {
+		got := "default"
+		in := interpreter{}
+		in.address(&value{env: "SIDECAR_HTTP_ADDR", fromEnv: text}, &got)
+		if len(in.env) > 0 {
+			got = "bad"
+		}
+		if got != want {
+			t.Errorf("%s: got %q, want %q", text, got, want)
+		}
+	}
+}
+
 func TestLoopback(t *testing.T) {
 	for _, c := range []struct {
 		text string

@@ -98,6 +98,18 @@ func (l *Loader) Load(args []string) (Settings, error) {
 	return s, l.backstop(s)
 }
 
+// HTTPAddr is SIDECAR_HTTP_ADDR alone, for whoever asks a sidecar: "" for none.
+// The error is an *app.ConfigError.
+func (l *Loader) HTTPAddr() (string, error) {
+	if err := l.vars.readEnvironment(); err != nil {
+		return "", &app.ConfigError{Err: err}
+	}
+	in := &interpreter{}
+	addr := defaultHTTPAddr
+	in.address(&l.vars.own.HTTPAddr, &addr)
+	return addr, in.err(func(err error) error { return &app.ConfigError{Err: err} })
+}
+
 // command takes the worker's command. It has to come after "--", or pflag
 // would take the worker's own flags for ours.
 func (l *Loader) command(in *interpreter, s *Settings, args []string) error {

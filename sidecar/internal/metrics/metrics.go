@@ -25,6 +25,8 @@ type Source interface {
 	Overview(ctx context.Context) (fleet.Queue, error)
 	// RedisLost says that the last operation failed.
 	RedisLost() bool
+	// Draining says that a stop has begun.
+	Draining() bool
 	// Resident is the memory of a process in bytes.
 	Resident(pid int) (int64, error)
 }

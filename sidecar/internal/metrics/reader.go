@@ -96,7 +96,7 @@ func (r *reader) Collect(ch chan<- prometheus.Metric) {
 	gauge(r.redisUp, number(!r.source.RedisLost()))
 	gauge(r.reportsPending, float64(self.Unreported))
 	gauge(r.paused, number(self.Paused))
-	gauge(r.isDraining, number(self.State == fleet.Stopping || self.State == fleet.Stopped))
+	gauge(r.isDraining, number(r.source.Draining()))
 }
 
 func number(yes bool) float64 {
