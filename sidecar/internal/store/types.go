@@ -23,6 +23,9 @@ type Claimed struct {
 	// its last attempt the record should be alone in the sidecar, not merely
 	// alone in its child.
 	LoneRun bool
+	// Kind is which of several kinds of worker is to run it: see [Routes]. 0
+	// without them.
+	Kind int
 }
 
 // Report ends one delivery.
