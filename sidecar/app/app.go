@@ -97,6 +97,7 @@ func start(ctx context.Context, cfg Config, h hooks) (*App, error) {
 
 // wire makes the stages. Nothing runs yet.
 func (a *App) wire() error {
+	a.queue = a.newQueue()
 	var err error
 	if a.redis, err = a.backend(); err != nil {
 		return err
@@ -105,9 +106,6 @@ func (a *App) wire() error {
 	a.mon.Interval, a.mon.Timeout, a.mon.Log = a.cfg.Redis.PingInterval, time.Second, a.log
 	a.mon.CheckIdle, a.mon.IdleInterval, a.mon.Pause = a.redis.checkIdle, a.cfg.Redis.HealthCheckInterval, a.cfg.Redis.pause()
 
-	a.queue = dispatch.New(func(t task.Task) {
-		a.box.Done(task.Outcome{Task: t, Kind: task.Returned, Message: "not started", EndedAt: time.Now()})
-	})
 	if a.pool, err = a.workers(); err != nil {
 		return errors.Join(err, a.redis.close())
 	}
@@ -128,7 +126,7 @@ func (a *App) actors(ctx context.Context) []actor {
 	claiming := &claim.Loop{
 		Source: a.redis.source, Room: a.queue, NewNonce: rand.Text, Log: a.log,
 		MaxAttempts: a.cfg.MaxAttempts, Refuse: a.refuse, Claimed: a.held.add, Progress: a.progress,
-		Check: protocol.CheckJSON,
+		Check: protocol.CheckJSON, Route: a.routes(),
 	}
 	reporting := &report.Loop{
 		Store: a.redis.outcomes, Box: a.box, Log: a.log,
@@ -223,7 +221,7 @@ func (a *App) unblock() {
 
 // progress notes that the claim loop got an answer from Redis.
 func (a *App) progress() {
-	if a.pool.Up() > 0 {
+	if a.staffed() {
 		a.isReady.Do(func() { close(a.ready) })
 	}
 }

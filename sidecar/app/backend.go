@@ -127,9 +127,7 @@ func (a *App) open(o store.ClientOptions) (*store.Store, error) {
 // onRedis is the real backend, over five clients.
 func (a *App) onRedis(forReports, forClaims, forLeases, forRequests, forLast *store.Store) backend {
 	return backend{
-		source: &claims{
-			link: a.newLink(), st: forClaims, held: a.held, poll: a.cfg.PollInterval, maxAttempts: a.cfg.MaxAttempts,
-		},
+		source: a.source(forClaims),
 		outcomes: &reports{
 			link: a.newLink(), st: forReports, maxAttempts: a.cfg.MaxAttempts, retryAfter: a.cfg.Retry.delay,
 		},

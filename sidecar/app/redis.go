@@ -96,6 +96,7 @@ type claims struct {
 	held        *ledger
 	poll        time.Duration
 	maxAttempts int
+	collected   time.Time // see collect
 }
 
 // waitFor is how long one blocking wait lasts: a stop outlasts it by that much
@@ -103,28 +104,40 @@ type claims struct {
 const waitFor = time.Second
 
 func (c *claims) Claim(ctx context.Context, nonce string, limit int) ([]task.Task, error) {
-	run, err := c.lease.Current(ctx)
-	if err != nil {
+	if err := c.begin(ctx); err != nil {
 		return nil, err
 	}
-	c.run = run
-	if err := c.open(); err != nil {
+	if err := c.collect(ctx, limit); err != nil {
 		return nil, err
 	}
-	got, err := c.st.Claim(ctx, run, nonce, limit)
+	got, err := c.st.Claim(ctx, c.run, nonce, limit)
 	if err != nil {
 		return nil, err
 	}
 	c.ok()
+	return c.tasks(got), nil
+}
+
+// begin comes before every claim: it is made for a run that is registered.
+func (c *claims) begin(ctx context.Context) error {
+	run, err := c.lease.Current(ctx)
+	if err != nil {
+		return err
+	}
+	c.run = run
+	return c.open()
+}
+
+func (c *claims) tasks(got []store.Claimed) []task.Task {
 	now := time.Now()
 	ts := make([]task.Task, len(got))
 	for i, g := range got {
 		ts[i] = task.Task{
-			Delivery: g.Delivery, Seq: g.Seq, Record: g.Record,
+			Delivery: g.Delivery, Seq: g.Seq, Record: g.Record, Route: g.Kind,
 			Attempt: g.Losses + 1, Lone: lone(g, c.maxAttempts), ClaimedAt: now,
 		}
 	}
-	return ts, nil
+	return ts
 }
 
 // lone is how alone a record has to be: at its last attempt, if there were

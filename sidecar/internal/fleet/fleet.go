@@ -33,7 +33,8 @@ type Run struct {
 type Child struct {
 	Slot  int    `json:"slot"`
 	PID   int    `json:"pid"`
-	State string `json:"state"` // serving, leaving, lent
+	Kind  string `json:"kind,omitempty"` // pattern of its kind of worker, where there are several
+	State string `json:"state"`          // serving, leaving, lent
 	Tasks []Task `json:"tasks,omitempty"`
 }
 
