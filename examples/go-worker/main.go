@@ -7,7 +7,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"flag"
 	"fmt"
 	"os"
@@ -20,7 +19,7 @@ import (
 func init() {
 	// A collection in several parts has several of these: etl.clean.1 and so on.
 	protocol.Register("etl.clean*", clean.Task)
-	protocol.Register("*", func(ctx protocol.Context, _ json.RawMessage) (any, error) {
+	protocol.Register("*", func(ctx protocol.Context, _ struct{}) (any, error) {
 		return tasks.Handler(ctx, ctx.Task())
 	})
 }
