@@ -28,6 +28,10 @@ build: go ## Build bin/sidecar
 demo: build ## Run a few hundred tasks through example workers, on a Redis of its own (MODE=exec: a process for each)
 	@bin/sidecar demo --mode '$(or $(MODE),rpc)'
 
+.PHONY: polyglot
+polyglot: go redis ## Run a workflow in Python, Go and Node on two sidecars, kill a worker, and compare (GRAFLOW=…)
+	@scripts/polyglot $(or $(GRAFLOW),latest) $(ARGS)
+
 .PHONY: test
 test: unit python e2e ## Run all tests: Go, Python, and end to end with real Graflow
 

@@ -8,6 +8,14 @@ const (
 	MaxInputNames    = 1000 // of all patterns together
 )
 
+// BoundKey is the key of what a workflow has bound to a task's parameters: an
+// object of values (P57).
+func BoundKey(taskID string) string { return taskID + ".__bound__" }
+
+// InputsKey is the key of the inputs that a workflow declares for a task: an
+// object of names, each with that of its source (P57).
+func InputsKey(taskID string) string { return taskID + ".__inputs__" }
+
 // Input is one input of a task, found under its name.
 type Input struct {
 	Name string

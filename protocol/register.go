@@ -39,6 +39,7 @@ func (c Context) Enqueue(record any) error { return c.task.Enqueue(c, record) }
 type registered struct {
 	pattern string
 	names   []string // of the inputs
+	wants   bool     // any inputs at all, if only what the workflow has for it
 	handle  Handler
 }
 
@@ -55,16 +56,21 @@ var tasks struct {
 // In says what the function wants. If it is a struct, each of its exported
 // fields is an input, under the name of its json tag or, without one, its own
 // name with a small first letter: the result of the task of that name, else the
-// value of that key of the channel, as Graflow resolves keyword arguments. A
-// member of that name in the record's "params" object comes before both. An
-// input that is found nowhere fails the task, unless its field is a pointer or
-// has the option omitempty or omitzero. Any other In is decoded from params.
+// value of that key of the channel, as Graflow resolves keyword arguments; what
+// the workflow has bound to that name (P57) comes before both, and a member of
+// that name in the record's "params" object before all. An input that is found
+// nowhere fails the task, unless its field is a pointer or has the option
+// omitempty or omitzero. Any other In, such as a map, is decoded from an object
+// of all that the workflow has for the task and of params; or from params alone,
+// of whatever shape, if the workflow has nothing. struct{} wants nothing.
 //
 // What the function returns is the task's value, as for a [Handler]; struct{} is
 // none. Register panics if the pattern is there already: call it from init or
 // main.
 func Register[In, Out any](pattern string, do func(ctx Context, in In) (Out, error)) {
-	fields := fieldsOf(reflect.TypeFor[In]())
+	typ := reflect.TypeFor[In]()
+	fields := fieldsOf(typ)
+	wants := typ.Kind() != reflect.Struct || typ.NumField() > 0
 	names := make([]string, len(fields))
 	for i, f := range fields {
 		names[i] = f.name
@@ -74,10 +80,12 @@ func Register[In, Out any](pattern string, do func(ctx Context, in In) (Out, err
 	if slices.ContainsFunc(tasks.list, func(r registered) bool { return r.pattern == pattern }) {
 		panic(fmt.Sprintf("protocol: the task %q is registered twice", pattern))
 	}
-	tasks.list = append(tasks.list, registered{pattern, names, func(ctx context.Context, t *Task) (any, error) {
+	tasks.list = append(tasks.list, registered{pattern, names, wants, func(ctx context.Context, t *Task) (any, error) {
 		var in In
-		if err := t.arguments(fields, &in); err != nil {
-			return nil, err
+		if wants {
+			if err := t.arguments(fields, &in); err != nil {
+				return nil, err
+			}
 		}
 		out, err := do(Context{ctx, t}, in)
 		if _, none := any(out).(struct{}); none {
@@ -109,7 +117,7 @@ func registeredTasks(o *options) (Handler, error) {
 	var known []string
 	for _, r := range list {
 		known = append(known, r.pattern)
-		if len(r.names) > 0 {
+		if r.wants {
 			WithInputs(r.pattern, r.names...)(o)
 		}
 	}
@@ -161,7 +169,7 @@ func (t *Task) arguments(fields []field, in any) error {
 	if err := t.Decode(&record); err != nil {
 		return err
 	}
-	if fields == nil {
+	if fields == nil && len(t.inputs) == 0 {
 		if record.Params == nil {
 			return nil
 		}

@@ -47,7 +47,7 @@ func TestRegister(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := start(t, nil)
 		c.send(`{"jsonrpc":"2.0","id":0,"method":"initialize","params":{"protocolVersion":1}}`)
-		if m := c.message(); !strings.HasSuffix(string(m.Result), `"inputs":{"etl.*":["rows","limit","unit"]}}`) {
+		if m := c.message(); !strings.HasSuffix(string(m.Result), `"inputs":{"*":[],"etl.*":["rows","limit","unit"]}}`) {
 			t.Errorf("initialize: %s", m.Result)
 		}
 		for id, x := range []struct{ record, inputs, want string }{
@@ -60,6 +60,9 @@ func TestRegister(t *testing.T) {
 			{`{"task_id":"etl.load"}`, `null`, `{"status":"succeeded","value":"the exact one"}`},
 			{`{"task_id":"other","params":{"a":5}}`, `null`, `{"status":"succeeded","value":5}`},
 			{`{"task_id":"other"}`, `null`, `{"status":"succeeded","value":0}`},
+			{`{"task_id":"other"}`, `{"a":{"value":6}}`, `{"status":"succeeded","value":6}`},
+			{`{"task_id":"other","params":{"a":7}}`, `{"a":{"value":6},"b":{"value":1}}`, `{"status":"succeeded","value":7}`},
+			{`{"task_id":"other"}`, `{"a":{"value":"6"}}`, "inputs: json: cannot unmarshal"},
 			{`{"task_id":"other","params":[]}`, `null`, "params: json: cannot unmarshal"},
 			{`{"task_id":"fails"}`, `null`, "no luck"},
 			{`{"task_id":"quiet"}`, `null`, `{"status":"succeeded"}`},

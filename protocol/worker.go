@@ -79,12 +79,16 @@ func WithIO(r io.Reader, w io.Writer) Option {
 }
 
 // WithInputs asks for inputs to come with every task whose id fits a pattern, in
-// which a * stands for any characters (P56): see Task.Input. It may be given
-// several times.
+// which a * stands for any characters (P56): see Task.Input. What the workflow
+// has for such a task (P57) comes with it, too, also where no names are given.
+// It may be given several times.
 func WithInputs(pattern string, names ...string) Option {
 	return func(o *options) {
 		if o.inputs == nil {
 			o.inputs = map[string][]string{}
+		}
+		if o.inputs[pattern] == nil {
+			o.inputs[pattern] = []string{} // never null
 		}
 		o.inputs[pattern] = append(o.inputs[pattern], names...)
 	}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"log/slog"
@@ -29,7 +30,8 @@ func runCommand() *cobra.Command {
 and stdout. The worker's command comes after --; with --graflow the sidecar
 runs the adapter for Graflow's own tasks, which it carries. With --mode exec any
 executable is a worker, started for each task; with --mode supervise the workers
-speak to Redis themselves, and the sidecar only keeps them running.
+speak to Redis themselves, and the sidecar only keeps them running. With --worker,
+given several times, each kind of task has a worker of its own.
 
 Every flag has an environment variable, and there are more of those: see
 docs/configuration.md. SIGTERM and SIGINT finish what runs and stop; the
@@ -39,6 +41,7 @@ docs/lifecycle.md.`,
 		Example: `  sidecar run --graflow
   sidecar run --redis-host redis -- ./my-worker --fast
   sidecar run --mode exec -- jq .params
+  sidecar run --worker 'etl.*=./etl --fast' --worker '*=graflow'
   sidecar run --mode supervise --replicas 2 -- python -m graflow.worker.main
   REDIS_URL=embedded sidecar run -- python3 worker.py`,
 		RunE: func(_ *cobra.Command, args []string) error {
@@ -82,22 +85,13 @@ func serve(s config.Settings, readyFD, parentFD int) error {
 	}
 	defer stopProfiles()
 	defer adoptOrphans(log)()
+	cleanup, err := adapt(&s)
+	if err != nil {
+		return failure{err}
+	}
+	defer cleanup()
 	cfg := s.App
 	cfg.Log, cfg.Version = log, version.Number
-	if cfg.Worker.Graflow {
-		adapter, cleanup, err := adapterFile()
-		if err != nil {
-			return failure{err}
-		}
-		defer cleanup()
-		cfg.Worker.Command = pyworker.Command(s.Python, adapter.path)
-		cfg.Worker.Files = adapter.files
-		if s.Prefork {
-			cfg.Worker.ForkServer = pyworker.ZygoteCommand(s.Python, adapter.path)
-		}
-		cfg.Worker.Concurrency = 1
-		cfg.Worker.Name = s.Python + " -m graflow_sidecar.graflow" // and not the whole bootstrap
-	}
 	a, err := app.Start(context.Background(), cfg)
 	if err != nil {
 		return failure{err}
@@ -116,16 +110,44 @@ func serve(s config.Settings, readyFD, parentFD int) error {
 	return sup.run()
 }
 
+// adapt tells the workers that are the adapter what runs it.
+func adapt(s *config.Settings) (cleanup func(), err error) {
+	workers := s.Adapter()
+	if len(workers) == 0 {
+		return func() {}, nil
+	}
+	adapter, cleanup, err := adapterFile()
+	if err != nil {
+		return nil, err
+	}
+	for _, w := range workers {
+		w.Command = pyworker.Command(s.Python, adapter.path)
+		w.Files = adapter.files
+		if s.Prefork {
+			w.ForkServer = pyworker.ZygoteCommand(s.Python, adapter.path)
+		}
+		w.Concurrency = 1
+		w.Name = s.Python + " -m graflow_sidecar.graflow" // and not the whole bootstrap
+	}
+	return cleanup, nil
+}
+
 // catchBrokenPipe keeps a log reader that goes away from killing us: the Go
 // runtime turns EPIPE on fd 1 and 2 into a deadly SIGPIPE unless somebody asked
 // for the signal. (Ignoring it would be inherited by the children.)
 func catchBrokenPipe() { signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE) }
 
+// workerName is what runs the tasks, for the log.
 func workerName(cfg app.Config) string {
-	if cfg.Worker.Name != "" {
-		return cfg.Worker.Name
+	name := func(w app.WorkerConfig) string { return cmp.Or(w.Name, strings.Join(w.Command, " ")) }
+	if len(cfg.Kinds) == 0 {
+		return name(cfg.Worker)
 	}
-	return strings.Join(cfg.Worker.Command, " ")
+	list := make([]string, len(cfg.Kinds))
+	for i, k := range cfg.Kinds {
+		list[i] = fmt.Sprintf("%s=%s (%d)", k.Pattern, name(k.Worker), k.Slots)
+	}
+	return strings.Join(list, "; ")
 }
 
 // adapter is where children find the Python adapter that the binary carries.

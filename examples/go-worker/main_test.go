@@ -27,56 +27,100 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// The program as a whole: one task over real pipes, then shutdown.
-func TestProgram(t *testing.T) {
+// peer is the sidecar's end of a started program.
+type peer struct {
+	*testing.T
+	cmd    *exec.Cmd
+	in     *protocol.LineWriter
+	out    *protocol.LineReader
+	stderr bytes.Buffer
+}
+
+func startProgram(t *testing.T, args ...string) *peer {
+	t.Helper()
 	self, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.Command(self, "-concurrency", "3")
-	cmd.Env = append(os.Environ(), mainVariable+"=1")
-	var stderr bytes.Buffer
-	cmd.Stderr = &stderr
-	stdin, err1 := cmd.StdinPipe()
-	stdout, err2 := cmd.StdoutPipe()
-	if err := errors.Join(err1, err2, cmd.Start()); err != nil {
+	p := &peer{T: t, cmd: exec.Command(self, args...)}
+	p.cmd.Env = append(os.Environ(), mainVariable+"=1")
+	p.cmd.Stderr = &p.stderr
+	stdin, err1 := p.cmd.StdinPipe()
+	stdout, err2 := p.cmd.StdoutPipe()
+	if err := errors.Join(err1, err2, p.cmd.Start()); err != nil {
 		t.Fatal(err)
 	}
-	in, out := protocol.NewLineWriter(stdin, 0), protocol.NewLineReader(stdout, 0)
-	ask := func(line []byte) protocol.Message {
-		t.Helper()
-		if err := errors.Join(in.WriteLine(line), in.Flush()); err != nil {
-			t.Fatal(err)
-		}
-		for {
-			line, err := out.Next()
-			if err != nil {
-				t.Fatalf("%v; stderr: %s", err, stderr.String())
-			}
-			m, err := protocol.DecodeMessage(line)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if m.IsResponse() {
-				return m
-			}
-		}
+	p.in, p.out = protocol.NewLineWriter(stdin, 0), protocol.NewLineReader(stdout, 0)
+	return p
+}
+
+func (p *peer) send(line []byte) {
+	p.Helper()
+	if err := errors.Join(p.in.WriteLine(line), p.in.Flush()); err != nil {
+		p.Fatal(err)
 	}
-	m := ask(protocol.AppendRequest(nil, 1, protocol.MethodInitialize, []byte(`{"protocolVersion":1}`)))
-	if !strings.Contains(string(m.Result), `"concurrency":3`) {
+}
+
+// ask sends a request and returns its answer, and by method what the program said
+// before it. What the program asks is granted.
+func (p *peer) ask(line []byte) (protocol.Message, map[string][]string) {
+	p.Helper()
+	p.send(line)
+	said := map[string][]string{}
+	for {
+		line, err := p.out.Next()
+		if err != nil {
+			p.Fatalf("%v; stderr: %s", err, p.stderr.String())
+		}
+		m, err := protocol.DecodeMessage(line)
+		if err != nil {
+			p.Fatal(err)
+		}
+		switch {
+		case m.IsResponse():
+			m.Result = bytes.Clone(m.Result) // the line is the reader's
+			return m, said
+		case m.IsRequest():
+			p.send(protocol.AppendResult(nil, m.ID, []byte(`{}`)))
+		}
+		said[m.Method] = append(said[m.Method], string(m.Params))
+	}
+}
+
+func (p *peer) shutdown() {
+	p.Helper()
+	p.send(protocol.AppendNotification(nil, protocol.MethodShutdown, nil))
+	if err := p.cmd.Wait(); err != nil {
+		p.Errorf("after shutdown: %v; stderr: %s", err, p.stderr.String())
+	}
+}
+
+// The program as a whole: its tasks over real pipes, then shutdown.
+func TestProgram(t *testing.T) {
+	p := startProgram(t, "-concurrency", "3")
+	m, _ := p.ask(protocol.AppendRequest(nil, 1, protocol.MethodInitialize, []byte(`{"protocolVersion":1}`)))
+	if !strings.Contains(string(m.Result), `"concurrency":3`) || !strings.Contains(string(m.Result), `"inputs":{"etl.clean*":["fetch","threshold"]}`) {
 		t.Errorf("initialize: %s %v", m.Result, m.Error)
 	}
-	m = ask(protocol.AppendTaskRun(nil, 2, protocol.RunParams{Delivery: "r.1", Record: []byte(`{"task_id":"primes_1"}`), Attempt: 1}))
+	m, _ = p.ask(protocol.AppendTaskRun(nil, 2, protocol.RunParams{Delivery: "r.1", Record: []byte(`{"task_id":"primes_1"}`), Attempt: 1}))
 	if want := `{"status":"succeeded","value":{"count":78498,"largest":999983}}`; string(m.Result) != want {
 		t.Errorf("task/run: %s %v, want %s", m.Result, m.Error, want)
 	}
-	line := protocol.AppendNotification(nil, protocol.MethodShutdown, nil)
-	if err := errors.Join(in.WriteLine(line), in.Flush()); err != nil {
-		t.Fatal(err)
+	m, said := p.ask(protocol.AppendTaskRun(nil, 3, protocol.RunParams{
+		Delivery: "r.2", Record: []byte(`{"task_id":"etl.clean"}`), Attempt: 1,
+		Inputs: []protocol.Input{{Name: "fetch", Text: []byte(`[{"id":1,"text":"<i>So it goes.</i>"},{"id":2,"text":"so it goes"}]`)}},
+	}))
+	stats := `{"read":2,"kept":1,"duplicates":1,"empty":0,"words":3,"bytes":11}`
+	if want := `{"status":"succeeded","value":{"records":[{"id":1,"text":"So it goes."}],"duplicates":[{"index":1,"of":0,"likeness":1}],"stats":` + stats + `}}`; string(m.Result) != want {
+		t.Errorf("task/run: %s %v, want %s", m.Result, m.Error, want)
 	}
-	if err := cmd.Wait(); err != nil {
-		t.Errorf("after shutdown: %v; stderr: %s", err, stderr.String())
+	if want := `{"delivery":"r.2","key":"etl.clean.stats","value":` + stats + `}`; fmt.Sprint(said[protocol.MethodChannelSet]) != "["+want+"]" {
+		t.Errorf("channel/set: %s, want %s", said[protocol.MethodChannelSet], want)
 	}
+	if len(said[protocol.MethodLog]) != 1 || len(said[protocol.MethodProgress]) == 0 {
+		t.Errorf("log and progress: %s", said)
+	}
+	p.shutdown()
 }
 
 // The program keeps every rule that can be seen from outside.

@@ -28,6 +28,7 @@ var unseen = map[string]string{
 	"P54": "bounds what the sidecar serves at once",
 	"P55": "what the sidecar does while Redis is away",
 	"P56": "for the sidecar, which sends the inputs",
+	"P57": "for the sidecar, which sends the inputs",
 }
 
 // Every rule of PROTOCOL.md has a check or a reason to have none, and every

@@ -10,6 +10,7 @@ import (
 	"errors"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/graflow/graflow-sidecar/protocol"
@@ -40,6 +41,8 @@ type App struct {
 	held  *ledger
 	pulse pulse
 	seen  seen
+
+	unrouted atomic.Int64 // as of the last tick
 
 	redis backend
 
@@ -99,6 +102,7 @@ func start(ctx context.Context, cfg Config, h hooks) (*App, error) {
 
 // wire makes the stages. Nothing runs yet.
 func (a *App) wire() error {
+	a.queue = a.newQueue()
 	var err error
 	if a.redis, err = a.backend(); err != nil {
 		return err
@@ -107,9 +111,6 @@ func (a *App) wire() error {
 	a.mon.Interval, a.mon.Timeout, a.mon.Log = a.cfg.Redis.PingInterval, time.Second, a.log
 	a.mon.CheckIdle, a.mon.IdleInterval, a.mon.Pause = a.redis.checkIdle, a.cfg.Redis.HealthCheckInterval, a.cfg.Redis.pause()
 
-	a.queue = dispatch.New(func(t task.Task) {
-		a.box.Done(task.Outcome{Task: t, Kind: task.Returned, Message: "not started", EndedAt: time.Now()})
-	})
 	if a.pool, err = a.workers(); err != nil {
 		return errors.Join(err, a.redis.close())
 	}
@@ -130,7 +131,7 @@ func (a *App) actors(ctx context.Context) []actor {
 	claiming := &claim.Loop{
 		Source: felt{a.redis.source, &a.pulse}, Room: feltRoom{room{a.queue, a.box}, &a.pulse}, NewNonce: rand.Text, Log: a.log,
 		MaxAttempts: a.cfg.MaxAttempts, Refuse: a.refuse, Claimed: a.held.add, Progress: a.progress,
-		Check: protocol.CheckJSON,
+		Check: protocol.CheckJSON, Route: a.routes(),
 	}
 	reporting := &report.Loop{
 		Store: a.redis.outcomes, Box: a.box, Log: a.log,
@@ -225,7 +226,7 @@ func (a *App) unblock() {
 
 // progress notes that the claim loop got an answer from Redis.
 func (a *App) progress() {
-	if a.pool.Up() > 0 {
+	if a.staffed() {
 		a.isReady.Do(func() { close(a.ready) })
 	}
 }

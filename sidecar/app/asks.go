@@ -7,7 +7,6 @@ import (
 	"strconv"
 	"sync"
 	"time"
-	"unicode/utf8"
 
 	"github.com/graflow/graflow-sidecar/protocol"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/health"
@@ -174,43 +173,6 @@ func (a *asks) read(ctx context.Context, ch *store.Channel, keys []string) (valu
 		return err
 	})
 	return values, about("", err)
-}
-
-// Inputs reads the inputs of a task that is to start, each as Graflow resolves a
-// keyword argument: the result of the task of that name, else the key of that
-// name (P46).
-func (a *asks) Inputs(ctx context.Context, t *task.Task, names []string) ([]protocol.Input, error) {
-	if t.Info.SessionID == "" {
-		return nil, nil
-	}
-	ch, err := a.channel(t)
-	if err != nil {
-		return nil, err
-	}
-	keys := make([]string, 0, 2*len(names))
-	for _, name := range names {
-		keys = append(keys, protocol.ResultKey(name), name)
-	}
-	values, err := a.read(ctx, ch, keys)
-	if err != nil {
-		return nil, err
-	}
-	found := make([]protocol.Input, 0, len(names))
-	for i, name := range names {
-		at := 2 * i
-		if !values[at].Found {
-			at++
-		}
-		switch v := values[at]; {
-		case v.Kind:
-			return nil, about(keys[at], store.ErrKind)
-		case v.Found && !utf8.Valid(v.Text):
-			return nil, about(keys[at], protocol.ErrNotText)
-		case v.Found:
-			found = append(found, protocol.Input{Name: name, Text: v.Text})
-		}
-	}
-	return found, nil
 }
 
 func (a *asks) keys(ctx context.Context, ch *store.Channel) ([]byte, error) {

@@ -221,6 +221,52 @@ func TestAskInputs(t *testing.T) {
 	}
 }
 
+// What a workflow has bound and declared for a task comes with what its worker
+// wants, and before it.
+func TestAskInputsOfTheWorkflow(t *testing.T) {
+	a := newAsker(t, redistest.New(t))
+	x := a.task("s")
+	x.Info.TaskID = "etl.clean"
+	prefix := "graflow:channel:" + x.Info.SessionID + ":"
+	set := func(values map[string]string) {
+		t.Helper()
+		for key, text := range values {
+			if err := a.c.Set(a.ctx, prefix+key, text, 0).Err(); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	set(map[string]string{"fetch.__result__": "[1]", "plain": "2", "rows": "3", "other": "4", "limit.__result__": "5"})
+	for _, c := range []struct {
+		bound, inputs string
+		names         []string
+		want          string
+	}{
+		{"{}", "{}", nil, "[] <nil>"},
+		{`{"limit": NaN, "deep": {"a": [1.0]}}`, "{}", []string{"limit", "plain"}, `[{limit NaN} {deep {"a": [1.0]}} {plain 2}] <nil>`},
+		{"{}", `{"fetch": "fetch"}`, nil, "[{fetch [1]}] <nil>"},
+		{"{}", `{"fetch": "fetch"}`, []string{"fetch"}, "[{fetch [1]}] <nil>"},
+		{"{}", `{"rows": "fetch", "gone": "nowhere"}`, []string{"rows", "other"}, "[{other 4} {rows [1]}] <nil>"},
+		{`{"rows": 0}`, `{"rows": "fetch"}`, []string{"rows"}, "[{rows 0}] <nil>"},
+		{"7", "{}", nil, "[] etl.clean.__bound__ holds no object of values (not an object): \"7\""},
+		{"{}", `{"rows": 1}`, nil, "[] etl.clean.__inputs__: the source of the input \"rows\" is no name: \"1\""},
+		{"{}", `{"rows": "list"}`, nil, `[] the key holds another kind of value: "list" (-32602)`},
+		{"\xff", "{}", nil, `[] not UTF-8: "etl.clean.__bound__" (-32602)`},
+	} {
+		a.c.Del(a.ctx, prefix+"list")
+		a.c.RPush(a.ctx, prefix+"list", "1")
+		set(map[string]string{"etl.clean.__bound__": c.bound, "etl.clean.__inputs__": c.inputs})
+		got, err := a.Inputs(a.ctx, x, c.names)
+		if line := fmt.Sprintf("%s %v", got, err); line != c.want {
+			t.Errorf("%s, %s, %v:\n got %s\nwant %s", c.bound, c.inputs, c.names, line, c.want)
+		}
+	}
+	x.Info.TaskID = "etl.load" // which no workflow has anything for
+	if got, err := a.Inputs(a.ctx, x, nil); len(got) != 0 || err != nil {
+		t.Errorf("nothing: %s, %v", got, err)
+	}
+}
+
 // What has lost its delivery is told so, and frees its locks all the same.
 func TestAskAfterTheDelivery(t *testing.T) {
 	a := newAsker(t, redistest.New(t))

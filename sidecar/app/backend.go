@@ -134,14 +134,12 @@ func (a *App) open(o store.ClientOptions) (*store.Store, error) {
 // onRedis is the real backend, over six clients.
 func (a *App) onRedis(forReports, forClaims, forLeases, forRequests, forLast, forSight *store.Store) backend {
 	return backend{
-		source: &claims{
-			link: a.newLink(), st: forClaims, held: a.held, poll: a.cfg.PollInterval, maxAttempts: a.cfg.MaxAttempts,
-		},
+		source: a.source(forClaims),
 		outcomes: &reports{
 			link: a.newLink(), st: forReports, maxAttempts: a.cfg.MaxAttempts, retryAfter: a.cfg.Retry.delay,
 		},
 		leases: &leases{
-			link: a.newLink(), st: forLeases, last: forLast, maxAttempts: a.cfg.MaxAttempts, box: a.box, held: a.held, about: a.about,
+			link: a.newLink(), st: forLeases, last: forLast, maxAttempts: a.cfg.MaxAttempts, box: a.box, held: a.held, about: a.about, unrouted: &a.unrouted,
 		},
 		ping:     forLast.Ping,
 		overview: forSight.Overview,

@@ -32,6 +32,12 @@ type Config struct {
 	// QueueSide is the end of the list that records are taken from.
 	QueueSide QueueSide
 	Worker    WorkerConfig
+	// Kinds, if there are any, run the tasks in place of Worker, each those whose
+	// ids fit its pattern. Slots means nothing then.
+	Kinds []KindConfig
+	// UnroutedTimeout is how long a task is kept that no kind of worker takes,
+	// here or in another sidecar, before it becomes a dead letter.
+	UnroutedTimeout time.Duration
 	// ShutdownTimeout is the budget of a stop, counted from its signal.
 	ShutdownTimeout time.Duration
 	// MaxAttempts is how many deliveries of a record may be lost to crashes.
@@ -192,7 +198,7 @@ func DefaultConfig() Config {
 			WriteTimeout: 30 * time.Second, KillGrace: 5 * time.Second, MaxMessageBytes: 16 << 20,
 			LogLevel: "INFO", MaxLent: 16,
 		},
-		ShutdownTimeout: 25 * time.Second, MaxAttempts: 3,
+		ShutdownTimeout: 25 * time.Second, MaxAttempts: 3, UnroutedTimeout: 20 * time.Second,
 		Retry: RetryConfig{Base: time.Second, Max: time.Minute, Jitter: 0.5},
 	}
 }
@@ -215,7 +221,11 @@ func (c *Config) Validate() error {
 		}
 	}
 	check(c.Log != nil, "Log is missing")
-	check(len(c.Worker.Command) > 0, "no worker command")
+	if len(c.Kinds) > 0 {
+		c.validateKinds(check)
+	} else {
+		check(len(c.Worker.Command) > 0, "no worker command")
+	}
 	check(c.WorkerID != "", "WorkerID is empty")
 	check(c.KeyPrefix != "", "KeyPrefix is empty")
 	check(c.Slots >= 1 && c.Slots <= 4096, "Slots is %d, and must be 1 to 4096", c.Slots)

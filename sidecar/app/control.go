@@ -49,7 +49,7 @@ func (a *App) Status() Status {
 		Capacity: counts.Capacity, InFlight: counts.Running, Waiting: counts.Ready,
 		Unreported: a.box.Pending(), Slots: a.pool.Slots(), Lent: counts.Lent, CrashLoop: a.pool.CrashLoop(),
 	}
-	s.Ready = s.State == Running && !s.RedisLost && !s.CrashLoop && s.Workers >= a.wanted()
+	s.Ready = s.State == Running && !s.RedisLost && !s.CrashLoop && a.staffed()
 	return s
 }
 
@@ -111,7 +111,11 @@ func (a *App) Dump(w io.Writer) error {
 	out := fmt.Appendf(nil, "sidecar: state=%s ready=%t redis_lost=%t crash_loop=%t workers=%d capacity=%d in_flight=%d lent=%d waiting=%d unreported=%d\n",
 		s.State, s.Ready, s.RedisLost, s.CrashLoop, s.Workers, s.Capacity, s.InFlight, s.Lent, s.Waiting, s.Unreported)
 	for _, slot := range s.Slots {
-		out = fmt.Appendf(out, "slot %d: pid=%d concurrency=%d leaving=%t lent=%t tasks=%d\n", slot.Slot, slot.Pid, slot.Concurrency, slot.Leaving, slot.Lent, len(slot.Tasks))
+		out = fmt.Appendf(out, "slot %d: pid=%d concurrency=%d leaving=%t lent=%t tasks=%d", slot.Slot, slot.Pid, slot.Concurrency, slot.Leaving, slot.Lent, len(slot.Tasks))
+		if slot.Kind != "" {
+			out = fmt.Appendf(out, " kind=%q", slot.Kind)
+		}
+		out = append(out, '\n')
 		for _, t := range slot.Tasks {
 			out = fmt.Appendf(out, "  task_id=%q delivery=%s for=%s waiting=%t", t.TaskID, t.Delivery, now.Sub(t.Started).Round(time.Millisecond), t.Waiting)
 			if !t.Progress.At.IsZero() {

@@ -38,6 +38,7 @@ type fakeRedis struct {
 	faulty   string        // the stage whose calls are refused for good
 	broken   string        // the stage whose calls panic
 	away     bool          // no ping gets through
+	kinds    int           // of workers, whose turns the records are; 0 is one
 }
 
 func newFakeRedis(stubborn string, records ...string) *fakeRedis {
@@ -48,7 +49,8 @@ func newFakeRedis(stubborn string, records ...string) *fakeRedis {
 	}
 }
 
-func (f *fakeRedis) backend(*App) backend {
+func (f *fakeRedis) backend(a *App) backend {
+	f.kinds = len(a.cfg.Kinds)
 	return backend{
 		source: fakeSource{f}, outcomes: fakeOutcomes{f}, leases: fakeLeases{f},
 		ping: f.ping, checkIdle: func(context.Context) {},
@@ -158,7 +160,7 @@ func (f fakeSource) Claim(ctx context.Context, _ string, limit int) (ts []task.T
 			delivery := fmt.Sprintf("%s.%d", f.member, f.seq)
 			f.inflight[delivery] = f.queue[0]
 			ts = append(ts, task.Task{
-				Delivery: delivery, Seq: f.seq, Attempt: 1, ClaimedAt: time.Now(),
+				Delivery: delivery, Seq: f.seq, Attempt: 1, ClaimedAt: time.Now(), Route: int(f.seq) % max(f.kinds, 1),
 				Record: fmt.Appendf(nil, `{"task_id":%q}`, f.queue[0]),
 			})
 			f.queue = f.queue[1:]

@@ -12,16 +12,19 @@ import (
 // forking is what workers are forked from: nothing, unless that is wanted.
 type forking struct{ *zygote.Server }
 
-// prefork prepares that, and has the process stage use it.
-func (a *App) prefork(c *process.Config) {
-	w := a.cfg.Worker
-	if len(w.ForkServer) == 0 {
+// prefork prepares that, and has the process stage use it. Several kinds of
+// worker that are forked share one: it is the same command in the same
+// environment.
+func (a *App) prefork(c *process.Config, command []string) {
+	if len(command) == 0 {
 		return
 	}
-	a.fork.Server = zygote.New(zygote.Config{
-		Command: w.ForkServer, WorkerID: c.WorkerID, Dir: c.Dir, Env: c.Env, Files: c.Extra,
-		StartTimeout: c.StartTimeout, Restart: c.Restart, Log: a.log,
-	})
+	if a.fork.Server == nil {
+		a.fork.Server = zygote.New(zygote.Config{
+			Command: command, WorkerID: c.WorkerID, Dir: c.Dir, Env: c.Env, Files: c.Extra,
+			StartTimeout: c.StartTimeout, Restart: c.Restart, Log: a.log,
+		})
+	}
 	c.Fork = a.fork.Start
 }
 

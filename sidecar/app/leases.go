@@ -3,6 +3,7 @@ package app
 import (
 	"context"
 	"errors"
+	"sync/atomic"
 	"time"
 
 	"github.com/graflow/graflow-sidecar/sidecar/internal/lease"
@@ -20,6 +21,7 @@ type leases struct {
 	box         *report.Box
 	held        *ledger
 	about       func(run string) (text []byte, label string)
+	unrouted    *atomic.Int64 // set by each tick
 	reconciled  time.Time
 }
 
@@ -73,6 +75,7 @@ func (l *leases) Scan(ctx context.Context, run string) ([]string, error) {
 	if err != nil {
 		return nil, gone(err)
 	}
+	l.unrouted.Store(int64(res.Unrouted))
 	l.ok()
 	for _, dead := range res.Unfinished {
 		if err := l.Reap(ctx, run, dead); err != nil {

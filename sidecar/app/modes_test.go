@@ -27,6 +27,79 @@ func TestStopOrderInModeExec(t *testing.T) {
 	}
 }
 
+// twoKinds are one of each mode that has a pipeline.
+func twoKinds(c *Config) {
+	rpc, exec := c.Worker, c.Worker
+	exec.Command = []string{execCommand}
+	c.Kinds = []KindConfig{{"a*", ModeRPC, orderSlots, rpc}, {"*", ModeExec, orderSlots, exec}}
+	c.Worker.Command = nil
+}
+
+// TestStopOrderWithKinds: nor does it matter that there are several.
+func TestStopOrderWithKinds(t *testing.T) {
+	for _, first := range stageNames {
+		for _, stubborn := range []string{"", "claim", "process", "report", "lease"} {
+			t.Run(first+" dies, "+stubborn+" ignores", func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) { stopRealStages(t, first, stubborn, twoKinds) })
+			})
+		}
+	}
+}
+
+// TestAKindThatFailsEndsTheOthers: one that never starts and one that panics end
+// the sidecar, within the budget of a stop, and what they held goes back.
+func TestAKindThatFailsEndsTheOthers(t *testing.T) {
+	for name, stubborn := range map[string]string{"and they finish": "", "and they do not": "process"} {
+		t.Run("it does not start "+name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				o := startOrder(t, "", stubborn, func(c *Config) {
+					twoKinds(c)
+					c.Kinds[1].Mode, c.Kinds[1].Worker.Command = ModeRPC, []string{absentCommand}
+				})
+				began := time.Now()
+				var failure *StartError
+				if err := o.Wait(); !errors.As(err, &failure) || !strings.Contains(err.Error(), "tasks *: ") {
+					t.Errorf("ended with %v", err)
+				}
+				if d := time.Since(began); d > 30*time.Second {
+					t.Errorf("took %v", d)
+				}
+				o.checkOrder(t, "")
+				o.checkPlaces(t)
+			})
+		})
+	}
+	t.Run("it panics", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			o := startOrder(t, "", "", twoKinds)
+			time.Sleep(time.Second)
+			o.workers.set(func() { o.workers.broken = true })
+			o.pool.Renew()
+			var p *PanicError
+			if err := o.Wait(); !errors.As(err, &p) || p.Stage != "process" || len(p.Stack) == 0 {
+				t.Errorf("ended with %v", err)
+			}
+			o.checkOrder(t, "")
+			o.checkPlaces(t)
+		})
+	})
+}
+
+// checkPlaces wants every record in one place, and none in flight.
+func (o *orderTest) checkPlaces(t *testing.T) {
+	t.Helper()
+	queue, inflight, ended := o.redis.state()
+	all := slices.Clone(queue)
+	for _, e := range ended {
+		record, _, _ := strings.Cut(e, " ")
+		all = append(all, record)
+	}
+	slices.Sort(all)
+	if !slices.Equal(all, orderRecords) || len(inflight) > 0 {
+		t.Errorf("queue %v, in flight %v, ended %v", queue, inflight, ended)
+	}
+}
+
 func TestModeExecRunsEveryTaskOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		o := startOrder(t, "", "", func(c *Config) { c.Mode, c.Worker.Command = ModeExec, []string{execCommand} })

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/graflow/graflow-sidecar/sidecar/internal/backoff"
@@ -96,6 +97,8 @@ type claims struct {
 	held        *ledger
 	poll        time.Duration
 	maxAttempts int
+	unrouted    *atomic.Int64 // records that others have no worker for, as of the last tick
+	collected   time.Time     // see collect
 }
 
 // waitFor is how long one blocking wait lasts: a stop outlasts it by that much
@@ -103,28 +106,40 @@ type claims struct {
 const waitFor = time.Second
 
 func (c *claims) Claim(ctx context.Context, nonce string, limit int) ([]task.Task, error) {
-	run, err := c.lease.Current(ctx)
-	if err != nil {
+	if err := c.begin(ctx); err != nil {
 		return nil, err
 	}
-	c.run = run
-	if err := c.open(); err != nil {
+	if err := c.collect(ctx, limit); err != nil {
 		return nil, err
 	}
-	got, err := c.st.Claim(ctx, run, nonce, limit)
+	got, err := c.st.Claim(ctx, c.run, nonce, limit)
 	if err != nil {
 		return nil, err
 	}
 	c.ok()
+	return c.tasks(got), nil
+}
+
+// begin comes before every claim: it is made for a run that is registered.
+func (c *claims) begin(ctx context.Context) error {
+	run, err := c.lease.Current(ctx)
+	if err != nil {
+		return err
+	}
+	c.run = run
+	return c.open()
+}
+
+func (c *claims) tasks(got []store.Claimed) []task.Task {
 	now := time.Now()
 	ts := make([]task.Task, len(got))
 	for i, g := range got {
 		ts[i] = task.Task{
-			Delivery: g.Delivery, Seq: g.Seq, Record: g.Record,
+			Delivery: g.Delivery, Seq: g.Seq, Record: g.Record, Route: g.Kind,
 			Attempt: g.Losses + 1, Lone: lone(g, c.maxAttempts), ClaimedAt: now,
 		}
 	}
-	return ts, nil
+	return ts
 }
 
 // lone is how alone a record has to be: at its last attempt, if there were
@@ -155,7 +170,7 @@ func (c *claims) Wait(ctx context.Context) (bool, error) {
 	switch {
 	case err == nil:
 		c.ok()
-		return came, nil
+		return came || c.unrouted.Load() > 0, nil
 	case store.Classify(err) == store.ClassTransient && store.Answered(err):
 		// Blocking is refused (out of memory, no such command, unblocked by
 		// hand): ask again in a while by claiming.

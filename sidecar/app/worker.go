@@ -14,11 +14,11 @@ type CrashLoopError = process.CrashLoopError
 
 func seconds(d time.Duration) string { return strconv.FormatFloat(d.Seconds(), 'f', -1, 64) }
 
-// processConfig translates for the process stage.
-func (a *App) processConfig() (process.Config, error) {
-	w := a.cfg.Worker
+// processConfig translates for the process stage of a kind of worker.
+func (a *App) processConfig(k KindConfig) (process.Config, error) {
+	w := k.Worker
 	env := w.Env
-	if w.Graflow || a.cfg.Mode == ModeSupervise {
+	if w.Graflow || k.Mode == ModeSupervise {
 		own, err := a.cfg.Redis.environment(a.cfg.KeyPrefix)
 		if err != nil {
 			return process.Config{}, err
@@ -26,12 +26,12 @@ func (a *App) processConfig() (process.Config, error) {
 		env = append(slices.Clip(env), own...)
 		env = append(env, "WORKER_ID="+a.cfg.WorkerID, "LOG_LEVEL="+w.LogLevel)
 	}
-	if a.cfg.Mode == ModeSupervise {
-		env = append(env, "MAX_CONCURRENT_TASKS="+strconv.Itoa(a.cfg.Slots), "POLL_INTERVAL="+seconds(a.cfg.PollInterval))
+	if k.Mode == ModeSupervise {
+		env = append(env, "MAX_CONCURRENT_TASKS="+strconv.Itoa(k.Slots), "POLL_INTERVAL="+seconds(a.cfg.PollInterval))
 	}
 	c := process.Config{
 		Command: w.Command, Name: w.Name, Dir: w.Dir, Env: env, Extra: w.Files,
-		Concurrency: w.Concurrency, Slots: a.cfg.Slots, WorkerID: a.cfg.WorkerID, Version: a.cfg.Version, TaskTimeout: a.cfg.TaskTimeout,
+		Concurrency: w.Concurrency, Slots: k.Slots, WorkerID: a.cfg.WorkerID, Version: a.cfg.Version, TaskTimeout: a.cfg.TaskTimeout,
 		StartTimeout: w.StartTimeout, StartRetries: w.StartRetries,
 		Restart:      backoff.Policy{Min: w.RestartBackoffMin, Max: w.RestartBackoffMax, Full: true},
 		PingInterval: w.PingInterval, PingTimeout: w.PingTimeout, WriteTimeout: w.WriteTimeout,
@@ -40,6 +40,6 @@ func (a *App) processConfig() (process.Config, error) {
 		MaxTasksPerChild: w.MaxTasksPerChild, MaxChildAge: w.MaxChildAge, MaxChildRSS: w.MaxChildRSS, MaxLent: w.MaxLent,
 		Replaced: a.countReplaced, Misbehaved: a.countMisbehaved, Requests: a.redis.requests, Start: a.hooks.start,
 	}
-	a.prefork(&c)
+	a.prefork(&c, w.ForkServer)
 	return c, nil
 }

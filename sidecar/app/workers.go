@@ -3,6 +3,7 @@ package app
 import (
 	"context"
 
+	"github.com/graflow/graflow-sidecar/sidecar/internal/pipeline/dispatch"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/pipeline/execute"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/pipeline/process"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/supervise"
@@ -46,35 +47,42 @@ var (
 	_ workers = supervised{}
 )
 
-// workers makes the stage of the mode.
+// workers makes the stage of the mode, or those of all kinds.
 func (a *App) workers() (workers, error) {
 	if a.hooks.workers != nil {
 		return a.hooks.workers(a), nil
 	}
-	cfg, err := a.processConfig()
+	if len(a.cfg.Kinds) > 0 {
+		return a.kindStages()
+	}
+	only := KindConfig{Mode: a.cfg.Mode, Slots: a.cfg.Slots, Worker: a.cfg.Worker}
+	cfg, err := a.processConfig(only)
 	if err != nil {
 		return nil, err
 	}
-	sink := a.sink()
-	switch a.cfg.Mode {
-	case ModeExec:
-		return executing{execute.New(execute.Config{
-			Command: cfg.Command, Name: cfg.Name, Dir: cfg.Dir, Env: cfg.Env, Extra: cfg.Extra,
-			Slots: cfg.Slots, WorkerID: cfg.WorkerID, TaskTimeout: cfg.TaskTimeout,
-			StartRetries: cfg.StartRetries, Restart: cfg.Restart, KillGrace: cfg.KillGrace,
-			MaxOutput: cfg.MaxMessageBytes, Start: cfg.Start, Log: cfg.Log,
-		}, a.queue, sink)}, nil
-	case ModeSupervise:
+	if a.cfg.Mode == ModeSupervise {
 		return supervised{supervise.New(supervise.Config{
 			Command: cfg.Command, Name: cfg.Name, Dir: cfg.Dir, Env: cfg.Env, Extra: cfg.Extra,
 			Replicas: a.cfg.Replicas, WorkerID: cfg.WorkerID,
 			StartRetries: cfg.StartRetries, Restart: cfg.Restart, StopGrace: a.clock.share(reserveAfterSupervise),
 			Await: a.awaitRedis, AllUp: a.allUp, Start: cfg.Start, Log: cfg.Log,
 		})}, nil
-	default:
-		a.queue.Limit(a.cfg.Slots, a.cfg.Worker.MaxLent)
-		return process.New(cfg, a.queue, sink), nil
 	}
+	return a.stage(only, cfg, a.queue.Kind(0)), nil
+}
+
+// stage makes that of a kind of worker, which takes its tasks from a lane.
+func (a *App) stage(k KindConfig, cfg process.Config, lane *dispatch.Lane) workers {
+	if k.Mode == ModeExec {
+		return executing{execute.New(execute.Config{
+			Command: cfg.Command, Name: cfg.Name, Dir: cfg.Dir, Env: cfg.Env, Extra: cfg.Extra,
+			Slots: cfg.Slots, FirstSlot: cfg.FirstSlot, WorkerID: cfg.WorkerID, TaskTimeout: cfg.TaskTimeout,
+			StartRetries: cfg.StartRetries, Restart: cfg.Restart, KillGrace: cfg.KillGrace,
+			MaxOutput: cfg.MaxMessageBytes, Start: cfg.Start, Log: cfg.Log,
+		}, lane, a.sink())}
+	}
+	lane.Limit(k.Slots, k.Worker.MaxLent)
+	return process.New(cfg, lane, a.sink())
 }
 
 // executing is the stage of mode exec.

@@ -27,13 +27,20 @@ var roles = map[string]protocol.Handler{
 	},
 }
 
+// programs are likewise, whole.
+var programs = map[string]func() error{}
+
 func serveRole(role string) int {
-	handler, ok := roles[role]
+	serve, ok := programs[role]
 	if !ok {
-		fmt.Fprintf(os.Stderr, "no such role: %s\n", role)
-		return 64
+		handler, ok := roles[role]
+		if !ok {
+			fmt.Fprintf(os.Stderr, "no such role: %s\n", role)
+			return 64
+		}
+		serve = func() error { return protocol.Serve(context.Background(), handler) }
 	}
-	if err := protocol.Serve(context.Background(), handler); err != nil {
+	if err := serve(); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}

@@ -13,7 +13,7 @@ import (
 
 // scripts names the store's scripts by the SHA-1 under which they are called,
 // which is that of the operation's own file and of what stands in front of it:
-// the prelude, or channel.lua for what workers ask.
+// the prelude and what claims have in common, or channel.lua for what workers ask.
 func scripts(t *testing.T) map[string]string {
 	t.Helper()
 	files, err := filepath.Glob(repo("sidecar", "internal", "store", "*.lua"))
@@ -29,13 +29,21 @@ func scripts(t *testing.T) map[string]string {
 	}
 	prelude := read(repo("sidecar", "internal", "store", "prelude.lua"))
 	channel := read(repo("sidecar", "internal", "store", "channel.lua"))
+	claiming := read(repo("sidecar", "internal", "store", "claiming.lua"))
+	routing := read(repo("sidecar", "internal", "store", "routing.lua"))
 	names := map[string]string{}
 	for _, file := range files {
 		name := strings.TrimSuffix(filepath.Base(file), ".lua")
 		front := prelude
 		switch {
-		case name == "prelude", name == "channel":
+		case name == "prelude", name == "channel", name == "claiming", name == "routing":
 			continue
+		case name == "claim":
+			front += claiming
+		case name == "claim_routed":
+			front += routing + claiming
+		case name == "collect":
+			front += routing
 		case strings.HasPrefix(name, "channel_"), name == "enqueue":
 			front = channel
 		}

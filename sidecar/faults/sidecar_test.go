@@ -40,6 +40,8 @@ type setup struct {
 	where []string
 	// graflow is a Python to run Graflow's tasks with, in place of this binary.
 	graflow string
+	// kinds are patterns of several kinds of worker, each of them this binary.
+	kinds []string
 }
 
 // markVariable is in the environment of every process that a sidecar starts.
@@ -74,6 +76,12 @@ func (w *world) start(s setup) *sidecar {
 	args := []string{"run", "--", self, "worker"}
 	if s.graflow != "" {
 		args = []string{"run", "--graflow", "--python", s.graflow}
+	}
+	if len(s.kinds) > 0 {
+		args = []string{"run"}
+		for _, pattern := range s.kinds {
+			args = append(args, "--worker", pattern+"='"+self+"' worker")
+		}
 	}
 	sc.cmd = exec.Command(binary, args...)
 	sc.cmd.Dir = w.dir

@@ -224,7 +224,7 @@ func (w *world) heldBy(id string) (tasks []string, err error) {
 
 // anywhere counts the records that have not ended.
 var anywhere = redis.NewScript(`
-local n = redis.call('LLEN', ARGV[1] .. ':queue') + redis.call('HLEN', ARGV[1] .. ':sidecar:delayed:records')
+local n = redis.call('LLEN', ARGV[1] .. ':queue') + redis.call('LLEN', ARGV[1] .. ':sidecar:unrouted') + redis.call('HLEN', ARGV[1] .. ':sidecar:delayed:records')
 for _, key in ipairs(redis.call('KEYS', ARGV[1] .. ':sidecar:in*')) do
   n = n + (string.find(key, ':inbox:', 1, true) and redis.call('LLEN', key) or redis.call('HLEN', key))
 end

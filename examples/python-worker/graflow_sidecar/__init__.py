@@ -12,6 +12,7 @@ Run it with: sidecar run -- python worker.py
 
 from ._channel import Channel
 from ._registry import Worker
+from ._remote import remote_task
 from ._requests import RequestError
 from ._serve import serve
 from ._sidecar import Sidecar, SidecarError
@@ -30,6 +31,7 @@ __all__ = [
     "TaskCancelled",
     "TaskError",
     "Worker",
+    "remote_task",
     "serve",
     "take_stdio",
 ]

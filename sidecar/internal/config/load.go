@@ -16,6 +16,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/kballard/go-shellquote"
 	"github.com/spf13/pflag"
 
 	"github.com/graflow/graflow-sidecar/sidecar/app"
@@ -24,15 +25,15 @@ import (
 
 // Settings are what a run of the sidecar needs.
 type Settings struct {
-	// App is complete but for Version, Log and, with App.Worker.Graflow, the
-	// command that runs the adapter.
+	// App is complete but for Version, Log and the command that runs the adapter:
+	// see Adapter.
 	App       app.Config
 	LogLevel  slog.Level
 	LogFormat logging.Format
-	// Python runs the adapter, with App.Worker.Graflow.
+	// Python runs the adapter, if there is one.
 	Python string
 	// Prefork has the adapter's processes forked from one that has imported
-	// Graflow, with App.Worker.Graflow.
+	// Graflow.
 	Prefork bool
 	// DebugAddr is a loopback address for profiles; empty means none.
 	DebugAddr string
@@ -67,8 +68,15 @@ func (l *Loader) AddFlags(fs *pflag.FlagSet) {
 // flagValue takes a flag's text; Load decides what it means.
 type flagValue struct{ v *value }
 
-func (f flagValue) String() string     { return f.v.fromFlag }
-func (f flagValue) Set(s string) error { f.v.fromFlag = s; return nil }
+func (f flagValue) String() string { return f.v.fromFlag }
+func (f flagValue) Set(s string) error {
+	if f.v.list && f.v.fromFlag != "" {
+		s = f.v.fromFlag + "\n" + s
+	}
+	f.v.fromFlag = s
+	return nil
+}
+
 func (f flagValue) Type() string {
 	if f.v.accepts == acceptsBool {
 		return "bool"
@@ -94,7 +102,9 @@ func (l *Loader) Load(args []string) (Settings, error) {
 	if err := in.err(func(err error) error { return &app.ConfigError{Err: err} }); err != nil {
 		return Settings{}, err
 	}
-	s.App.Worker.Env = ChildEnv(environ, s.App.Worker.Graflow || s.App.Mode == app.ModeSupervise, splitList(l.vars.own.ChildEnv.text()))
+	allowed := splitList(l.vars.own.ChildEnv.text())
+	s.App.Worker.Env = ChildEnv(environ, s.App.Worker.Graflow || s.App.Mode == app.ModeSupervise, allowed)
+	s.completeKinds(environ, allowed)
 	return s, l.backstop(s)
 }
 
@@ -119,8 +129,10 @@ func (l *Loader) command(in *interpreter, s *Settings, args []string) error {
 		return fmt.Errorf("the worker's command comes after --, as in: sidecar run -- %s", strings.Join(args, " "))
 	case len(args) > 0 && s.App.Worker.Graflow:
 		return fmt.Errorf("%s and a worker's command exclude each other: --graflow runs the adapter that the sidecar carries", graflow.name())
-	case len(args) == 0 && !s.App.Worker.Graflow:
-		return errors.New("no worker: give its command after --, as in sidecar run -- ./my-worker, or --graflow for Graflow's tasks")
+	case len(args) > 0 && l.vars.own.Workers.given():
+		return fmt.Errorf("%s and a worker's command exclude each other: give it a pattern, as in --worker %s", l.vars.own.Workers.name(), shellquote.Join("*="+shellquote.Join(args...)))
+	case len(args) == 0 && !s.App.Worker.Graflow && !l.vars.own.Workers.given():
+		return errors.New("no worker: give its command after --, as in sidecar run -- ./my-worker, or --graflow for Graflow's tasks, or --worker PATTERN=COMMAND for several kinds")
 	case len(args) > 0 && args[0] == "":
 		return errors.New("the worker's command after -- is empty")
 	}
@@ -130,11 +142,11 @@ func (l *Loader) command(in *interpreter, s *Settings, args []string) error {
 
 // backstop has app check the result too. Whatever it finds is missing above.
 func (l *Loader) backstop(s Settings) error {
+	for _, w := range s.Adapter() {
+		w.Command = []string{s.Python}
+	}
 	c := s.App
 	c.Log = slog.New(slog.DiscardHandler)
-	if c.Worker.Graflow {
-		c.Worker.Command = []string{s.Python}
-	}
 	return c.Validate()
 }
 

@@ -4,13 +4,14 @@ import "runtime"
 
 // prefork is on where it can be. Elsewhere it must not seem to be.
 func (in *interpreter) prefork(v *value, s *Settings, graflow *value) {
-	s.Prefork = s.App.Worker.Graflow && runtime.GOOS == "linux"
+	graflows := len(s.Adapter()) > 0
+	s.Prefork = graflows && runtime.GOOS == "linux"
 	wanted := s.Prefork
 	in.boolean(v, &wanted)
 	switch {
 	case !wanted || s.Prefork:
 		s.Prefork = wanted
-	case !s.App.Worker.Graflow:
+	case !graflows:
 		in.complain(v, "%s is for Graflow's workers: it goes with %s only", v.name(), graflow.name())
 	default:
 		in.complain(v, "%s needs Linux: set it to false", v.name())

@@ -31,12 +31,14 @@ func (vs *variables) settings(in *interpreter) Settings {
 	choice(in, &o.Mode, &c.Mode, app.ModeRPC, app.ModeExec, app.ModeSupervise)
 	in.integer(&o.Replicas, &c.Replicas, 1, 1024)
 	in.boolean(&o.Graflow, &c.Worker.Graflow)
+	vs.kinds(in, &s)
 	in.free(&o.Python, &s.Python, "a path or a name on PATH")
 	in.prefork(&o.Prefork, &s, &o.Graflow)
 	in.free(&o.WorkerDir, &c.Worker.Dir, "a folder")
 	in.names(&o.ChildEnv)
-	vs.redisConflicts(in, &c.Redis, c.Worker.Graflow)
+	vs.redisConflicts(in, &c.Redis, len(s.Adapter()) > 0)
 	vs.modeConflicts(in, c.Mode, c.Worker.Graflow)
+	vs.kindConflicts(in, c)
 
 	w := &c.Worker
 	in.duration(&o.StartTimeout, &w.StartTimeout, 100*time.Millisecond, time.Hour)
@@ -57,6 +59,7 @@ func (vs *variables) settings(in *interpreter) Settings {
 
 	choice(in, &o.QueueSide, &c.QueueSide, app.QueueLeft, app.QueueRight)
 	in.duration(&o.TaskTimeout, &c.TaskTimeout, 0, 365*day)
+	in.duration(&o.UnroutedTimeout, &c.UnroutedTimeout, time.Second, day)
 	in.integer(&o.MaxAttempts, &c.MaxAttempts, 1, 1000)
 	in.duration(&o.RetryBase, &c.Retry.Base, time.Millisecond, day)
 	in.duration(&o.RetryMax, &c.Retry.Max, time.Millisecond, day)

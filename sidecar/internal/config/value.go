@@ -17,6 +17,7 @@ type value struct {
 	help    string
 	secret  bool
 	exact   bool // spaces around it belong to it
+	list    bool // its flag may be given several times, each a line of the text
 
 	fromEnv  string
 	fromFlag string
@@ -76,6 +77,7 @@ func newVariables() *variables {
 			v := s.Field(i).Addr().Interface().(*value)
 			v.env, v.flag = tag.Get("envconfig"), tag.Get("flag")
 			v.section, v.help = tag.Get("section"), tag.Get("help")
+			v.list = tag.Get("list") == "true"
 			v.secret, v.exact, v.def = tag.Get("secret") == "true", tag.Get("exact") == "true", tag.Get("shown")
 			vs.all = append(vs.all, v)
 		}

@@ -14,7 +14,7 @@ package config
 // defaults, and those that everything that speaks to Redis uses.
 type dropIn struct {
 	WorkerID           value `envconfig:"WORKER_ID" flag:"worker-id" section:"Graflow's own names" shown:"worker_{pid}" help:"Label of this sidecar in logs and listings; need not be unique."`
-	MaxConcurrentTasks value `envconfig:"MAX_CONCURRENT_TASKS" flag:"max-concurrent-tasks" help:"How many tasks run at once, over all worker processes; with SIDECAR_MODE=supervise, in each of them."`
+	MaxConcurrentTasks value `envconfig:"MAX_CONCURRENT_TASKS" flag:"max-concurrent-tasks" help:"How many tasks run at once, over all worker processes; with SIDECAR_WORKERS, of each kind; with SIDECAR_MODE=supervise, in each of them."`
 	PollInterval       value `envconfig:"POLL_INTERVAL" flag:"poll-interval" shown:"0.1" help:"Pause between looks at the queue where Redis cannot block; an idle sidecar is woken at once otherwise."`
 	RedisHost          value `envconfig:"REDIS_HOST" flag:"redis-host" help:"Host of Redis, or the path of a Unix socket."`
 	RedisPort          value `envconfig:"REDIS_PORT" flag:"redis-port" help:"Port of Redis. A Kubernetes service link (tcp://10.0.0.1:6379) gives its port, and its address unless REDIS_HOST is set."`
@@ -41,13 +41,15 @@ type dropIn struct {
 
 // own are the sidecar's own names.
 type own struct {
-	Mode      value `envconfig:"SIDECAR_MODE" flag:"mode" section:"The worker" help:"What a worker is: rpc is a program that speaks the worker protocol, exec any executable, started for each task, supervise a program that takes its tasks from Redis itself; see docs/modes.md."`
-	Replicas  value `envconfig:"SIDECAR_REPLICAS" flag:"replicas" help:"How many workers are kept running with SIDECAR_MODE=supervise."`
-	Graflow   value `envconfig:"SIDECAR_GRAFLOW" flag:"graflow" help:"Run Graflow's tasks with the Python adapter that the binary carries, in place of a worker command."`
-	Python    value `envconfig:"SIDECAR_PYTHON" flag:"python" help:"Python that has Graflow installed, for SIDECAR_GRAFLOW."`
-	Prefork   value `envconfig:"SIDECAR_PREFORK" shown:"true on Linux" help:"Whether Graflow is imported once and the workers are forked from there, with SIDECAR_GRAFLOW; see docs/prefork.md. SIGHUP imports it anew."`
-	WorkerDir value `envconfig:"SIDECAR_WORKER_DIR" help:"Working directory of the workers; the sidecar's own if unset."`
-	ChildEnv  value `envconfig:"SIDECAR_CHILD_ENV" help:"Variables that workers get although they would be kept from them, names separated by commas. Workers get the sidecar's environment without SIDECAR_ names and without Redis' credentials."`
+	Mode        value `envconfig:"SIDECAR_MODE" flag:"mode" section:"The worker" help:"What a worker is: rpc is a program that speaks the worker protocol, exec any executable, started for each task, supervise a program that takes its tasks from Redis itself; see docs/modes.md."`
+	Replicas    value `envconfig:"SIDECAR_REPLICAS" flag:"replicas" help:"How many workers are kept running with SIDECAR_MODE=supervise."`
+	Graflow     value `envconfig:"SIDECAR_GRAFLOW" flag:"graflow" help:"Run Graflow's tasks with the Python adapter that the binary carries, in place of a worker command."`
+	Workers     value `envconfig:"SIDECAR_WORKERS" flag:"worker" list:"true" help:"Several kinds of worker in place of one command: each runs the tasks whose id fits its pattern, the first that fits counts; exec: before the command line means that mode. See docs/routing.md."`
+	WorkerSlots value `envconfig:"SIDECAR_WORKER_SLOTS" flag:"worker-slots" list:"true" help:"How many tasks of the kind of worker with that pattern run at once; MAX_CONCURRENT_TASKS if not said."`
+	Python      value `envconfig:"SIDECAR_PYTHON" flag:"python" help:"Python that has Graflow installed, for SIDECAR_GRAFLOW."`
+	Prefork     value `envconfig:"SIDECAR_PREFORK" shown:"true on Linux" help:"Whether Graflow is imported once and the workers are forked from there, with SIDECAR_GRAFLOW; see docs/prefork.md. SIGHUP imports it anew."`
+	WorkerDir   value `envconfig:"SIDECAR_WORKER_DIR" help:"Working directory of the workers; the sidecar's own if unset."`
+	ChildEnv    value `envconfig:"SIDECAR_CHILD_ENV" help:"Variables that workers get although they would be kept from them, names separated by commas. Workers get the sidecar's environment without SIDECAR_ names and without Redis' credentials."`
 
 	StartTimeout      value `envconfig:"SIDECAR_START_TIMEOUT" help:"How long a worker may take to answer initialize."`
 	StartRetries      value `envconfig:"SIDECAR_START_RETRIES" help:"How often the start of a worker is tried again before the sidecar gives up with exit status 70, if none ever started (with supervise: if none ever ran for 5 s)."`
@@ -66,6 +68,7 @@ type own struct {
 
 	QueueSide       value `envconfig:"SIDECAR_QUEUE_SIDE" section:"Tasks" help:"End of the queue that tasks are taken from: left as Graflow's worker does, right for first in, first out within a group."`
 	TaskTimeout     value `envconfig:"SIDECAR_TASK_TIMEOUT" flag:"task-timeout" help:"Longest run of one task; 0 means no limit."`
+	UnroutedTimeout value `envconfig:"SIDECAR_UNROUTED_TIMEOUT" help:"How long a task is kept that no kind of worker takes (SIDECAR_WORKERS), in no sidecar of the prefix, before it becomes a dead letter."`
 	MaxAttempts     value `envconfig:"SIDECAR_MAX_ATTEMPTS" help:"How many deliveries of a task may be lost to crashes before it becomes a dead letter."`
 	RetryBase       value `envconfig:"SIDECAR_RETRY_BASE" help:"Pause before a task is tried again whose failure the worker called retryable; doubles with every further one."`
 	RetryMax        value `envconfig:"SIDECAR_RETRY_MAX" help:"Longest such pause."`

@@ -53,7 +53,8 @@ const (
 type Child struct {
 	Slot  int    `json:"slot"`
 	PID   int    `json:"pid"`
-	State string `json:"state"` // Serving, Leaving, Lent
+	Kind  string `json:"kind,omitempty"` // pattern of its kind of worker, where there are several
+	State string `json:"state"`          // Serving, Leaving, Lent
 	Tasks []Task `json:"tasks,omitempty"`
 }
 

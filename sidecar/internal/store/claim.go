@@ -2,14 +2,17 @@ package store
 
 import (
 	"context"
-	_ "embed" // the script
+	_ "embed" // the scripts
 	"slices"
 	"strconv"
 )
 
+//go:embed claiming.lua
+var claimingLua string
+
 //go:embed claim.lua
 var claimLua string
-var claimScript = script(claimLua)
+var claimScript = script(claimingLua + claimLua)
 
 // Claim makes at most max records the run's own and returns them in the order
 // of the queue: first those that a [Store.Wait] brought, then the queue's. It
@@ -26,15 +29,16 @@ func (s *Store) Claim(ctx context.Context, run, nonce string, max int) ([]Claime
 	if err != nil {
 		return nil, failure("claim", err)
 	}
-	claimed, ok := s.claimed(run, reply)
+	claimed, ok := s.claimed(run, reply, nil)
 	if !ok {
 		return nil, failure("claim", errReply)
 	}
 	return claimed, nil
 }
 
-// claimed reads the script's reply: first sequence number, records, attempts.
-func (s *Store) claimed(run string, reply []any) ([]Claimed, bool) {
+// claimed reads the scripts' reply: first sequence number, records, attempts; and
+// the records' kinds where there are several.
+func (s *Store) claimed(run string, reply, kinds []any) ([]Claimed, bool) {
 	if len(reply) != 3 {
 		return nil, false
 	}
@@ -42,7 +46,7 @@ func (s *Store) claimed(run string, reply []any) ([]Claimed, bool) {
 	records, ok2 := reply[1].([]any)
 	used, ok3 := reply[2].([]any)
 	const fields = 3
-	if !ok1 || !ok2 || !ok3 || len(used)%fields != 0 {
+	if !ok1 || !ok2 || !ok3 || len(used)%fields != 0 || kinds != nil && len(kinds) != len(records) {
 		return nil, false
 	}
 	all := make([]Claimed, len(records))
@@ -56,6 +60,11 @@ func (s *Store) claimed(run string, reply []any) ([]Claimed, bool) {
 		}
 		seq := first + int64(i)
 		all[i] = Claimed{Delivery: delivery(run, seq), Seq: seq, Record: []byte(record)}
+		if kinds != nil {
+			if all[i].Kind, ok = kindOf(kinds[i]); !ok {
+				return nil, false
+			}
+		}
 	}
 	for ; len(used) > 0; used = used[fields:] {
 		place, ok1 := used[0].(int64)

@@ -1,62 +1,12 @@
--- claim.lua is the only place where a record becomes a run's own: records move
--- from the run's inbox, then from the queue, into its in-flight hash.
+-- claim.lua and claim_routed.lua are the only places where a record becomes a
+-- run's own. Here records move from the run's inbox, then from the queue, into
+-- its in-flight hash.
 --
--- KEYS[1]  in-flight hash of the run
--- ARGV[5]  turn of this claim        ARGV[7]  most bytes, but at least a record
--- ARGV[6]  most records              ARGV[8]  sequence numbers below or equal
---                                             to this one are used up
--- Reply    first sequence number; the records in order, nil for one that is
---          over; then, for each record with attempts used up: its place in that
---          order, how many, cause of the last one. Error GONE for a run that is
---          no member
---
--- The last claim that brought something is kept by its turn, so that a retry
--- after a lost reply gets the same records. A claim that a network delivers when
--- a later one has been made is overtaken: nobody waits for it any more, and what
--- it took would lie in flight unknown to anybody. ARGV[8] guards against a failover to a server that
--- missed our last claims: a delivery id must never name two records.
-if not member(RUN) then
-  return gone()
+-- KEYS[1], ARGV and Reply are those of claiming.lua
+local before = earlier()
+if before then
+  return before
 end
-local INBOX = S .. 'inbox:' .. RUN
-check_types()
-redis.call('LLEN', INBOX)
-local meta = redis.call('HMGET', META, 'claim', 'first', 'last', 'seq', 'turn')
-local records, bytes = {}, 0
-
--- answer looks for attempts only where there are any at all: else no record
--- need be hashed.
-local function answer(first)
-  local used = {}
-  if redis.call('HLEN', ATTEMPTS) > 0 then
-    for i, record in ipairs(records) do
-      local count, cause = 0, ''
-      if record then
-        count, cause = attempts(redis.sha1hex(record))
-      end
-      if cause ~= '' then
-        local n = #used
-        used[n + 1], used[n + 2], used[n + 3] = i, count, cause
-      end
-    end
-  end
-  return { first, records, used }
-end
-
-if meta[1] == ARGV[5] then
-  local first = tonumber(meta[2])
-  for seq = first, tonumber(meta[3]) do
-    records[#records + 1] = redis.call('HGET', INFLIGHT, RUN .. '.' .. seq)
-  end
-  return answer(first)
-end
-
-if (tonumber(meta[5]) or 0) > tonumber(ARGV[5]) then
-  return answer(0) -- overtaken
-end
-redis.call('HSET', META, 'turn', ARGV[5])
-
-local most, room = tonumber(ARGV[6]), tonumber(ARGV[7])
 
 -- take moves records until the list is empty (true) or the claim is full. It
 -- takes a growing handful at a time, and fewer where records are large: what
@@ -86,14 +36,4 @@ end
 if take('LPOP', 'LPUSH', INBOX) then
   take(POP, PUSH, QUEUE)
 end
-local first = math.max(tonumber(meta[4]) or 0, tonumber(ARGV[8])) + 1
-if #records > 0 then
-  local last = first + #records - 1
-  local fields = {}
-  for i, record in ipairs(records) do
-    fields[2 * i - 1], fields[2 * i] = string.format('%s.%d', RUN, first + i - 1), record
-  end
-  in_parts(fields, function(...) redis.call('HSET', INFLIGHT, ...) end)
-  redis.call('HSET', META, 'claim', ARGV[5], 'first', first, 'last', last, 'seq', last)
-end
-return answer(first)
+return own()

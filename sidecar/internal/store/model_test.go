@@ -280,6 +280,9 @@ func (m *model) places() map[string][]string {
 		switch kind, _, _ := strings.Cut(name, ":"); {
 		case kind == "inbox":
 			add(name, m.e.c.LRange(m.e.ctx, key, 0, -1).Val())
+		case kind == "unrouted":
+			list, _ := m.e.unrouted()
+			add(name, list)
 		case kind == "inflight", name == "delayed:records":
 			add(name, m.e.c.HVals(m.e.ctx, key).Val())
 		case kind == "dead" && name != "dead":

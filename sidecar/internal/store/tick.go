@@ -34,7 +34,7 @@ func (s *Store) Tick(ctx context.Context, run string) (TickResult, error) {
 	if err != nil {
 		return TickResult{}, failure("tick", err)
 	}
-	if len(reply) != 8 {
+	if len(reply) != 9 {
 		return TickResult{}, failure("tick", errReply)
 	}
 	promoted, ok1 := reply[0].(int64)
@@ -45,13 +45,14 @@ func (s *Store) Tick(ctx context.Context, run string) (TickResult, error) {
 	paused, ok6 := reply[5].(int64)
 	allPaused, ok7 := reply[6].(int64)
 	orders, ok8 := texts(reply[7])
-	if !ok1 || !ok2 || !ok3 || !ok4 || !ok5 || !ok6 || !ok7 || !ok8 {
+	unrouted, ok9 := reply[8].(int64)
+	if !ok1 || !ok2 || !ok3 || !ok4 || !ok5 || !ok6 || !ok7 || !ok8 || !ok9 {
 		return TickResult{}, failure("tick", errReply)
 	}
 	s.scanned(run, scan)
 	return TickResult{
 		Absent: absent, Unfinished: unfinished, Promoted: int(promoted), Drained: int(drained),
-		Paused: paused == 1, AllPaused: allPaused == 1, Orders: decodeOrders(orders),
+		Paused: paused == 1, AllPaused: allPaused == 1, Orders: decodeOrders(orders), Unrouted: int(unrouted),
 	}, nil
 }
 

@@ -9,7 +9,8 @@
 -- ARGV[13] most orders to take
 -- Reply    records promoted, records drained, absent runs that the caller
 --          watches, unfinished runs, which scan that was, 1 if the run is
---          paused, 1 if all are, orders for the run;
+--          paused, 1 if all are, orders for the run, records that wait for a
+--          run that takes them;
 --          error GONE for a run that is no member
 --
 -- Every sidecar ticks, and what one of them sees serves all: were each to look
@@ -38,6 +39,7 @@ redis.call('HLEN', DELAYED_RECORDS)
 local PAUSED, ORDERS = S .. 'paused', S .. 'orders:' .. RUN
 redis.call('HLEN', PAUSED)
 redis.call('LLEN', ORDERS)
+redis.call('LLEN', S .. 'unrouted')
 redis.call('HLEN', S .. 'scan')
 local NOW = now()
 local most, room, look = tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[9])
@@ -169,4 +171,4 @@ end
 
 local orders = redis.call('LPOP', ORDERS, ARGV[13]) or {}
 return { promoted, drained, absent, unfinished, told[1],
-         redis.call('HEXISTS', PAUSED, RUN), redis.call('HEXISTS', PAUSED, '*'), orders }
+         redis.call('HEXISTS', PAUSED, RUN), redis.call('HEXISTS', PAUSED, '*'), orders, redis.call('LLEN', S .. 'unrouted') }

@@ -25,6 +25,9 @@ type Claimed struct {
 	// its last attempt the record should be alone in the sidecar, not merely
 	// alone in its child.
 	LoneRun bool
+	// Kind is which of several kinds of worker is to run it: see [Routes]. 0
+	// without them.
+	Kind int
 }
 
 // Report ends one delivery.
@@ -133,6 +136,7 @@ type TickResult struct {
 	Paused     bool // this run is
 	AllPaused  bool // every run of the prefix is
 	Orders     []fleet.Order
+	Unrouted   int // records that wait for a run that takes them
 }
 
 // Adopted is an exhausted record that Reap moved into the reaper's own

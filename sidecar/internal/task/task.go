@@ -24,12 +24,23 @@ type Task struct {
 	// Attempt is 1 for a record whose deliveries were never lost to a crash,
 	// and one more for every delivery that was.
 	Attempt int
+	// Route is which kind of worker runs it, counted from 0; 0 where there is one
+	// kind. See also RouteUnknown and RouteNone.
+	Route int
 	// Lone says that this is the record's last attempt and in what company it
 	// must not be: if it is what killed its company before, it dies alone now.
 	Lone Lone
 	// ClaimedAt is when the claim's reply was read.
 	ClaimedAt time.Time
 }
+
+// Routes that are no kind of worker.
+const (
+	// RouteUnknown: the record has to be decoded first.
+	RouteUnknown = -1
+	// RouteNone: no kind of worker takes it, here or elsewhere.
+	RouteNone = -2
+)
 
 // Lone says how alone a task has to run.
 type Lone int

@@ -25,6 +25,43 @@ class ChannelCase(WorkerCase):
         return self.handler("return task.channel.get('k')", f"handle, concurrency={concurrency}")
 
 
+class Coroutines(ChannelCase):
+    def test_the_same_reach(self):
+        """Two reads at once, one of the loop's own, progress, log and a record."""
+        worker = self.worker(
+            """
+            import asyncio
+            from graflow_sidecar import Worker
+            worker = Worker()
+
+            @worker.task("etl.*")
+            async def etl(task, rows, **rest):
+                get = task.channel.get
+                both = await asyncio.gather(*(asyncio.to_thread(get, key) for key in "ab"))
+                task.progress(0.5)
+                task.log("half", rows=len(rows))
+                task.enqueue({"task_id": "next"})
+                return [rows, rest, both, get("c")]
+
+            worker.serve()
+            """
+        )
+        self.assertEqual(worker.greeting["result"]["inputs"], {"etl.*": ["rows"]})
+        inputs = {"rows": {"value": [1]}, "bound": {"valueText": "1e999"}}
+        running = worker.begin({"task_id": "etl.x"}, inputs=inputs)
+        two = [worker.notification("channel/get") for _ in range(2)]
+        for request in reversed(two):  # whose order is not that of the answers
+            value = request["params"]["key"].upper()
+            self.answer(worker, request, result={"found": True, "value": value})
+        self.assertEqual(worker.notification("$/progress")["params"]["fraction"], 0.5)
+        self.assertEqual(worker.notification("log")["params"]["fields"], {"rows": 1})
+        record = self.reply(worker, "task/enqueue", result={})["record"]
+        self.assertEqual(record, {"task_id": "next"})
+        self.reply(worker, "channel/get", result={"found": True, "value": "C"})
+        value = worker.answer(running)["result"]["valueText"]
+        self.assertEqual(json.loads(value), [[1], {"bound": float("inf")}, ["A", "B"], "C"])
+
+
 class Methods(ChannelCase):
     def test_each(self):
         worker = self.handler("return eval(task.record['do'], {'c': task.channel, 'task': task})")

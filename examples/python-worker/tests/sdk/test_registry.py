@@ -31,7 +31,7 @@ class Registry(WorkerCase):
     def test_declares_what_its_functions_want(self):
         worker = self.worker(ETL)
         result = worker.greeting["result"]
-        self.assertEqual(result["inputs"], {"etl.*": ["rows", "limit", "unit"]})
+        self.assertEqual(result["inputs"], {"etl.*": ["rows", "limit", "unit"], "*": []})
         self.assertEqual(result["worker"]["name"], "etl")
 
     def test_runs_the_one_that_fits_best(self):
@@ -44,8 +44,8 @@ class Registry(WorkerCase):
         result = worker.run({"task_id": "etl.x", "params": params}, inputs=inputs)
         self.assertEqual(result["value"][:2], [[1], "km"])
         self.assertEqual(worker.run({"task_id": "etl.load"})["value"], "the exact one")
-        result = worker.run({"task_id": "else", "params": {"a": 1}})
-        self.assertEqual(result["value"], {"a": 1})
+        result = worker.run({"task_id": "else", "params": {"a": 1}}, inputs=inputs)
+        self.assertEqual(result["value"], {"a": 1, "rows": [1, 2, 3], "other": 1})
 
     def test_a_missing_input_is_a_failure(self):
         error = self.worker(ETL).run({"task_id": "etl.x"})["error"]

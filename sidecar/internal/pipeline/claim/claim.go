@@ -4,6 +4,7 @@ package claim
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"time"
 
@@ -12,7 +13,8 @@ import (
 
 // Source is the queue as the claim loop sees it. Only one goroutine calls it.
 type Source interface {
-	// Claim takes up to limit records; none is no error. A call that failed is
+	// Claim takes up to limit records; none is no error, and neither is a limit of
+	// 0, where Want returns that. A call that failed is
 	// repeated with the same nonce until it answers, so that records that were
 	// claimed by a call whose reply was lost are not forgotten.
 	Claim(ctx context.Context, nonce string, limit int) ([]task.Task, error)
@@ -44,6 +46,9 @@ type Loop struct {
 	// Check says whether a record that can be decoded can also be handed to a
 	// worker.
 	Check func(record []byte) error
+	// Route says which kind of worker takes a task whose Route is unknown;
+	// task.RouteNone for none. It may be nil where the source always knows.
+	Route func(taskID string) int
 	// Refuse takes the records that are not to be run: reason is a short
 	// constant, message says it in words.
 	Refuse func(t task.Task, reason, message string)
@@ -130,9 +135,14 @@ func (l *Loop) take(ts []task.Task) {
 		if err == nil {
 			err = l.Check(t.Record)
 		}
+		if err == nil && t.Route == task.RouteUnknown {
+			t.Route = l.Route(info.TaskID)
+		}
 		switch {
 		case err != nil:
 			l.Refuse(t, "invalid", err.Error())
+		case t.Route == task.RouteNone:
+			l.Refuse(t, "unrouted", fmt.Sprintf("no kind of worker takes a task called %q", info.TaskID))
 		case t.Attempt > l.MaxAttempts:
 			l.Refuse(t, "attempts", "task was lost with its worker too often")
 		default:

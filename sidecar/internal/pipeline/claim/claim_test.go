@@ -31,6 +31,7 @@ type source struct {
 	waits   int
 	arrived chan struct{}
 	fatal   error
+	routes  map[string]int // by task id
 }
 
 func (s *source) Claim(_ context.Context, nonce string, limit int) ([]task.Task, error) {
@@ -46,7 +47,8 @@ func (s *source) Claim(_ context.Context, nonce string, limit int) ([]task.Task,
 		n := min(limit, len(s.records))
 		s.nonce, s.answer = nonce, nil
 		for i, r := range s.records[:n] {
-			s.answer = append(s.answer, task.Task{Delivery: fmt.Sprint(nonce, ".", i), Record: []byte(r), Attempt: 1})
+			info, _ := task.Decode([]byte(r))
+			s.answer = append(s.answer, task.Task{Delivery: fmt.Sprint(nonce, ".", i), Record: []byte(r), Attempt: 1, Route: s.routes[info.TaskID]})
 		}
 		s.records = s.records[n:]
 	}
@@ -150,6 +152,12 @@ func start(t *testing.T, src *source, free int) *bundle {
 		Refuse:   func(_ task.Task, reason, _ string) { b.refused = append(b.refused, reason) },
 		Claimed:  func(ts []task.Task) { b.claimed += len(ts) },
 		Progress: func() {},
+		Route: func(taskID string) int {
+			if taskID == "a" {
+				return 0
+			}
+			return task.RouteNone
+		},
 		Check: func(record []byte) error {
 			if bytes.Contains(record, []byte("too deep")) {
 				return errors.New("too deep")
@@ -232,6 +240,23 @@ func TestRecordsThatMustNotRunAreRefused(t *testing.T) {
 		}
 		if !slices.Equal(b.refused, []string{"invalid", "invalid", "invalid"}) || b.claimed != 4 {
 			t.Errorf("refused %v of %d", b.refused, b.claimed)
+		}
+	})
+}
+
+// Redis could not tell what some tasks are called, or nobody takes them.
+func TestRoutesThatAreNone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		src := &source{records: []string{record("a"), record("b"), record("c"), "poison"}}
+		src.routes = map[string]int{"a": task.RouteUnknown, "b": task.RouteNone, "c": task.RouteUnknown}
+		b := start(t, src, 4)
+		synctest.Wait()
+		b.stop(t)
+		if got := b.room.tasks(); !slices.Equal(got, []string{"a"}) {
+			t.Errorf("passed on %v", got)
+		}
+		if !slices.Equal(b.refused, []string{"unrouted", "unrouted", "invalid"}) {
+			t.Errorf("refused %v", b.refused)
 		}
 	})
 }

@@ -11,19 +11,13 @@ func (q *Queue) Halt() {
 		return
 	}
 	q.halted = true
-	takers := q.takers
-	q.takers = nil
 	q.announceLocked()
-	for _, t := range takers {
-		close(t.given)
+	for _, l := range q.lanes {
+		for _, t := range l.takers {
+			close(t.given)
+		}
+		l.takers = nil
 	}
-}
-
-// Halted reports whether Halt was called.
-func (q *Queue) Halted() bool {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	return q.halted
 }
 
 // Close halts, and gives back what was not started, before it returns: the

@@ -20,7 +20,7 @@ import (
 	"github.com/graflow/graflow-sidecar/sidecar/internal/task"
 )
 
-// Source is where tasks come from. *dispatch.Queue is one.
+// Source is where tasks come from. *dispatch.Lane is one.
 type Source interface {
 	// AddCapacity tells that n more (or fewer) tasks can run at once.
 	AddCapacity(n int)
@@ -50,6 +50,7 @@ type Config struct {
 	Extra   []*os.File // handed down as file descriptors 3, 4 …
 
 	Slots       int // processes at once
+	FirstSlot   int // number of the first slot
 	WorkerID    string
 	TaskTimeout time.Duration // of one run; 0 means none
 
@@ -119,7 +120,7 @@ func (s *Stage) Run(soft, hard context.Context) error {
 	}
 	var wg sync.WaitGroup
 	for slot := range s.cfg.Slots {
-		wg.Go(func() { s.safe(func() { s.serve(ctx, hard, slot) }) })
+		wg.Go(func() { s.safe(func() { s.serve(ctx, hard, s.cfg.FirstSlot+slot) }) })
 	}
 	wg.Wait()
 	select {

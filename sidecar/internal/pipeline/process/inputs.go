@@ -37,14 +37,15 @@ func declared(inputs map[string][]string) (list []wanted, problem string) {
 }
 
 // inputsFor are the names of the inputs that the worker wants for a task, each
-// once.
+// once: nil if it wants none, and none at all if it wants only those that the
+// workflow has for the task (P57).
 func (c *child) inputsFor(id string) (names []string) {
 	if c.cfg.Requests == nil {
 		return nil
 	}
 	for _, w := range c.inputs {
 		if protocol.MatchTask(w.pattern, id) {
-			names = append(names, w.names...)
+			names = append(slices.Grow(names, len(w.names)+1), w.names...)
 		}
 	}
 	slices.Sort(names)

@@ -32,6 +32,7 @@ func init() {
 			}
 		})
 	}
+	menu["wants what there is"] = wantsInputs(`{"task-*":[]}`)
 	menu["wants too many inputs"] = wantsInputs(`{"*":[` + strings.Repeat(`"x",`, protocol.MaxInputNames) + `"x"]}`)
 	menu["wants inputs of another shape"] = wantsInputs(`["x"]`)
 }
@@ -83,6 +84,22 @@ func TestInputsComeWithTheTask(t *testing.T) {
 	}
 	if p.DeadlineUnixMs < before.Add(time.Hour).UnixMilli()-1 {
 		t.Errorf("deadline %d", p.DeadlineUnixMs)
+	}
+}
+
+// A worker that wants no inputs by name gets those that the workflow has.
+func TestInputsOfTheWorkflow(t *testing.T) {
+	s := newServer(nil)
+	s.inputs = func(_ context.Context, _ *task.Task, names []string) ([]protocol.Input, error) {
+		if len(names) != 0 {
+			t.Errorf("asked for %v", names)
+		}
+		return []protocol.Input{{Name: "bound", Text: []byte("1")}}, nil
+	}
+	b := setup(t, "wants what there is", func(c *process.Config) { c.Requests = s })
+	b.push("", "")
+	if got := fmt.Sprintf("%s", ran(t, b.next()).Inputs); got != "[{bound 1}]" {
+		t.Errorf("inputs %s", got)
 	}
 }
 

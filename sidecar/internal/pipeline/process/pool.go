@@ -19,7 +19,7 @@ import (
 	"github.com/graflow/graflow-sidecar/sidecar/internal/task"
 )
 
-// Source is where children get tasks. *dispatch.Queue is one.
+// Source is where children get tasks. *dispatch.Lane is one.
 type Source interface {
 	// AddCapacity tells that n more (or fewer) tasks can run at once.
 	AddCapacity(n int)
@@ -51,6 +51,7 @@ type Config struct {
 	// has said so: then all children start at once and not after the first.
 	Concurrency int
 	Slots       int // tasks at once over all children
+	FirstSlot   int // number of the first child's slot
 	WorkerID    string
 	Version     string        // our own
 	TaskTimeout time.Duration // of one run; 0 means none
@@ -166,7 +167,7 @@ func (p *Pool) Run(soft, hard context.Context) error {
 	var wg sync.WaitGroup
 
 	keep := func(slot, limit int) {
-		k := keeper{pool: p, src: p.src, slot: slot, limit: limit}
+		k := keeper{pool: p, src: p.src, slot: p.cfg.FirstSlot + slot, limit: limit}
 		wg.Go(func() {
 			if err := safely.Do(func() error { return k.run(ctx, hard) }); err != nil {
 				p.fail(err)
@@ -187,7 +188,7 @@ func (p *Pool) Run(soft, hard context.Context) error {
 		for slot := 1; slot < slots; slot++ {
 			keep(slot, min(each, p.cfg.Slots-slot*each))
 		}
-		wg.Go(func() { p.safe(func() { p.lending(ctx, hard, slots, each) }) })
+		wg.Go(func() { p.safe(func() { p.lending(ctx, hard, p.cfg.FirstSlot+slots, each) }) })
 	case <-ctx.Done():
 	}
 	wg.Wait()

@@ -10,7 +10,8 @@ import (
 // slot of the child that took the task.
 type SlotStatus struct {
 	Slot, Pid   int
-	Concurrency int // tasks at once
+	Kind        string // pattern of the kind of worker, where there are several
+	Concurrency int    // tasks at once
 	Leaving     bool
 	Lent        bool         // it is there because slots are lent
 	Tasks       []TaskStatus // the longest running first

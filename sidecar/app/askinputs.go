@@ -1,0 +1,152 @@
+package app
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"unicode/utf8"
+
+	"github.com/graflow/graflow-sidecar/protocol"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/store"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/task"
+)
+
+// Inputs reads the inputs of a task that is to start: those of the names that
+// its worker wants, and those that the workflow has for it, which remote_task of
+// the Python package leaves in the channel. A name is resolved as Graflow
+// resolves a keyword argument: what is bound to it, else the result of the task
+// of that name, else the key of that name (P46, P57).
+//
+// All is read in one exchange with Redis, and in a second one where the workflow
+// declares inputs that the worker does not.
+func (a *asks) Inputs(ctx context.Context, t *task.Task, names []string) ([]protocol.Input, error) {
+	if t.Info.SessionID == "" {
+		return nil, nil
+	}
+	ch, err := a.channel(t)
+	if err != nil {
+		if len(names) == 0 {
+			return nil, nil // a Cluster has no channels, and nothing was asked for
+		}
+		return nil, err
+	}
+	boundKey, inputsKey := protocol.BoundKey(t.Info.TaskID), protocol.InputsKey(t.Info.TaskID)
+	keys := append(make([]string, 0, 2*len(names)+2), boundKey, inputsKey)
+	for _, name := range names {
+		keys = append(keys, protocol.ResultKey(name), name)
+	}
+	values, err := a.read(ctx, ch, keys)
+	if err != nil {
+		return nil, err
+	}
+	in := inputs{given: map[string]bool{}}
+	if in.found, err = objectAt(boundKey, values[0]); err != nil {
+		return nil, err
+	}
+	for _, b := range in.found {
+		in.given[b.Name] = true
+	}
+	sources, err := sourcesAt(inputsKey, values[1])
+	if err != nil {
+		return nil, err
+	}
+	var later []source
+	for _, s := range sources {
+		switch {
+		case in.given[s.name]:
+		case s.name == s.from && slices.Contains(names, s.name):
+		default:
+			in.given[s.name] = true // a worker's own idea of that name comes after the workflow's
+			later = append(later, s)
+		}
+	}
+	for i, name := range names {
+		if err := in.resolve(name, keys[2*i+2:], values[2*i+2:]); err != nil {
+			return nil, err
+		}
+	}
+	if len(later) == 0 {
+		return in.found, nil
+	}
+	keys = keys[:0]
+	for _, s := range later {
+		keys = append(keys, protocol.ResultKey(s.from), s.from)
+	}
+	if values, err = a.read(ctx, ch, keys); err != nil {
+		return nil, err
+	}
+	for i, s := range later {
+		delete(in.given, s.name)
+		if err := in.resolve(s.name, keys[2*i:], values[2*i:]); err != nil {
+			return nil, err
+		}
+	}
+	return in.found, nil
+}
+
+// inputs are those of one task while they are being found.
+type inputs struct {
+	found []protocol.Input
+	given map[string]bool // names that need no looking for (any more)
+}
+
+// resolve finds one input: of its two keys, the first one that is there.
+func (in *inputs) resolve(name string, keys []string, values []store.Value) error {
+	if in.given[name] {
+		return nil
+	}
+	at := 0
+	if !values[0].Found {
+		at = 1
+	}
+	switch v := values[at]; {
+	case v.Kind:
+		return about(keys[at], store.ErrKind)
+	case v.Found && !utf8.Valid(v.Text):
+		return about(keys[at], protocol.ErrNotText)
+	case v.Found:
+		in.found = append(in.found, protocol.Input{Name: name, Text: v.Text})
+	}
+	return nil
+}
+
+// objectAt are the members of the object that a key holds; none if it holds
+// nothing.
+func objectAt(key string, v store.Value) ([]protocol.Input, error) {
+	switch {
+	case v.Kind:
+		return nil, about(key, store.ErrKind)
+	case !v.Found:
+		return nil, nil
+	case !utf8.Valid(v.Text):
+		return nil, about(key, protocol.ErrNotText)
+	}
+	members, err := protocol.Members(v.Text)
+	if err != nil {
+		return nil, fmt.Errorf("%s holds no object of values (%w): %.100q", key, err, v.Text)
+	}
+	return members, nil
+}
+
+// source says that an input is found under another name.
+type source struct{ name, from string }
+
+// sourcesAt are the inputs that the workflow declares, each with its source.
+func sourcesAt(key string, v store.Value) ([]source, error) {
+	members, err := objectAt(key, v)
+	if err != nil {
+		return nil, err
+	}
+	if len(members) > protocol.MaxInputNames {
+		return nil, fmt.Errorf("%s has %d inputs; %d are the most", key, len(members), protocol.MaxInputNames)
+	}
+	sources := make([]source, len(members))
+	for i, m := range members {
+		sources[i].name = m.Name
+		if err := json.Unmarshal(m.Text, &sources[i].from); err != nil {
+			return nil, fmt.Errorf("%s: the source of the input %.100q is no name: %.100q", key, m.Name, m.Text)
+		}
+	}
+	return sources, nil
+}

@@ -1,0 +1,184 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/graflow/graflow-sidecar/sidecar/internal/pipeline/dispatch"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/pipeline/process"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/route"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/safely"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/task"
+)
+
+// KindConfig is one of several kinds of worker; docs/routing.md has the rules.
+type KindConfig struct {
+	// Pattern says which tasks it runs: those whose id fits it, and the pattern
+	// of no kind before it.
+	Pattern string
+	// Mode is ModeRPC or ModeExec.
+	Mode Mode
+	// Slots is how many of its tasks run at once.
+	Slots int
+	// Worker is complete, but for Redis' coordinates of a Graflow worker.
+	Worker WorkerConfig
+}
+
+// maxKinds bounds what is sent with every claim.
+const maxKinds = 64
+
+// validateKinds complains about several kinds of worker that do not work.
+func (c *Config) validateKinds(check func(ok bool, format string, args ...any)) {
+	check(c.Mode == ModeRPC, "Mode is %q, and must be rpc with Kinds, which have modes of their own", c.Mode)
+	check(len(c.Worker.Command) == 0 && !c.Worker.Graflow, "Worker has a command, and Kinds have others")
+	check(len(c.Kinds) <= maxKinds, "there are %d Kinds, and may be %d", len(c.Kinds), maxKinds)
+	check(c.UnroutedTimeout > 0, "UnroutedTimeout is %v, and must be more than 0", c.UnroutedTimeout)
+	if _, err := route.ParseAll(c.patterns()); err != nil {
+		check(false, "%w", err)
+	}
+	for _, k := range c.Kinds {
+		check(len(k.Worker.Command) > 0, "the kind %q has no worker command", k.Pattern)
+		check(k.Mode == ModeRPC || k.Mode == ModeExec, "the mode of the kind %q is %q, and must be rpc or exec", k.Pattern, k.Mode)
+		check(k.Mode == ModeRPC || !k.Worker.Graflow, "the kind %q is Graflow's, which is for ModeRPC", k.Pattern)
+		check(k.Slots >= 1 && k.Slots <= 4096, "the kind %q has %d slots, and must have 1 to 4096", k.Pattern, k.Slots)
+	}
+}
+
+// patterns are those of the kinds.
+func (c *Config) patterns() []string {
+	list := make([]string, len(c.Kinds))
+	for i, k := range c.Kinds {
+		list[i] = k.Pattern
+	}
+	return list
+}
+
+// newQueue makes the stage between claim and process.
+func (a *App) newQueue() *dispatch.Queue {
+	giveBack := func(t task.Task) {
+		a.box.Done(task.Outcome{Task: t, Kind: task.Returned, Message: "not started", EndedAt: time.Now()})
+	}
+	if n := len(a.cfg.Kinds); n > 0 {
+		return dispatch.NewKinds(n, giveBack)
+	}
+	return dispatch.New(giveBack)
+}
+
+// kinds is the process stage of a sidecar with several kinds of worker: that of
+// each kind, side by side.
+type kinds struct {
+	patterns []string
+	stages   []workers
+	// failed is called when one of them has ended by itself.
+	failed func()
+}
+
+// kindStages makes them. The slots of all have numbers of their own: those of a
+// kind begin where the one before cannot come, also with all that it lends.
+func (a *App) kindStages() (workers, error) {
+	all := kinds{patterns: a.cfg.patterns(), failed: a.Stop}
+	first := 0
+	for i, k := range a.cfg.Kinds {
+		cfg, err := a.processConfig(k)
+		if err != nil {
+			return nil, err
+		}
+		cfg.FirstSlot, cfg.Log = first, a.log.With("kind", k.Pattern)
+		all.stages = append(all.stages, a.stage(k, cfg, a.queue.Kind(i)))
+		first += k.Slots + k.Worker.MaxLent
+	}
+	return all, nil
+}
+
+// Run runs all of them. One that fails ends the sidecar as one alone would: the
+// others finish what they have, within the budget of a stop.
+func (k kinds) Run(soft, hard context.Context) error {
+	ctx, stop := context.WithCancel(soft)
+	defer stop()
+	errs := make([]error, len(k.stages))
+	var wg sync.WaitGroup
+	for i, s := range k.stages {
+		wg.Go(func() {
+			errs[i] = safely.Do(func() error { return s.Run(ctx, hard) })
+			if errs[i] != nil && soft.Err() == nil {
+				errs[i] = fmt.Errorf("tasks %s: %w", k.patterns[i], errs[i])
+				k.failed()
+				stop()
+			}
+		})
+	}
+	wg.Wait()
+	return errors.Join(errs...)
+}
+
+// Up is how many workers are up, of all kinds.
+func (k kinds) Up() (n int) {
+	for _, s := range k.stages {
+		n += s.Up()
+	}
+	return n
+}
+
+// complete reports whether a task of any kind would run.
+func (k kinds) complete() bool {
+	for _, s := range k.stages {
+		if s.Up() == 0 {
+			return false
+		}
+	}
+	return true
+}
+
+// Renew replaces the workers of each kind one by one.
+func (k kinds) Renew() {
+	for _, s := range k.stages {
+		s.Renew()
+	}
+}
+
+// Evict ends the tasks of a run in all of them.
+func (k kinds) Evict(run string) {
+	var wg sync.WaitGroup
+	for _, s := range k.stages {
+		wg.Go(func() { s.Evict(run) })
+	}
+	wg.Wait()
+}
+
+// CrashLoop reports whether the workers of some kind keep dying. Its tasks stay
+// in the queue meanwhile, and the others are run.
+func (k kinds) CrashLoop() bool {
+	for _, s := range k.stages {
+		if s.CrashLoop() {
+			return true
+		}
+	}
+	return false
+}
+
+// Slots lists those of all kinds.
+func (k kinds) Slots() (list []Slot) {
+	for i, s := range k.stages {
+		for _, slot := range s.Slots() {
+			slot.Kind = k.patterns[i]
+			list = append(list, slot)
+		}
+	}
+	return list
+}
+
+// staffed reports whether there are the workers that a ready sidecar has.
+func (a *App) staffed() bool {
+	if k, several := a.pool.(kinds); several {
+		return k.complete()
+	}
+	return a.pool.Up() >= a.wanted()
+}
+
+var _ workers = kinds{}
+
+// A kind's lane is what its stage takes tasks from.
+var _ process.Source = (*dispatch.Lane)(nil)

@@ -1,0 +1,91 @@
+package app
+
+import (
+	"context"
+	"time"
+
+	"github.com/graflow/graflow-sidecar/sidecar/internal/pipeline/claim"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/pipeline/dispatch"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/route"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/store"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/task"
+)
+
+// source is the claim stage's Redis.
+func (a *App) source(st *store.Store) claim.Source {
+	c := &claims{link: a.newLink(), st: st, held: a.held, poll: a.cfg.PollInterval, maxAttempts: a.cfg.MaxAttempts, unrouted: &a.unrouted}
+	if len(a.cfg.Kinds) == 0 {
+		return c
+	}
+	return &routed{claims: c, queue: a.queue, patterns: a.cfg.patterns(), keep: a.cfg.UnroutedTimeout}
+}
+
+// collectEvery is how often a sidecar that takes every kind of task looks for
+// those that others have no worker for.
+const collectEvery = time.Second
+
+// collect does that, so that the claim that follows finds them.
+func (c *claims) collect(ctx context.Context, limit int) error {
+	if c.unrouted.Load() == 0 || time.Since(c.collected) < collectEvery {
+		return nil
+	}
+	if _, err := c.st.Collect(ctx, c.run, limit); err != nil {
+		return err
+	}
+	c.collected = time.Now()
+	return nil
+}
+
+// routed is claims for several kinds of worker.
+type routed struct {
+	*claims
+	queue    *dispatch.Queue
+	patterns []string
+	keep     time.Duration
+	left     int // records in the queue after the last claim
+	moved    int // by it, out of the way
+}
+
+// Claim takes tasks of the kinds that have free slots. What it may take can have
+// changed when a call is repeated; what the first try took is the answer then.
+func (r *routed) Claim(ctx context.Context, nonce string, _ int) ([]task.Task, error) {
+	if err := r.begin(ctx); err != nil {
+		return nil, err
+	}
+	got, err := r.st.ClaimRouted(ctx, r.run, nonce, store.Routes{Patterns: r.patterns, Free: r.queue.Wants(), Keep: r.keep})
+	if err != nil {
+		return nil, err
+	}
+	r.ok()
+	r.left, r.moved = got.Left, got.Moved
+	return r.tasks(got.Claimed), nil
+}
+
+// slotPatience is how long the tasks of kinds whose slots are taken are left
+// alone, unless a slot gets free.
+const slotPatience = 100 * time.Millisecond
+
+// Wait waits for records in the queue. A blocking wait is for an empty one: it
+// would bring the same record of a kind that is full again and again.
+func (r *routed) Wait(ctx context.Context) (bool, error) {
+	switch {
+	case r.moved > 0:
+		return true, nil // others are in sight now
+	case r.left > 0:
+		r.queue.AwaitRoom(ctx, slotPatience)
+		return true, nil
+	default:
+		return r.claims.Wait(ctx)
+	}
+}
+
+// routes tells the claim stage of a task that Redis could not tell.
+func (a *App) routes() func(taskID string) int {
+	list, _ := route.ParseAll(a.cfg.patterns()) // they are valid
+	return func(taskID string) int {
+		if i := route.Find(list, taskID); i >= 0 {
+			return i
+		}
+		return task.RouteNone
+	}
+}

@@ -1,0 +1,187 @@
+package dispatch
+
+import (
+	"context"
+	"time"
+
+	"github.com/graflow/graflow-sidecar/sidecar/internal/task"
+)
+
+// Lane is what a Queue has for each kind of worker: the tasks for that kind
+// (task.Task.Route is its place), and what its children say. Its methods may be
+// called concurrently.
+type Lane struct {
+	q        *Queue
+	slots    int         // see Limit; 0 means no bound
+	maxLent  int         // see Limit
+	ready    []task.Task // claimed, not started; the oldest first
+	takers   []*taker    // children that wait for a task; the longest waiting first
+	capacity int         // slots of all children that take tasks
+	running  int         // tasks that were taken and have not ended
+	outside  int         // of these, those whose slot is not in capacity
+	waiting  int         // of these, those that only wait for other tasks
+	rate     rate
+}
+
+// taker is a Take that waits. Its channel is buffered so that giving never blocks.
+type taker struct {
+	max   int
+	given chan []task.Task
+}
+
+// AddCapacity tells that n more slots exist (a child is up), or fewer, if n is
+// negative (it is going). When none is left, what was not started is given
+// back: a worker that keeps crashing must not sit on tasks that another sidecar
+// could run.
+func (l *Lane) AddCapacity(n int) {
+	q := l.q
+	q.mu.Lock()
+	l.capacity += n
+	var back []task.Task
+	if l.capacity <= 0 && !q.halted {
+		back = l.unstartedLocked()
+	}
+	q.announceLocked()
+	q.mu.Unlock()
+	q.giveAllBack(back)
+}
+
+// unstartedLocked takes out everything that was not started.
+func (l *Lane) unstartedLocked() []task.Task {
+	out := l.ready
+	if l.q.lone != nil && l.hasLocked(l.q.lone) {
+		out = append(out, *l.q.lone)
+		l.q.lone = nil
+	}
+	l.ready = nil
+	return out
+}
+
+func (l *Lane) hasLocked(t *task.Task) bool { return l.q.lanes[t.Route] == l }
+
+func (l *Lane) wantLocked() int {
+	q := l.q
+	if q.quiet || l.capacity <= 0 || q.lone != nil || q.alone > 0 {
+		return 0
+	}
+	return max(l.freeLocked()-len(l.ready)+l.rate.ahead(time.Now()), 0)
+}
+
+// serveLocked hands ready tasks to waiting takers.
+func (l *Lane) serveLocked() {
+	q := l.q
+	for len(l.takers) > 0 {
+		ts := l.popLocked(l.takers[0].max)
+		if len(ts) == 0 && q.lone != nil && l.hasLocked(q.lone) && q.idleLocked() && l.permitsLocked() > 0 {
+			ts = []task.Task{*q.lone}
+			q.lone = nil
+			q.alone++
+			l.running++
+		}
+		if len(ts) == 0 {
+			return
+		}
+		t := l.takers[0]
+		l.takers = l.takers[1:]
+		t.given <- ts
+	}
+}
+
+// popLocked takes what may start now out of ready; nothing if nothing may.
+func (l *Lane) popLocked(limit int) []task.Task {
+	n := min(limit, len(l.ready), l.permitsLocked())
+	if n <= 0 || l.q.alone > 0 {
+		return nil
+	}
+	out := make([]task.Task, n)
+	copy(out, l.ready)
+	clear(l.ready[:n]) // let go of the records
+	l.ready = l.ready[n:]
+	l.running += n
+	return out
+}
+
+// Take waits for at least one task and returns up to limit of them; each of
+// them holds a slot until End or Done. It fails with ErrClosed after Close and with
+// the context's error when that ends.
+func (l *Lane) Take(ctx context.Context, limit int) ([]task.Task, error) {
+	q := l.q
+	q.mu.Lock()
+	if q.halted {
+		q.mu.Unlock()
+		return nil, ErrClosed
+	}
+	if len(l.takers) == 0 {
+		if ts := l.popLocked(limit); len(ts) > 0 {
+			q.mu.Unlock()
+			return ts, nil
+		}
+	}
+	t := &taker{max: limit, given: make(chan []task.Task, 1)}
+	l.takers = append(l.takers, t)
+	l.serveLocked()
+	q.mu.Unlock()
+
+	select {
+	case ts, ok := <-t.given:
+		if !ok {
+			return nil, ErrClosed
+		}
+		return ts, nil
+	case <-ctx.Done():
+		return nil, l.withdraw(ctx, t)
+	}
+}
+
+// withdraw takes a waiting taker out again. Tasks it was given in the same
+// moment go to the next one: they have not started.
+func (l *Lane) withdraw(ctx context.Context, t *taker) error {
+	l.q.mu.Lock()
+	for i, other := range l.takers {
+		if other == t {
+			l.takers = append(l.takers[:i:i], l.takers[i+1:]...)
+			break
+		}
+	}
+	var late []task.Task
+	select {
+	case late = <-t.given:
+	default:
+	}
+	l.q.mu.Unlock()
+	if len(late) > 0 {
+		l.Undo(late)
+	}
+	return ctx.Err()
+}
+
+// Undo puts back tasks that were taken and not started, at the head.
+func (l *Lane) Undo(ts []task.Task) {
+	q := l.q
+	q.mu.Lock()
+	l.running -= len(ts)
+	if q.closed {
+		q.mu.Unlock()
+		for _, t := range ts {
+			q.giveBack(t)
+		}
+		return
+	}
+	if len(ts) == 1 && ts[0].Lone == task.AloneInRun && q.alone > 0 && !q.halted {
+		q.lone = &ts[0]
+		q.alone--
+		q.serveLocked()
+		q.mu.Unlock()
+		return
+	}
+	l.ready = append(append(make([]task.Task, 0, len(ts)+len(l.ready)), ts...), l.ready...)
+	q.serveLocked()
+	q.mu.Unlock()
+}
+
+// Halted reports whether Halt was called.
+func (l *Lane) Halted() bool {
+	l.q.mu.Lock()
+	defer l.q.mu.Unlock()
+	return l.q.halted
+}

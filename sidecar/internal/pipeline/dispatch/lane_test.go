@@ -1,0 +1,154 @@
+package dispatch_test
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/graflow/graflow-sidecar/sidecar/internal/pipeline/dispatch"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/task"
+)
+
+func kindTasks(route int, numbers ...int64) []task.Task {
+	var ts []task.Task
+	for _, n := range numbers {
+		ts = append(ts, task.Task{Seq: n, Route: route})
+	}
+	return ts
+}
+
+func taken(t *testing.T, l *dispatch.Lane, limit int) []int64 {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
+	defer cancel()
+	ts, err := l.Take(ctx, limit)
+	if err != nil && !errors.Is(err, context.DeadlineExceeded) {
+		t.Fatal(err)
+	}
+	return seqs(ts)
+}
+
+func same[T comparable](t *testing.T, what string, got, want []T) {
+	t.Helper()
+	if !slices.Equal(got, want) {
+		t.Errorf("%s: got %v, want %v", what, got, want)
+	}
+}
+
+func TestKindsHaveTheirOwnSlots(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var back returns
+		q := dispatch.NewKinds(3, back.add)
+		a, b := q.Kind(0), q.Kind(1)
+		a.Limit(2, 0)
+		b.Limit(3, 1)
+		a.AddCapacity(2)
+		b.AddCapacity(3)
+		same(t, "wanted", q.Wants(), []int{2, 3, 0})
+		if n, err := q.Want(t.Context()); n != 5 || err != nil {
+			t.Errorf("want %d, %v", n, err)
+		}
+		q.Put(append(kindTasks(1, 1, 2), kindTasks(0, 3)...))
+		q.Put(kindTasks(2, 4)) // no child of that kind is up
+		same(t, "given back", seqs(back.ts), []int64{4})
+		same(t, "taken by b", taken(t, b, 9), []int64{1, 2})
+		same(t, "taken by a", taken(t, a, 9), []int64{3})
+		same(t, "wanted", q.Wants(), []int{1, 1, 0})
+		b.Move(task.Place{}, task.Place{Waiting: true})
+		b.AddCapacity(1) // a child for the slot that is lent
+		same(t, "wanted with a slot lent", q.Wants(), []int{1, 2, 0})
+		if c := q.Counts(); c != (dispatch.Counts{Capacity: 6, Running: 3, Lent: 1}) {
+			t.Errorf("counts: %+v", c)
+		}
+		q.Put(kindTasks(0, 5))
+		a.AddCapacity(-2) // its workers keep dying
+		same(t, "given back", seqs(back.ts), []int64{4, 5})
+		same(t, "wanted", q.Wants(), []int{0, 2, 0})
+		q.Close()
+		if _, err := b.Take(t.Context(), 1); !errors.Is(err, dispatch.ErrClosed) {
+			t.Errorf("after Close: %v", err)
+		}
+	})
+}
+
+// A claim by kinds has something to see to where nothing is wanted, but not
+// while the queue is quiet.
+func TestWantOfKindsReturnsOnceASecond(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q := dispatch.NewKinds(2, func(task.Task) {})
+		began := time.Now()
+		for range 3 {
+			if n, err := q.Want(t.Context()); n != 0 || err != nil {
+				t.Errorf("want %d, %v", n, err)
+			}
+		}
+		if d := time.Since(began); d != 3*time.Second {
+			t.Errorf("took %v", d)
+		}
+		q.Quiet()
+		if n, err := q.Want(t.Context()); n != 1 || err != nil {
+			t.Errorf("the last look wants %d, %v", n, err)
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		if _, err := q.Want(ctx); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("while quiet: %v", err)
+		}
+	})
+}
+
+func TestAwaitRoom(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q := dispatch.NewKinds(2, func(task.Task) {})
+		wait := func() time.Duration {
+			began := time.Now()
+			q.AwaitRoom(t.Context(), 100*time.Millisecond)
+			return time.Since(began)
+		}
+		q.Kind(0).AddCapacity(1)
+		if d := wait(); d != 0 {
+			t.Errorf("a slot was free: waited %v", d)
+		}
+		if d := wait(); d != 100*time.Millisecond {
+			t.Errorf("nothing changed: waited %v", d)
+		}
+		time.AfterFunc(30*time.Millisecond, func() { q.Kind(1).AddCapacity(1) })
+		if d := wait(); d != 30*time.Millisecond {
+			t.Errorf("waited %v for a slot", d)
+		}
+	})
+}
+
+// A task that must be alone in the sidecar is alone over all kinds.
+func TestAloneOverAllKinds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var back returns
+		q := dispatch.NewKinds(2, back.add)
+		a, b := q.Kind(0), q.Kind(1)
+		a.AddCapacity(2)
+		b.AddCapacity(2)
+		q.Put(kindTasks(1, 1))
+		same(t, "b's", taken(t, b, 1), []int64{1})
+		alone := task.Task{Seq: 2, Route: 0, Lone: task.AloneInRun}
+		q.Put([]task.Task{alone, {Seq: 3, Route: 1}})
+		same(t, "what came with it goes back", seqs(back.ts), []int64{3})
+		same(t, "nothing is wanted", q.Wants(), []int{0, 0})
+		same(t, "it waits for b's", taken(t, a, 1), nil)
+		got := make(chan []task.Task)
+		go func() {
+			ts, _ := a.Take(t.Context(), 1)
+			got <- ts
+		}()
+		synctest.Wait()
+		b.End(task.Place{})
+		same(t, "then it starts", seqs(<-got), []int64{2})
+		same(t, "nothing is wanted", q.Wants(), []int{0, 0})
+		q.Put(kindTasks(1, 4))
+		same(t, "what comes meanwhile goes back", seqs(back.ts), []int64{3, 4})
+		a.End(task.Place{Alone: true})
+		same(t, "wanted again", q.Wants(), []int{2, 2})
+	})
+}
