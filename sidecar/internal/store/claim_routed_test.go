@@ -247,7 +247,9 @@ func TestRoutesAreThoseOfGo(t *testing.T) {
 			{`{"params":{"task_id":"a.1"}}`, KindUnknown},
 			{`{"task_id": 7, "params":{"task_id":"a.1"}}`, KindUnknown},
 			{`{"task_id": null}`, KindUnknown},
-			{`{"Task_ID": "a.1"}`, KindUnknown}, // Go reads it all the same
+			{`{"x":"task_id","Task_ID": "a.1"}`, 0},
+			{`{"task\u005fid": "b.1"}`, 1},
+			{`{"taſk_id": "b.1"}`, KindUnknown}, // Go reads it all the same
 			{`["task_id", "a.1"]`, KindUnknown},
 			{`{"task_id": "a.1`, KindUnknown},
 			{`{"x": "\ud800\", "task_id": "a.1"}`, KindUnknown},
