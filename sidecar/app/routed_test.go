@@ -6,8 +6,22 @@ import (
 	"time"
 
 	"github.com/graflow/graflow-sidecar/sidecar/internal/pipeline/dispatch"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/store"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/task"
 )
+
+// A claim's kind is a task's route, also where it is none.
+func TestKindsAreRoutes(t *testing.T) {
+	if store.KindUnknown != task.RouteUnknown || store.KindNone != task.RouteNone {
+		t.Error("the store and the claim stage have different numbers for no kind")
+	}
+	route := (&App{cfg: Config{Kinds: []KindConfig{{Pattern: "a*"}, {Pattern: "*b"}}}}).routes()
+	for id, want := range map[string]int{"ab": 0, "cb": 1, "c": task.RouteNone} {
+		if got := route(id); got != want {
+			t.Errorf("%s: %d, want %d", id, got, want)
+		}
+	}
+}
 
 // TestWaitingWithKinds: a blocking wait on Redis, which here there is none of, is
 // for an empty queue and a free slot only.
