@@ -421,7 +421,11 @@ func TestUnroutedForTooLong(t *testing.T) {
 		plain := e.run("plain")
 		e.push(job("x3"))
 		look(0)
-		same(t, "a run without patterns takes everything", look(0), []string(nil))
+		same(t, "a run that has not claimed yet does not count", look(0), []string{"x3:-2"})
+		e.push(job("x3"))
+		e.release(plain, back(e.claim(plain, 1)...)...)
+		look(0)
+		same(t, "one without patterns takes everything", look(0), []string(nil))
 		if err := e.Leave(e.ctx, plain); err != nil {
 			t.Fatal(err)
 		}
@@ -473,6 +477,7 @@ func TestRoutedModel(t *testing.T) {
 			}
 			join := func() *member { return &member{run: e.run("m"), patterns: kinds[rng.IntN(len(kinds))]} }
 			keeper := &member{run: e.run("keeper"), patterns: nil} // takes everything: nothing is unrouted for good
+			e.claim(keeper.run, 1)
 			members := []*member{keeper, join(), join()}
 			open, pushed := map[string]bool{}, 0
 			places := func() map[string][]string {
