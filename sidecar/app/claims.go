@@ -55,7 +55,7 @@ func (c *claims) tasks(got []store.Claimed) []task.Task {
 	ts := make([]task.Task, len(got))
 	for i, g := range got {
 		ts[i] = task.Task{
-			Delivery: g.Delivery, Seq: g.Seq, Record: g.Record, Route: g.Kind,
+			Delivery: g.Delivery, Seq: g.Seq, Record: g.Record, Route: g.Kind, // the same numbers
 			Attempt: g.Losses + 1, Lone: lone(g, c.maxAttempts), ClaimedAt: now,
 		}
 	}

@@ -2,6 +2,7 @@ package app
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"github.com/graflow/graflow-sidecar/sidecar/internal/pipeline/claim"
@@ -65,12 +66,15 @@ func (r *routed) Claim(ctx context.Context, nonce string, _ int) ([]task.Task, e
 // alone, unless a slot gets free.
 const slotPatience = 100 * time.Millisecond
 
-// Wait waits for records in the queue. A blocking wait is for an empty one: it
-// would bring the same record of a kind that is full again and again.
+// Wait waits for records in the queue. A blocking wait is for an empty one, and
+// for a sidecar that has a slot: it would bring the same record of a kind that is
+// full again and again, and keep it from those who are not.
 func (r *routed) Wait(ctx context.Context) (bool, error) {
 	switch {
 	case r.moved > 0:
 		return true, nil // others are in sight now
+	case !slices.ContainsFunc(r.queue.Wants(), func(n int) bool { return n > 0 }):
+		return true, nil // Want waits
 	case r.left > 0:
 		r.queue.AwaitRoom(ctx, slotPatience)
 		return true, nil

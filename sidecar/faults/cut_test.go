@@ -79,14 +79,15 @@ func TestConnectionCut(t *testing.T) {
 		late time.Duration
 		most int // cuts of each command
 		// delay: a sidecar that is disturbed while it counts another's absence
-		// begins to count again, and a reply that never comes is waited for.
+		// begins to count again, a reply that never comes is waited for, and what the
+		// wrong one was woken for is found a second later.
 		delay time.Duration
 	}{
-		{"cut before the request", faultproxy.CutBefore, 0, 4, 4 * time.Second},
-		{"cut between request and reply", faultproxy.CutAfter, 0, 4, 4 * time.Second},
-		{"cut by a reset between request and reply", faultproxy.ResetAfter, 0, 4, 4 * time.Second},
-		{"late request, delivered 700 ms after its connection", faultproxy.Late, 700 * time.Millisecond, 4, 4 * time.Second},
-		{"cut off from the reply, the connection open", faultproxy.Swallow, 0, 2, 6 * time.Second},
+		{"cut before the request", faultproxy.CutBefore, 0, 4, 5 * time.Second},
+		{"cut between request and reply", faultproxy.CutAfter, 0, 4, 5 * time.Second},
+		{"cut by a reset between request and reply", faultproxy.ResetAfter, 0, 4, 5 * time.Second},
+		{"late request, delivered 700 ms after its connection", faultproxy.Late, 700 * time.Millisecond, 4, 5 * time.Second},
+		{"cut off from the reply, the connection open", faultproxy.Swallow, 0, 2, 7 * time.Second},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
@@ -113,12 +114,15 @@ func TestConnectionCut(t *testing.T) {
 }
 
 // life has sidecars send every command that they know: claims with and without
-// waiting, reports of all kinds, returns of lost tasks, delays, what workers ask,
+// waiting, by kinds and not, reports of all kinds, returns of lost tasks, delays, what workers ask,
 // the reaping of one that is killed, stops.
 func (w *world) life(p *faultproxy.Proxy, env ...string) {
 	env = append(env, "SIDECAR_RETRY_BASE=200ms", "SIDECAR_REDIS_READ_TIMEOUT=2s", "SIDECAR_REDIS_PING_INTERVAL=300ms")
 	s := setup{proxy: p, env: env}
 	w.crew(2, s)
+	some := s
+	some.kinds = []string{"t*1", "t*2", "t*?4"}
+	w.start(some).ready(1) // what it takes that is not its own, the others find
 	victim := w.start(s)
 	victim.ready(1)
 	for range 6 {

@@ -25,7 +25,7 @@ const (
 // told is filled in by completeKinds.
 func (vs *variables) kinds(in *interpreter, s *Settings) {
 	o := &vs.own
-	o.Workers.accepts = "PATTERN=COMMAND LINE, the command being graflow for the adapter; several with the flag again, in the variable one a line or as a JSON list"
+	o.Workers.accepts = "PATTERN=COMMAND LINE; several with the flag again, in the variable one a line or as a JSON list"
 	o.WorkerSlots.accepts = fmt.Sprintf("PATTERN=N, N from 1 to %d; several with the flag again, in the variable one a line", maxSlots)
 	slots := in.kindSlots(&o.WorkerSlots)
 	if !o.Workers.given() {

@@ -44,8 +44,8 @@ type own struct {
 	Mode        value `envconfig:"SIDECAR_MODE" flag:"mode" section:"The worker" help:"What a worker is: rpc is a program that speaks the worker protocol, exec any executable, started for each task, supervise a program that takes its tasks from Redis itself; see docs/modes.md."`
 	Replicas    value `envconfig:"SIDECAR_REPLICAS" flag:"replicas" help:"How many workers are kept running with SIDECAR_MODE=supervise."`
 	Graflow     value `envconfig:"SIDECAR_GRAFLOW" flag:"graflow" help:"Run Graflow's tasks with the Python adapter that the binary carries, in place of a worker command."`
-	Workers     value `envconfig:"SIDECAR_WORKERS" flag:"worker" list:"true" help:"Several kinds of worker in place of one command: each runs the tasks whose id fits its pattern, the first that fits counts; exec: before the command line means that mode. See docs/routing.md."`
-	WorkerSlots value `envconfig:"SIDECAR_WORKER_SLOTS" flag:"worker-slots" list:"true" help:"How many tasks of the kind of worker with that pattern run at once; MAX_CONCURRENT_TASKS if not said."`
+	Workers     value `envconfig:"SIDECAR_WORKERS" flag:"worker" list:"true" help:"PATTERN=COMMAND LINE, for each of several kinds of worker in place of one command: it runs the tasks whose id fits the pattern, the first that fits counts. exec: before the command line means that mode; graflow in its place is the adapter. See docs/routing.md."`
+	WorkerSlots value `envconfig:"SIDECAR_WORKER_SLOTS" flag:"worker-slots" list:"true" help:"PATTERN=N: how many tasks of the kind of worker with that pattern run at once; MAX_CONCURRENT_TASKS if not said."`
 	Python      value `envconfig:"SIDECAR_PYTHON" flag:"python" help:"Python that has Graflow installed, for SIDECAR_GRAFLOW."`
 	Prefork     value `envconfig:"SIDECAR_PREFORK" shown:"true on Linux" help:"Whether Graflow is imported once and the workers are forked from there, with SIDECAR_GRAFLOW; see docs/prefork.md. SIGHUP imports it anew."`
 	WorkerDir   value `envconfig:"SIDECAR_WORKER_DIR" help:"Working directory of the workers; the sidecar's own if unset."`

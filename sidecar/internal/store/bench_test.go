@@ -61,3 +61,33 @@ func (e *env) pushGroup(from, count int) {
 	}
 	e.set(e.o.Prefix+fmt.Sprint(":barrier:g", from/1000, ":expected"), "1000")
 }
+
+// BenchmarkClaimRouted claims one record of a kind that has a slot, where all
+// that stands before it in the queue is of one that has none.
+func BenchmarkClaimRouted(b *testing.B) {
+	for _, before := range []int{0, lookAt - 1} {
+		b.Run(fmt.Sprint("behind=", before), func(b *testing.B) {
+			e := onRedis(b, Options{})
+			e.ctx = b.Context()
+			run := e.run("w")
+			if before > 0 {
+				e.pushGroup(0, before)
+			}
+			routes := Routes{[]string{"etl.*", "task_*"}, []int{1, 0}, time.Minute}
+			n := 0
+			for b.Loop() {
+				b.StopTimer()
+				e.push(job("etl.clean"))
+				b.StartTimer()
+				n++
+				got, err := e.ClaimRouted(e.ctx, run, fmt.Sprint(n), routes)
+				if err != nil || len(got.Claimed) != 1 || got.Left != before {
+					b.Fatalf("%+v, %v", got, err)
+				}
+				b.StopTimer()
+				e.report(run, Report{Delivery: got.Claimed[0].Delivery})
+				b.StartTimer()
+			}
+		})
+	}
+}

@@ -18,7 +18,9 @@
 --
 -- A record that has been unrouted for ARGV[10] is claimed to be ended, unless
 -- some member takes its kind and merely has no slot for it: then its time
--- begins anew. A member that has named no patterns takes everything.
+-- begins anew. A member that claims and has named no patterns takes everything;
+-- one that has not claimed yet does not count, or one that is restarted again and
+-- again would keep such records for ever.
 redis.call('LLEN', UNROUTED)
 local kinds = {}
 local patterns = compile_all(ARGV[9])
@@ -97,9 +99,9 @@ local function served(record)
   if not others then
     others = {}
     for _, run in ipairs(redis.call('SMEMBERS', RUNS)) do
-      local text = run ~= RUN and redis.call('HGET', S .. 'meta:' .. run, 'kinds')
-      if run ~= RUN then
-        others[#others + 1] = text and compile_all(text) or 'all'
+      local said = redis.call('HMGET', S .. 'meta:' .. run, 'kinds', 'turn')
+      if run ~= RUN and (said[1] or said[2]) then
+        others[#others + 1] = said[1] and compile_all(said[1]) or 'all'
       end
     end
   end

@@ -247,7 +247,9 @@ func TestRoutesAreThoseOfGo(t *testing.T) {
 			{`{"params":{"task_id":"a.1"}}`, KindUnknown},
 			{`{"task_id": 7, "params":{"task_id":"a.1"}}`, KindUnknown},
 			{`{"task_id": null}`, KindUnknown},
-			{`{"Task_ID": "a.1"}`, KindUnknown}, // Go reads it all the same
+			{`{"x":"task_id","Task_ID": "a.1"}`, 0},
+			{`{"task\u005fid": "b.1"}`, 1},
+			{`{"taſk_id": "b.1"}`, KindUnknown}, // Go reads it all the same
 			{`["task_id", "a.1"]`, KindUnknown},
 			{`{"task_id": "a.1`, KindUnknown},
 			{`{"x": "\ud800\", "task_id": "a.1"}`, KindUnknown},
@@ -419,7 +421,11 @@ func TestUnroutedForTooLong(t *testing.T) {
 		plain := e.run("plain")
 		e.push(job("x3"))
 		look(0)
-		same(t, "a run without patterns takes everything", look(0), []string(nil))
+		same(t, "a run that has not claimed yet does not count", look(0), []string{"x3:-2"})
+		e.push(job("x3"))
+		e.release(plain, back(e.claim(plain, 1)...)...)
+		look(0)
+		same(t, "one without patterns takes everything", look(0), []string(nil))
 		if err := e.Leave(e.ctx, plain); err != nil {
 			t.Fatal(err)
 		}
@@ -471,6 +477,7 @@ func TestRoutedModel(t *testing.T) {
 			}
 			join := func() *member { return &member{run: e.run("m"), patterns: kinds[rng.IntN(len(kinds))]} }
 			keeper := &member{run: e.run("keeper"), patterns: nil} // takes everything: nothing is unrouted for good
+			e.claim(keeper.run, 1)
 			members := []*member{keeper, join(), join()}
 			open, pushed := map[string]bool{}, 0
 			places := func() map[string][]string {

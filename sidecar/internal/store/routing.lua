@@ -73,6 +73,16 @@ local function text_end(record, at)
   until false
 end
 
+-- named: the text between two quotes is task_id, in whatever case, which is how
+-- Go reads it.
+local function named(record, first, last)
+  if last - first > 64 then
+    return false
+  end
+  local text = unescaped(string.sub(record, first + 1, last - 1))
+  return text and string.lower(text) == 'task_id'
+end
+
 -- task_id is the record's, or nil where it cannot be told; the sidecar, which
 -- reads the record with a real decoder, then decides. It must not be fooled by a
 -- task_id deeper down or in a text, and it must stand any bytes at all, which
@@ -95,7 +105,7 @@ local function task_id(record)
       if not at then
         return nil
       end
-      if depth == 1 and string.sub(record, begins, at) == '"task_id"' and string.find(record, '^%s*:', at + 1) then
+      if depth == 1 and named(record, begins, at) and string.find(record, '^%s*:', at + 1) then
         local _, quote = string.find(record, '^%s*:%s*"', at + 1)
         local last = quote and text_end(record, quote)
         return last and unescaped(string.sub(record, quote + 1, last - 1)) or nil

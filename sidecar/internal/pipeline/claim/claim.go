@@ -142,7 +142,7 @@ func (l *Loop) take(ts []task.Task) {
 		case err != nil:
 			l.Refuse(t, "invalid", err.Error())
 		case t.Route == task.RouteNone:
-			l.Refuse(t, "unrouted", fmt.Sprintf("no kind of worker takes a task called %q", info.TaskID))
+			l.Refuse(t, "unrouted", fmt.Sprintf("no kind of worker takes a task called %.200q", info.TaskID))
 		case t.Attempt > l.MaxAttempts:
 			l.Refuse(t, "attempts", "task was lost with its worker too often")
 		default:
