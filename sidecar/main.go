@@ -42,6 +42,7 @@ func execute(args []string) int {
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
+	root.AddCommand(connectCommand(), installCommand())
 	root.AddCommand(runCommand(), demoCommand(), workerCommand(), exampleWorkerCommand(), exampleTaskCommand(), versionCommand())
 	root.SetArgs(args)
 	err := root.ExecuteContext(context.Background())

@@ -78,7 +78,9 @@ func serve(s config.Settings, readyFD, parentFD int) error {
 	defer adoptOrphans(log)()
 	cfg := s.App
 	cfg.Log, cfg.Version = log, version.Number
-	if cfg.Worker.Graflow {
+	if cfg.Worker.Graflow && cfg.Worker.Socket.Path != "" {
+		cfg.Worker.Concurrency = 1
+	} else if cfg.Worker.Graflow {
 		adapter, cleanup, err := adapterFile()
 		if err != nil {
 			return failure{err}
@@ -90,7 +92,7 @@ func serve(s config.Settings, readyFD, parentFD int) error {
 			cfg.Worker.ForkServer = pyworker.ZygoteCommand(s.Python, adapter.path)
 		}
 		cfg.Worker.Concurrency = 1
-		cfg.Worker.Name = s.Python + " -m graflow_sidecar.graflow" // and not the whole bootstrap
+		cfg.Worker.Name = adapterName(s.Python)
 	}
 	a, err := app.Start(context.Background(), cfg)
 	if err != nil {
@@ -115,11 +117,17 @@ func serve(s config.Settings, readyFD, parentFD int) error {
 func catchBrokenPipe() { signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE) }
 
 func workerName(cfg app.Config) string {
+	if cfg.Worker.Socket.Path != "" {
+		return "at " + cfg.Worker.Socket.Path
+	}
 	if cfg.Worker.Name != "" {
 		return cfg.Worker.Name
 	}
 	return strings.Join(cfg.Worker.Command, " ")
 }
+
+// adapterName is the adapter's command for people, and not the whole bootstrap.
+func adapterName(python string) string { return python + " -m graflow_sidecar.graflow" }
 
 // adapter is where children find the Python adapter that the binary carries.
 type adapter struct {

@@ -18,7 +18,7 @@ func seconds(d time.Duration) string { return strconv.FormatFloat(d.Seconds(), '
 func (a *App) processConfig() (process.Config, error) {
 	w := a.cfg.Worker
 	env := w.Env
-	if w.Graflow || a.cfg.Mode == ModeSupervise {
+	if w.Graflow && w.Socket.Path == "" || a.cfg.Mode == ModeSupervise {
 		own, err := a.cfg.Redis.environment(a.cfg.KeyPrefix)
 		if err != nil {
 			return process.Config{}, err
@@ -41,5 +41,5 @@ func (a *App) processConfig() (process.Config, error) {
 		Requests: a.redis.requests, Start: a.hooks.start,
 	}
 	a.prefork(&c)
-	return c, nil
+	return c, a.listen(&c)
 }

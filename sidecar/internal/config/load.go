@@ -51,14 +51,19 @@ func (l *Loader) AddFlags(fs *pflag.FlagSet) {
 	l.flags = fs
 	l.vars.describe()
 	for _, v := range l.vars.all {
-		if v.flag == "" {
-			continue
-		}
-		f := fs.VarPF(flagValue{v}, v.flag, "", fmt.Sprintf("%s [%s]", v.help, v.env))
-		f.DefValue = v.def
-		if v.accepts == acceptsBool {
-			f.NoOptDefVal = "true"
-		}
+		l.addFlag(fs, v)
+	}
+}
+
+// addFlag adds the flag of a variable, if it has one.
+func (l *Loader) addFlag(fs *pflag.FlagSet, v *value) {
+	if v.flag == "" {
+		return
+	}
+	f := fs.VarPF(flagValue{v}, v.flag, "", fmt.Sprintf("%s [%s]", v.help, v.env))
+	f.DefValue = v.def
+	if v.accepts == acceptsBool {
+		f.NoOptDefVal = "true"
 	}
 }
 
@@ -105,7 +110,9 @@ func (l *Loader) command(in *interpreter, s *Settings, args []string) error {
 		return fmt.Errorf("the worker's command comes after --, as in: sidecar run -- %s", strings.Join(args, " "))
 	case len(args) > 0 && s.App.Worker.Graflow:
 		return fmt.Errorf("%s and a worker's command exclude each other: --graflow runs the adapter that the sidecar carries", graflow.name())
-	case len(args) == 0 && !s.App.Worker.Graflow:
+	case len(args) > 0 && s.App.Worker.Socket.Path != "":
+		return fmt.Errorf("%s and a worker's command exclude each other: it comes after sidecar connect -- in the worker's container", l.vars.own.Socket.name())
+	case len(args) == 0 && !s.App.Worker.Graflow && s.App.Worker.Socket.Path == "":
 		return errors.New("no worker: give its command after --, as in sidecar run -- ./my-worker, or --graflow for Graflow's tasks")
 	case len(args) > 0 && args[0] == "":
 		return errors.New("the worker's command after -- is empty")
@@ -118,7 +125,7 @@ func (l *Loader) command(in *interpreter, s *Settings, args []string) error {
 func (l *Loader) backstop(s Settings) error {
 	c := s.App
 	c.Log = slog.New(slog.DiscardHandler)
-	if c.Worker.Graflow {
+	if c.Worker.Graflow && c.Worker.Socket.Path == "" {
 		c.Worker.Command = []string{s.Python}
 	}
 	return c.Validate()

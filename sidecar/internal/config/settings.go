@@ -32,11 +32,14 @@ func (vs *variables) settings(in *interpreter) Settings {
 	in.integer(&o.Replicas, &c.Replicas, 1, 1024)
 	in.boolean(&o.Graflow, &c.Worker.Graflow)
 	in.free(&o.Python, &s.Python, "a path or a name on PATH")
+	in.socket(&o.Socket, &c.Worker.Socket.Path)
+	in.fileMode(&o.SocketMode, &c.Worker.Socket.Mode)
 	in.prefork(&o.Prefork, &s, &o.Graflow)
 	in.free(&o.WorkerDir, &c.Worker.Dir, "a folder")
 	in.names(&o.ChildEnv)
 	vs.redisConflicts(in, &c.Redis, c.Worker.Graflow)
 	vs.modeConflicts(in, c.Mode, c.Worker.Graflow)
+	vs.socketConflicts(in, c.Mode)
 
 	w := &c.Worker
 	in.duration(&o.StartTimeout, &w.StartTimeout, 100*time.Millisecond, time.Hour)

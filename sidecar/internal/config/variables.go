@@ -41,13 +41,15 @@ type dropIn struct {
 
 // own are the sidecar's own names.
 type own struct {
-	Mode      value `envconfig:"SIDECAR_MODE" flag:"mode" section:"The worker" help:"What a worker is: rpc is a program that speaks the worker protocol, exec any executable, started for each task, supervise a program that takes its tasks from Redis itself; see docs/modes.md."`
-	Replicas  value `envconfig:"SIDECAR_REPLICAS" flag:"replicas" help:"How many workers are kept running with SIDECAR_MODE=supervise."`
-	Graflow   value `envconfig:"SIDECAR_GRAFLOW" flag:"graflow" help:"Run Graflow's tasks with the Python adapter that the binary carries, in place of a worker command."`
-	Python    value `envconfig:"SIDECAR_PYTHON" flag:"python" help:"Python that has Graflow installed, for SIDECAR_GRAFLOW."`
-	Prefork   value `envconfig:"SIDECAR_PREFORK" shown:"true on Linux" help:"Whether Graflow is imported once and the workers are forked from there, with SIDECAR_GRAFLOW; see docs/prefork.md. SIGHUP imports it anew."`
-	WorkerDir value `envconfig:"SIDECAR_WORKER_DIR" help:"Working directory of the workers; the sidecar's own if unset."`
-	ChildEnv  value `envconfig:"SIDECAR_CHILD_ENV" help:"Variables that workers get although they would be kept from them, names separated by commas. Workers get the sidecar's environment without SIDECAR_ names and without Redis' credentials."`
+	Mode       value `envconfig:"SIDECAR_MODE" flag:"mode" section:"The worker" help:"What a worker is: rpc is a program that speaks the worker protocol, exec any executable, started for each task, supervise a program that takes its tasks from Redis itself; see docs/modes.md."`
+	Replicas   value `envconfig:"SIDECAR_REPLICAS" flag:"replicas" help:"How many workers are kept running with SIDECAR_MODE=supervise."`
+	Graflow    value `envconfig:"SIDECAR_GRAFLOW" flag:"graflow" help:"Run Graflow's tasks with the Python adapter that the binary carries, in place of a worker command."`
+	Python     value `envconfig:"SIDECAR_PYTHON" flag:"python" help:"Python that has Graflow installed, for SIDECAR_GRAFLOW."`
+	Prefork    value `envconfig:"SIDECAR_PREFORK" shown:"true on Linux" help:"Whether Graflow is imported once and the workers are forked from there, with SIDECAR_GRAFLOW; see docs/prefork.md. SIGHUP imports it anew."`
+	WorkerDir  value `envconfig:"SIDECAR_WORKER_DIR" help:"Working directory of the workers; the sidecar's own if unset."`
+	Socket     value `envconfig:"SIDECAR_WORKER_SOCKET" help:"Path of a Unix socket, in a folder that another container shares: the workers run there, under sidecar connect, and no command is given here; see docs/socket.md. For sidecar connect it is the socket to connect to."`
+	SocketMode value `envconfig:"SIDECAR_WORKER_SOCKET_MODE" help:"Who may connect to that socket: 0660 is its user and its group, which fsGroup makes the same for the containers of a pod."`
+	ChildEnv   value `envconfig:"SIDECAR_CHILD_ENV" help:"Variables that workers get although they would be kept from them, names separated by commas. Workers get the sidecar's environment without SIDECAR_ names and without Redis' credentials."`
 
 	StartTimeout      value `envconfig:"SIDECAR_START_TIMEOUT" help:"How long a worker may take to answer initialize."`
 	StartRetries      value `envconfig:"SIDECAR_START_RETRIES" help:"How often the start of a worker is tried again before the sidecar gives up with exit status 70, if none ever started (with supervise: if none ever ran for 5 s)."`
