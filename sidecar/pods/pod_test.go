@@ -93,8 +93,10 @@ func newPod(t *testing.T, group int) *pod {
 	await(t, "redis", func() bool { return p.rdb.Ping(t.Context()).Err() == nil })
 
 	docker(t, "volume", "create", p.name)
+	// An empty volume would get the rights of the image's folder each time that it
+	// is mounted. A pod's gets none.
 	docker(t, "run", "--rm", "--user", "0", "--volume", p.name+":/run/sidecar", "--entrypoint", "sh", p.worker, "-c",
-		fmt.Sprintf("busybox chown 0:%[1]d /run/sidecar && busybox chmod 2770 /run/sidecar", group))
+		fmt.Sprintf("busybox chown 0:%d /run/sidecar && busybox chmod 2770 /run/sidecar && echo > /run/sidecar/.volume", group))
 	docker(t, "run", "--detach", "--name", p.name+"-pause", "--entrypoint", "sleep", p.worker, "3600")
 	return p
 }
@@ -119,7 +121,7 @@ func (p *pod) remove() {
 // containers are those of the pod itself.
 func (p *pod) containers() (names []string) {
 	out, _ := try("ps", "--all", "--format", "{{.Names}}", "--filter", "name=^"+p.name+"-")
-	for _, name := range strings.Fields(out) {
+	for name := range strings.FieldsSeq(out) {
 		if !strings.HasSuffix(name, "-pause") && !strings.HasSuffix(name, "-redis") {
 			names = append(names, name)
 		}

@@ -89,7 +89,7 @@ func (h *Hub) accept(ctx context.Context) error {
 		switch {
 		case err == nil:
 			pause.Reset()
-			h.conns.Go(func() { h.greet(conn, func() { <-h.halls }) })
+			h.conns.Go(func() { h.greet(ctx, conn) })
 			continue
 		case errors.Is(err, net.ErrClosed):
 			return nil
@@ -102,10 +102,14 @@ func (h *Hub) accept(ctx context.Context) error {
 
 // greet finds out what a connection is for, and serves it if it is a host's. A
 // child's stream is that child's from then on.
-func (h *Hub) greet(conn *net.UnixConn, known func()) {
+func (h *Hub) greet(ctx context.Context, conn *net.UnixConn) {
 	_ = conn.SetReadDeadline(time.Now().Add(helloTimeout))
+	waiting := context.AfterFunc(ctx, func() { _ = conn.Close() }) // no stop waits for it
 	m, err := first(conn)
-	known()
+	<-h.halls
+	if !waiting() {
+		return
+	}
 	_ = conn.SetReadDeadline(time.Time{})
 	switch {
 	case err == nil && m.Type == typeHello:

@@ -147,7 +147,7 @@ func (p *place) hostOf(label string, command ...string) *running {
 		defer spawner.Stop()
 		r.err = h.Run(soft, hard)
 	}()
-	p.t.Cleanup(func() { r.stop() })
+	p.t.Cleanup(func() { _ = r.stop() })
 	return r
 }
 

@@ -324,6 +324,25 @@ func TestStrangers(t *testing.T) {
 	closed(t, "its end", c.Exited())
 }
 
+// TestAStopDoesNotWaitForStrangers that say nothing.
+func TestAStopDoesNotWaitForStrangers(t *testing.T) {
+	p := newPlace(t)
+	h, stop := p.hub()
+	for range 3 {
+		conn, err := net.Dial("unix", p.path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+	}
+	await(t, "them to be in", func() bool { return len(h.halls) >= 3 })
+	began := time.Now()
+	stop()
+	if took := time.Since(began); took >= helloTimeout-time.Second {
+		t.Errorf("it took %v", took)
+	}
+}
+
 // TestAHostThatIsRefused, and one that is newer than its sidecar.
 func TestAHostThatIsRefused(t *testing.T) {
 	for _, c := range []struct{ answer, want string }{

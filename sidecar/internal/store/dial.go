@@ -48,11 +48,11 @@ func logIn(conn net.Conn, username, password string, within time.Duration) error
 	if username != "" {
 		words = []string{"AUTH", username, password}
 	}
-	command := fmt.Sprintf("*%d\r\n", len(words))
+	command := fmt.Appendf(nil, "*%d\r\n", len(words))
 	for _, word := range words {
-		command += fmt.Sprintf("$%d\r\n%s\r\n", len(word), word)
+		command = fmt.Appendf(command, "$%d\r\n%s\r\n", len(word), word)
 	}
-	if _, err := io.WriteString(conn, command); err != nil {
+	if _, err := conn.Write(command); err != nil {
 		return err
 	}
 	// A byte at a time: nothing that follows may be swallowed.

@@ -84,8 +84,7 @@ func vacant(path string) error {
 // Cause is an error without the name of the call and the path, which the message
 // has already.
 func Cause(err error) error {
-	var no syscall.Errno
-	if errors.As(err, &no) {
+	if no, ok := errors.AsType[syscall.Errno](err); ok {
 		return no
 	}
 	return err

@@ -30,7 +30,6 @@ type elsewhere struct {
 // away is a process there.
 type away struct {
 	*fakeProc
-	e       *elsewhere
 	leaving chan struct{}
 }
 
@@ -43,21 +42,19 @@ func newElsewhere(f *fakes) *elsewhere {
 }
 
 func (e *elsewhere) start(ctx context.Context, _ string) (subproc.Process, error) {
-	for {
-		e.mu.Lock()
-		there, leaving := e.there, e.leaving
-		e.mu.Unlock()
-		select {
-		case <-there:
-		case <-ctx.Done():
-			return nil, ctx.Err()
-		}
-		p, err := e.fakes.start(nil)
-		if err != nil {
-			return nil, err
-		}
-		return away{p.(*fakeProc), e, leaving}, nil
+	e.mu.Lock()
+	there, leaving := e.there, e.leaving
+	e.mu.Unlock()
+	select {
+	case <-there:
+	case <-ctx.Done():
+		return nil, ctx.Err()
 	}
+	p, err := e.fakes.start(nil)
+	if err != nil {
+		return nil, err
+	}
+	return away{p.(*fakeProc), leaving}, nil
 }
 
 func (e *elsewhere) comes() {
