@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 )
@@ -115,6 +116,20 @@ func TestPatternB(t *testing.T) {
 	sidecar.killed()
 	p.complete(answer, 12)
 	p.noZombies(sidecar, worker)
+
+	// As ordinary containers both get the signal at once.
+	answer = p.produce(6, 500*time.Millisecond)
+	await(t, "tasks in flight", func() bool { return p.inFlight() >= 2 })
+	var stops sync.WaitGroup
+	for _, c := range []*container{sidecar, worker} {
+		stops.Go(c.stop)
+	}
+	stops.Wait()
+	if n := p.inFlight(); n != 0 {
+		t.Errorf("%d tasks are in flight", n)
+	}
+	docker(t, "start", sidecar.name, worker.name)
+	p.complete(answer, 6)
 }
 
 // TestStopInKubernetesOrder: the worker's container gets the signal first, and a

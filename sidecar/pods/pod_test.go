@@ -202,8 +202,10 @@ func (c *container) killed() {
 // stop stops it as the kubelet does, and expects that it ends well and by itself.
 func (c *container) stop() {
 	c.pod.t.Helper()
-	docker(c.pod.t, "stop", "--time", "40", c.name)
-	if code := docker(c.pod.t, "inspect", "--format", "{{.State.ExitCode}}", c.name); code != "0" {
+	if out, err := try("stop", "--time", "40", c.name); err != nil {
+		c.pod.t.Errorf("%v: %s", err, out)
+	}
+	if code, _ := try("inspect", "--format", "{{.State.ExitCode}}", c.name); code != "0" {
 		c.pod.t.Errorf("%s ended with status %s", c.name, code)
 	}
 }
