@@ -55,7 +55,7 @@ func install(from, to string) (string, error) {
 	// Beside the target, since a rename is one step within a file system only.
 	out, err := os.CreateTemp(filepath.Dir(to), ".sidecar-*")
 	if err != nil {
-		return "", fmt.Errorf("nothing can be written to %s: %w (may user %d?)", filepath.Dir(to), errors.Unwrap(err), os.Getuid())
+		return "", fmt.Errorf("nothing can be written to %s: %w (is the folder there, and may user %d write to it?)", filepath.Dir(to), errors.Unwrap(err), os.Getuid())
 	}
 	_, err = io.Copy(out, in)
 	if err == nil {

@@ -48,7 +48,7 @@ func TestInstallWhereItCannot(t *testing.T) {
 		t.Fatal(err)
 	}
 	for to, want := range map[string]string{
-		filepath.Join(dir, "no", "sidecar"): "no such file or directory (may user",
+		filepath.Join(dir, "no", "sidecar"): "no such file or directory (is the folder there",
 		filepath.Join(dir, "folder"):        "is a folder: name the file",
 	} {
 		if _, err := install(from, to); err == nil || !strings.Contains(err.Error(), want) {
