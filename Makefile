@@ -97,6 +97,19 @@ bench-prefork: go redis ## Measure the start and the memory of 8 Graflow workers
 image: ## Build the container image (IMAGE is its name)
 	@scripts/image '$(IMAGE)' '$(VERSION)' $(DOCKER_ARGS)
 
+.PHONY: sbom
+sbom: go ## Build the binary as the image has it, and its bill of materials (dist/sidecar, dist/sidecar.cdx.json)
+	@scripts/build dist/sidecar '$(VERSION)'
+	@scripts/sbom dist/sidecar dist/sidecar.cdx.json
+
+.PHONY: reproducible
+reproducible: go ## Build the binary twice, in different places, and compare (minutes)
+	@scripts/reproducible
+
+.PHONY: pods
+pods: go redis ## Run patterns A and B in containers, with real Graflow; kill and stop them (needs Docker)
+	@scripts/pods $(ARGS)
+
 .PHONY: venv
 venv: ## Make the virtual environments with Graflow that the end-to-end tests use
 	@scripts/setup-venv latest > /dev/null

@@ -42,7 +42,8 @@ func execute(args []string) int {
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
-	root.AddCommand(runCommand(), demoCommand(), workerCommand(), healthcheckCommand(), exampleWorkerCommand(), exampleTaskCommand(), versionCommand())
+	root.AddCommand(connectCommand(), installCommand(), healthcheckCommand())
+	root.AddCommand(runCommand(), demoCommand(), workerCommand(), exampleWorkerCommand(), exampleTaskCommand(), versionCommand())
 	root.SetArgs(args)
 	err := root.ExecuteContext(context.Background())
 	status := exitStatus(err)

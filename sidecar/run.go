@@ -112,6 +112,12 @@ func serve(s config.Settings, readyFD, parentFD int) error {
 
 // adapt tells the workers that are the adapter what runs it.
 func adapt(s *config.Settings) (cleanup func(), err error) {
+	if s.App.Worker.Socket.Path != "" {
+		if s.App.Worker.Graflow {
+			s.App.Worker.Concurrency = 1
+		}
+		return func() {}, nil // whoever connects has it
+	}
 	workers := s.Adapter()
 	if len(workers) == 0 {
 		return func() {}, nil
@@ -127,7 +133,7 @@ func adapt(s *config.Settings) (cleanup func(), err error) {
 			w.ForkServer = pyworker.ZygoteCommand(s.Python, adapter.path)
 		}
 		w.Concurrency = 1
-		w.Name = s.Python + " -m graflow_sidecar.graflow" // and not the whole bootstrap
+		w.Name = adapterName(s.Python)
 	}
 	return cleanup, nil
 }
@@ -140,7 +146,10 @@ func catchBrokenPipe() { signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
 // workerName is what runs the tasks, for the log.
 func workerName(cfg app.Config) string {
 	name := func(w app.WorkerConfig) string { return cmp.Or(w.Name, strings.Join(w.Command, " ")) }
-	if len(cfg.Kinds) == 0 {
+	switch {
+	case cfg.Worker.Socket.Path != "":
+		return "at " + cfg.Worker.Socket.Path
+	case len(cfg.Kinds) == 0:
 		return name(cfg.Worker)
 	}
 	list := make([]string, len(cfg.Kinds))
@@ -149,6 +158,9 @@ func workerName(cfg app.Config) string {
 	}
 	return strings.Join(list, "; ")
 }
+
+// adapterName is the adapter's command for people, and not the whole bootstrap.
+func adapterName(python string) string { return python + " -m graflow_sidecar.graflow" }
 
 // adapter is where children find the Python adapter that the binary carries.
 type adapter struct {

@@ -37,6 +37,7 @@ type App struct {
 	queue *dispatch.Queue
 	pool  workers // the stage of the mode
 	fork  forking
+	away  elsewhere
 	box   *report.Box
 	held  *ledger
 	pulse pulse

@@ -110,6 +110,10 @@ type RedisConfig struct {
 type WorkerConfig struct {
 	Command []string
 	Name    string // for people; the command if empty
+	// Socket, if its Path is set, has the workers run in other containers, by
+	// what `sidecar connect` says there: Command is empty then, and Dir, Env and
+	// Files mean nothing. With Graflow they reach Redis through the sidecar.
+	Socket SocketConfig
 	// Concurrency is what the worker will declare, if that is known: then all
 	// of its processes start at once.
 	Concurrency int
@@ -196,7 +200,7 @@ func DefaultConfig() Config {
 			RestartBackoffMin: 100 * time.Millisecond, RestartBackoffMax: 30 * time.Second,
 			PingInterval: 15 * time.Second, PingTimeout: 30 * time.Second,
 			WriteTimeout: 30 * time.Second, KillGrace: 5 * time.Second, MaxMessageBytes: 16 << 20,
-			LogLevel: "INFO", MaxLent: 16,
+			LogLevel: "INFO", MaxLent: 16, Socket: SocketConfig{Mode: 0o660},
 		},
 		ShutdownTimeout: 25 * time.Second, MaxAttempts: 3, UnroutedTimeout: 20 * time.Second,
 		Retry: RetryConfig{Base: time.Second, Max: time.Minute, Jitter: 0.5},
@@ -224,7 +228,7 @@ func (c *Config) Validate() error {
 	if len(c.Kinds) > 0 {
 		c.validateKinds(check)
 	} else {
-		check(len(c.Worker.Command) > 0, "no worker command")
+		c.Worker.Socket.validate(c, check)
 	}
 	check(c.WorkerID != "", "WorkerID is empty")
 	check(c.KeyPrefix != "", "KeyPrefix is empty")

@@ -33,7 +33,10 @@ func (a *App) prefork(c *process.Config, command []string) {
 func (a *App) runWorkers(soft, hard context.Context) error {
 	// What a worker asks for must not hold up a stop whose time is over.
 	defer context.AfterFunc(hard, a.redis.cutRequests)()
-	if a.fork.Server == nil {
+	switch {
+	case a.away.hub != nil:
+		return a.host(func() error { return a.pool.Run(soft, hard) })
+	case a.fork.Server == nil:
 		return a.pool.Run(soft, hard)
 	}
 	serving, stop := context.WithCancel(context.Background())

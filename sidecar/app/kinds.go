@@ -34,6 +34,7 @@ const maxKinds = 64
 func (c *Config) validateKinds(check func(ok bool, format string, args ...any)) {
 	check(c.Mode == ModeRPC, "Mode is %q, and must be rpc with Kinds, which have modes of their own", c.Mode)
 	check(len(c.Worker.Command) == 0 && !c.Worker.Graflow, "Worker has a command, and Kinds have others")
+	check(c.Worker.Socket.Path == "", "Worker.Socket.Path is set, and goes with one kind of worker only")
 	check(len(c.Kinds) <= maxKinds, "there are %d Kinds, and may be %d", len(c.Kinds), maxKinds)
 	check(c.UnroutedTimeout > 0, "UnroutedTimeout is %v, and must be more than 0", c.UnroutedTimeout)
 	if _, err := route.ParseAll(c.patterns()); err != nil {

@@ -174,7 +174,7 @@ func (r *reports) release(ctx context.Context, batch []task.Outcome, ours []int,
 	for n, i := range ours {
 		o := &batch[i]
 		calls[n] = store.Release{
-			Delivery: o.Task.Delivery, Seq: o.Task.Seq, Lost: o.Kind == task.Lost, Shared: o.Shared,
+			Delivery: o.Task.Delivery, Seq: o.Task.Seq, Lost: o.Kind == task.Lost, Shared: o.Shared, Whole: o.Whole,
 			MaxAttempts: r.maxAttempts, Record: o.Task.Record,
 		}
 	}

@@ -105,7 +105,7 @@ func (a *App) Self() fleet.Run {
 		Done: a.seen.done.Load(), Failed: a.seen.failed.Load(),
 	}
 	for _, slot := range s.Slots {
-		child := fleet.Child{Slot: slot.Slot, PID: slot.Pid, State: fleet.Serving}
+		child := fleet.Child{Slot: slot.Slot, Kind: slot.Kind, PID: slot.Pid, State: fleet.Serving}
 		switch {
 		case slot.Leaving:
 			child.State = fleet.Leaving

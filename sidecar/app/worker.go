@@ -18,7 +18,7 @@ func seconds(d time.Duration) string { return strconv.FormatFloat(d.Seconds(), '
 func (a *App) processConfig(k KindConfig) (process.Config, error) {
 	w := k.Worker
 	env := w.Env
-	if w.Graflow || k.Mode == ModeSupervise {
+	if w.Graflow && w.Socket.Path == "" || k.Mode == ModeSupervise {
 		own, err := a.cfg.Redis.environment(a.cfg.KeyPrefix)
 		if err != nil {
 			return process.Config{}, err
@@ -41,5 +41,5 @@ func (a *App) processConfig(k KindConfig) (process.Config, error) {
 		Replaced: a.countReplaced, Misbehaved: a.countMisbehaved, Requests: a.redis.requests, Start: a.hooks.start,
 	}
 	a.prefork(&c, w.ForkServer)
-	return c, nil
+	return c, a.listen(&c)
 }

@@ -162,6 +162,16 @@ func TestOnlyTheseMayImport(t *testing.T) {
 			"app alone wires the stages",
 		},
 		{
+			module + "/sidecar/internal/remote",
+			[]string{"sidecar/app", "sidecar"},
+			"app wires the sidecar's side, and sidecar connect is the other one; the pool knows neither",
+		},
+		{
+			module + "/sidecar/internal/relay",
+			[]string{"sidecar/app"},
+			"app alone decides who is passed on to Redis",
+		},
+		{
 			module + "/sidecar/internal/supervise",
 			[]string{"sidecar/app"},
 			"app alone decides what stands in the place of the pipeline",

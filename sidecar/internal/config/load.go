@@ -54,14 +54,19 @@ func (l *Loader) AddFlags(fs *pflag.FlagSet) {
 	l.flags = fs
 	l.vars.describe()
 	for _, v := range l.vars.all {
-		if v.flag == "" {
-			continue
-		}
-		f := fs.VarPF(flagValue{v}, v.flag, "", fmt.Sprintf("%s [%s]", v.help, v.env))
-		f.DefValue = v.def
-		if v.accepts == acceptsBool {
-			f.NoOptDefVal = "true"
-		}
+		l.addFlag(fs, v)
+	}
+}
+
+// addFlag adds the flag of a variable, if it has one.
+func (l *Loader) addFlag(fs *pflag.FlagSet, v *value) {
+	if v.flag == "" {
+		return
+	}
+	f := fs.VarPF(flagValue{v}, v.flag, "", fmt.Sprintf("%s [%s]", v.help, v.env))
+	f.DefValue = v.def
+	if v.accepts == acceptsBool {
+		f.NoOptDefVal = "true"
 	}
 }
 
@@ -131,7 +136,9 @@ func (l *Loader) command(in *interpreter, s *Settings, args []string) error {
 		return fmt.Errorf("%s and a worker's command exclude each other: --graflow runs the adapter that the sidecar carries", graflow.name())
 	case len(args) > 0 && l.vars.own.Workers.given():
 		return fmt.Errorf("%s and a worker's command exclude each other: give it a pattern, as in --worker %s", l.vars.own.Workers.name(), shellquote.Join("*="+shellquote.Join(args...)))
-	case len(args) == 0 && !s.App.Worker.Graflow && !l.vars.own.Workers.given():
+	case len(args) > 0 && s.App.Worker.Socket.Path != "":
+		return fmt.Errorf("%s and a worker's command exclude each other: it comes after sidecar connect -- in the worker's container", l.vars.own.Socket.name())
+	case len(args) == 0 && !s.App.Worker.Graflow && !l.vars.own.Workers.given() && s.App.Worker.Socket.Path == "":
 		return errors.New("no worker: give its command after --, as in sidecar run -- ./my-worker, or --graflow for Graflow's tasks, or --worker PATTERN=COMMAND for several kinds")
 	case len(args) > 0 && args[0] == "":
 		return errors.New("the worker's command after -- is empty")
@@ -142,8 +149,10 @@ func (l *Loader) command(in *interpreter, s *Settings, args []string) error {
 
 // backstop has app check the result too. Whatever it finds is missing above.
 func (l *Loader) backstop(s Settings) error {
-	for _, w := range s.Adapter() {
-		w.Command = []string{s.Python}
+	if s.App.Worker.Socket.Path == "" {
+		for _, w := range s.Adapter() {
+			w.Command = []string{s.Python}
+		}
 	}
 	c := s.App
 	c.Log = slog.New(slog.DiscardHandler)

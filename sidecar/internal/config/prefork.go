@@ -4,6 +4,11 @@ import "runtime"
 
 // prefork is on where it can be. Elsewhere it must not seem to be.
 func (in *interpreter) prefork(v *value, s *Settings, graflow *value) {
+	if s.App.Worker.Socket.Path != "" {
+		s.Prefork = false // whoever starts the workers has to know
+		in.boolean(v, new(bool))
+		return
+	}
 	graflows := len(s.Adapter()) > 0
 	s.Prefork = graflows && runtime.GOOS == "linux"
 	wanted := s.Prefork

@@ -33,12 +33,15 @@ func (vs *variables) settings(in *interpreter) Settings {
 	in.boolean(&o.Graflow, &c.Worker.Graflow)
 	vs.kinds(in, &s)
 	in.free(&o.Python, &s.Python, "a path or a name on PATH")
+	in.socket(&o.Socket, &c.Worker.Socket.Path)
+	in.fileMode(&o.SocketMode, &c.Worker.Socket.Mode)
 	in.prefork(&o.Prefork, &s, &o.Graflow)
 	in.free(&o.WorkerDir, &c.Worker.Dir, "a folder")
 	in.names(&o.ChildEnv)
 	vs.redisConflicts(in, &c.Redis, len(s.Adapter()) > 0)
 	vs.modeConflicts(in, c.Mode, c.Worker.Graflow)
 	vs.kindConflicts(in, c)
+	vs.socketConflicts(in, c.Mode)
 
 	w := &c.Worker
 	in.duration(&o.StartTimeout, &w.StartTimeout, 100*time.Millisecond, time.Hour)

@@ -32,7 +32,7 @@ func (s *Store) Release(ctx context.Context, run string, rel []Release) ([]Relea
 	args = append(args, len(rel))
 	for _, i := range order {
 		r := &rel[i]
-		args = append(args, r.Delivery, flag(r.Lost, "lost"), flag(r.Shared, "shared"), max(r.MaxAttempts, 1), shaOf(r.Lost, r.Record))
+		args = append(args, r.Delivery, flag(r.Lost, "lost"), company(r), max(r.MaxAttempts, 1), shaOf(r.Lost, r.Record))
 	}
 	reply, err := s.call(ctx, releaseScript, run, s.keys.inflight(run), args...).Slice()
 	if err != nil {
@@ -51,6 +51,14 @@ func (s *Store) Release(ctx context.Context, run string, rel []Release) ([]Relea
 		released[i] = Released{Late: outcome == "late", Exhausted: outcome == "exhausted", Losses: int(losses)}
 	}
 	return released, nil
+}
+
+// company is with whom a delivery was lost.
+func company(r *Release) string {
+	if r.Whole {
+		return "run"
+	}
+	return flag(r.Shared, "child")
 }
 
 // shaOf saves Redis the hashing where the caller has the record at hand; else

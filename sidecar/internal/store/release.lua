@@ -2,7 +2,8 @@
 --
 -- KEYS[1]  in-flight hash of the run
 -- ARGV[5]  number of deliveries, in descending sequence; then for each:
---          delivery, '' or 'lost', '' or 'shared', most attempts, SHA-1 of the
+--          delivery, '' or 'lost', '' or with whom ('child': others in its
+--          child, 'run': other children, too), most attempts, SHA-1 of the
 --          record or ''
 -- Reply    for each delivery: late, returned or exhausted; attempts used up
 --
@@ -17,12 +18,12 @@ local function arg()
   return ARGV[at]
 end
 for _ = 1, tonumber(ARGV[5]) do
-  local delivery, lost, shared, most, sha = arg(), arg() == 'lost', arg() == 'shared', tonumber(arg()), arg()
+  local delivery, lost, company, most, sha = arg(), arg() == 'lost', arg(), tonumber(arg()), arg()
   local record = redis.call('HGET', INFLIGHT, delivery)
   local outcome, count, exhausted = 'late', 0, false
   if record then
     if lost then
-      count, exhausted = lose(sha ~= '' and sha or redis.sha1hex(record), most, shared, 'child')
+      count, exhausted = lose(sha ~= '' and sha or redis.sha1hex(record), most, company ~= '', company == 'run' and 'run' or 'child')
     end
     if exhausted then
       outcome = 'exhausted'

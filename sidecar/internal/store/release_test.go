@@ -57,6 +57,26 @@ func TestReleaseLost(t *testing.T) {
 	}
 }
 
+// A death of more than a child (Whole) is shared, and what is at its last attempt
+// after it has to be alone in the sidecar.
+func TestReleaseLostWithTheWholeContainer(t *testing.T) {
+	both(t, Options{}, func(t *testing.T, e *env) {
+		run := e.run("w")
+		e.push("r")
+		for i, want := range []int{1, 2, 2} {
+			claimed := e.claim(run, 1)
+			if len(claimed) != 1 || claimed[0].LoneRun != (i > 0) {
+				t.Fatalf("death %d: claimed %+v", i, claimed)
+			}
+			r := lost(claimed[0], false, 3)
+			r.Whole = true
+			same(t, fmt.Sprint("death ", i), e.release(run, r), []Released{{Losses: want}})
+		}
+		again := e.claim(run, 1)
+		same(t, "a death of its own", e.release(run, lost(again[0], false, 3)), []Released{{Exhausted: true, Losses: 3}})
+	})
+}
+
 func TestReleaseLateAndRetry(t *testing.T) {
 	both(t, Options{}, func(t *testing.T, e *env) {
 		run, other := e.run("w"), e.run("o")

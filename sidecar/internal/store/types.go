@@ -94,6 +94,9 @@ type Release struct {
 	// Shared says that the death took several tasks with it: such a death
 	// never supplies the last attempt.
 	Shared bool
+	// Whole says that it was shared with other children: what is alone in its
+	// child is not alone enough.
+	Whole bool
 	// MaxAttempts is the limit that Lost counts towards; below 1 means 1.
 	MaxAttempts int
 	// Record is needed with Lost: attempts are counted by its SHA-1.

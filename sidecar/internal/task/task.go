@@ -115,6 +115,10 @@ type Outcome struct {
 	// Shared says that other tasks died with this one (Lost): such a death
 	// never supplies the last attempt.
 	Shared bool
+	// Whole says that this was the death of more than the child, of its container
+	// say, with other children in it (Lost): only alone in the sidecar could the
+	// task die without others.
+	Whole bool
 	// Stderr is the worker's last lines, for dead letters.
 	Stderr string
 	// Value is the result as JSON text, verbatim from the worker; nil where

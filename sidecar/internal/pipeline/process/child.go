@@ -182,7 +182,7 @@ func (c *child) abandon(asked bool) {
 		if r.expiry != nil {
 			r.expiry.Stop()
 		}
-		o := task.Outcome{Kind: task.Lost, Message: "the worker " + fate, Stderr: c.tail.Text(), Shared: len(left) > 1}
+		o := task.Outcome{Kind: task.Lost, Message: "the worker " + fate, Stderr: c.tail.Text(), Shared: len(left) > 1, Whole: subproc.Company(c.proc)}
 		switch {
 		case r.expired:
 			o = timedOut(r, c.cfg.TaskTimeout)

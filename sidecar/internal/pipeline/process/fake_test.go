@@ -176,6 +176,7 @@ type fakePool struct {
 	list     []task.Task // what Redis has
 	seq      int64
 	outcomes map[task.Kind]int
+	lost     task.Outcome             // the last one
 	done     map[string]chan struct{} // by task id; closed when it has ended
 	working  int                      // tasks at work now
 	busiest  int
@@ -274,6 +275,7 @@ func (b *fakePool) Done(o task.Outcome) {
 	case task.Returned:
 		b.giveBackLocked(o.Task)
 	case task.Lost:
+		b.lost = o
 	default:
 		close(b.done[o.Task.Info.TaskID])
 	}

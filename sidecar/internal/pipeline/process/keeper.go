@@ -5,8 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"os/exec"
-	"slices"
 	"syscall"
 	"time"
 
@@ -56,7 +54,7 @@ func (k *keeper) run(ctx, hard context.Context) error {
 			return nil
 		}
 		if failure, ok := errors.AsType[*subproc.StartError](err); ok {
-			if pause.Failures() >= cfg.StartRetries && !k.pool.started.Load() {
+			if k.pool.givesUp(pause.Failures()) {
 				failure.Attempts = pause.Failures() + 1
 				return failure
 			}
@@ -72,14 +70,10 @@ func (k *keeper) run(ctx, hard context.Context) error {
 // start spawns a child and waits for its answer to initialize.
 func (k *keeper) start(ctx, hard context.Context) (*child, error) {
 	cfg := &k.pool.cfg
-	cmd := exec.Command(cfg.Command[0], cfg.Command[1:]...)
-	cmd.Dir = cfg.Dir
 	id := processID(cfg.WorkerID, k.slot)
-	cmd.Env = append(slices.Clip(cfg.Env), subproc.IDVariable+"="+id)
-	cmd.ExtraFiles = cfg.Extra
-	p, err := k.pool.start(cmd)
+	p, err := k.spawn(ctx, id)
 	if err != nil {
-		return nil, &subproc.StartError{Worker: cfg.Name, Reason: subproc.StartReason(err)}
+		return nil, &subproc.StartError{Worker: cfg.Name, Reason: err.Error()}
 	}
 	c := newChild(k, p)
 	if err := c.attach(); err != nil {

@@ -68,6 +68,10 @@ type Config struct {
 	// Fork, if set, makes a child in a better way than otherwise would, or else
 	// by otherwise.
 	Fork func(cmd *exec.Cmd, otherwise subproc.Start) (subproc.Process, error)
+	// Remote, if set, has all of them run elsewhere, and Command, Dir, Env, Extra
+	// and Fork mean nothing. It waits until somebody is there to run a child whose
+	// process id is given.
+	Remote func(ctx context.Context, id string) (subproc.Process, error)
 	// CrashLoopExit ends Run with a *CrashLoopError when every slot's worker
 	// keeps dying; without it, CrashLoop says so and the pool goes on.
 	CrashLoopExit bool

@@ -213,13 +213,7 @@ func (c *child) outcome(r *run, m protocol.Message) task.Outcome {
 func (c *child) notification(m protocol.Message) {
 	switch m.Method {
 	case protocol.MethodDraining:
-		c.mu.Lock()
-		if !c.draining {
-			c.draining = true
-			close(c.drained)
-		}
-		c.mu.Unlock()
-		notify(c.free)
+		c.goes()
 	case protocol.MethodLog:
 		c.workerLog(m.Params)
 	default:

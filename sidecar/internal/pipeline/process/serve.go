@@ -63,6 +63,9 @@ func (k *keeper) serve(ctx, hard context.Context, c *child) bool {
 			over = true
 		case <-c.broken:
 			over = true
+		case <-subproc.Leaving(c.proc):
+			c.goes()
+			over = true
 		case <-c.drained:
 			over = true
 		case <-ctx.Done():
@@ -112,7 +115,7 @@ func (k *keeper) finish(hard context.Context, c *child) bool {
 		select {
 		case <-c.proc.Exited():
 			subproc.Within(c.readDone(), outputGrace) // its last answers may still be in the pipe
-			return c.idleNow()
+			return c.idleNow() || subproc.Excused(c.proc)
 		case <-c.broken:
 			return false
 		case <-c.idle:
@@ -122,7 +125,7 @@ func (k *keeper) finish(hard context.Context, c *child) bool {
 				return true
 			}
 		case <-c.readDone():
-			return c.idleNow()
+			return c.idleNow() || subproc.Within(c.proc.Exited(), outputGrace) && subproc.Excused(c.proc)
 		case <-hard.Done():
 			return true
 		}

@@ -1,0 +1,163 @@
+package app_test
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/graflow/graflow-sidecar/sidecar/app"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/backoff"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/remote"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/subproc"
+)
+
+// socketPath is in a folder that two containers would share.
+func socketPath(t *testing.T) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "app") // t.TempDir is too long for a socket
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	return filepath.Join(dir, "w.sock")
+}
+
+// host is the worker's container; drain has it go, and stop ends it.
+func (b *bundle) host(path string) (drain, stop func()) {
+	b.t.Helper()
+	of := config(b.t, "", "", b.log).Worker
+	soft, cancelSoft := context.WithCancel(context.Background())
+	hard, cancelHard := context.WithCancel(context.Background())
+	spawner := subproc.NewSpawner()
+	done := make(chan error, 1)
+	h := remote.NewHost(remote.HostConfig{
+		Socket: path, Command: of.Command, Name: "test", Env: of.Env, Label: "container", Version: "1", KillGrace: time.Second,
+		Retry: backoff.Policy{Min: time.Millisecond, Max: 50 * time.Millisecond}, Start: spawner.Start,
+		Log: config(b.t, "", "", b.log).Log,
+	})
+	go func() {
+		defer spawner.Stop()
+		done <- h.Run(soft, hard)
+	}()
+	stopped := false
+	stop = func() {
+		if stopped {
+			return
+		}
+		stopped = true
+		cancelSoft()
+		cancelHard()
+		if err := <-done; err != nil {
+			b.t.Error(err)
+		}
+	}
+	b.t.Cleanup(stop)
+	return cancelSoft, stop
+}
+
+// TestWorkersInAnotherContainer: it starts without any, runs tasks when they
+// come, and is unready again when they have gone.
+func TestWorkersInAnotherContainer(t *testing.T) {
+	path := socketPath(t)
+	b := setup(t, func(c *app.Config) {
+		c.Worker.Command, c.Worker.Socket.Path, c.Slots = nil, path, 2
+	})
+	if b.app.WorkersExpected() {
+		t.Error("its pod would wait for itself")
+	}
+	b.push(job{TaskID: "a", SessionID: "s"}, job{TaskID: "b", SessionID: "s"})
+	await(t, "a word of it", func() bool { return strings.Contains(b.log.String(), "no worker is connected") })
+	if s := b.app.Status(); s.Ready || s.Workers != 0 || len(b.queue()) != 2 {
+		t.Errorf("%+v, %v", s, b.queue())
+	}
+	drain, stop := b.host(path)
+	for _, id := range []string{"a", "b"} {
+		await(t, id, func() bool { return b.result("s", id) != "" })
+	}
+	await(t, "readiness", func() bool { return b.app.Status().Ready })
+
+	gate := filepath.Join(t.TempDir(), "gate")
+	b.push(job{TaskID: "last", SessionID: "s", Do: "gate", Path: gate})
+	await(t, "the last task", func() bool { _, err := os.Stat(gate + ".started"); return err == nil })
+	drain()
+	await(t, "the drain", func() bool { return b.app.Status().Capacity == 0 })
+	b.push(job{TaskID: "later", SessionID: "s"})
+	if err := os.WriteFile(gate, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	await(t, "what ran to be finished", func() bool { return b.result("s", "last") != "" })
+	stop()
+	await(t, "nobody to be there", func() bool { s := b.app.Status(); return !s.Ready && s.Workers == 0 && s.InFlight == 0 })
+	if len(b.queue()) != 1 {
+		t.Errorf("queue: %v", b.queue())
+	}
+	if err := b.app.Close(); err != nil {
+		t.Error(err)
+	}
+	if _, err := os.Stat(path); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("the socket is left: %v", err)
+	}
+}
+
+// TestGraflowWorkersElsewhereReachRedis through the sidecar, and not without it.
+func TestGraflowWorkersElsewhereReachRedis(t *testing.T) {
+	path := socketPath(t)
+	b := setup(t, func(c *app.Config) {
+		c.Worker.Command, c.Worker.Socket, c.Worker.Graflow = nil, app.SocketConfig{Path: path, Mode: 0o600}, true
+	})
+	through := redis.NewClient(&redis.Options{Network: "unix", Addr: path + ".redis", MaxRetries: -1})
+	defer through.Close()
+	if err := through.Set(t.Context(), b.prefix+":x", "1", time.Minute).Err(); err != nil {
+		t.Error(err)
+	}
+	if got := b.rdb.Get(t.Context(), b.prefix+":x").Val(); got != "1" {
+		t.Errorf("%q", got)
+	}
+	if err := b.app.Close(); err != nil {
+		t.Error(err)
+	}
+	if err := through.Ping(t.Context()).Err(); err == nil {
+		t.Error("it is there without the sidecar")
+	}
+}
+
+// TestASocketThatIsTaken is a matter of configuration, and said at once.
+func TestASocketThatIsTaken(t *testing.T) {
+	path := socketPath(t)
+	b := setup(t, func(c *app.Config) { c.Worker.Command, c.Worker.Socket.Path = nil, path })
+	cfg := config(t, "redis://127.0.0.1:1", "x", b.log)
+	cfg.Worker.Command, cfg.Worker.Socket.Path = nil, path
+	for _, graflow := range []bool{false, true} {
+		cfg.Worker.Graflow = graflow
+		_, err := app.Start(t.Context(), cfg)
+		if _, ok := errors.AsType[*app.ConfigError](err); !ok || !strings.Contains(err.Error(), "another process serves") {
+			t.Errorf("%v", err)
+		}
+	}
+	if left, _ := filepath.Glob(path + ".redis*"); len(left) != 0 {
+		t.Errorf("left: %v", left)
+	}
+}
+
+func TestWhatASocketExcludes(t *testing.T) {
+	b := config(t, "redis://127.0.0.1:1", "x", nil)
+	for want, change := range map[string]func(*app.Config){
+		"exclude each other":      func(c *app.Config) { c.Worker.Command = []string{"w"} },
+		"mode rpc only":           func(c *app.Config) { c.Mode = app.ModeExec },
+		"must be 0600 to 0770":    func(c *app.Config) { c.Worker.Socket.Mode = 0o666 },
+		"(SIDECAR_MAX_CHILD_RSS)": func(c *app.Config) { c.Worker.MaxChildRSS = 1 << 30 },
+	} {
+		cfg := b
+		cfg.Worker.Command, cfg.Worker.Socket.Path = nil, "/s"
+		change(&cfg)
+		if err := cfg.Validate(); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%v, want %s", err, want)
+		}
+	}
+}

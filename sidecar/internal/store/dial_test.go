@@ -1,0 +1,66 @@
+package store
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/graflow/graflow-sidecar/sidecar/internal/redisproc"
+)
+
+// TestDialLogsIn on a real Redis: what comes after that is whoever's it is.
+func TestDialLogsIn(t *testing.T) {
+	p, err := redisproc.Start(t.Context(), redisproc.Options{Dir: t.TempDir(), Args: []string{"--requirepass", "hush hush"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = p.Stop(context.Background()) })
+	for _, c := range []struct {
+		username, password, want, problem string
+	}{
+		{"", "hush hush", "+PONG\r\n", ""},
+		{"default", "hush hush", "+PONG\r\n", ""},
+		{"", "", "-NOAUTH Authentication required.\r\n", ""},
+		{"", "wrong one", "", "WRONGPASS"},
+		{"nobody", "hush hush", "", "WRONGPASS"},
+	} {
+		conn, err := Dial(t.Context(), ClientOptions{URL: "redis://" + p.Addr() + "/3", Username: c.username, Password: c.password, DialTimeout: 30 * time.Second})
+		if c.problem != "" {
+			if err == nil || !strings.Contains(err.Error(), c.problem) || strings.Contains(err.Error(), c.password) {
+				t.Errorf("%+v: %v", c, err)
+			}
+			continue
+		}
+		if err != nil {
+			t.Errorf("%+v: %v", c, err)
+			continue
+		}
+		_, _ = fmt.Fprint(conn, "PING\r\n")
+		if line, err := bufio.NewReader(conn).ReadString('\n'); line != c.want {
+			t.Errorf("%+v: %q %v", c, line, err)
+		}
+		conn.Close()
+	}
+}
+
+// TestDialDoesNotSwallow what a server says after its answer.
+func TestDialDoesNotSwallow(t *testing.T) {
+	ours, theirs := net.Pipe()
+	go func() {
+		_, _ = io.ReadFull(theirs, make([]byte, len("*2\r\n$4\r\nAUTH\r\n$1\r\np\r\n")))
+		_, _ = io.WriteString(theirs, "+OK\r\n")
+		_, _ = io.WriteString(theirs, "more")
+		theirs.Close()
+	}()
+	if err := logIn(ours, "", "p", time.Minute); err != nil {
+		t.Fatal(err)
+	}
+	if rest, _ := io.ReadAll(ours); string(rest) != "more" {
+		t.Errorf("%q", rest)
+	}
+}

@@ -1,0 +1,27 @@
+package subproc
+
+// What only some processes can tell: those that somebody else looks after, such
+// as the ones in another container.
+
+// Leaving is closed when p is to take nothing more and to end when its work is
+// done, since its host goes; nil where there is no such host.
+func Leaving(p Process) <-chan struct{} {
+	if told, ok := p.(interface{ Leaving() <-chan struct{} }); ok {
+		return told.Leaving()
+	}
+	return nil
+}
+
+// Excused reports whether p was ended by its host, as its stop was over, and did
+// nothing wrong. Only after Exited.
+func Excused(p Process) bool {
+	told, ok := p.(interface{ Excused() bool })
+	return ok && told.Excused()
+}
+
+// Company reports whether p died together with other processes: nobody knows
+// whose fault it was. Only after Exited.
+func Company(p Process) bool {
+	told, ok := p.(interface{ Company() bool })
+	return ok && told.Company()
+}
