@@ -40,6 +40,7 @@ type App struct {
 	held  *ledger
 
 	redis backend
+	holds holds // why nothing is claimed
 
 	lastRun string // set by the lease, read when all has ended
 
