@@ -11,7 +11,7 @@ import (
 
 // Exit statuses, after sysexits.h.
 const (
-	exitOK       = 0
+	exitOK = 0
 	// 1, 75 and 130 are package cli's.
 	exitUsage    = 64 // the command line
 	exitRefused  = 69 // Redis refuses us; never for "not yet up"
