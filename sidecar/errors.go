@@ -11,8 +11,8 @@ import (
 
 // Exit statuses, after sysexits.h.
 const (
-	exitOK = 0
-	// 1, 75 and 130 are package cli's.
+	exitOK       = 0
+	exitNegative = 1  // the question was answered, with no; 75 and 130 are package cli's
 	exitUsage    = 64 // the command line
 	exitRefused  = 69 // Redis refuses us; never for "not yet up"
 	exitInternal = 70 // the worker cannot be started, a bug, or the watchdog
@@ -43,6 +43,8 @@ func exitStatus(err error) int {
 		return exitOK
 	case errors.As(err, &own):
 		return own.Status
+	case errors.Is(err, errUnhealthy):
+		return exitNegative
 	case errors.As(err, &wrongUse):
 		return exitUsage
 	case errors.As(err, &wrongConfig):

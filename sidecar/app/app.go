@@ -38,6 +38,8 @@ type App struct {
 	fork  forking
 	box   *report.Box
 	held  *ledger
+	pulse pulse
+	seen  seen
 
 	redis backend
 	holds holds // why nothing is claimed
@@ -120,20 +122,20 @@ func (a *App) wire() error {
 	}
 	a.lease.Before = a.redis.before
 	a.lease.Registered = func(run string) { a.lastRun = run }
-	return nil
+	return a.see()
 }
 
 // actors lists the stages in the order in which they stop: senders before
 // receivers, and Redis after everyone who speaks to it.
 func (a *App) actors(ctx context.Context) []actor {
 	claiming := &claim.Loop{
-		Source: a.redis.source, Room: a.queue, NewNonce: rand.Text, Log: a.log,
+		Source: felt{a.redis.source, &a.pulse}, Room: feltRoom{room{a.queue, a.box}, &a.pulse}, NewNonce: rand.Text, Log: a.log,
 		MaxAttempts: a.cfg.MaxAttempts, Refuse: a.refuse, Claimed: a.held.add, Progress: a.progress,
 		Check: protocol.CheckJSON,
 	}
 	reporting := &report.Loop{
 		Store: a.redis.outcomes, Box: a.box, Log: a.log,
-		Settled: func(o task.Outcome, _ report.Verdict) { a.held.remove(o.Task.Delivery) },
+		Settled: func(o task.Outcome, v report.Verdict) { a.held.remove(o.Task.Delivery); a.countEnded(o, v) },
 	}
 	list := []actor{
 		// stop: waits for the word. Its end, or any other actor's, begins the stop.
@@ -207,7 +209,7 @@ func (a *App) actors(ctx context.Context) []actor {
 			return errors.Join(a.local.Err(), a.local.Stop(hard))
 		}})
 	}
-	return list
+	return a.answering(list)
 }
 
 // claimBudget is how long the claim stage may take to stop: it waits for at

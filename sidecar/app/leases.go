@@ -20,6 +20,7 @@ type leases struct {
 	maxAttempts int
 	box         *report.Box
 	held        *ledger
+	about       func(run string) (text []byte, label string)
 	reconciled  time.Time
 	told        func(own, all bool, orders []fleet.Order) // what people want of us
 	holds       *holds
@@ -54,13 +55,18 @@ func (l *leases) call(ctx context.Context, run string, op func(context.Context, 
 	return l.noting(op(ctx, run))
 }
 
+// Register also enters the run in the registry, so that it is seen at once.
 func (l *leases) Register(ctx context.Context, run string) error {
-	return l.call(ctx, run, func(ctx context.Context, run string) error {
+	err := l.call(ctx, run, func(ctx context.Context, run string) error {
 		if err := l.st.Register(ctx, run); err != nil {
 			return err
 		}
 		return l.look(ctx, run)
 	})
+	if err != nil {
+		return err
+	}
+	return l.Renew(ctx, run)
 }
 
 // look asks whether the run is paused, before anybody can claim for it: a pause
@@ -85,7 +91,11 @@ func (l *leases) hear(own, all bool, orders []fleet.Order) {
 	l.told(own, all, orders)
 }
 
-func (l *leases) Renew(ctx context.Context, run string) error { return l.call(ctx, run, l.st.Renew) }
+// Renew also says what this sidecar is at, for the registry.
+func (l *leases) Renew(ctx context.Context, run string) error {
+	text, label := l.about(run)
+	return l.call(ctx, run, func(ctx context.Context, run string) error { return l.st.RenewAs(ctx, run, text, label) })
+}
 
 func (l *leases) Scan(ctx context.Context, run string) ([]string, error) {
 	if err := l.open(); err != nil {

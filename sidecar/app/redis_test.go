@@ -40,6 +40,7 @@ func TestNoOperationIsTriedOnAConnectionKnownToBeDead(t *testing.T) {
 	defer cancel()
 	run := store.NewRunID("w")
 	a.lease.Store, a.lease.Log, a.lease.NewRun = a.redis.leases, a.log, func() string { return run }
+	a.redis.leases.(*leases).about = func(string) ([]byte, string) { return []byte("{}"), "host:" + run }
 	registered := make(chan struct{})
 	a.lease.Registered = func(string) { close(registered) }
 	ended := make(chan error, 1)
@@ -53,7 +54,7 @@ func TestNoOperationIsTriedOnAConnectionKnownToBeDead(t *testing.T) {
 	ctx = t.Context()
 	operations := map[string]func() error{
 		"claim": func() error { _, err := a.redis.source.Claim(ctx, "nonce", 1); return err },
-		"wait":  func() error { return a.redis.source.Wait(ctx) },
+		"wait":  func() error { _, err := a.redis.source.Wait(ctx); return err },
 		"report": func() error {
 			_, err := a.redis.outcomes.Report(ctx, report.End, []task.Outcome{{Task: task.Task{Delivery: run + ".1"}}})
 			return err

@@ -26,6 +26,8 @@ type Run struct {
 	Busy       int     `json:"busy"`
 	Waiting    int     `json:"waiting"`    // claimed and not started
 	Unreported int     `json:"unreported"` // ended, and Redis has not heard of it
+	Done       int64   `json:"done"`       // tasks since it began, failed ones too
+	Failed     int64   `json:"failed"`     // of these
 	Children   []Child `json:"children,omitempty"`
 }
 
@@ -40,11 +42,18 @@ const (
 // Everyone stands for all runs of a prefix where a run is paused.
 const Everyone = "*"
 
+// States of a worker process.
+const (
+	Serving = "serving"
+	Leaving = "leaving" // it takes no more tasks
+	Lent    = "lent"    // it is there because slots are lent to others
+)
+
 // Child is a worker process.
 type Child struct {
 	Slot  int    `json:"slot"`
 	PID   int    `json:"pid"`
-	State string `json:"state"` // serving, leaving, lent
+	State string `json:"state"` // Serving, Leaving, Lent
 	Tasks []Task `json:"tasks,omitempty"`
 }
 
