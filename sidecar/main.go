@@ -44,12 +44,15 @@ func execute(args []string) int {
 	}
 	root.AddCommand(connectCommand(), installCommand(), healthcheckCommand())
 	root.AddCommand(runCommand(), demoCommand(), workerCommand(), exampleWorkerCommand(), exampleTaskCommand(), versionCommand())
+	root.AddCommand(seenAndDone()...)
 	root.SetArgs(args)
 	err := root.ExecuteContext(context.Background())
 	status := exitStatus(err)
 	if err != nil {
 		for _, line := range lines(err) {
-			fmt.Fprintln(os.Stderr, "sidecar: "+line)
+			if line != "" {
+				fmt.Fprintln(os.Stderr, "sidecar: "+line)
+			}
 		}
 	}
 	if status == exitUsage {

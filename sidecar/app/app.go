@@ -42,12 +42,11 @@ type App struct {
 	held  *ledger
 	pulse pulse
 	seen  seen
+	redis backend
+	holds holds // why nothing is claimed
 
 	unrouted atomic.Int64 // as of the last tick
-
-	redis backend
-
-	lastRun string // set by the lease, read when all has ended
+	lastRun  string       // set by the lease, read when all has ended
 
 	asked   chan struct{} // closed by Stop
 	askOnce sync.Once

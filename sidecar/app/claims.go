@@ -17,6 +17,7 @@ type claims struct {
 	held        *ledger
 	poll        time.Duration
 	maxAttempts int
+	holds       *holds
 	unrouted    *atomic.Int64 // records that others have no worker for, as of the last tick
 	collected   time.Time     // see collect
 }
@@ -28,6 +29,9 @@ const waitFor = time.Second
 func (c *claims) Claim(ctx context.Context, nonce string, limit int) ([]task.Task, error) {
 	if err := c.begin(ctx); err != nil {
 		return nil, err
+	}
+	if c.holds.isSilent(c.run) {
+		return nil, nil
 	}
 	if err := c.collect(ctx, limit); err != nil {
 		return nil, err

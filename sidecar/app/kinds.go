@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -138,6 +139,11 @@ func (k kinds) Renew() {
 	for _, s := range k.stages {
 		s.Renew()
 	}
+}
+
+// RenewSlot replaces the worker in a slot, whichever kind it is of.
+func (k kinds) RenewSlot(slot int) bool {
+	return slices.ContainsFunc(k.stages, func(s workers) bool { return s.RenewSlot(slot) })
 }
 
 // Evict ends the tasks of a run in all of them.

@@ -44,8 +44,9 @@ func (n *null) Run(soft, _ context.Context) error {
 	}
 }
 
-func (n *null) Up() int       { return 1 }
-func (*null) Renew()          {}
-func (*null) Evict(string)    {}
-func (*null) CrashLoop() bool { return false }
-func (*null) Slots() []Slot   { return nil }
+func (n *null) Up() int          { return 1 }
+func (*null) Renew()             {}
+func (*null) Evict(string)       {}
+func (*null) CrashLoop() bool    { return false }
+func (*null) RenewSlot(int) bool { return false }
+func (*null) Slots() []Slot      { return nil }

@@ -14,7 +14,7 @@ import (
 
 // source is the claim stage's Redis.
 func (a *App) source(st *store.Store) claim.Source {
-	c := &claims{link: a.newLink(), st: st, held: a.held, poll: a.cfg.PollInterval, maxAttempts: a.cfg.MaxAttempts, unrouted: &a.unrouted}
+	c := &claims{link: a.newLink(), st: st, held: a.held, poll: a.cfg.PollInterval, maxAttempts: a.cfg.MaxAttempts, holds: &a.holds, unrouted: &a.unrouted}
 	if len(a.cfg.Kinds) == 0 {
 		return c
 	}
@@ -52,6 +52,9 @@ type routed struct {
 func (r *routed) Claim(ctx context.Context, nonce string, _ int) ([]task.Task, error) {
 	if err := r.begin(ctx); err != nil {
 		return nil, err
+	}
+	if r.holds.isSilent(r.run) {
+		return nil, nil
 	}
 	got, err := r.st.ClaimRouted(ctx, r.run, nonce, store.Routes{Patterns: r.patterns, Free: r.queue.Wants(), Keep: r.keep})
 	if err != nil {
