@@ -71,6 +71,10 @@ race: go redis ## Run the Go tests with the race detector (needs a C compiler)
 lint: go ## Run the linters and the checks for formatting and tidiness
 	@scripts/lint
 
+.PHONY: manifests
+manifests: go ## Check the manifests that `sidecar manifest` prints (Kubernetes, KEDA, compose, systemd)
+	@scripts/manifests
+
 .PHONY: fmt
 fmt: go ## Format the Go sources
 	@scripts/setup-tools
