@@ -54,15 +54,15 @@ func TestProcesses(t *testing.T) {
 
 	records := make([]any, tasks)
 	for i := range records {
-		records[i] = fmt.Sprintf(`{"task_id":"t%d","session_id":"s","created_at":%d.5}`, i, i)
+		records[i] = fmt.Sprintf(`{"task_id":"words_%d","session_id":"s","created_at":%d.5}`, i, i)
 	}
 	began = time.Now()
 	if err := c.RPush(t.Context(), "fleet:queue", records...).Err(); err != nil {
 		t.Fatal(err)
 	}
-	until(t, "every result", func() bool {
-		found, err := c.Keys(t.Context(), "graflow:channel:s:*.__result__").Result()
-		return err == nil && len(found) == tasks
+	until(t, "every task to be over", func() bool {
+		held, err := c.Keys(t.Context(), "fleet:sidecar:inflight:*").Result()
+		return err == nil && len(held) == 0 && c.LLen(t.Context(), "fleet:queue").Val() == 0
 	})
 	worked := time.Since(began)
 	for _, cmd := range all {

@@ -72,3 +72,15 @@ func Rules(n Needs) []string {
 func literal(text string) string {
 	return strings.NewReplacer(`\`, `\\`, "*", `\*`, "?", `\?`, "[", `\[`, "]", `\]`).Replace(text)
 }
+
+// SetUser is the command that makes such a user, for redis-cli. Its password is
+// left to fill in.
+func SetUser(user string, n Needs) string {
+	words := append([]string{"ACL", "SETUSER", user, "reset", "on", ">PASSWORD"}, Rules(n)...)
+	for i, w := range words {
+		if strings.ContainsAny(w, " \\'\"") {
+			words[i] = "'" + strings.ReplaceAll(w, "'", `\'`) + "'"
+		}
+	}
+	return strings.Join(words, " ")
+}

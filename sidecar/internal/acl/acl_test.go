@@ -54,3 +54,10 @@ func TestRules(t *testing.T) {
 		}
 	}
 }
+
+func TestSetUser(t *testing.T) {
+	got := SetUser("w", Needs{Prefix: "a*"})
+	if want := `ACL SETUSER w reset on >PASSWORD resetkeys resetchannels -@all '~a\*:queue' `; !strings.HasPrefix(got, want) {
+		t.Errorf("%s\nbegins otherwise than\n%s", got, want)
+	}
+}
