@@ -56,6 +56,10 @@ lifecycle: go redis ## Start, signal and stop the real binary in every way (minu
 	@python=$$(scripts/setup-venv $(or $(GRAFLOW),latest)) && GRAFLOW_PYTHON=$$python \
 		go test -tags lifecycle -count=1 -timeout 15m $(ARGS) ./sidecar/lifecycle/
 
+.PHONY: scale
+scale: go redis ## Measure what fleets of 10, 100 and 1,000 sidecars ask of one Redis (docs/scaling.md)
+	@go test -tags scale -count=1 -timeout 5m -v $(ARGS) ./sidecar/scale/
+
 .PHONY: seed-case
 seed-case: go ## Stop Redis before the workers: Graflow's own and the sidecar, side by side
 	@scripts/seed-case $(or $(GRAFLOW),latest)
@@ -74,6 +78,10 @@ race: go redis ## Run the Go tests with the race detector (needs a C compiler)
 .PHONY: lint
 lint: go ## Run the linters and the checks for formatting and tidiness
 	@scripts/lint
+
+.PHONY: manifests
+manifests: go ## Check the manifests that `sidecar manifest` prints (Kubernetes, KEDA, compose, systemd)
+	@scripts/manifests
 
 .PHONY: fmt
 fmt: go ## Format the Go sources

@@ -27,6 +27,7 @@ func main() {
 // beInit is for a container whose entrypoint this is: the first process looks
 // after the others, and the second one is the sidecar.
 func beInit() int {
+	keepPrivate()
 	status, err := pid1.Run(os.Args, os.Environ())
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "sidecar: "+err.Error())
@@ -42,7 +43,7 @@ func execute(args []string) int {
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
-	root.AddCommand(connectCommand(), installCommand(), healthcheckCommand())
+	root.AddCommand(connectCommand(), installCommand(), healthcheckCommand(), manifestCommand())
 	root.AddCommand(runCommand(), demoCommand(), workerCommand(), exampleWorkerCommand(), exampleTaskCommand(), versionCommand())
 	root.AddCommand(seenAndDone()...)
 	root.SetArgs(args)

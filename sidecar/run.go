@@ -62,6 +62,7 @@ docs/lifecycle.md.`,
 
 // serve runs a sidecar until it is told to stop, or cannot go on.
 func serve(s config.Settings, readyFD, parentFD int) error {
+	keepPrivate()
 	catchBrokenPipe()
 	signals, release := catchSignals()
 	defer release()

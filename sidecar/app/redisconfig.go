@@ -74,6 +74,9 @@ func (r RedisConfig) clientOptions() (store.ClientOptions, error) {
 		PoolSize: r.PoolSize, MinIdleConns: r.MinIdleConns, ConnMaxIdleTime: r.ConnMaxIdleTime,
 		DialTimeout: r.DialTimeout, ReadTimeout: r.ReadTimeout, WriteTimeout: r.WriteTimeout,
 	}
+	if r.PasswordFile != "" {
+		o.Renewed = r.password
+	}
 	if r.TLS || strings.HasPrefix(r.URL, "rediss:") {
 		if o.TLS, err = r.tlsConfig(); err != nil {
 			return store.ClientOptions{}, &ConfigError{Err: err}
@@ -84,7 +87,7 @@ func (r RedisConfig) clientOptions() (store.ClientOptions, error) {
 
 func (r RedisConfig) tlsConfig() (*tls.Config, error) {
 	c := &tls.Config{MinVersion: tls.VersionTLS12, ServerName: r.TLSServerName, InsecureSkipVerify: r.TLSInsecure}
-	if c.ServerName == "" {
+	if c.ServerName == "" && len(r.Addrs) == 0 { // of several, each has its own name
 		c.ServerName = r.hostname()
 	}
 	if r.TLSCAFile != "" {
@@ -98,11 +101,18 @@ func (r RedisConfig) tlsConfig() (*tls.Config, error) {
 		}
 	}
 	if r.TLSCertFile != "" {
-		cert, err := tls.LoadX509KeyPair(r.TLSCertFile, r.TLSKeyFile)
-		if err != nil {
-			return nil, fmt.Errorf("REDIS_TLS_CERT_FILE and REDIS_TLS_KEY_FILE cannot be used: %w", err)
+		load := func() (*tls.Certificate, error) {
+			cert, err := tls.LoadX509KeyPair(r.TLSCertFile, r.TLSKeyFile)
+			if err != nil {
+				return nil, fmt.Errorf("REDIS_TLS_CERT_FILE and REDIS_TLS_KEY_FILE cannot be used: %w", err)
+			}
+			return &cert, nil
 		}
-		c.Certificates = []tls.Certificate{cert}
+		if _, err := load(); err != nil {
+			return nil, err
+		}
+		// Anew for each connection: certificates are replaced before they run out.
+		c.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return load() }
 	}
 	return c, nil
 }

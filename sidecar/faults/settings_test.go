@@ -5,18 +5,20 @@ package faults
 import (
 	"strings"
 	"testing"
+
+	"github.com/graflow/graflow-sidecar/sidecar/internal/acl"
 )
 
-// TestLeastPermissions: the permissions that docs/guarantees.md names are
-// enough for all that a sidecar ever does.
+// TestLeastPermissions: the permissions that package acl names are enough for all
+// that a sidecar ever does.
 func TestLeastPermissions(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	ctx, cancel := bounded()
 	defer cancel()
-	rules := []any{
-		"acl", "setuser", "sidecar", "on", ">secret", "~" + w.prefix + ":*", "~graflow:channel:*",
-		"&" + w.prefix + ":barrier_done:*", "+@read", "+@write", "+@pubsub", "+@scripting", "+@connection", "+time",
+	rules := []any{"acl", "setuser", "sidecar", "on", ">secret"}
+	for _, rule := range acl.Rules(acl.Needs{Prefix: w.prefix}) {
+		rules = append(rules, rule)
 	}
 	if err := w.c.Do(ctx, rules...).Err(); err != nil {
 		t.Fatal(err)

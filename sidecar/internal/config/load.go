@@ -93,7 +93,12 @@ func (f flagValue) Type() string {
 // been parsed, and with the worker's command: args is what is left of the
 // command line. The error is a *UsageError for the command line and an
 // *app.ConfigError for the environment.
-func (l *Loader) Load(args []string) (Settings, error) {
+func (l *Loader) Load(args []string) (Settings, error) { return l.load(args, true) }
+
+// LoadIdle is Load for whoever starts no worker: none has to be named.
+func (l *Loader) LoadIdle(args []string) (Settings, error) { return l.load(args, len(args) > 0) }
+
+func (l *Loader) load(args []string, worker bool) (Settings, error) {
 	if err := l.vars.readEnvironment(); err != nil {
 		return Settings{}, &app.ConfigError{Err: err}
 	}
@@ -101,7 +106,9 @@ func (l *Loader) Load(args []string) (Settings, error) {
 	in := &interpreter{}
 	s := l.vars.settings(in)
 	in.env = append(in.env, unknownNames(environ, l.vars)...)
-	if err := l.command(in, &s, args); err != nil {
+	if !worker {
+		s.App.Worker.Command = []string{"none"}
+	} else if err := l.command(in, &s, args); err != nil {
 		in.usage = append(in.usage, err)
 	}
 	if err := in.err(func(err error) error { return &app.ConfigError{Err: err} }); err != nil {

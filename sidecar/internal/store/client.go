@@ -37,7 +37,10 @@ type ClientOptions struct {
 
 	Username string
 	Password string
-	DB       int
+	// Renewed, if set, gives the password for each new connection instead: it may
+	// change while the client lives.
+	Renewed func() (password string, err error)
+	DB      int
 	// TLS is used as it is if set; rediss:// alone means the system's roots.
 	TLS        *tls.Config
 	ClientName string
@@ -117,6 +120,14 @@ func (o ClientOptions) universal() (*redis.UniversalOptions, error) {
 		// servers before 7.2 answer it with an error.
 		DisableIdentity:          true,
 		MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled},
+	}
+	if o.Renewed != nil {
+		username := u.Username
+		u.Password = ""
+		u.CredentialsProviderContext = func(context.Context) (string, string, error) {
+			password, err := o.Renewed()
+			return username, password, err
+		}
 	}
 	if u.PoolSize > 0 {
 		u.MaxActiveConns = max(u.PoolSize, minPool)

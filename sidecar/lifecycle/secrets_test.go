@@ -1,0 +1,99 @@
+//go:build lifecycle
+
+package lifecycle
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// planted marks every secret of these tests.
+const planted = "planted-secret"
+
+// TestSecretsStayInside plants secrets wherever a sidecar can be given one and looks
+// for them in all that it says, writes, starts and leaves.
+func TestSecretsStayInside(t *testing.T) {
+	t.Parallel()
+	b, _ := ownBench(t)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	if err := b.rdb.Do(ctx, "acl", "setuser", "w", "on", ">"+planted+"-url", "allkeys", "allchannels", "+@all").Err(); err != nil {
+		t.Fatal(err)
+	}
+	others := []string{
+		"REDISCLI_AUTH=" + planted + "-cli", "REDIS_ACCESS_TOKEN=" + planted + "-token", "LOG_LEVEL=DEBUG",
+		"OTEL_EXPORTER_OTLP_HEADERS=authorization=" + planted + "-otel", "CREDENTIALS_DIRECTORY=" + b.dir,
+	}
+	clean := func(where, text string) {
+		t.Helper()
+		if at := strings.Index(text, planted); at >= 0 {
+			t.Errorf("%s: …%s", where, text[max(0, at-200):min(len(text), at+60)])
+		}
+	}
+	file := filepath.Join(b.dir, "password")
+	if err := os.WriteFile(file, []byte(planted+"-url\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for name, env := range map[string][]string{
+		"in a URL":    {"REDIS_URL=redis://w:" + planted + "-url@" + b.addr + "/0"},
+		"a variable":  {"REDIS_URL=redis://" + b.addr + "/0", "REDIS_USERNAME=w", "REDIS_PASSWORD=" + planted + "-url"},
+		"from a file": {"REDIS_URL=redis://w@" + b.addr + "/0", "REDIS_PASSWORD_FILE=" + file},
+	} {
+		s := b.sidecar(append(env, others...)...)
+		s.ready()
+		gate := b.gate(strings.ReplaceAll(name, " ", "-"))
+		b.push(job{TaskID: "t", SessionID: "s", Do: "gate", Path: gate})
+		b.begun(gate)
+		s.signal(syscall.SIGQUIT) // the dump, in the log
+		await(t, "the dump", func() bool { return s.says("goroutine ") })
+		for _, entry := range processesWith(t, s.mark) {
+			pid, cmdline, _ := strings.Cut(entry, " ")
+			clean(name+": arguments of "+entry, cmdline)
+			if pid == strconv.Itoa(s.cmd.Process.Pid) {
+				continue // it was given them
+			}
+			env, err := os.ReadFile("/proc/" + pid + "/environ")
+			if err == nil {
+				clean(name+": environment of "+entry, string(env))
+			}
+		}
+		keys, err := b.rdb.Keys(ctx, "*").Result()
+		if err != nil || len(keys) == 0 {
+			t.Fatalf("%d keys, %v", len(keys), err)
+		}
+		for _, key := range keys {
+			value, _ := b.rdb.Dump(ctx, key).Result() // one that has expired is clean
+			clean(name+": key "+key, key+value)
+		}
+		b.open(gate)
+		s.terminate(10 * time.Second)
+		clean(name+": log", s.log.String())
+	}
+	for name, env := range map[string][]string{
+		"wrong password":     {"REDIS_URL=redis://w:" + planted + "-wrong@" + b.addr + "/0"},
+		"no URL at all":      {"REDIS_URL=redis://w:" + planted + "-%zz@" + b.addr + "/0"},
+		"another scheme":     {"REDIS_URL=http://w:" + planted + "@" + b.addr + "/0"},
+		"a bad port":         {"REDIS_URL=redis://w:" + planted + "@127.0.0.1:99999/0"},
+		"a bad database":     {"REDIS_URL=redis://w:" + planted + "@" + b.addr + "/nine"},
+		"a bad option":       {"REDIS_URL=redis://w:" + planted + "@" + b.addr + "/0?password=" + planted},
+		"password twice":     {"REDIS_URL=redis://w:" + planted + "@" + b.addr + "/0", "REDIS_PASSWORD=" + planted},
+		"nowhere to connect": {"REDIS_URL=redis://w:" + planted + "@127.0.0.1:1/0", "SIDECAR_SHUTDOWN_TIMEOUT=3s"},
+	} {
+		s := b.sidecar(append(env, others...)...)
+		await(t, "its end, or word of trouble, with "+name, func() bool { return s.over() || s.says("redis is away") || s.says("level\":\"WARN") })
+		if !s.over() {
+			s.signal(syscall.SIGTERM)
+		}
+		await(t, "its end with "+name, s.over)
+		if s.log.String() == "" {
+			t.Errorf("%s: it said nothing", name)
+		}
+		clean(name, s.log.String())
+	}
+}

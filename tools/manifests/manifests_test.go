@@ -1,0 +1,245 @@
+package manifests
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/compose-spec/compose-go/v2/loader"
+	"github.com/compose-spec/compose-go/v2/types"
+	appsv1 "k8s.io/api/apps/v1"
+	autoscalingv2 "k8s.io/api/autoscaling/v2"
+	corev1 "k8s.io/api/core/v1"
+	policyv1 "k8s.io/api/policy/v1"
+	"sigs.k8s.io/yaml"
+)
+
+func files(t *testing.T, patterns ...string) (all []string) {
+	t.Helper()
+	for _, pattern := range patterns {
+		found, err := filepath.Glob(filepath.Join("..", "..", pattern))
+		if err != nil || len(found) == 0 {
+			t.Fatalf("%s: %v, %v", pattern, found, err)
+		}
+		all = append(all, found...)
+	}
+	return all
+}
+
+func TestKubernetes(t *testing.T) {
+	seen := map[string]int{}
+	for _, path := range files(t, "deploy/kubernetes/*.yaml", "sidecar/testdata/manifest/[khn]*.yaml") {
+		text, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i, doc := range bytes.Split(text, []byte("\n---\n")) {
+			t.Run(fmt.Sprint(path, "/", i), func(t *testing.T) { seen[check(t, doc)]++ })
+		}
+	}
+	for _, kind := range []string{"Deployment", "PodDisruptionBudget", "HorizontalPodAutoscaler", "ScaledObject", "TriggerAuthentication"} {
+		if seen[kind] == 0 {
+			t.Errorf("no %s was checked", kind)
+		}
+	}
+}
+
+// check decodes one object and refuses fields that its type does not have.
+func check(t *testing.T, doc []byte) string {
+	var head struct{ APIVersion, Kind string }
+	if err := yaml.Unmarshal(doc, &head); err != nil {
+		t.Fatal(err)
+	}
+	strict := func(into any) {
+		t.Helper()
+		if err := yaml.UnmarshalStrict(doc, into); err != nil {
+			t.Error(err)
+		}
+	}
+	switch id := head.APIVersion + " " + head.Kind; id {
+	case "apps/v1 Deployment":
+		var d appsv1.Deployment
+		strict(&d)
+		checkPod(t, &d)
+	case "policy/v1 PodDisruptionBudget":
+		strict(&policyv1.PodDisruptionBudget{})
+	case "autoscaling/v2 HorizontalPodAutoscaler":
+		strict(&autoscalingv2.HorizontalPodAutoscaler{})
+	case "keda.sh/v1alpha1 ScaledObject", "keda.sh/v1alpha1 TriggerAuthentication":
+		var value any
+		strict(&value)
+		for _, wrong := range conform(definition(t, strings.ToLower(head.Kind)+"s"), value, head.Kind) {
+			t.Error(wrong)
+		}
+	default:
+		t.Errorf("there is no type to check %q by", id)
+	}
+	return head.Kind
+}
+
+// checkPod looks at what the types cannot say: that what belongs together does.
+func checkPod(t *testing.T, d *appsv1.Deployment) {
+	pod := d.Spec.Template.Spec
+	if pod.EnableServiceLinks == nil || *pod.EnableServiceLinks {
+		t.Error("service links are on")
+	}
+	if s := pod.SecurityContext; s == nil || !*s.RunAsNonRoot || *s.RunAsUser != 65532 || s.SeccompProfile.Type != corev1.SeccompProfileTypeRuntimeDefault {
+		t.Errorf("security context %+v", s)
+	}
+	if pod.TerminationGracePeriodSeconds == nil || *pod.TerminationGracePeriodSeconds < 30 {
+		t.Errorf("grace period %v", pod.TerminationGracePeriodSeconds)
+	}
+	var volumes []string
+	for _, v := range pod.Volumes {
+		volumes = append(volumes, v.Name)
+	}
+	probed := 0
+	for _, c := range append(slices.Clone(pod.InitContainers), pod.Containers...) {
+		for _, m := range c.VolumeMounts {
+			if !slices.Contains(volumes, m.Name) {
+				t.Errorf("container %s mounts %s, which is no volume of %v", c.Name, m.Name, volumes)
+			}
+		}
+		s := c.SecurityContext
+		if s == nil || !*s.ReadOnlyRootFilesystem || *s.AllowPrivilegeEscalation || !slices.Equal(s.Capabilities.Drop, []corev1.Capability{"ALL"}) {
+			t.Errorf("container %s: security context %+v", c.Name, s)
+		}
+		if c.Resources.Requests.Memory().IsZero() || c.Resources.Limits.Memory().IsZero() {
+			t.Errorf("container %s has no resources", c.Name)
+		}
+		if c.LivenessProbe != nil && c.ReadinessProbe != nil && c.StartupProbe != nil {
+			probed++
+		}
+		for _, e := range c.Env {
+			if strings.Contains(e.Name, "PASSWORD") && !strings.HasSuffix(e.Name, "_FILE") && e.Value != "" {
+				t.Errorf("container %s has %s in the open", c.Name, e.Name)
+			}
+		}
+	}
+	if probed != 1 {
+		t.Errorf("%d containers are probed", probed)
+	}
+}
+
+// definition is the schema of a kind of KEDA's.
+func definition(t *testing.T, plural string) map[string]any {
+	text, err := os.ReadFile(filepath.Join("testdata", "keda.sh_"+plural+".yaml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var crd struct {
+		Spec struct {
+			Versions []struct {
+				Schema struct {
+					OpenAPIV3Schema map[string]any `json:"openAPIV3Schema"`
+				} `json:"schema"`
+			} `json:"versions"`
+		} `json:"spec"`
+	}
+	if err := yaml.Unmarshal(text, &crd); err != nil {
+		t.Fatal(err)
+	}
+	return crd.Spec.Versions[0].Schema.OpenAPIV3Schema
+}
+
+// conform compares a value with a structural schema: every field has to be known
+// and of its type, and those that are required there.
+func conform(schema map[string]any, value any, at string) (wrong []string) {
+	kind, _ := schema["type"].(string)
+	switch v := value.(type) {
+	case map[string]any:
+		if kind != "object" {
+			return []string{at + " is an object, not " + kind}
+		}
+		properties, _ := schema["properties"].(map[string]any)
+		others, _ := schema["additionalProperties"].(map[string]any)
+		for name, item := range v {
+			of, known := properties[name].(map[string]any)
+			switch {
+			case known:
+				wrong = append(wrong, conform(of, item, at+"."+name)...)
+			case others != nil:
+				wrong = append(wrong, conform(others, item, at+"."+name)...)
+			case properties != nil:
+				wrong = append(wrong, at+"."+name+" is not known")
+			}
+		}
+		required, _ := schema["required"].([]any)
+		for _, name := range required {
+			if _, there := v[name.(string)]; !there {
+				wrong = append(wrong, at+"."+name.(string)+" is missing")
+			}
+		}
+	case []any:
+		items, _ := schema["items"].(map[string]any)
+		if kind != "array" || items == nil {
+			return []string{at + " is a list, not " + kind}
+		}
+		for i, item := range v {
+			wrong = append(wrong, conform(items, item, fmt.Sprint(at, "[", i, "]"))...)
+		}
+	case string:
+		if kind != "string" {
+			wrong = append(wrong, at+" is a string, not "+kind)
+		}
+	case float64, int64:
+		if kind != "integer" && kind != "number" {
+			wrong = append(wrong, at+" is a number, not "+kind)
+		}
+	case bool:
+		if kind != "boolean" {
+			wrong = append(wrong, at+" is a boolean, not "+kind)
+		}
+	}
+	return wrong
+}
+
+// The check of KEDA's objects is our own, so it is checked too.
+func TestConformFinds(t *testing.T) {
+	schema := definition(t, "scaledobjects")
+	for doc, want := range map[string]string{
+		`{spec: {scaleTargetRef: {name: a}, triggers: [{type: redis, metadata: {a: 1}}]}}`: "is a number",
+		`{spec: {scaleTargetRef: {name: a}, triggers: [{typo: redis}]}}`:                   "typo is not known",
+		`{spec: {triggers: []}}`: "scaleTargetRef is missing",
+	} {
+		var value any
+		if err := yaml.Unmarshal([]byte(doc), &value); err != nil {
+			t.Fatal(err)
+		}
+		if got := strings.Join(conform(schema, value, ""), "; "); !strings.Contains(got, want) {
+			t.Errorf("%s: %q, want %q", doc, got, want)
+		}
+	}
+}
+
+func TestCompose(t *testing.T) {
+	for _, path := range files(t, "deploy/compose.yaml", "sidecar/testdata/manifest/compose-*.yaml") {
+		t.Run(path, func(t *testing.T) {
+			text, err := os.ReadFile(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			project, err := loader.LoadWithContext(context.Background(), types.ConfigDetails{
+				WorkingDir: t.TempDir(), Environment: types.Mapping{"REDIS_SENTINEL_PASSWORD": "s"},
+				ConfigFiles: []types.ConfigFile{{Filename: path, Content: text}},
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if w, err := project.GetService("worker"); err != nil || !w.ReadOnly || w.StopGracePeriod == nil {
+				t.Errorf("%+v, %v", w, err)
+			}
+			if strings.Contains(path, "rich") {
+				w, _ := project.GetService("worker")
+				if got, want := w.Command[len(w.Command)-1], `a "b" $HOME %i`; got != want {
+					t.Errorf("the last word of the command is %q, want %q", got, want)
+				}
+			}
+		})
+	}
+}
