@@ -166,20 +166,25 @@ func (p *printer) table(head []string, rows [][]string) {
 	}
 }
 
-// leastColumn is how narrow a column may become.
-const leastColumn = 6
+// How narrow a column may become: the first one, since it has what is given to
+// other commands, keeps enough of an id to tell it from others.
+const leastColumn, leastFirst = 6, 20
 
 // narrow takes from the widest columns until they fit together.
 func narrow(widths []int, most int) {
 	for {
-		sum, widest := 0, 0
+		sum, widest := 0, -1
 		for i, w := range widths {
 			sum += w
-			if w > widths[widest] {
+			least := leastColumn
+			if i == 0 {
+				least = leastFirst
+			}
+			if w > least && (widest < 0 || w > widths[widest]) {
 				widest = i
 			}
 		}
-		if sum <= most || widths[widest] <= leastColumn {
+		if sum <= most || widest < 0 {
 			return
 		}
 		widths[widest]--
