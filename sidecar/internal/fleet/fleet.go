@@ -26,6 +26,8 @@ type Run struct {
 	Busy       int     `json:"busy"`
 	Waiting    int     `json:"waiting"`    // claimed and not started
 	Unreported int     `json:"unreported"` // ended, and Redis has not heard of it
+	Done       int64   `json:"done"`       // tasks since it began, failed ones too
+	Failed     int64   `json:"failed"`     // of these
 	Children   []Child `json:"children,omitempty"`
 }
 
