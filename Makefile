@@ -52,6 +52,11 @@ lifecycle: go redis ## Start, signal and stop the real binary in every way (minu
 	@python=$$(scripts/setup-venv $(or $(GRAFLOW),latest)) && GRAFLOW_PYTHON=$$python \
 		go test -tags lifecycle -count=1 -timeout 15m $(ARGS) ./sidecar/lifecycle/
 
+.PHONY: browser
+browser: go redis ## Look at the page in a real Chromium (ARGS=-update takes the pictures in docs/images anew)
+	@scripts/setup-chromium
+	@go test -tags browser -count=1 -timeout 5m ./sidecar/browser/ $(ARGS)
+
 .PHONY: seed-case
 seed-case: go ## Stop Redis before the workers: Graflow's own and the sidecar, side by side
 	@scripts/seed-case $(or $(GRAFLOW),latest)
