@@ -10,6 +10,7 @@ import (
 	"errors"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/graflow/graflow-sidecar/protocol"
@@ -38,10 +39,12 @@ type App struct {
 	fork  forking
 	box   *report.Box
 	held  *ledger
+	tally tally
+	began time.Time
 
 	redis backend
 
-	lastRun string // set by the lease, read when all has ended
+	lastRun atomic.Pointer[string] // set by the lease
 
 	asked   chan struct{} // closed by Stop
 	askOnce sync.Once
@@ -66,7 +69,7 @@ func start(ctx context.Context, cfg Config, h hooks) (*App, error) {
 	a := &App{
 		cfg: cfg, log: cfg.Log, clock: newStopClock(cfg.ShutdownTimeout),
 		asked: make(chan struct{}), ended: make(chan struct{}), ready: make(chan struct{}),
-		held: newLedger(), box: report.NewBox(), mon: health.New(), lease: new(lease.Lease).Init(),
+		held: newLedger(), box: report.NewBox(), began: time.Now(), mon: health.New(), lease: new(lease.Lease).Init(),
 		hooks: h, local: h.local,
 	}
 	if cfg.Redis.Embedded {
@@ -118,7 +121,7 @@ func (a *App) wire() error {
 		a.pool.Evict(run)
 	}
 	a.lease.Before = a.redis.before
-	a.lease.Registered = func(run string) { a.lastRun = run }
+	a.lease.Registered = func(run string) { a.lastRun.Store(&run) }
 	return nil
 }
 
@@ -132,7 +135,7 @@ func (a *App) actors(ctx context.Context) []actor {
 	}
 	reporting := &report.Loop{
 		Store: a.redis.outcomes, Box: a.box, Log: a.log,
-		Settled: func(o task.Outcome, _ report.Verdict) { a.held.remove(o.Task.Delivery) },
+		Settled: a.settled,
 	}
 	list := []actor{
 		// stop: waits for the word. Its end, or any other actor's, begins the stop.

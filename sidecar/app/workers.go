@@ -86,7 +86,10 @@ func (e executing) Slots() []Slot {
 	list := make([]Slot, len(running))
 	for i, r := range running {
 		list[i] = Slot{Slot: r.Slot, Pid: r.Pid, Concurrency: 1, Tasks: []process.TaskStatus{
-			{TaskID: r.Task.Info.TaskID, Delivery: r.Task.Delivery, Started: r.Started},
+			{
+				TaskID: r.Task.Info.TaskID, Delivery: r.Task.Delivery, Started: r.Started,
+				SessionID: r.Task.Info.SessionID, GroupID: r.Task.Info.GroupID, Attempt: r.Task.Attempt,
+			},
 		}}
 	}
 	return list

@@ -19,6 +19,10 @@ type SlotStatus struct {
 // TaskStatus is one running task.
 type TaskStatus struct {
 	TaskID, Delivery string
+
+	SessionID, GroupID string
+	Attempt            int
+
 	Started          time.Time
 	Waiting          bool // it only waits for other tasks
 	Progress         Progress
@@ -46,7 +50,10 @@ func (c *child) status() SlotStatus {
 		if r.fetching != nil {
 			continue // not started
 		}
-		s.Tasks = append(s.Tasks, TaskStatus{r.task.Info.TaskID, r.task.Delivery, r.started, r.waiting, r.said})
+		s.Tasks = append(s.Tasks, TaskStatus{
+			TaskID: r.task.Info.TaskID, Delivery: r.task.Delivery, SessionID: r.task.Info.SessionID, GroupID: r.task.Info.GroupID,
+			Attempt: r.task.Attempt, Started: r.started, Waiting: r.waiting, Progress: r.said,
+		})
 	}
 	slices.SortFunc(s.Tasks, func(a, b TaskStatus) int { return a.Started.Compare(b.Started) })
 	return s
