@@ -23,6 +23,10 @@ import (
 //	                               adopted, held ended (how the run ended)
 //	P:sidecar:asked:{run}          hash with a TTL: lane → turn, verdict and result of the
 //	                               last change that a worker asked for
+//	P:sidecar:info:{run}           string with the lease's TTL: fleet.Run as JSON
+//	P:sidecar:paused               hash: run, or * for all → who and when, as JSON
+//	P:sidecar:orders:{run}         list with a TTL: fleet.Order as JSON
+//	P:sidecar:unrouted             list: records that no run here takes
 //	P:sidecar:counted:{day}:{group} set with a TTL: task NUL created_at
 //	P:sidecar:attempts             hash: SHA-1 of a record → count:cause
 //	P:sidecar:attempts:at          sorted set: the same SHA-1s, by time

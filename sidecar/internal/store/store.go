@@ -42,6 +42,7 @@ type Options struct {
 const (
 	chunkRecords = 256
 	chunkIDs     = 100
+	chunkOrders  = 8
 )
 
 // How long things are kept in Redis.

@@ -4,8 +4,14 @@
 -- ARGV[5]  most records to move in each chore   ARGV[6]  most bytes likewise
 -- ARGV[7]  how long a run stays on the gone list, ms
 -- ARGV[8]  how long attempts are kept, ms       ARGV[9]  most ids to look at
--- Reply    records promoted, records drained, absent runs, unfinished runs;
+-- ARGV[10] most orders to take
+-- Reply    records promoted, records drained, absent runs, unfinished runs,
+--          1 if the run is paused, 1 if all are, orders for the run;
 --          error GONE for a run that is no member
+--
+-- Orders are taken: a reply that is lost loses them, and whoever gave them sees
+-- that nothing happens and gives them again. A drain or a restart that is done
+-- twice is worse than one that is asked for twice.
 --
 -- Only the scan of the members is complete, for it must be: a run is reaped
 -- when it was absent in three consecutive scans. The other chores are bounded
@@ -18,6 +24,9 @@ check_types()
 redis.call('ZCARD', GONE)
 redis.call('ZCARD', DELAYED)
 redis.call('HLEN', DELAYED_RECORDS)
+local PAUSED, ORDERS = S .. 'paused', S .. 'orders:' .. RUN
+redis.call('HLEN', PAUSED)
+redis.call('LLEN', ORDERS)
 local NOW = now()
 local most, room, look = tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[9])
 
@@ -81,4 +90,7 @@ end
 for _, sha in ipairs(redis.call('ZRANGEBYSCORE', ATTEMPTS_AT, '-inf', NOW - ARGV[8], 'LIMIT', 0, look)) do
   forget_attempts(sha)
 end
-return { promoted, drained, absent, unfinished }
+
+local orders = redis.call('LPOP', ORDERS, ARGV[10]) or {}
+return { promoted, drained, absent, unfinished,
+         redis.call('HEXISTS', PAUSED, RUN), redis.call('HEXISTS', PAUSED, '*'), orders }

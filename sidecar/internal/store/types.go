@@ -3,6 +3,8 @@ package store
 import (
 	"errors"
 	"time"
+
+	"github.com/graflow/graflow-sidecar/sidecar/internal/fleet"
 )
 
 // ErrGone says that the run is not a member (any more): it was reaped, it
@@ -124,8 +126,11 @@ type TickResult struct {
 	// Unfinished are runs that are gone but still have deliveries in flight or
 	// an inbox: somebody died while reaping them. Reap them now.
 	Unfinished []string
-	Promoted   int // delayed records that were due
-	Drained    int // records found in inboxes of gone runs
+	Promoted   int  // delayed records that were due
+	Drained    int  // records found in inboxes of gone runs
+	Paused     bool // this run is
+	AllPaused  bool // every run of the prefix is
+	Orders     []fleet.Order
 }
 
 // Adopted is an exhausted record that Reap moved into the reaper's own
