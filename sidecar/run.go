@@ -97,7 +97,7 @@ func serve(s config.Settings, readyFD, parentFD int) error {
 		return failure{err}
 	}
 	log.Info("sidecar started", "version", version.Number, "worker_id", cfg.WorkerID, "redis", cfg.Redis.Address(),
-		"key_prefix", cfg.KeyPrefix, "mode", string(cfg.Mode), "slots", cfg.Slots, "worker", workerName(cfg))
+		"key_prefix", cfg.KeyPrefix, "http", a.HTTPAddr(), "mode", string(cfg.Mode), "slots", cfg.Slots, "worker", workerName(cfg))
 	sup := supervisor{
 		app: a, log: log, budget: cfg.ShutdownTimeout, signals: signals, orphaned: starter.gone, dump: os.Stderr,
 		ready: func() {

@@ -43,6 +43,7 @@ type App struct {
 	began time.Time
 
 	redis backend
+	web   *web // nil unless something is served
 
 	lastRun atomic.Pointer[string] // set by the lease
 
@@ -81,7 +82,13 @@ func start(ctx context.Context, cfg Config, h hooks) (*App, error) {
 		a.cfg.Redis = a.cfg.Redis.at(local.URL())
 		a.log.Info("embedded redis is up", "kind", local.Kind(), "url", local.URL())
 	}
-	if err := a.wire(); err != nil {
+	err := a.wire()
+	if err != nil {
+		a.stopLocal(ctx)
+		return nil, err
+	}
+	if a.web, err = a.serve(ctx); err != nil {
+		_ = a.redis.close()
 		a.stopLocal(ctx)
 		return nil, err
 	}
@@ -199,6 +206,7 @@ func (a *App) actors(ctx context.Context) []actor {
 	if a.cfg.Mode == ModeSupervise {
 		list = a.supervising(list)
 	}
+	list = a.serving(list)
 	if a.local != nil {
 		// Our own Redis goes last, and when it dies by itself we stop.
 		list = append(list, actor{name: "local redis", run: func(soft, hard context.Context) error {
@@ -210,18 +218,6 @@ func (a *App) actors(ctx context.Context) []actor {
 		}})
 	}
 	return list
-}
-
-// claimBudget is how long the claim stage may take to stop: it waits for at
-// most one reply of Redis.
-const claimBudget = time.Second
-
-// unblock ends the claim stage's blocked wait from another connection. Where
-// that fails the wait ends by itself, or with claimBudget.
-func (a *App) unblock() {
-	ctx, cancel := context.WithTimeout(context.Background(), claimBudget/2)
-	defer cancel()
-	_ = a.redis.unblock(ctx)
 }
 
 // progress notes that the claim loop got an answer from Redis.

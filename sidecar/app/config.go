@@ -42,6 +42,7 @@ type Config struct {
 	// SpoolDir, if set, keeps outcomes on disk that Redis could not be told
 	// before the end of a stop, for the next start to report.
 	SpoolDir string
+	HTTP     HTTPConfig
 	// Log gets every line of the sidecar. Required.
 	Log *slog.Logger
 }
@@ -193,6 +194,7 @@ func DefaultConfig() Config {
 		},
 		ShutdownTimeout: 25 * time.Second, MaxAttempts: 3,
 		Retry: RetryConfig{Base: time.Second, Max: time.Minute, Jitter: 0.5},
+		HTTP:  HTTPConfig{Addr: "127.0.0.1:0"},
 	}
 }
 

@@ -278,3 +278,15 @@ func (r *reports) delay(ctx context.Context, batch []task.Outcome, ours []int, s
 	}
 	return err
 }
+
+// claimBudget is how long the claim stage may take to stop: it waits for at
+// most one reply of Redis.
+const claimBudget = time.Second
+
+// unblock ends the claim stage's blocked wait from another connection. Where
+// that fails the wait ends by itself, or with claimBudget.
+func (a *App) unblock() {
+	ctx, cancel := context.WithTimeout(context.Background(), claimBudget/2)
+	defer cancel()
+	_ = a.redis.unblock(ctx)
+}

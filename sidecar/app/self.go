@@ -77,7 +77,7 @@ func (a *App) self() fleet.Run {
 	r := fleet.Run{
 		ID: a.currentRun(), WorkerID: a.cfg.WorkerID, Host: host, PID: os.Getpid(), Version: a.cfg.Version,
 		Mode: string(a.cfg.Mode), Command: cmp.Or(a.cfg.Worker.Name, strings.Join(a.cfg.Worker.Command, " ")),
-		State: string(s.State), Since: a.began, Seen: time.Now(),
+		State: string(s.State), Since: a.began, Seen: time.Now(), HTTP: a.HTTPAddr(),
 		Slots: s.Capacity, Busy: s.InFlight, Waiting: s.Waiting, Unreported: s.Unreported,
 	}
 	r.Done, r.Failed = a.tally.counts()

@@ -36,6 +36,10 @@ const patience = 90 * time.Second
 var browser context.Context
 
 func TestMain(m *testing.M) {
+	if os.Getenv(workerVariable) != "" {
+		worker()
+		return
+	}
 	flag.Parse()
 	os.Exit(run(m))
 }

@@ -74,6 +74,11 @@ type own struct {
 	SpoolDir        value `envconfig:"SIDECAR_SPOOL_DIR" help:"Folder where results are kept that Redis could not be told before the end of a stop; the next start with the same folder reports them. Best effort: a record that was taken over meanwhile runs again."`
 	LogFormat       value `envconfig:"SIDECAR_LOG_FORMAT" flag:"log-format" help:"auto is text on a terminal and json elsewhere."`
 
+	HTTPAddr       value `envconfig:"SIDECAR_HTTP_ADDR" flag:"http-addr" section:"The page" help:"Where the page is served, host:port or :port; off serves none. Port 0 is any that is free, and the log says which."`
+	HTTPHosts      value `envconfig:"SIDECAR_HTTP_HOSTS" help:"Names that the address answers to besides its own, separated by commas. On loopback that is localhost alone; on another address any name, unless this is set."`
+	AdminToken     value `envconfig:"SIDECAR_ADMIN_TOKEN" secret:"true" exact:"true" help:"Token that allows actions on the page, and to see more than counts on an address that is not loopback; see docs/page.md. Without one the page only shows."`
+	AdminTokenFile value `envconfig:"SIDECAR_ADMIN_TOKEN_FILE" help:"File that holds the token, read at the start."`
+
 	PoolSize        value `envconfig:"SIDECAR_REDIS_POOL_SIZE" section:"Connections to Redis" help:"Most connections at once for reports."`
 	MinIdleConns    value `envconfig:"SIDECAR_REDIS_MIN_IDLE_CONNS" help:"Idle connections that are kept open."`
 	ConnMaxIdleTime value `envconfig:"SIDECAR_REDIS_CONN_MAX_IDLE_TIME" help:"Idle connections are closed after this time."`

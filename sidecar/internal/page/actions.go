@@ -107,6 +107,8 @@ func (p *Page) requeue(ctx context.Context, req request) (outcome, error) {
 		return refusal(http.StatusNotFound, string(got), "there is no such dead letter (any more)")
 	case got == fleet.RequeueGroupOver:
 		return refusal(http.StatusConflict, string(got), "its group is over: nobody waits for it any more")
+	case got == fleet.RequeueCounted:
+		return refusal(http.StatusConflict, string(got), "its failure was counted at a barrier that is still open: what it answers now would count for nobody")
 	default:
 		return done(string(got))
 	}
@@ -141,13 +143,13 @@ func (p *Page) resume(ctx context.Context, req request) (outcome, error) {
 
 func (p *Page) drain(ctx context.Context, req request) (outcome, error) {
 	return p.to(ctx, req.Run, false, "draining", func() error {
-		return p.o.Actions.Order(ctx, req.Run, fleet.Order{Do: fleet.Drain})
+		return p.o.Actions.Order(ctx, req.Run, fleet.Order{Do: fleet.Drain, By: req.by})
 	})
 }
 
 func (p *Page) restart(ctx context.Context, req request) (outcome, error) {
 	return p.to(ctx, req.Run, false, "restarting", func() error {
-		return p.o.Actions.Order(ctx, req.Run, fleet.Order{Do: fleet.RestartChild, Slot: req.Slot})
+		return p.o.Actions.Order(ctx, req.Run, fleet.Order{Do: fleet.RestartChild, Slot: req.Slot, By: req.by})
 	})
 }
 
@@ -157,7 +159,7 @@ func (p *Page) to(ctx context.Context, run string, all bool, result string, do f
 	if run == "" {
 		return refusal(http.StatusBadRequest, "", "run is missing")
 	}
-	if run != Everyone || !all {
+	if run != fleet.Everyone || !all {
 		there, err := p.there(ctx, run)
 		if err != nil {
 			return outcome{}, err

@@ -36,14 +36,11 @@ type Source interface {
 type Actions interface {
 	Requeue(ctx context.Context, id string, force bool) (fleet.Requeued, error)
 	Drop(ctx context.Context, id string) (bool, error)
-	// Pause stops the claims of a run, or of all with Everyone.
+	// Pause stops the claims of a run, or of all with [fleet.Everyone].
 	Pause(ctx context.Context, run, by string) error
 	Unpause(ctx context.Context, run string) error
 	Order(ctx context.Context, run string, order fleet.Order) error
 }
-
-// Everyone is the run that means all of them.
-const Everyone = "*"
 
 // Options are what a page needs. All but Viewers, Interval and Heartbeat are
 // required.

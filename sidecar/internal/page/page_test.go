@@ -282,6 +282,7 @@ func TestActions(t *testing.T) {
 		{"requeue", `{"id":"run-2.7","force":true}`, fleet.RequeueDone, nil, 200, "requeued", "requeue run-2.7 true"},
 		{"requeue", `{"id":"x.1"}`, fleet.RequeueGone, nil, 404, "no-such-dead-letter", "requeue x.1 false"},
 		{"requeue", `{"id":"run-2.7"}`, fleet.RequeueGroupOver, nil, 409, "group-over", "requeue run-2.7 false"},
+		{"requeue", `{"id":"run-2.7"}`, fleet.RequeueCounted, nil, 409, "counted", "requeue run-2.7 false"},
 		{"requeue", `{"id":"run-2.7"}`, "", errors.New("away"), 503, "", "requeue run-2.7 false"},
 		{"drop", `{"id":"run-2.7"}`, "", nil, 200, "dropped", "drop run-2.7"},
 		{"drop", `{"id":"x.1"}`, "", nil, 404, "no-such-dead-letter", "drop x.1"},

@@ -135,6 +135,11 @@ func (r *reader) ask(ctx context.Context) error {
 // said, in an order that does not change under the reader's eyes.
 func (r *reader) known() []fleet.Run {
 	self := r.page.o.Source.Self()
+	for _, run := range r.fleet {
+		if run.ID == self.ID {
+			self.Paused = run.Paused // which Redis alone knows
+		}
+	}
 	others := slices.DeleteFunc(slices.Clone(r.fleet), func(run fleet.Run) bool { return run.ID == self.ID })
 	slices.SortFunc(others, func(a, b fleet.Run) int {
 		return cmp.Or(cmp.Compare(a.WorkerID, b.WorkerID), a.Since.Compare(b.Since), cmp.Compare(a.ID, b.ID))

@@ -58,6 +58,12 @@ export function ask(title, why, yes) {
   })
 }
 
+// forced are refusals that can be overruled, with what to ask.
+const forced = {
+  'group-over': ['Its group is over', 'The barrier of this task’s group is no longer open: nobody waits for its result. It can run all the same.'],
+  counted: ['Its failure was counted', 'Its group is still open, and this task was counted there as failed in a way that cannot be taken back. It can run all the same, but what it answers counts for nobody.'],
+}
+
 // send does an action and says how it went; it asks for the token first where
 // that is missing.
 export async function send(path, body, said) {
@@ -74,8 +80,8 @@ export async function send(path, body, said) {
     const answer = await response.json()
     if (response.status === 401) wrongToken()
     else if (response.ok) toast(said)
-    else if (answer.result === 'group-over' && !body.force) {
-      const yes = await ask('Its group is over', 'The barrier of this task’s group is no longer open: nobody waits for its result. It can run all the same.', 'Requeue anyway')
+    else if (forced[answer.result] && !body.force) {
+      const yes = await ask(...forced[answer.result], 'Requeue anyway')
       if (yes) return send(path, { ...body, force: true }, said)
     } else toast(answer.error ?? response.statusText, true)
     return answer

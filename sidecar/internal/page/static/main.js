@@ -125,7 +125,7 @@ function everything() {
     text(el, filtered ? 'Nothing here fits the filter.' : nothing)
   }
   empty('running', running(f.runs, f.self, matches, clock), 'Nothing runs.')
-  empty('fleet', fleet(f, matches, hello.writable), 'No sidecar is registered.')
+  empty('fleet', fleet(f, matches, hello.writable, now?.paused), 'No sidecar is registered.')
   empty('dead', dead(state.letters, now?.dead ?? state.letters.length, matches, hello.writable), 'No dead letters.')
   empty('failures', failures(state.failures, matches), 'No task of this sidecar has failed since it began.')
   tick(clock)

@@ -57,11 +57,13 @@ export function tick(clock) {
   for (const el of document.querySelectorAll('[data-ago]')) text(el, ago(clock() - el.dataset.ago))
 }
 
-const stateKinds = { running: 'good', starting: 'warn', quiet: 'warn', stopping: 'warn', stopped: 'bad' }
+const stateKinds = { absent: 'bad', running: 'good', starting: 'warn', quiet: 'warn', stopping: 'warn', stopped: 'bad' }
 
-export function fleet({ runs, self }, matches, writable) {
+export function fleet({ runs, self }, matches, writable, allPaused) {
   const shown = runs.filter(r => matches([r.id, r.worker_id, r.host, r.state, r.command, r.version, r.mode, r.pid]))
   list($('fleet').tBodies[0], shown, r => r.id + writable, r => fleetRow(r, self, writable))
+  // What is paused as one of all goes on with all.
+  for (const one of document.querySelectorAll('.pause-one')) one.hidden = allPaused
   text($('fleet-count'), number(runs.length))
   return shown.length
 }
@@ -75,6 +77,7 @@ function fleetRow(run, self, writable) {
   const pause = button('Pause', () => now.paused
     ? send('resume', { run: run.id }, `${run.worker_id} goes on.`)
     : send('pause', { run: run.id }, `${run.worker_id} takes nothing more until it is resumed.`), { about: run.worker_id })
+  pause.classList.add('pause-one')
   const drain = button('Drain', async () => {
     const yes = await ask(`Drain ${run.worker_id}?`, 'It takes nothing more, finishes what it runs and ends. Whatever started it decides whether it comes back.', 'Drain')
     if (yes) send('drain', { run: run.id }, `${run.worker_id} drains.`)

@@ -23,9 +23,9 @@ type TaskStatus struct {
 	SessionID, GroupID string
 	Attempt            int
 
-	Started          time.Time
-	Waiting          bool // it only waits for other tasks
-	Progress         Progress
+	Started  time.Time
+	Waiting  bool // it only waits for other tasks
+	Progress Progress
 }
 
 // Slots is a snapshot of every child that serves, by slot.
