@@ -106,7 +106,7 @@ func (a *App) serving(list []actor) []actor {
 		return list
 	}
 	at := slices.IndexFunc(list, func(x actor) bool { return x.name == "redis" })
-	return slices.Insert(list, at, actor{name: "http", reserve: reserveAfterWeb, run: a.web.run})
+	return slices.Insert(list, at, actor{name: "admin", reserve: reserveAfterWeb, run: a.web.run})
 }
 
 // run serves until soft ends. Streams end at once then, and with hard whatever is
