@@ -62,6 +62,7 @@ func serve(s config.Settings, readyFD, parentFD int) error {
 	catchBrokenPipe()
 	signals, release := catchSignals()
 	defer release()
+	defer paceCollector()()
 	report, err := readyReport(readyFD)
 	if err != nil {
 		return err
@@ -75,6 +76,11 @@ func serve(s config.Settings, readyFD, parentFD int) error {
 
 	log := logging.New(os.Stderr, s.LogFormat, s.LogLevel, os.Getenv("NO_COLOR") == "")
 	slog.SetDefault(log)
+	stopProfiles, err := serveProfiles(s.DebugAddr, log)
+	if err != nil {
+		return failure{err}
+	}
+	defer stopProfiles()
 	defer adoptOrphans(log)()
 	cfg := s.App
 	cfg.Log, cfg.Version = log, version.Number
@@ -97,7 +103,8 @@ func serve(s config.Settings, readyFD, parentFD int) error {
 		return failure{err}
 	}
 	log.Info("sidecar started", "version", version.Number, "worker_id", cfg.WorkerID, "redis", cfg.Redis.Address(),
-		"key_prefix", cfg.KeyPrefix, "http", a.HTTPAddr(), "mode", string(cfg.Mode), "slots", cfg.Slots, "worker", workerName(cfg))
+		"key_prefix", cfg.KeyPrefix, "mode", string(cfg.Mode), "slots", cfg.Slots, "worker", workerName(cfg))
+	defer tellServiceManager(a, log)()
 	sup := supervisor{
 		app: a, log: log, budget: cfg.ShutdownTimeout, signals: signals, orphaned: starter.gone, dump: os.Stderr,
 		ready: func() {

@@ -10,7 +10,6 @@ import (
 	"errors"
 	"log/slog"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/graflow/graflow-sidecar/protocol"
@@ -39,13 +38,12 @@ type App struct {
 	fork  forking
 	box   *report.Box
 	held  *ledger
-	tally tally
-	began time.Time
+	pulse pulse
+	seen  seen
 
 	redis backend
-	web   *web // nil unless something is served
 
-	lastRun atomic.Pointer[string] // set by the lease
+	lastRun string // set by the lease, read when all has ended
 
 	asked   chan struct{} // closed by Stop
 	askOnce sync.Once
@@ -70,7 +68,7 @@ func start(ctx context.Context, cfg Config, h hooks) (*App, error) {
 	a := &App{
 		cfg: cfg, log: cfg.Log, clock: newStopClock(cfg.ShutdownTimeout),
 		asked: make(chan struct{}), ended: make(chan struct{}), ready: make(chan struct{}),
-		held: newLedger(), box: report.NewBox(), began: time.Now(), mon: health.New(), lease: new(lease.Lease).Init(),
+		held: newLedger(), box: report.NewBox(), mon: health.New(), lease: new(lease.Lease).Init(),
 		hooks: h, local: h.local,
 	}
 	if cfg.Redis.Embedded {
@@ -82,13 +80,7 @@ func start(ctx context.Context, cfg Config, h hooks) (*App, error) {
 		a.cfg.Redis = a.cfg.Redis.at(local.URL())
 		a.log.Info("embedded redis is up", "kind", local.Kind(), "url", local.URL())
 	}
-	err := a.wire()
-	if err != nil {
-		a.stopLocal(ctx)
-		return nil, err
-	}
-	if a.web, err = a.serve(ctx); err != nil {
-		_ = a.redis.close()
+	if err := a.wire(); err != nil {
 		a.stopLocal(ctx)
 		return nil, err
 	}
@@ -128,21 +120,21 @@ func (a *App) wire() error {
 		a.pool.Evict(run)
 	}
 	a.lease.Before = a.redis.before
-	a.lease.Registered = func(run string) { a.lastRun.Store(&run) }
-	return nil
+	a.lease.Registered = func(run string) { a.lastRun = run }
+	return a.see()
 }
 
 // actors lists the stages in the order in which they stop: senders before
 // receivers, and Redis after everyone who speaks to it.
 func (a *App) actors(ctx context.Context) []actor {
 	claiming := &claim.Loop{
-		Source: a.redis.source, Room: a.queue, NewNonce: rand.Text, Log: a.log,
+		Source: felt{a.redis.source, &a.pulse}, Room: feltRoom{room{a.queue, a.box}, &a.pulse}, NewNonce: rand.Text, Log: a.log,
 		MaxAttempts: a.cfg.MaxAttempts, Refuse: a.refuse, Claimed: a.held.add, Progress: a.progress,
 		Check: protocol.CheckJSON,
 	}
 	reporting := &report.Loop{
 		Store: a.redis.outcomes, Box: a.box, Log: a.log,
-		Settled: a.settled,
+		Settled: func(o task.Outcome, v report.Verdict) { a.held.remove(o.Task.Delivery); a.countEnded(o, v) },
 	}
 	list := []actor{
 		// stop: waits for the word. Its end, or any other actor's, begins the stop.
@@ -206,7 +198,6 @@ func (a *App) actors(ctx context.Context) []actor {
 	if a.cfg.Mode == ModeSupervise {
 		list = a.supervising(list)
 	}
-	list = a.serving(list)
 	if a.local != nil {
 		// Our own Redis goes last, and when it dies by itself we stop.
 		list = append(list, actor{name: "local redis", run: func(soft, hard context.Context) error {
@@ -217,7 +208,19 @@ func (a *App) actors(ctx context.Context) []actor {
 			return errors.Join(a.local.Err(), a.local.Stop(hard))
 		}})
 	}
-	return list
+	return a.answering(list)
+}
+
+// claimBudget is how long the claim stage may take to stop: it waits for at
+// most one reply of Redis.
+const claimBudget = time.Second
+
+// unblock ends the claim stage's blocked wait from another connection. Where
+// that fails the wait ends by itself, or with claimBudget.
+func (a *App) unblock() {
+	ctx, cancel := context.WithTimeout(context.Background(), claimBudget/2)
+	defer cancel()
+	_ = a.redis.unblock(ctx)
 }
 
 // progress notes that the claim loop got an answer from Redis.

@@ -451,7 +451,7 @@ func TestEmbeddedRedisStopsLast(t *testing.T) {
 			order = append(order, strings.Fields(strings.ReplaceAll(rest, `"local redis"`, "local-redis"))[0])
 		}
 	}
-	want := "stop claim dispatch process report lease leave health admin redis local-redis"
+	want := "stop claim dispatch process report lease leave health redis local-redis"
 	if got := strings.Join(order, " "); got != want {
 		t.Errorf("stopped in the order %s\nwant %s", got, want)
 	}

@@ -194,7 +194,6 @@ func DefaultConfig() Config {
 		},
 		ShutdownTimeout: 25 * time.Second, MaxAttempts: 3,
 		Retry: RetryConfig{Base: time.Second, Max: time.Minute, Jitter: 0.5},
-		HTTP:  HTTPConfig{Addr: "127.0.0.1:0"},
 	}
 }
 

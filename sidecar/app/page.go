@@ -22,7 +22,7 @@ type pageRedis struct {
 func (a *App) newPage(st *store.Store, rules access.Rules) *page.Page {
 	r := &pageRedis{app: a, st: st}
 	return page.New(page.Options{
-		Access: rules, Source: r, Actions: r, Failures: &a.tally.failures, Log: a.log,
+		Access: rules, Source: r, Actions: r, Failures: &a.seen.failures, Log: a.log,
 		Prefix: a.cfg.KeyPrefix, Version: a.cfg.Version,
 		Why: func(err error) string {
 			if name := store.ClassName(err); name != "other" && name != "" {
@@ -41,7 +41,7 @@ func (r *pageRedis) open() error {
 	return nil
 }
 
-func (r *pageRedis) Self() fleet.Run { return r.app.self() }
+func (r *pageRedis) Self() fleet.Run { return r.app.Self() }
 
 func (r *pageRedis) Overview(ctx context.Context) (fleet.Queue, error) {
 	if err := r.open(); err != nil {

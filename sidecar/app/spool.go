@@ -21,9 +21,9 @@ func (a *App) keepUnreported() {
 	if len(left) == 0 {
 		return
 	}
-	if a.cfg.SpoolDir != "" && a.currentRun() != "" {
+	if a.cfg.SpoolDir != "" && a.lastRun != "" {
 		h := a.spoolHeader()
-		h.Run, h.At = a.currentRun(), time.Now()
+		h.Run, h.At = a.lastRun, time.Now()
 		path, err := spool.Write(a.cfg.SpoolDir, h, left)
 		if err == nil {
 			a.log.Warn("redis did not come back: outcomes are spooled for the next start", "outcomes", len(left), "file", path)

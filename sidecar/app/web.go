@@ -4,25 +4,23 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
-	"net"
 	"net/http"
 	"os"
-	"slices"
 	"strings"
 	"time"
 
 	"github.com/graflow/graflow-sidecar/sidecar/internal/access"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/page"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/pipeline/report"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/safely"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/store"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/task"
 )
 
-// HTTPConfig says where the page is served, and what it takes to do something
-// there.
+// HTTPConfig says where the sidecar answers over HTTP, and what it takes to do
+// something there.
 type HTTPConfig struct {
-	// Addr is host:port; port 0 is any that is free. Nothing is served if it is
-	// empty.
+	// Addr is host:port; port 0 takes any that is free. Empty means nowhere.
 	Addr string
 	// Hosts are the names that the address answers to besides its own; on one
 	// that is not loopback any name will do if there are none.
@@ -48,101 +46,79 @@ func (c HTTPConfig) token() (string, error) {
 	return token, nil
 }
 
-// web is the HTTP server with the page.
+// web is the page at the HTTP server's address.
 type web struct {
-	listener net.Listener
-	server   *http.Server
-	page     *page.Page
-	redis    *store.Store
+	rules   access.Rules
+	page    *page.Page
+	handler http.Handler
+	redis   *store.Store
 }
 
-// serve listens, so that a port that is taken is known at once. It returns nil
-// where nothing is to be served.
-func (a *App) serve(ctx context.Context) (*web, error) {
-	c := a.cfg.HTTP
-	if c.Addr == "" || a.hooks.backend != nil {
-		return nil, nil
-	}
-	token, err := c.token()
+// newWeb makes the page; where the server listens is not known yet.
+func (a *App) newWeb() (*web, error) {
+	token, err := a.cfg.HTTP.token()
 	if err != nil {
 		return nil, err
 	}
-	l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", c.Addr)
-	if err != nil {
-		return nil, &ConfigError{Err: fmt.Errorf("SIDECAR_HTTP_ADDR: %w", err)}
-	}
 	o, err := a.cfg.Redis.clientOptions()
-	if err == nil {
-		o.PoolSize, o.MinIdleConns = pageConns, 0
-		o.DialTimeout, o.ReadTimeout, o.WriteTimeout = time.Second, time.Second, time.Second
-	}
-	var st *store.Store
-	if err == nil {
-		st, err = a.open(o)
-	}
 	if err != nil {
-		return nil, errors.Join(err, l.Close())
+		return nil, err
 	}
-	address, _ := l.Addr().(*net.TCPAddr) // of a TCP listener
-	rules := access.Rules{Token: token, Loopback: address.IP.IsLoopback(), Hosts: c.Hosts}
-	p := a.newPage(st, rules)
-	return &web{
-		listener: l, page: p, redis: st,
-		server: &http.Server{
-			Handler: p.Handler(), ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second,
-			IdleTimeout: time.Minute, MaxHeaderBytes: 16 << 10,
-			ErrorLog: slog.NewLogLogger(a.log.Handler(), slog.LevelDebug),
-		},
-	}, nil
+	o.PoolSize, o.MinIdleConns = pageConns, 0
+	o.DialTimeout, o.ReadTimeout, o.WriteTimeout = time.Second, time.Second, time.Second
+	st, err := a.open(o)
+	if err != nil {
+		return nil, err
+	}
+	return &web{rules: access.Rules{Token: token, Hosts: a.cfg.HTTP.Hosts}, redis: st}, nil
 }
 
-// reserveAfterWeb is what the page leaves of a stop's budget.
-const reserveAfterWeb = time.Second
-
-// serving puts the HTTP server before the connections to Redis in the order of the
-// stop: until then it shows how far the stop is.
-func (a *App) serving(list []actor) []actor {
-	if a.web == nil {
-		return list
-	}
-	at := slices.IndexFunc(list, func(x actor) bool { return x.name == "redis" })
-	return slices.Insert(list, at, actor{name: "admin", reserve: reserveAfterWeb, run: a.web.run})
+// at completes it: what is shown to whom depends on who can reach the address.
+func (w *web) at(a *App, loopback bool) {
+	w.rules.Loopback = loopback
+	w.page = a.newPage(w.redis, w.rules)
+	w.handler = w.page.Handler()
 }
 
-// run serves until soft ends. Streams end at once then, and with hard whatever is
-// left.
-func (w *web) run(soft, hard context.Context) error {
-	looking, stop := context.WithCancel(soft)
+// details reports whether a request may see more than counts. A stranger's page
+// whose name was made to lead here may not, whatever the address.
+func (w *web) details(r *http.Request) bool {
+	level, ok := w.rules.Level(r)
+	return ok && level >= access.Details && w.rules.Answers(r.Host)
+}
+
+// ServeHTTP serves the page, once the server's address is known.
+func (w *web) ServeHTTP(rw http.ResponseWriter, r *http.Request) { w.handler.ServeHTTP(rw, r) }
+
+// run keeps the page up to date while serve serves, which has to end with its
+// context. No look at Redis outlasts ctx: its connections are closed then.
+func (w *web) run(ctx context.Context, serve func(context.Context) error) error {
+	ctx, stop := context.WithCancel(ctx)
 	defer stop()
-	reader, served := make(chan error, 1), make(chan error, 1)
-	go func() { reader <- safely.Do(func() error { return w.page.Run(looking) }) }()
-	go func() { served <- w.server.Serve(w.listener) }()
-	var err error
-	select {
-	case <-soft.Done():
-	case err = <-reader: // a panic
-		reader <- nil
-	case err = <-served:
-		served <- http.ErrServerClosed
-	}
+	defer context.AfterFunc(ctx, func() { _ = w.redis.Close() })()
+	reader := make(chan error, 1)
+	go func() {
+		defer stop() // nothing is served whose reader has panicked
+		reader <- safely.Do(func() error { return w.page.Run(ctx) })
+	}()
+	err := serve(ctx)
 	stop()
-	// Calls that wait for Redis end with its connections.
-	defer context.AfterFunc(hard, func() { _ = w.server.Close() })()
-	_ = w.redis.Close()
-	if w.server.Shutdown(hard) != nil {
-		_ = w.server.Close()
-	}
-	err = errors.Join(err, <-reader)
-	if e := <-served; !errors.Is(e, http.ErrServerClosed) {
-		err = errors.Join(err, e)
-	}
-	return err
+	return errors.Join(err, <-reader)
 }
 
-// HTTPAddr is the address that the page is served on, empty if none is.
-func (a *App) HTTPAddr() string {
-	if a.web == nil {
-		return ""
+// noteFailure enters what did not succeed into the page's list of failures. What
+// only went back to the queue did not fail.
+func (a *App) noteFailure(o task.Outcome, v report.Verdict) {
+	if v == report.Late || o.Kind == task.Returned || o.Kind == task.Succeeded {
+		return
 	}
-	return a.web.listener.Addr().String()
+	var took time.Duration
+	if !o.StartedAt.IsZero() {
+		took = o.EndedAt.Sub(o.StartedAt)
+	}
+	a.seen.failures.Add(page.Failure{
+		At: o.EndedAt, TaskID: o.Task.Info.TaskID, SessionID: o.Task.Info.SessionID, GroupID: o.Task.Info.GroupID,
+		Kind: o.Kind.String(), Reason: o.Reason, Message: o.Message, Stderr: o.Stderr,
+		Attempt: o.Task.Attempt, Took: took.Milliseconds(),
+	})
 }

@@ -18,7 +18,7 @@ import (
 // look opens a stream of the page and gives the lines that come, until it ends.
 func look(t *testing.T, a *app.App, token string) <-chan string {
 	t.Helper()
-	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+a.HTTPAddr()+"/api/events", nil)
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, a.HTTP()+"/api/events", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -77,7 +77,9 @@ func saying(t *testing.T, lines <-chan string, words ...string) string {
 func TestThePageWhileRedisIsAway(t *testing.T) {
 	redis := redistest.Start(t)
 	log := &testlog.Buffer{}
-	a := start(t, config(t, redis.URL, "graflow", log), log)
+	cfg := config(t, redis.URL, "graflow", log)
+	cfg.HTTP.Addr = "127.0.0.1:0"
+	a := start(t, cfg, log)
 	<-a.Ready()
 	lines := look(t, a, "")
 	saying(t, lines, `"redis":{"up":true}`, `"slots":4`)
@@ -118,13 +120,13 @@ func TestCountsOnlyOnANetworkAddress(t *testing.T) {
 }
 
 func TestWhatCannotBeServed(t *testing.T) {
-	b := setup(t, nil)
+	b := setup(t, func(c *app.Config) { c.HTTP.Addr = "127.0.0.1:0" })
 	empty := filepath.Join(t.TempDir(), "empty")
 	if err := os.WriteFile(empty, []byte("\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	for name, h := range map[string]app.HTTPConfig{
-		"an address that is taken":     {Addr: b.app.HTTPAddr()},
+		"an address that is taken":     {Addr: strings.TrimPrefix(b.app.HTTP(), "http://")},
 		"a token file that is empty":   {Addr: "127.0.0.1:0", AdminTokenFile: empty},
 		"a token file that is missing": {Addr: "127.0.0.1:0", AdminTokenFile: empty + "-not"},
 	} {

@@ -48,6 +48,9 @@ var (
 
 // workers makes the stage of the mode.
 func (a *App) workers() (workers, error) {
+	if a.hooks.workers != nil {
+		return a.hooks.workers(a), nil
+	}
 	cfg, err := a.processConfig()
 	if err != nil {
 		return nil, err
@@ -87,8 +90,8 @@ func (e executing) Slots() []Slot {
 	for i, r := range running {
 		list[i] = Slot{Slot: r.Slot, Pid: r.Pid, Concurrency: 1, Tasks: []process.TaskStatus{
 			{
-				TaskID: r.Task.Info.TaskID, Delivery: r.Task.Delivery, Started: r.Started,
-				SessionID: r.Task.Info.SessionID, GroupID: r.Task.Info.GroupID, Attempt: r.Task.Attempt,
+				TaskID: r.Task.Info.TaskID, SessionID: r.Task.Info.SessionID, GroupID: r.Task.Info.GroupID,
+				Delivery: r.Task.Delivery, Attempt: r.Task.Attempt, Started: r.Started,
 			},
 		}}
 	}

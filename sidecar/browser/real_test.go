@@ -78,7 +78,7 @@ func start(t *testing.T) *real {
 	cfg.Slots, cfg.MaxAttempts = 2, 1
 	cfg.Worker.Command = []string{os.Args[0]}
 	cfg.Worker.Env = append(os.Environ(), workerVariable+"=1")
-	cfg.HTTP.AdminToken = token
+	cfg.HTTP.Addr, cfg.HTTP.AdminToken = "127.0.0.1:0", token
 	a, err := app.Start(t.Context(), cfg)
 	if err != nil {
 		t.Fatal(err)
@@ -130,7 +130,7 @@ func TestARealSidecar(t *testing.T) {
 	r.enqueue(t, job{TaskID: evil + "2", Do: "fail"})
 
 	ctx := tab(t, 1280)
-	must(t, ctx, chromedp.Navigate("http://"+r.HTTPAddr()),
+	must(t, ctx, chromedp.Navigate(r.HTTP()),
 		until(`document.querySelectorAll('#dead li').length === 1`),
 		until(`document.querySelectorAll('#failures li').length === 2`),
 		until(`document.querySelector('#running progress')?.value === 0.4`),

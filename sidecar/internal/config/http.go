@@ -1,8 +1,6 @@
 package config
 
 import (
-	"net"
-	"strconv"
 	"strings"
 
 	"github.com/graflow/graflow-sidecar/sidecar/app"
@@ -11,14 +9,6 @@ import (
 // http interprets what is about the page.
 func (vs *variables) http(in *interpreter, c *app.HTTPConfig) {
 	o := &vs.own
-	set(in, &o.HTTPAddr, &c.Addr, "host:port, :port or off", c.Addr, func(s string) (string, bool) {
-		if strings.EqualFold(s, "off") {
-			return "", true
-		}
-		_, port, err := net.SplitHostPort(s)
-		n, wrong := strconv.Atoi(port)
-		return s, err == nil && wrong == nil && n >= 0 && n <= 65535
-	})
 	var hosts string
 	set(in, &o.HTTPHosts, &hosts, "host names, separated by commas", "", func(s string) (string, bool) {
 		return s, !strings.ContainsAny(s, " /\"'\x00\r\n\t")

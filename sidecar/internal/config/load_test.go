@@ -61,6 +61,7 @@ func TestDefaults(t *testing.T) {
 	s := mustLoad(t, nil, worker...)
 	want := app.DefaultConfig()
 	want.WorkerID = defaultWorkerID()
+	want.HTTP.Addr = defaultHTTPAddr // none for whoever embeds the sidecar
 	want.Worker.Command = []string{"./w", "-v"}
 	want.Worker.Env = []string{}
 	if !reflect.DeepEqual(s.App, want) {

@@ -72,10 +72,11 @@ type own struct {
 	RetryJitter     value `envconfig:"SIDECAR_RETRY_JITTER" help:"Share of the pause that chance may take off."`
 	ShutdownTimeout value `envconfig:"SIDECAR_SHUTDOWN_TIMEOUT" flag:"shutdown-timeout" section:"The stop and the log" help:"Budget of a stop, counted from its signal; keep it under the 30 s that Kubernetes gives."`
 	SpoolDir        value `envconfig:"SIDECAR_SPOOL_DIR" help:"Folder where results are kept that Redis could not be told before the end of a stop; the next start with the same folder reports them. Best effort: a record that was taken over meanwhile runs again."`
+	HTTPAddr        value `envconfig:"SIDECAR_HTTP_ADDR" flag:"http-addr" help:"Address for /livez, /readyz, /startupz, /status and /metrics; port 0 takes one that is free, which the log and the registry then tell; off means none."`
+	DebugAddr       value `envconfig:"SIDECAR_DEBUG_ADDR" help:"Loopback address that serves Go profiles of the sidecar under /debug/pprof/; off if unset. See docs/performance.md."`
 	LogFormat       value `envconfig:"SIDECAR_LOG_FORMAT" flag:"log-format" help:"auto is text on a terminal and json elsewhere."`
 
-	HTTPAddr       value `envconfig:"SIDECAR_HTTP_ADDR" flag:"http-addr" section:"The page" help:"Where the page is served, host:port or :port; off serves none. Port 0 is any that is free, and the log says which."`
-	HTTPHosts      value `envconfig:"SIDECAR_HTTP_HOSTS" help:"Names that the address answers to besides its own, separated by commas. On loopback that is localhost alone; on another address any name, unless this is set."`
+	HTTPHosts      value `envconfig:"SIDECAR_HTTP_HOSTS" section:"The page" help:"Names that the address answers to besides its own, separated by commas. On loopback that is localhost alone; on another address any name, unless this is set."`
 	AdminToken     value `envconfig:"SIDECAR_ADMIN_TOKEN" secret:"true" exact:"true" help:"Token that allows actions on the page, and to see more than counts on an address that is not loopback; see docs/page.md. Without one the page only shows."`
 	AdminTokenFile value `envconfig:"SIDECAR_ADMIN_TOKEN_FILE" help:"File that holds the token, read at the start."`
 

@@ -42,11 +42,18 @@ const (
 // Everyone stands for all runs of a prefix where a run is paused.
 const Everyone = "*"
 
+// States of a worker process.
+const (
+	Serving = "serving"
+	Leaving = "leaving" // it takes no more tasks
+	Lent    = "lent"    // it is there because slots are lent to others
+)
+
 // Child is a worker process.
 type Child struct {
 	Slot  int    `json:"slot"`
 	PID   int    `json:"pid"`
-	State string `json:"state"` // serving, leaving, lent
+	State string `json:"state"` // Serving, Leaving, Lent
 	Tasks []Task `json:"tasks,omitempty"`
 }
 

@@ -356,6 +356,14 @@ type pipe struct {
 	header  http.Header
 	status  int
 	refused error // of writes
+	limit   time.Time
+}
+
+func (p *pipe) SetWriteDeadline(at time.Time) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.limit = at
+	return nil
 }
 
 func (p *pipe) Header() http.Header { return p.header }
@@ -625,6 +633,9 @@ func TestASlowViewerIsDropped(t *testing.T) {
 		lines, ended, _ := view(t, p.Handler(), nil)
 		time.Sleep(1500 * time.Millisecond)
 		slow.mu.Lock()
+		if ahead := time.Until(slow.limit); ahead <= 0 || ahead > slowness {
+			t.Errorf("writes to it end %v from now", ahead)
+		}
 		slow.refused = errors.New("i/o timeout") // what a deadline ends a write with
 		slow.mu.Unlock()
 		all(lines)
@@ -654,4 +665,38 @@ func TestHeartbeat(t *testing.T) {
 		<-ended
 		<-stopped
 	})
+}
+
+// The limits that a server has for requests do not end a stream.
+func TestStreamsOnARealServer(t *testing.T) {
+	p := page(onLoopback, &fake{}, func(o *Options) { o.Interval = 20 * time.Millisecond })
+	ctx, cancel := context.WithCancel(t.Context())
+	stopped := make(chan error, 1)
+	go func() { stopped <- p.Run(ctx) }()
+	server := httptest.NewUnstartedServer(p.Handler())
+	server.Config.ReadTimeout, server.Config.WriteTimeout = 200*time.Millisecond, 200*time.Millisecond
+	server.Start()
+	defer server.Close()
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, server.URL+"/api/events", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp, err := server.Client().Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	began := time.Now()
+	for r := bufio.NewReader(resp.Body); time.Since(began) < time.Second; {
+		if _, err := r.ReadString('\n'); err != nil {
+			t.Fatalf("the stream ended after %v: %v", time.Since(began), err)
+		}
+	}
+	cancel()
+	if err := <-stopped; err != nil {
+		t.Error(err)
+	}
+	if _, err := io.Copy(io.Discard, resp.Body); err != nil {
+		t.Errorf("the stream did not end well: %v", err)
+	}
 }

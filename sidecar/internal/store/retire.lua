@@ -30,5 +30,9 @@ if redis.call('SREM', RUNS, VICTIM) == 1 then
   redis.call('HSET', META_V, 'held', math.max(held, before), 'ended', MODE)
   redis.call('DEL', S .. 'alive:' .. VICTIM, S .. 'info:' .. VICTIM, S .. 'orders:' .. VICTIM)
   redis.call('HDEL', S .. 'paused', VICTIM)
+  local worker = redis.call('HGET', META_V, 'worker')
+  if worker then
+    redis.pcall('SREM', P .. ':workers', worker)
+  end
 end
 return 1

@@ -29,12 +29,13 @@ type Claimed struct {
 
 // Report ends one delivery.
 type Report struct {
-	Delivery  string
-	TaskID    string // empty: unknown (undecodable record)
-	GroupID   string // empty: no group
-	CreatedAt string // the record's number token, digit for digit
-	SessionID string
-	Success   bool
+	Delivery   string
+	TaskID     string // empty: unknown (undecodable record)
+	GroupID    string // empty: no group
+	CreatedAt  string // the record's number token, digit for digit
+	SessionID  string
+	RecordSize int // bytes, about: how best to look for it depends on that
+	Success    bool
 	// ErrorMessage is what the group's producer reads for a failure.
 	ErrorMessage string
 	// ErrorJSON, if set, is the same as a JSON string and is what is written:
@@ -121,7 +122,8 @@ type Delay struct {
 // TickResult is what one Tick saw and did.
 type TickResult struct {
 	// Absent are member runs, other than the caller, whose alive key was not
-	// there at this scan.
+	// there at this scan and that the caller watches: a few see to each. In a
+	// small fleet those are all.
 	Absent []string
 	// Unfinished are runs that are gone but still have deliveries in flight or
 	// an inbox: somebody died while reaping them. Reap them now.

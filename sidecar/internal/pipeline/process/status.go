@@ -18,11 +18,9 @@ type SlotStatus struct {
 
 // TaskStatus is one running task.
 type TaskStatus struct {
-	TaskID, Delivery string
+	TaskID, SessionID, GroupID, Delivery string
 
-	SessionID, GroupID string
-	Attempt            int
-
+	Attempt  int
 	Started  time.Time
 	Waiting  bool // it only waits for other tasks
 	Progress Progress
@@ -51,7 +49,7 @@ func (c *child) status() SlotStatus {
 			continue // not started
 		}
 		s.Tasks = append(s.Tasks, TaskStatus{
-			TaskID: r.task.Info.TaskID, Delivery: r.task.Delivery, SessionID: r.task.Info.SessionID, GroupID: r.task.Info.GroupID,
+			TaskID: r.task.Info.TaskID, SessionID: r.task.Info.SessionID, GroupID: r.task.Info.GroupID, Delivery: r.task.Delivery,
 			Attempt: r.task.Attempt, Started: r.started, Waiting: r.waiting, Progress: r.said,
 		})
 	}
