@@ -26,7 +26,7 @@ func look(t *testing.T, a *app.App, token string) <-chan string {
 		req.Header.Set("Authorization", "Bearer "+token)
 	}
 	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
-	resp, err := client.Do(req)
+	resp, err := client.Do(req) //nolint:bodyclose // by the goroutine that reads it
 	if err != nil {
 		t.Fatal(err)
 	}

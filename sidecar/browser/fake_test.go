@@ -37,8 +37,6 @@ var groups = map[string]string{
 	"score_model": "scores", "fetch_pages": "pages", "build_index": "indexes",
 }
 
-func share(v float64) *float64 { return &v }
-
 // run is a run with some of its slots busy.
 func (f *fake) run(n, busy int) fleet.Run {
 	now := time.Now()
@@ -59,13 +57,13 @@ func (f *fake) run(n, busy int) fleet.Run {
 			}
 			switch (n + slot) % 4 {
 			case 0:
-				t.Progress, t.Message = share(0.62), "frame 372 of 600"
+				t.Progress, t.Message = new(0.62), "frame 372 of 600"
 			case 1:
-				t.Progress, t.Message = share(0.27), "epoch 3 of 11, loss 0.184"
+				t.Progress, t.Message = new(0.27), "epoch 3 of 11, loss 0.184"
 			case 2:
-				t.Progress = share(0.91)
+				t.Progress = new(0.91)
 			default:
-				t.Waiting, t.Message = true, "for the barrier of "+name+"s"
+				t.Waiting, t.Message = true, "for the barrier of "+groups[name]
 			}
 			c.Tasks = []fleet.Task{t}
 		}

@@ -213,8 +213,9 @@ func listen(t *testing.T) net.Listener {
 	return l
 }
 
-// picture keeps a picture of the page, with -update.
-func picture(t *testing.T, ctx context.Context, name string) {
+// picture keeps a picture of the page, with -update, when it has a picture's size and
+// the actions have been done.
+func picture(t *testing.T, ctx context.Context, name string, before ...chromedp.Action[chromedp.Void]) {
 	t.Helper()
 	if !*update {
 		return
@@ -224,6 +225,7 @@ func picture(t *testing.T, ctx context.Context, name string) {
 		size.Width, size.Height, size.Mobile = 360, 1560, true
 	}
 	call(t, ctx, emulation.SetDeviceMetricsOverride, size)
+	must(t, ctx, before...)
 	png := call(t, ctx, page.CaptureScreenshot, page.CaptureScreenshotParams{Format: page.CaptureScreenshotFormatPng}).Data
 	if len(png) > 200<<10 {
 		t.Errorf("%s has %d bytes: a repository is no place for large pictures", name, len(png))

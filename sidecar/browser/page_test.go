@@ -93,7 +93,8 @@ func TestLightDarkAndPhone(t *testing.T) {
 	light := value[string](t, ctx, background)
 
 	must(t, ctx, scheme("dark"), until(background+` !== `+fmt.Sprintf("%q", light)))
-	picture(t, ctx, "page-dark.png")
+	picture(t, ctx, "page-dark.png", chromedp.Click(chromedp.CSS("#dead summary")), until(`document.querySelectorAll('#dead pre').length === 3`),
+		does(`scrollTo(0, document.body.scrollHeight)`), until(`scrollY > 0`))
 	dark := value[string](t, ctx, background)
 
 	// By hand, and kept over a reload: the system's is dark.

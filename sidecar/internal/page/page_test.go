@@ -118,6 +118,19 @@ func page(rules access.Rules, f *fake, change ...func(*Options)) *Page {
 	return New(o)
 }
 
+// run keeps the page up to date until stop.
+func run(t *testing.T, p *Page) (stop func()) {
+	ctx, cancel := context.WithCancel(t.Context())
+	stopped := make(chan error, 1)
+	go func() { stopped <- p.Run(ctx) }()
+	return func() {
+		cancel()
+		if err := <-stopped; err != nil {
+			t.Error(err)
+		}
+	}
+}
+
 var (
 	onLoopback = access.Rules{Token: token, Loopback: true}
 	onNetwork  = access.Rules{Token: token}
@@ -443,9 +456,7 @@ func TestStream(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				p := page(c.rules, &fake{})
-				ctx, cancel := context.WithCancel(t.Context())
-				stopped := make(chan error, 1)
-				go func() { stopped <- p.Run(ctx) }()
+				stop := run(t, p)
 				lines, ended, leave := view(t, p.Handler(), c.header)
 				defer leave()
 				time.Sleep(3500 * time.Millisecond)
@@ -461,9 +472,8 @@ func TestStream(t *testing.T) {
 						t.Errorf("%s is in\n%s", bad, got)
 					}
 				}
-				cancel()
+				stop()
 				<-ended
-				<-stopped
 			})
 		})
 	}
@@ -475,9 +485,7 @@ func TestRedisIsAskedOnceASecondForAll(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := &fake{}
 		p := page(onLoopback, f)
-		ctx, cancel := context.WithCancel(t.Context())
-		stopped := make(chan error, 1)
-		go func() { stopped <- p.Run(ctx) }()
+		stop := run(t, p)
 		time.Sleep(time.Minute)
 		if n := f.looks.Load(); n != 0 {
 			t.Errorf("asked %d times while nobody looked", n)
@@ -512,8 +520,7 @@ func TestRedisIsAskedOnceASecondForAll(t *testing.T) {
 		if more := f.looks.Load() - n; more < 1 || more > 3 {
 			t.Errorf("asked %d times for viewers of one second", more)
 		}
-		cancel()
-		<-stopped
+		stop()
 	})
 }
 
@@ -522,18 +529,13 @@ func TestAStopEndsTheStreams(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := &fake{wait: make(chan struct{})}
 		p := page(onLoopback, f)
-		ctx, cancel := context.WithCancel(t.Context())
-		stopped := make(chan error, 1)
-		go func() { stopped <- p.Run(ctx) }()
+		stop := run(t, p)
 		_, ended, leave := view(t, p.Handler(), nil)
 		defer leave()
 		time.Sleep(500 * time.Millisecond)
 		began := time.Now()
-		cancel()
+		stop()
 		<-ended
-		if err := <-stopped; err != nil {
-			t.Error(err)
-		}
 		if took := time.Since(began); took != 0 {
 			t.Errorf("took %v", took)
 		}
@@ -550,9 +552,7 @@ func TestAStopEndsTheStreams(t *testing.T) {
 func TestTooManyViewers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := page(onLoopback, &fake{}, func(o *Options) { o.Viewers = 2 })
-		ctx, cancel := context.WithCancel(t.Context())
-		stopped := make(chan error, 1)
-		go func() { stopped <- p.Run(ctx) }()
+		stop := run(t, p)
 		_, first, leave := view(t, p.Handler(), nil)
 		_, second, _ := view(t, p.Handler(), nil)
 		synctest.Wait()
@@ -571,10 +571,9 @@ func TestTooManyViewers(t *testing.T) {
 			t.Error("no place, although one has left")
 		default:
 		}
-		cancel()
+		stop()
 		<-second
 		<-fourth
-		<-stopped
 	})
 }
 
@@ -583,9 +582,7 @@ func TestRedisAwayAndBack(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := &fake{}
 		p := page(onLoopback, f)
-		ctx, cancel := context.WithCancel(t.Context())
-		stopped := make(chan error, 1)
-		go func() { stopped <- p.Run(ctx) }()
+		stop := run(t, p)
 		lines, ended, _ := view(t, p.Handler(), nil)
 		time.Sleep(2500 * time.Millisecond)
 		all(lines)
@@ -609,9 +606,8 @@ func TestRedisAwayAndBack(t *testing.T) {
 		if got := all(lines); !strings.Contains(got, `"redis":{"up":true}`) {
 			t.Errorf("Redis is back, and the page says\n%s", got)
 		}
-		cancel()
+		stop()
 		<-ended
-		<-stopped
 	})
 }
 
@@ -619,9 +615,7 @@ func TestRedisAwayAndBack(t *testing.T) {
 func TestASlowViewerIsDropped(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := page(onLoopback, &fake{})
-		ctx, cancel := context.WithCancel(t.Context())
-		stopped := make(chan error, 1)
-		go func() { stopped <- p.Run(ctx) }()
+		stop := run(t, p)
 		req := httptest.NewRequest(http.MethodGet, "/api/events", nil)
 		req.Host = "localhost"
 		slow := &pipe{Writer: io.Discard, header: http.Header{}}
@@ -644,35 +638,29 @@ func TestASlowViewerIsDropped(t *testing.T) {
 		if n := strings.Count(all(lines), "event: now"); n < 3 {
 			t.Errorf("%d events for the other viewer in three seconds", n)
 		}
-		cancel()
+		stop()
 		<-ended
-		<-stopped
 	})
 }
 
 func TestHeartbeat(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := page(onLoopback, &fake{}, func(o *Options) { o.Interval = time.Hour })
-		ctx, cancel := context.WithCancel(t.Context())
-		stopped := make(chan error, 1)
-		go func() { stopped <- p.Run(ctx) }()
+		stop := run(t, p)
 		lines, ended, _ := view(t, p.Handler(), nil)
 		time.Sleep(65 * time.Second)
 		if n := strings.Count(all(lines), ": still here\n\n"); n != 6 {
 			t.Errorf("%d heartbeats in 65 s, want one every 10", n)
 		}
-		cancel()
+		stop()
 		<-ended
-		<-stopped
 	})
 }
 
 // The limits that a server has for requests do not end a stream.
 func TestStreamsOnARealServer(t *testing.T) {
 	p := page(onLoopback, &fake{}, func(o *Options) { o.Interval = 20 * time.Millisecond })
-	ctx, cancel := context.WithCancel(t.Context())
-	stopped := make(chan error, 1)
-	go func() { stopped <- p.Run(ctx) }()
+	stop := run(t, p)
 	server := httptest.NewUnstartedServer(p.Handler())
 	server.Config.ReadTimeout, server.Config.WriteTimeout = 200*time.Millisecond, 200*time.Millisecond
 	server.Start()
@@ -692,10 +680,7 @@ func TestStreamsOnARealServer(t *testing.T) {
 			t.Fatalf("the stream ended after %v: %v", time.Since(began), err)
 		}
 	}
-	cancel()
-	if err := <-stopped; err != nil {
-		t.Error(err)
-	}
+	stop()
 	if _, err := io.Copy(io.Discard, resp.Body); err != nil {
 		t.Errorf("the stream did not end well: %v", err)
 	}
