@@ -44,7 +44,7 @@ type fake struct {
 const secret = "SECRET-TASK"
 
 func (f *fake) Self() fleet.Run {
-	return fleet.Run{ID: "run-1", WorkerID: "w", Slots: 4, Busy: 1, Children: []fleet.Child{{Tasks: []fleet.Task{{TaskID: secret}}}}}
+	return fleet.Run{ID: "run-1", WorkerID: "w", Seen: time.Now(), Slots: 4, Busy: 1, Children: []fleet.Child{{Tasks: []fleet.Task{{TaskID: secret}}}}}
 }
 
 func (f *fake) Overview(ctx context.Context) (fleet.Queue, error) {
@@ -466,6 +466,9 @@ func TestStream(t *testing.T) {
 					if !strings.Contains(got, want) {
 						t.Errorf("%s is missing in\n%s", want, got)
 					}
+				}
+				if n := strings.Count(got, "event: fleet"); n > 1 {
+					t.Errorf("the same fleet was sent %d times", n)
 				}
 				for _, bad := range c.without {
 					if strings.Contains(got, bad) {

@@ -144,7 +144,12 @@ func (r *reader) known() []fleet.Run {
 	slices.SortFunc(others, func(a, b fleet.Run) int {
 		return cmp.Or(cmp.Compare(a.WorkerID, b.WorkerID), a.Since.Compare(b.Since), cmp.Compare(a.ID, b.ID))
 	})
-	return append([]fleet.Run{self}, others...)
+	list := append([]fleet.Run{self}, others...)
+	for i := range list {
+		// Nobody is shown it, and it would have the whole fleet sent anew each second.
+		list[i].Seen = time.Time{}
+	}
+	return list
 }
 
 // head is the beginning of a text, cut between runes.
