@@ -60,6 +60,11 @@ lifecycle: go redis ## Start, signal and stop the real binary in every way (minu
 scale: go redis ## Measure what fleets of 10, 100 and 1,000 sidecars ask of one Redis (docs/scaling.md)
 	@go test -tags scale -count=1 -timeout 5m -v $(ARGS) ./sidecar/scale/
 
+.PHONY: browser
+browser: go redis ## Look at the page in a real Chromium (ARGS=-update takes the pictures in docs/images anew)
+	@scripts/setup-chromium
+	@go test -tags browser -count=1 -timeout 5m ./sidecar/browser/ $(ARGS)
+
 .PHONY: seed-case
 seed-case: go ## Stop Redis before the workers: Graflow's own and the sidecar, side by side
 	@scripts/seed-case $(or $(GRAFLOW),latest)

@@ -15,16 +15,11 @@ import (
 	"github.com/graflow/graflow-sidecar/sidecar/internal/admin"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/fleet"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/metrics"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/page"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/pipeline/report"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/subproc"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/task"
 )
-
-// HTTPConfig says where the sidecar answers over HTTP.
-type HTTPConfig struct {
-	// Addr is host:port; port 0 takes any that is free. Empty means nowhere.
-	Addr string
-}
 
 // seen is what others see of this sidecar.
 type seen struct {
@@ -32,6 +27,9 @@ type seen struct {
 	since   time.Time
 	metrics *metrics.Metrics
 	http    *admin.Server // nil without an address
+	web     *web          // the page, nil where there is none
+
+	failures page.Failures
 
 	done, failed atomic.Int64 // tasks
 }
@@ -49,11 +47,22 @@ func (a *App) see() error {
 	if a.cfg.HTTP.Addr == "" {
 		return nil
 	}
-	server, err := admin.New(a.cfg.HTTP.Addr, admin.Options{
-		Health: a.health, Self: a.Self, Metrics: a.seen.metrics.Handler(), Log: a.log,
-	})
+	o := admin.Options{Health: a.health, Self: a.Self, Metrics: a.seen.metrics.Handler(), Log: a.log}
+	if a.hooks.backend == nil { // a Redis that is not there has no page
+		if a.seen.web, err = a.newWeb(); err != nil {
+			return errors.Join(err, a.redis.close())
+		}
+		o.Details, o.Extra = a.seen.web.details, a.seen.web
+	}
+	server, err := admin.New(a.cfg.HTTP.Addr, o)
 	if err != nil {
+		if a.seen.web != nil {
+			_ = a.seen.web.redis.Close()
+		}
 		return errors.Join(&ConfigError{Err: fmt.Errorf("SIDECAR_HTTP_ADDR: %w", err)}, a.redis.close())
+	}
+	if a.seen.web != nil {
+		a.seen.web.at(a, server.Loopback())
 	}
 	a.seen.http = server
 	a.log.Info("http server listens", "url", server.URL())
@@ -69,7 +78,10 @@ func (a *App) answering(list []actor) []actor {
 	}
 	before := slices.IndexFunc(list, func(x actor) bool { return x.name == "redis" })
 	return slices.Insert(list, before, actor{name: "admin", run: func(soft, _ context.Context) error {
-		return a.seen.http.Serve(soft)
+		if a.seen.web == nil {
+			return a.seen.http.Serve(soft)
+		}
+		return a.seen.web.run(soft, a.seen.http.Serve)
 	}})
 }
 
@@ -213,6 +225,7 @@ func (a *App) countMisbehaved(kind string) { a.seen.metrics.Misbehaved(kind) }
 
 // countEnded counts an outcome that Redis has answered for good.
 func (a *App) countEnded(o task.Outcome, v report.Verdict) {
+	a.noteFailure(o, v)
 	outcome := ""
 	switch {
 	case v == report.Late:

@@ -73,6 +73,8 @@ func TestStandardLibraryOnly(t *testing.T) {
 	}{
 		{"protocol", []string{"protocol"}, "a Go worker imports it and must not inherit our dependencies"},
 		{"sidecar/internal/task", nil, "the nouns travel through every stage: what they know, everyone knows"},
+		{"sidecar/internal/access", []string{"sidecar/internal/access"}, "who may see and do what is decided in one small place"},
+		{"sidecar/internal/page", []string{"sidecar/internal/access", "sidecar/internal/fleet", "sidecar/internal/page"}, "the page knows neither Redis nor the app: it declares what it shows and does"},
 		{"sidecar/internal/fleet", nil, "store, commands, HTTP and the page share these nouns and nothing else"},
 		{"examples/go-worker", []string{"protocol", "examples/go-worker"}, "it shows that a worker needs nothing but protocol"},
 	} {
@@ -175,6 +177,16 @@ func TestOnlyTheseMayImport(t *testing.T) {
 			module + "/sidecar/internal/supervise",
 			[]string{"sidecar/app"},
 			"app alone decides what stands in the place of the pipeline",
+		},
+		{
+			"github.com/chromedp",
+			nil,
+			"it is for tests and must not get into the binary",
+		},
+		{
+			module + "/sidecar/internal/page",
+			[]string{"sidecar/app"},
+			"app alone gives the page what it shows and does",
 		},
 	} {
 		for path, p := range all {

@@ -61,6 +61,7 @@ func TestDefaults(t *testing.T) {
 	s := mustLoad(t, nil, worker...)
 	want := app.DefaultConfig()
 	want.WorkerID = defaultWorkerID()
+	want.HTTP.Addr = defaultHTTPAddr // none for whoever embeds the sidecar
 	want.Worker.Command = []string{"./w", "-v"}
 	want.Worker.Env = []string{}
 	want.HTTP.Addr = "127.0.0.1:0" // the command's own: a library serves nothing unless told

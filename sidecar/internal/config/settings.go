@@ -75,6 +75,8 @@ func (vs *variables) settings(in *interpreter) Settings {
 	in.loopback(&o.DebugAddr, &s.DebugAddr)
 	choice(in, &o.LogFormat, &s.LogFormat, logging.Auto, logging.JSON, logging.Text)
 
+	vs.http(in, &c.HTTP)
+
 	r := &c.Redis
 	in.integer(&o.PoolSize, &r.PoolSize, 1, 10000)
 	in.integer(&o.MinIdleConns, &r.MinIdleConns, 0, 10000)

@@ -81,6 +81,10 @@ type own struct {
 	DebugAddr       value `envconfig:"SIDECAR_DEBUG_ADDR" help:"Loopback address that serves Go profiles of the sidecar under /debug/pprof/; off if unset. See docs/performance.md."`
 	LogFormat       value `envconfig:"SIDECAR_LOG_FORMAT" flag:"log-format" help:"auto is text on a terminal and json elsewhere."`
 
+	HTTPHosts      value `envconfig:"SIDECAR_HTTP_HOSTS" section:"The page" help:"Names that the address answers to besides its own, separated by commas. On loopback that is localhost alone; on another address any name, unless this is set."`
+	AdminToken     value `envconfig:"SIDECAR_ADMIN_TOKEN" secret:"true" exact:"true" help:"Token that allows actions on the page, and to see more than counts on an address that is not loopback; see docs/page.md. Without one the page only shows."`
+	AdminTokenFile value `envconfig:"SIDECAR_ADMIN_TOKEN_FILE" help:"File that holds the token, read at the start."`
+
 	PoolSize        value `envconfig:"SIDECAR_REDIS_POOL_SIZE" section:"Connections to Redis" help:"Most connections at once for reports."`
 	MinIdleConns    value `envconfig:"SIDECAR_REDIS_MIN_IDLE_CONNS" help:"Idle connections that are kept open."`
 	ConnMaxIdleTime value `envconfig:"SIDECAR_REDIS_CONN_MAX_IDLE_TIME" help:"Idle connections are closed after this time."`

@@ -1,0 +1,107 @@
+package app
+
+import (
+	"context"
+
+	"github.com/graflow/graflow-sidecar/sidecar/internal/access"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/fleet"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/page"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/store"
+)
+
+// pageConns is how many connections the page has, of its own: whoever looks never
+// makes a claim or a report wait. One reads, the others do what is clicked.
+const pageConns = 3
+
+// pageRedis is what the page says to Redis.
+type pageRedis struct {
+	app *App
+	st  *store.Store
+}
+
+func (a *App) newPage(st *store.Store, rules access.Rules) *page.Page {
+	r := &pageRedis{app: a, st: st}
+	return page.New(page.Options{
+		Access: rules, Source: r, Actions: r, Failures: &a.seen.failures, Log: a.log,
+		Prefix: a.cfg.KeyPrefix, Version: a.cfg.Version,
+		Why: func(err error) string {
+			if name := store.ClassName(err); name != "other" && name != "" {
+				return name
+			}
+			return err.Error()
+		},
+	})
+}
+
+// open keeps the page from a connection that is known to be dead, as everybody.
+func (r *pageRedis) open() error {
+	if r.app.mon.Away() {
+		return errAway
+	}
+	return nil
+}
+
+func (r *pageRedis) Self() fleet.Run { return r.app.Self() }
+
+func (r *pageRedis) Overview(ctx context.Context) (fleet.Queue, error) {
+	if err := r.open(); err != nil {
+		return fleet.Queue{}, err
+	}
+	return r.st.Overview(ctx)
+}
+
+func (r *pageRedis) Fleet(ctx context.Context) ([]fleet.Run, error) {
+	if err := r.open(); err != nil {
+		return nil, err
+	}
+	return r.st.Fleet(ctx)
+}
+
+func (r *pageRedis) DeadLetters(ctx context.Context, limit int) ([]fleet.DeadLetter, error) {
+	if err := r.open(); err != nil {
+		return nil, err
+	}
+	return r.st.DeadLetters(ctx, limit)
+}
+
+func (r *pageRedis) DeadLetter(ctx context.Context, id string) (fleet.DeadLetter, bool, error) {
+	if err := r.open(); err != nil {
+		return fleet.DeadLetter{}, false, err
+	}
+	return r.st.DeadLetter(ctx, id)
+}
+
+func (r *pageRedis) Requeue(ctx context.Context, id string, force bool) (fleet.Requeued, error) {
+	if err := r.open(); err != nil {
+		return "", err
+	}
+	return r.st.Requeue(ctx, id, force)
+}
+
+func (r *pageRedis) Drop(ctx context.Context, id string) (bool, error) {
+	if err := r.open(); err != nil {
+		return false, err
+	}
+	return r.st.Drop(ctx, id)
+}
+
+func (r *pageRedis) Pause(ctx context.Context, run, by string) error {
+	if err := r.open(); err != nil {
+		return err
+	}
+	return r.st.Pause(ctx, run, by)
+}
+
+func (r *pageRedis) Unpause(ctx context.Context, run string) error {
+	if err := r.open(); err != nil {
+		return err
+	}
+	return r.st.Unpause(ctx, run)
+}
+
+func (r *pageRedis) Order(ctx context.Context, run string, order fleet.Order) error {
+	if err := r.open(); err != nil {
+		return err
+	}
+	return r.st.Order(ctx, run, order)
+}

@@ -1,0 +1,124 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/graflow/graflow-sidecar/sidecar/internal/access"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/page"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/pipeline/report"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/safely"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/store"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/task"
+)
+
+// HTTPConfig says where the sidecar answers over HTTP, and what it takes to do
+// something there.
+type HTTPConfig struct {
+	// Addr is host:port; port 0 takes any that is free. Empty means nowhere.
+	Addr string
+	// Hosts are the names that the address answers to besides its own; on one
+	// that is not loopback any name will do if there are none.
+	Hosts []string
+	// AdminToken allows actions, and everything to be seen on an address that is
+	// not loopback. It is read from AdminTokenFile at the start, if that is set.
+	AdminToken     string
+	AdminTokenFile string
+}
+
+func (c HTTPConfig) token() (string, error) {
+	if c.AdminTokenFile == "" {
+		return c.AdminToken, nil
+	}
+	b, err := os.ReadFile(c.AdminTokenFile)
+	if err != nil {
+		return "", &ConfigError{Err: fmt.Errorf("SIDECAR_ADMIN_TOKEN_FILE cannot be read: %w", err)}
+	}
+	token := strings.TrimSpace(string(b))
+	if token == "" {
+		return "", &ConfigError{Err: errors.New("SIDECAR_ADMIN_TOKEN_FILE is empty: put the token in it, or leave the variable out for a page that only shows")}
+	}
+	return token, nil
+}
+
+// web is the page at the HTTP server's address.
+type web struct {
+	rules   access.Rules
+	page    *page.Page
+	handler http.Handler
+	redis   *store.Store
+}
+
+// newWeb makes the page; where the server listens is not known yet.
+func (a *App) newWeb() (*web, error) {
+	token, err := a.cfg.HTTP.token()
+	if err != nil {
+		return nil, err
+	}
+	o, err := a.cfg.Redis.clientOptions()
+	if err != nil {
+		return nil, err
+	}
+	o.PoolSize, o.MinIdleConns = pageConns, 0
+	o.DialTimeout, o.ReadTimeout, o.WriteTimeout = time.Second, time.Second, time.Second
+	st, err := a.open(o)
+	if err != nil {
+		return nil, err
+	}
+	return &web{rules: access.Rules{Token: token, Hosts: a.cfg.HTTP.Hosts}, redis: st}, nil
+}
+
+// at completes it: what is shown to whom depends on who can reach the address.
+func (w *web) at(a *App, loopback bool) {
+	w.rules.Loopback = loopback
+	w.page = a.newPage(w.redis, w.rules)
+	w.handler = w.page.Handler()
+}
+
+// details reports whether a request may see more than counts. A stranger's page
+// whose name was made to lead here may not, whatever the address.
+func (w *web) details(r *http.Request) bool {
+	level, ok := w.rules.Level(r)
+	return ok && level >= access.Details && w.rules.Answers(r.Host)
+}
+
+// ServeHTTP serves the page, once the server's address is known.
+func (w *web) ServeHTTP(rw http.ResponseWriter, r *http.Request) { w.handler.ServeHTTP(rw, r) }
+
+// run keeps the page up to date while serve serves, which has to end with its
+// context. No look at Redis outlasts ctx: its connections are closed then.
+func (w *web) run(ctx context.Context, serve func(context.Context) error) error {
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	defer context.AfterFunc(ctx, func() { _ = w.redis.Close() })()
+	reader := make(chan error, 1)
+	go func() {
+		defer stop() // nothing is served whose reader has panicked
+		reader <- safely.Do(func() error { return w.page.Run(ctx) })
+	}()
+	err := serve(ctx)
+	stop()
+	return errors.Join(err, <-reader)
+}
+
+// noteFailure enters what did not succeed into the page's list of failures. What
+// only went back to the queue did not fail.
+func (a *App) noteFailure(o task.Outcome, v report.Verdict) {
+	if v == report.Late || o.Kind == task.Returned || o.Kind == task.Succeeded {
+		return
+	}
+	var took time.Duration
+	if !o.StartedAt.IsZero() {
+		took = o.EndedAt.Sub(o.StartedAt)
+	}
+	a.seen.failures.Add(page.Failure{
+		At: o.EndedAt, TaskID: o.Task.Info.TaskID, SessionID: o.Task.Info.SessionID, GroupID: o.Task.Info.GroupID,
+		Kind: o.Kind.String(), Reason: o.Reason, Message: o.Message, Stderr: o.Stderr,
+		Attempt: o.Task.Attempt, Took: took.Milliseconds(),
+	})
+}

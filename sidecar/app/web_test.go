@@ -1,0 +1,144 @@
+package app_test
+
+import (
+	"bufio"
+	"errors"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/graflow/graflow-sidecar/sidecar/app"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/redistest"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/testlog"
+)
+
+// look opens a stream of the page and gives the lines that come, until it ends.
+func look(t *testing.T, a *app.App, token string) <-chan string {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, a.HTTP()+"/api/events", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if token != "" {
+		req.Header.Set("Authorization", "Bearer "+token)
+	}
+	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
+	resp, err := client.Do(req) //nolint:bodyclose // by the goroutine that reads it
+	if err != nil {
+		t.Fatal(err)
+	}
+	lines := make(chan string, 1000)
+	go func() {
+		defer close(lines)
+		defer resp.Body.Close()
+		for r := bufio.NewReader(resp.Body); ; {
+			line, err := r.ReadString('\n')
+			if err != nil {
+				return
+			}
+			lines <- line
+		}
+	}()
+	t.Cleanup(func() {
+		for range lines { // until the sidecar has ended
+		}
+	})
+	return lines
+}
+
+// saying waits for a line with all of the words, and gives what came until then.
+func saying(t *testing.T, lines <-chan string, words ...string) string {
+	t.Helper()
+	limit, all := time.After(30*time.Second), ""
+	for {
+		select {
+		case line, open := <-lines:
+			if !open {
+				t.Fatalf("the stream ended without %q", words)
+			}
+			all += line
+			found := true
+			for _, w := range words {
+				found = found && strings.Contains(line, w)
+			}
+			if found {
+				return all
+			}
+		case <-limit:
+			t.Fatalf("nothing says %q", words)
+		}
+	}
+}
+
+// The page is there while Redis is not, and says so.
+func TestThePageWhileRedisIsAway(t *testing.T) {
+	redis := redistest.Start(t)
+	log := &testlog.Buffer{}
+	cfg := config(t, redis.URL, "graflow", log)
+	cfg.HTTP.Addr = "127.0.0.1:0"
+	a := start(t, cfg, log)
+	<-a.Ready()
+	lines := look(t, a, "")
+	saying(t, lines, `"redis":{"up":true}`, `"slots":4`)
+	redis.Kill()
+	saying(t, lines, `"up":false`, `"why":"`, `"slots":4`)
+	redis.Restart()
+	saying(t, lines, `"redis":{"up":true}`)
+	// And an open stream holds up no stop.
+	a.Stop()
+	select {
+	case <-a.Done():
+	case <-time.After(20 * time.Second): // of a budget of 25
+		t.Error("the open stream holds up the stop")
+	}
+}
+
+// On an address that others reach, a record's text is shown with the token only.
+func TestCountsOnlyOnANetworkAddress(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "token")
+	if err := os.WriteFile(file, []byte("from-a-file\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	b := setup(t, func(c *app.Config) {
+		c.HTTP = app.HTTPConfig{Addr: "0.0.0.0:0", AdminTokenFile: file}
+	})
+	b.push(job{TaskID: "confidential", SessionID: "s", Do: "fail"})
+	with := look(t, b.app, "from-a-file")
+	saying(t, with, `"level":"admin"`)
+	saying(t, with, "confidential", "no luck")
+	without := look(t, b.app, "")
+	said := saying(t, without, `"level":"counts"`)
+	for range 3 { // seconds
+		said += saying(t, without, `"depth":`)
+	}
+	if strings.Contains(said, "confidential") || strings.Contains(said, "event: failures") {
+		t.Errorf("shown without the token:\n%s", said)
+	}
+}
+
+func TestWhatCannotBeServed(t *testing.T) {
+	b := setup(t, func(c *app.Config) { c.HTTP.Addr = "127.0.0.1:0" })
+	empty := filepath.Join(t.TempDir(), "empty")
+	if err := os.WriteFile(empty, []byte("\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for name, h := range map[string]app.HTTPConfig{
+		"an address that is taken":     {Addr: strings.TrimPrefix(b.app.HTTP(), "http://")},
+		"a token file that is empty":   {Addr: "127.0.0.1:0", AdminTokenFile: empty},
+		"a token file that is missing": {Addr: "127.0.0.1:0", AdminTokenFile: empty + "-not"},
+	} {
+		log := &testlog.Buffer{}
+		cfg := config(t, redistest.New(t).URL, b.prefix, log)
+		cfg.HTTP = h
+		a, err := app.Start(t.Context(), cfg)
+		if err == nil {
+			_ = a.Close()
+		}
+		if _, is := errors.AsType[*app.ConfigError](err); !is {
+			t.Errorf("%s: %v, want a configuration error", name, err)
+		}
+	}
+}
