@@ -77,7 +77,7 @@ func serve(s config.Settings, readyFD, parentFD int) error {
 	slog.SetDefault(log)
 	defer adoptOrphans(log)()
 	cfg := s.App
-	cfg.Log, cfg.Version = log, version.Number
+	cfg.Log, cfg.Version, cfg.Tracer = log, version.Number, tracer(s, log)
 	if cfg.Worker.Graflow {
 		adapter, cleanup, err := adapterFile()
 		if err != nil {

@@ -128,11 +128,14 @@ func (a *App) actors(ctx context.Context) []actor {
 	claiming := &claim.Loop{
 		Source: a.redis.source, Room: a.queue, NewNonce: rand.Text, Log: a.log,
 		MaxAttempts: a.cfg.MaxAttempts, Refuse: a.refuse, Claimed: a.held.add, Progress: a.progress,
-		Check: protocol.CheckJSON,
+		Check: protocol.CheckJSON, Trace: a.trace,
 	}
 	reporting := &report.Loop{
 		Store: a.redis.outcomes, Box: a.box, Log: a.log,
-		Settled: func(o task.Outcome, _ report.Verdict) { a.held.remove(o.Task.Delivery) },
+		Settled: func(o task.Outcome, v report.Verdict) {
+			a.held.remove(o.Task.Delivery)
+			endSpan(&o, string(v))
+		},
 	}
 	list := []actor{
 		// stop: waits for the word. Its end, or any other actor's, begins the stop.
@@ -193,6 +196,7 @@ func (a *App) actors(ctx context.Context) []actor {
 			return a.redis.close()
 		}},
 	}
+	list = a.tracing(list)
 	if a.cfg.Mode == ModeSupervise {
 		list = a.supervising(list)
 	}

@@ -134,7 +134,7 @@ func (a *App) onRedis(forReports, forClaims, forLeases, forRequests, forLast *st
 			link: a.newLink(), st: forReports, maxAttempts: a.cfg.MaxAttempts, retryAfter: a.cfg.Retry.delay,
 		},
 		leases: &leases{
-			link: a.newLink(), st: forLeases, last: forLast, maxAttempts: a.cfg.MaxAttempts, box: a.box, held: a.held,
+			link: a.newLink(), st: forLeases, last: forLast, maxAttempts: a.cfg.MaxAttempts, box: a.box, held: a.held, trace: a.trace,
 		},
 		ping: forLast.Ping,
 		// The others' are never idle: one waits for records, the other pings.

@@ -42,6 +42,8 @@ type Config struct {
 	// SpoolDir, if set, keeps outcomes on disk that Redis could not be told
 	// before the end of a stop, for the next start to report.
 	SpoolDir string
+	// Tracer, if set, makes a span of every task; see Tracer.
+	Tracer Tracer
 	// Log gets every line of the sidecar. Required.
 	Log *slog.Logger
 }

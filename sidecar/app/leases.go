@@ -20,6 +20,7 @@ type leases struct {
 	box         *report.Box
 	held        *ledger
 	reconciled  time.Time
+	trace       func(*task.Task) task.Span
 }
 
 // reconcileEvery is how often what Redis has under our name is compared with
@@ -85,6 +86,7 @@ func (l *leases) Reap(ctx context.Context, run, dead string) error {
 	for _, a := range res.Exhausted {
 		info, _ := task.Decode(a.Record) // as far as it can be read
 		t := task.Task{Delivery: a.Delivery, Seq: a.Seq, Record: a.Record, Info: info, Attempt: a.Losses}
+		t.Span = l.trace(&t)
 		l.held.adopt(t)
 		l.box.Done(task.Outcome{
 			Task: t,

@@ -152,6 +152,16 @@ func TestOnlyTheseMayImport(t *testing.T) {
 			"app and its stages are given their configuration and never look for it",
 		},
 		{
+			"go.opentelemetry.io",
+			[]string{"sidecar/internal/tracing"},
+			"the rest knows spans by an interface of two methods, and costs nothing without them",
+		},
+		{
+			module + "/sidecar/internal/tracing",
+			[]string{"sidecar", "sidecar/internal/config"},
+			"app is given a Tracer, or none",
+		},
+		{
 			module + "/sidecar/internal/store",
 			[]string{"sidecar/app", "sidecar/internal/demo"},
 			"stages declare the interface they need; app gives them the store (the demo's producer is no stage)",
@@ -185,6 +195,20 @@ func TestOnlyTheseMayImport(t *testing.T) {
 }
 
 func pathWithin(path, root string) bool { return path == root || strings.HasPrefix(path, root+"/") }
+
+// OpenTelemetry's exporter brings all of gRPC along for one message type, which
+// doubles the size of the binary.
+func TestTheBinaryHasNoGRPC(t *testing.T) {
+	p, ok := list(t)[module+"/sidecar"]
+	if !ok {
+		t.Fatal("no package sidecar: the rule guards nothing")
+	}
+	for _, dep := range p.Deps {
+		if pathWithin(dep, "google.golang.org/grpc") {
+			t.Errorf("sidecar depends on %s: see docs/adr/0037", dep)
+		}
+	}
+}
 
 // The stages of the pipeline know neither each other nor Redis.
 func TestStagesAreApart(t *testing.T) {

@@ -20,6 +20,7 @@ import (
 
 	"github.com/graflow/graflow-sidecar/sidecar/app"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/logging"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/tracing"
 )
 
 // Settings are what a run of the sidecar needs.
@@ -34,6 +35,10 @@ type Settings struct {
 	// Prefork has the adapter's processes forked from one that has imported
 	// Graflow, with App.Worker.Graflow.
 	Prefork bool
+	// Traces says where traces go, without Version, WorkerID, Queue and Log; nil
+	// for none.
+	Traces        *tracing.Options
+	TraceProblems []TraceProblem
 }
 
 // Loader loads the settings of one run. Use it once, from one goroutine.
@@ -93,6 +98,7 @@ func (l *Loader) Load(args []string) (Settings, error) {
 		return Settings{}, err
 	}
 	s.App.Worker.Env = ChildEnv(environ, s.App.Worker.Graflow || s.App.Mode == app.ModeSupervise, splitList(l.vars.own.ChildEnv.text()))
+	s.Traces, s.TraceProblems = traces(os.Getenv)
 	return s, l.backstop(s)
 }
 
