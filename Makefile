@@ -71,6 +71,10 @@ race: go redis ## Run the Go tests with the race detector (needs a C compiler)
 lint: go ## Run the linters and the checks for formatting and tidiness
 	@scripts/lint
 
+.PHONY: alerts
+alerts: ## Check the alert rules and the dashboard in deploy/ with promtool
+	@scripts/alerts
+
 .PHONY: fmt
 fmt: go ## Format the Go sources
 	@scripts/setup-tools
