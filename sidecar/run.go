@@ -16,6 +16,7 @@ import (
 	"github.com/graflow/graflow-sidecar/sidecar/app"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/config"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/logging"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/runbook"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/version"
 )
 
@@ -73,7 +74,7 @@ func serve(s config.Settings, readyFD, parentFD int) error {
 	}
 	defer starter.close()
 
-	log := logging.New(os.Stderr, s.LogFormat, s.LogLevel, os.Getenv("NO_COLOR") == "")
+	log := slog.New(runbook.Handler(logging.New(os.Stderr, s.LogFormat, s.LogLevel, os.Getenv("NO_COLOR") == "").Handler()))
 	slog.SetDefault(log)
 	defer adoptOrphans(log)()
 	cfg := s.App

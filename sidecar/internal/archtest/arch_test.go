@@ -73,6 +73,7 @@ func TestStandardLibraryOnly(t *testing.T) {
 	}{
 		{"protocol", []string{"protocol"}, "a Go worker imports it and must not inherit our dependencies"},
 		{"sidecar/internal/task", nil, "the nouns travel through every stage: what they know, everyone knows"},
+		{"sidecar/internal/runbook", nil, "whoever writes a log can use it"},
 		{"sidecar/internal/fleet", nil, "store, commands, HTTP and the page share these nouns and nothing else"},
 		{"examples/go-worker", []string{"protocol", "examples/go-worker"}, "it shows that a worker needs nothing but protocol"},
 	} {
