@@ -1,0 +1,104 @@
+"""The incidents: what goes wrong, what is seen, and what is done."""
+
+import json
+import os
+
+from stage import wait
+
+
+def records(group, files):
+    """One group's records, as a producer pushes them, and what it waits for."""
+    return [
+        json.dumps({"task_id": f"preview_{name}", "session_id": group, "group_id": group, "created_at": 1700000000.5,
+                    "params": {"file": name}})
+        for name in files
+    ]
+
+
+def push(night, group, *files):
+    night.redis.cli("SET", f"graflow:barrier:{group}:expected", str(len(files)))
+    night.redis.cli("RPUSH", "graflow:queue", *records(group, files))
+
+
+def counted(night, group):
+    return night.redis.cli("GET", f"graflow:barrier:{group}").strip()
+
+
+def redis_is_gone(night):
+    s, page = night.sidecar, night.page
+    page.text("## Redis is gone\n\nAt two in the morning Redis is killed, in the middle of the work.")
+    s.logged("sidecar is ready", show=False)
+    s.dump("workers=2", show=False)
+    push(night, "first", "a.pdf", "b.pdf")
+    wait("the first group", lambda: counted(night, "first") == "2")
+    s.mark()
+    night.redis.kill()
+    page.text("The log says so once, and every 10 s from then on:")
+    s.logged("redis is lost, waiting for it")
+    page.text("`kill -QUIT` shows what a sidecar is at. It is up, and not ready:")
+    s.dump("redis_lost=true", "workers=2")
+    page.text("""
+**What to do:** [get Redis back](operations.md#redis-is-lost). There is nothing to do about
+the sidecar: it does not end, and it is not to be restarted. Redis is started again:
+""")
+    night.redis.start()
+    s.logged("redis is back")
+    push(night, "second", "c.pdf", "d.pdf")
+    wait("the second group", lambda: counted(night, "second") == "2")
+    page.text("It is ready, and what is pushed is done:")
+    s.dump("ready=true", "workers=2")
+    night.redis.show("GET", "graflow:barrier:second")
+
+
+def crash_loop(night):
+    s, page = night.sidecar, night.page
+    page.text("""
+## The workers crash in a loop
+
+The workers need a licence server, and that is gone: all of them end, and so do those
+that are started in their place, each time after a longer pause.
+""")
+    os.remove(night.path("licence-server"))
+    page.text("The log has each end with the worker's last words, and says once when there is a pattern:")
+    s.logged("worker ended", "crash loop: not ready until a worker keeps running")
+    page.text("The sidecar lives, is not ready, and goes on trying:")
+    s.dump("crash_loop=true")
+    page.text("What is pushed now waits, or another sidecar takes it. This one claims nothing that it cannot start:")
+    # Its last wait for a record may still be on.
+    wait("nobody to wait for records", lambda: "blocked_clients:0" in night.redis.cli("INFO", "clients"))
+    push(night, "third", "e.pdf")
+    night.redis.show("LLEN", "graflow:queue")
+    page.text("""
+**What to do:** [look at the workers' last words](operations.md#crash-loop). The licence
+server is brought back, and nothing else is needed:
+""")
+    open(night.path("licence-server"), "w").close()
+    s.logged("the crash loop is over")
+    wait("the third group", lambda: counted(night, "third") == "1")
+    page.text("The task that waited is done:")
+    night.redis.show("GET", "graflow:barrier:third")
+    s.dump("crash_loop=false", "ready=true", "workers=2")
+
+
+def poison_task(night):
+    s, page = night.sidecar, night.page
+    page.text("""
+## A task that kills its worker
+
+One of a group's documents is damaged in such a way that the worker crashes on it, each
+time. A segmentation fault is nothing that the worker could report.
+""")
+    push(night, "fourth", "f.pdf", "damaged.pdf", "g.pdf")
+    page.text("""
+Each time the task goes back to the queue, with one attempt counted. The last attempt it
+has a worker for itself, and then it is given up:
+""")
+    s.logged("task lost with its worker, handed back", "record put into the dead letters")
+    page.text("""
+Its neighbours are done, and the producer has heard of all three: its group failed and did
+not time out.
+""")
+    wait("the fourth group", lambda: counted(night, "fourth") == "3")
+    night.redis.show("GET", "graflow:barrier:fourth")
+    night.redis.show("HGET", "graflow:completions:fourth", "preview_damaged.pdf")
+    s.dump("ready=true", "workers=2")
