@@ -12,6 +12,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/url"
 	"os"
 	"strconv"
 	"strings"
@@ -28,8 +29,9 @@ import (
 // size of the binary: it brings all of gRPC along for one message type (see
 // docs/adr/0037).
 type client struct {
-	o    Options
-	http *http.Client
+	o     Options
+	shown string // the endpoint without a password
+	http  *http.Client
 
 	ctx context.Context // until cut
 	cut context.CancelFunc
@@ -45,6 +47,10 @@ type client struct {
 var retryPolicy = backoff.Policy{Min: 500 * time.Millisecond, Max: 5 * time.Second}
 
 func newClient(o Options) (*client, error) {
+	endpoint, err := url.Parse(o.Endpoint)
+	if err != nil {
+		return nil, err
+	}
 	config := &tls.Config{MinVersion: tls.VersionTLS12}
 	if o.CAFile != "" {
 		pem, err := os.ReadFile(o.CAFile)
@@ -63,7 +69,7 @@ func newClient(o Options) (*client, error) {
 		}
 		config.Certificates = []tls.Certificate{pair}
 	}
-	c := &client{o: o, http: &http.Client{Transport: &http.Transport{
+	c := &client{o: o, shown: endpoint.Redacted(), http: &http.Client{Transport: &http.Transport{
 		Proxy: http.ProxyFromEnvironment, DialContext: (&net.Dialer{Timeout: 5 * time.Second}).DialContext,
 		TLSClientConfig: config, ForceAttemptHTTP2: true, MaxIdleConns: 1, IdleConnTimeout: 90 * time.Second,
 	}}}
@@ -178,6 +184,6 @@ func (c *client) note(err error) {
 		c.lost = time.Time{}
 	case err != nil && c.lost.IsZero():
 		c.lost = time.Now()
-		c.o.Log.Log(context.Background(), slog.LevelWarn, "traces cannot be delivered and are dropped", "endpoint", c.o.Endpoint, "error", err.Error())
+		c.o.Log.Log(context.Background(), slog.LevelWarn, "traces cannot be delivered and are dropped", "endpoint", c.shown, "error", err.Error())
 	}
 }

@@ -84,7 +84,7 @@ func TestTries(t *testing.T) {
 func TestALossIsSaidOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var log testlog.Buffer
-		c, err := newClient(Options{Endpoint: "http://collector/", Timeout: time.Second, Log: slog.New(slog.NewTextHandler(&log, nil))})
+		c, err := newClient(Options{Endpoint: "http://me:secret@collector/", Timeout: time.Second, Log: slog.New(slog.NewTextHandler(&log, nil))})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -99,6 +99,9 @@ func TestALossIsSaidOnce(t *testing.T) {
 		}
 		if got := strings.Join(levels, " "); got != "level=WARN level=INFO level=WARN" {
 			t.Errorf("%s\n%s", got, &log)
+		}
+		if strings.Contains(log.String(), "secret") {
+			t.Errorf("a password is in the log:\n%s", &log)
 		}
 	})
 }
