@@ -20,6 +20,7 @@ import (
 	"time"
 
 	tracepb "go.opentelemetry.io/proto/otlp/trace/v1"
+	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
 
 	"github.com/graflow/graflow-sidecar/sidecar/internal/backoff"
@@ -69,10 +70,14 @@ func newClient(o Options) (*client, error) {
 		}
 		config.Certificates = []tls.Certificate{pair}
 	}
-	c := &client{o: o, shown: endpoint.Redacted(), http: &http.Client{Transport: &http.Transport{
-		Proxy: http.ProxyFromEnvironment, DialContext: (&net.Dialer{Timeout: 5 * time.Second}).DialContext,
-		TLSClientConfig: config, ForceAttemptHTTP2: true, MaxIdleConns: 1, IdleConnTimeout: 90 * time.Second,
-	}}}
+	c := &client{o: o, shown: endpoint.Redacted(), http: &http.Client{
+		Transport: &http.Transport{
+			Proxy: http.ProxyFromEnvironment, DialContext: (&net.Dialer{Timeout: 5 * time.Second}).DialContext,
+			TLSClientConfig: config, ForceAttemptHTTP2: true, MaxIdleConns: 1, IdleConnTimeout: 90 * time.Second,
+		},
+		// It would make a GET of a POST, and take a page to log in at for an answer.
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}}
 	c.ctx, c.cut = context.WithCancel(context.Background())
 	c.more, c.last = context.WithCancel(c.ctx)
 	return c, nil
@@ -142,7 +147,7 @@ func (c *client) post(ctx context.Context, body []byte) (after time.Duration, er
 	reply, err := io.ReadAll(io.LimitReader(resp.Body, maxReply))
 	switch {
 	case resp.StatusCode/100 == 2:
-		return -1, nil // whatever the rest of the answer was
+		return -1, refused(reply)
 	case err != nil:
 		return 0, err
 	}
@@ -154,6 +159,52 @@ func (c *client) post(ctx context.Context, body []byte) (after time.Duration, er
 	default:
 		return -1, err
 	}
+}
+
+// refused reads from an answer whether some of the spans were not taken: an
+// ExportTraceServiceResponse, whose only field says how many and why. An answer
+// that is none says nothing of the kind.
+func refused(reply []byte) error {
+	var spans uint64
+	var why []byte
+	fields := func(b []byte, f func(n protowire.Number, number uint64, text []byte)) {
+		for len(b) > 0 {
+			n, typ, size := protowire.ConsumeTag(b)
+			if size < 0 {
+				return
+			}
+			value := b[size:]
+			var number uint64
+			var text []byte
+			switch typ {
+			case protowire.VarintType:
+				number, size = protowire.ConsumeVarint(value)
+			case protowire.BytesType:
+				text, size = protowire.ConsumeBytes(value)
+			default:
+				size = protowire.ConsumeFieldValue(n, typ, value)
+			}
+			if size < 0 {
+				return
+			}
+			f(n, number, text)
+			b = value[size:]
+		}
+	}
+	fields(reply, func(n protowire.Number, _ uint64, partial []byte) {
+		fields(partial, func(m protowire.Number, number uint64, text []byte) {
+			switch {
+			case n == 1 && m == 1:
+				spans = number
+			case n == 1 && m == 2:
+				why = text
+			}
+		})
+	})
+	if spans == 0 {
+		return nil // it may have said something all the same, which is a hint
+	}
+	return fmt.Errorf("the collector did not take %d of the spans%s", spans, words(why))
 }
 
 // words quotes an answer that is text.

@@ -10,6 +10,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"google.golang.org/protobuf/encoding/protowire"
+
 	"github.com/graflow/graflow-sidecar/sidecar/internal/testlog"
 )
 
@@ -47,6 +49,7 @@ func TestTries(t *testing.T) {
 		{"taken", []int{200}, "", 1, 0, ""},
 		{"accepted", []int{202}, "", 1, 0, ""},
 		{"refused for good", []int{401}, "", 1, 0, "Unauthorized: no room"},
+		{"elsewhere", []int{302}, "", 1, 0, "Found: no room"},
 		{"the second time", []int{-1, 200}, "", 2, 250 * time.Millisecond, ""},
 		{"the third time", []int{503, 429, 200}, "", 3, 750 * time.Millisecond, ""},
 		{"as late as it asks", []int{503, 200}, "7", 2, 7 * time.Second, ""},
@@ -128,4 +131,33 @@ func TestNoSecondTryInTheEnd(t *testing.T) {
 		}
 		c.close()
 	})
+}
+
+func TestSpansThatAreNotTaken(t *testing.T) {
+	partial := func(spans uint64, why string) []byte {
+		b := protowire.AppendVarint(protowire.AppendTag(nil, 1, protowire.VarintType), spans)
+		b = protowire.AppendString(protowire.AppendTag(b, 2, protowire.BytesType), why)
+		return protowire.AppendBytes(protowire.AppendTag(nil, 1, protowire.BytesType), b)
+	}
+	for _, c := range []struct {
+		name  string
+		reply []byte
+		want  string
+	}{
+		{"nothing", nil, ""},
+		{"all taken", partial(0, ""), ""},
+		{"a hint", partial(0, "use gzip"), ""},
+		{"some not", partial(3, "too old"), "the collector did not take 3 of the spans: too old"},
+		{"JSON", []byte(`{"partialSuccess":{}}`), ""},
+		{"cut off", partial(3, "too old")[:3], ""},
+		{"a newer field", append([]byte{0x5d, 1, 2, 3, 4}, partial(1, "")...), "the collector did not take 1 of the spans"},
+	} {
+		got := ""
+		if err := refused(c.reply); err != nil {
+			got = err.Error()
+		}
+		if got != c.want {
+			t.Errorf("%s: %q, want %q", c.name, got, c.want)
+		}
+	}
 }

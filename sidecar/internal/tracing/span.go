@@ -4,6 +4,7 @@ import (
 	"context"
 	"math"
 	"strconv"
+	"strings"
 	"time"
 
 	"go.opentelemetry.io/otel/attribute"
@@ -93,6 +94,10 @@ func (s span) Traceparent() string {
 // longestDescription bounds what a task's error adds to its span.
 const longestDescription = 1024
 
+// text is what protobuf takes as text. One span with anything else would cost all
+// those of its batch.
+func text(s string) string { return strings.ToValidUTF8(s, "\uFFFD") }
+
 // End ends the span at the time of the outcome.
 func (s span) End(o *task.Outcome, verdict string) {
 	if !o.StartedAt.IsZero() {
@@ -105,8 +110,8 @@ func (s span) End(o *task.Outcome, verdict string) {
 		if kind == "" {
 			kind = o.Kind.String()
 		}
-		s.SetAttributes(semconv.ErrorTypeKey.String(kind))
-		s.SetStatus(codes.Error, o.Message[:min(len(o.Message), longestDescription)])
+		s.SetAttributes(semconv.ErrorTypeKey.String(text(kind)))
+		s.SetStatus(codes.Error, text(o.Message[:min(len(o.Message), longestDescription)]))
 	}
 	s.Span.End(trace.WithTimestamp(o.EndedAt))
 }

@@ -63,7 +63,7 @@ func New(o Options) (*Tracer, error) {
 	described, _ := resource.New(context.Background(),
 		resource.WithTelemetrySDK(), resource.WithHost(),
 		resource.WithAttributes(
-			semconv.ServiceName("graflow-sidecar"), semconv.ServiceVersion(o.Version), semconv.ServiceInstanceID(o.WorkerID+"-"+rand.Text()),
+			semconv.ServiceName("graflow-sidecar"), semconv.ServiceVersion(o.Version), semconv.ServiceInstanceID(text(o.WorkerID)+"-"+rand.Text()),
 		),
 		resource.WithFromEnv(), // OTEL_RESOURCE_ATTRIBUTES and OTEL_SERVICE_NAME beat ours
 	)
@@ -72,7 +72,7 @@ func New(o Options) (*Tracer, error) {
 		sdktrace.WithIDGenerator(ids{}), sdktrace.WithSampler(share(o.Share)), sdktrace.WithResource(described),
 	)
 	return &Tracer{
-		provider: provider, client: c, worker: o.WorkerID, queue: o.Queue,
+		provider: provider, client: c, worker: text(o.WorkerID), queue: text(o.Queue),
 		tracer: provider.Tracer("github.com/graflow/graflow-sidecar",
 			trace.WithInstrumentationVersion(o.Version), trace.WithSchemaURL(semconv.SchemaURL)),
 	}, nil

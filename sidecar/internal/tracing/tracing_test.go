@@ -92,7 +92,7 @@ func TestTheOutcomesStatus(t *testing.T) {
 	tracer, _ := start(t, c.URL, nil)
 	kinds := []task.Kind{task.Succeeded, task.Failed, task.Returned, task.Lost, task.Retry, task.Dead}
 	for _, kind := range kinds {
-		run(tracer, task.Task{Record: []byte(kind.String()), ClaimedAt: time.Now()}, kind, strings.Repeat("x", 5000))
+		run(tracer, task.Task{Record: []byte(kind.String()), ClaimedAt: time.Now()}, kind, "\xff"+strings.Repeat("é", 5000))
 	}
 	tracer.Shutdown(t.Context())
 	for _, s := range c.got() {
@@ -101,7 +101,7 @@ func TestTheOutcomesStatus(t *testing.T) {
 		if want := outcome != "succeeded" && outcome != "returned"; failed != want {
 			t.Errorf("%s: status %v", outcome, s.Status)
 		}
-		if len(s.Status.GetMessage()) > 1024 {
+		if len(s.Status.GetMessage()) > 1030 {
 			t.Errorf("%s: a description of %d bytes", outcome, len(s.Status.Message))
 		}
 	}
