@@ -28,24 +28,31 @@ def redis_is_gone(night):
     s, page = night.sidecar, night.page
     page.text("## Redis is gone\n\nAt two in the morning Redis is killed, in the middle of the work.")
     s.logged("sidecar is ready", show=False)
-    s.dump("workers=2", show=False)
-    push(night, "first", "a.pdf", "b.pdf")
-    wait("the first group", lambda: counted(night, "first") == "2")
-    s.mark()
+    open(night.path("busy"), "w").close()
+    push(night, "first", "a.pdf", "large.pdf")
+    wait("the first task", lambda: counted(night, "first") == "1")
+    s.dump("workers=2", "in_flight=1", show=False)
     night.redis.kill()
     page.text("The log says so once, and every 10 s from then on:")
     s.logged("redis is lost, waiting for it")
-    page.text("`kill -QUIT` shows what a sidecar is at. It is up, and not ready:")
-    s.dump("redis_lost=true", "workers=2")
+    os.remove(night.path("busy"))
+    page.text("""
+`kill -QUIT` shows what a sidecar is at. It is up, and not ready. The task that ran has
+ended meanwhile, and its result is kept:
+""")
+    s.dump("redis_lost=true", "workers=2", "unreported=1")
     page.text("""
 **What to do:** [get Redis back](operations.md#redis-is-lost). There is nothing to do about
 the sidecar: it does not end, and it is not to be restarted. Redis is started again:
 """)
     night.redis.start()
     s.logged("redis is back")
+    page.text("The result that was kept is in Redis, and the group is complete:")
+    wait("the first group", lambda: counted(night, "first") == "2")
+    night.redis.show("GET", "graflow:barrier:first")
     push(night, "second", "c.pdf", "d.pdf")
     wait("the second group", lambda: counted(night, "second") == "2")
-    page.text("It is ready, and what is pushed is done:")
+    page.text("The sidecar is ready again, and what is pushed is done:")
     s.dump("ready=true", "workers=2")
     night.redis.show("GET", "graflow:barrier:second")
 

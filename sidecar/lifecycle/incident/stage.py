@@ -125,7 +125,7 @@ class Sidecar:
             self.mark()
             self.process.send_signal(signal.SIGQUIT)
             line = wait("the dump", lambda: next((x for x in self.text() if x.startswith("sidecar: state=")), None))
-            return line if all(f" {w} " in line for w in wanted) else None
+            return line if set(wanted) <= set(line.split()) else None
 
         line = wait("a dump with " + ", ".join(wanted), found)
         if show:
