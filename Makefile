@@ -85,7 +85,11 @@ fmt: go ## Format the Go sources
 	@.cache/tools/golangci-lint fmt
 
 .PHONY: bench
-bench: go redis ## Run the Go benchmarks (BENCH is a pattern, BENCHTIME as for go test)
+bench: go redis ## Measure the sidecar beside its limits and its peers, and write bench/RESULTS.md (minutes)
+	@scripts/bench $(ARGS)
+
+.PHONY: bench-units
+bench-units: go redis ## Run the Go benchmarks of single packages (BENCH is a pattern, BENCHTIME as for go test)
 	@go test -run '^$$' -bench '$(or $(BENCH),.)' -benchtime '$(or $(BENCHTIME),1s)' -benchmem ./... \
 		| { grep -v -e '^ok ' -e '^?' -e '^PASS' || true; }
 

@@ -11,6 +11,7 @@ import (
 // Exit statuses, after sysexits.h.
 const (
 	exitOK       = 0
+	exitNegative = 1  // the question was answered, with no
 	exitUsage    = 64 // the command line
 	exitRefused  = 69 // Redis refuses us; never for "not yet up"
 	exitInternal = 70 // the worker cannot be started, a bug, or the watchdog
@@ -38,6 +39,8 @@ func exitStatus(err error) int {
 	switch {
 	case err == nil:
 		return exitOK
+	case errors.Is(err, errUnhealthy):
+		return exitNegative
 	case errors.As(err, &wrongUse):
 		return exitUsage
 	case errors.As(err, &wrongConfig):

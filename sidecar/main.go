@@ -42,7 +42,7 @@ func execute(args []string) int {
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
-	root.AddCommand(runCommand(), demoCommand(), workerCommand(), exampleWorkerCommand(), exampleTaskCommand(), versionCommand())
+	root.AddCommand(runCommand(), demoCommand(), workerCommand(), healthcheckCommand(), exampleWorkerCommand(), exampleTaskCommand(), versionCommand())
 	root.SetArgs(args)
 	err := root.ExecuteContext(context.Background())
 	status := exitStatus(err)

@@ -63,6 +63,7 @@ func serve(s config.Settings, readyFD, parentFD int) error {
 	catchBrokenPipe()
 	signals, release := catchSignals()
 	defer release()
+	defer paceCollector()()
 	report, err := readyReport(readyFD)
 	if err != nil {
 		return err
@@ -76,6 +77,11 @@ func serve(s config.Settings, readyFD, parentFD int) error {
 
 	log := slog.New(runbook.Handler(logging.New(os.Stderr, s.LogFormat, s.LogLevel, os.Getenv("NO_COLOR") == "").Handler()))
 	slog.SetDefault(log)
+	stopProfiles, err := serveProfiles(s.DebugAddr, log)
+	if err != nil {
+		return failure{err}
+	}
+	defer stopProfiles()
 	defer adoptOrphans(log)()
 	cfg := s.App
 	cfg.Log, cfg.Version, cfg.Tracer = log, version.Number, tracer(s, log)
@@ -99,6 +105,7 @@ func serve(s config.Settings, readyFD, parentFD int) error {
 	}
 	log.Info("sidecar started", "version", version.Number, "worker_id", cfg.WorkerID, "redis", cfg.Redis.Address(),
 		"key_prefix", cfg.KeyPrefix, "mode", string(cfg.Mode), "slots", cfg.Slots, "worker", workerName(cfg))
+	defer tellServiceManager(a, log)()
 	sup := supervisor{
 		app: a, log: log, budget: cfg.ShutdownTimeout, signals: signals, orphaned: starter.gone, dump: os.Stderr,
 		ready: func() {

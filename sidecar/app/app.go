@@ -38,6 +38,8 @@ type App struct {
 	fork  forking
 	box   *report.Box
 	held  *ledger
+	pulse pulse
+	seen  seen
 
 	redis backend
 
@@ -119,14 +121,14 @@ func (a *App) wire() error {
 	}
 	a.lease.Before = a.redis.before
 	a.lease.Registered = func(run string) { a.lastRun = run }
-	return nil
+	return a.see()
 }
 
 // actors lists the stages in the order in which they stop: senders before
 // receivers, and Redis after everyone who speaks to it.
 func (a *App) actors(ctx context.Context) []actor {
 	claiming := &claim.Loop{
-		Source: a.redis.source, Room: a.queue, NewNonce: rand.Text, Log: a.log,
+		Source: felt{a.redis.source, &a.pulse}, Room: feltRoom{room{a.queue, a.box}, &a.pulse}, NewNonce: rand.Text, Log: a.log,
 		MaxAttempts: a.cfg.MaxAttempts, Refuse: a.refuse, Claimed: a.held.add, Progress: a.progress,
 		Check: protocol.CheckJSON, Trace: a.trace,
 	}
@@ -134,6 +136,7 @@ func (a *App) actors(ctx context.Context) []actor {
 		Store: a.redis.outcomes, Box: a.box, Log: a.log,
 		Settled: func(o task.Outcome, v report.Verdict) {
 			a.held.remove(o.Task.Delivery)
+			a.countEnded(o, v)
 			endSpan(&o, string(v))
 		},
 	}
@@ -210,7 +213,7 @@ func (a *App) actors(ctx context.Context) []actor {
 			return errors.Join(a.local.Err(), a.local.Stop(hard))
 		}})
 	}
-	return list
+	return a.answering(list)
 }
 
 // claimBudget is how long the claim stage may take to stop: it waits for at

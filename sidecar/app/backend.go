@@ -5,6 +5,7 @@ import (
 	"errors"
 	"time"
 
+	"github.com/graflow/graflow-sidecar/sidecar/internal/fleet"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/lease"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/pipeline/claim"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/pipeline/process"
@@ -25,6 +26,8 @@ type backend struct {
 	// checkIdle has connections that lie idle answer, and closes those that do
 	// not.
 	checkIdle func(ctx context.Context)
+	// overview says what stands in the queue; nil where there is none.
+	overview func(ctx context.Context) (fleet.Queue, error)
 	// before is done before a run registers.
 	before func(ctx context.Context) error
 	// unblock ends the claim stage's blocked wait from another connection.
@@ -52,10 +55,12 @@ type hooks struct {
 	local   localServer
 	start   subproc.Start
 	wrap    func(actor) actor
+	workers func(a *App) workers // instead of the mode's
 }
 
 // standard are the hooks of Start: none but in a binary that the lifecycle tests
-// break, see break_lifecycle.go.
+// break, see break_lifecycle.go, or that a benchmark runs without workers, see
+// null_bench.go.
 var standard hooks
 
 func (h hooks) wrapped(x actor) actor {
@@ -92,17 +97,19 @@ func (a *App) backend() (backend, error) {
 	leasing.PoolSize, leasing.MinIdleConns = 2, 0
 	leasing.DialTimeout, leasing.ReadTimeout, leasing.WriteTimeout = time.Second, time.Second, time.Second
 	last := leasing // one pings, another leaves: both are needed when a lease's call is cut
+	// Who only looks must be in nobody's way.
+	looking := leasing
 
-	var reports, claims, leases, requests, lasts *store.Store
+	var reports, claims, leases, requests, lasts, sights *store.Store
 	for _, c := range []struct {
 		store   **store.Store
 		options store.ClientOptions
-	}{{&reports, o}, {&claims, claiming}, {&leases, leasing}, {&requests, asking}, {&lasts, last}} {
+	}{{&reports, o}, {&claims, claiming}, {&leases, leasing}, {&requests, asking}, {&lasts, last}, {&sights, looking}} {
 		if *c.store, err = a.open(c.options); err != nil {
-			return backend{}, errors.Join(err, closeAll(reports, claims, leases, requests, lasts))
+			return backend{}, errors.Join(err, closeAll(reports, claims, leases, requests, lasts, sights))
 		}
 	}
-	b := a.onRedis(reports, claims, leases, requests, lasts)
+	b := a.onRedis(reports, claims, leases, requests, lasts, sights)
 	if a.hooks.around != nil {
 		b = a.hooks.around(b)
 	}
@@ -124,8 +131,8 @@ func (a *App) open(o store.ClientOptions) (*store.Store, error) {
 	return s, nil
 }
 
-// onRedis is the real backend, over five clients.
-func (a *App) onRedis(forReports, forClaims, forLeases, forRequests, forLast *store.Store) backend {
+// onRedis is the real backend, over six clients.
+func (a *App) onRedis(forReports, forClaims, forLeases, forRequests, forLast, forSight *store.Store) backend {
 	return backend{
 		source: &claims{
 			link: a.newLink(), st: forClaims, held: a.held, poll: a.cfg.PollInterval, maxAttempts: a.cfg.MaxAttempts,
@@ -134,9 +141,11 @@ func (a *App) onRedis(forReports, forClaims, forLeases, forRequests, forLast *st
 			link: a.newLink(), st: forReports, maxAttempts: a.cfg.MaxAttempts, retryAfter: a.cfg.Retry.delay,
 		},
 		leases: &leases{
-			link: a.newLink(), st: forLeases, last: forLast, maxAttempts: a.cfg.MaxAttempts, box: a.box, held: a.held, trace: a.trace,
+			link: a.newLink(), st: forLeases, last: forLast, maxAttempts: a.cfg.MaxAttempts, box: a.box, held: a.held,
+			about: a.about, trace: a.trace,
 		},
-		ping: forLast.Ping,
+		ping:     forLast.Ping,
+		overview: forSight.Overview,
 		// The others' are never idle: one waits for records, the other pings.
 		checkIdle: func(ctx context.Context) {
 			if n := forReports.CheckIdle(ctx); n > 0 {
@@ -157,7 +166,7 @@ func (a *App) onRedis(forReports, forClaims, forLeases, forRequests, forLast *st
 		cutLast:     func() { _ = forLast.Close() },
 		requests:    newAsks(a.mon, a.log, forRequests, a.cfg.Worker.MaxMessageBytes),
 		close: func() error {
-			_ = closeAll(forReports, forClaims, forLeases, forRequests, forLast) // they may be cut already
+			_ = closeAll(forReports, forClaims, forLeases, forRequests, forLast, forSight) // they may be cut already
 			return nil
 		},
 	}

@@ -59,7 +59,7 @@ type breakingSource struct {
 	claim.Source
 }
 
-func (b breakingSource) Wait(ctx context.Context) error {
+func (b breakingSource) Wait(ctx context.Context) (bool, error) {
 	b.at("claim")
 	return b.Source.Wait(ctx)
 }

@@ -44,6 +44,7 @@ type Config struct {
 	SpoolDir string
 	// Tracer, if set, makes a span of every task; see Tracer.
 	Tracer Tracer
+	HTTP   HTTPConfig
 	// Log gets every line of the sidecar. Required.
 	Log *slog.Logger
 }

@@ -176,15 +176,16 @@ func (f *fakeRedis) inflightNow() []string {
 	return inflight
 }
 
-func (f fakeSource) Wait(ctx context.Context) error {
+func (f fakeSource) Wait(context.Context) (bool, error) {
 	timer := time.NewTimer(time.Second)
 	defer timer.Stop()
 	select {
 	case <-f.arrived:
+		return true, nil
 	case <-f.unwait:
 	case <-timer.C:
 	}
-	return nil
+	return false, nil
 }
 
 // Recover is the same for all: a pause, unless the connections are gone.

@@ -19,6 +19,7 @@ type leases struct {
 	maxAttempts int
 	box         *report.Box
 	held        *ledger
+	about       func(run string) (text []byte, label string)
 	reconciled  time.Time
 	trace       func(*task.Task) task.Span
 }
@@ -51,11 +52,19 @@ func (l *leases) call(ctx context.Context, run string, op func(context.Context, 
 	return l.noting(op(ctx, run))
 }
 
+// Register also enters the run in the registry, so that it is seen at once.
 func (l *leases) Register(ctx context.Context, run string) error {
-	return l.call(ctx, run, l.st.Register)
+	if err := l.call(ctx, run, l.st.Register); err != nil {
+		return err
+	}
+	return l.Renew(ctx, run)
 }
 
-func (l *leases) Renew(ctx context.Context, run string) error { return l.call(ctx, run, l.st.Renew) }
+// Renew also says what this sidecar is at, for the registry.
+func (l *leases) Renew(ctx context.Context, run string) error {
+	text, label := l.about(run)
+	return l.call(ctx, run, func(ctx context.Context, run string) error { return l.st.RenewAs(ctx, run, text, label) })
+}
 
 func (l *leases) Scan(ctx context.Context, run string) ([]string, error) {
 	if err := l.open(); err != nil {

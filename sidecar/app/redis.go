@@ -140,22 +140,29 @@ func lone(g store.Claimed, maxAttempts int) task.Lone {
 	}
 }
 
-func (c *claims) Wait(ctx context.Context) error {
-	if err := c.open(); err != nil {
-		return err
+func (c *claims) Wait(ctx context.Context) (bool, error) {
+	run, err := c.lease.Current(ctx)
+	if err != nil {
+		return false, err
 	}
-	_, err := c.st.Wait(ctx, c.run, waitFor)
+	if err := c.open(); err != nil {
+		return false, err
+	}
+	if run != c.run {
+		return true, nil // a new run begins with a claim: this inbox is not ours any more
+	}
+	came, err := c.st.Wait(ctx, c.run, waitFor)
 	switch {
 	case err == nil:
 		c.ok()
-		return nil
+		return came, nil
 	case store.Classify(err) == store.ClassTransient && store.Answered(err):
 		// Blocking is refused (out of memory, no such command, unblocked by
 		// hand): ask again in a while by claiming.
 		backoff.Sleep(ctx, max(c.poll, c.pause.Next()))
-		return nil
+		return true, nil
 	default:
-		return err
+		return false, err
 	}
 }
 
@@ -216,7 +223,7 @@ func (r *reports) end(ctx context.Context, batch []task.Outcome, ours []int, set
 		o := &batch[i]
 		calls[n] = store.Report{
 			Delivery: o.Task.Delivery, TaskID: o.Task.Info.TaskID, GroupID: o.Task.Info.GroupID,
-			CreatedAt: o.Task.Info.CreatedAt, SessionID: o.Task.Info.SessionID,
+			CreatedAt: o.Task.Info.CreatedAt, SessionID: o.Task.Info.SessionID, RecordSize: len(o.Task.Record),
 			Success: o.Kind == task.Succeeded, Timestamp: o.EndedAt, Value: o.Value,
 		}
 		if o.Kind != task.Succeeded {

@@ -53,7 +53,7 @@ func TestNoOperationIsTriedOnAConnectionKnownToBeDead(t *testing.T) {
 	ctx = t.Context()
 	operations := map[string]func() error{
 		"claim": func() error { _, err := a.redis.source.Claim(ctx, "nonce", 1); return err },
-		"wait":  func() error { return a.redis.source.Wait(ctx) },
+		"wait":  func() error { _, err := a.redis.source.Wait(ctx); return err },
 		"report": func() error {
 			_, err := a.redis.outcomes.Report(ctx, report.End, []task.Outcome{{Task: task.Task{Delivery: run + ".1"}}})
 			return err

@@ -38,7 +38,7 @@ func (a *App) processConfig() (process.Config, error) {
 		KillGrace: w.KillGrace, MaxMessageBytes: w.MaxMessageBytes, Log: a.log,
 		CrashLoopExit:    w.CrashLoopExit,
 		MaxTasksPerChild: w.MaxTasksPerChild, MaxChildAge: w.MaxChildAge, MaxChildRSS: w.MaxChildRSS, MaxLent: w.MaxLent,
-		Requests: a.redis.requests, Start: a.hooks.start,
+		Replaced: a.countReplaced, Misbehaved: a.countMisbehaved, Requests: a.redis.requests, Start: a.hooks.start,
 	}
 	a.prefork(&c)
 	return c, nil

@@ -48,6 +48,9 @@ var (
 
 // workers makes the stage of the mode.
 func (a *App) workers() (workers, error) {
+	if a.hooks.workers != nil {
+		return a.hooks.workers(a), nil
+	}
 	cfg, err := a.processConfig()
 	if err != nil {
 		return nil, err
@@ -86,7 +89,10 @@ func (e executing) Slots() []Slot {
 	list := make([]Slot, len(running))
 	for i, r := range running {
 		list[i] = Slot{Slot: r.Slot, Pid: r.Pid, Concurrency: 1, Tasks: []process.TaskStatus{
-			{TaskID: r.Task.Info.TaskID, Delivery: r.Task.Delivery, Started: r.Started},
+			{
+				TaskID: r.Task.Info.TaskID, SessionID: r.Task.Info.SessionID, GroupID: r.Task.Info.GroupID,
+				Delivery: r.Task.Delivery, Attempt: r.Task.Attempt, Started: r.Started,
+			},
 		}}
 	}
 	return list

@@ -39,6 +39,8 @@ type Settings struct {
 	// for none.
 	Traces        *tracing.Options
 	TraceProblems []TraceProblem
+	// DebugAddr is a loopback address for profiles; empty means none.
+	DebugAddr string
 }
 
 // Loader loads the settings of one run. Use it once, from one goroutine.
@@ -100,6 +102,18 @@ func (l *Loader) Load(args []string) (Settings, error) {
 	s.App.Worker.Env = ChildEnv(environ, s.App.Worker.Graflow || s.App.Mode == app.ModeSupervise, splitList(l.vars.own.ChildEnv.text()))
 	s.Traces, s.TraceProblems = traces(os.Getenv)
 	return s, l.backstop(s)
+}
+
+// HTTPAddr is SIDECAR_HTTP_ADDR alone, for whoever asks a sidecar: "" for none.
+// The error is an *app.ConfigError.
+func (l *Loader) HTTPAddr() (string, error) {
+	if err := l.vars.readEnvironment(); err != nil {
+		return "", &app.ConfigError{Err: err}
+	}
+	in := &interpreter{}
+	addr := defaultHTTPAddr
+	in.address(&l.vars.own.HTTPAddr, &addr)
+	return addr, in.err(func(err error) error { return &app.ConfigError{Err: err} })
 }
 
 // command takes the worker's command. It has to come after "--", or pflag

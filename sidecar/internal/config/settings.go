@@ -64,6 +64,9 @@ func (vs *variables) settings(in *interpreter) Settings {
 	in.share(&o.RetryJitter, &c.Retry.Jitter)
 	in.duration(&o.ShutdownTimeout, &c.ShutdownTimeout, time.Second, day)
 	in.free(&o.SpoolDir, &c.SpoolDir, "a folder")
+	c.HTTP.Addr = defaultHTTPAddr
+	in.address(&o.HTTPAddr, &c.HTTP.Addr)
+	in.loopback(&o.DebugAddr, &s.DebugAddr)
 	choice(in, &o.LogFormat, &s.LogFormat, logging.Auto, logging.JSON, logging.Text)
 
 	r := &c.Redis

@@ -72,6 +72,8 @@ type own struct {
 	RetryJitter     value `envconfig:"SIDECAR_RETRY_JITTER" help:"Share of the pause that chance may take off."`
 	ShutdownTimeout value `envconfig:"SIDECAR_SHUTDOWN_TIMEOUT" flag:"shutdown-timeout" section:"The stop and the log" help:"Budget of a stop, counted from its signal; keep it under the 30 s that Kubernetes gives."`
 	SpoolDir        value `envconfig:"SIDECAR_SPOOL_DIR" help:"Folder where results are kept that Redis could not be told before the end of a stop; the next start with the same folder reports them. Best effort: a record that was taken over meanwhile runs again."`
+	HTTPAddr        value `envconfig:"SIDECAR_HTTP_ADDR" flag:"http-addr" help:"Address for /livez, /readyz, /startupz, /status and /metrics; port 0 takes one that is free, which the log and the registry then tell; off means none."`
+	DebugAddr       value `envconfig:"SIDECAR_DEBUG_ADDR" help:"Loopback address that serves Go profiles of the sidecar under /debug/pprof/; off if unset. See docs/performance.md."`
 	LogFormat       value `envconfig:"SIDECAR_LOG_FORMAT" flag:"log-format" help:"auto is text on a terminal and json elsewhere."`
 
 	PoolSize        value `envconfig:"SIDECAR_REDIS_POOL_SIZE" section:"Connections to Redis" help:"Most connections at once for reports."`

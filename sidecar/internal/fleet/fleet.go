@@ -16,7 +16,7 @@ type Run struct {
 	Version  string    `json:"version"`
 	Mode     string    `json:"mode"`
 	Command  string    `json:"command"` // without values that could be secrets
-	State    string    `json:"state"`   // app.State
+	State    string    `json:"state"`   // app.State; Absent or Unknown where nothing is said
 	Paused   bool      `json:"paused"`
 	Since    time.Time `json:"since"`
 	Seen     time.Time `json:"seen"` // when it said this
@@ -26,14 +26,34 @@ type Run struct {
 	Busy       int     `json:"busy"`
 	Waiting    int     `json:"waiting"`    // claimed and not started
 	Unreported int     `json:"unreported"` // ended, and Redis has not heard of it
+	Done       int64   `json:"done"`       // tasks since it began, failed ones too
+	Failed     int64   `json:"failed"`     // of these
 	Children   []Child `json:"children,omitempty"`
 }
+
+// What the state of a run is that says nothing of itself.
+const (
+	// Absent: its lease has run out, and another run is about to take its records.
+	Absent = "absent"
+	// Unknown: it is alive, and of a version that says no more.
+	Unknown = "unknown"
+)
+
+// Everyone stands for all runs of a prefix where a run is paused.
+const Everyone = "*"
+
+// States of a worker process.
+const (
+	Serving = "serving"
+	Leaving = "leaving" // it takes no more tasks
+	Lent    = "lent"    // it is there because slots are lent to others
+)
 
 // Child is a worker process.
 type Child struct {
 	Slot  int    `json:"slot"`
 	PID   int    `json:"pid"`
-	State string `json:"state"` // serving, leaving, lent
+	State string `json:"state"` // Serving, Leaving, Lent
 	Tasks []Task `json:"tasks,omitempty"`
 }
 
@@ -48,6 +68,27 @@ type Task struct {
 	Waiting   bool      `json:"waiting,omitempty"`
 	Progress  *float64  `json:"progress,omitempty"` // 0…1
 	Message   string    `json:"message,omitempty"`
+}
+
+// InFlight is a record that a run has claimed and not ended.
+type InFlight struct {
+	Task
+	Run   string `json:"run"`
+	Host  string `json:"host,omitempty"`
+	State string `json:"state"` // running, waiting; held: claimed and not (known to be) started
+	Slot  *int   `json:"slot,omitempty"`
+	PID   int    `json:"pid,omitempty"`
+}
+
+// Record is a record that stands in the queue; Raw is it, byte for byte.
+type Record struct {
+	Index     int64     `json:"index"` // 0 is claimed next
+	TaskID    string    `json:"task_id"`
+	SessionID string    `json:"session_id,omitempty"`
+	GroupID   string    `json:"group_id,omitempty"`
+	CreatedAt time.Time `json:"created_at,omitzero"`
+	Problem   string    `json:"problem,omitempty"` // why it will be refused
+	Raw       []byte    `json:"-"`
 }
 
 // Queue is what stands before the sidecars, whoever takes it.
@@ -86,17 +127,23 @@ const (
 	// RequeueGroupOver: its group's barrier is no longer open, so nobody waits
 	// for it; forced it is done all the same.
 	RequeueGroupOver Requeued = "group-over"
+	// RequeueCounted: its failure stands at an open barrier in a way that cannot
+	// be taken back (the group's name was used before within a day, say); forced
+	// it runs, and what it answers counts for nobody.
+	RequeueCounted Requeued = "counted"
 )
 
 // Order is what a person tells one run to do (P:sidecar:orders:{run}, a list of
 // JSON with a TTL, read with the tick of each second).
 type Order struct {
-	Do   string `json:"do"` // drain, restart-child
-	Slot int    `json:"slot,omitempty"`
+	Do   string `json:"do"`
+	Slot int    `json:"slot,omitempty"` // of restart-child
+	By   string `json:"by,omitempty"`   // who gave it, for the log
 }
 
 // What an order can say.
 const (
-	Drain        = "drain"
-	RestartChild = "restart-child"
+	Drain           = "drain"
+	RestartChild    = "restart-child"    // the one in a slot
+	RestartChildren = "restart-children" // all, one after another
 )

@@ -35,7 +35,10 @@ type Monitor struct {
 	// in silence (a router that forgot it) is found before it is needed.
 	CheckIdle    func(ctx context.Context)
 	IdleInterval time.Duration
-	Log          *slog.Logger
+	// Observed, if set, is told the name of every error that Failed is. It must
+	// not block.
+	Observed func(name string)
+	Log      *slog.Logger
 
 	mu       sync.Mutex
 	stopping bool
@@ -74,6 +77,9 @@ func (m *Monitor) reachedLocked() {
 
 // Failed tells of an operation that failed for a reason that passes.
 func (m *Monitor) Failed(err error) {
+	if m.Observed != nil {
+		m.Observed(m.Name(err))
+	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	now := time.Now()

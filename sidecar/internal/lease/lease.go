@@ -94,6 +94,13 @@ func (l *Lease) Current(ctx context.Context) (string, error) {
 	}
 }
 
+// Now is the run's id; "" while none is registered.
+func (l *Lease) Now() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.run
+}
+
 // Gone tells that an operation for the run was refused because it is gone, and
 // waits until there is another one.
 func (l *Lease) Gone(ctx context.Context, run string) error {

@@ -155,7 +155,7 @@ func (h *hunt) release() {
 func (f *claims) unclaimed() (pids []int) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	for _, pid := range settledChildren("self") {
+	for _, pid := range settled(adopted) {
 		if f.claimed[pid] == 0 {
 			pids = append(pids, pid)
 		}

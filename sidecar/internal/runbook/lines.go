@@ -65,6 +65,11 @@ var lines = map[string]string{
 	"no traces are made: a file for the collector's TLS cannot be used": "traces-are-not-delivered",
 	"traces cannot be delivered and are dropped":                        "traces-are-not-delivered",
 
+	"the service manager at NOTIFY_SOCKET cannot be told anything": "the-service-manager-is-not-told",
+	"the service manager's watchdog is not served":                 "the-service-manager-is-not-told",
+
+	"stuck: the service manager's watchdog is not fed (this is a bug in the sidecar, please report it)": "internal-error",
+
 	"nobody heard that the sidecar is ready": "the-starter-is-not-listening",
 	"the dump could not be written":          "the-starter-is-not-listening",
 }

@@ -15,14 +15,23 @@ import (
 //	P:barrier:{group}[:expected]   strings, Graflow's
 //	P:barrier_done:{group}         channel, Graflow's
 //	P:sidecar:runs                 set: ids of the member runs
+//	P:sidecar:scan                 hash with a TTL: at, page, and for each watching run the
+//	                               absent ones that it is told of (the last scan)
 //	P:sidecar:gone                 sorted set: ids of runs that ended, by time
+//	P:workers                      set, Graflow's: host:run of the member runs
 //	P:sidecar:alive:{run}          string with a TTL: the run's lease
+//	P:sidecar:info:{run}           string with a TTL: what the run says of itself
 //	P:sidecar:inbox:{run}          list: records that a BLMOVE brought
 //	P:sidecar:inflight:{run}       hash: delivery id → record
 //	P:sidecar:meta:{run}           hash: seq, turn, claim first last (the last claim),
-//	                               adopted, held ended (how the run ended)
+//	                               adopted, worker (its entry in P:workers),
+//	                               held ended (how the run ended)
 //	P:sidecar:asked:{run}          hash with a TTL: lane → turn, verdict and result of the
 //	                               last change that a worker asked for
+//	P:sidecar:info:{run}           string with the lease's TTL: fleet.Run as JSON
+//	P:sidecar:paused               hash: run, or * for all → who and when, as JSON
+//	P:sidecar:orders:{run}         list with a TTL: fleet.Order as JSON
+//	P:sidecar:unrouted             list: records that no run here takes
 //	P:sidecar:counted:{day}:{group} set with a TTL: task NUL created_at
 //	P:sidecar:attempts             hash: SHA-1 of a record → count:cause
 //	P:sidecar:attempts:at          sorted set: the same SHA-1s, by time

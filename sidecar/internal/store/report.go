@@ -5,7 +5,6 @@ import (
 	"context"
 	_ "embed" // the script
 	"encoding/json"
-	"fmt"
 	"strconv"
 	"time"
 )
@@ -27,8 +26,12 @@ func (s *Store) Report(ctx context.Context, run string, batch []Report) ([]Verdi
 	if len(batch) == 0 {
 		return nil, nil
 	}
-	args := make([]any, 0, 2+9*len(batch))
-	args = append(args, countedKeep.Milliseconds(), len(batch))
+	size := 0
+	for i := range batch {
+		size += batch[i].RecordSize
+	}
+	args := make([]any, 0, 3+9*len(batch))
+	args = append(args, countedKeep.Milliseconds(), len(batch), size)
 	for i := range batch {
 		args = s.appendReport(args, &batch[i])
 	}
@@ -72,20 +75,36 @@ func completion(r *Report) []byte {
 		message = r.Dead.Message
 	}
 	success := r.Success && r.Dead == nil
-	quoted := []byte("null")
+	b := make([]byte, 0, 96+len(r.TaskID)+len(message)+len(r.ErrorJSON))
+	b = append(b, `{"task_id":`...)
+	b = appendQuoted(b, r.TaskID)
+	b = append(b, `,"success":`...)
+	b = strconv.AppendBool(b, success)
+	b = append(b, `,"timestamp":`...)
+	b = strconv.AppendFloat(b, float64(orNow(r.Timestamp).UnixMicro())/1e6, 'f', 6, 64)
+	b = append(b, `,"error_message":`...)
 	switch {
 	case success:
+		b = append(b, "null"...)
 	case len(r.ErrorJSON) > 0:
-		quoted = r.ErrorJSON
+		b = append(b, r.ErrorJSON...)
 	default:
-		quoted = quote(message)
+		b = appendQuoted(b, message)
 	}
-	at := orNow(r.Timestamp)
-	return fmt.Appendf(nil, `{"task_id":%s,"success":%t,"timestamp":%s,"error_message":%s}`,
-		quote(r.TaskID), success, strconv.FormatFloat(float64(at.UnixMicro())/1e6, 'f', 6, 64), quoted)
+	return append(b, '}')
 }
 
-// quote is text as JSON. It cannot fail: bytes that are not UTF-8 become U+FFFD.
+// appendQuoted appends text as JSON. It cannot fail: bytes that are not UTF-8
+// become U+FFFD.
+func appendQuoted(b []byte, text string) []byte {
+	for i := range len(text) {
+		if c := text[i]; c < ' ' || c == '"' || c == '\\' || c >= 0x7f {
+			return append(b, quote(text)...)
+		}
+	}
+	return append(append(append(b, '"'), text...), '"')
+}
+
 func quote(text string) []byte {
 	var b bytes.Buffer
 	e := json.NewEncoder(&b)

@@ -8,7 +8,8 @@
 --          error GONE if the caller, reaping, is no member itself
 --
 -- How many deliveries the run held is written down here, for reap.lua works in
--- chunks and must know whether the death was shared. The gone list keeps the
+-- chunks and must know whether the death was shared. What was asked of the run
+-- and what it said of itself go with it. The gone list keeps the
 -- id for an hour (tick.lua).
 local VICTIM, MODE = ARGV[5], ARGV[6]
 local META_V = S .. 'meta:' .. VICTIM
@@ -21,11 +22,17 @@ if MODE == 'dead' then
   end
 end
 redis.call('ZCARD', GONE)
+redis.call('HLEN', S .. 'paused')
 local held = redis.call('HLEN', KEYS[1])
 local before = tonumber(redis.call('HGET', META_V, 'held')) or 0
 if redis.call('SREM', RUNS, VICTIM) == 1 then
   redis.call('ZADD', GONE, now(), VICTIM)
   redis.call('HSET', META_V, 'held', math.max(held, before), 'ended', MODE)
-  redis.call('DEL', S .. 'alive:' .. VICTIM)
+  redis.call('DEL', S .. 'alive:' .. VICTIM, S .. 'info:' .. VICTIM, S .. 'orders:' .. VICTIM)
+  redis.call('HDEL', S .. 'paused', VICTIM)
+  local worker = redis.call('HGET', META_V, 'worker')
+  if worker then
+    redis.pcall('SREM', P .. ':workers', worker)
+  end
 end
 return 1

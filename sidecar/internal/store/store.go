@@ -42,6 +42,7 @@ type Options struct {
 const (
 	chunkRecords = 256
 	chunkIDs     = 100
+	chunkOrders  = 8
 )
 
 // How long things are kept in Redis.
@@ -66,6 +67,7 @@ type Store struct {
 	mu    sync.Mutex
 	seqs  map[numbering]int64 // the highest sequence number seen
 	turns map[string]turn     // of each run
+	scans map[string]string   // the last one that each run was told of
 }
 
 // New returns a Store on c, which [Store.Close] closes. It does not connect.
@@ -93,7 +95,7 @@ func New(c redis.UniversalClient, o Options) (*Store, error) {
 	default:
 		return nil, fmt.Errorf("a Redis client of type %T is not supported", c)
 	}
-	s := &Store{c: c, o: o, keys: keys{o.Prefix}, side: "left", seqs: make(map[numbering]int64), turns: make(map[string]turn)}
+	s := &Store{c: c, o: o, keys: keys{o.Prefix}, side: "left", seqs: make(map[numbering]int64), turns: make(map[string]turn), scans: make(map[string]string)}
 	if o.QueueRight {
 		s.side = "right"
 	}
@@ -187,6 +189,7 @@ func (s *Store) forget(run string) {
 	delete(s.seqs, numbering{run: run})
 	delete(s.seqs, numbering{run: run, adopted: true})
 	delete(s.turns, run)
+	delete(s.scans, run)
 }
 
 // turn numbers a run's claims, so that Redis can tell one that a network

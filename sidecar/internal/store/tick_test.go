@@ -190,3 +190,78 @@ func TestReconcile(t *testing.T) {
 		same(t, "error", err, nil)
 	})
 }
+
+// One scan serves all for half a second, and nobody is told of one twice.
+func TestTickSharesScans(t *testing.T) {
+	both(t, Options{}, func(t *testing.T, e *env) {
+		a, b, dead := e.run("a"), e.run("b"), e.run("dead")
+		scan := func() string { return e.hash(e.keys.own("scan"))["at"] }
+		e.c.HSet(e.ctx, e.keys.own("scan"), "at", e.now()+60_000) // the clock went back: looked at anew
+		same(t, "all alive", e.tick(a), TickResult{})
+		first := scan()
+		e.expire(dead)
+		same(t, "a scan that is fresh", e.tick(b), TickResult{})
+		same(t, "is shared", scan(), first)
+		e.pass()
+		same(t, "the second of b", e.tick(b), TickResult{Absent: []string{dead}})
+		second := scan()
+		if second == first {
+			t.Error("the second tick of b saw the scan of its first one")
+		}
+		same(t, "the second of a", e.tick(a), TickResult{Absent: []string{dead}})
+		same(t, "shares it", scan(), second)
+	})
+}
+
+// In a large fleet every absent run has its watchers, however many died at once,
+// and nobody has to see to all of them.
+func TestTickSpreadsTheDead(t *testing.T) {
+	const fleet, deaths = 120, 90
+	both(t, Options{}, func(t *testing.T, e *env) {
+		var live, dead []string
+		for i := range fleet {
+			run := e.run("same-name")
+			if i < deaths {
+				dead = append(dead, run)
+			} else {
+				live = append(live, run)
+			}
+		}
+		for _, run := range dead {
+			e.expire(run)
+		}
+		e.c.Del(e.ctx, e.keys.own("scan"))
+		told, most := map[string]int{}, 0
+		for _, run := range live {
+			absent := e.tick(run).Absent
+			most = max(most, len(absent))
+			for _, d := range absent {
+				told[d]++
+			}
+		}
+		for _, d := range dead {
+			if told[d] != watchers {
+				t.Errorf("%s is watched by %d", d, told[d])
+			}
+		}
+		if len(told) != deaths || most == deaths {
+			t.Errorf("%d of %d are told, one sees to %d of them", len(told), deaths, most)
+		}
+	})
+}
+
+// now is Redis' clock in ms.
+func (e *env) now() int64 {
+	e.t.Helper()
+	now, err := e.c.Time(e.ctx).Result()
+	if err != nil {
+		e.t.Fatal(err)
+	}
+	return now.UnixMilli()
+}
+
+// pass lets Redis' clock move on by a little.
+func (e *env) pass() {
+	for then := e.now(); e.now() == then; {
+	}
+}

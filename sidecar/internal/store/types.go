@@ -3,6 +3,8 @@ package store
 import (
 	"errors"
 	"time"
+
+	"github.com/graflow/graflow-sidecar/sidecar/internal/fleet"
 )
 
 // ErrGone says that the run is not a member (any more): it was reaped, it
@@ -27,12 +29,13 @@ type Claimed struct {
 
 // Report ends one delivery.
 type Report struct {
-	Delivery  string
-	TaskID    string // empty: unknown (undecodable record)
-	GroupID   string // empty: no group
-	CreatedAt string // the record's number token, digit for digit
-	SessionID string
-	Success   bool
+	Delivery   string
+	TaskID     string // empty: unknown (undecodable record)
+	GroupID    string // empty: no group
+	CreatedAt  string // the record's number token, digit for digit
+	SessionID  string
+	RecordSize int // bytes, about: how best to look for it depends on that
+	Success    bool
 	// ErrorMessage is what the group's producer reads for a failure.
 	ErrorMessage string
 	// ErrorJSON, if set, is the same as a JSON string and is what is written:
@@ -119,13 +122,17 @@ type Delay struct {
 // TickResult is what one Tick saw and did.
 type TickResult struct {
 	// Absent are member runs, other than the caller, whose alive key was not
-	// there at this scan.
+	// there at this scan and that the caller watches: a few see to each. In a
+	// small fleet those are all.
 	Absent []string
 	// Unfinished are runs that are gone but still have deliveries in flight or
 	// an inbox: somebody died while reaping them. Reap them now.
 	Unfinished []string
-	Promoted   int // delayed records that were due
-	Drained    int // records found in inboxes of gone runs
+	Promoted   int  // delayed records that were due
+	Drained    int  // records found in inboxes of gone runs
+	Paused     bool // this run is
+	AllPaused  bool // every run of the prefix is
+	Orders     []fleet.Order
 }
 
 // Adopted is an exhausted record that Reap moved into the reaper's own

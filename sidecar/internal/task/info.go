@@ -46,13 +46,21 @@ type wire struct {
 // still returns whatever fields could be read, so that a failed completion can
 // reach the group of a record that is otherwise unusable.
 func Decode(record []byte) (Info, error) {
-	var w wire
 	if !utf8.Valid(record) {
 		return Info{}, fmt.Errorf("%w: not UTF-8", ErrInvalid)
 	}
 	if trimmed := bytes.TrimLeft(record, " \t\r\n"); len(trimmed) == 0 || trimmed[0] != '{' {
 		return Info{}, fmt.Errorf("%w: not a JSON object", ErrInvalid)
 	}
+	if info, ok := scan(record); ok {
+		return info, nil
+	}
+	return decode(record)
+}
+
+// decode is Decode by encoding/json.
+func decode(record []byte) (Info, error) {
+	var w wire
 	err := json.Unmarshal(record, &w)
 	info := Info{
 		TaskID:       deref(w.TaskID),

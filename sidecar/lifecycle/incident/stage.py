@@ -81,7 +81,7 @@ class Sidecar:
         )
         run = dict(
             self.env, INCIDENT=scratch, WORKER_ID="previews-1", MAX_CONCURRENT_TASKS="2",
-            SIDECAR_LOG_FORMAT="json",
+            SIDECAR_LOG_FORMAT="json", SIDECAR_HTTP_ADDR=f"127.0.0.1:{self.http}",
             SIDECAR_RESTART_BACKOFF_MIN="20ms", SIDECAR_RESTART_BACKOFF_MAX="500ms",
         )
         here = os.path.dirname(os.path.abspath(__file__))

@@ -5,6 +5,7 @@ package claim
 import (
 	"context"
 	"log/slog"
+	"time"
 
 	"github.com/graflow/graflow-sidecar/sidecar/internal/task"
 )
@@ -15,8 +16,9 @@ type Source interface {
 	// repeated with the same nonce until it answers, so that records that were
 	// claimed by a call whose reply was lost are not forgotten.
 	Claim(ctx context.Context, nonce string, limit int) ([]task.Task, error)
-	// Wait blocks until records may be there, for about a second at most.
-	Wait(ctx context.Context) error
+	// Wait blocks until records may be there, for about a second at most, and
+	// reports whether they may.
+	Wait(ctx context.Context) (bool, error)
 	// Recover waits until it makes sense to try again after an error. It
 	// returns an error where it never will.
 	Recover(ctx context.Context, err error) error
@@ -54,18 +56,29 @@ type Loop struct {
 	Progress func()
 }
 
+// lookEvery is how often a claim is made although the waits say that there is
+// nothing: what a wait brought and did not tell of must not lie there for ever.
+const lookEvery = 5 * time.Second
+
 // Run claims until soft ends. A claim whose reply is outstanding at that time
 // is read, for as long as hard allows: its records are ours already. It
 // returns nil after a stop and an error when Redis refuses us for good.
 func (l *Loop) Run(soft, hard context.Context) error {
+	var looked time.Time
+	empty := false // the last wait said so
 	for {
 		limit, err := l.Room.Want(soft)
 		if err != nil {
 			return nil // stopping
 		}
-		n, err := l.claim(soft, hard, limit)
+		n := 0
+		if !empty || time.Since(looked) >= lookEvery {
+			looked = time.Now()
+			n, err = l.claim(soft, hard, limit)
+		}
+		empty = false
 		if err == nil && n == 0 && soft.Err() == nil && !l.Room.IsQuiet() {
-			err = l.wait(soft)
+			empty, err = l.wait(soft)
 		}
 		if soft.Err() != nil {
 			return nil
@@ -97,12 +110,14 @@ func (l *Loop) claim(soft, hard context.Context, limit int) (int, error) {
 	}
 }
 
-func (l *Loop) wait(soft context.Context) error {
-	if err := l.Source.Wait(soft); err != nil && soft.Err() == nil {
-		return l.Source.Recover(soft, err)
+// wait waits for records and reports whether it is sure that there are none.
+func (l *Loop) wait(soft context.Context) (bool, error) {
+	came, err := l.Source.Wait(soft)
+	if err != nil && soft.Err() == nil {
+		return false, l.Source.Recover(soft, err)
 	}
 	l.Progress()
-	return nil
+	return !came && err == nil, nil
 }
 
 func (l *Loop) take(ts []task.Task) {

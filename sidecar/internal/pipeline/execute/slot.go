@@ -66,11 +66,18 @@ func (s *Stage) startError(err error, pause *backoff.Backoff) error {
 //
 // Where the process cannot be started (the file is gone, there is no memory),
 // the task goes back at no cost, and the slot counts for nothing during a
-// pause: what it cannot run is somebody else's to claim.
+// pause: what it cannot run is somebody else's to claim. The same holds when the
+// stage ends by itself, with nobody told yet: a record that was claimed for a
+// slot that is being cleared went back after its elders, and so before them.
 func (s *Stage) serve(ctx, hard context.Context, slot int) {
 	pause := backoff.New(s.cfg.Restart)
 	s.open(1)
-	defer func() { s.open(-1) }()
+	isOpen := true
+	defer func() {
+		if isOpen {
+			s.open(-1)
+		}
+	}()
 	for ctx.Err() == nil {
 		ts, err := s.src.Take(ctx, 1)
 		if err != nil {
@@ -81,21 +88,29 @@ func (s *Stage) serve(ctx, hard context.Context, slot int) {
 			s.src.Undo(ts)
 			return
 		}
-		if err == nil {
+		if err == nil && ctx.Err() == nil {
 			pause.Reset()
 			s.finish(o)
 			continue
 		}
 		s.open(-1)
+		isOpen = false
 		s.finish(o)
+		if err == nil {
+			return
+		}
 		if s.hopeless(pause) {
 			s.fail(s.startError(err, pause))
 		} else {
 			s.complain(slot, err)
 		}
 		pause.Sleep(ctx)
+		if ctx.Err() != nil {
+			return
+		}
 		_ = s.resolve() // it may have moved
 		s.open(1)
+		isOpen = true
 	}
 }
 

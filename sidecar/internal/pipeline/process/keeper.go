@@ -44,6 +44,7 @@ func (k *keeper) run(ctx, hard context.Context) error {
 			if time.Since(began) > healthyAfter {
 				pause.Reset()
 			}
+			k.pool.replaced(c, asked)
 			if k.ready != nil || asked && c.isUseful() {
 				continue // no failure, but a successor's turn
 			}
@@ -59,6 +60,7 @@ func (k *keeper) run(ctx, hard context.Context) error {
 				failure.Attempts = pause.Failures() + 1
 				return failure
 			}
+			k.pool.tell(cfg.Replaced, "start")
 			cfg.Log.Warn("worker did not start, trying again", "slot", k.slot, "error", failure.Reason)
 			k.died("did not start: " + failure.Reason)
 		}

@@ -79,6 +79,12 @@ type Config struct {
 
 	MaxLent int // slots of waiting tasks that are lent at the same time
 
+	// Replaced, if set, is told of every worker process that another one takes
+	// the place of: crash, fault (it was ended for what it did), start (it never
+	// began to serve), recycled. Misbehaved is told of every breach of the
+	// protocol: print, malformed, too_long, stray. Neither may block.
+	Replaced, Misbehaved func(what string)
+
 	// Requests serves what workers ask; nil refuses it all (P13).
 	Requests Requests
 	// Start and Resident are for tests; nil starts real processes, and measures

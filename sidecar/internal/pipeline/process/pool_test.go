@@ -271,9 +271,7 @@ func TestALastAttemptHasAChildOfItsOwn(t *testing.T) {
 func TestChildrenAreAsManyAsTheSlotsNeed(t *testing.T) {
 	b := setup(t, "concurrent", func(c *process.Config) { c.Slots = 10 }) // 4 + 4 + 2
 	await(t, "three children", func() bool { return b.pool.Up() == 3 })
-	if n := b.queue.Counts().Capacity; n != 10 {
-		t.Errorf("capacity %d, want 10", n)
-	}
+	await(t, "ten slots", func() bool { return b.queue.Counts().Capacity == 10 })
 }
 
 func TestAStopLetsRunningTasksFinish(t *testing.T) {

@@ -51,6 +51,7 @@ func (c *child) line(line []byte) {
 	case err == nil:
 		c.message(m)
 	case protocol.LooksLikeMessage(line):
+		c.misbehaved("malformed")
 		c.malformed(line, fmt.Sprintf("the worker's answer is not a valid message: %v", err))
 	default:
 		c.print(line)
@@ -59,6 +60,7 @@ func (c *child) line(line []byte) {
 
 func (c *child) tooLong(e *protocol.TooLongError) {
 	if protocol.LooksLikeMessage(e.Prefix) {
+		c.misbehaved("too_long")
 		c.malformed(e.Prefix, fmt.Sprintf("the worker's answer has %d bytes, more than the %d that are allowed (SIDECAR_MAX_MESSAGE_BYTES)",
 			e.Length, c.cfg.MaxMessageBytes))
 		return
@@ -69,6 +71,7 @@ func (c *child) tooLong(e *protocol.TooLongError) {
 // print takes a line on stdout that is no message: somebody's print.
 func (c *child) print(line []byte) {
 	text := strings.ToValidUTF8(string(line[:min(len(line), subproc.MaxLogLine)]), "\uFFFD")
+	c.misbehaved("print")
 	c.mu.Lock()
 	c.prints++
 	if c.firstLine == "" {
@@ -164,6 +167,7 @@ const settleLimit = 5 * time.Second
 
 // stray is an answer to nothing: a second answer, or an unknown id.
 func (c *child) stray(m protocol.Message) {
+	c.misbehaved("stray")
 	c.log.Warn("worker answered what was not asked, or twice: ignored", "id", string(m.ID))
 }
 

@@ -68,9 +68,7 @@ func TestRenewReplacesEveryChildAndLosesNothing(t *testing.T) {
 	}
 	await(t, "three new children", func() bool { return b.pool.Up() == 3 && b.touched(old) == 0 })
 	await(t, "the end of the round", func() bool { return strings.Contains(b.log.String(), "workers are replaced") })
-	if got := b.queue.Counts(); got != (dispatch.Counts{Capacity: 3}) {
-		t.Errorf("%+v", got)
-	}
+	await(t, "free slots", func() bool { return b.queue.Counts() == dispatch.Counts{Capacity: 3} })
 }
 
 // TestATaskOutlivesTheRenewalOfItsChild: the successor is up and gets nothing as

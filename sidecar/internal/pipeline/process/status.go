@@ -18,10 +18,12 @@ type SlotStatus struct {
 
 // TaskStatus is one running task.
 type TaskStatus struct {
-	TaskID, Delivery string
-	Started          time.Time
-	Waiting          bool // it only waits for other tasks
-	Progress         Progress
+	TaskID, SessionID, GroupID, Delivery string
+
+	Attempt  int
+	Started  time.Time
+	Waiting  bool // it only waits for other tasks
+	Progress Progress
 }
 
 // Slots is a snapshot of every child that serves, by slot.
@@ -46,7 +48,10 @@ func (c *child) status() SlotStatus {
 		if r.fetching != nil {
 			continue // not started
 		}
-		s.Tasks = append(s.Tasks, TaskStatus{r.task.Info.TaskID, r.task.Delivery, r.started, r.waiting, r.said})
+		s.Tasks = append(s.Tasks, TaskStatus{
+			TaskID: r.task.Info.TaskID, SessionID: r.task.Info.SessionID, GroupID: r.task.Info.GroupID, Delivery: r.task.Delivery,
+			Attempt: r.task.Attempt, Started: r.started, Waiting: r.waiting, Progress: r.said,
+		})
 	}
 	slices.SortFunc(s.Tasks, func(a, b TaskStatus) int { return a.Started.Compare(b.Started) })
 	return s

@@ -5,8 +5,6 @@ package report
 import (
 	"context"
 	"log/slog"
-	"slices"
-	"sync"
 	"time"
 
 	"github.com/graflow/graflow-sidecar/sidecar/internal/task"
@@ -70,79 +68,6 @@ func routeOf(k task.Kind) Route {
 	default:
 		return End
 	}
-}
-
-// Box collects outcomes for the report loop. It is apart from the loop so that
-// it outlives it: a child that ends last must always find it open. Methods may
-// be called concurrently and never block.
-type Box struct {
-	wake chan struct{}
-
-	mu      sync.Mutex
-	pending []task.Outcome
-	busy    int // taken by the loop, not yet settled
-}
-
-// NewBox returns an empty box.
-func NewBox() *Box { return &Box{wake: make(chan struct{}, 1)} }
-
-// Done adds an outcome.
-func (b *Box) Done(o task.Outcome) {
-	b.mu.Lock()
-	b.pending = append(b.pending, o)
-	b.mu.Unlock()
-	b.nudge()
-}
-
-func (b *Box) nudge() {
-	select {
-	case b.wake <- struct{}{}:
-	default:
-	}
-}
-
-// Pending is how many outcomes are not settled yet.
-func (b *Box) Pending() int {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return len(b.pending) + b.busy
-}
-
-// take removes up to maxBatch outcomes. There is no timer: what is ready goes,
-// and while one batch is on its way the next one grows.
-func (b *Box) take() []task.Outcome {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	n := min(len(b.pending), maxBatch)
-	batch := b.pending[:n:n]
-	b.pending = b.pending[n:]
-	if len(b.pending) == 0 {
-		b.pending = nil
-	} else {
-		b.nudge()
-	}
-	b.busy = n
-	return batch
-}
-
-// settle ends a batch; again holds what must be reported once more, first.
-func (b *Box) settle(again []task.Outcome) {
-	b.mu.Lock()
-	b.busy = 0
-	if len(again) > 0 {
-		b.pending = append(again, b.pending...)
-	}
-	b.mu.Unlock()
-	if len(again) > 0 {
-		b.nudge()
-	}
-}
-
-// Left returns what was never delivered. Only after Loop.Run has returned.
-func (b *Box) Left() []task.Outcome {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return slices.Clone(b.pending)
 }
 
 // Loop is the report stage.

@@ -1,0 +1,154 @@
+// Command bench measures the sidecar beside what limits it and beside its
+// peers, all in one run and interleaved, since only ratios within one run mean
+// anything on a shared machine. It writes RESULTS.md and the plots next to it.
+//
+// scripts/bench builds what it needs and calls it; see docs/performance.md.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"regexp"
+	"syscall"
+	"time"
+)
+
+func main() { os.Exit(execute()) } //nolint:forbidigo // nothing is deferred here
+
+func execute() int {
+	if role := os.Getenv(roleVariable); role != "" {
+		return play(role)
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
+	defer stop()
+	if err := run(ctx, os.Args[1:]); err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		return 1
+	}
+	return 0
+}
+
+// options of the command line.
+type options struct {
+	rounds int
+	only   *regexp.Regexp
+	bin    string // folder with the programs that scripts/bench built
+	python string // interpreter with Graflow, RQ and Celery
+	out    string // folder for RESULTS.md and the plots; empty writes none
+	quick  bool
+	soak   bool
+}
+
+func parse(args []string) (options, error) {
+	var o options
+	var only string
+	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
+	flags.IntVar(&o.rounds, "rounds", 5, "how often each thing is measured")
+	flags.StringVar(&only, "run", "", "measure only what matches this `pattern`, and write no files")
+	flags.StringVar(&o.bin, "bin", ".cache/bench", "`folder` with the programs to measure")
+	flags.StringVar(&o.python, "python", "python3", "Python interpreter that has graflow, rq and celery")
+	flags.StringVar(&o.out, "out", "bench", "`folder` for RESULTS.md and the plots")
+	flags.BoolVar(&o.soak, "soak", false, "run ten million tasks through one sidecar, and nothing else: does it grow?")
+	flags.BoolVar(&o.quick, "quick", false, "a tenth of the tasks: to see that everything works")
+	if err := flags.Parse(args); err != nil {
+		return o, err
+	}
+	if only != "" {
+		o.out = ""
+	}
+	var err1, err2 error
+	o.only, err1 = regexp.Compile(only)
+	o.bin, err2 = filepath.Abs(o.bin)
+	return o, errors.Join(err1, err2)
+}
+
+func run(ctx context.Context, args []string) error {
+	o, err := parse(args)
+	if errors.Is(err, flag.ErrHelp) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	began := time.Now()
+	server, err := startRedis(ctx)
+	if err != nil {
+		return err
+	}
+	defer server.stop()
+	b := &bench{options: o, server: server, results: newResults()}
+	if o.soak {
+		return b.soakTest(ctx)
+	}
+	if err := b.rounds(ctx, b.measures()); err != nil {
+		return err
+	}
+	b.results.took = time.Since(began)
+	b.results.machine = describeMachine(ctx, server, o)
+	text := b.results.markdown(o.rounds)
+	fmt.Print(text)
+	if o.out == "" {
+		return nil
+	}
+	if err := os.WriteFile(filepath.Join(o.out, "RESULTS.md"), []byte(text), 0o644); err != nil {
+		return err
+	}
+	return b.results.plots(o.out)
+}
+
+// bench is one run of this program.
+type bench struct {
+	options
+	server  *redisServer
+	results *results
+}
+
+// measure is one thing that is measured once a round. It notes what it found.
+type measure struct {
+	name string
+	// needs says why it cannot be measured here; empty if it can.
+	needs string
+	do    func(ctx context.Context) error
+	// once: in the first round only (what takes long and hardly varies).
+	once bool
+}
+
+// rounds goes through all measures again and again, in turns, so that what else
+// the machine does meets all of them alike.
+func (b *bench) rounds(ctx context.Context, list []measure) error {
+	for round := range b.options.rounds {
+		for _, m := range list {
+			if !b.only.MatchString(m.name) || m.once && round > 0 {
+				continue
+			}
+			if m.needs != "" {
+				b.results.left[m.name] = m.needs
+				continue
+			}
+			fmt.Fprintf(os.Stderr, "round %d of %d: %s\n", round+1, b.options.rounds, m.name)
+			if err := b.server.empty(ctx); err != nil {
+				return err
+			}
+			within, cancel := context.WithTimeout(ctx, time.Minute)
+			err := m.do(within)
+			cancel()
+			if err != nil {
+				return fmt.Errorf("%s: %w", m.name, err)
+			}
+		}
+	}
+	return nil
+}
+
+// count is how many tasks to measure with.
+func (b *bench) count(n int) int {
+	if b.quick {
+		return max(n/10, 20)
+	}
+	return n
+}

@@ -1,0 +1,51 @@
+//go:build bench
+
+package app
+
+import (
+	"context"
+	"os"
+	"time"
+
+	"github.com/graflow/graflow-sidecar/sidecar/internal/pipeline/dispatch"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/pipeline/process"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/task"
+)
+
+// The binary of the benchmarks can go without children: with BENCH_NULL=1 every
+// task has ended as soon as it is taken. What is left is the limit: the same
+// scripts, guarantees, slots, batches and connections.
+func init() {
+	if os.Getenv("BENCH_NULL") == "" {
+		return
+	}
+	standard.workers = func(a *App) workers { return &null{queue: a.queue, sink: a.sink(), slots: a.cfg.Slots} }
+}
+
+// null is a stage without workers.
+type null struct {
+	queue *dispatch.Queue
+	sink  process.Sink
+	slots int
+}
+
+func (n *null) Run(soft, _ context.Context) error {
+	n.queue.AddCapacity(n.slots)
+	for {
+		ts, err := n.queue.Take(soft, n.slots)
+		if err != nil {
+			return nil
+		}
+		for _, t := range ts {
+			now := time.Now()
+			n.sink.Done(task.Outcome{Task: t, Kind: task.Succeeded, StartedAt: now, EndedAt: now})
+		}
+		n.queue.Done(len(ts))
+	}
+}
+
+func (n *null) Up() int       { return 1 }
+func (*null) Renew()          {}
+func (*null) Evict(string)    {}
+func (*null) CrashLoop() bool { return false }
+func (*null) Slots() []Slot   { return nil }

@@ -1,0 +1,242 @@
+package app
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync/atomic"
+	"time"
+
+	"github.com/graflow/graflow-sidecar/sidecar/internal/admin"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/fleet"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/metrics"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/pipeline/report"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/subproc"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/task"
+)
+
+// HTTPConfig says where the sidecar answers over HTTP.
+type HTTPConfig struct {
+	// Addr is host:port; port 0 takes any that is free. Empty means nowhere.
+	Addr string
+}
+
+// seen is what others see of this sidecar.
+type seen struct {
+	host    string
+	since   time.Time
+	metrics *metrics.Metrics
+	http    *admin.Server // nil without an address
+
+	done, failed atomic.Int64 // tasks
+}
+
+// see makes what others see. It listens, so that an address that is taken is
+// known at the start.
+func (a *App) see() error {
+	host, err := os.Hostname()
+	if err != nil {
+		host = "unknown"
+	}
+	a.seen.host, a.seen.since = host, time.Now().UTC()
+	a.seen.metrics = metrics.New(a.cfg.Version, a.cfg.KeyPrefix, a)
+	a.mon.Observed = a.seen.metrics.RedisError
+	if a.cfg.HTTP.Addr == "" {
+		return nil
+	}
+	server, err := admin.New(a.cfg.HTTP.Addr, admin.Options{
+		Health: a.health, Self: a.Self, Metrics: a.seen.metrics.Handler(), Log: a.log,
+	})
+	if err != nil {
+		return errors.Join(&ConfigError{Err: fmt.Errorf("SIDECAR_HTTP_ADDR: %w", err)}, a.redis.close())
+	}
+	a.seen.http = server
+	a.log.Info("http server listens", "url", server.URL())
+	return nil
+}
+
+// answering adds the HTTP server's stage: after everybody whose state it shows,
+// so that a stop can be watched, and before the connections that it asks Redis
+// over.
+func (a *App) answering(list []actor) []actor {
+	if a.seen.http == nil {
+		return list
+	}
+	before := slices.IndexFunc(list, func(x actor) bool { return x.name == "redis" })
+	return slices.Insert(list, before, actor{name: "admin", run: func(soft, _ context.Context) error {
+		return a.seen.http.Serve(soft)
+	}})
+}
+
+// HTTP is the address that the sidecar answers at, as a URL; "" without one.
+func (a *App) HTTP() string {
+	if a.seen.http == nil {
+		return ""
+	}
+	return a.seen.http.URL()
+}
+
+// reachable is where others may find the HTTP server: one that listens on all
+// addresses is found under the host's name.
+func (a *App) reachable() string {
+	url := a.HTTP()
+	if url == "" {
+		return ""
+	}
+	host, port, err := net.SplitHostPort(url[len("http://"):])
+	if ip := net.ParseIP(host); err == nil && ip != nil && ip.IsUnspecified() {
+		return "http://" + net.JoinHostPort(a.seen.host, port)
+	}
+	return url
+}
+
+// Self is what this sidecar says of itself, to the registry and to whoever asks.
+func (a *App) Self() fleet.Run {
+	s := a.Status()
+	self := fleet.Run{
+		ID: a.lease.Now(), WorkerID: a.cfg.WorkerID, Host: a.seen.host, PID: os.Getpid(), Version: a.cfg.Version,
+		Mode: string(a.cfg.Mode), Command: a.program(), State: string(s.State), Since: a.seen.since, Seen: time.Now().UTC(), HTTP: a.reachable(),
+		Slots: a.cfg.Slots, Busy: s.InFlight, Waiting: s.Waiting, Unreported: s.Unreported,
+		Done: a.seen.done.Load(), Failed: a.seen.failed.Load(),
+	}
+	for _, slot := range s.Slots {
+		child := fleet.Child{Slot: slot.Slot, PID: slot.Pid, State: fleet.Serving}
+		switch {
+		case slot.Leaving:
+			child.State = fleet.Leaving
+		case slot.Lent:
+			child.State = fleet.Lent
+		}
+		for _, t := range slot.Tasks {
+			about := fleet.Task{
+				TaskID: t.TaskID, SessionID: t.SessionID, GroupID: t.GroupID, Delivery: t.Delivery, Attempt: t.Attempt,
+				Since: t.Started, Waiting: t.Waiting, Message: t.Progress.Message,
+			}
+			if !t.Progress.At.IsZero() {
+				about.Progress = &t.Progress.Fraction
+			}
+			child.Tasks = append(child.Tasks, about)
+		}
+		self.Children = append(self.Children, child)
+	}
+	return self
+}
+
+// program is the worker's command without its arguments, which may hold secrets.
+func (a *App) program() string {
+	if a.cfg.Worker.Name != "" {
+		return a.cfg.Worker.Name
+	}
+	if len(a.cfg.Worker.Command) == 0 {
+		return ""
+	}
+	return filepath.Base(a.cfg.Worker.Command[0])
+}
+
+// maxAbout bounds what a run says of itself in the registry. A fleet of hundreds
+// with hundreds of slots each would else be megabytes every two seconds.
+const maxAbout = 32 << 10
+
+// about is Self for the registry, and a run's entry in Graflow's set of workers.
+func (a *App) about(run string) (text []byte, label string) {
+	self := a.Self()
+	self.ID = run
+	text, err := json.Marshal(self)
+	if err == nil && len(text) > maxAbout {
+		self.Children = nil
+		text, err = json.Marshal(self)
+	}
+	if err != nil {
+		return nil, ""
+	}
+	return text, self.Host + ":" + self.ID
+}
+
+// health is how this sidecar is, for probes.
+func (a *App) health() admin.Health {
+	s := a.Status()
+	h := admin.Health{Alive: a.Stuck() == "", Ready: s.Ready, Started: s.State != Starting}
+	add := func(is bool, why string) {
+		if is {
+			h.Reasons = append(h.Reasons, why)
+		}
+	}
+	add(s.State == Starting && s.Workers < a.wanted(), fmt.Sprintf("%d of %d workers are up", s.Workers, a.wanted()))
+	add(s.State == Starting && s.Workers >= a.wanted(), "redis has not answered yet")
+	add(s.State == Quiet, "told to claim nothing")
+	add(s.State == Stopping || s.State == Stopped, "stopping")
+	add(s.RedisLost, "redis is lost")
+	add(s.CrashLoop, "the workers keep dying")
+	add(s.State == Running && s.Workers < a.wanted(), fmt.Sprintf("%d of %d workers are up", s.Workers, a.wanted()))
+	add(!h.Alive, a.Stuck())
+	h.Ready = h.Ready && h.Alive
+	return h
+}
+
+// RedisLost reports whether the last operation on Redis failed.
+func (a *App) RedisLost() bool { return a.mon.Lost() }
+
+// Draining reports whether a stop has begun.
+func (a *App) Draining() bool {
+	select {
+	case <-a.Stopping():
+		return true
+	default:
+		return false
+	}
+}
+
+// Resident is the memory of a worker process in bytes.
+func (a *App) Resident(pid int) (int64, error) { return subproc.Resident(pid) }
+
+// errNoOverview: there is no queue to look at.
+var errNoOverview = errors.New("this sidecar has no queue of its own")
+
+// Overview asks Redis what stands in the queue.
+func (a *App) Overview(ctx context.Context) (fleet.Queue, error) {
+	if a.redis.overview == nil {
+		return fleet.Queue{}, errNoOverview
+	}
+	if a.mon.Away() {
+		return fleet.Queue{}, errAway
+	}
+	return a.redis.overview(ctx)
+}
+
+func (a *App) countReplaced(reason string) { a.seen.metrics.Replaced(reason) }
+func (a *App) countMisbehaved(kind string) { a.seen.metrics.Misbehaved(kind) }
+
+// countEnded counts an outcome that Redis has answered for good.
+func (a *App) countEnded(o task.Outcome, v report.Verdict) {
+	outcome := ""
+	switch {
+	case v == report.Late:
+		outcome = metrics.Late
+	case o.Kind == task.Succeeded:
+		outcome = metrics.Success
+	case o.Kind == task.Failed && o.Reason == "timeout":
+		outcome = metrics.Timeout
+	case o.Kind == task.Dead && o.Reason == "invalid":
+		outcome = metrics.Invalid
+	case o.Kind == task.Failed, o.Kind == task.Dead:
+		outcome = metrics.Failure
+	case o.Kind == task.Lost:
+		outcome = metrics.Lost
+	case o.Kind == task.Retry:
+		outcome = metrics.Retried
+	default:
+		return // handed back, and nothing has become of it
+	}
+	if v != report.Late && (o.Kind == task.Succeeded || o.Kind == task.Failed || o.Kind == task.Dead) {
+		a.seen.done.Add(1)
+		if o.Kind != task.Succeeded {
+			a.seen.failed.Add(1)
+		}
+	}
+	a.seen.metrics.Ended(outcome, o.Task.Info.CreatedAt, o.StartedAt, o.EndedAt)
+}

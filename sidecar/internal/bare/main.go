@@ -1,0 +1,150 @@
+// Command bare is the least that can stand between Redis and a worker: one
+// record at a time, claimed and reported by the sidecar's own scripts over one
+// connection, with no lease kept, no retry and no supervision. The benchmarks
+// measure the sidecar against it (bench/).
+//
+//	bare -redis URL -prefix P                claims and reports, and does nothing in between
+//	bare -redis URL -prefix P COMMAND ARG…   asks a worker in between, over pipes
+//
+// It waits with BLMOVE when the queue is empty, and ends on SIGTERM.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"os/signal"
+	"syscall"
+	"time"
+
+	"github.com/graflow/graflow-sidecar/protocol"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/reaper"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/store"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/task"
+)
+
+func main() { os.Exit(execute()) } //nolint:forbidigo // nothing is deferred here
+
+func execute() int {
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
+	defer stop()
+	url := flag.String("redis", "redis://localhost:6379/0", "`URL` of the server")
+	prefix := flag.String("prefix", "graflow", "key `prefix`")
+	flag.Parse()
+	if err := serve(ctx, *url, *prefix, flag.Args()); err != nil && ctx.Err() == nil {
+		fmt.Fprintln(os.Stderr, "bare:", err)
+		return 1
+	}
+	return 0
+}
+
+func serve(ctx context.Context, url, prefix string, command []string) error {
+	c, err := store.NewClient(store.ClientOptions{URL: url, PoolSize: 1})
+	if err != nil {
+		return err
+	}
+	st, err := store.New(c, store.Options{Prefix: prefix, StoreValues: true})
+	if err != nil {
+		return err
+	}
+	defer st.Close()
+	run := store.NewRunID("bare")
+	if err := st.Register(ctx, run); err != nil {
+		return err
+	}
+	handle := func([]byte, string) error { return nil }
+	if len(command) > 0 {
+		w, err := start(command)
+		if err != nil {
+			return err
+		}
+		defer w.end()
+		handle = w.run
+	}
+	for n := 0; ; n++ {
+		got, err := st.Claim(ctx, run, fmt.Sprint(n), 1)
+		if err != nil {
+			return err
+		}
+		if len(got) == 0 {
+			if _, err := st.Wait(ctx, run, time.Second); err != nil {
+				return err
+			}
+			continue
+		}
+		info, err := task.Decode(got[0].Record)
+		if err != nil {
+			return err
+		}
+		if err := handle(got[0].Record, got[0].Delivery); err != nil {
+			return err
+		}
+		if _, err := st.Report(ctx, run, []store.Report{{
+			Delivery: got[0].Delivery, TaskID: info.TaskID, GroupID: info.GroupID, CreatedAt: info.CreatedAt,
+			SessionID: info.SessionID, Success: true, Timestamp: time.Now(),
+		}}); err != nil {
+			return err
+		}
+	}
+}
+
+// worker is a child that is asked one thing at a time.
+type worker struct {
+	cmd  *exec.Cmd
+	in   *protocol.LineWriter
+	out  *protocol.LineReader
+	pipe io.Closer
+	id   int64
+}
+
+func start(command []string) (*worker, error) {
+	cmd := exec.Command(command[0], command[1:]...)
+	cmd.Stderr = os.Stderr
+	in, err1 := cmd.StdinPipe()
+	out, err2 := cmd.StdoutPipe()
+	if err := errors.Join(err1, err2); err != nil {
+		return nil, err
+	}
+	if err := reaper.Start(cmd); err != nil {
+		return nil, err
+	}
+	w := &worker{cmd: cmd, in: protocol.NewLineWriter(in, 0), out: protocol.NewLineReader(out, 0), pipe: in}
+	return w, w.ask(protocol.AppendRequest(nil, 0, protocol.MethodInitialize, []byte(`{"protocolVersion":1}`)))
+}
+
+func (w *worker) ask(line []byte) error {
+	if err := errors.Join(w.in.WriteLine(line), w.in.Flush()); err != nil {
+		return err
+	}
+	for {
+		line, err := w.out.Next()
+		if err != nil {
+			return err
+		}
+		m, err := protocol.DecodeMessage(line)
+		if err != nil {
+			return err
+		}
+		if m.IsResponse() {
+			if m.Error != nil {
+				return m.Error
+			}
+			return nil
+		}
+	}
+}
+
+func (w *worker) run(record []byte, delivery string) error {
+	w.id++
+	return w.ask(protocol.AppendTaskRun(nil, w.id, protocol.RunParams{Delivery: delivery, Record: record, Attempt: 1}))
+}
+
+func (w *worker) end() {
+	_ = w.pipe.Close() // the end of its stdin ends a worker
+	_ = w.cmd.Wait()
+	reaper.Release(w.cmd.Process.Pid)
+}

@@ -1,0 +1,51 @@
+package report_test
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/graflow/graflow-sidecar/sidecar/internal/task"
+)
+
+// TestNothingIsClaimedWhileTooMuchIsUnreported: what would be claimed could only
+// lie in flight.
+func TestNothingIsClaimedWhileTooMuchIsUnreported(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := start(t)
+		b.store.delay = time.Second
+		b.box.Done(outcome(0, task.Succeeded))
+		synctest.Wait() // the first call is on its way
+		for i := range 1000 {
+			b.box.Done(outcome(1+i, task.Succeeded))
+		}
+		began := time.Now()
+		if err := b.box.Room(t.Context()); err != nil || time.Since(began) != 3*time.Second {
+			t.Errorf("%v after %v, want calls of 1, 256 and 256 to be over", err, time.Since(began))
+		}
+		began = time.Now()
+		if err := b.box.Room(t.Context()); err != nil || time.Since(began) != 0 {
+			t.Errorf("%v after %v", err, time.Since(began))
+		}
+		b.finish(t)
+	})
+}
+
+func TestTheWaitForRoomEndsWithItsContext(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := start(t)
+		b.store.set(func() { b.store.down = true })
+		for i := range 513 {
+			b.box.Done(outcome(i, task.Succeeded))
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
+		defer cancel()
+		if err := b.box.Room(ctx); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("%v", err)
+		}
+		b.store.set(func() { b.store.down = false })
+		b.finish(t)
+	})
+}

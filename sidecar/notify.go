@@ -1,0 +1,121 @@
+package main
+
+import (
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/coreos/go-systemd/v22/daemon"
+
+	"github.com/graflow/graflow-sidecar/sidecar/app"
+)
+
+// told is what a service manager hears of: an *app.App.
+type told interface {
+	Status() app.Status
+	Stuck() string
+	Ready() <-chan struct{}
+	Stopping() <-chan struct{}
+}
+
+// manager tells the service manager that started us how we are: systemd, or
+// whatever else there is at the other end of NOTIFY_SOCKET.
+type manager struct {
+	app      told
+	log      *slog.Logger
+	say      func(state string) error
+	watchdog time.Duration // that it kills us after; 0 is none
+}
+
+// statusEvery is how often the status line is looked at; it is said if it
+// changed.
+const statusEvery = time.Second
+
+// tellServiceManager does so until the function that it returns is called. It
+// does nothing where nobody listens.
+func tellServiceManager(a *app.App, log *slog.Logger) (stop func()) {
+	if heard, err := daemon.SdNotify(false, "STATUS=starting"); !heard {
+		if err != nil {
+			log.Warn("the service manager at NOTIFY_SOCKET cannot be told anything", "error", err)
+		}
+		return func() {}
+	}
+	m := manager{app: a, log: log, say: func(state string) error {
+		_, err := daemon.SdNotify(false, state)
+		return err
+	}}
+	var err error
+	if m.watchdog, err = daemon.SdWatchdogEnabled(false); err != nil {
+		log.Warn("the service manager's watchdog is not served", "error", err)
+	}
+	done := make(chan struct{})
+	var running sync.WaitGroup
+	running.Go(func() { m.run(done) })
+	return func() {
+		close(done)
+		running.Wait()
+	}
+}
+
+func (m *manager) run(done <-chan struct{}) {
+	every := statusEvery
+	if m.watchdog > 0 {
+		every = min(every, m.watchdog/3)
+	}
+	ticker := time.NewTicker(every)
+	defer ticker.Stop()
+	ready, stopping := m.app.Ready(), m.app.Stopping()
+	var status, stuck string
+	for {
+		// One message for what happens at one time: it is read as one.
+		state := ""
+		select {
+		case <-done:
+			return
+		case <-ready:
+			ready = nil
+			state = "READY=1\n"
+		case <-stopping:
+			ready, stopping = nil, nil
+			state = "STOPPING=1\n"
+		case <-ticker.C:
+		}
+		if now := describe(m.app.Status()); now != status {
+			status = now
+			state += "STATUS=" + now + "\n"
+		}
+		if m.watchdog > 0 {
+			was := stuck
+			if stuck = m.app.Stuck(); stuck == "" {
+				state += "WATCHDOG=1\n"
+			} else if was == "" {
+				m.log.Error("stuck: the service manager's watchdog is not fed (this is a bug in the sidecar, please report it)", "reason", stuck)
+			}
+		}
+		if state == "" {
+			continue
+		}
+		if err := m.say(state); err != nil {
+			m.log.Debug("the service manager did not hear", "error", err)
+		}
+	}
+}
+
+// describe is the line that systemctl status shows.
+func describe(s app.Status) string {
+	text := fmt.Sprintf("%s: %d of %d tasks in flight, %d workers", s.State, s.InFlight, s.Capacity, s.Workers)
+	if s.Waiting > 0 {
+		text += fmt.Sprintf(", %d claimed ahead", s.Waiting)
+	}
+	if s.Unreported > 0 {
+		text += fmt.Sprintf(", %d results not reported yet", s.Unreported)
+	}
+	if s.RedisLost {
+		text += "; Redis is away"
+	}
+	if s.CrashLoop {
+		text += "; the workers keep dying"
+	}
+	return text
+}

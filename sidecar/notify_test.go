@@ -1,0 +1,78 @@
+package main
+
+import (
+	"log/slog"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/graflow/graflow-sidecar/sidecar/app"
+)
+
+// subject is a sidecar whose state a test sets.
+type subject struct {
+	mu              sync.Mutex
+	status          app.Status
+	stuck           string
+	ready, stopping chan struct{}
+}
+
+func (s *subject) Status() app.Status        { s.mu.Lock(); defer s.mu.Unlock(); return s.status }
+func (s *subject) Stuck() string             { s.mu.Lock(); defer s.mu.Unlock(); return s.stuck }
+func (s *subject) Ready() <-chan struct{}    { return s.ready }
+func (s *subject) Stopping() <-chan struct{} { return s.stopping }
+
+func (s *subject) set(f func()) { s.mu.Lock(); defer s.mu.Unlock(); f() }
+
+func TestTheServiceManagerIsTold(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &subject{ready: make(chan struct{}), stopping: make(chan struct{}), status: app.Status{State: app.Starting, Capacity: 2}}
+		var mu sync.Mutex
+		var said []string
+		heard := func() (all []string) {
+			synctest.Wait()
+			mu.Lock()
+			defer mu.Unlock()
+			all, said = said, nil
+			return all
+		}
+		m := manager{app: s, log: slog.New(slog.DiscardHandler), watchdog: 30 * time.Second, say: func(state string) error {
+			mu.Lock()
+			defer mu.Unlock()
+			said = append(said, strings.Fields(state)...)
+			return nil
+		}}
+		done := make(chan struct{})
+		var running sync.WaitGroup
+		running.Go(func() { m.run(done) })
+		expect := func(what string, want ...string) {
+			t.Helper()
+			if got := heard(); !slices.Equal(got, want) {
+				t.Errorf("%s: it said %q, want %q", what, got, want)
+			}
+		}
+		status := func(text string) []string { return strings.Fields("STATUS=" + text + " WATCHDOG=1") }
+		expect("at first")
+		time.Sleep(statusEvery)
+		expect("starting", status("starting: 0 of 2 tasks in flight, 0 workers")...)
+		s.set(func() { s.status.State, s.status.Workers = app.Running, 2 })
+		close(s.ready)
+		expect("ready", append([]string{"READY=1"}, status("running: 0 of 2 tasks in flight, 2 workers")...)...)
+		time.Sleep(statusEvery)
+		expect("nothing new", "WATCHDOG=1")
+		s.set(func() { s.status.RedisLost = true })
+		time.Sleep(statusEvery)
+		expect("redis is away", status("running: 0 of 2 tasks in flight, 2 workers; Redis is away")...)
+		s.set(func() { s.stuck = "the claim loop has not moved" })
+		time.Sleep(time.Minute)
+		expect("stuck")
+		s.set(func() { s.stuck = ""; s.status.State = app.Stopping })
+		close(s.stopping)
+		expect("stopping", append([]string{"STOPPING=1"}, status("stopping: 0 of 2 tasks in flight, 2 workers; Redis is away")...)...)
+		close(done)
+		running.Wait()
+	})
+}
