@@ -133,12 +133,7 @@ func (a *App) actors(ctx context.Context) []actor {
 		Check: protocol.CheckJSON, Trace: a.trace,
 	}
 	reporting := &report.Loop{
-		Store: a.redis.outcomes, Box: a.box, Log: a.log,
-		Settled: func(o task.Outcome, v report.Verdict) {
-			a.held.remove(o.Task.Delivery)
-			a.countEnded(o, v)
-			endSpan(&o, string(v))
-		},
+		Store: a.redis.outcomes, Box: a.box, Log: a.log, Settled: a.settled,
 	}
 	list := []actor{
 		// stop: waits for the word. Its end, or any other actor's, begins the stop.

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/graflow/graflow-sidecar/sidecar/internal/pipeline/report"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/task"
 )
 
@@ -33,6 +34,13 @@ func (a *App) trace(t *task.Task) task.Span {
 		return nil
 	}
 	return a.cfg.Tracer.Start(t)
+}
+
+// settled is called when Redis has answered for an outcome for good.
+func (a *App) settled(o task.Outcome, v report.Verdict) {
+	a.held.remove(o.Task.Delivery)
+	a.countEnded(o, v)
+	endSpan(&o, string(v))
 }
 
 func endSpan(o *task.Outcome, verdict string) {

@@ -36,11 +36,9 @@ def redis_is_gone(night):
     page.text("The log says so once, and every 10 s from then on:")
     s.logged("redis is lost, waiting for it")
     os.remove(night.path("busy"))
-    page.text("""
-`kill -QUIT` shows what a sidecar is at. It is up, and not ready. The task that ran has
-ended meanwhile, and its result is kept:
-""")
-    s.dump("redis_lost=true", "workers=2", "unreported=1")
+    page.text("It is not ready, and says why. The task that ran has ended meanwhile, and its result is kept:")
+    s.ready(503)
+    s.metrics("graflow_sidecar_redis_up 0", "graflow_sidecar_reports_pending 1")
     page.text("""
 **What to do:** [get Redis back](operations.md#redis-is-lost). There is nothing to do about
 the sidecar: it does not end, and it is not to be restarted. Redis is started again:
@@ -53,7 +51,7 @@ the sidecar: it does not end, and it is not to be restarted. Redis is started ag
     push(night, "second", "c.pdf", "d.pdf")
     wait("the second group", lambda: counted(night, "second") == "2")
     page.text("The sidecar is ready again, and what is pushed is done:")
-    s.dump("ready=true", "workers=2")
+    s.ready(200)
     night.redis.show("GET", "graflow:barrier:second")
 
 
@@ -69,7 +67,8 @@ that are started in their place, each time after a longer pause.
     page.text("The log has each end with the worker's last words, and says once when there is a pattern:")
     s.logged("worker ended", "crash loop: not ready until a worker keeps running")
     page.text("The sidecar lives, is not ready, and goes on trying:")
-    s.dump("crash_loop=true")
+    s.ready(503)
+    s.metrics('graflow_sidecar_children{state="serving"} 0')
     page.text("What is pushed now waits, or another sidecar takes it. This one claims nothing that it cannot start:")
     # Its last wait for a record may still be on.
     wait("nobody to wait for records", lambda: "blocked_clients:0" in night.redis.cli("INFO", "clients"))
@@ -84,7 +83,7 @@ server is brought back, and nothing else is needed:
     wait("the third group", lambda: counted(night, "third") == "1")
     page.text("The task that waited is done:")
     night.redis.show("GET", "graflow:barrier:third")
-    s.dump("crash_loop=false", "ready=true", "workers=2")
+    s.ready(200)
 
 
 def poison_task(night):
@@ -108,4 +107,6 @@ not time out.
     wait("the fourth group", lambda: counted(night, "fourth") == "3")
     night.redis.show("GET", "graflow:barrier:fourth")
     night.redis.show("HGET", "graflow:completions:fourth", "preview_damaged.pdf")
-    s.dump("ready=true", "workers=2")
+    s.metrics("graflow_sidecar_dead_letters 1", 'graflow_sidecar_tasks_total{outcome="lost"} 2')
+    page.text("The sidecar is ready all the time:")
+    s.ready(200)
