@@ -31,7 +31,7 @@ def redis_is_gone(night):
     open(night.path("busy"), "w").close()
     push(night, "first", "a.pdf", "large.pdf")
     wait("the first task", lambda: counted(night, "first") == "1")
-    s.dump("workers=2", "in_flight=1", show=False)
+    s.metrics('graflow_sidecar_children{state="serving"} 2', "graflow_sidecar_tasks_in_flight 1", show=False)
     night.redis.kill()
     page.text("The log says so once, and every 10 s from then on:")
     s.logged("redis is lost, waiting for it")

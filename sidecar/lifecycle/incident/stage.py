@@ -118,19 +118,6 @@ class Sidecar:
         if show:
             self.page.block("\n".join(map(plain, shown)))
 
-    def dump(self, *wanted, show=True):
-        """Shows what a SIGQUIT prints, once it is what is wanted; the goroutines
-        are left out."""
-        def found():
-            self.mark()
-            self.process.send_signal(signal.SIGQUIT)
-            line = wait("the dump", lambda: next((x for x in self.text() if x.startswith("sidecar: state=")), None))
-            return line if set(wanted) <= set(line.split()) else None
-
-        line = wait("a dump with " + ", ".join(wanted), found)
-        if show:
-            self.page.command("kill -QUIT PID", line)
-
     def run(self, *args, give=None, quiet=False, status=0):
         """Runs one of the sidecar's commands, and shows it as it would be typed."""
         done = subprocess.run(
@@ -157,15 +144,16 @@ class Sidecar:
         status, body = wait(f"/readyz with {want}", lambda: (lambda got: got if got[0] == want else None)(self.get("/readyz")))
         self.page.command("curl -s -w '%{http_code}\\n' localhost:8000/readyz", body.rstrip("\n") + f"\n{status}\n")
 
-    def metrics(self, *series):
+    def metrics(self, *series, show=True):
         """Shows some metrics, once each has the value that it should have."""
         def found():
             text = self.get("/metrics")[1].splitlines()
             return [s for s in series if s in text] == list(series)
 
         wait("the metrics " + ", ".join(series), found)
-        names = "|".join(sorted({s.split(" ")[0].split("{")[0] for s in series}))
-        self.page.command(f"curl -s localhost:8000/metrics | grep -E '^({names})'", "\n".join(series))
+        if show:
+            names = "|".join(s.rsplit(" ", 1)[0].replace("{", "\\{").replace("}", "\\}") for s in series)
+            self.page.command(f"curl -s localhost:8000/metrics | grep -E '^({names}) '", "\n".join(series))
 
 
 ATTRIBUTES_LEFT_OUT = {"time", "level", "msg", "pid", "slot", "delivery", "run"}
