@@ -5,13 +5,16 @@ import (
 	"strings"
 
 	"github.com/graflow/graflow-sidecar/sidecar/app"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/cli"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/config"
 )
 
 // Exit statuses, after sysexits.h.
 const (
 	exitOK       = 0
-	exitNegative = 1  // the question was answered, with no
+	exitNegative = 1 // the question was answered, with no
+	// 130 is package cli's, which has 1 as well.
+	exitTryAgain = 75 // Redis cannot be asked now: package cli's
 	exitUsage    = 64 // the command line
 	exitRefused  = 69 // Redis refuses us; never for "not yet up"
 	exitInternal = 70 // the worker cannot be started, a bug, or the watchdog
@@ -35,12 +38,15 @@ func exitStatus(err error) int {
 		crashLoop   *app.CrashLoopError
 		panicked    *app.PanicError
 		failed      failure
+		own         *cli.StatusError
 	)
 	switch {
 	case err == nil:
 		return exitOK
 	case errors.Is(err, errUnhealthy):
 		return exitNegative
+	case errors.As(err, &own):
+		return own.Status
 	case errors.As(err, &wrongUse):
 		return exitUsage
 	case errors.As(err, &wrongConfig):

@@ -43,6 +43,7 @@ func execute(args []string) int {
 		SilenceErrors: true,
 	}
 	root.AddCommand(runCommand(), demoCommand(), workerCommand(), healthcheckCommand(), exampleWorkerCommand(), exampleTaskCommand(), versionCommand())
+	root.AddCommand(seenAndDone()...)
 	root.SetArgs(args)
 	err := root.ExecuteContext(context.Background())
 	status := exitStatus(err)
@@ -55,7 +56,9 @@ func execute(args []string) int {
 			text[len(text)-1] += "; see " + see
 		}
 		for _, line := range text {
-			fmt.Fprintln(os.Stderr, "sidecar: "+line)
+			if line != "" {
+				fmt.Fprintln(os.Stderr, "sidecar: "+line)
+			}
 		}
 	}
 	if panicked, ok := errors.AsType[*app.PanicError](err); ok {

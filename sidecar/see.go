@@ -32,6 +32,8 @@ func topic(err error) runbook.Topic {
 		return runbook.Config
 	case status == exitRefused:
 		return runbook.Refused
+	case status == exitTryAgain:
+		return runbook.Unreachable
 	case errors.As(err, &start):
 		return runbook.WorkerStart
 	case errors.As(err, &crashLoop):

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/graflow/graflow-sidecar/sidecar/app"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/cli"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/config"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/runbook"
 )
@@ -28,6 +29,9 @@ func TestEveryErrorHasItsTopic(t *testing.T) {
 		{failure{&app.StartError{Reason: "no such file"}}, runbook.WorkerStart},
 		{failure{&app.CrashLoopError{}}, runbook.CrashLoop},
 		{failure{&app.PanicError{}}, runbook.Bug},
+		{&cli.StatusError{Status: 75, Err: cause}, runbook.Unreachable},
+		{&cli.StatusError{Status: 69, Err: cause}, runbook.Refused},
+		{&cli.StatusError{Status: 1, Err: cause}, ""},
 		{failure{&stuckError{time.Second, time.Second}}, runbook.Bug},
 		{failure{errors.Join(&app.StartError{}, &app.RefusedError{Err: cause})}, runbook.Refused}, // as its status
 	} {

@@ -42,6 +42,7 @@ type App struct {
 	seen  seen
 
 	redis backend
+	holds holds // why nothing is claimed
 
 	lastRun string // set by the lease, read when all has ended
 

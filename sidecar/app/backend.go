@@ -135,14 +135,14 @@ func (a *App) open(o store.ClientOptions) (*store.Store, error) {
 func (a *App) onRedis(forReports, forClaims, forLeases, forRequests, forLast, forSight *store.Store) backend {
 	return backend{
 		source: &claims{
-			link: a.newLink(), st: forClaims, held: a.held, poll: a.cfg.PollInterval, maxAttempts: a.cfg.MaxAttempts,
+			link: a.newLink(), st: forClaims, held: a.held, poll: a.cfg.PollInterval, maxAttempts: a.cfg.MaxAttempts, holds: &a.holds,
 		},
 		outcomes: &reports{
 			link: a.newLink(), st: forReports, maxAttempts: a.cfg.MaxAttempts, retryAfter: a.cfg.Retry.delay,
 		},
 		leases: &leases{
 			link: a.newLink(), st: forLeases, last: forLast, maxAttempts: a.cfg.MaxAttempts, box: a.box, held: a.held,
-			about: a.about, trace: a.trace,
+			about: a.about, trace: a.trace, told: a.told, holds: &a.holds,
 		},
 		ping:     forLast.Ping,
 		overview: forSight.Overview,

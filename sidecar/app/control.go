@@ -15,7 +15,8 @@ type State string
 const (
 	Starting State = "starting" // no worker is up yet, or Redis has not answered yet
 	Running  State = "running"
-	Quiet    State = "quiet" // told to claim nothing
+	Quiet    State = "quiet"  // told by a signal to claim nothing
+	Paused   State = "paused" // told through Redis to claim nothing
 	Stopping State = "stopping"
 	Stopped  State = "stopped"
 )
@@ -67,6 +68,8 @@ func (a *App) state() State {
 		return Stopped
 	case isClosed(a.clock.began):
 		return Stopping
+	case a.holds.paused():
+		return Paused
 	case a.queue.IsQuiet():
 		return Quiet
 	case isClosed(a.ready):
@@ -85,12 +88,11 @@ func (a *App) Quiet() {
 		a.log.Warn("supervised workers take their tasks themselves: they go on")
 		return
 	}
-	a.queue.Quiet()
-	go a.unblock() // bounded by claimBudget
+	a.hold(func(h *holds) { h.signal = true })
 }
 
-// Resume ends Quiet.
-func (a *App) Resume() { a.queue.Resume() }
+// Resume ends Quiet. A sidecar that is paused through Redis still claims nothing.
+func (a *App) Resume() { a.hold(func(h *holds) { h.signal = false }) }
 
 // Renew replaces the worker processes by fresh ones, one after another and
 // with no task lost. It returns at once. A worker that does not start again

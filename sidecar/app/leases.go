@@ -5,6 +5,7 @@ import (
 	"errors"
 	"time"
 
+	"github.com/graflow/graflow-sidecar/sidecar/internal/fleet"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/lease"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/pipeline/report"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/store"
@@ -22,6 +23,9 @@ type leases struct {
 	about       func(run string) (text []byte, label string)
 	reconciled  time.Time
 	trace       func(*task.Task) task.Span
+	told        func(own, all bool, orders []fleet.Order) // what people want of us
+	holds       *holds
+	pausedOwn   bool // this run, as last heard
 }
 
 // reconcileEvery is how often what Redis has under our name is compared with
@@ -54,10 +58,37 @@ func (l *leases) call(ctx context.Context, run string, op func(context.Context, 
 
 // Register also enters the run in the registry, so that it is seen at once.
 func (l *leases) Register(ctx context.Context, run string) error {
-	if err := l.call(ctx, run, l.st.Register); err != nil {
+	if err := l.call(ctx, run, func(ctx context.Context, run string) error {
+		if err := l.st.Register(ctx, run); err != nil {
+			return err
+		}
+		return l.look(ctx, run)
+	}); err != nil {
 		return err
 	}
 	return l.Renew(ctx, run)
+}
+
+// look asks whether the run is paused, before anybody can claim for it: a pause
+// is to stop what starts, too. One of this run that was given up for dead is one
+// of its successor: whoever paused it knows nothing of ids.
+func (l *leases) look(ctx context.Context, run string) error {
+	if l.pausedOwn {
+		if err := l.st.Pause(ctx, run, "the run before it, which was given up for dead"); err != nil {
+			return err
+		}
+	}
+	own, all, err := l.st.Paused(ctx, run)
+	if err == nil {
+		l.hear(own, all, nil)
+		l.holds.silence(run)
+	}
+	return err
+}
+
+func (l *leases) hear(own, all bool, orders []fleet.Order) {
+	l.pausedOwn = own
+	l.told(own, all, orders)
 }
 
 // Renew also says what this sidecar is at, for the registry.
@@ -75,6 +106,7 @@ func (l *leases) Scan(ctx context.Context, run string) ([]string, error) {
 		return nil, gone(err)
 	}
 	l.ok()
+	l.hear(res.Paused, res.AllPaused, res.Orders)
 	for _, dead := range res.Unfinished {
 		if err := l.Reap(ctx, run, dead); err != nil {
 			return nil, err

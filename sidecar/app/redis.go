@@ -96,6 +96,7 @@ type claims struct {
 	held        *ledger
 	poll        time.Duration
 	maxAttempts int
+	holds       *holds
 }
 
 // waitFor is how long one blocking wait lasts: a stop outlasts it by that much
@@ -108,6 +109,9 @@ func (c *claims) Claim(ctx context.Context, nonce string, limit int) ([]task.Tas
 		return nil, err
 	}
 	c.run = run
+	if c.holds.isSilent(run) {
+		return nil, nil
+	}
 	if err := c.open(); err != nil {
 		return nil, err
 	}

@@ -31,6 +31,8 @@ type workers interface {
 	Up() int
 	// Renew replaces them one by one, and returns at once.
 	Renew()
+	// RenewSlot is Renew for one of them, and reports whether there is one.
+	RenewSlot(slot int) bool
 	// Evict ends every task of a run whose lease was lost. It returns when none
 	// of them is running any more; none is started later.
 	Evict(run string)
@@ -83,6 +85,9 @@ type executing struct{ *execute.Stage }
 // CrashLoop is never so: a process that dies is its task's affair.
 func (executing) CrashLoop() bool { return false }
 
+// RenewSlot has nothing to replace: each task has a process of its own.
+func (executing) RenewSlot(int) bool { return false }
+
 // Slots lists the tasks that run: a slot without one has no process.
 func (e executing) Slots() []Slot {
 	running := e.Stage.Slots()
@@ -103,6 +108,9 @@ type supervised struct{ *supervise.Supervisor }
 
 // CrashLoop is never so: a replica that does not run is missing in Up.
 func (supervised) CrashLoop() bool { return false }
+
+// RenewSlot is never asked for: orders are for a run, and none is registered.
+func (supervised) RenewSlot(int) bool { return false }
 
 // Evict has nothing to end: no run is registered and nothing is claimed.
 func (supervised) Evict(string) {}

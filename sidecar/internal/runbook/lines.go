@@ -61,6 +61,9 @@ var lines = map[string]string{
 
 	"record put into the dead letters": "dead-letters",
 
+	"there is no worker to replace in this slot": "an-order-was-not-carried-out",
+	"an order is not known to this version":      "an-order-was-not-carried-out",
+
 	"a variable of opentelemetry cannot be used":                        "traces-are-not-delivered",
 	"no traces are made: a file for the collector's TLS cannot be used": "traces-are-not-delivered",
 	"traces cannot be delivered and are dropped":                        "traces-are-not-delivered",

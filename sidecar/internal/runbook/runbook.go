@@ -55,6 +55,7 @@ const (
 	WorkerStart Topic = "the-worker-does-not-start"
 	CrashLoop   Topic = "crash-loop"
 	Bug         Topic = "internal-error"
+	Unreachable Topic = "a-command-cannot-ask-redis"
 )
 
 // See is where the topic is explained.
@@ -66,4 +67,4 @@ func (t Topic) See() string {
 }
 
 // Topics are all of them.
-var Topics = []Topic{Usage, Config, Refused, WorkerStart, CrashLoop, Bug}
+var Topics = []Topic{Usage, Config, Refused, WorkerStart, CrashLoop, Bug, Unreachable}

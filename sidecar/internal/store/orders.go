@@ -53,7 +53,7 @@ func (s *Store) Order(ctx context.Context, run string, o fleet.Order) error {
 		return failure("order", err)
 	}
 	key := s.keys.own("orders:" + run)
-	_, err = s.c.TxPipelined(ctx, func(p redis.Pipeliner) error {
+	_, err = s.c.Pipelined(ctx, func(p redis.Pipeliner) error {
 		p.RPush(ctx, key, text)
 		p.PExpire(ctx, key, orderKeep)
 		return nil

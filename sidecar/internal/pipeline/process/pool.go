@@ -114,6 +114,7 @@ type Pool struct {
 	asking  sync.WaitGroup // requests that are being served
 	sized   chan int       // the first child's declared concurrency
 	renew   chan struct{}  // one token, see Renew
+	renewAt chan int       // slots, see RenewSlot
 	worn    chan struct{}  // one token: a child may be worn, see recycling
 	lend    chan struct{}  // one token: waiting has changed, see lending
 	waiting atomic.Int64   // running tasks that only wait
@@ -136,7 +137,7 @@ func New(cfg Config, src Source, sink Sink) *Pool {
 	cfg.Restart.Full = true
 	return &Pool{
 		cfg: cfg, src: src, sink: sink, crashes: crashes{row: make(map[int]int)},
-		sized: make(chan int, 1), renew: make(chan struct{}, 1), worn: make(chan struct{}, 1), lend: make(chan struct{}, 1),
+		sized: make(chan int, 1), renew: make(chan struct{}, 1), renewAt: make(chan int, 8), worn: make(chan struct{}, 1), lend: make(chan struct{}, 1),
 		children: make(map[*child]struct{}), live: make(map[*child]struct{}),
 	}
 }

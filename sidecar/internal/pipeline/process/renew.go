@@ -25,20 +25,41 @@ const renewPatience = 10 * time.Second
 // Asking again during a round makes one more of it. A stop ends it.
 func (p *Pool) Renew() { notify(p.renew) }
 
-// renewals serves Renew until ctx ends.
+// RenewSlot is Renew for the children of one slot. It reports whether there is
+// one: false also while many others are being asked for.
+func (p *Pool) RenewSlot(slot int) bool {
+	if len(p.inSlot(slot)) == 0 {
+		return false
+	}
+	select {
+	case p.renewAt <- slot:
+		return true
+	default:
+		return false
+	}
+}
+
+// inSlot lists the serving children of a slot: more than one only while one
+// replaces the other.
+func (p *Pool) inSlot(slot int) []*child {
+	return slices.DeleteFunc(p.serving(), func(c *child) bool { return c.slot != slot })
+}
+
+// renewals serves Renew and RenewSlot until ctx ends.
 func (p *Pool) renewals(ctx context.Context) {
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-p.renew:
-			p.renewAll(ctx)
+			p.renewAll(ctx, p.serving())
+		case slot := <-p.renewAt:
+			p.renewAll(ctx, p.inSlot(slot))
 		}
 	}
 }
 
-func (p *Pool) renewAll(ctx context.Context) {
-	old := p.serving()
+func (p *Pool) renewAll(ctx context.Context, old []*child) {
 	p.cfg.Log.Info("replacing the workers one by one", "workers", len(old))
 	for n, c := range old {
 		if err := c.replace(ctx); err != nil {

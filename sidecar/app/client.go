@@ -1,0 +1,15 @@
+package app
+
+import "github.com/graflow/graflow-sidecar/sidecar/internal/store"
+
+// OpenStore returns a client of the Redis that the configuration names, for
+// commands that look and give orders; nothing else of the configuration is used.
+// It does not connect. The error is a *ConfigError.
+func OpenStore(cfg Config) (*store.Store, error) {
+	o, err := cfg.Redis.clientOptions()
+	if err != nil {
+		return nil, err
+	}
+	o.PoolSize, o.MinIdleConns, o.ClientName = 4, 0, "graflow-sidecar-command"
+	return (&App{cfg: cfg}).open(o)
+}

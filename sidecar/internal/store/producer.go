@@ -1,0 +1,82 @@
+package store
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// Push adds records to the tail of the queue, as Graflow's enqueue does, and
+// returns how long the queue is then.
+func (s *Store) Push(ctx context.Context, records ...[]byte) (int64, error) {
+	values := make([]any, len(records))
+	for i, r := range records {
+		values[i] = r
+	}
+	n, err := s.c.RPush(ctx, s.keys.queue(), values...).Result()
+	return n, failure("push", err)
+}
+
+// GroupOpen reports whether somebody waits for a group.
+func (s *Store) GroupOpen(ctx context.Context, group string) (bool, error) {
+	n, err := s.c.Exists(ctx, s.keys.expected(group)).Result()
+	return n == 1, failure("group", err)
+}
+
+// CompletionsOf reads those of a group's tasks that have ended; others are not in
+// the answer.
+func (s *Store) CompletionsOf(ctx context.Context, group string, tasks ...string) (map[string]Completion, error) {
+	values, err := s.c.HMGet(ctx, s.keys.completions(group), tasks...).Result()
+	if err != nil {
+		return nil, failure("completions", err)
+	}
+	out := make(map[string]Completion)
+	for i, v := range values {
+		text, ok := v.(string)
+		if !ok {
+			continue
+		}
+		var c Completion
+		if err := json.Unmarshal([]byte(text), &c); err != nil {
+			return nil, fmt.Errorf("completion of %s: %w", tasks[i], err)
+		}
+		out[tasks[i]] = c
+	}
+	return out, nil
+}
+
+// Result is a task's result as JSON text, as a worker's value or Graflow's own
+// code left it; false without one.
+func (s *Store) Result(ctx context.Context, session, task string) (json.RawMessage, bool, error) {
+	text, err := s.c.Get(ctx, resultKey(session, task)).Bytes()
+	if errors.Is(err, redis.Nil) {
+		return nil, false, nil
+	}
+	return text, err == nil, failure("result", err)
+}
+
+// ForgetGroup deletes what sidecars noted of a group that is over: it would else
+// stay for a day. Nobody may wait for it any more.
+func (s *Store) ForgetGroup(ctx context.Context, group string) error {
+	now, err := s.Time(ctx)
+	if err != nil {
+		return err
+	}
+	day := now.UnixMilli() / countedKeep.Milliseconds()
+	for _, d := range []int64{day, day - 1} {
+		if err := s.c.Del(ctx, s.keys.own(fmt.Sprintf("counted:%d:%s", d, group))).Err(); err != nil {
+			return failure("forget group", err)
+		}
+	}
+	return nil
+}
+
+// KeepFor gives a group's keys an end of their own, for the case that whoever
+// opened it is killed.
+func (g *Group) KeepFor(ctx context.Context, d time.Duration) error {
+	return failure("keep group", g.s.c.PExpire(ctx, g.s.keys.expected(g.id), d).Err())
+}
