@@ -7,6 +7,7 @@ Usage: incident.py SIDECAR-BINARY PAGE [--check]
 import difflib
 import os
 import shutil
+import socket
 import sys
 import tempfile
 
@@ -41,7 +42,7 @@ class Night:
         self.sidecar = Sidecar(binary, scratch, self.redis, self.page)
         self.page.known = {
             scratch: "/srv/previews", os.path.dirname(os.path.abspath(__file__)) + "/": "", f":{self.redis.port}": ":6379", f":{self.sidecar.http}": ":8000",
-            "127.0.0.1": "localhost", sys.executable: "python3",
+            f" {socket.gethostname()} ": " worker-1 ", "127.0.0.1": "localhost", sys.executable: "python3",
         }
 
     def path(self, name):

@@ -2,6 +2,7 @@
 
 import json
 import os
+import time
 
 from stage import wait
 
@@ -9,7 +10,7 @@ from stage import wait
 def records(group, files):
     """One group's records, as a producer pushes them, and what it waits for."""
     return [
-        json.dumps({"task_id": f"preview_{name}", "session_id": group, "group_id": group, "created_at": 1700000000.5,
+        json.dumps({"task_id": f"preview_{name}", "session_id": group, "group_id": group, "created_at": int(time.time()) + 0.5,
                     "params": {"file": name}})
         for name in files
     ]
@@ -39,6 +40,8 @@ def redis_is_gone(night):
     page.text("It is not ready, and says why. The task that ran has ended meanwhile, and its result is kept:")
     s.ready(503)
     s.metrics("graflow_sidecar_redis_up 0", "graflow_sidecar_reports_pending 1")
+    page.text("The commands ask Redis and so cannot help now; they say what to do:")
+    s.run("status", status=75)
     page.text("""
 **What to do:** [get Redis back](operations.md#redis-is-lost). There is nothing to do about
 the sidecar: it does not end, and it is not to be restarted. Redis is started again:
@@ -53,6 +56,7 @@ the sidecar: it does not end, and it is not to be restarted. Redis is started ag
     page.text("The sidecar is ready again, and what is pushed is done:")
     s.ready(200)
     night.redis.show("GET", "graflow:barrier:second")
+    s.status("running")
 
 
 def crash_loop(night):
@@ -73,7 +77,8 @@ that are started in their place, each time after a longer pause.
     # Its last wait for a record may still be on.
     wait("nobody to wait for records", lambda: "blocked_clients:0" in night.redis.cli("INFO", "clients"))
     push(night, "third", "e.pdf")
-    night.redis.show("LLEN", "graflow:queue")
+    s.run("queue", "peek")
+    s.status("running")
     page.text("""
 **What to do:** [look at the workers' last words](operations.md#crash-loop). The licence
 server is brought back, and nothing else is needed:
@@ -110,3 +115,21 @@ not time out.
     s.metrics("graflow_sidecar_dead_letters 1", 'graflow_sidecar_tasks_total{outcome="lost"} 2')
     page.text("The sidecar is ready all the time:")
     s.ready(200)
+    page.text("""
+**What to do:** [look at it](operations.md#dead-letters). It has what the worker said last:
+""")
+    s.run("dead", "list")
+    dead = json.loads(s.run("dead", "list", "-o", "json", quiet=True))
+    dead = (dead["dead_letters"] if isinstance(dead, dict) else dead)[0]["id"]
+    s.run("dead", "show", dead)
+    page.text("""
+The worker is put right, and the document is tried once more. That its group is over by now
+is said, and the task is run all the same where that is wanted:
+""")
+    open(night.path("release-2"), "w").close()
+    night.redis.cli("DEL", "graflow:barrier:fourth", "graflow:barrier:fourth:expected")  # its producer is done with it
+    s.run("dead", "requeue", dead, status=1)
+    s.run("dead", "requeue", "--force", dead)
+    page.text("It is done this time, the eighth task of these nights, and the dead letters are empty:")
+    s.metrics('graflow_sidecar_tasks_total{outcome="success"} 8')
+    s.run("dead", "list")

@@ -13,6 +13,7 @@ RULES = [
     (re.compile(r"(?<![\w.-])(\d+(\.\d+)?(ns|µs|us|ms|s|m|h))+(?![\w-])"), "…s"),
     (re.compile(r'("[a-z_]*(?:seconds|age|wait|for)": ?)\d+(\.\d+)?'), r"\1…"),
     (re.compile(r'("timestamp": ?)\d+(\.\d+)?'), r"\1…"),
+    (re.compile(r'("created_at": ?)\d+(\.\d+)?'), r"\1…"),
     (re.compile(r"\bpid[=: ]*\d+"), "pid=…"),
     (re.compile(r'("pid": ?)\d+'), r"\1…"),
     # Which connection finds out first is chance, and how.

@@ -118,16 +118,25 @@ class Sidecar:
         if show:
             self.page.block("\n".join(map(plain, shown)))
 
-    def run(self, *args, give=None, quiet=False, status=0):
+    def run(self, *args, quiet=False, status=0):
         """Runs one of the sidecar's commands, and shows it as it would be typed."""
         done = subprocess.run(
-            [self.binary, *args], env=self.env, text=True, capture_output=True, input=give, timeout=PATIENCE,
+            [self.binary, *args], env=self.env, text=True, capture_output=True, timeout=PATIENCE,
         )
         if done.returncode != status:
             raise SystemExit(f"incident: sidecar {' '.join(args)}: status {done.returncode}\n{done.stderr}{done.stdout}")
         if not quiet:
             self.page.command("sidecar " + " ".join(args), done.stdout + done.stderr)
         return done.stdout
+
+    def status(self, state):
+        """Shows the fleet, once the registry has this sidecar in a state and idle."""
+        def found():
+            (run,) = json.loads(self.run("status", "-o", "json", quiet=True))["runs"]
+            return run["state"] == state and run["busy"] == 0
+
+        wait("a sidecar that is " + state, found)
+        self.run("status")
 
     def get(self, path):
         """Asks the sidecar's HTTP server; the status and the body."""
