@@ -40,6 +40,7 @@ func TestNoOperationIsTriedOnAConnectionKnownToBeDead(t *testing.T) {
 	defer cancel()
 	run := store.NewRunID("w")
 	a.lease.Store, a.lease.Log, a.lease.NewRun = a.redis.leases, a.log, func() string { return run }
+	a.redis.leases.(*leases).about = func(string) ([]byte, string) { return []byte("{}"), "host:" + run }
 	registered := make(chan struct{})
 	a.lease.Registered = func(string) { close(registered) }
 	ended := make(chan error, 1)

@@ -141,7 +141,8 @@ func Counts(r fleet.Run) fleet.Run {
 		for j, t := range c.Tasks {
 			tasks[j] = fleet.Task{Delivery: t.Delivery, Attempt: t.Attempt, Since: t.Since, Waiting: t.Waiting, Progress: t.Progress}
 		}
-		c.Tasks, children[i] = tasks, c
+		c.Tasks = tasks
+		children[i] = c
 	}
 	r.Children = children
 	return r

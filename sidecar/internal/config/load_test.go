@@ -63,6 +63,7 @@ func TestDefaults(t *testing.T) {
 	want.WorkerID = defaultWorkerID()
 	want.Worker.Command = []string{"./w", "-v"}
 	want.Worker.Env = []string{}
+	want.HTTP.Addr = "127.0.0.1:0" // the command's own: a library serves nothing unless told
 	if !reflect.DeepEqual(s.App, want) {
 		t.Errorf("got\n%+v\nwant\n%+v", s.App, want)
 	}
