@@ -58,12 +58,13 @@ func (l *leases) call(ctx context.Context, run string, op func(context.Context, 
 
 // Register also enters the run in the registry, so that it is seen at once.
 func (l *leases) Register(ctx context.Context, run string) error {
-	if err := l.call(ctx, run, func(ctx context.Context, run string) error {
+	err := l.call(ctx, run, func(ctx context.Context, run string) error {
 		if err := l.st.Register(ctx, run); err != nil {
 			return err
 		}
 		return l.look(ctx, run)
-	}); err != nil {
+	})
+	if err != nil {
 		return err
 	}
 	return l.Renew(ctx, run)

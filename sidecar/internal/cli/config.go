@@ -9,7 +9,7 @@ import (
 func configCommand() *cobra.Command {
 	changed := false
 	c := &cobra.Command{
-		Use:   "config [flags of run]",
+		Use:   "config",
 		Short: "Show every setting, its value and where that came from",
 		Long: `Shows what sidecar run would use with this environment and these flags. Secrets are
 masked. ignored: set in the environment, and set aside by a flag. The status is 78

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -116,8 +117,13 @@ func deadShowCommand() *cobra.Command {
 			}{l, rawJSON(l.Raw)}, false)
 		}
 		for _, line := range [][2]string{
-			{"id", l.ID}, {"task", l.TaskID}, {"session", l.SessionID}, {"group", l.GroupID}, {"reason", l.Reason},
-			{"attempts", strconv.Itoa(l.Attempts)}, {"died", l.At.Format("2006-01-02 15:04:05 MST") + ", " + since(l.At) + " ago"},
+			{"id", l.ID},
+			{"task", l.TaskID},
+			{"session", l.SessionID},
+			{"group", l.GroupID},
+			{"reason", l.Reason},
+			{"attempts", strconv.Itoa(l.Attempts)},
+			{"died", l.At.Format("2006-01-02 15:04:05 MST") + ", " + since(l.At) + " ago"},
 		} {
 			s.out.say("%-9s %s", line[0], orDash(line[1]))
 		}
@@ -139,8 +145,8 @@ func (s *session) chosen(ctx context.Context, all bool, args []string) ([]string
 	ids := make([]string, 0, len(args))
 	if all {
 		list, err := s.st.DeadLetters(ctx, 0)
-		for i := len(list) - 1; i >= 0; i-- { // the oldest first, as they were claimed
-			ids = append(ids, list[i].ID)
+		for _, l := range slices.Backward(list) { // the oldest first, as they were claimed
+			ids = append(ids, l.ID)
 		}
 		return ids, err
 	}

@@ -14,6 +14,8 @@ import (
 	"github.com/rivo/uniseg"
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
+
+	"github.com/graflow/graflow-sidecar/sidecar/internal/config"
 )
 
 const (
@@ -47,7 +49,7 @@ func newPrinter(w io.Writer, format string) (*printer, error) {
 		return p, nil
 	}
 	p.tty = true
-	p.color = os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb"
+	p.color = config.Color()
 	if width, _, err := term.GetSize(int(f.Fd())); err == nil {
 		p.width = width
 	}

@@ -50,6 +50,9 @@ func (l *Loader) read() (Settings, error) {
 	return s, in.err(func(err error) error { return &app.ConfigError{Err: err} })
 }
 
+// Color reports whether a terminal is to be coloured: NO_COLOR says no, and a dumb terminal cannot.
+func Color() bool { return os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb" }
+
 // Value is one setting as a person may see it.
 type Value struct {
 	Name    string `json:"name"`

@@ -39,8 +39,14 @@ func (s *Store) Tag() string { return hashTag(s.o.Prefix) }
 // WrongTypes names keys of the prefix that are of another type than ours.
 func (s *Store) WrongTypes(ctx context.Context) ([]string, error) {
 	want := []struct{ key, kind string }{
-		{s.keys.queue(), "list"}, {s.keys.own("runs"), "set"}, {s.keys.own("gone"), "zset"}, {s.keys.own("attempts"), "hash"},
-		{s.keys.own("delayed"), "zset"}, {s.keys.own("dead"), "zset"}, {s.keys.own("paused"), "hash"}, {s.keys.own("unrouted"), "list"},
+		{s.keys.queue(), "list"},
+		{s.keys.own("runs"), "set"},
+		{s.keys.own("gone"), "zset"},
+		{s.keys.own("attempts"), "hash"},
+		{s.keys.own("delayed"), "zset"},
+		{s.keys.own("dead"), "zset"},
+		{s.keys.own("paused"), "hash"},
+		{s.keys.own("unrouted"), "list"},
 	}
 	var wrong []string
 	for _, w := range want {
@@ -96,7 +102,7 @@ func (s *Store) TryPermissions(ctx context.Context) ([]Permission, error) {
 			return errors.Join(s.c.ZAdd(ctx, sorted, redis.Z{Score: 1, Member: "m"}).Err(), s.c.ZRange(ctx, sorted, 0, -1).Err(),
 				s.c.ZRevRange(ctx, sorted, 0, -1).Err(), s.c.ZCard(ctx, sorted).Err(), s.c.ZRem(ctx, sorted, "m").Err())
 		}},
-		{"the channel of barriers (publish, subscribe)", func() error {
+		{"the channel of barriers (publish)", func() error {
 			return s.c.Publish(ctx, s.keys.barrierDone("sidecar-trial"), "trial").Err()
 		}},
 		{"the clock (time)", func() error { return s.c.Time(ctx).Err() }},
