@@ -88,6 +88,14 @@ lint: go ## Run the linters and the checks for formatting and tidiness
 manifests: go ## Check the manifests that `sidecar manifest` prints (Kubernetes, KEDA, compose, systemd)
 	@scripts/manifests
 
+.PHONY: alerts
+alerts: ## Check the alert rules and the dashboard in deploy/ with promtool
+	@scripts/alerts
+
+.PHONY: incident
+incident: go ## Play the incidents of docs/incident.md and write it anew (ARGS=--check compares)
+	@scripts/incident $(ARGS)
+
 .PHONY: fmt
 fmt: go ## Format the Go sources
 	@scripts/setup-tools

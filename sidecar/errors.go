@@ -12,7 +12,9 @@ import (
 // Exit statuses, after sysexits.h.
 const (
 	exitOK       = 0
-	exitNegative = 1  // the question was answered, with no; 75 and 130 are package cli's
+	exitNegative = 1 // the question was answered, with no
+	// 130 is package cli's, which has 1 as well.
+	exitTryAgain = 75 // Redis cannot be asked now: package cli's
 	exitUsage    = 64 // the command line
 	exitRefused  = 69 // Redis refuses us; never for "not yet up"
 	exitInternal = 70 // the worker cannot be started, a bug, or the watchdog
@@ -41,10 +43,10 @@ func exitStatus(err error) int {
 	switch {
 	case err == nil:
 		return exitOK
-	case errors.As(err, &own):
-		return own.Status
 	case errors.Is(err, errUnhealthy):
 		return exitNegative
+	case errors.As(err, &own):
+		return own.Status
 	case errors.As(err, &wrongUse):
 		return exitUsage
 	case errors.As(err, &wrongConfig):

@@ -50,14 +50,18 @@ func execute(args []string) int {
 	err := root.ExecuteContext(context.Background())
 	status := exitStatus(err)
 	if err != nil {
-		for _, line := range lines(err) {
+		text := lines(err)
+		if status == exitUsage {
+			text = append(text, "'sidecar --help' and 'sidecar run --help' say more")
+		}
+		if see := topic(err).See(); see != "" {
+			text[len(text)-1] += "; see " + see
+		}
+		for _, line := range text {
 			if line != "" {
 				fmt.Fprintln(os.Stderr, "sidecar: "+line)
 			}
 		}
-	}
-	if status == exitUsage {
-		fmt.Fprintln(os.Stderr, "sidecar: 'sidecar --help' and 'sidecar run --help' say more")
 	}
 	if panicked, ok := errors.AsType[*app.PanicError](err); ok {
 		os.Stderr.Write(panicked.Stack) // a bug of ours: here the stack is the message

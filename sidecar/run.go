@@ -17,6 +17,7 @@ import (
 	"github.com/graflow/graflow-sidecar/sidecar/app"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/config"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/logging"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/runbook"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/version"
 )
 
@@ -78,7 +79,7 @@ func serve(s config.Settings, readyFD, parentFD int) error {
 	}
 	defer starter.close()
 
-	log := logging.New(os.Stderr, s.LogFormat, s.LogLevel, os.Getenv("NO_COLOR") == "")
+	log := slog.New(runbook.Handler(logging.New(os.Stderr, s.LogFormat, s.LogLevel, os.Getenv("NO_COLOR") == "").Handler()))
 	slog.SetDefault(log)
 	stopProfiles, err := serveProfiles(s.DebugAddr, log)
 	if err != nil {
@@ -92,7 +93,7 @@ func serve(s config.Settings, readyFD, parentFD int) error {
 	}
 	defer cleanup()
 	cfg := s.App
-	cfg.Log, cfg.Version = log, version.Number
+	cfg.Log, cfg.Version, cfg.Tracer = log, version.Number, tracer(s, log)
 	a, err := app.Start(context.Background(), cfg)
 	if err != nil {
 		return failure{err}

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"fmt"
 	"io"
 	"log/slog"
 	"os"
@@ -98,7 +97,7 @@ func (s *supervisor) run() error {
 			defer timer.Stop()
 			watchdog = timer.C
 		case <-watchdog:
-			return failure{fmt.Errorf("the stop was not over %v after its budget of %v (this is a bug in the sidecar, please report it)", watchdogGrace, s.budget)}
+			return failure{&stuckError{watchdogGrace, s.budget}}
 		case <-s.app.Done():
 			if err := s.app.Wait(); err != nil {
 				return failure{err} // whatever it is, the command line was right

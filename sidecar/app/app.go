@@ -21,7 +21,6 @@ import (
 	"github.com/graflow/graflow-sidecar/sidecar/internal/pipeline/dispatch"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/pipeline/report"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/store"
-	"github.com/graflow/graflow-sidecar/sidecar/internal/task"
 )
 
 // App is a running sidecar. Its methods may be called concurrently.
@@ -131,11 +130,10 @@ func (a *App) actors(ctx context.Context) []actor {
 	claiming := &claim.Loop{
 		Source: felt{a.redis.source, &a.pulse}, Room: feltRoom{room{a.queue, a.box}, &a.pulse}, NewNonce: rand.Text, Log: a.log,
 		MaxAttempts: a.cfg.MaxAttempts, Refuse: a.refuse, Claimed: a.held.add, Progress: a.progress,
-		Check: protocol.CheckJSON, Route: a.routes(),
+		Check: protocol.CheckJSON, Route: a.routes(), Trace: a.trace,
 	}
 	reporting := &report.Loop{
-		Store: a.redis.outcomes, Box: a.box, Log: a.log,
-		Settled: func(o task.Outcome, v report.Verdict) { a.held.remove(o.Task.Delivery); a.countEnded(o, v) },
+		Store: a.redis.outcomes, Box: a.box, Log: a.log, Settled: a.settled,
 	}
 	list := []actor{
 		// stop: waits for the word. Its end, or any other actor's, begins the stop.
@@ -196,6 +194,7 @@ func (a *App) actors(ctx context.Context) []actor {
 			return a.redis.close()
 		}},
 	}
+	list = a.tracing(list)
 	if a.cfg.Mode == ModeSupervise {
 		list = a.supervising(list)
 	}

@@ -56,6 +56,8 @@ func worker() {
 			return nil, err
 		}
 		switch j.Do {
+		case "trace":
+			return t.Traceparent, nil
 		case "fail":
 			return nil, errors.New("no luck")
 		case "die":

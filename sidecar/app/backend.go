@@ -139,8 +139,8 @@ func (a *App) onRedis(forReports, forClaims, forLeases, forRequests, forLast, fo
 			link: a.newLink(), st: forReports, maxAttempts: a.cfg.MaxAttempts, retryAfter: a.cfg.Retry.delay,
 		},
 		leases: &leases{
-			link: a.newLink(), st: forLeases, last: forLast, maxAttempts: a.cfg.MaxAttempts, box: a.box, held: a.held, about: a.about,
-			told: a.told, holds: &a.holds, unrouted: &a.unrouted,
+			link: a.newLink(), st: forLeases, last: forLast, maxAttempts: a.cfg.MaxAttempts, box: a.box, held: a.held,
+			about: a.about, trace: a.trace, told: a.told, holds: &a.holds, unrouted: &a.unrouted,
 		},
 		ping:     forLast.Ping,
 		overview: forSight.Overview,

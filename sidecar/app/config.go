@@ -48,7 +48,9 @@ type Config struct {
 	// SpoolDir, if set, keeps outcomes on disk that Redis could not be told
 	// before the end of a stop, for the next start to report.
 	SpoolDir string
-	HTTP     HTTPConfig
+	// Tracer, if set, makes a span of every task; see Tracer.
+	Tracer Tracer
+	HTTP   HTTPConfig
 	// Log gets every line of the sidecar. Required.
 	Log *slog.Logger
 }

@@ -24,6 +24,7 @@ type leases struct {
 	about       func(run string) (text []byte, label string)
 	unrouted    *atomic.Int64 // set by each tick
 	reconciled  time.Time
+	trace       func(*task.Task) task.Span
 	told        func(own, all bool, orders []fleet.Order) // what people want of us
 	holds       *holds
 	pausedOwn   bool // this run, as last heard
@@ -130,6 +131,7 @@ func (l *leases) Reap(ctx context.Context, run, dead string) error {
 	for _, a := range res.Exhausted {
 		info, _ := task.Decode(a.Record) // as far as it can be read
 		t := task.Task{Delivery: a.Delivery, Seq: a.Seq, Record: a.Record, Info: info, Attempt: a.Losses}
+		t.Span = l.trace(&t)
 		l.held.adopt(t)
 		l.box.Done(task.Outcome{
 			Task: t,

@@ -75,6 +75,7 @@ func TestStandardLibraryOnly(t *testing.T) {
 		{"sidecar/internal/task", nil, "the nouns travel through every stage: what they know, everyone knows"},
 		{"sidecar/internal/access", []string{"sidecar/internal/access"}, "who may see and do what is decided in one small place"},
 		{"sidecar/internal/page", []string{"sidecar/internal/access", "sidecar/internal/fleet", "sidecar/internal/page"}, "the page knows neither Redis nor the app: it declares what it shows and does"},
+		{"sidecar/internal/runbook", nil, "whoever writes a log can use it"},
 		{"sidecar/internal/fleet", nil, "store, commands, HTTP and the page share these nouns and nothing else"},
 		{"examples/go-worker", []string{"protocol", "examples/go-worker"}, "it shows that a worker needs nothing but protocol"},
 	} {
@@ -154,6 +155,16 @@ func TestOnlyTheseMayImport(t *testing.T) {
 			"app and its stages are given their configuration and never look for it",
 		},
 		{
+			"go.opentelemetry.io",
+			[]string{"sidecar/internal/tracing"},
+			"the rest knows spans by an interface of two methods, and costs nothing without them",
+		},
+		{
+			module + "/sidecar/internal/tracing",
+			[]string{"sidecar", "sidecar/internal/config"},
+			"app is given a Tracer, or none",
+		},
+		{
 			module + "/sidecar/internal/store",
 			[]string{"sidecar/app", "sidecar/internal/demo", "sidecar/internal/bare", "sidecar/internal/cli"},
 			"stages declare the interface they need; app gives them the store (the demo's producer, the benchmarks' bare loop and the commands are no stages)",
@@ -207,6 +218,20 @@ func TestOnlyTheseMayImport(t *testing.T) {
 }
 
 func pathWithin(path, root string) bool { return path == root || strings.HasPrefix(path, root+"/") }
+
+// OpenTelemetry's exporter brings all of gRPC along for one message type, which
+// doubles the size of the binary.
+func TestTheBinaryHasNoGRPC(t *testing.T) {
+	p, ok := list(t)[module+"/sidecar"]
+	if !ok {
+		t.Fatal("no package sidecar: the rule guards nothing")
+	}
+	for _, dep := range p.Deps {
+		if pathWithin(dep, "google.golang.org/grpc") {
+			t.Errorf("sidecar depends on %s: see docs/adr/0037", dep)
+		}
+	}
+}
 
 // The stages of the pipeline know neither each other nor Redis.
 func TestStagesAreApart(t *testing.T) {

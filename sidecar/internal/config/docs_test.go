@@ -47,6 +47,8 @@ The worker's command comes after ` + "`--`: `sidecar run [flags] -- COMMAND [ARG
 
 A flag that says where Redis is (` + "`--redis-url`, `--redis-host`, `--redis-port`" + `) sets aside
 what the environment says about the same.
+
+Traces are set up by OpenTelemetry's own variables: [traces.md](traces.md).
 `
 
 const documentTail = `

@@ -21,6 +21,7 @@ import (
 
 	"github.com/graflow/graflow-sidecar/sidecar/app"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/logging"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/tracing"
 )
 
 // Settings are what a run of the sidecar needs.
@@ -35,6 +36,10 @@ type Settings struct {
 	// Prefork has the adapter's processes forked from one that has imported
 	// Graflow.
 	Prefork bool
+	// Traces says where traces go, without Version, WorkerID, Queue and Log; nil
+	// for none.
+	Traces        *tracing.Options
+	TraceProblems []TraceProblem
 	// DebugAddr is a loopback address for profiles; empty means none.
 	DebugAddr string
 }
@@ -117,6 +122,7 @@ func (l *Loader) load(args []string, worker bool) (Settings, error) {
 	allowed := splitList(l.vars.own.ChildEnv.text())
 	s.App.Worker.Env = ChildEnv(environ, s.App.Worker.Graflow || s.App.Mode == app.ModeSupervise, allowed)
 	s.completeKinds(environ, allowed)
+	s.Traces, s.TraceProblems = traces(os.Getenv)
 	return s, l.backstop(s)
 }
 

@@ -32,6 +32,8 @@ type Task struct {
 	Lone Lone
 	// ClaimedAt is when the claim's reply was read.
 	ClaimedAt time.Time
+	// Span is nil where no traces are made. What is spooled has none any more.
+	Span Span `json:"-"`
 }
 
 // Routes that are no kind of worker.

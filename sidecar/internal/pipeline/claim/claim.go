@@ -55,6 +55,8 @@ type Loop struct {
 	// Claimed is called with every claimed task before anything else is done
 	// with it.
 	Claimed func(ts []task.Task)
+	// Trace, if set, begins the span of a task; nil for none.
+	Trace func(t *task.Task) task.Span
 	// Progress is called after every call that Redis answered.
 	Progress func()
 }
@@ -132,6 +134,9 @@ func (l *Loop) take(ts []task.Task) {
 	for _, t := range ts {
 		info, err := task.Decode(t.Record)
 		t.Info = info
+		if l.Trace != nil {
+			t.Span = l.Trace(&t)
+		}
 		if err == nil {
 			err = l.Check(t.Record)
 		}

@@ -59,7 +59,7 @@ func (s *Stage) environ(t *task.Task, slot int, began time.Time, limit time.Dura
 	if limit > 0 {
 		env = append(env, "SIDECAR_DEADLINE="+strconv.FormatInt(began.Add(limit).UnixMilli(), 10))
 	}
-	if parent := t.Info.Traceparent(); parent != "" {
+	if parent := t.Traceparent(); parent != "" {
 		env = append(env, "TRACEPARENT="+parent)
 	}
 	return env, ""

@@ -118,7 +118,7 @@ func (c *child) launch(ctx context.Context, id int64, r *run, inputs []protocol.
 // params are those of the task/run for a task that starts now.
 func (r *run) params(timeout time.Duration, now time.Time) protocol.RunParams {
 	p := protocol.RunParams{
-		Delivery: r.task.Delivery, Record: r.task.Record, Attempt: r.task.Attempt, Traceparent: r.task.Info.Traceparent(),
+		Delivery: r.task.Delivery, Record: r.task.Record, Attempt: r.task.Attempt, Traceparent: r.task.Traceparent(),
 	}
 	if d := r.task.Limit(timeout); d > 0 {
 		p.DeadlineUnixMs = now.Add(d).UnixMilli()

@@ -1,0 +1,75 @@
+package app
+
+import (
+	"context"
+	"slices"
+	"time"
+
+	"github.com/graflow/graflow-sidecar/sidecar/internal/pipeline/report"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/task"
+)
+
+// Tracer makes a span of every delivery. The sidecar's command has one that sends
+// them to an OpenTelemetry collector. Its methods may be called concurrently and
+// must not wait for anything, but for Shutdown.
+type Tracer interface {
+	// Start begins the span of a delivery that was claimed. The result is nil for
+	// none.
+	Start(t *Task) Span
+	// Shutdown sends what is still there, for as long as ctx allows. No span
+	// begins or ends after it.
+	Shutdown(ctx context.Context)
+}
+
+// What a Tracer is told of.
+type (
+	Task    = task.Task
+	Outcome = task.Outcome
+	Span    = task.Span
+)
+
+// trace begins the span of a task, where spans are made.
+func (a *App) trace(t *task.Task) task.Span {
+	if a.cfg.Tracer == nil {
+		return nil
+	}
+	return a.cfg.Tracer.Start(t)
+}
+
+// settled is called when Redis has answered for an outcome for good.
+func (a *App) settled(o task.Outcome, v report.Verdict) {
+	a.held.remove(o.Task.Delivery)
+	a.countEnded(o, v)
+	endSpan(&o, string(v))
+}
+
+func endSpan(o *task.Outcome, verdict string) {
+	if o.Task.Span != nil {
+		o.Task.Span.End(o, verdict)
+	}
+}
+
+// unreported is the verdict of an outcome that Redis could not be told.
+const unreported = "unreported"
+
+// tracesBudget is what a stop gives to traces at most: a collector that does not
+// answer is not worth more.
+const tracesBudget = time.Second
+
+// tracing adds the actor that sends the last spans. It comes after everyone who
+// ends one: outcomes that are not reported by then will not be.
+func (a *App) tracing(list []actor) []actor {
+	if a.cfg.Tracer == nil {
+		return list
+	}
+	at := slices.IndexFunc(list, func(x actor) bool { return x.name == "health" })
+	return slices.Insert(list, at, actor{name: "traces", within: tracesBudget, run: func(soft, hard context.Context) error {
+		<-soft.Done()
+		left := a.box.Left()
+		for i := range left {
+			endSpan(&left[i], unreported)
+		}
+		a.cfg.Tracer.Shutdown(hard)
+		return nil
+	}})
+}

@@ -1,0 +1,117 @@
+package tracing
+
+import (
+	"context"
+	"math"
+	"strconv"
+	"strings"
+	"time"
+
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/codes"
+	semconv "go.opentelemetry.io/otel/semconv/v1.43.0"
+	"go.opentelemetry.io/otel/trace"
+
+	"github.com/graflow/graflow-sidecar/sidecar/internal/task"
+)
+
+// Our own attributes, beside those of the messaging conventions.
+const (
+	attrGroup    = attribute.Key("graflow.group.id")
+	attrDelivery = attribute.Key("graflow.delivery")
+	attrAttempt  = attribute.Key("graflow.attempt")
+	attrOutcome  = attribute.Key("graflow.outcome")
+	attrVerdict  = attribute.Key("graflow.verdict")
+	attrCreated  = attribute.Key("graflow.queue.created_at")
+	attrWait     = attribute.Key("graflow.queue.wait_seconds")
+
+	eventWaited  = "graflow.queue.wait"
+	eventStarted = "graflow.task.started"
+)
+
+// span is one delivery's.
+type span struct{ trace.Span }
+
+// Start begins the span of a delivery that was claimed: a consumer's, in the trace
+// that the record names, and a child of its parent_span_id where that is one.
+func (t *Tracer) Start(tk *task.Task) task.Span {
+	ctx := context.Background()
+	id, parent := origin(tk)
+	if parent.IsValid() {
+		ctx = trace.ContextWithRemoteSpanContext(ctx, parent)
+	} else {
+		ctx = context.WithValue(ctx, traceKey{}, id)
+	}
+	began := tk.ClaimedAt
+	if began.IsZero() {
+		began = time.Now() // taken over from a run that is gone
+	}
+	attrs := make([]attribute.KeyValue, 0, 12)
+	attrs = append(attrs,
+		semconv.MessagingSystemKey.String("redis"),
+		semconv.MessagingOperationName("process"), semconv.MessagingOperationTypeProcess,
+		semconv.MessagingDestinationName(t.queue), semconv.MessagingClientID(t.worker),
+		semconv.MessagingMessageBodySize(len(tk.Record)),
+		attrDelivery.String(tk.Delivery), attrAttempt.Int(tk.Attempt),
+	)
+	for _, a := range [...]attribute.KeyValue{
+		semconv.MessagingMessageID(tk.Info.TaskID),
+		semconv.MessagingMessageConversationID(tk.Info.SessionID),
+		attrGroup.String(tk.Info.GroupID),
+	} {
+		if a.Value.AsString() != "" {
+			attrs = append(attrs, a)
+		}
+	}
+	_, s := t.tracer.Start(ctx, "process "+t.queue, trace.WithSpanKind(trace.SpanKindConsumer), trace.WithTimestamp(began), trace.WithAttributes(attrs...))
+	if created, ok := seconds(tk.Info.CreatedAt); ok {
+		// Clocks differ: a record is never younger than nothing.
+		wait := max(began.Sub(created), 0)
+		s.AddEvent(eventWaited, trace.WithTimestamp(began), trace.WithAttributes(
+			attrCreated.String(created.UTC().Format(time.RFC3339Nano)), attrWait.Float64(wait.Seconds())))
+	}
+	return span{s}
+}
+
+// seconds reads a record's created_at.
+func seconds(text string) (time.Time, bool) {
+	const most = 1 << 40 // far beyond any date, and well within what a time can hold
+	f, err := strconv.ParseFloat(text, 64)
+	if err != nil || !(f > 0 && f < most) {
+		return time.Time{}, false
+	}
+	whole, part := math.Modf(f)
+	return time.Unix(int64(whole), int64(part*1e9)), true
+}
+
+// Traceparent is what the worker makes its own spans children of. Its last part
+// says whether this one is taken.
+func (s span) Traceparent() string {
+	c := s.SpanContext()
+	return "00-" + c.TraceID().String() + "-" + c.SpanID().String() + "-" + c.TraceFlags().String()
+}
+
+// longestDescription bounds what a task's error adds to its span.
+const longestDescription = 1024
+
+// text is what protobuf takes as text. One span with anything else would cost all
+// those of its batch.
+func text(s string) string { return strings.ToValidUTF8(s, "\uFFFD") }
+
+// End ends the span at the time of the outcome.
+func (s span) End(o *task.Outcome, verdict string) {
+	if !o.StartedAt.IsZero() {
+		s.AddEvent(eventStarted, trace.WithTimestamp(o.StartedAt))
+	}
+	s.SetAttributes(attrOutcome.String(o.Kind.String()), attrVerdict.String(verdict))
+	switch o.Kind {
+	case task.Failed, task.Dead, task.Lost, task.Retry:
+		kind := o.Reason
+		if kind == "" {
+			kind = o.Kind.String()
+		}
+		s.SetAttributes(semconv.ErrorTypeKey.String(text(kind)))
+		s.SetStatus(codes.Error, text(o.Message[:min(len(o.Message), longestDescription)]))
+	}
+	s.Span.End(trace.WithTimestamp(o.EndedAt))
+}

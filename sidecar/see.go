@@ -1,0 +1,46 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/graflow/graflow-sidecar/sidecar/app"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/runbook"
+)
+
+// stuckError is what the watchdog says.
+type stuckError struct{ patience, budget time.Duration }
+
+func (e *stuckError) Error() string {
+	return fmt.Sprintf("the stop was not over %v after its budget of %v (this is a bug in the sidecar, please report it)", e.patience, e.budget)
+}
+
+// topic is where an error that ends a command is explained; empty for one that
+// says all there is to say.
+func topic(err error) runbook.Topic {
+	var (
+		start     *app.StartError
+		crashLoop *app.CrashLoopError
+		panicked  *app.PanicError
+		stuck     *stuckError
+	)
+	switch status := exitStatus(err); {
+	case status == exitUsage:
+		return runbook.Usage
+	case status == exitConfig:
+		return runbook.Config
+	case status == exitRefused:
+		return runbook.Refused
+	case status == exitTryAgain:
+		return runbook.Unreachable
+	case errors.As(err, &start):
+		return runbook.WorkerStart
+	case errors.As(err, &crashLoop):
+		return runbook.CrashLoop
+	case errors.As(err, &panicked), errors.As(err, &stuck):
+		return runbook.Bug
+	default:
+		return ""
+	}
+}
