@@ -42,6 +42,9 @@ COPY --from=build /out/ /
 # Where the worker socket is: a new volume that is mounted there has its owner.
 COPY --from=build --chown=65532:65532 /run-dir/ /run/
 USER 65532:65532
+# Reached from outside the container, and by the check below.
+ENV SIDECAR_HTTP_ADDR=:8000
+HEALTHCHECK --interval=10s --timeout=5s --start-period=30s CMD ["/sidecar", "healthcheck"]
 ENTRYPOINT ["/sidecar"]
 CMD ["--help"]
 
@@ -52,7 +55,8 @@ RUN if [ -n "${GRAFLOW}" ]; then pip install --no-cache-dir --disable-pip-versio
 COPY --from=build /out/sidecar /usr/local/bin/sidecar
 COPY --from=build --chown=65532:65532 /run-dir/ /run/
 # The root file system may be read-only.
-ENV PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1
+ENV PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1 SIDECAR_HTTP_ADDR=:8000
+HEALTHCHECK --interval=10s --timeout=5s --start-period=30s CMD ["sidecar", "healthcheck"]
 USER 65532:65532
 ENTRYPOINT ["sidecar"]
 CMD ["run", "--graflow"]

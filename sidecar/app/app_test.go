@@ -291,7 +291,7 @@ func TestAStopFinishesWhatRunsAndHandsBackTheRestInOrder(t *testing.T) {
 	b := setup(t, func(c *app.Config) { c.Slots = 1 })
 	gate := filepath.Join(t.TempDir(), "gate")
 	b.push(job{TaskID: "running", SessionID: b.prefix, Do: "gate", Path: gate})
-	await(t, "it to start", func() bool { return len(b.queue()) == 0 && strings.Contains(b.log.String(), "worker ready") })
+	await(t, "it to start", func() bool { _, err := os.Stat(gate + ".started"); return err == nil })
 	for i := range 5 {
 		b.push(job{TaskID: fmt.Sprint("t", i), SessionID: b.prefix})
 	}

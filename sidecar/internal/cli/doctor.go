@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/graflow/graflow-sidecar/sidecar/internal/acl"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/config"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/store"
 )
@@ -60,9 +61,16 @@ or 1 if something is bad.`,
 	loader := config.NewLoader()
 	loader.AddClientFlags(c.Flags())
 	format := outputFlag(c)
+	var user string
+	var graflow bool
+	c.Flags().StringVar(&user, "acl", "", "print the command that makes a Redis `user` with the permissions that are needed, and look at nothing")
+	c.Flags().BoolVar(&graflow, "acl-graflow", false, "with --acl: include what Graflow's own code in a worker needs")
 	c.RunE = func(c *cobra.Command, args []string) error {
 		if len(args) > 0 && c.ArgsLenAtDash() != 0 {
 			return wrongUse("the worker's command comes after --, as in: sidecar doctor -- ./worker")
+		}
+		if user != "" {
+			return printACL(c, loader, user, graflow)
 		}
 		s, err := open(c, loader, *format)
 		if err != nil {
@@ -80,6 +88,17 @@ or 1 if something is bad.`,
 		return s.report(f)
 	}
 	return c
+}
+
+// printACL needs no Redis: whoever makes the user may be somebody else.
+func printACL(c *cobra.Command, loader *config.Loader, user string, graflow bool) error {
+	s, err := loader.LoadClient()
+	if err != nil {
+		return err
+	}
+	needs := acl.Needs{Prefix: s.KeyPrefix, Graflow: graflow, Cluster: s.Redis.Cluster}
+	_, err = fmt.Fprintln(c.OutOrStdout(), acl.SetUser(user, needs))
+	return err
 }
 
 func (s *session) report(f findings) error {

@@ -100,3 +100,19 @@ func TestFindingsAreDocumented(t *testing.T) {
 		}
 	}
 }
+
+// TestDoctorPrintsAUser: whoever makes it with redis-cli can run a
+// sidecar as that user.
+func TestDoctorPrintsAUser(t *testing.T) {
+	b := newBench(t)
+	c := b.out("doctor", "--acl", "worker", "--redis-key-prefix", "flows")
+	if !strings.HasPrefix(c, "ACL SETUSER worker reset on >PASSWORD ") || !strings.Contains(c, "~flows:queue") || !strings.Contains(c, "+evalsha") {
+		t.Errorf("printed %q", c)
+	}
+	if strings.Contains(c, "feedback") {
+		t.Error("what Graflow's code needs was not asked for")
+	}
+	if c := b.out("doctor", "--acl", "worker", "--acl-graflow"); !strings.Contains(c, "~feedback:request:*") {
+		t.Errorf("printed %q", c)
+	}
+}

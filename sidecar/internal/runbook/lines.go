@@ -73,6 +73,22 @@ var lines = map[string]string{
 
 	"stuck: the service manager's watchdog is not fed (this is a bug in the sidecar, please report it)": "internal-error",
 
+	"a worker container is given up":        "a-worker-container-is-lost",
+	"a worker container is lost":            "a-worker-container-is-lost",
+	"the sidecar is lost, connecting again": "the-sidecar-is-lost",
+	"the worker could not be started":       "the-worker-does-not-start",
+
+	"the time is over: running tasks go back to the queue": "the-sidecar-is-lost",
+
+	"a connection of a worker could not be taken":                                   "a-connection-at-the-worker-socket-is-refused",
+	"a connection to the worker socket began with the wrong message":                "a-connection-at-the-worker-socket-is-refused",
+	"a connection to the worker socket did not say what it is":                      "a-connection-at-the-worker-socket-is-refused",
+	"a worker's connection to redis could not be taken":                             "a-connection-at-the-worker-socket-is-refused",
+	"a worker's connection failed (this is a bug in the sidecar, please report it)": "internal-error",
+
+	"an action from the page failed":  "an-action-from-the-page-failed",
+	"a wrong admin token was refused": "a-wrong-admin-token",
+
 	"nobody heard that the sidecar is ready": "the-starter-is-not-listening",
 	"the dump could not be written":          "the-starter-is-not-listening",
 }
