@@ -39,7 +39,9 @@ func (r *Reaper) tell(killed, left int, attrs ...any) {
 }
 
 // end kills in rounds until nothing is found that matches, nothing has moved
-// meanwhile, and what was killed is dead.
+// meanwhile, and what was killed is dead. Where something was killed that takes
+// two rounds: the child of a process that was killed in the middle of its fork is
+// in nobody's list for a moment, and one hunt in fifty left it behind.
 func (r *Reaper) end(match func(pid int) answer, group int, limit time.Duration) (killed, left int) {
 	deadline := time.Now().Add(limit)
 	wait := time.Millisecond
@@ -48,7 +50,12 @@ func (r *Reaper) end(match func(pid int) answer, group int, limit time.Duration)
 		members: make(map[int]bool), refused: make(map[int]bool), blank: make(map[int]int),
 	}
 	defer h.release()
-	for h.round() {
+	for quiet := 0; ; {
+		if h.round() {
+			quiet = 0
+		} else if quiet++; quiet == 2 || !h.found {
+			return h.killed, len(h.prey)
+		}
 		if time.Now().After(deadline) {
 			return h.killed, len(h.prey)
 		}
@@ -56,7 +63,6 @@ func (r *Reaper) end(match func(pid int) answer, group int, limit time.Duration)
 		<-timer.C
 		wait = min(2*wait, 20*time.Millisecond)
 	}
-	return h.killed, len(h.prey)
 }
 
 // hunt is one call of end.
@@ -69,6 +75,7 @@ type hunt struct {
 	refused map[int]bool   // and whom we may not kill
 	blank   map[int]int    // how often a process had no environment
 	moved   bool           // the tree changed while this round looked at it
+	found   bool           // something that matches, in any round
 
 	killed int
 }
@@ -123,7 +130,7 @@ func (h *hunt) visit(pid int, parent handle, doomed bool) {
 	}
 	// Once is enough, and without a pidfd more would be a risk.
 	h.refused[pid] = errors.Is(p.kill(), unix.EPERM) // it has another user's rights
-	h.prey[pid], h.members[pid] = p, member
+	h.prey[pid], h.members[pid], h.found = p, member, true
 }
 
 // matches looks again at a process that is in the middle of an execve, and in
