@@ -1,6 +1,7 @@
 package subproc
 
 import (
+	"context"
 	"errors"
 	"io"
 	"log/slog"
@@ -74,11 +75,14 @@ func LogLines(r io.Reader, log *slog.Logger, msg string, keep *Tail, attrs func(
 		}
 		text := strings.ToValidUTF8(string(raw), "\uFFFD")
 		keep.Add(text)
-		line := []any{"line", text}
+		level, line, ok := merged(text)
+		if !ok {
+			level, line = slog.LevelInfo, []any{"line", text}
+		}
 		if attrs != nil {
 			line = append(line, attrs()...)
 		}
 		//nolint:sloglint // the callers' messages are constants
-		log.Info(msg, line...)
+		log.Log(context.Background(), level, msg, line...)
 	}
 }
