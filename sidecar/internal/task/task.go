@@ -130,6 +130,8 @@ type Outcome struct {
 	EndedAt time.Time
 	// StartedAt is when the task was written to a worker; zero if it never was.
 	StartedAt time.Time
+	// Slot and PID are the worker's that had it; PID is 0 where none had.
+	Slot, PID int
 }
 
 // Limit is how long one run of the task may take: the record's own timeout, or

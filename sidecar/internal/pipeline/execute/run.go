@@ -82,6 +82,7 @@ func (s *Stage) spawn(cmd *exec.Cmd) (subproc.Process, error) {
 
 func (j *job) outcome(o task.Outcome) task.Outcome {
 	o.Task, o.StartedAt, o.EndedAt = j.task, j.began, time.Now()
+	o.Slot, o.PID = j.slot, int(j.pid.Load())
 	return o
 }
 
