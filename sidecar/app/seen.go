@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -113,8 +114,11 @@ func (a *App) Self() fleet.Run {
 	self := fleet.Run{
 		ID: a.lease.Now(), WorkerID: a.cfg.WorkerID, Host: a.seen.host, PID: os.Getpid(), Version: a.cfg.Version,
 		Mode: string(a.cfg.Mode), Command: a.program(), State: string(s.State), Since: a.seen.since, Seen: time.Now().UTC(), HTTP: a.reachable(),
-		Slots: a.cfg.Slots, Busy: s.InFlight, Waiting: s.Waiting, Unreported: s.Unreported,
+		Paused: a.holds.paused(), Slots: a.totalSlots(), Busy: s.InFlight, Waiting: s.Waiting, Unreported: s.Unreported,
 		Done: a.seen.done.Load(), Failed: a.seen.failed.Load(),
+	}
+	if s.State == Running && !s.Ready {
+		self.Problem = strings.Join(a.reasons(s), ", ")
 	}
 	for _, slot := range s.Slots {
 		child := fleet.Child{Slot: slot.Slot, Kind: slot.Kind, PID: slot.Pid, State: fleet.Serving}
@@ -172,22 +176,31 @@ func (a *App) about(run string) (text []byte, label string) {
 // health is how this sidecar is, for probes.
 func (a *App) health() admin.Health {
 	s := a.Status()
-	h := admin.Health{Alive: a.Stuck() == "", Ready: s.Ready, Started: s.State != Starting}
+	stuck := a.Stuck()
+	h := admin.Health{Alive: stuck == "", Started: s.State != Starting || !a.WorkersExpected(), Reasons: a.reasons(s)}
+	if stuck != "" {
+		h.Reasons = append(h.Reasons, stuck)
+	}
+	h.Ready = s.Ready && h.Alive
+	return h
+}
+
+// reasons say why a sidecar would not run a task now.
+func (a *App) reasons(s Status) (reasons []string) {
 	add := func(is bool, why string) {
 		if is {
-			h.Reasons = append(h.Reasons, why)
+			reasons = append(reasons, why)
 		}
 	}
-	add(s.State == Starting && s.Workers < a.wanted(), fmt.Sprintf("%d of %d workers are up", s.Workers, a.wanted()))
-	add(s.State == Starting && s.Workers >= a.wanted(), "redis has not answered yet")
+	missing := s.Workers < a.wanted()
+	add(missing && (s.State == Starting || s.State == Running), fmt.Sprintf("%d of %d workers are up", s.Workers, a.wanted()))
+	add(s.State == Starting && !missing, "redis has not answered yet")
 	add(s.State == Quiet, "told to claim nothing")
+	add(a.holds.paused(), "paused")
 	add(s.State == Stopping || s.State == Stopped, "stopping")
 	add(s.RedisLost, "redis is lost")
 	add(s.CrashLoop, "the workers keep dying")
-	add(s.State == Running && s.Workers < a.wanted(), fmt.Sprintf("%d of %d workers are up", s.Workers, a.wanted()))
-	add(!h.Alive, a.Stuck())
-	h.Ready = h.Ready && h.Alive
-	return h
+	return reasons
 }
 
 // RedisLost reports whether the last operation on Redis failed.
@@ -252,4 +265,16 @@ func (a *App) countEnded(o task.Outcome, v report.Verdict) {
 		}
 	}
 	a.seen.metrics.Ended(outcome, o.Task.Info.CreatedAt, o.StartedAt, o.EndedAt)
+}
+
+// totalSlots is how many tasks run at once, over all kinds of worker.
+func (a *App) totalSlots() int {
+	if len(a.cfg.Kinds) == 0 {
+		return a.cfg.Slots
+	}
+	n := 0
+	for _, k := range a.cfg.Kinds {
+		n += k.Slots
+	}
+	return n
 }

@@ -102,6 +102,22 @@ func TestADrainingSidecarSaysSo(t *testing.T) {
 	}
 }
 
+// TestWhyASidecarIsNotReady is said in its entry of the registry, too: a list of
+// sidecars that all run must show the one that does not work.
+func TestWhyASidecarIsNotReady(t *testing.T) {
+	b := setup(t, func(c *app.Config) { answering(c); crashing(c) })
+	await(t, "the crash loop", func() bool { return b.app.Status().CrashLoop })
+	if status, text := b.get("/readyz"); status != 503 || !strings.Contains(text, "the workers keep dying") {
+		t.Errorf("/readyz: %d %s", status, text)
+	}
+	if status, text := b.get("/livez"); status != 200 {
+		t.Errorf("/livez: %d %s: a new process would not help", status, text)
+	}
+	if self := b.app.Self(); !strings.Contains(self.Problem, "the workers keep dying") {
+		t.Errorf("says of itself: %q", self.Problem)
+	}
+}
+
 func TestAnAddressThatIsTakenIsAConfigError(t *testing.T) {
 	b := setup(t, answering)
 	cfg := config(t, "redis://127.0.0.1:1", b.prefix, b.log)

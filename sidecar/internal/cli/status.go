@@ -137,6 +137,9 @@ func (p *printer) runs(runs []fleet.Run) {
 		if r.Paused && state != "paused" {
 			state += ", paused"
 		}
+		if r.Problem != "" {
+			state += ", " + r.Problem
+		}
 		busy := fmt.Sprintf("%d/%d", r.Busy, r.Slots)
 		if r.State == fleet.Unknown || r.Slots == 0 {
 			busy = "-"

@@ -17,6 +17,7 @@ type Run struct {
 	Mode     string    `json:"mode"`
 	Command  string    `json:"command"` // without values that could be secrets
 	State    string    `json:"state"`   // app.State; Absent or Unknown where nothing is said
+	Problem  string    `json:"problem,omitempty"` // why one that runs is not ready
 	Paused   bool      `json:"paused"`
 	Since    time.Time `json:"since"`
 	Seen     time.Time `json:"seen"` // when it said this
