@@ -145,13 +145,24 @@ func (a *App) Self() fleet.Run {
 
 // program is the worker's command without its arguments, which may hold secrets.
 func (a *App) program() string {
-	if a.cfg.Worker.Name != "" {
-		return a.cfg.Worker.Name
+	if len(a.cfg.Kinds) > 0 {
+		list := make([]string, len(a.cfg.Kinds))
+		for i, k := range a.cfg.Kinds {
+			list[i] = k.Pattern + "=" + program(k.Worker)
+		}
+		return strings.Join(list, " ")
 	}
-	if len(a.cfg.Worker.Command) == 0 {
+	return program(a.cfg.Worker)
+}
+
+func program(w WorkerConfig) string {
+	if w.Name != "" {
+		return w.Name
+	}
+	if len(w.Command) == 0 {
 		return ""
 	}
-	return filepath.Base(a.cfg.Worker.Command[0])
+	return filepath.Base(w.Command[0])
 }
 
 // maxAbout bounds what a run says of itself in the registry. A fleet of hundreds

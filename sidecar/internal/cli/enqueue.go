@@ -160,9 +160,14 @@ func stamp(t time.Time) []byte {
 	return strconv.AppendFloat(nil, float64(t.UnixMicro())/1e6, 'f', 6, 64)
 }
 
-// with adds a member at the end of an object and leaves the rest as it is. Where
-// the object has one of that name already the last one holds, for Go and Python.
+// with gives an object a member and leaves the rest as it is: in the place of one
+// that is null, as Graflow writes it, or else at the end. Where the object has
+// another of that name already the last one holds, for Go and Python.
 func with(object []byte, name string, value []byte) []byte {
+	empty := fmt.Appendf(nil, "%q: null", name)
+	if bytes.Count(object, []byte("{")) == 1 && bytes.Count(object, empty) == 1 {
+		return bytes.Replace(object, empty, fmt.Appendf(nil, "%q: %s", name, value), 1)
+	}
 	object = bytes.TrimRight(object, " \t\r\n")
 	object = bytes.TrimRight(bytes.TrimSuffix(object, []byte("}")), " \t\r\n")
 	if !bytes.HasSuffix(object, []byte("{")) {
