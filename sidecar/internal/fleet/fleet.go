@@ -15,8 +15,8 @@ type Run struct {
 	PID      int       `json:"pid"`
 	Version  string    `json:"version"`
 	Mode     string    `json:"mode"`
-	Command  string    `json:"command"` // without values that could be secrets
-	State    string    `json:"state"`   // app.State; Absent or Unknown where nothing is said
+	Command  string    `json:"command"`           // without values that could be secrets
+	State    string    `json:"state"`             // app.State; Absent or Unknown where nothing is said
 	Problem  string    `json:"problem,omitempty"` // why one that runs is not ready
 	Paused   bool      `json:"paused"`
 	Since    time.Time `json:"since"`
