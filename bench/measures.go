@@ -60,25 +60,25 @@ func self() string {
 
 func (b *bench) measures() []measure {
 	list := []measure{
-		{name: nullSidecar, do: b.rate(nullSidecar, 150_000, recordSize, nil, func() (*subject, error) {
+		{name: nullSidecar, do: b.rate(nullSidecar, 100_000, recordSize, nil, func() (*subject, error) {
 			return start(b.sidecarEnv("BENCH_NULL=1"), b.program("sidecar-null"), "run", "--", "none")
 		})},
-		{name: goChild, do: b.rate(goChild, 150_000, recordSize, nil, func() (*subject, error) { return b.withGo(slots, slots) })},
-		{name: nullBatch1, do: b.rate(nullBatch1, 8_000, recordSize, nil, func() (*subject, error) {
+		{name: goChild, do: b.rate(goChild, 100_000, recordSize, nil, func() (*subject, error) { return b.withGo(slots, slots) })},
+		{name: nullBatch1, do: b.rate(nullBatch1, 5_000, recordSize, nil, func() (*subject, error) {
 			return b.bare()
 		})},
-		{name: pythonChild, do: b.rate(pythonChild, 40_000, recordSize, nil, func() (*subject, error) {
+		{name: pythonChild, do: b.rate(pythonChild, 25_000, recordSize, nil, func() (*subject, error) {
 			return start(b.sidecarEnv(b.pythonPath()), append([]string{b.program("sidecar"), "run", "--"}, b.pythonEcho()...)...)
 		})},
 		{name: pythonPipe, do: b.pythonCeiling},
-		{name: execMode, do: b.rate(execMode, 2_500, recordSize, nil, func() (*subject, error) {
+		{name: execMode, do: b.rate(execMode, 1_500, recordSize, nil, func() (*subject, error) {
 			return start(b.sidecarEnv("SIDECAR_MODE=exec", "MAX_CONCURRENT_TASKS=4"), b.program("sidecar"), "run", "--", "/bin/true")
 		})},
 		{name: forkExec, do: b.forkExec},
-		{name: graflowTask, do: b.graflow(graflowTask, 6_000, func() (*subject, error) {
+		{name: graflowTask, do: b.graflow(graflowTask, 4_000, func() (*subject, error) {
 			return start(b.sidecarEnv("MAX_CONCURRENT_TASKS=4", "SIDECAR_PYTHON="+b.python), b.program("sidecar"), "run", "--graflow")
 		})},
-		{name: graflowOwn, do: b.graflow(graflowOwn, 2_500, func() (*subject, error) {
+		{name: graflowOwn, do: b.graflow(graflowOwn, 1_500, func() (*subject, error) {
 			return start([]string{
 				"REDIS_HOST=127.0.0.1", "REDIS_PORT=" + strconv.Itoa(b.server.port), "REDIS_KEY_PREFIX=" + prefix, "LOG_LEVEL=WARNING",
 			}, b.python, "-m", "graflow.worker.main")
@@ -140,13 +140,13 @@ func (b *bench) rate(name string, n, size int, template map[string]string, begin
 
 func (b *bench) pythonCeiling(ctx context.Context) error {
 	echo := b.pythonEcho()
-	perSecond, err := ceiling(ctx, b.count(40_000), slots, []string{b.pythonPath()}, echo...)
+	perSecond, err := ceiling(ctx, b.count(25_000), slots, []string{b.pythonPath()}, echo...)
 	b.results.add(pythonPipe, "tasks/s", perSecond)
 	return err
 }
 
 func (b *bench) forkExec(ctx context.Context) error {
-	perSecond, err := forks(ctx, b.count(2_500), 4, "/bin/true")
+	perSecond, err := forks(ctx, b.count(1_500), 4, "/bin/true")
 	b.results.add(forkExec, "tasks/s", perSecond)
 	return err
 }
@@ -184,7 +184,7 @@ func (b *bench) latency(name string, begin func() (*subject, error), slow int) f
 			return err
 		}
 		defer s.kill()
-		list, err := b.latencies(ctx, s, b.count(300), 2*time.Millisecond)
+		list, err := b.latencies(ctx, s, b.count(250), 2*time.Millisecond)
 		if err != nil {
 			return s.explain(err)
 		}
@@ -210,7 +210,7 @@ func (b *bench) idle(ctx context.Context) error {
 	if err := sleep(ctx, time.Second); err != nil {
 		return err
 	}
-	const span = 6 * time.Second
+	const span = 4 * time.Second
 	before, err := b.server.commands(ctx)
 	if err != nil {
 		return err

@@ -33,17 +33,17 @@ func (b *bench) sweeps() []measure {
 		list = append(list, measure{name: name, do: do})
 	}
 	for _, n := range []int{1, 4, 16, 64, 256} {
-		add(at(sweepSlots, n), b.rate(at(sweepSlots, n), min(60_000, 4_000*n), recordSize, nil, func() (*subject, error) { return b.withGo(n, n) }))
+		add(at(sweepSlots, n), b.rate(at(sweepSlots, n), min(30_000, 4_000*n), recordSize, nil, func() (*subject, error) { return b.withGo(n, n) }))
 	}
 	for _, n := range []int{1, 2, 4, 8} {
-		add(at(sweepChildren, n), b.rate(at(sweepChildren, n), 60_000, recordSize, nil, func() (*subject, error) { return b.withGo(slots, slots/n) }))
+		add(at(sweepChildren, n), b.rate(at(sweepChildren, n), 40_000, recordSize, nil, func() (*subject, error) { return b.withGo(slots, slots/n) }))
 	}
 	for _, size := range []int{300, 1_000, 10_000, 100_000, 1_000_000} {
-		n := max(60, min(60_000, 60_000_000/size))
+		n := max(60, min(30_000, 40_000_000/size))
 		add(at(sweepSize, size), b.rate(at(sweepSize, size), n, size, nil, func() (*subject, error) { return b.withGo(slots, slots) }))
 	}
-	add(bigRecords, b.rate(bigRecords, 100, 1_000_000, nil, func() (*subject, error) { return b.withGo(slots, slots) }))
-	add(bigBare, b.rate(bigBare, 100, 1_000_000, nil, func() (*subject, error) {
+	add(bigRecords, b.rate(bigRecords, 60, 1_000_000, nil, func() (*subject, error) { return b.withGo(slots, slots) }))
+	add(bigBare, b.rate(bigBare, 60, 1_000_000, nil, func() (*subject, error) {
 		return b.bare(self())
 	}))
 	for _, n := range []int{1, 10, 50} {
@@ -72,7 +72,7 @@ func (b *bench) fleet(n int) func(context.Context) error {
 		if err := b.awaitCounter(ctx, all[0], "warm", 50*n); err != nil {
 			return all[0].explain(err)
 		}
-		count := b.count(40_000)
+		count := b.count(20_000)
 		if err := b.refill(ctx, "load", 0, count); err != nil {
 			return err
 		}
@@ -149,7 +149,7 @@ func (b *bench) backlog(name string, length int) func(context.Context) error {
 		if err != nil {
 			return err
 		}
-		const span = 1200 * time.Millisecond
+		const span = 800 * time.Millisecond
 		for time.Since(began) < span {
 			left, err := b.server.client.LLen(ctx, prefix+":queue").Result()
 			if err != nil {
@@ -197,13 +197,13 @@ func (b *bench) besideIdle(ctx context.Context) error {
 	if err := sleep(ctx, time.Second); err != nil { // their start is over
 		return err
 	}
-	return b.rate(besideIdle, 60_000, recordSize, nil, func() (*subject, error) { return b.withGo(slots, slots) })(ctx)
+	return b.rate(besideIdle, 40_000, recordSize, nil, func() (*subject, error) { return b.withGo(slots, slots) })(ctx)
 }
 
 // ahead is how long a record is ours before it starts, at full rate: what the
 // sidecar says is claimed and not started, over the rate (Little's law).
 func (b *bench) ahead(ctx context.Context) error {
-	n := b.count(150_000)
+	n := b.count(100_000)
 	if err := b.refill(ctx, "load", 0, n); err != nil {
 		return err
 	}
