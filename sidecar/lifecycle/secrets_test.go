@@ -4,8 +4,12 @@ package lifecycle
 
 import (
 	"context"
+	"io"
+	"net/http"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"strings"
 	"syscall"
@@ -29,6 +33,7 @@ func TestSecretsStayInside(t *testing.T) {
 	others := []string{
 		"REDISCLI_AUTH=" + planted + "-cli", "REDIS_ACCESS_TOKEN=" + planted + "-token", "LOG_LEVEL=DEBUG",
 		"OTEL_EXPORTER_OTLP_HEADERS=authorization=" + planted + "-otel", "CREDENTIALS_DIRECTORY=" + b.dir,
+		"SIDECAR_ADMIN_TOKEN=" + planted + "-admin",
 	}
 	clean := func(where, text string) {
 		t.Helper()
@@ -63,6 +68,19 @@ func TestSecretsStayInside(t *testing.T) {
 				clean(name+": environment of "+entry, string(env))
 			}
 		}
+		url := address.FindString(s.log.String())
+		for _, path := range []string{"/status", "/metrics", "/readyz", "/"} {
+			clean(name+": "+path, fetch(ctx, t, url+path))
+		}
+		for _, args := range [][]string{{"config"}, {"config", "-o", "json"}, {"status", "-o", "json"}, {"doctor"}} {
+			command := exec.CommandContext(ctx, s.cmd.Path, args...)
+			command.Env = s.cmd.Env
+			out, err := command.CombinedOutput() // doctor may well find something
+			if len(out) == 0 {
+				t.Errorf("%s: sidecar %s said nothing: %v", name, args, err)
+			}
+			clean(name+": sidecar "+strings.Join(args, " "), string(out))
+		}
 		keys, err := b.rdb.Keys(ctx, "*").Result()
 		if err != nil || len(keys) == 0 {
 			t.Fatalf("%d keys, %v", len(keys), err)
@@ -96,4 +114,26 @@ func TestSecretsStayInside(t *testing.T) {
 		}
 		clean(name, s.log.String())
 	}
+}
+
+// address is what the HTTP server says of itself in the log.
+var address = regexp.MustCompile(`http://127\.0\.0\.1:\d+`)
+
+func fetch(ctx context.Context, t *testing.T, url string) string {
+	t.Helper()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
+	answer, err := client.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer answer.Body.Close()
+	text, err := io.ReadAll(answer.Body)
+	if err != nil || len(text) == 0 {
+		t.Fatalf("%s: %d bytes, %v", url, len(text), err)
+	}
+	return string(text)
 }
