@@ -54,7 +54,7 @@ func TestProcesses(t *testing.T) {
 
 	records := make([]any, tasks)
 	for i := range records {
-		records[i] = fmt.Sprintf(`{"task_id":"words_%d","session_id":"s","created_at":%d.5}`, i, i)
+		records[i] = fmt.Sprintf(`{"task_id":"words_%d","session_id":"s","created_at":%d.5,"params":{"text":"to be or not to be"}}`, i, i)
 	}
 	began = time.Now()
 	if err := c.RPush(t.Context(), "fleet:queue", records...).Err(); err != nil {
@@ -65,6 +65,10 @@ func TestProcesses(t *testing.T) {
 		return err == nil && len(held) == 0 && c.LLen(t.Context(), "fleet:queue").Val() == 0
 	})
 	worked := time.Since(began)
+	results, err := c.Keys(t.Context(), "graflow:channel:s:words_*.__result__").Result()
+	if err != nil || len(results) != tasks {
+		t.Errorf("%d of %d tasks have succeeded, %v", len(results), tasks, err)
+	}
 	for _, cmd := range all {
 		if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
 			t.Error(err)
