@@ -33,7 +33,7 @@ func (a *App) keepUnreported() {
 	}
 	for _, o := range left {
 		a.log.Warn("not reported before the end: it will be delivered again",
-			"task_id", o.Task.Info.TaskID, "delivery", o.Task.Delivery, "outcome", o.Kind.String())
+			append(o.Task.LogAttrs(), "outcome", o.Kind.String())...)
 	}
 }
 
@@ -101,7 +101,7 @@ func (a *App) applyFile(ctx context.Context, st *store.Store, f *spool.File) err
 		if v == report.Late {
 			superseded++
 			a.log.Warn("a spooled outcome is superseded: its record was taken over and runs again",
-				"task_id", o.Task.Info.TaskID, "delivery", o.Task.Delivery)
+				o.Task.LogAttrs()...)
 			return
 		}
 		applied++

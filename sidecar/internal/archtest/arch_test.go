@@ -73,6 +73,7 @@ func TestStandardLibraryOnly(t *testing.T) {
 	}{
 		{"protocol", []string{"protocol"}, "a Go worker imports it and must not inherit our dependencies"},
 		{"sidecar/internal/task", nil, "the nouns travel through every stage: what they know, everyone knows"},
+		{"sidecar/internal/workerlog", nil, "whoever reads a worker's output logs by it"},
 		{"sidecar/internal/access", []string{"sidecar/internal/access"}, "who may see and do what is decided in one small place"},
 		{"sidecar/internal/page", []string{"sidecar/internal/access", "sidecar/internal/fleet", "sidecar/internal/page"}, "the page knows neither Redis nor the app: it declares what it shows and does"},
 		{"sidecar/internal/runbook", nil, "whoever writes a log can use it"},

@@ -10,6 +10,7 @@ import (
 	"sync"
 
 	"github.com/graflow/graflow-sidecar/protocol"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/workerlog"
 )
 
 // MaxLogLine bounds one line of a worker's stderr in the log.
@@ -57,7 +58,8 @@ func (t *Tail) Text() string {
 }
 
 // LogLines makes log lines of what a worker writes to r, with the message msg,
-// until the stream ends, and keeps the last ones. attrs gives the attributes of
+// until the stream ends, and keeps the last ones. A line that is a JSON object is
+// merged, with its level, see [workerlog.Attrs]. attrs gives the attributes of
 // the moment (which task runs); nil means none.
 func LogLines(r io.Reader, log *slog.Logger, msg string, keep *Tail, attrs func() []any) {
 	lines := protocol.NewLineReader(r, MaxLogLine)
@@ -75,13 +77,11 @@ func LogLines(r io.Reader, log *slog.Logger, msg string, keep *Tail, attrs func(
 		}
 		text := strings.ToValidUTF8(string(raw), "\uFFFD")
 		keep.Add(text)
-		level, line, ok := merged(text)
-		if !ok {
-			level, line = slog.LevelInfo, []any{"line", text}
-		}
+		var about []any
 		if attrs != nil {
-			line = append(line, attrs()...)
+			about = attrs()
 		}
+		level, line := workerlog.Attrs(text, about)
 		//nolint:sloglint // the callers' messages are constants
 		log.Log(context.Background(), level, msg, line...)
 	}

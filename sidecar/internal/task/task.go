@@ -130,7 +130,7 @@ type Outcome struct {
 	EndedAt time.Time
 	// StartedAt is when the task was written to a worker; zero if it never was.
 	StartedAt time.Time
-	// Slot and PID are the worker's that had it; PID is 0 where none had.
+	// Slot and PID are those of the worker that had it; PID is 0 if none had.
 	Slot, PID int
 }
 

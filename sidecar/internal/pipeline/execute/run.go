@@ -132,7 +132,7 @@ func (s *Stage) await(hard context.Context, j *job, p subproc.Process, st *strea
 }
 
 func (j *job) attrs() []any {
-	return []any{"task_id", j.task.Info.TaskID, "delivery", j.task.Delivery, "slot", j.slot, "pid", j.pid.Load()}
+	return append(j.task.LogAttrs(), "slot", j.slot, "pid", j.pid.Load())
 }
 
 // judge says what became of a task whose process has ended.

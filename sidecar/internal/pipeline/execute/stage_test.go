@@ -166,7 +166,7 @@ func TestStderrIsLoggedWithItsTaskAndBounded(t *testing.T) {
 		t.Errorf("%v, %d bytes: %.200s", o.Kind, len(o.Message), o.Message)
 	}
 	lines := strings.Count(b.log.String(), `msg="worker stderr"`)
-	tagged := strings.Count(b.log.String(), "task_id=task-1 delivery=run.1 slot=0 pid=")
+	tagged := strings.Count(b.log.String(), "task_id=task-1 delivery=run.1 attempt=1 slot=0 pid=")
 	if lines != 5002 || tagged != lines {
 		t.Errorf("%d lines in the log, %d with their task", lines, tagged)
 	}

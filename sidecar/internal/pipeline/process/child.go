@@ -149,7 +149,9 @@ func (c *child) end(id int64) *run {
 func (c *child) finish(r *run, o task.Outcome) {
 	c.unasked(r)
 	o.Task, o.StartedAt, o.EndedAt = r.task, r.started, time.Now()
-	o.Slot, o.PID = c.slot, c.proc.Pid()
+	if !r.started.IsZero() {
+		o.Slot, o.PID = c.slot, c.proc.Pid()
+	}
 	c.pool.sink.Done(o)
 	c.src.End(r.place)
 	if r.waiting {

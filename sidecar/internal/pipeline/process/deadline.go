@@ -19,7 +19,7 @@ func (c *child) expire(id int64) {
 		return
 	}
 	r.expired = true
-	c.log.Warn("task is past its deadline: cancelled", "task_id", r.task.Info.TaskID, "delivery", r.task.Delivery)
+	c.log.Warn("task is past its deadline: cancelled", r.task.LogAttrs()...)
 	c.cancelLocked(id)
 	r.expiry = time.AfterFunc(c.cfg.KillGrace/4, func() { c.condemn(id) })
 }

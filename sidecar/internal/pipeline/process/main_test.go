@@ -266,8 +266,9 @@ var menu = map[string]func(){
 	"logs": func() {
 		raw(answering(func(id json.RawMessage, r record) {
 			fmt.Fprintf(os.Stderr, "on stderr of %s\n", r.TaskID)
+			fmt.Fprintln(os.Stderr, `{"level":"error","message":"as JSON","rows":3,"pid":0}`)
 			fmt.Println("on stdout")
-			fmt.Println(`{"jsonrpc":"2.0","method":"log","params":{"level":"warn","message":"by the protocol"}}`)
+			fmt.Println(`{"jsonrpc":"2.0","method":"log","params":{"level":"warn","message":"by the protocol","delivery":"nobody's","fields":{"rows":12345678901234567890,"slot":9}}}`)
 			fmt.Println(`{"jsonrpc":"2.0","method":"$/something-new","params":{}}`)
 			fmt.Println(`{"jsonrpc":"2.0","id":"q","method":"no/such","params":{}}`)
 			succeed(id)

@@ -223,7 +223,9 @@ func TestLinesOfAWorkerNameItsTask(t *testing.T) {
 	b.next()
 	for _, want := range []string{
 		`msg="worker stderr" slot=0`, `line="on stderr of task-1" task_id=task-1`,
-		`line="on stdout" task_id=task-1`, `level=WARN msg="worker log"`,
+		`line="on stdout" task_id=task-1`, `level=WARN msg="worker log" slot=0`,
+		`level=ERROR msg="worker stderr" slot=0`, `line="as JSON" task_id=task-1`, ` worker_pid=0 rows=3`,
+		`line="by the protocol" delivery=nobody's rows=12345678901234567890 worker_slot=9`,
 	} {
 		await(t, want, func() bool { return strings.Contains(b.log.String(), want) })
 	}

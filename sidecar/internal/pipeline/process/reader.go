@@ -2,12 +2,9 @@ package process
 
 import (
 	"bytes"
-	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"strconv"
 	"strings"
 	"time"
@@ -187,7 +184,7 @@ func (c *child) outcome(r *run, m protocol.Message) task.Outcome {
 	}
 	res, err := protocol.DecodeRunResult(m.Result)
 	if err == nil && res.Err != nil && res.Err.Stack != "" {
-		c.log.Info("stack of a failed task", "task_id", r.task.Info.TaskID, "delivery", r.task.Delivery, "stack", res.Err.Stack)
+		c.log.Info("stack of a failed task", append(r.task.LogAttrs(), "stack", res.Err.Stack)...)
 	}
 	switch {
 	case err != nil:
@@ -229,38 +226,4 @@ func (c *child) notification(m protocol.Message) {
 			c.progress(m.Params)
 		}
 	}
-}
-
-var levels = map[string]slog.Level{
-	"debug": slog.LevelDebug, "info": slog.LevelInfo, "warn": slog.LevelWarn, "error": slog.LevelError,
-}
-
-func (c *child) workerLog(params []byte) {
-	var p protocol.LogParams
-	if err := json.Unmarshal(params, &p); err != nil {
-		c.print(params)
-		return
-	}
-	attrs := []any{"line", p.Message}
-	if p.Delivery != "" {
-		attrs = append(attrs, "delivery", p.Delivery)
-		if id := c.taskOf(p.Delivery); id != "" {
-			attrs = append(attrs, "task_id", id)
-		}
-	}
-	if len(p.Fields) > 0 {
-		attrs = append(attrs, "fields", p.Fields)
-	}
-	c.log.Log(context.Background(), levels[p.Level], "worker log", attrs...)
-}
-
-func (c *child) taskOf(delivery string) string {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	for _, r := range c.running {
-		if r.task.Delivery == delivery {
-			return r.task.Info.TaskID
-		}
-	}
-	return ""
 }

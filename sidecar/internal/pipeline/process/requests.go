@@ -153,7 +153,7 @@ func (c *child) serve(ctx context.Context, r *run, id []byte, method string, a *
 		return line
 	})
 	if tooLong > 0 {
-		c.log.Warn("the answer to a worker's request is too long", "method", method, "bytes", tooLong, "task_id", r.task.Info.TaskID)
+		c.log.Warn("the answer to a worker's request is too long", append(r.task.LogAttrs(), "method", method, "bytes", tooLong)...)
 	}
 }
 

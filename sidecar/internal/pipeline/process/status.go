@@ -67,7 +67,7 @@ func (c *child) only() []any {
 		return nil
 	}
 	for _, r := range c.running {
-		return []any{"task_id", r.task.Info.TaskID, "delivery", r.task.Delivery}
+		return r.task.LogAttrs()
 	}
 	return nil
 }

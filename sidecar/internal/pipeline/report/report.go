@@ -185,23 +185,12 @@ func (l *Loop) log(o task.Outcome, v Verdict) {
 	if !l.Log.Enabled(context.Background(), level) {
 		return
 	}
-	attrs := make([]any, 0, 28)
-	attrs = append(attrs, "task_id", o.Task.Info.TaskID, "delivery", o.Task.Delivery, "outcome", o.Kind.String(), "verdict", string(v))
-	for _, id := range []struct{ key, value string }{
-		{"session_id", o.Task.Info.SessionID}, {"group_id", o.Task.Info.GroupID}, {"trace_id", o.Task.Info.TraceID},
-	} {
-		if id.value != "" {
-			attrs = append(attrs, id.key, id.value)
-		}
-	}
+	attrs := append(o.Task.LogAttrs(), "outcome", o.Kind.String(), "verdict", string(v))
 	if o.PID != 0 {
 		attrs = append(attrs, "slot", o.Slot, "pid", o.PID)
 	}
 	if !o.StartedAt.IsZero() {
 		attrs = append(attrs, "duration", o.EndedAt.Sub(o.StartedAt).Round(time.Microsecond).String())
-	}
-	if o.Task.Attempt > 1 {
-		attrs = append(attrs, "attempt", o.Task.Attempt)
 	}
 	if o.Message != "" {
 		attrs = append(attrs, "error", o.Message)
