@@ -2,6 +2,7 @@ package remote
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"os/exec"
@@ -159,6 +160,14 @@ func (s *session) run(m message) {
 	b, err := s.launch(m)
 	if err != nil {
 		s.say(message{Type: typeFailed, Child: m.Child, Reason: err.Error()})
+		// The host ends with it, but not before the sidecar has heard why: it would
+		// wait for another container instead.
+		if failure, ok := errors.AsType[*subproc.StartError](err); ok && failure.Attempts > 0 {
+			select {
+			case s.fatal <- failure:
+			default:
+			}
+		}
 		return
 	}
 	s.mu.Lock()
@@ -212,8 +221,9 @@ func (s *session) launch(m message) (*bridge, error) {
 	return &bridge{proc: p, in: in, out: out, log: log}, nil
 }
 
-// missed notes that the command cannot be started. One that never could ends the
-// host: where the command is wrong is where people have to see it.
+// missed notes that the command cannot be started. One that never could, and was
+// tried often enough, has its attempts counted and ends the host: where the command
+// is wrong is where people have to see it.
 func (s *session) missed(err error) error {
 	h := s.host
 	failure := &subproc.StartError{Worker: h.cfg.Name, Reason: subproc.StartReason(err)}
@@ -225,10 +235,6 @@ func (s *session) missed(err error) error {
 	}
 	if h.missed++; h.missed > h.cfg.StartRetries {
 		failure.Attempts = h.missed
-		select {
-		case s.fatal <- failure:
-		default:
-		}
 	}
 	return failure
 }
