@@ -58,6 +58,11 @@ func (s *Store) Fleet(ctx context.Context) ([]fleet.Run, error) {
 // it lies at an end unless both kinds have piled up.
 const oldestSample = 50
 
+// smallRecord bounds the records of which so many are fetched: of large ones only
+// the first and the last is, since whoever looks every few seconds must not move
+// gigabytes.
+const smallRecord = 16 << 10
+
 // Overview is the state of the queue. The age of the oldest record is by the
 // clock of its producer against Redis', and that of the records at either end of
 // a long queue.
@@ -73,8 +78,7 @@ func (s *Store) Overview(ctx context.Context) (fleet.Queue, error) {
 		depth, delayed = p.LLen(ctx, s.keys.queue()), p.ZCard(ctx, s.keys.own("delayed"))
 		unrouted, dead = p.LLen(ctx, s.keys.own("unrouted")), p.ZCard(ctx, s.keys.own("dead"))
 		paused = p.HExists(ctx, s.keys.own("paused"), fleet.Everyone)
-		left = p.LRange(ctx, s.keys.queue(), 0, oldestSample-1)
-		right = p.LRange(ctx, s.keys.queue(), -oldestSample, -1)
+		left, right = p.LRange(ctx, s.keys.queue(), 0, 0), p.LRange(ctx, s.keys.queue(), -1, -1)
 		runs = p.SMembers(ctx, s.keys.own("runs"))
 		return nil
 	})
@@ -84,6 +88,10 @@ func (s *Store) Overview(ctx context.Context) (fleet.Queue, error) {
 	held := make([]*redis.IntCmd, len(runs.Val()))
 	_, err = s.c.Pipelined(ctx, func(p redis.Pipeliner) error {
 		now = p.Time(ctx)
+		if small(left.Val()) && small(right.Val()) {
+			left = p.LRange(ctx, s.keys.queue(), 0, oldestSample-1)
+			right = p.LRange(ctx, s.keys.queue(), -oldestSample, -1)
+		}
 		for i, run := range runs.Val() {
 			held[i] = p.HLen(ctx, s.keys.inflight(run))
 		}
@@ -105,6 +113,10 @@ func (s *Store) Overview(ctx context.Context) (fleet.Queue, error) {
 		}
 	}
 	return q, nil
+}
+
+func small(records []string) bool {
+	return !slices.ContainsFunc(records, func(r string) bool { return len(r) > smallRecord })
 }
 
 // createdAt is when a record says it was made; zero where it does not.
