@@ -18,6 +18,7 @@ type claims struct {
 	poll        time.Duration
 	maxAttempts int
 	holds       *holds
+	brought     func()        // a record is in the inbox
 	unrouted    *atomic.Int64 // records that others have no worker for, as of the last tick
 	collected   time.Time     // see collect
 }
@@ -94,6 +95,9 @@ func (c *claims) Wait(ctx context.Context) (bool, error) {
 	switch {
 	case err == nil:
 		c.ok()
+		if came {
+			c.brought()
+		}
 		return came || c.unrouted.Load() > 0, nil
 	case store.Classify(err) == store.ClassTransient && store.Answered(err):
 		// Blocking is refused (out of memory, no such command, unblocked by

@@ -16,6 +16,17 @@ func (q *Queue) Quiet() {
 	q.announceLocked()
 }
 
+// Brought tells that a blocking wait has moved a record into this run's hands. One
+// claim is asked for then, whether anything is wanted by now or not: the last worker
+// may have gone meanwhile, and the record would lie hidden until one is back. Put
+// gives back what nobody here takes.
+func (q *Queue) Brought() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.lastLook = true
+	q.announceLocked()
+}
+
 // Resume ends Quiet.
 func (q *Queue) Resume() {
 	q.mu.Lock()

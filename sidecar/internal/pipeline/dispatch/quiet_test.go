@@ -84,3 +84,28 @@ func TestAWantThatWaitsSeesQuietAndResume(t *testing.T) {
 		}
 	})
 }
+
+// TestARecordOnItsWayWhenTheLastWorkerGoesIsGivenBack: the blocking wait that was
+// under way has brought it, and nobody here takes it.
+func TestARecordOnItsWayWhenTheLastWorkerGoesIsGivenBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var back returns
+		q := dispatch.New(back.add)
+		q.AddCapacity(1)
+		q.AddCapacity(-1)
+		if n := wanted(t, q); n != 0 {
+			t.Fatalf("wanted %d without a worker", n)
+		}
+		q.Brought()
+		if n := wanted(t, q); n != 1 {
+			t.Fatalf("wanted %d, and not one last look", n)
+		}
+		q.Put(tasks(0, 1))
+		if got := seqs(back.ts); !slices.Equal(got, []int64{0}) {
+			t.Errorf("gave back %v", got)
+		}
+		if n := wanted(t, q); n != 0 {
+			t.Errorf("wanted %d again", n)
+		}
+	})
+}
