@@ -200,10 +200,11 @@ func (w *world) bereave(s *sidecar) {
 	}
 }
 
-// held is what a sidecar's runs have in flight and in their inboxes.
+// held is what a sidecar's runs have in flight and in their inboxes: keys that begin
+// with in and end with x or t, unlike what they say of themselves (info).
 var held = redis.NewScript(`
 local all = {}
-for _, key in ipairs(redis.call('KEYS', ARGV[1] .. ':sidecar:in*:' .. ARGV[2] .. '-*')) do
+for _, key in ipairs(redis.call('KEYS', ARGV[1] .. ':sidecar:in*[xt]:' .. ARGV[2] .. '-*')) do
   local inbox = string.find(key, ':inbox:', 1, true)
   for _, record in ipairs(inbox and redis.call('LRANGE', key, 0, -1) or redis.call('HVALS', key)) do
     all[#all + 1] = record
@@ -225,7 +226,7 @@ func (w *world) heldBy(id string) (tasks []string, err error) {
 // anywhere counts the records that have not ended.
 var anywhere = redis.NewScript(`
 local n = redis.call('LLEN', ARGV[1] .. ':queue') + redis.call('LLEN', ARGV[1] .. ':sidecar:unrouted') + redis.call('HLEN', ARGV[1] .. ':sidecar:delayed:records')
-for _, key in ipairs(redis.call('KEYS', ARGV[1] .. ':sidecar:in*')) do
+for _, key in ipairs(redis.call('KEYS', ARGV[1] .. ':sidecar:in*[xt]:*')) do
   n = n + (string.find(key, ':inbox:', 1, true) and redis.call('LLEN', key) or redis.call('HLEN', key))
 end
 return n`)
