@@ -89,8 +89,12 @@ func again(stop <-chan struct{}, d time.Duration) bool {
 	defer timer.Stop()
 	select {
 	case <-timer.C:
-		return true
 	case <-stop:
+	}
+	select {
+	case <-stop: // also where both were due: nothing is started after the end
 		return false
+	default:
+		return true
 	}
 }

@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -39,6 +40,9 @@ func (s *Store) Unpause(ctx context.Context, run string) error {
 // Paused reports which of a run and of all are paused.
 func (s *Store) Paused(ctx context.Context, run string) (own, all bool, err error) {
 	values, err := s.c.HMGet(ctx, s.keys.own("paused"), run, fleet.Everyone).Result()
+	if s.lost(err) {
+		err = fmt.Errorf("%w (%w)", ErrClusterNode, err)
+	}
 	if err != nil {
 		return false, false, failure("paused", err)
 	}
