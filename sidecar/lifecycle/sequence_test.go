@@ -99,7 +99,7 @@ func (s *sidecar) stages() (order []string) {
 	return order
 }
 
-var stopOrder = []string{"stop", "claim", "dispatch", "process", "report", "lease", "leave", "health", "redis", "local redis"}
+var stopOrder = []string{"stop", "claim", "dispatch", "process", "report", "lease", "leave", "health", "admin", "redis", "local redis"}
 
 // TestProperShutdownSequence is the first point of the analysis: workers stop
 // first, their tasks are awaited and reported, then the connections close, and

@@ -181,7 +181,11 @@ func TestSIGHUPReplacesTheWorkersAndLosesNothing(t *testing.T) {
 	ids := names("t", 300)
 	for i, id := range ids {
 		b.push(job{TaskID: id, Do: "sleep", For: "10ms"})
-		if i == 100 || i == 150 {
+		switch i {
+		case 100:
+			s.signal(syscall.SIGHUP)
+		case 150: // two signals of a kind that wait at the same time are one
+			await(t, "the first round", func() bool { return s.says("replacing the workers one by one") })
 			s.signal(syscall.SIGHUP)
 		}
 	}
