@@ -93,6 +93,12 @@ func (s *store) set(f func()) {
 	f()
 }
 
+func (s *store) calls() (renewed, ticks int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.renewed, s.ticks
+}
+
 func (s *store) reapedNow() []string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -179,14 +185,14 @@ func TestAnErrorIsFollowedByARenewal(t *testing.T) {
 		time.Sleep(1500 * time.Millisecond)
 		b.store.set(func() { b.store.down = true })
 		time.Sleep(time.Minute)
-		ticks := b.store.ticks
+		_, before := b.store.calls()
 		b.store.set(func() { b.store.down = false })
 		time.Sleep(900 * time.Millisecond)
-		if b.store.renewed != 1 || b.store.ticks != ticks {
-			t.Errorf("%d renewals, %d ticks at once", b.store.renewed, b.store.ticks-ticks)
+		if renewed, ticks := b.store.calls(); renewed != 1 || ticks != before {
+			t.Errorf("%d renewals, %d ticks at once", renewed, ticks-before)
 		}
 		time.Sleep(500 * time.Millisecond)
-		if b.store.ticks == ticks {
+		if _, ticks := b.store.calls(); ticks == before {
 			t.Error("no tick after that")
 		}
 		b.finish(t)
