@@ -78,18 +78,18 @@ func (k *keeper) serve(ctx, hard context.Context, c *child) bool {
 	c.leave()
 	k.pool.up.Add(-1)
 	if k.ready != nil {
-		k.pool.aside.Go(func() { k.pool.safe(func() { k.part(hard, c, asked) }) })
+		k.pool.aside.Go(func() { k.pool.safe(func() { k.part(ctx, hard, c, asked) }) })
 		return true
 	}
-	return k.part(hard, c, asked)
+	return k.part(ctx, hard, c, asked)
 }
 
 // part ends a child that takes nothing more, gently if it was asked to go or
 // said so itself, and reports whether it kept to that.
-func (k *keeper) part(hard context.Context, c *child, asked bool) bool {
+func (k *keeper) part(ctx, hard context.Context, c *child, asked bool) bool {
 	defer k.pool.discharge(c)
 	if asked || c.isDraining() {
-		asked = k.finish(hard, c)
+		asked = k.finish(ctx, hard, c)
 	}
 	c.cutShort()
 	c.ladder(hard)
@@ -102,17 +102,27 @@ func (k *keeper) part(hard context.Context, c *child, asked bool) bool {
 	return asked
 }
 
-// finish lets a child that takes nothing more end by itself: it is told to,
-// and waited for until hard ends. It reports whether the child kept to that.
-func (k *keeper) finish(hard context.Context, c *child) bool {
-	c.out.add(func(dst []byte) []byte {
-		return protocol.AppendNotification(dst, protocol.MethodShutdown, []byte("{}"))
+// finish lets a child that takes nothing more end by itself: it is told to when
+// it has answered all it has (P41), or at a stop, when ctx ends, at once; and it is
+// waited for until hard ends. It reports whether the child kept to that.
+//
+// To tell it before, with a successor there, had a worker refuse the last task,
+// which it had just been given and not begun: P36.
+func (k *keeper) finish(ctx, hard context.Context, c *child) bool {
+	tell := sync.OnceFunc(func() {
+		c.out.add(func(dst []byte) []byte {
+			return protocol.AppendNotification(dst, protocol.MethodShutdown, []byte("{}"))
+		})
 	})
 	if c.idleNow() {
 		notify(c.idle) // it may never have run anything
 	}
+	stop := ctx.Done()
 	for {
 		select {
+		case <-stop:
+			stop = nil
+			tell()
 		case <-c.proc.Exited():
 			subproc.Within(c.readDone(), outputGrace) // its last answers may still be in the pipe
 			return c.idleNow() || subproc.Excused(c.proc)
@@ -121,6 +131,7 @@ func (k *keeper) finish(hard context.Context, c *child) bool {
 		case <-c.idle:
 			// The last answer is in. It may now end by itself; ladder helps.
 			if c.idleNow() {
+				tell()
 				subproc.AwaitExit(hard, c.proc, k.pool.cfg.KillGrace)
 				return true
 			}
