@@ -133,6 +133,7 @@ func (b *bench) rate(name string, n, size int, template map[string]string, begin
 		}
 		b.results.add(name, "tasks/s", l.perSecond)
 		b.results.add(name, "CPU µs/task", float64(l.cpuATask.Nanoseconds())/1e3)
+		b.results.add(name, "CPU µs/task, its worker's part", float64((l.cpuATask-l.ownATask).Nanoseconds())/1e3)
 		b.results.add(name, "Redis' CPU µs/task", float64(l.redisATask.Nanoseconds())/1e3)
 		return nil
 	}
