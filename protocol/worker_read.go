@@ -15,7 +15,7 @@ func (s *server) read() error {
 	for {
 		// What came together is handed over together: to wake a runner for each
 		// line cost more than to run a short task. Nothing waits for a read.
-		if len(s.arrived) >= maxArrived || !s.in.buffered() {
+		if len(s.arrived) >= maxArrived || !s.in.Buffered() {
 			s.accept()
 		}
 		line, err := s.in.Next()

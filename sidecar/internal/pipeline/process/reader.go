@@ -22,7 +22,11 @@ const maxPrintsBeforeAnswer = 1000
 // blocks on anything but the pipe, so both pipes are always drained.
 func (c *child) read(r io.Reader) {
 	lines := protocol.NewLineReader(r, c.cfg.MaxMessageBytes)
+	defer c.handOn()
 	for {
+		if !lines.Buffered() {
+			c.handOn()
+		}
 		line, err := lines.Next()
 		var long *protocol.TooLongError
 		var cut *protocol.UnterminatedError
@@ -88,8 +92,8 @@ func (c *child) print(line []byte) {
 func (c *child) malformed(prefix []byte, why string) {
 	if raw, ok := protocol.FindID(prefix); ok {
 		if id, err := strconv.ParseInt(string(raw), 10, 64); err == nil {
-			if r := c.end(id); r != nil {
-				c.finish(r, task.Outcome{Kind: task.Failed, Reason: "protocol", Message: why})
+			if r := c.end(id, false); r != nil {
+				c.ends(r, task.Outcome{Kind: task.Failed, Reason: "protocol", Message: why})
 				return
 			}
 		}
@@ -137,25 +141,31 @@ func (c *child) response(m protocol.Message) {
 		}
 		return
 	}
-	c.mu.Lock()
-	if id == c.pingID {
-		c.pingID = 0
-		c.mu.Unlock()
-		return
-	}
-	c.mu.Unlock()
 	if c.limit == 1 {
+		if c.ponged(id) {
+			return
+		}
 		c.stderr.settle(settleLimit) // its last lines are about this task
 	}
-	r := c.end(id)
+	r := c.end(id, m.Error == nil)
 	if r == nil {
-		c.stray(m)
+		if !c.ponged(id) {
+			c.stray(m)
+		}
 		return
 	}
-	if m.Error == nil {
-		c.proves()
+	c.ends(r, c.outcome(r, m))
+}
+
+// ponged takes the answer to a ping.
+func (c *child) ponged(id int64) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if id != c.pingID {
+		return false
 	}
-	c.finish(r, c.outcome(r, m))
+	c.pingID = 0
+	return true
 }
 
 // settleLimit bounds how long an answer waits for the lines before it, which
