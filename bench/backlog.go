@@ -34,11 +34,11 @@ return 1`
 
 // depth is what was done while the queue had one length.
 type depth struct {
-	name     string
-	length   int
-	tasks    int
-	took     time.Duration
-	redisCPU int64 // ns
+	name   string
+	length int
+	tasks  int
+	took   time.Duration
+	cpuNs  int64 // of Redis
 }
 
 // How often and for how long each length has its turn.
@@ -82,7 +82,7 @@ func (b *bench) backlogs(ctx context.Context) error {
 		}
 		if turn >= 2 && !dry { // the first turn of each is to get warm
 			d := both[turn%2]
-			d.tasks, d.took, d.redisCPU = d.tasks+done.tasks, d.took+done.took, d.redisCPU+done.redisCPU
+			d.tasks, d.took, d.cpuNs = d.tasks+done.tasks, d.took+done.took, d.cpuNs+done.cpuNs
 		}
 		const swap = `
 local here, there = redis.call('EXISTS', KEYS[1]) == 1, redis.call('EXISTS', KEYS[2]) == 1
@@ -99,7 +99,7 @@ return 1`
 			return s.explain(fmt.Errorf("the %s ran dry in every turn: the machine is too busy to measure it", d.name))
 		}
 		b.results.add(d.name, "tasks/s", float64(d.tasks)/d.took.Seconds())
-		b.results.add(d.name, "Redis' CPU µs/task", float64(d.redisCPU)/1e3/float64(d.tasks))
+		b.results.add(d.name, redisCPU, float64(d.cpuNs)/1e3/float64(d.tasks))
 	}
 	return nil
 }
@@ -131,6 +131,6 @@ func (b *bench) keepAt(ctx context.Context, queue string, d *depth, pushed int) 
 	}
 	last, _ := b.server.client.Get(ctx, counter).Int()
 	d.tasks, d.took = last-first, time.Since(began)
-	d.redisCPU = processNanoseconds(b.server.cmd.Process.Pid) - cpu
+	d.cpuNs = processNanoseconds(b.server.cmd.Process.Pid) - cpu
 	return pushed, dry, nil
 }
