@@ -31,13 +31,12 @@ func (s *Store) Report(ctx context.Context, run string, batch []Report) ([]Verdi
 	for i := range batch {
 		size += batch[i].RecordSize
 	}
-	args := make([]any, 0, 3+9*len(batch))
-	args = append(args, countedKeep.Milliseconds(), len(batch), size)
+	args := append(s.argv(run, 3+9*len(batch)), countedKeep.Milliseconds(), len(batch), size)
 	made := makeTexts(batch)
 	for i := range batch {
 		args = s.appendReport(args, &batch[i], &made[i])
 	}
-	reply, err := s.call(ctx, reportScript, run, s.keys.inflight(run), args...).Text()
+	reply, err := s.callWith(ctx, reportScript, s.keys.inflight(run), args).Text()
 	if err != nil {
 		return nil, failure("report", err)
 	}
@@ -52,9 +51,15 @@ func (s *Store) Report(ctx context.Context, run string, batch []Report) ([]Verdi
 }
 
 // reportTexts are what is made for a report.
-type reportTexts struct{ name, completion string }
+type reportTexts struct{ name, completion part }
 
-// makeTexts makes those of a batch, as parts of one string.
+// part is an argument that is a part of a larger text. A pointer to it put into an
+// interface, as one to a string, needs no memory of its own.
+type part []byte
+
+func (p *part) MarshalBinary() ([]byte, error) { return *p, nil }
+
+// makeTexts makes those of a batch, as parts of one text.
 func makeTexts(batch []Report) []reportTexts {
 	size := 0
 	for i := range batch {
@@ -70,9 +75,9 @@ func makeTexts(batch []Report) []reportTexts {
 		b = appendCompletion(b, r)
 		ends = append(ends, len(b))
 	}
-	all, made, from := string(b), make([]reportTexts, len(batch)), 0
+	made, from := make([]reportTexts, len(batch)), 0
 	for i := range made {
-		made[i] = reportTexts{all[from:ends[2*i]], all[ends[2*i]:ends[2*i+1]]}
+		made[i] = reportTexts{b[from:ends[2*i]], b[ends[2*i]:ends[2*i+1]]}
 		from = ends[2*i+1]
 	}
 	return made
@@ -80,9 +85,8 @@ func makeTexts(batch []Report) []reportTexts {
 
 var nothing = ""
 
-// appendReport appends what report.lua reads of one report. Texts are given as
-// pointers: put into an interface, these need no memory of their own, and there
-// are a million texts a second.
+// appendReport appends what report.lua reads of one report, texts as pointers:
+// there are nearly a million of them a second.
 func (s *Store) appendReport(args []any, r *Report, made *reportTexts) []any {
 	args = append(args, &r.Delivery, &r.TaskID, &r.GroupID, &made.name, &made.completion)
 	if s.o.StoreValues && r.Value != nil && r.TaskID != "" {
@@ -116,7 +120,7 @@ func appendCompletion(b []byte, r *Report) []byte {
 	b = append(b, `,"success":`...)
 	b = strconv.AppendBool(b, success)
 	b = append(b, `,"timestamp":`...)
-	b = strconv.AppendFloat(b, float64(orNow(r.Timestamp).UnixMicro())/1e6, 'f', 6, 64)
+	b = appendSeconds(b, orNow(r.Timestamp))
 	b = append(b, `,"error_message":`...)
 	switch {
 	case success:
@@ -127,6 +131,20 @@ func appendCompletion(b []byte, r *Report) []byte {
 		b = appendQuoted(b, message)
 	}
 	return append(b, '}')
+}
+
+// appendSeconds appends a time as seconds since 1970, with microseconds.
+func appendSeconds(b []byte, t time.Time) []byte {
+	micros := t.UnixMicro()
+	if micros < 0 {
+		return strconv.AppendFloat(b, float64(micros)/1e6, 'f', 6, 64)
+	}
+	b = strconv.AppendInt(b, micros/1e6, 10)
+	b = append(b, '.')
+	for unit := int64(1e5); unit > 0; unit /= 10 {
+		b = append(b, byte('0'+micros/unit%10))
+	}
+	return b
 }
 
 // appendQuoted appends text as JSON. It cannot fail: bytes that are not UTF-8
