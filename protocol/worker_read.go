@@ -11,10 +11,10 @@ import (
 
 // read takes messages until stdin ends (nil) or fails.
 func (s *server) read() error {
-	defer s.accept()
 	for {
 		// What came together is handed over together: to wake a runner for each
-		// line cost more than to run a short task. Nothing waits for a read.
+		// line cost more than to run a short task. Nothing waits for a read, or
+		// is left at the end.
 		if len(s.arrived) >= maxArrived || !s.in.Buffered() {
 			s.accept()
 		}

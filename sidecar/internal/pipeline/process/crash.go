@@ -110,7 +110,7 @@ func (k *keeper) well() {
 	}
 }
 
-// proves notes that the child has answered a task.
+// provesLocked notes that the child has answered a task.
 func (c *child) provesLocked() {
 	if !c.useful {
 		c.useful = true

@@ -22,9 +22,8 @@ const maxPrintsBeforeAnswer = 1000
 // blocks on anything but the pipe, so both pipes are always drained.
 func (c *child) read(r io.Reader) {
 	lines := protocol.NewLineReader(r, c.cfg.MaxMessageBytes)
-	defer c.handOn()
 	for {
-		if !lines.Buffered() {
+		if !lines.Buffered() { // and so before the end, too
 			c.handOn()
 		}
 		line, err := lines.Next()
