@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"reflect"
+	"strconv"
 	"strings"
 	"testing"
 	"unicode/utf8"
@@ -109,6 +110,44 @@ func FuzzRunParams(f *testing.F) {
 			t.Errorf("got %+v, sent %+v", got, p)
 		}
 	})
+}
+
+// FuzzDecodeSucceeded: what is read as a success without a value is one.
+func FuzzDecodeSucceeded(f *testing.F) {
+	for _, line := range []string{
+		`{"jsonrpc":"2.0","id":7,"result":{"status":"succeeded"}}`, `{"jsonrpc":"2.0","id":123456789012345678,"result":{"status":"succeeded"}}`,
+		`{"jsonrpc":"2.0","id":07,"result":{"status":"succeeded"}}`, `{"jsonrpc":"2.0","id":-7,"result":{"status":"succeeded"}}`,
+		`{"jsonrpc":"2.0","id":7,"result":{"status":"succeeded"}} `, `{"jsonrpc":"2.0","id":,"result":{"status":"succeeded"}}`,
+		`{"jsonrpc":"2.0","id":1e3,"result":{"status":"succeeded"}}`, `{"jsonrpc":"2.0","id":7,"id":8,"result":{"status":"succeeded"}}`,
+	} {
+		f.Add([]byte(line))
+	}
+	f.Fuzz(func(t *testing.T, line []byte) {
+		id, ok := DecodeSucceeded(line)
+		if !ok {
+			return
+		}
+		m, err := DecodeMessage(line)
+		if err != nil || string(m.ID) != strconv.FormatInt(id, 10) || !m.IsResponse() {
+			t.Fatalf("%q is read as %d: %+v, %v", line, id, m, err)
+		}
+		if r, err := DecodeRunResult(m.Result); err != nil || !reflect.DeepEqual(r, RunResult{Status: StatusSucceeded}) {
+			t.Errorf("%q: %+v, %v", line, r, err)
+		}
+	})
+}
+
+// What is common must be read the short way, by whichever SDK it was written.
+func TestDecodeSucceededTakesWhatIsCommon(t *testing.T) {
+	for _, line := range []string{`{"jsonrpc":"2.0","id":7,"result":{"status":"succeeded"}}`, string(benchResult)} {
+		if _, ok := DecodeSucceeded([]byte(line)); !ok {
+			t.Errorf("not taken: %s", line)
+		}
+	}
+	own := AppendResult(nil, []byte("12"), AppendRunResult(nil, RunResult{Status: StatusSucceeded}))
+	if id, ok := DecodeSucceeded(own); !ok || id != 12 {
+		t.Errorf("%s is read as %d, %v", own, id, ok)
+	}
 }
 
 // FuzzDecodeTaskRun: what is read in one pass is what two would have read.

@@ -46,6 +46,14 @@ func (c *child) read(r io.Reader) {
 }
 
 func (c *child) line(line []byte) {
+	// Before a worker has said what it is, nothing is an answer to a task, and in
+	// one that runs one task at a time an answer waits for the lines before it.
+	if id, ok := protocol.DecodeSucceeded(line); ok && c.several() {
+		if r := c.end(id, true); r != nil {
+			c.ends(r, task.Outcome{Kind: task.Succeeded})
+			return
+		}
+	}
 	m, err := protocol.DecodeMessage(line)
 	switch {
 	case err == nil:
@@ -120,6 +128,13 @@ func (c *child) starting() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.limit == 0
+}
+
+// several: it runs more than one task at a time.
+func (c *child) several() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.limit > 1
 }
 
 func (c *child) response(m protocol.Message) {
