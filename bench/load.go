@@ -56,6 +56,7 @@ func (b *bench) push(ctx context.Context, template map[string]string, group stri
 type lap struct {
 	perSecond  float64
 	cpuATask   time.Duration // of the subject and its descendants
+	ownATask   time.Duration // of the subject alone
 	redisATask time.Duration // of Redis
 }
 
@@ -69,7 +70,7 @@ func (b *bench) throughput(ctx context.Context, s *subject, group string, n int)
 		return lap{}, err
 	}
 	counter := prefix + ":barrier:" + group
-	from, first, cpu, redisCPU := time.Time{}, 0, time.Duration(0), time.Duration(0)
+	from, first, cpu, own, redisCPU := time.Time{}, 0, time.Duration(0), time.Duration(0), time.Duration(0)
 	tick := time.NewTicker(2 * time.Millisecond)
 	defer tick.Stop()
 	complete := sub.Channel()
@@ -86,14 +87,14 @@ func (b *bench) throughput(ctx context.Context, s *subject, group string, n int)
 				return lap{}, fmt.Errorf("%d tasks are too few to measure", n)
 			}
 			rest := time.Duration(n - first)
-			return lap{float64(n-first) / took.Seconds(), (s.used().cpu - cpu) / rest, (b.server.cpu() - redisCPU) / rest}, nil
+			return lap{float64(n-first) / took.Seconds(), (s.used().cpu - cpu) / rest, (s.own().cpu - own) / rest, (b.server.cpu() - redisCPU) / rest}, nil
 		case <-tick.C:
 			if first > 0 {
 				continue
 			}
 			done, err := b.server.client.Get(ctx, counter).Int()
 			if err == nil && done >= n/5 {
-				from, first, cpu, redisCPU = time.Now(), done, s.used().cpu, b.server.cpu()
+				from, first, cpu, own, redisCPU = time.Now(), done, s.used().cpu, s.own().cpu, b.server.cpu()
 			}
 		}
 	}

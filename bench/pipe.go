@@ -12,30 +12,36 @@ import (
 )
 
 // ceiling is how many tasks a second a worker takes over two pipes from somebody
-// who has nothing else to do: no Redis, no decoding, inFlight tasks at once.
-func ceiling(ctx context.Context, n, inFlight int, env []string, command ...string) (float64, error) {
+// who has nothing else to do: no Redis, no decoding, inFlight tasks at once; and
+// what processor time the worker took for each, its start included.
+func ceiling(ctx context.Context, n, inFlight int, env []string, command ...string) (perSecond float64, cpu time.Duration, err error) {
 	cmd := exec.CommandContext(ctx, command[0], command[1:]...)
 	cmd.Env = append(os.Environ(), env...)
 	cmd.Stderr = os.Stderr
 	stdin, err1 := cmd.StdinPipe()
 	stdout, err2 := cmd.StdoutPipe()
 	if err := errors.Join(err1, err2); err != nil {
-		return 0, err
+		return 0, 0, err
 	}
 	if err := cmd.Start(); err != nil {
-		return 0, err
+		return 0, 0, err
 	}
-	defer func() {
-		_ = stdin.Close()
-		_ = cmd.Wait()
-	}()
+	ended := false
+	end := func() {
+		if !ended {
+			ended = true
+			_ = stdin.Close()
+			_ = cmd.Wait()
+		}
+	}
+	defer end()
 	in, out := protocol.NewLineWriter(stdin, 0), protocol.NewLineReader(stdout, 0)
 	hello := protocol.AppendRequest(nil, 0, protocol.MethodInitialize, []byte(`{"protocolVersion":1}`))
 	if err := errors.Join(in.WriteLine(hello), in.Flush()); err != nil {
-		return 0, err
+		return 0, 0, err
 	}
 	if _, err := answer(out); err != nil {
-		return 0, err
+		return 0, 0, err
 	}
 	text := []byte(record(nil, 1, "pipe", recordSize))
 	free := make(chan struct{}, inFlight)
@@ -70,12 +76,15 @@ func ceiling(ctx context.Context, n, inFlight int, env []string, command ...stri
 	}()
 	for range n {
 		if _, err := answer(out); err != nil {
-			return 0, err
+			return 0, 0, err
 		}
 		free <- struct{}{}
 	}
 	took := time.Since(began)
-	return float64(n) / took.Seconds(), <-failed
+	err = <-failed
+	end()
+	used := cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()
+	return float64(n) / took.Seconds(), used / time.Duration(n), err
 }
 
 func answer(out *protocol.LineReader) (protocol.Message, error) {

@@ -161,8 +161,11 @@ func (s *subject) kill() {
 
 // cpuNanoseconds is what the process' own threads have used, finer than the
 // hundredths of a second in /proc/PID/stat.
-func (s *subject) cpuNanoseconds() int64 {
-	threads, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/schedstat", s.cmd.Process.Pid))
+func (s *subject) cpuNanoseconds() int64 { return processNanoseconds(s.cmd.Process.Pid) }
+
+// processNanoseconds is that of any process.
+func processNanoseconds(pid int) int64 {
+	threads, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/schedstat", pid))
 	var sum int64
 	for _, name := range threads {
 		text, err := os.ReadFile(name)

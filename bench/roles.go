@@ -32,7 +32,7 @@ func play(role string) int {
 var slowMark = []byte(`"slow"`)
 
 func echo(ctx context.Context, t *protocol.Task) (any, error) {
-	if len(t.Record) < 1000 && bytes.Contains(t.Record, slowMark) {
+	if len(t.Record) < recordSize/2 && bytes.Contains(t.Record, slowMark) {
 		if err := sleep(ctx, time.Minute); err != nil {
 			return nil, err
 		}

@@ -49,8 +49,7 @@ func (b *bench) sweeps() []measure {
 	for _, n := range []int{1, 10, 50} {
 		add(at(sweepFleet, n), b.fleet(n))
 	}
-	add(shallowQueue, b.backlog(shallowQueue, 1_000))
-	add(deepQueue, b.backlog(deepQueue, 1_000_000))
+	add(shallowQueue+", and one of a million", b.backlogs)
 	add(besideIdle, b.besideIdle)
 	add(ahead, b.ahead)
 	return list
@@ -102,75 +101,6 @@ func (b *bench) startFleet(n, slots int, more ...string) ([]*subject, error) {
 func stopAll(all []*subject) {
 	for _, s := range all {
 		s.kill()
-	}
-}
-
-// refill makes records inside Redis: a million of them from here would take
-// longer than to run them.
-func (b *bench) refill(ctx context.Context, group string, from, n int) error {
-	const script = `
-for i = tonumber(ARGV[3]), tonumber(ARGV[3]) + ARGV[2] - 1 do
-  redis.call('RPUSH', KEYS[1], string.format(ARGV[1], i, 1732335600 + i))
-end
-return 1`
-	template := fmt.Sprintf(`{"task_id": "task_%%d", "session_id": "s", "graph_hash": "%064d", "trace_id": "0", "created_at": %%d.5, "group_id": %q, "parent_span_id": null, "pad": "%0100d"}`, 0, group, 0)
-	// First, or what ends at once is nobody's.
-	if err := b.server.client.Set(ctx, prefix+":barrier:"+group+":expected", from+n, 0).Err(); err != nil {
-		return err
-	}
-	for done := 0; done < n; done += 10_000 {
-		if err := b.server.client.Eval(ctx, script, []string{prefix + ":queue"}, template, min(10_000, n-done), from+done).Err(); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// backlog is the rate at a queue that is kept at a length.
-func (b *bench) backlog(name string, length int) func(context.Context) error {
-	return func(ctx context.Context) error {
-		length := length
-		if b.quick {
-			length = min(length, 10_000)
-		}
-		if err := b.refill(ctx, "load", 0, length); err != nil {
-			return err
-		}
-		s, err := b.withGo(slots, slots)
-		if err != nil {
-			return err
-		}
-		defer s.stop()
-		if err := b.awaitCounter(ctx, s, "load", 200); err != nil {
-			return s.explain(err)
-		}
-		began, pushed := time.Now(), length
-		first, err := b.server.client.Get(ctx, prefix+":barrier:load").Int()
-		if err != nil {
-			return err
-		}
-		const span = 800 * time.Millisecond
-		for time.Since(began) < span {
-			left, err := b.server.client.LLen(ctx, prefix+":queue").Result()
-			if err != nil {
-				return err
-			}
-			if more := length - int(left); more >= length/10 || more >= 500 {
-				if err := b.refill(ctx, "load", pushed, more); err != nil {
-					return err
-				}
-				pushed += more
-			}
-			if err := sleep(ctx, time.Millisecond); err != nil {
-				return err
-			}
-		}
-		last, err := b.server.client.Get(ctx, prefix+":barrier:load").Int()
-		if err != nil {
-			return err
-		}
-		b.results.add(name, "tasks/s", float64(last-first)/time.Since(began).Seconds())
-		return nil
 	}
 }
 

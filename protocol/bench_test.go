@@ -10,7 +10,8 @@ import (
 )
 
 var (
-	benchRun    = AppendTaskRun(nil, 1234567, RunParams{Delivery: "worker_7-0123456789abcdef0123456789abcdef.1234567", Record: []byte(`{"task_id":"word_count_17","session_id":"5d5a0a34-8f0f-4c38-a7a5-5d0b5f0f6f3b","graph_hash":"0f343b0931126a20f133d67c2b018a3b0f343b0931126a20f133d67c2b018a3b","trace_id":"9bb7cf0e8a0b4e4d8a8f6b7b0c1d2e3f","created_at":1732335600.123456,"group_id":"group_42","parent_span_id":null}`), Attempt: 1})
+	benchRecord = []byte(`{"task_id":"word_count_17","session_id":"5d5a0a34-8f0f-4c38-a7a5-5d0b5f0f6f3b","graph_hash":"0f343b0931126a20f133d67c2b018a3b0f343b0931126a20f133d67c2b018a3b","trace_id":"9bb7cf0e8a0b4e4d8a8f6b7b0c1d2e3f","created_at":1732335600.123456,"group_id":"group_42","parent_span_id":null}`)
+	benchRun    = AppendTaskRun(nil, 1234567, RunParams{Delivery: "worker_7-0123456789abcdef0123456789abcdef.1234567", Record: benchRecord, Attempt: 1})
 	benchResult = []byte(`{"jsonrpc":"2.0","id":1234567,"result":{"status":"succeeded"}}`)
 )
 
@@ -131,14 +132,14 @@ func BenchmarkLineWriter(b *testing.B) {
 }
 
 // BenchmarkServe is a worker in a process of its own, over real pipes: one task
-// is one line there and one back.
+// is one line there and one back. worker-ns/task is the worker's processor time.
 func BenchmarkServe(b *testing.B) {
 	for _, bb := range []struct {
-		name  string
-		ahead int
-	}{{"one at a time", 1}, {"32 ahead", 32}} {
+		name, role string
+		ahead      int
+	}{{"one at a time", "answer", 1}, {"32 ahead", "answer", 32}, {"64 at once", "answer 64", 64}} {
 		b.Run(bb.name, func(b *testing.B) {
-			p := startWorker(b, "answer")
+			p := startWorker(b, bb.role)
 			p.initialize(b)
 			b.ReportAllocs()
 			sent, id := 0, int64(100)
@@ -146,7 +147,7 @@ func BenchmarkServe(b *testing.B) {
 			for got := 0; got < b.N; got++ {
 				for sent < b.N && sent-got < bb.ahead {
 					id++
-					line = AppendTaskRun(line[:0], id, RunParams{Delivery: "run.1", Record: []byte(`{"task_id":"a"}`), Attempt: 1})
+					line = AppendTaskRun(line[:0], id, RunParams{Delivery: "run.1", Record: benchRecord, Attempt: 1})
 					if err := p.in.WriteLine(line); err != nil {
 						b.Fatal(err)
 					}
@@ -161,6 +162,8 @@ func BenchmarkServe(b *testing.B) {
 			}
 			b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "tasks/s")
 			p.shutdown(b)
+			used := p.cmd.ProcessState.UserTime() + p.cmd.ProcessState.SystemTime()
+			b.ReportMetric(float64(used.Nanoseconds())/float64(b.N), "worker-ns/task")
 		})
 	}
 }

@@ -47,7 +47,7 @@ func appendInputs(dst []byte, inputs []Input) []byte {
 
 // inputs reads the member inputs of a task/run, in the order in which it has
 // them; null is none.
-func (s *scan) inputs() []Input {
+func (s *scan) inputs(depth int) []Input {
 	if s.peek() == 'n' {
 		s.literal("null")
 		return nil
@@ -57,7 +57,7 @@ func (s *scan) inputs() []Input {
 	}
 	var all []Input
 	for name, more := s.member(true); more; name, more = s.member(false) {
-		in := Input{Name: string(name), Text: s.input()}
+		in := Input{Name: string(name), Text: s.input(depth + 1)}
 		if s.msg == "" && slices.ContainsFunc(all, func(other Input) bool { return other.Name == in.Name }) {
 			s.fail("an input occurs twice: " + in.Name)
 		}
@@ -70,7 +70,7 @@ func (s *scan) inputs() []Input {
 }
 
 // input reads an object with either value or valueText.
-func (s *scan) input() (text []byte) {
+func (s *scan) input(depth int) (text []byte) {
 	if !s.expect('{', "an input is not an object") {
 		return nil
 	}
@@ -80,14 +80,14 @@ func (s *scan) input() (text []byte) {
 		switch string(name) {
 		case "value":
 			seen.add(s, 0)
-			if s.value(3) {
+			if s.value(depth) {
 				text = s.b[start:s.i]
 			}
 		case "valueText":
 			seen.add(s, 0) // never beside a value
 			text = s.required("valueText")
 		default:
-			s.value(3)
+			s.value(depth)
 		}
 		if s.msg != "" {
 			return nil

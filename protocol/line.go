@@ -122,6 +122,9 @@ func (r *LineReader) Next() ([]byte, error) {
 	}
 }
 
+// Buffered reports whether Next will return a line without a read.
+func (r *LineReader) Buffered() bool { return bytes.IndexByte(r.buf[r.scan:r.end], '\n') >= 0 }
+
 // finish ends the line whose last part this is.
 func (r *LineReader) finish(line []byte) ([]byte, error) {
 	if r.skip.on {

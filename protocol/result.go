@@ -1,6 +1,7 @@
 package protocol
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 )
@@ -75,6 +76,25 @@ func AppendRunResult(dst []byte, r RunResult) []byte {
 		dst = append(dst, '}')
 	}
 	return append(dst, '}')
+}
+
+// DecodeSucceeded reads the answer to a task/run that gave no value, in the very
+// form in which the SDKs write it: most answers of most workers are that. ok is
+// false for whatever else, be it right or wrong; DecodeMessage says which.
+func DecodeSucceeded(line []byte) (id int64, ok bool) {
+	rest, found := bytes.CutPrefix(line, []byte(`{"jsonrpc":"2.0","id":`))
+	digits, end := bytes.CutSuffix(rest, []byte(`,"result":{"status":"succeeded"}}`))
+	const most = 18 // digits of an int64, however large
+	if !found || !end || len(digits) == 0 || len(digits) > most || digits[0] == '0' {
+		return 0, false
+	}
+	for _, c := range digits {
+		if c < '0' || c > '9' {
+			return 0, false
+		}
+		id = 10*id + int64(c-'0')
+	}
+	return id, true
 }
 
 // DecodeRunResult reads the result of a task/run (P23 to P25): strict JSON, a

@@ -1,9 +1,11 @@
 package protocol
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"strconv"
+	"unicode/utf8"
 )
 
 // ErrBadParams is wrapped by every error of DecodeRunParams.
@@ -17,14 +19,38 @@ func DecodeRunParams(raw []byte) (RunParams, error) {
 		return RunParams{}, fmt.Errorf("%w: not UTF-8 at byte %d", ErrBadParams, at)
 	}
 	s := scan{b: raw}
-	p := s.runParams()
+	p := s.runParams(1)
 	if s.msg != "" {
 		return RunParams{}, fmt.Errorf("%w: %s at byte %d", ErrBadParams, s.msg, s.i)
 	}
 	return p, nil
 }
 
-func (s *scan) runParams() (p RunParams) {
+// decodeTaskRun reads a task/run in the form in which AppendTaskRun writes it,
+// the id first and nothing beside the params: in one pass, where DecodeMessage
+// and DecodeRunParams take one each. ok is false for whatever else, be it right
+// or wrong: those two say which. id and Record alias line.
+func decodeTaskRun(line []byte) (id []byte, p RunParams, ok bool) {
+	rest, found := bytes.CutPrefix(line, []byte(`{"jsonrpc":"2.0","id":`))
+	digits := 0
+	for digits < len(rest) && rest[digits]-'0' <= 9 {
+		digits++
+	}
+	if !found || digits == 0 || digits > MaxIDBytes || rest[0] == '0' {
+		return nil, p, false
+	}
+	id = rest[:digits]
+	params, found := bytes.CutPrefix(rest[digits:], []byte(`,"method":"task/run","params":`))
+	if !found || len(params) == 0 || params[len(params)-1] != '}' || !utf8.Valid(params) {
+		return nil, p, false
+	}
+	s := scan{b: params[:len(params)-1]}
+	p = s.runParams(2)
+	return id, p, s.msg == ""
+}
+
+// runParams reads the params, whose members stand in depth containers.
+func (s *scan) runParams(depth int) (p RunParams) {
 	s.space()
 	if !s.expect('{', "expected an object") {
 		return p
@@ -38,7 +64,7 @@ func (s *scan) runParams() (p RunParams) {
 		case "record":
 			seen.add(s, 1)
 			start := s.i
-			if s.value(1) {
+			if s.value(depth) {
 				p.Record = s.b[start:s.i]
 			}
 		case "attempt":
@@ -49,12 +75,12 @@ func (s *scan) runParams() (p RunParams) {
 			p.DeadlineUnixMs = s.integer("deadlineUnixMs", 64)
 		case "_meta":
 			seen.add(s, 4)
-			p.Traceparent = s.meta()
+			p.Traceparent = s.meta(depth + 1)
 		case "inputs":
 			seen.add(s, 5)
-			p.Inputs = s.inputs()
+			p.Inputs = s.inputs(depth + 1)
 		default:
-			s.value(1)
+			s.value(depth)
 		}
 		if s.msg != "" {
 			return p
@@ -74,7 +100,7 @@ func (s *scan) runParams() (p RunParams) {
 }
 
 // meta reads the traceparent of _meta.
-func (s *scan) meta() (traceparent string) {
+func (s *scan) meta(depth int) (traceparent string) {
 	if s.peek() == 'n' {
 		s.literal("null")
 		return ""
@@ -86,7 +112,7 @@ func (s *scan) meta() (traceparent string) {
 		if string(name) == "traceparent" {
 			traceparent = string(s.optionalText("the traceparent"))
 		} else {
-			s.value(2)
+			s.value(depth)
 		}
 		if s.msg != "" {
 			return ""

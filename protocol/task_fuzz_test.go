@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"encoding/json"
 	"reflect"
+	"strconv"
+	"strings"
 	"testing"
 	"unicode/utf8"
 )
@@ -96,6 +98,9 @@ func FuzzRunParams(f *testing.F) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		if id, fast, ok := decodeTaskRun(line); !ok || string(id) != "1" || !reflect.DeepEqual(fast, got) {
+			t.Errorf("in one pass: %q, %+v, %v; in two %+v", id, fast, ok, got)
+		}
 		var a, b bytes.Buffer
 		if json.Compact(&a, got.Record) != nil || json.Compact(&b, record) != nil || !bytes.Equal(a.Bytes(), b.Bytes()) {
 			t.Errorf("record: got %q, sent %q", got.Record, record)
@@ -103,6 +108,73 @@ func FuzzRunParams(f *testing.F) {
 		got.Record, p.Record = nil, nil
 		if !reflect.DeepEqual(got, p) {
 			t.Errorf("got %+v, sent %+v", got, p)
+		}
+	})
+}
+
+// FuzzDecodeSucceeded: what is read as a success without a value is one.
+func FuzzDecodeSucceeded(f *testing.F) {
+	for _, line := range []string{
+		`{"jsonrpc":"2.0","id":7,"result":{"status":"succeeded"}}`, `{"jsonrpc":"2.0","id":123456789012345678,"result":{"status":"succeeded"}}`,
+		`{"jsonrpc":"2.0","id":07,"result":{"status":"succeeded"}}`, `{"jsonrpc":"2.0","id":-7,"result":{"status":"succeeded"}}`,
+		`{"jsonrpc":"2.0","id":7,"result":{"status":"succeeded"}} `, `{"jsonrpc":"2.0","id":,"result":{"status":"succeeded"}}`,
+		`{"jsonrpc":"2.0","id":1e3,"result":{"status":"succeeded"}}`, `{"jsonrpc":"2.0","id":7,"id":8,"result":{"status":"succeeded"}}`,
+	} {
+		f.Add([]byte(line))
+	}
+	f.Fuzz(func(t *testing.T, line []byte) {
+		id, ok := DecodeSucceeded(line)
+		if !ok {
+			return
+		}
+		m, err := DecodeMessage(line)
+		if err != nil || string(m.ID) != strconv.FormatInt(id, 10) || !m.IsResponse() {
+			t.Fatalf("%q is read as %d: %+v, %v", line, id, m, err)
+		}
+		if r, err := DecodeRunResult(m.Result); err != nil || !reflect.DeepEqual(r, RunResult{Status: StatusSucceeded}) {
+			t.Errorf("%q: %+v, %v", line, r, err)
+		}
+	})
+}
+
+// What is common must be read the short way, by whichever SDK it was written.
+func TestDecodeSucceededTakesWhatIsCommon(t *testing.T) {
+	for _, line := range []string{`{"jsonrpc":"2.0","id":7,"result":{"status":"succeeded"}}`, string(benchResult)} {
+		if _, ok := DecodeSucceeded([]byte(line)); !ok {
+			t.Errorf("not taken: %s", line)
+		}
+	}
+	own := AppendResult(nil, []byte("12"), AppendRunResult(nil, RunResult{Status: StatusSucceeded}))
+	if id, ok := DecodeSucceeded(own); !ok || id != 12 {
+		t.Errorf("%s is read as %d, %v", own, id, ok)
+	}
+}
+
+// FuzzDecodeTaskRun: what is read in one pass is what two would have read.
+func FuzzDecodeTaskRun(f *testing.F) {
+	head := `{"jsonrpc":"2.0","id":7,"method":"task/run","params":`
+	f.Add(benchRun)
+	for _, rest := range []string{
+		`{"delivery":"d","record":{}}}`, `{"delivery":"d","record":{},"attempt":2,"deadlineUnixMs":5,"_meta":{"traceparent":"t","x":[1]},"new":{"a":{}}} }`,
+		`{"delivery":"d","record":{},"inputs":{"a":{"value":[1]},"b":{"valueText":"NaN"}}}}`, `{"delivery":"d","record":{}},"id":8}`, `{"delivery":"d","record":{}}`,
+		`{"delivery":"d","record":` + strings.Repeat("[", 998) + strings.Repeat("]", 998) + `}}`, `{"delivery":"d","record":` + strings.Repeat("[", 999) + strings.Repeat("]", 999) + `}}`,
+		`}`, ``, `[]}`, `{"delivery":"d","delivery":"e","record":1}}`, "{\"delivery\":\"\xff\",\"record\":1}}",
+	} {
+		f.Add([]byte(head + rest))
+	}
+	f.Add([]byte(`{"jsonrpc":"2.0","id":07,"method":"task/run","params":{"delivery":"d","record":{}}}`))
+	f.Fuzz(func(t *testing.T, line []byte) {
+		id, got, ok := decodeTaskRun(line)
+		if !ok {
+			return
+		}
+		m, err := DecodeMessage(line)
+		if err != nil {
+			t.Fatalf("%q was taken: %v", line, err)
+		}
+		want, err := DecodeRunParams(m.Params)
+		if err != nil || m.Method != MethodTaskRun || !bytes.Equal(id, m.ID) || !reflect.DeepEqual(got, want) {
+			t.Errorf("%q is read as %q, %+v; want %+v, %+v, %v", line, id, got, m, want, err)
 		}
 	})
 }

@@ -126,6 +126,28 @@ func TestServeConcurrency(t *testing.T) {
 	}, WithConcurrency(n))
 }
 
+// More runners than stay when there is nothing to do come, go and come again.
+func TestServeConcurrencyAgain(t *testing.T) {
+	const n = 3 * maxParked
+	serve(t, seconds, func(t *testing.T, c *conn) {
+		for round := range 3 {
+			before := time.Now()
+			for id := range n + 1 {
+				c.run(round*(n+1)+id+1, "1")
+			}
+			for id := range n + 1 {
+				c.message()
+				want := time.Duration(1+id/n) * time.Second
+				if took := time.Since(before); took != want {
+					t.Errorf("P26: answer %d of round %d came after %v, want %v", id+1, round, took, want)
+				}
+			}
+			c.silence()
+		}
+		c.shutdown()
+	}, WithConcurrency(n))
+}
+
 func TestServeKeepsTheOrder(t *testing.T) {
 	serve(t, answer, func(_ *testing.T, c *conn) {
 		for id := 1; id <= 100; id++ {

@@ -50,7 +50,9 @@ func (o *outbox) put(build func(dst []byte) []byte) bool {
 		return false
 	}
 	o.pending = append(line, '\n')
-	o.signal()
+	if before == 0 {
+		o.signal() // else it has been told, and has not come yet
+	}
 	return true
 }
 

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -35,7 +36,12 @@ func TestMain(m *testing.M) {
 		goleak.VerifyTestMain(m)
 		return
 	}
-	err := Serve(context.Background(), roles[role], WithInfo("test", "1"), WithConcurrency(2))
+	name, concurrency, many := strings.Cut(role, " ")
+	atOnce := 2
+	if many {
+		atOnce, _ = strconv.Atoi(concurrency)
+	}
+	err := Serve(context.Background(), roles[name], WithInfo("test", "1"), WithConcurrency(atOnce))
 	switch {
 	case err == nil:
 		os.Exit(0)
@@ -158,8 +164,8 @@ func (p *proc) next(tb testing.TB) Message {
 func (p *proc) initialize(tb testing.TB) {
 	tb.Helper()
 	p.send(tb, `{"jsonrpc":"2.0","id":1,"method":"initialize","params":{"protocolVersion":1,"sidecar":{"name":"test","version":"1"},"workerId":"w","slot":0,"processId":"p","limits":{"maxMessageBytes":16777216}}}`)
-	want := `{"protocolVersion":1,"worker":{"name":"test","version":"1"},"concurrency":2,"capabilities":{"channels":{}}}`
-	if m := p.next(tb); string(m.Result) != want {
+	want := `{"protocolVersion":1,"worker":{"name":"test","version":"1"},"concurrency":`
+	if m := p.next(tb); !strings.HasPrefix(string(m.Result), want) {
 		tb.Fatalf("P17: initialize was answered by %+v", m)
 	}
 }

@@ -12,6 +12,12 @@ import (
 // read takes messages until stdin ends (nil) or fails.
 func (s *server) read() error {
 	for {
+		// What came together is handed over together: to wake a runner for each
+		// line cost more than to run a short task. Nothing waits for a read, or
+		// is left at the end.
+		if len(s.arrived) >= maxArrived || !s.in.Buffered() {
+			s.accept()
+		}
 		line, err := s.in.Next()
 		var long *TooLongError
 		var cut *UnterminatedError
@@ -38,6 +44,10 @@ func (s *server) read() error {
 
 // line handles one line.
 func (s *server) line(line []byte) {
+	if id, p, ok := decodeTaskRun(line); ok {
+		s.take(string(id), &p)
+		return
+	}
 	if len(bytes.TrimSpace(line)) == 0 {
 		return
 	}
@@ -54,6 +64,7 @@ func (s *server) line(line []byte) {
 	case m.IsRequest():
 		s.request(&m)
 	case m.IsNotification():
+		s.accept() // it may be about one of them
 		s.notification(&m)
 	default:
 		s.asking.answer(&m)
@@ -61,9 +72,17 @@ func (s *server) line(line []byte) {
 }
 
 func (s *server) request(m *Message) {
+	if m.Method != MethodTaskRun {
+		s.accept() // answers come in the order of what they answer, where they can
+	}
 	switch m.Method {
 	case MethodTaskRun:
-		s.taskRun(m)
+		p, err := DecodeRunParams(m.Params)
+		if err != nil {
+			s.sendError(m.ID, Errorf(CodeInvalidParams, "%v", err))
+			return
+		}
+		s.take(string(m.ID), &p)
 	case MethodPing:
 		s.out.put(func(dst []byte) []byte { return AppendResult(dst, m.ID, nil) })
 	case MethodInitialize:
@@ -135,16 +154,11 @@ func (s *server) initialize(m *Message) {
 	s.out.put(func(dst []byte) []byte { return AppendResult(dst, m.ID, result) })
 }
 
-// taskRun accepts a task, and starts a runner if there may be one more (P26).
-func (s *server) taskRun(m *Message) {
-	p, err := DecodeRunParams(m.Params)
-	if err != nil {
-		s.sendError(m.ID, Errorf(CodeInvalidParams, "%v", err))
-		return
-	}
-	// The line is gone with the next read.
+// take takes in a task whose line is gone with the next read. Nobody knows of it
+// before accept.
+func (s *server) take(id string, p *RunParams) {
 	j := &job{
-		id: bytes.Clone(m.ID),
+		id: id,
 		task: Task{
 			Delivery:    p.Delivery,
 			Record:      bytes.Clone(p.Record),
@@ -157,30 +171,48 @@ func (s *server) taskRun(m *Message) {
 	if p.DeadlineUnixMs != 0 {
 		j.task.Deadline = time.UnixMilli(p.DeadlineUnixMs)
 	}
-	var refused *Error
-	start := false
+	s.arrived = append(s.arrived, j)
+}
+
+// maxArrived is how many tasks are taken in before the first of them can begin.
+const maxArrived = 16
+
+// accept queues what has arrived, and calls a runner if there may be one more
+// (P26).
+func (s *server) accept() {
+	if len(s.arrived) == 0 {
+		return
+	}
+	type refusal struct {
+		id  string
+		why *Error
+	}
+	var refused []refusal
+	spawn := false
 	s.update(func(st *state) {
-		switch {
-		case !st.initialized:
-			refused = Errorf(CodeInvalidRequest, "initialize comes first")
-		case st.refusing():
-			refused = Errorf(CodeNotStarted, "the worker is stopping")
-		case st.jobs[string(j.id)] != nil:
-			refused = Errorf(CodeInvalidRequest, "the id of an unanswered request")
-		default:
-			st.jobs[string(j.id)] = j
-			st.queue = append(st.queue, j)
-			if start = st.running < s.opts.concurrency; start {
-				st.running++
+		for _, j := range s.arrived {
+			switch {
+			case !st.initialized:
+				refused = append(refused, refusal{j.id, Errorf(CodeInvalidRequest, "initialize comes first")})
+			case st.refusing():
+				refused = append(refused, refusal{j.id, Errorf(CodeNotStarted, "the worker is stopping")})
+			case st.jobs[j.id] != nil:
+				refused = append(refused, refusal{j.id, Errorf(CodeInvalidRequest, "the id of an unanswered request")})
+			default:
+				st.jobs[j.id] = j
+				st.queue = append(st.queue, j)
 			}
 		}
+		spawn = s.callLocked(st)
 	})
-	switch {
-	case refused != nil:
-		s.sendError(j.id, refused)
-	case start:
+	if spawn {
 		go s.run()
 	}
+	for _, r := range refused {
+		s.sendError([]byte(r.id), r.why)
+	}
+	clear(s.arrived)
+	s.arrived = s.arrived[:0]
 }
 
 // cancel gives a task up (P29 to P31); an unknown id is of one that has been
@@ -194,14 +226,14 @@ func (s *server) cancel(id []byte) {
 		}
 		if j.started {
 			j.canceled.Store(true)
-			j.cancel(CodeCancelled)
+			j.ctx.cancel(CodeCancelled)
 		} else if i := slices.Index(st.queue, j); i >= 0 {
 			st.queue = slices.Delete(st.queue, i, i+1)
 			unstarted = j
 		}
 	})
 	if unstarted != nil {
-		s.sendError(unstarted.id, Errorf(CodeCancelled, "cancelled before it started"))
+		s.sendError([]byte(unstarted.id), Errorf(CodeCancelled, "cancelled before it started"))
 		s.answered(unstarted)
 	}
 }

@@ -2,61 +2,120 @@ package protocol
 
 import (
 	"bytes"
-	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"runtime"
 	"runtime/debug"
 	"strings"
+	"time"
 )
 
 // run is a runner: it does one task after the other, in the order they came,
-// and ends when none is left.
+// and ends when it is not needed any more.
 func (s *server) run() {
+	var j *job
 	finished := false
 	defer func() {
 		// A handler that calls runtime.Goexit takes this goroutine with it,
 		// but not its place.
 		if !finished {
+			s.answered(j)
 			go s.run()
 		}
 	}()
-	for j := s.next(); j != nil; j = s.next() {
+	yielded := time.Now()
+	more := false
+	for j, more = s.next(nil); j != nil; j, more = s.next(j) {
+		// An answer may be waiting to be written, and a handler may keep the
+		// only processor busy for long.
+		if more {
+			if now := time.Now(); now.Sub(yielded) > yieldAfter {
+				runtime.Gosched()
+				yielded = now
+			}
+		}
 		s.do(j)
 	}
 	finished = true
 }
 
-// next starts the next task; without one the runner is no more.
-func (s *server) next() (j *job) {
-	more := false
+const (
+	// yieldAfter is how long a runner goes from one short task to the next before
+	// it lets others have the processor, such as the goroutine that writes.
+	yieldAfter = 50 * time.Microsecond
+	// maxParked is how many runners wait for tasks: they know theirs a while
+	// sooner than new ones, whose stacks have yet to grow.
+	maxParked = 8
+)
+
+// next ends a runner's last task, if it had one, and waits for the next one; nil
+// is none, and the runner is no more. more says that others are unanswered.
+func (s *server) next(last *job) (j *job, more bool) {
+	spawn := false
 	s.update(func(st *state) {
-		if len(st.queue) == 0 {
+		if last != nil {
+			delete(st.jobs, last.id)
+		} else {
+			st.called = false
+		}
+		for len(st.queue) == 0 {
+			if st.closed || st.parked >= maxParked {
+				st.running--
+				return
+			}
+			s.leaveLocked()
 			st.running--
-			return
+			st.parked++
+			for st.calls == 0 && !st.closed {
+				s.work.Wait()
+			}
+			st.parked--
+			if st.calls == 0 {
+				return // closed
+			}
+			st.calls--
+			st.called = false
 		}
 		j, st.queue = st.queue[0], st.queue[1:]
-		j.ctx, j.cancel = context.WithCancelCause(s.base)
+		j.ctx.init(s.base, j.task.Deadline)
 		j.started = true
 		more = len(st.jobs) > 1
+		spawn = s.callLocked(st)
 	})
-	if more {
-		// An answer may be waiting to be written, and a handler may keep the
-		// only processor busy for long.
-		runtime.Gosched()
+	if spawn {
+		go s.run()
 	}
-	return j
+	return j, more
+}
+
+// callLocked sees to it that somebody comes for the head of the queue, if there
+// may be one more runner. One is called at a time, and calls the next one when
+// it has come: of many short tasks, each runner does several. It reports whether
+// the caller is to start one.
+func (s *server) callLocked(st *state) (spawn bool) {
+	if len(st.queue) == 0 || st.called || st.running >= s.opts.concurrency {
+		return false
+	}
+	st.called = true
+	st.running++
+	if st.parked == st.calls {
+		return true
+	}
+	st.calls++
+	s.work.Signal()
+	return false
+}
+
+// dismiss ends the runners that wait for tasks.
+func (s *server) dismiss() {
+	s.update(func(st *state) { st.closed = true })
+	s.work.Broadcast()
 }
 
 // do runs one task and answers it, whatever the handler does.
 func (s *server) do(j *job) {
-	ctx, stop := j.ctx, context.CancelFunc(nil)
-	if !j.task.Deadline.IsZero() {
-		ctx, stop = context.WithDeadline(ctx, j.task.Deadline)
-		defer stop()
-	}
-	defer j.cancel(nil)
+	defer j.ctx.end()
 	result := failed("runtime.Goexit", "the handler ended its goroutine")
 	var err error
 	defer func() {
@@ -68,25 +127,25 @@ func (s *server) do(j *job) {
 		s.answer(j, result, err)
 	}()
 	var value any
-	if value, err = s.handler(ctx, &j.task); err == nil {
+	if value, err = s.handler(&j.ctx, &j.task); err == nil {
 		result = encode(value)
 	} else {
 		result = failure(err)
 	}
 }
 
-// answer sends the one response to a task (P22).
+// answer sends the one response to a task (P22). The runner takes it out of the
+// state then.
 func (s *server) answer(j *job, r RunResult, err error) {
 	j.task.ended.Store(true)
 	if err != nil && j.canceled.Load() {
-		s.sendError(j.id, Errorf(CodeCancelled, "%s", errorText(err)))
+		s.sendError([]byte(j.id), Errorf(CodeCancelled, "%s", errorText(err)))
 	} else if !s.send(j.id, r) {
 		s.send(j.id, smaller(r, s.out.limit()))
 	}
-	s.answered(j)
 }
 
-func (s *server) send(id []byte, r RunResult) bool {
+func (s *server) send(id string, r RunResult) bool {
 	return s.out.put(func(dst []byte) []byte {
 		dst = append(dst, `{"jsonrpc":"2.0","id":`...)
 		dst = append(dst, id...)

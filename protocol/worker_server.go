@@ -29,8 +29,12 @@ type server struct {
 
 	asking asking
 
+	// arrived are the tasks that the reader has read and not handed over yet.
+	arrived []*job
+
 	mu    sync.Mutex
-	state state // only update touches it
+	work  sync.Cond // a runner was called, or closed is set
+	state state     // only update and next touch it
 }
 
 // state is everything that changes. The predicates beneath say what it means.
@@ -39,19 +43,22 @@ type state struct {
 	draining    bool // said $/draining: unstarted tasks are refused
 	stopping    bool // leave once everything is answered
 	left        bool // idle is closed
+	closed      bool // Serve has returned, or is about to
 	jobs        map[string]*job
 	queue       []*job // unstarted, in the order they came
-	running     int    // runners
+	running     int    // runners that are not parked
+	parked      int    // runners that wait in next
+	calls       int    // of these, those that were called and have not come yet
+	called      bool   // a runner is on its way to the queue
 }
 
 // job is a task/run that has not been answered.
 type job struct {
-	id       []byte
+	id       string
 	task     Task
 	started  bool
 	canceled atomic.Bool
-	ctx      context.Context // this and cancel are set when started
-	cancel   context.CancelCauseFunc
+	ctx      taskContext
 }
 
 func (st *state) refusing() bool { return st.draining || st.stopping }
@@ -72,6 +79,7 @@ func newServer(ctx context.Context, h Handler, o options) *server {
 		state:   state{jobs: make(map[string]*job)},
 	}
 	s.base, s.giveUp = context.WithCancelCause(context.WithoutCancel(ctx))
+	s.work.L = &s.mu
 	return s
 }
 
@@ -80,6 +88,11 @@ func (s *server) update(change func(st *state)) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	change(&s.state)
+	s.leaveLocked()
+}
+
+// leaveLocked says that it is over, if it is and has not been said.
+func (s *server) leaveLocked() {
 	if s.state.over() && !s.state.left {
 		s.state.left = true
 		close(s.idle)
@@ -89,6 +102,7 @@ func (s *server) update(change func(st *state)) {
 // serve runs the worker until it is over, whichever way.
 func (s *server) serve(ctx context.Context) error {
 	defer s.giveUp(context.Canceled)
+	defer s.dismiss()
 	go s.out.run()
 	ended := make(chan error, 1)
 	go func() { ended <- s.read() }()
@@ -205,7 +219,7 @@ func (st *state) takeQueue() []*job {
 
 func (s *server) refuse(unstarted []*job) {
 	for _, j := range unstarted {
-		s.sendError(j.id, Errorf(CodeNotStarted, "the worker is stopping and had not started this task"))
+		s.sendError([]byte(j.id), Errorf(CodeNotStarted, "the worker is stopping and had not started this task"))
 		s.answered(j)
 	}
 }
@@ -213,7 +227,7 @@ func (s *server) refuse(unstarted []*job) {
 // answered forgets a job whose answer is on its way: only then, so that the
 // worker does not leave between the two.
 func (s *server) answered(j *job) {
-	s.update(func(st *state) { delete(st.jobs, string(j.id)) })
+	s.update(func(st *state) { delete(st.jobs, j.id) })
 }
 
 // sendError answers with an error. Its message is cut: it may quote what came

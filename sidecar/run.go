@@ -81,6 +81,7 @@ func serve(s config.Settings, readyFD, parentFD int) error {
 
 	log := slog.New(runbook.Handler(logging.New(os.Stderr, s.LogFormat, s.LogLevel, os.Getenv("NO_COLOR") == "").Handler()))
 	slog.SetDefault(log)
+	profileMemory(s.DebugAddr)
 	stopProfiles, err := serveProfiles(s.DebugAddr, log)
 	if err != nil {
 		return failure{err}

@@ -54,6 +54,11 @@ func (b breakingSink) Done(o task.Outcome) {
 	b.Sink.Done(o)
 }
 
+func (b breakingSink) DoneAll(os []task.Outcome) {
+	b.at("process")
+	b.Sink.DoneAll(os)
+}
+
 type breakingSource struct {
 	breakage
 	claim.Source

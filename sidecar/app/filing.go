@@ -33,10 +33,22 @@ const redisUnavailable = "RedisUnavailable"
 
 // Done files an outcome.
 func (f *filing) Done(o task.Outcome) {
+	f.decide(&o)
+	f.box.Done(o)
+}
+
+// DoneAll files outcomes.
+func (f *filing) DoneAll(os []task.Outcome) {
+	for i := range os {
+		f.decide(&os[i])
+	}
+	f.box.DoneAll(os)
+}
+
+func (f *filing) decide(o *task.Outcome) {
 	if o.Kind == task.Retry && o.Reason != redisUnavailable && o.Task.Attempt >= f.maxAttempts {
 		o.Kind = task.Failed // it was tried often enough
 	}
-	f.box.Done(o)
 }
 
 // refuse ends a record that is not to be run.

@@ -1,6 +1,7 @@
 package app
 
 import (
+	"strconv"
 	"strings"
 	"sync"
 
@@ -10,22 +11,21 @@ import (
 // ledger is what we hold: every delivery from its claim to its settlement.
 type ledger struct {
 	mu   sync.Mutex
-	set  map[string]struct{}
-	run  string // whose deliveries these are
-	seen int64  // its highest claim sequence number
+	set  map[int64]struct{} // by the number that ends a delivery's id
+	run  string             // whose deliveries these are
+	seen int64              // its highest claim sequence number
 }
 
-func newLedger() *ledger { return &ledger{set: make(map[string]struct{})} }
+func newLedger() *ledger { return &ledger{set: make(map[int64]struct{})} }
 
 // add enters what was claimed. With a run's first delivery those of the run
 // before are forgotten.
 func (h *ledger) add(ts []task.Task) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	for _, t := range ts {
-		h.turnLocked(t.Delivery)
-		h.set[t.Delivery] = struct{}{}
-		h.seen = max(h.seen, t.Seq)
+	for i := range ts {
+		h.enterLocked(ts[i].Delivery)
+		h.seen = max(h.seen, ts[i].Seq)
 	}
 }
 
@@ -34,22 +34,36 @@ func (h *ledger) add(ts []task.Task) {
 func (h *ledger) adopt(t task.Task) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.turnLocked(t.Delivery)
-	h.set[t.Delivery] = struct{}{}
+	h.enterLocked(t.Delivery)
 }
 
-// turnLocked begins anew for another run.
-func (h *ledger) turnLocked(delivery string) {
-	if run := delivery[:strings.LastIndexByte(delivery, '.')]; run != h.run {
+// enterLocked enters a delivery, and begins anew for another run.
+func (h *ledger) enterLocked(delivery string) {
+	run, n := parts(delivery)
+	if run != h.run {
 		h.run, h.seen = run, 0
 		clear(h.set)
 	}
+	h.set[n] = struct{}{}
 }
 
-func (h *ledger) remove(delivery string) {
+// parts are a delivery's run and number.
+func parts(delivery string) (run string, n int64) {
+	dot := strings.LastIndexByte(delivery, '.')
+	n, _ = strconv.ParseInt(delivery[dot+1:], 10, 64) // the store makes the ids
+	return delivery[:dot], n
+}
+
+// remove takes out what is settled. What comes late, of a run before, has gone
+// with that.
+func (h *ledger) remove(settled []task.Outcome) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	delete(h.set, delivery)
+	for i := range settled {
+		if run, n := parts(settled[i].Task.Delivery); run == h.run {
+			delete(h.set, n)
+		}
+	}
 }
 
 // of is what we hold for a run, and up to which claim sequence number that is
@@ -61,8 +75,8 @@ func (h *ledger) of(run string) (held []string, seen int64) {
 		return nil, 0
 	}
 	held = make([]string, 0, len(h.set))
-	for d := range h.set {
-		held = append(held, d)
+	for n := range h.set {
+		held = append(held, run+"."+strconv.FormatInt(n, 10))
 	}
 	return held, h.seen
 }

@@ -20,7 +20,7 @@ func TestLedger(t *testing.T) {
 	check("a", 0)
 	h.add([]task.Task{{Delivery: "a.1", Seq: 1}, {Delivery: "a.2", Seq: 2}})
 	check("a", 2, "a.1", "a.2")
-	h.remove("a.2")
+	h.remove([]task.Outcome{{Task: task.Task{Delivery: "a.2"}}})
 	check("a", 2, "a.1")
 	h.adopt(task.Task{Delivery: "a.1099511627777", Seq: 1 << 40}) // its number says nothing about claims
 	check("a", 2, "a.1", "a.1099511627777")
@@ -28,6 +28,6 @@ func TestLedger(t *testing.T) {
 	h.add([]task.Task{{Delivery: "b.1", Seq: 1}})
 	check("b", 1, "b.1")
 	check("a", 0)
-	h.remove("a.1") // its outcome came late
+	h.remove([]task.Outcome{{Task: task.Task{Delivery: "a.1"}}}) // its outcome came late
 	check("b", 1, "b.1")
 }

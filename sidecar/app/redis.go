@@ -3,6 +3,7 @@ package app
 import (
 	"context"
 	"errors"
+	"slices"
 	"strings"
 	"time"
 
@@ -95,7 +96,8 @@ type reports struct {
 	st          *store.Store
 	maxAttempts int
 	retryAfter  func(attempt int) time.Duration
-	fixed       string // the run to report for, if it is not the current one
+	fixed       string         // the run to report for, if it is not the current one
+	calls       []store.Report // empty; the last batch's memory
 }
 
 func (r *reports) Report(ctx context.Context, route report.Route, batch []task.Outcome) ([]report.Verdict, error) {
@@ -141,7 +143,8 @@ func (r *reports) Report(ctx context.Context, route report.Route, batch []task.O
 }
 
 func (r *reports) end(ctx context.Context, batch []task.Outcome, ours []int, set func(int, report.Verdict)) error {
-	calls := make([]store.Report, len(ours))
+	calls := slices.Grow(r.calls, len(ours))[:len(ours)]
+	defer func() { clear(calls); r.calls = calls[:0] }() // let go of the records
 	for n, i := range ours {
 		o := &batch[i]
 		calls[n] = store.Report{

@@ -248,7 +248,7 @@ func (a *App) countReplaced(reason string) { a.seen.metrics.Replaced(reason) }
 func (a *App) countMisbehaved(kind string) { a.seen.metrics.Misbehaved(kind) }
 
 // countEnded counts an outcome that Redis has answered for good.
-func (a *App) countEnded(o task.Outcome, v report.Verdict) {
+func (a *App) countEnded(o *task.Outcome, v report.Verdict) {
 	a.noteFailure(o, v)
 	outcome := ""
 	switch {

@@ -97,14 +97,16 @@ func (a *App) applyFile(ctx context.Context, st *store.Store, f *spool.File) err
 	for _, o := range f.Outcomes {
 		box.Done(o)
 	}
-	loop := &report.Loop{Store: old, Box: box, Log: a.log, Settled: func(o task.Outcome, v report.Verdict) {
-		if v == report.Late {
+	loop := &report.Loop{Store: old, Box: box, Log: a.log, Settled: func(batch []task.Outcome, verdicts []report.Verdict) {
+		for i, v := range verdicts {
+			if v != report.Late {
+				applied++
+				continue
+			}
 			superseded++
 			a.log.Warn("a spooled outcome is superseded: its record was taken over and runs again",
-				o.Task.LogAttrs()...)
-			return
+				batch[i].Task.LogAttrs()...)
 		}
-		applied++
 	}}
 	// The soft context is over from the start: report what is there, and end.
 	over, cancel := context.WithCancel(ctx)

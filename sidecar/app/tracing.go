@@ -36,11 +36,14 @@ func (a *App) trace(t *task.Task) task.Span {
 	return a.cfg.Tracer.Start(t)
 }
 
-// settled is called when Redis has answered for an outcome for good.
-func (a *App) settled(o task.Outcome, v report.Verdict) {
-	a.held.remove(o.Task.Delivery)
-	a.countEnded(o, v)
-	endSpan(&o, string(v))
+// settled is called when Redis has answered for outcomes for good.
+func (a *App) settled(batch []task.Outcome, verdicts []report.Verdict) {
+	a.held.remove(batch)
+	for i := range batch {
+		o, v := &batch[i], verdicts[i]
+		a.countEnded(o, v)
+		endSpan(o, string(v))
+	}
 }
 
 func endSpan(o *task.Outcome, verdict string) {

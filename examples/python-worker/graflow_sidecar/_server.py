@@ -46,6 +46,7 @@ class Server:
         self._queue: Deque[Task] = deque()
         self._active: Dict[str, Task] = {}
         self._idle: List[_thread.LockType] = []
+        self._called = False  # a slot is on its way to the queue
         self._slots = concurrency  # none may start before run()
         self._slots_lock = threading.Lock()
         self._running: Optional[Task] = None  # in the main thread
@@ -97,8 +98,11 @@ class Server:
         self.hand_back()
         if not self._active:
             self._done.put(None)
-        while self._idle:
-            self._wake_one()
+        while True:
+            try:
+                self._idle.pop().release()
+            except IndexError:
+                return
 
     def cancel_all(self) -> None:
         """Interrupt every running task."""
@@ -127,31 +131,52 @@ class Server:
 
     # Slots.
 
-    def _wake_one(self) -> None:
-        try:
-            lock = self._idle.pop()
-        except IndexError:
-            if self._slots < self._concurrency and self._queue:
-                self._start_slot()
-            return
-        lock.release()
+    def _wake_one(self) -> bool:
+        """Have a slot come for the queue, if there is one; whether one will.
 
-    def _start_slot(self) -> None:
+        One is called at a time, and calls the next when it has come. It cannot
+        come before the interpreter's lock is free, and finds what is left by
+        then: to wake a thread for each of many short tasks was half of their
+        time.
+        """
+        while not self._called:
+            self._called = True
+            try:
+                self._idle.pop().release()
+            except IndexError:
+                if self._slots < self._concurrency and self._queue and self._start_slot():
+                    break
+                self._called = False
+                # A slot that has come to rest meanwhile, for a task that has come
+                # meanwhile: who added that was told that one was on its way.
+                if not (self._idle and self._queue):
+                    return False
+        return True
+
+    def _start_slot(self) -> bool:
         with self._slots_lock:
             if self._slots == self._concurrency:
-                return
+                return False
             self._slots += 1
             name = f"sidecar-slot-{self._slots}"
         threading.Thread(
             target=self._work, args=(self._run_in_slot,), name=name, daemon=True
         ).start()
+        return True
 
     def _work(self, run: Callable[[Task], str]) -> None:
         tasks, idle, outbox = self._queue, self._idle, self.outbox
         several = self._concurrency > 1
         rest = _thread.allocate_lock()
         rest.acquire()
+        called = True
         while True:
+            if called:
+                # Whoever adds a task after this calls somebody else; what was
+                # added before is seen below.
+                called = self._called = False
+                # Who called may be long at its task, and have left its answers.
+                outbox.flush()
             try:
                 task = tasks.popleft()
             except IndexError:
@@ -164,13 +189,12 @@ class Server:
                 if (tasks or self.stopping) and _removed(idle, rest):
                     continue
                 rest.acquire()
+                called = True
                 continue
-            if tasks:
+            if tasks and not (several and self._wake_one()):
                 # This task may take long: have the answers so far written, and
                 # the next task begun, by somebody else.
                 outbox.kick()
-                if several:
-                    self._wake_one()
             self._finish(task, run(task))
 
     def _finish(self, task: Task, line: str) -> None:

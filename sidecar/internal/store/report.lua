@@ -8,7 +8,8 @@
 --          (JSON), key for the value or '', value, SHA-1 of the record or '',
 --          '' or 'dead' followed by: raw record, reason, message, stderr,
 --          attempts, time, time in ms, session id
--- Reply    one verdict for each report
+-- Reply    the reports' verdicts, in their order, with spaces between: one
+--          string costs both sides less than a list
 --
 -- A report counts only while its delivery is in the run's in-flight hash; the
 -- run need not be a member, for until somebody returned the record to the
@@ -193,4 +194,4 @@ for _, sha in ipairs(spent) do
   forget_attempts(sha)
 end
 in_parts(over, function(...) redis.call('HDEL', INFLIGHT, ...) end)
-return verdicts
+return table.concat(verdicts, ' ')

@@ -127,9 +127,17 @@ func script(source string) *redis.Script { return redis.NewScript(prelude + sour
 // call runs a script for a run. key is KEYS[1]; args follow those that the
 // prelude reads.
 func (s *Store) call(ctx context.Context, sc *redis.Script, run, key string, args ...any) *redis.Cmd {
-	argv := make([]any, 0, 4+len(args))
-	argv = append(argv, s.o.Prefix, run, s.o.RunTTL.Milliseconds(), s.side)
-	cmd := sc.Run(ctx, s.c, []string{key}, append(argv, args...)...)
+	return s.callWith(ctx, sc, key, append(s.argv(run, len(args)), args...))
+}
+
+// argv is what the prelude reads, with room for n more.
+func (s *Store) argv(run string, n int) []any {
+	return append(make([]any, 0, 4+n), s.o.Prefix, run, s.o.RunTTL.Milliseconds(), s.side)
+}
+
+// callWith is call with arguments that begin with those of argv.
+func (s *Store) callWith(ctx context.Context, sc *redis.Script, key string, argv []any) *redis.Cmd {
+	cmd := sc.Run(ctx, s.c, []string{key}, argv...)
 	if err := cmd.Err(); s.lost(err) {
 		cmd.SetErr(fmt.Errorf("%w (%w)", ErrClusterNode, err))
 	}

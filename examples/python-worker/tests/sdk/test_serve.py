@@ -166,6 +166,32 @@ class Tasks(WorkerCase):
         for request_id in ids:
             self.assertEqual(worker.answer(request_id)["result"]["status"], "succeeded")
 
+    def test_slots_come_for_every_task_that_waits_for_others(self):
+        # Nobody is called while somebody is on the way: a call that is lost leaves
+        # one of four alone at the barrier.
+        before = "barrier = threading.Barrier(4)\n"
+        worker = self.handler(
+            "if task.record['meet']:\n    barrier.wait(20)", "handle, concurrency=4", before
+        )
+        for turn in range(150):
+            meet = [n % (2 + turn % 3) == 0 for n in range(20)]
+            meet += [True] * (-sum(meet) % 4)
+            ids = [worker.begin({"meet": it}) for it in meet]
+            for request_id in ids:
+                self.assertEqual(worker.answer(request_id)["result"]["status"], "succeeded")
+
+    def test_an_answer_does_not_wait_for_the_task_after_it(self):
+        before = "gate = threading.Event()\n"
+        body = "if task.record['do']:\n    getattr(gate, task.record['do'])()"
+        worker = self.handler(body, "handle, concurrency=3", before)
+        for _ in range(50):
+            short, *long = [worker.begin({"do": it}) for it in ("", "wait", "wait")]
+            worker.answer(short)
+            worker.run({"do": "set"})
+            for request_id in long:
+                worker.answer(request_id)
+            worker.run({"do": "clear"})
+
 
 class Messages(WorkerCase):
     def echo(self, **options) -> Worker:

@@ -130,12 +130,13 @@ func (l *Loop) take(ts []task.Task) {
 		return
 	}
 	l.Claimed(ts)
-	good := make([]task.Task, 0, len(ts))
-	for _, t := range ts {
+	good := 0
+	for i := range ts {
+		t := &ts[i]
 		info, err := task.Decode(t.Record)
 		t.Info = info
 		if l.Trace != nil {
-			t.Span = l.Trace(&t)
+			t.Span = l.Trace(t)
 		}
 		if err == nil {
 			err = l.Check(t.Record)
@@ -145,16 +146,19 @@ func (l *Loop) take(ts []task.Task) {
 		}
 		switch {
 		case err != nil:
-			l.Refuse(t, "invalid", err.Error())
+			l.Refuse(*t, "invalid", err.Error())
 		case t.Route == task.RouteNone:
-			l.Refuse(t, "unrouted", fmt.Sprintf("no kind of worker takes a task called %.200q", info.TaskID))
+			l.Refuse(*t, "unrouted", fmt.Sprintf("no kind of worker takes a task called %.200q", info.TaskID))
 		case t.Attempt > l.MaxAttempts:
-			l.Refuse(t, "attempts", "task was lost with its worker too often")
+			l.Refuse(*t, "attempts", "task was lost with its worker too often")
 		default:
-			good = append(good, t)
+			if good < i {
+				ts[good] = *t
+			}
+			good++
 		}
 	}
-	if len(good) > 0 {
-		l.Room.Put(good)
+	if good > 0 {
+		l.Room.Put(ts[:good])
 	}
 }

@@ -78,6 +78,16 @@ func (l *Lane) End(p task.Place) {
 	l.doneLocked(1)
 }
 
+// EndAll is End for several tasks. It does not keep the slice.
+func (l *Lane) EndAll(ps []task.Place) {
+	l.q.mu.Lock()
+	defer l.q.mu.Unlock()
+	for _, p := range ps {
+		l.countLocked(p, -1)
+	}
+	l.doneLocked(len(ps))
+}
+
 // Done tells that n taken tasks have ended and their slots are free. It is End
 // for stages whose tasks do not move.
 func (l *Lane) Done(n int) {

@@ -181,18 +181,20 @@ func (q *Queue) announceLocked() {
 func (q *Queue) Put(ts []task.Task) {
 	q.mu.Lock()
 	var back []task.Task
-	for _, t := range ts {
+	for i := range ts {
+		t := &ts[i]
 		l := q.lanes[t.Route]
 		unwanted := q.looking && l.freeLocked() <= 0
 		switch {
 		case q.closed, !q.halted && (unwanted || q.quiet || q.lone != nil || q.alone > 0 || l.capacity <= 0):
-			back = append(back, t)
+			back = append(back, *t)
 		case q.halted:
-			l.ready = append(l.ready, t)
+			l.ready = append(l.ready, *t)
 		case t.Lone == task.AloneInRun:
-			q.lone = &t
+			lone := *t
+			q.lone = &lone
 		default:
-			l.ready = append(l.ready, t)
+			l.ready = append(l.ready, *t)
 		}
 	}
 	q.serveLocked()

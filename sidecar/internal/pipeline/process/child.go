@@ -61,6 +61,7 @@ type child struct {
 	dead      bool // no task may be written any more
 	pingID    int64
 	pingSent  time.Time
+	ended     ended    // the reader's own
 	opened    opened   // requests of the worker
 	inputs    []wanted // set before the first task
 	fetches   sync.WaitGroup
@@ -121,8 +122,9 @@ func (c *child) breakLocked(fault string) {
 }
 
 // end takes a task out of the child; nil when it is not (or no longer) there. An
-// answer to one that was never sent is an answer to nothing.
-func (c *child) end(id int64) *run {
+// answer to one that was never sent is an answer to nothing. good says that the
+// answer shows the worker to be of use.
+func (c *child) end(id int64, good bool) *run {
 	c.mu.Lock()
 	r := c.running[id]
 	if r == nil || r.fetching != nil {
@@ -133,6 +135,9 @@ func (c *child) end(id int64) *run {
 	r.place = c.placeLocked(r)
 	last := len(c.running) == 0
 	c.judgeLocked()
+	if good {
+		c.provesLocked()
+	}
 	c.mu.Unlock()
 	if r.expiry != nil {
 		r.expiry.Stop()
@@ -147,19 +152,66 @@ func (c *child) end(id int64) *run {
 // finish hands a task's outcome on, and then frees its slot: in this order, so
 // that the slots in use never hide a task that is nowhere.
 func (c *child) finish(r *run, o task.Outcome) {
+	c.complete(r, &o)
+	c.pool.sink.Done(o)
+	c.src.End(r.place)
+	c.finished(r)
+}
+
+// complete makes o what the sink gets of it.
+func (c *child) complete(r *run, o *task.Outcome) {
 	c.unasked(r)
 	o.Task, o.StartedAt, o.EndedAt = r.task, r.started, time.Now()
 	if !r.started.IsZero() {
 		o.Slot, o.PID = c.slot, c.proc.Pid()
 	}
-	c.pool.sink.Done(o)
-	c.src.End(r.place)
+}
+
+func (c *child) finished(r *run) {
 	if r.waiting {
 		c.pool.waited(-1)
 	}
 	if c.cfg.MaxChildRSS > 0 {
 		notify(c.pool.worn) // between tasks is the time to look
 	}
+}
+
+// ended are tasks that have been answered and are still to be handed on, by the
+// reader, which has more answers at hand: each of them costs the stages around it
+// a lock and a look around.
+type ended struct {
+	runs     []*run
+	outcomes []task.Outcome
+	places   []task.Place
+}
+
+// maxEnded is how many are handed on together.
+const maxEnded = 64
+
+// ends is finish for the reader, who calls handOn before it waits.
+func (c *child) ends(r *run, o task.Outcome) {
+	c.complete(r, &o)
+	e := &c.ended
+	e.runs, e.outcomes, e.places = append(e.runs, r), append(e.outcomes, o), append(e.places, r.place)
+	if len(e.runs) >= maxEnded {
+		c.handOn()
+	}
+}
+
+// handOn hands on what has ended.
+func (c *child) handOn() {
+	e := &c.ended
+	if len(e.runs) == 0 {
+		return
+	}
+	c.pool.sink.DoneAll(e.outcomes)
+	c.src.EndAll(e.places)
+	for _, r := range e.runs {
+		c.finished(r)
+	}
+	clear(e.runs)
+	clear(e.outcomes) // let go of the records
+	e.runs, e.outcomes, e.places = e.runs[:0], e.outcomes[:0], e.places[:0]
 }
 
 // abandon ends the child's life: what it still holds becomes an outcome by

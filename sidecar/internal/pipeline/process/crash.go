@@ -110,10 +110,8 @@ func (k *keeper) well() {
 	}
 }
 
-// proves notes that the child has answered a task.
-func (c *child) proves() {
-	c.mu.Lock()
-	defer c.mu.Unlock()
+// provesLocked notes that the child has answered a task.
+func (c *child) provesLocked() {
 	if !c.useful {
 		c.useful = true
 		close(c.worked)

@@ -281,6 +281,12 @@ func (b *fakePool) Done(o task.Outcome) {
 	}
 }
 
+func (b *fakePool) DoneAll(os []task.Outcome) {
+	for _, o := range os {
+		b.Done(o)
+	}
+}
+
 // push adds a task at the head of the queue, where a group's go.
 func (b *fakePool) push(id string, lone task.Lone) <-chan struct{} {
 	b.mu.Lock()

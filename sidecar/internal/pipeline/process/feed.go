@@ -102,11 +102,13 @@ func (c *child) begin(ctx context.Context, ts []task.Task) {
 		c.mu.Unlock()
 		c.finish(r, task.Outcome{Kind: task.Returned, Message: "its lease was lost"})
 	}
-	for i, t := range ts {
-		if ids[i] == 0 {
-			continue // evicted, or its inputs are being read
+	c.out.addAll(func(dst []byte) []byte {
+		for i := range ts {
+			if ids[i] == 0 {
+				continue // evicted, or its inputs are being read
+			}
+			dst = append(protocol.AppendTaskRun(dst, ids[i], params(&ts[i], c.cfg.TaskTimeout, now)), '\n')
 		}
-		p := (&run{task: t}).params(c.cfg.TaskTimeout, now)
-		c.out.add(func(dst []byte) []byte { return protocol.AppendTaskRun(dst, ids[i], p) })
-	}
+		return dst
+	})
 }

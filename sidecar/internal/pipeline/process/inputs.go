@@ -86,7 +86,7 @@ func (c *child) fetch(ctx context.Context, id int64, r *run, names []string) {
 	c.mu.Lock()
 	r.fetching = nil // for end
 	c.mu.Unlock()
-	if r := c.end(id); r != nil {
+	if r := c.end(id, false); r != nil {
 		c.finish(r, o)
 	}
 }
@@ -100,7 +100,7 @@ func (c *child) launch(ctx context.Context, id int64, r *run, inputs []protocol.
 		return 0, false
 	}
 	now := time.Now()
-	p := r.params(c.cfg.TaskTimeout, now)
+	p := params(&r.task, c.cfg.TaskTimeout, now)
 	p.Inputs = inputs
 	line := protocol.AppendTaskRun(nil, id, p)
 	if len(line) > c.cfg.MaxMessageBytes {
@@ -116,11 +116,11 @@ func (c *child) launch(ctx context.Context, id int64, r *run, inputs []protocol.
 }
 
 // params are those of the task/run for a task that starts now.
-func (r *run) params(timeout time.Duration, now time.Time) protocol.RunParams {
+func params(t *task.Task, timeout time.Duration, now time.Time) protocol.RunParams {
 	p := protocol.RunParams{
-		Delivery: r.task.Delivery, Record: r.task.Record, Attempt: r.task.Attempt, Traceparent: r.task.Traceparent(),
+		Delivery: t.Delivery, Record: t.Record, Attempt: t.Attempt, Traceparent: t.Traceparent(),
 	}
-	if d := r.task.Limit(timeout); d > 0 {
+	if d := t.Limit(timeout); d > 0 {
 		p.DeadlineUnixMs = now.Add(d).UnixMilli()
 	}
 	return p

@@ -78,6 +78,13 @@ func (l *loneSource) End(p task.Place) {
 	l.done()
 }
 
+// EndAll is End: there is one task.
+func (l *loneSource) EndAll(ps []task.Place) {
+	for _, p := range ps {
+		l.End(p)
+	}
+}
+
 // leftover passes back a task that the child never took.
 func (l *loneSource) leftover() {
 	l.mu.Lock()

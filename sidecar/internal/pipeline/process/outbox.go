@@ -23,14 +23,21 @@ func newOutbox() *outbox { return &outbox{wake: make(chan struct{}, 1)} }
 // add appends one line; put appends the message's bytes without a newline.
 // After close it does nothing: the child is going.
 func (o *outbox) add(put func(dst []byte) []byte) {
+	o.addAll(func(dst []byte) []byte { return append(put(dst), '\n') })
+}
+
+// addAll appends lines; put appends each with its newline.
+func (o *outbox) addAll(put func(dst []byte) []byte) {
 	o.mu.Lock()
-	if o.closed {
-		o.mu.Unlock()
-		return
+	before := len(o.buf)
+	if !o.closed {
+		o.buf = put(o.buf)
 	}
-	o.buf = append(put(o.buf), '\n')
+	tell := before == 0 && len(o.buf) > 0 // else the writer knows, and has not come yet
 	o.mu.Unlock()
-	o.nudge()
+	if tell {
+		o.nudge()
+	}
 }
 
 // size is how many bytes wait to be written.

@@ -29,14 +29,17 @@ type Source interface {
 	Undo(ts []task.Task)
 	// Move tells that a task that was taken holds its slot in another way.
 	Move(from, to task.Place)
-	// End frees the slot of a task that has ended.
+	// End frees the slot of a task that has ended; EndAll those of several, and
+	// does not keep the slice.
 	End(p task.Place)
+	EndAll(ps []task.Place)
 }
 
-// Sink is where outcomes go. Done must not block and must work for as long as
-// any child lives, whatever else has stopped.
+// Sink is where outcomes go. Its methods must not block and must work for as long
+// as any child lives, whatever else has stopped. DoneAll does not keep the slice.
 type Sink interface {
 	Done(o task.Outcome)
+	DoneAll(os []task.Outcome)
 }
 
 // Config says what to run and how patient to be. Every duration is required.

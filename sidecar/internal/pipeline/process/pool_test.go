@@ -36,6 +36,12 @@ type bundle struct {
 
 func (b *bundle) Done(o task.Outcome) { b.outcomes <- o }
 
+func (b *bundle) DoneAll(os []task.Outcome) {
+	for _, o := range os {
+		b.Done(o)
+	}
+}
+
 func setup(t *testing.T, role string, change func(*process.Config)) *bundle {
 	t.Helper()
 	self, err := os.Executable()

@@ -23,6 +23,9 @@ const maxPrintsBeforeAnswer = 1000
 func (c *child) read(r io.Reader) {
 	lines := protocol.NewLineReader(r, c.cfg.MaxMessageBytes)
 	for {
+		if !lines.Buffered() { // and so before the end, too
+			c.handOn()
+		}
 		line, err := lines.Next()
 		var long *protocol.TooLongError
 		var cut *protocol.UnterminatedError
@@ -43,6 +46,14 @@ func (c *child) read(r io.Reader) {
 }
 
 func (c *child) line(line []byte) {
+	// Before a worker has said what it is, nothing is an answer to a task, and in
+	// one that runs one task at a time an answer waits for the lines before it.
+	if id, ok := protocol.DecodeSucceeded(line); ok && c.several() {
+		if r := c.end(id, true); r != nil {
+			c.ends(r, task.Outcome{Kind: task.Succeeded})
+			return
+		}
+	}
 	m, err := protocol.DecodeMessage(line)
 	switch {
 	case err == nil:
@@ -88,8 +99,8 @@ func (c *child) print(line []byte) {
 func (c *child) malformed(prefix []byte, why string) {
 	if raw, ok := protocol.FindID(prefix); ok {
 		if id, err := strconv.ParseInt(string(raw), 10, 64); err == nil {
-			if r := c.end(id); r != nil {
-				c.finish(r, task.Outcome{Kind: task.Failed, Reason: "protocol", Message: why})
+			if r := c.end(id, false); r != nil {
+				c.ends(r, task.Outcome{Kind: task.Failed, Reason: "protocol", Message: why})
 				return
 			}
 		}
@@ -119,6 +130,13 @@ func (c *child) starting() bool {
 	return c.limit == 0
 }
 
+// several: it runs more than one task at a time.
+func (c *child) several() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.limit > 1
+}
+
 func (c *child) response(m protocol.Message) {
 	id, err := strconv.ParseInt(string(m.ID), 10, 64)
 	if err != nil {
@@ -137,25 +155,31 @@ func (c *child) response(m protocol.Message) {
 		}
 		return
 	}
-	c.mu.Lock()
-	if id == c.pingID {
-		c.pingID = 0
-		c.mu.Unlock()
-		return
-	}
-	c.mu.Unlock()
 	if c.limit == 1 {
+		if c.ponged(id) {
+			return
+		}
 		c.stderr.settle(settleLimit) // its last lines are about this task
 	}
-	r := c.end(id)
+	r := c.end(id, m.Error == nil)
 	if r == nil {
-		c.stray(m)
+		if !c.ponged(id) {
+			c.stray(m)
+		}
 		return
 	}
-	if m.Error == nil {
-		c.proves()
+	c.ends(r, c.outcome(r, m))
+}
+
+// ponged takes the answer to a ping.
+func (c *child) ponged(id int64) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if id != c.pingID {
+		return false
 	}
-	c.finish(r, c.outcome(r, m))
+	c.pingID = 0
+	return true
 }
 
 // settleLimit bounds how long an answer waits for the lines before it, which

@@ -17,7 +17,8 @@ type Box struct {
 
 	mu      sync.Mutex
 	pending []task.Outcome
-	busy    int // taken by the loop, not yet settled
+	spare   []task.Outcome // empty; what the last batch was in
+	busy    int            // taken by the loop, not yet settled
 }
 
 // NewBox returns an empty box.
@@ -29,6 +30,14 @@ func NewBox() *Box {
 func (b *Box) Done(o task.Outcome) {
 	b.mu.Lock()
 	b.pending = append(b.pending, o)
+	b.mu.Unlock()
+	b.nudge()
+}
+
+// DoneAll adds outcomes. It does not keep the slice.
+func (b *Box) DoneAll(os []task.Outcome) {
+	b.mu.Lock()
+	b.pending = append(b.pending, os...)
 	b.mu.Unlock()
 	b.nudge()
 }
@@ -72,22 +81,28 @@ func (b *Box) take() []task.Outcome {
 	defer b.mu.Unlock()
 	n := min(len(b.pending), maxBatch)
 	batch := b.pending[:n:n]
-	b.pending = b.pending[n:]
-	if len(b.pending) == 0 {
-		b.pending = nil
+	if n == len(b.pending) {
+		// Outcomes are large: growing a new slice for each batch was a tenth of
+		// the sidecar's memory traffic.
+		b.pending, b.spare = b.spare, nil
 	} else {
+		b.pending = b.pending[n:]
 		b.nudge()
 	}
 	b.busy = n
 	return batch
 }
 
-// settle ends a batch; again holds what must be reported once more, first.
-func (b *Box) settle(again []task.Outcome) {
+// settle ends a batch; again holds what must be reported once more, first. It may
+// be the batch itself.
+func (b *Box) settle(batch, again []task.Outcome) {
 	b.mu.Lock()
 	b.busy = 0
 	if len(again) > 0 {
-		b.pending = append(again, b.pending...)
+		b.pending = append(slices.Clip(again), b.pending...)
+	} else if cap(batch) > 0 {
+		clear(batch) // let go of the records
+		b.spare = batch[:0]
 	}
 	b.mu.Unlock()
 	select {

@@ -45,7 +45,7 @@ func TestALineForEachTask(t *testing.T) {
 			ctx, stop := context.WithCancel(t.Context())
 			box := report.NewBox()
 			loop := &report.Loop{
-				Box: box, Settled: func(task.Outcome, report.Verdict) { stop() },
+				Box: box, Settled: func([]task.Outcome, []report.Verdict) { stop() },
 				Store: &store{applied: map[string]int{}, verdict: func(task.Outcome) report.Verdict { return "completed" }},
 				Log:   slog.New(slog.NewJSONHandler(&b, &slog.HandlerOptions{Level: slog.LevelDebug})),
 			}

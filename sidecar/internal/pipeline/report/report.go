@@ -70,14 +70,25 @@ func routeOf(k task.Kind) Route {
 	}
 }
 
+// routeOfAll is the one route of a batch; same is false where there are several.
+func routeOfAll(batch []task.Outcome) (route Route, same bool) {
+	route = routeOf(batch[0].Kind)
+	for i := range batch {
+		if routeOf(batch[i].Kind) != route {
+			return route, false
+		}
+	}
+	return route, true
+}
+
 // Loop is the report stage.
 type Loop struct {
 	Store Store
 	Box   *Box
 	Log   *slog.Logger
-	// Settled is called once for every outcome that Redis has answered for
-	// good.
-	Settled func(o task.Outcome, v Verdict)
+	// Settled is called with all outcomes of a batch that Redis has answered for
+	// good, and its verdicts; once for each outcome. It must not keep the slices.
+	Settled func(batch []task.Outcome, verdicts []Verdict)
 }
 
 // Run reports until soft ends and the box is empty, or hard ends. Outcomes may
@@ -88,7 +99,7 @@ func (l *Loop) Run(soft, hard context.Context) error {
 		batch := l.Box.take()
 		if len(batch) > 0 {
 			again, err := l.deliver(hard, batch)
-			l.Box.settle(again)
+			l.Box.settle(batch, again)
 			if err != nil {
 				return err
 			}
@@ -97,7 +108,7 @@ func (l *Loop) Run(soft, hard context.Context) error {
 			}
 			continue
 		}
-		l.Box.settle(nil)
+		l.Box.settle(nil, nil)
 		select {
 		case <-l.Box.wake:
 			continue
@@ -116,6 +127,9 @@ func (l *Loop) Run(soft, hard context.Context) error {
 // deliver reports one batch, route by route, and returns what has to be
 // reported again, changed or as it was.
 func (l *Loop) deliver(hard context.Context, batch []task.Outcome) (again []task.Outcome, err error) {
+	if route, same := routeOfAll(batch); same {
+		return l.insist(hard, route, batch)
+	}
 	var byRoute [routes][]task.Outcome
 	for _, o := range batch {
 		r := routeOf(o.Kind)
@@ -158,29 +172,38 @@ func (l *Loop) insist(hard context.Context, route Route, batch []task.Outcome) (
 // judge settles a batch by its verdicts and returns the outcomes that end as
 // dead letters instead.
 func (l *Loop) judge(batch []task.Outcome, verdicts []Verdict, repeated bool) (again []task.Outcome) {
-	for i, o := range batch {
+	settled := 0
+	for i := range batch {
 		v := verdicts[i]
 		if v == Late && repeated {
 			v = Applied
 		}
+		o := &batch[i]
 		switch v {
 		case Exhausted:
 			o.Kind, o.Reason = task.Dead, "attempts"
 			o.Message = "task was lost with its worker too often, the last time because " + o.Message
-			again = append(again, o)
+			again = append(again, *o)
 		case BadGroup:
 			o.Kind, o.Reason = task.Dead, "bad-group"
 			o.Message = "the group's keys in Redis are not Graflow's: " + o.Message
-			again = append(again, o)
+			again = append(again, *o)
 		default:
 			l.log(o, v)
-			l.Settled(o, v)
+			if settled < i {
+				batch[settled] = *o
+			}
+			verdicts[settled] = v
+			settled++
 		}
+	}
+	if settled > 0 {
+		l.Settled(batch[:settled], verdicts[:settled])
 	}
 	return again
 }
 
-func (l *Loop) log(o task.Outcome, v Verdict) {
+func (l *Loop) log(o *task.Outcome, v Verdict) {
 	level, message := line(o.Kind)
 	if !l.Log.Enabled(context.Background(), level) {
 		return

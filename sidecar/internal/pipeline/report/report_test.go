@@ -92,11 +92,13 @@ func start(t *testing.T) *bundle {
 	}
 	loop := &report.Loop{
 		Store: b.store, Box: b.box, Log: slog.New(slog.DiscardHandler),
-		Settled: func(o task.Outcome, v report.Verdict) {
-			if _, twice := b.settled[o.Task.Delivery]; twice {
-				t.Errorf("%s was settled twice", o.Task.Delivery)
+		Settled: func(batch []task.Outcome, verdicts []report.Verdict) {
+			for i, o := range batch {
+				if _, twice := b.settled[o.Task.Delivery]; twice {
+					t.Errorf("%s was settled twice", o.Task.Delivery)
+				}
+				b.settled[o.Task.Delivery], b.kinds[o.Task.Delivery] = verdicts[i], o.Kind
 			}
-			b.settled[o.Task.Delivery], b.kinds[o.Task.Delivery] = v, o.Kind
 		},
 	}
 	soft, cancelSoft := context.WithCancel(t.Context())
