@@ -13,6 +13,7 @@ import (
 	_ "embed" // the scripts
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"time"
 
@@ -122,15 +123,23 @@ func (s *Store) QueueLen(ctx context.Context) (int64, error) {
 //go:embed prelude.lua
 var prelude string
 
-// script is one operation's Lua source behind the prelude.
-func script(source string) *redis.Script { return redis.NewScript(prelude + source) }
+// scripted is one operation's script. It is put together when the operation is
+// called first: a sidecar needs a few of them, and each has the prelude in it.
+type scripted func() *redis.Script
+
+// script is one operation's Lua source, in parts, behind the prelude.
+func script(parts ...string) scripted { return joined(prelude, parts) }
+
+func joined(first string, parts []string) scripted {
+	return sync.OnceValue(func() *redis.Script { return redis.NewScript(first + strings.Join(parts, "")) })
+}
 
 // call runs a script for a run. key is KEYS[1]; args follow those that the
 // prelude reads.
-func (s *Store) call(ctx context.Context, sc *redis.Script, run, key string, args ...any) *redis.Cmd {
+func (s *Store) call(ctx context.Context, sc scripted, run, key string, args ...any) *redis.Cmd {
 	argv := make([]any, 0, 4+len(args))
 	argv = append(argv, s.o.Prefix, run, s.o.RunTTL.Milliseconds(), s.side)
-	cmd := sc.Run(ctx, s.c, []string{key}, append(argv, args...)...)
+	cmd := sc().Run(ctx, s.c, []string{key}, append(argv, args...)...)
 	if err := cmd.Err(); s.lost(err) {
 		cmd.SetErr(fmt.Errorf("%w (%w)", ErrClusterNode, err))
 	}
