@@ -92,7 +92,7 @@ func (a *App) backend() (backend, error) {
 	claiming.PoolSize, claiming.MinIdleConns = 4, 0 // one claims, another ends its wait
 	asking := o
 	asking.PoolSize, asking.MinIdleConns = askLanes, 0 // one for each lane
-	// Short timeouts for the lease: a slow answer costs one renewal.
+	// Short timeouts for the lease: a slow answer costs one tick.
 	leasing := o
 	leasing.PoolSize, leasing.MinIdleConns = 2, 0
 	leasing.DialTimeout, leasing.ReadTimeout, leasing.WriteTimeout = time.Second, time.Second, time.Second

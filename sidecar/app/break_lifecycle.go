@@ -79,9 +79,9 @@ type breakingLeases struct {
 	lease.Store
 }
 
-func (b breakingLeases) Scan(ctx context.Context, run string) ([]string, error) {
+func (b breakingLeases) Tick(ctx context.Context, run string) ([]string, error) {
 	b.at("lease")
-	return b.Store.Scan(ctx, run)
+	return b.Store.Tick(ctx, run)
 }
 
 func (b breakingLeases) Leave(ctx context.Context, run string) error {

@@ -257,7 +257,7 @@ func (f fakeLeases) Renew(_ context.Context, run string) (err error) {
 	return err
 }
 
-func (f fakeLeases) Scan(context.Context, string) ([]string, error) {
+func (f fakeLeases) Tick(context.Context, string) ([]string, error) {
 	if f.stubborn == "lease" {
 		time.Sleep(time.Second) // as a ping does
 	}

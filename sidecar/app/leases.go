@@ -24,6 +24,7 @@ type leases struct {
 	about       func(run string) (text []byte, label string)
 	unrouted    *atomic.Int64 // set by each tick
 	reconciled  time.Time
+	ticks       int
 	trace       func(*task.Task) task.Span
 	told        func(own, all bool, orders []fleet.Order) // what people want of us
 	holds       *holds
@@ -94,17 +95,26 @@ func (l *leases) hear(own, all bool, orders []fleet.Order) {
 	l.told(own, all, orders)
 }
 
-// Renew also says what this sidecar is at, for the registry.
+// sayEvery is how many ticks lie between two of which each says what this sidecar
+// is at, for the registry, where it stays for the 6 s of a lease.
+const sayEvery = 2
+
+// Renew also says that.
 func (l *leases) Renew(ctx context.Context, run string) error {
 	text, label := l.about(run)
 	return l.call(ctx, run, func(ctx context.Context, run string) error { return l.st.RenewAs(ctx, run, text, label) })
 }
 
-func (l *leases) Scan(ctx context.Context, run string) ([]string, error) {
+func (l *leases) Tick(ctx context.Context, run string) ([]string, error) {
 	if err := l.open(); err != nil {
 		return nil, err
 	}
-	res, err := l.st.Tick(ctx, run)
+	var text []byte
+	var label string
+	if l.ticks++; l.ticks%sayEvery == 0 {
+		text, label = l.about(run)
+	}
+	res, err := l.st.Tick(ctx, run, text, label)
 	if err != nil {
 		return nil, gone(err)
 	}
@@ -118,12 +128,15 @@ func (l *leases) Scan(ctx context.Context, run string) ([]string, error) {
 	}
 	if time.Since(l.reconciled) >= reconcileEvery {
 		held, seen := l.held.of(run)
-		if _, err := l.st.Reconcile(ctx, run, seen, held); err != nil {
-			return nil, gone(err)
+		// An idle sidecar need not ask: nothing is the same as nothing.
+		if len(held) > 0 || res.InFlight > 0 {
+			if _, err := l.st.Reconcile(ctx, run, seen, held); err != nil {
+				return nil, gone(err)
+			}
 		}
 		l.reconciled = time.Now()
 	}
-	return res.Absent, nil
+	return res.Dead, nil
 }
 
 func (l *leases) Reap(ctx context.Context, run, dead string) error {

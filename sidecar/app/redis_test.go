@@ -61,7 +61,7 @@ func TestNoOperationIsTriedOnAConnectionKnownToBeDead(t *testing.T) {
 		},
 		"register": func() error { return a.redis.leases.Register(ctx, run) },
 		"renew":    func() error { return a.redis.leases.Renew(ctx, run) },
-		"scan":     func() error { _, err := a.redis.leases.Scan(ctx, run); return err },
+		"tick":     func() error { _, err := a.redis.leases.Tick(ctx, run); return err },
 		"unblock":  func() error { return a.redis.unblock(ctx) },
 		"leave":    func() error { return a.redis.leases.Leave(ctx, run) },
 	}
@@ -92,7 +92,7 @@ func TestNoOperationIsTriedOnAConnectionKnownToBeDead(t *testing.T) {
 	if err := <-recovered; err != nil {
 		t.Error(err)
 	}
-	for _, name := range []string{"renew", "scan", "claim", "wait", "report", "unblock", "leave"} {
+	for _, name := range []string{"renew", "tick", "claim", "wait", "report", "unblock", "leave"} {
 		if err := operations[name](); err != nil {
 			t.Errorf("%s with redis there: %v", name, err)
 		}

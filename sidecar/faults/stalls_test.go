@@ -27,10 +27,10 @@ type stalls struct {
 
 const (
 	// stallEvery is how often it looks, stallLeast what is a stall: half of
-	// what a scan may be late.
+	// what a tick may be late.
 	stallEvery = 100 * time.Millisecond
 	stallLeast = 250 * time.Millisecond
-	// startsOver is how long counting takes from the beginning: three scans and
+	// startsOver is how long counting takes from the beginning: three looks and
 	// the one that was disturbed. It is what docs/guarantees.md adds for a
 	// disturbed network.
 	startsOver = 4 * time.Second

@@ -117,15 +117,15 @@ func (l leasing) Renew(ctx context.Context, run string) error {
 	return l.note(l.m.leases.Renew(ctx, run))
 }
 
-func (l leasing) Scan(ctx context.Context, run string) ([]string, error) {
-	res, err := l.m.leases.Tick(ctx, run)
+func (l leasing) Tick(ctx context.Context, run string) ([]string, error) {
+	res, err := l.m.leases.Tick(ctx, run, nil, "")
 	for _, dead := range res.Unfinished {
 		_, _ = l.m.leases.Reap(ctx, run, dead, 3)
 	}
 	if err == nil && time.Now().Unix()%5 == 0 {
 		_, err = l.m.leases.Reconcile(ctx, run, math.MinInt64, nil)
 	}
-	return res.Absent, l.note(err)
+	return res.Dead, l.note(err)
 }
 
 func (l leasing) Reap(ctx context.Context, run, dead string) error {

@@ -306,7 +306,7 @@ func TestOrders(t *testing.T) {
 	b.out("children", "restart", two)
 	has(t, b.out("children", "restart", two, "--slot", "0", "-o", "json"), `"slot": 0`)
 	b.fails(64, "--slot", "children", "restart", two, "--slot", "-2")
-	tick, err := b.st.Tick(b.ctx, two)
+	tick, err := b.st.Tick(b.ctx, two, nil, "")
 	b.must(err)
 	var got []string
 	for _, o := range tick.Orders {

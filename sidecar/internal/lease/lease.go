@@ -16,17 +16,9 @@ import (
 var ErrGone = errors.New("this run was given up for dead")
 
 const (
-	// tick is how often absent runs are looked for and delayed records promoted.
+	// tick is how often the lease is lengthened, absent runs are looked for and
+	// delayed records promoted: a lease of 6 s stands five lost ones.
 	tick = time.Second
-	// renewEvery is how many ticks lie between two renewals: a lease of 6 s
-	// stands two lost renewals.
-	renewEvery = 2
-	// scans is in how many scans in a row a run must be absent: one Redis
-	// outage longer than a lease would else have every healthy run reaped by
-	// the first one that is back.
-	scans = 3
-	// maxGap is the longest time between two scans that count as consecutive.
-	maxGap = 1500 * time.Millisecond
 	// callTimeout bounds each call, so that a slow one cannot eat the lease.
 	callTimeout = time.Second
 )
@@ -34,9 +26,11 @@ const (
 // Store is the lease's part of Redis.
 type Store interface {
 	Register(ctx context.Context, run string) error
+	// Renew makes the lease anew, at once and with nothing else.
 	Renew(ctx context.Context, run string) error
-	// Scan does a second's chores and names the runs that have no lease.
-	Scan(ctx context.Context, run string) (absent []string, err error)
+	// Tick renews it too, does a second's chores and names the runs that have
+	// been without a lease for so long that the caller is to reap them.
+	Tick(ctx context.Context, run string) (dead []string, err error)
 	// Reap ends another run and returns its records to the queue.
 	Reap(ctx context.Context, run, dead string) error
 	// Leave ends our own run; what it still holds returns to the queue.
@@ -64,16 +58,13 @@ type Lease struct {
 	changed chan struct{} // closed when run changes
 	suspect chan struct{} // one token: some operation was told that we are gone
 
-	tried    string         // the run that was last registered, or was to be
-	absent   map[string]int // scans in a row
-	lastScan time.Time
+	tried string // the run that was last registered, or was to be
 }
 
 // Init prepares a Lease whose exported fields are set.
 func (l *Lease) Init() *Lease {
 	l.changed = make(chan struct{})
 	l.suspect = make(chan struct{}, 1)
-	l.absent = make(map[string]int)
 	return l
 }
 
@@ -191,7 +182,7 @@ func (l *Lease) keep(soft context.Context) error {
 	ticker := time.NewTicker(tick)
 	defer ticker.Stop()
 	renew := false // at once, and nothing else
-	for n := 1; ; n++ {
+	for {
 		if !renew {
 			select {
 			case <-soft.Done():
@@ -206,17 +197,15 @@ func (l *Lease) keep(soft context.Context) error {
 			return nil
 		}
 		var err error
-		if renew || n%renewEvery == 0 {
+		if renew {
 			err = bounded(soft, func(ctx context.Context) error { return l.Store.Renew(ctx, run) })
-		}
-		if err == nil && !renew {
-			err = l.scan(soft, run)
+		} else {
+			err = l.chores(soft, run)
 		}
 		renew = false
 		if err == nil || soft.Err() != nil {
 			continue
 		}
-		clear(l.absent) // a scan that failed, or followed a failure, proves nothing
 		if errors.Is(err, ErrGone) {
 			err = l.regain(soft, run)
 		} else {
@@ -225,10 +214,9 @@ func (l *Lease) keep(soft context.Context) error {
 		if err != nil {
 			return err
 		}
-		// An outage may have run every lease out. Others count our absence from
-		// the moment they are back themselves, so ours stands again before
-		// anything else is done; and our own count begins a whole tick later
-		// (a tick that came meanwhile would make three scans of one second).
+		// An outage may have run every lease out. Our absence counts from the
+		// moment that the first one is back, so our lease stands again before
+		// anything else is done; and whom we miss has a whole second for the same.
 		renew = true
 		ticker.Reset(tick)
 	}
@@ -243,41 +231,21 @@ func (l *Lease) regain(soft context.Context, run string) error {
 	return l.register(soft)
 }
 
-// scan looks for runs without a lease and reaps those that had none for long
-// enough.
-func (l *Lease) scan(soft context.Context, run string) error {
-	var absent []string
+// chores does what each second brings and reaps whoever is dead.
+func (l *Lease) chores(soft context.Context, run string) error {
+	var dead []string
 	err := bounded(soft, func(ctx context.Context) (err error) {
-		absent, err = l.Store.Scan(ctx, run)
+		dead, err = l.Store.Tick(ctx, run)
 		return err
 	})
 	if err != nil {
 		return err
 	}
-	for _, dead := range l.count(time.Now(), absent) {
-		l.Log.Warn("another sidecar is gone: taking over its records", "run", dead)
-		if err := l.Store.Reap(soft, run, dead); err != nil {
+	for _, other := range dead {
+		l.Log.Warn("another sidecar is gone: taking over its records", "run", other)
+		if err := l.Store.Reap(soft, run, other); err != nil {
 			return err
 		}
-		delete(l.absent, dead)
 	}
 	return nil
-}
-
-// count notes a scan's absent runs and returns those that were absent in
-// enough scans in a row.
-func (l *Lease) count(now time.Time, absent []string) (dead []string) {
-	if now.Sub(l.lastScan) > maxGap {
-		clear(l.absent)
-	}
-	l.lastScan = now
-	next := make(map[string]int, len(absent))
-	for _, run := range absent {
-		next[run] = l.absent[run] + 1
-		if next[run] >= scans {
-			dead = append(dead, run)
-		}
-	}
-	l.absent = next
-	return dead
 }

@@ -25,9 +25,9 @@ type store struct {
 	mu      sync.Mutex
 	down    bool
 	members []string
-	absent  []string
+	dead    []string
 	renewed int
-	scans   int
+	ticks   int
 	reaped  []string
 	left    []string
 }
@@ -55,15 +55,22 @@ func (s *store) Renew(_ context.Context, run string) error {
 	})
 }
 
-func (s *store) Scan(context.Context, string) (absent []string, err error) {
-	err = s.do(func() error { s.scans++; absent = slices.Clone(s.absent); return nil })
-	return absent, err
+func (s *store) Tick(_ context.Context, run string) (dead []string, err error) {
+	err = s.do(func() error {
+		if !slices.Contains(s.members, run) {
+			return lease.ErrGone
+		}
+		s.ticks++
+		dead = slices.Clone(s.dead)
+		return nil
+	})
+	return dead, err
 }
 
 func (s *store) Reap(_ context.Context, _, dead string) error {
 	return s.do(func() error {
 		s.reaped = append(s.reaped, dead)
-		s.absent = slices.DeleteFunc(s.absent, func(r string) bool { return r == dead })
+		s.dead = slices.DeleteFunc(s.dead, func(r string) bool { return r == dead })
 		return nil
 	})
 }
@@ -138,8 +145,8 @@ func TestARunIsRegisteredRenewedAndLeft(t *testing.T) {
 		}
 		time.Sleep(10*time.Second + 1)
 		b.finish(t)
-		if b.store.renewed != 5 || b.store.scans != 10 {
-			t.Errorf("%d renewals and %d scans in 10 s", b.store.renewed, b.store.scans)
+		if b.store.renewed != 0 || b.store.ticks != 10 {
+			t.Errorf("%d ticks in 10 s, and %d renewals besides", b.store.ticks, b.store.renewed)
 		}
 		if !slices.Equal(b.store.left, []string{"run1"}) {
 			t.Errorf("left %v", b.store.left)
@@ -147,56 +154,42 @@ func TestARunIsRegisteredRenewedAndLeft(t *testing.T) {
 	})
 }
 
-func TestADeadRunIsReapedAfterThreeScansInARow(t *testing.T) {
+func TestWhoIsDeadIsReaped(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := start(t)
 		time.Sleep(500 * time.Millisecond)
-		b.store.set(func() { b.store.absent = []string{"dead"} })
-		time.Sleep(2 * time.Second) // scans at 1 s and 2 s
-		if got := b.store.reapedNow(); len(got) != 0 {
-			t.Errorf("reaped %v after two scans", got)
-		}
+		b.store.set(func() { b.store.dead = []string{"a", "b"} })
 		time.Sleep(time.Second)
-		if got := b.store.reapedNow(); !slices.Equal(got, []string{"dead"}) {
+		if got := b.store.reapedNow(); !slices.Equal(got, []string{"a", "b"}) {
 			t.Errorf("reaped %v", got)
 		}
-		b.finish(t)
-	})
-}
-
-func TestAnErrorBetweenScansStartsTheCountAgain(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		b := start(t)
-		time.Sleep(500 * time.Millisecond)
-		b.store.set(func() { b.store.absent = []string{"slow"} })
-		time.Sleep(2 * time.Second)                  // two scans
-		b.store.set(func() { b.store.down = true })  // longer than any lease
-		time.Sleep(time.Minute)                      //
-		b.store.set(func() { b.store.down = false }) // back: every lease has run out
-		time.Sleep(2 * time.Second)                  // two scans more
-		b.store.set(func() { b.store.absent = nil }) // the other one has renewed its own
 		time.Sleep(10 * time.Second)
 		b.finish(t)
-		if len(b.store.reaped) != 0 {
-			t.Errorf("reaped %v after an outage", b.store.reaped)
+		if len(b.store.reaped) != 2 {
+			t.Errorf("reaped %v", b.store.reaped)
 		}
 	})
 }
 
-func TestARunThatReturnsIsNotReaped(t *testing.T) {
+// After an error the lease stands again before anything else is done, and the
+// next tick comes a whole second later.
+func TestAnErrorIsFollowedByARenewal(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := start(t)
-		time.Sleep(500 * time.Millisecond) // between two scans
-		for range 20 {                     // absent twice, there once
-			b.store.set(func() { b.store.absent = []string{"shaky"} })
-			time.Sleep(2 * time.Second)
-			b.store.set(func() { b.store.absent = nil })
-			time.Sleep(time.Second)
+		time.Sleep(1500 * time.Millisecond)
+		b.store.set(func() { b.store.down = true })
+		time.Sleep(time.Minute)
+		ticks := b.store.ticks
+		b.store.set(func() { b.store.down = false })
+		time.Sleep(900 * time.Millisecond)
+		if b.store.renewed != 1 || b.store.ticks != ticks {
+			t.Errorf("%d renewals, %d ticks at once", b.store.renewed, b.store.ticks-ticks)
+		}
+		time.Sleep(500 * time.Millisecond)
+		if b.store.ticks == ticks {
+			t.Error("no tick after that")
 		}
 		b.finish(t)
-		if len(b.store.reaped) != 0 {
-			t.Errorf("reaped %v", b.store.reaped)
-		}
 	})
 }
 

@@ -22,6 +22,8 @@ type shared struct {
 	down   bool
 	back   chan struct{} // closed when down ends
 	alive  map[string]time.Time
+	looked time.Time            // when the members were last looked at
+	since  map[string]time.Time // since when a member is absent
 	reaped []string
 }
 
@@ -46,21 +48,33 @@ func (v view) Renew(_ context.Context, run string) error {
 	return v.do(func() error { v.alive[run] = time.Now().Add(ttl); return nil })
 }
 
-// Scan lengthens a lease that still stands, as every script does.
-func (v view) Scan(_ context.Context, run string) (absent []string, err error) {
+// Tick is what the script of that name does with leases.
+func (v view) Tick(_ context.Context, run string) (dead []string, err error) {
 	err = v.do(func() error {
 		now := time.Now()
-		if v.alive[run].After(now) {
-			v.alive[run] = now.Add(ttl)
+		v.alive[run] = now.Add(ttl)
+		age := now.Sub(v.looked)
+		if age < 500*time.Millisecond {
+			return nil
 		}
+		from := now
+		if age > 1500*time.Millisecond {
+			clear(v.since)
+			from = now.Add(time.Second)
+		}
+		v.looked = now
 		for other, until := range v.alive {
-			if other != run && !until.After(now) {
-				absent = append(absent, other)
+			if until.After(now) {
+				delete(v.since, other)
+			} else if _, known := v.since[other]; !known {
+				v.since[other] = from
+			} else if now.Sub(v.since[other]) >= 1800*time.Millisecond {
+				dead = append(dead, other)
 			}
 		}
 		return nil
 	})
-	return absent, err
+	return dead, err
 }
 
 func (v view) Reap(_ context.Context, run, dead string) error {
@@ -97,7 +111,7 @@ func TestAnOutageIsNobodysDeath(t *testing.T) {
 	for seed := range uint64(200) {
 		synctest.Test(t, func(t *testing.T) {
 			rnd := rand.New(rand.NewPCG(seed, 0))
-			redis := &shared{back: make(chan struct{}), alive: map[string]time.Time{}}
+			redis := &shared{back: make(chan struct{}), alive: map[string]time.Time{}, since: map[string]time.Time{}}
 			soft, stop := context.WithCancel(t.Context())
 			var wg sync.WaitGroup
 			for i := range 8 {

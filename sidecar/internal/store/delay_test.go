@@ -48,6 +48,7 @@ func TestDelay(t *testing.T) {
 // later moves every time that Redis holds for us into the past.
 func (e *env) later(d time.Duration) {
 	e.t.Helper()
+	e.passes(d)
 	for _, name := range []string{"delayed", "gone", "attempts:at"} {
 		key := e.keys.own(name)
 		for _, z := range e.c.ZRange(e.ctx, key, 0, -1).Val() {

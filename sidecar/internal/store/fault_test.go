@@ -84,7 +84,7 @@ func TestNothingDecidedWhileRedisRefuses(t *testing.T) {
 				"report":    func() error { _, err := e.Report(e.ctx, run, []Report{done(c[0].Delivery, "t", "1")}); return err },
 				"release":   func() error { _, err := e.Release(e.ctx, run, []Release{lost(c[1], false, 3)}); return err },
 				"delay":     func() error { _, err := e.Delay(e.ctx, run, []Delay{{Delivery: c[2].Delivery}}); return err },
-				"tick":      func() error { _, err := e.Tick(e.ctx, run); return err },
+				"tick":      func() error { _, err := e.Tick(e.ctx, run, nil, ""); return err },
 				"reap":      func() error { _, err := e.Reap(e.ctx, run, dead, 3); return err },
 				"leave":     func() error { return e.Leave(e.ctx, run) },
 				"reconcile": func() error { _, err := e.Reconcile(e.ctx, run, math.MaxInt64, nil); return err },

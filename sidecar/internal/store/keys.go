@@ -15,8 +15,8 @@ import (
 //	P:barrier:{group}[:expected]   strings, Graflow's
 //	P:barrier_done:{group}         channel, Graflow's
 //	P:sidecar:runs                 set: ids of the member runs
-//	P:sidecar:scan                 hash with a TTL: at, page, and for each watching run the
-//	                               absent ones that it is told of (the last scan)
+//	P:sidecar:watch                hash with a TTL: at and page of the last look at the
+//	                               members, and for each absent one since when
 //	P:sidecar:gone                 sorted set: ids of runs that ended, by time
 //	P:workers                      set, Graflow's: host:run of the member runs
 //	P:sidecar:alive:{run}          string with a TTL: the run's lease

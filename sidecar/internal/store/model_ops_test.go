@@ -67,7 +67,7 @@ func (m *model) tick() {
 		m.later()
 	}
 	run := m.any()
-	got, err := m.e.Tick(m.e.ctx, run)
+	got, err := m.e.Tick(m.e.ctx, run, nil, "")
 	m.fail(err)
 	m.note("tick by %s: %+v", run, got)
 	for _, dead := range got.Unfinished {

@@ -33,6 +33,23 @@ local function gone()
   return redis.error_reply('GONE this run is not a member')
 end
 
+-- renew makes the lease anew where it ran out, and notes what the run says of
+-- itself, if anything, for as long.
+local function renew(about, label)
+  if LEASED == 0 then
+    redis.call('SET', S .. 'alive:' .. RUN, '1', 'PX', ARGV[3])
+  end
+  if about ~= '' then
+    redis.call('SET', S .. 'info:' .. RUN, about, 'PX', ARGV[3])
+    -- The set is Graflow's to name and anybody's to use: what else lies there is no
+    -- reason to give up a lease.
+    local known = redis.pcall('SADD', P .. ':workers', label)
+    if known == 1 then
+      redis.call('HSET', META, 'worker', label) -- whoever ends the run takes it out
+    end
+  end
+end
+
 -- now is Redis' clock in ms: sidecars need not agree on the time.
 local function now()
   local t = redis.call('TIME')

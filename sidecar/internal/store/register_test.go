@@ -74,7 +74,7 @@ func TestGone(t *testing.T) {
 		for name, op := range map[string]func() error{
 			"claim":     func() error { _, err := e.Claim(e.ctx, "stranger", "n", 1); return err },
 			"renew":     func() error { return e.Renew(e.ctx, "stranger") },
-			"tick":      func() error { _, err := e.Tick(e.ctx, "stranger"); return err },
+			"tick":      func() error { _, err := e.Tick(e.ctx, "stranger", nil, ""); return err },
 			"reap":      func() error { _, err := e.Reap(e.ctx, "stranger", member, 3); return err },
 			"reconcile": func() error { _, err := e.Reconcile(e.ctx, "stranger", math.MaxInt64, nil); return err },
 		} {

@@ -11,16 +11,5 @@
 if not member(RUN) then
   return gone()
 end
-if LEASED == 0 then
-  redis.call('SET', KEYS[1], '1', 'PX', ARGV[3])
-end
-if ARGV[5] ~= '' then
-  redis.call('SET', S .. 'info:' .. RUN, ARGV[5], 'PX', ARGV[3])
-  -- The set is Graflow's to name and anybody's to use: what else lies there is no
-  -- reason to give up a lease.
-  local known = redis.pcall('SADD', P .. ':workers', ARGV[6])
-  if known == 1 then
-    redis.call('HSET', META, 'worker', ARGV[6]) -- whoever ends the run takes it out
-  end
-end
+renew(ARGV[5], ARGV[6])
 return LEASED

@@ -68,7 +68,6 @@ type Store struct {
 	mu    sync.Mutex
 	seqs  map[numbering]int64 // the highest sequence number seen
 	turns map[string]turn     // of each run
-	scans map[string]string   // the last one that each run was told of
 }
 
 // New returns a Store on c, which [Store.Close] closes. It does not connect.
@@ -96,7 +95,7 @@ func New(c redis.UniversalClient, o Options) (*Store, error) {
 	default:
 		return nil, fmt.Errorf("a Redis client of type %T is not supported", c)
 	}
-	s := &Store{c: c, o: o, keys: keys{o.Prefix}, side: "left", seqs: make(map[numbering]int64), turns: make(map[string]turn), scans: make(map[string]string)}
+	s := &Store{c: c, o: o, keys: keys{o.Prefix}, side: "left", seqs: make(map[numbering]int64), turns: make(map[string]turn)}
 	if o.QueueRight {
 		s.side = "right"
 	}
@@ -198,7 +197,6 @@ func (s *Store) forget(run string) {
 	delete(s.seqs, numbering{run: run})
 	delete(s.seqs, numbering{run: run, adopted: true})
 	delete(s.turns, run)
-	delete(s.scans, run)
 }
 
 // turn numbers a run's claims, so that Redis can tell one that a network

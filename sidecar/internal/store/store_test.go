@@ -133,7 +133,7 @@ func (e *env) release(run string, rel ...Release) []Released {
 
 func (e *env) tick(run string) TickResult {
 	e.t.Helper()
-	r, err := e.Tick(e.ctx, run)
+	r, err := e.Tick(e.ctx, run, nil, "")
 	if err != nil {
 		e.t.Fatal(err)
 	}

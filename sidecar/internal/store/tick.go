@@ -10,27 +10,29 @@ import (
 var tickLua string
 var tickScript = script(tickLua)
 
-// scanAge is how old a scan of the members may be that serves another sidecar
-// too: of however many there are, two a second look at all.
-const scanAge = 500 * time.Millisecond
+// A run is dead when its lease has been seen to be missing for absence, at
+// looks of which each came at most maxGap after the one before: at three or more.
+// The first look after a longer gap, an outage perhaps, gives everybody grace to
+// come back and renew. All by Redis' clock; looks come minGap apart at least,
+// however many sidecars tick.
+const (
+	minGap  = 500 * time.Millisecond
+	maxGap  = 1500 * time.Millisecond
+	absence = 1800 * time.Millisecond // two ticks, of which either may be late or early
+	grace   = time.Second
+)
 
-// watchers is how many sidecars are told of an absent run: each counts for
-// itself, so that all of them would have to die within those three seconds for
-// the count to begin again.
-const watchers = 8
-
-// Tick does the chores of one second for everybody: it names the member runs
-// whose lease has run out and that the caller watches, never the caller's, hands
-// back delayed records that are due and records in the inboxes of runs that are
-// gone, and forgets gone runs after an hour and attempts after a day. It also
-// says what people want of the caller: whether it is paused, and orders, which
-// are taken by that. The work of one call is bounded, but for the scan of the
-// members, which the callers of half a second share; no caller is told of one
-// scan twice. It returns [ErrGone] if the caller's run is no member.
-func (s *Store) Tick(ctx context.Context, run string) (TickResult, error) {
-	reply, err := s.call(ctx, tickScript, run, s.keys.alive(run),
+// Tick does the chores of one second for everybody. It renews the caller's lease
+// as [Store.RenewAs] does, hands back delayed records that are due and records in
+// the inboxes of runs that are gone, and forgets gone runs after an hour and
+// attempts after a day. It names the member runs that the caller is to reap, never
+// itself. It also says what people want of the caller: whether it is paused, and
+// orders, which are taken by that. The work of one call is bounded, but for the
+// look at all members. It returns [ErrGone] if the caller's run is no member.
+func (s *Store) Tick(ctx context.Context, run string, about []byte, label string) (TickResult, error) {
+	reply, err := s.call(ctx, tickScript, run, s.keys.alive(run), about, label,
 		chunkRecords, s.o.MaxClaimBytes, goneKeep.Milliseconds(), attemptsKeep.Milliseconds(), chunkIDs,
-		s.lastScan(run), scanAge.Milliseconds(), watchers, chunkOrders).Slice()
+		minGap.Milliseconds(), maxGap.Milliseconds(), absence.Milliseconds(), grace.Milliseconds(), chunkOrders).Slice()
 	if err != nil {
 		return TickResult{}, failure("tick", err)
 	}
@@ -39,9 +41,9 @@ func (s *Store) Tick(ctx context.Context, run string) (TickResult, error) {
 	}
 	promoted, ok1 := reply[0].(int64)
 	drained, ok2 := reply[1].(int64)
-	absent, ok3 := texts(reply[2])
+	dead, ok3 := texts(reply[2])
 	unfinished, ok4 := texts(reply[3])
-	scan, ok5 := reply[4].(string)
+	inFlight, ok5 := reply[4].(int64)
 	paused, ok6 := reply[5].(int64)
 	allPaused, ok7 := reply[6].(int64)
 	orders, ok8 := texts(reply[7])
@@ -49,23 +51,10 @@ func (s *Store) Tick(ctx context.Context, run string) (TickResult, error) {
 	if !ok1 || !ok2 || !ok3 || !ok4 || !ok5 || !ok6 || !ok7 || !ok8 || !ok9 {
 		return TickResult{}, failure("tick", errReply)
 	}
-	s.scanned(run, scan)
 	return TickResult{
-		Absent: absent, Unfinished: unfinished, Promoted: int(promoted), Drained: int(drained),
+		Dead: dead, Unfinished: unfinished, Promoted: int(promoted), Drained: int(drained), InFlight: int(inFlight),
 		Paused: paused == 1, AllPaused: allPaused == 1, Orders: decodeOrders(orders), Unrouted: int(unrouted),
 	}, nil
-}
-
-func (s *Store) lastScan(run string) string {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.scans[run]
-}
-
-func (s *Store) scanned(run, scan string) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.scans[run] = scan
 }
 
 // texts is a reply that must be a list of strings.

@@ -1,30 +1,31 @@
 -- tick.lua does the chores of one second.
 --
 -- KEYS[1]  alive key of the run
--- ARGV[5]  most records to move in each chore   ARGV[6]  most bytes likewise
--- ARGV[7]  how long a run stays on the gone list, ms
--- ARGV[8]  how long attempts are kept, ms       ARGV[9]  most ids to look at
--- ARGV[10] the last scan that the caller was told of, '' for none
--- ARGV[11] how old a scan may be, ms            ARGV[12] how many watch a run
--- ARGV[13] most orders to take
--- Reply    records promoted, records drained, absent runs that the caller
---          watches, unfinished runs, which scan that was, 1 if the run is
+-- ARGV[5]  what the run says of itself, JSON, or ''
+-- ARGV[6]  host:run, as in renew.lua
+-- ARGV[7]  most records to move in each chore   ARGV[8]  most bytes likewise
+-- ARGV[9]  how long a run stays on the gone list, ms
+-- ARGV[10] how long attempts are kept, ms       ARGV[11] most ids to look at
+-- ARGV[12] shortest time between two looks at the members, ms
+-- ARGV[13] longest one, or they prove nothing   ARGV[14] absence of the dead, ms
+-- ARGV[15] grace after a longer one, ms         ARGV[16] most orders to take
+-- Reply    records promoted, records drained, runs that the caller is to reap,
+--          unfinished runs, records in flight of the caller, 1 if the run is
 --          paused, 1 if all are, orders for the run, records that wait for a
 --          run that takes them;
 --          error GONE for a run that is no member
 --
 -- Every sidecar ticks, and what one of them sees serves all: were each to look
--- at each, the work would grow with the square of the fleet. So a scan of the
--- members is made only if the last one is older than ARGV[11] by Redis' clock,
--- or is one that the caller knows already: three ticks of a caller are three
--- scans, as its count of absences needs. The scan is complete, the chores
--- beside it are bounded and go on with the next one; from a long gone list each
--- looks at another part.
+-- at each, the work would grow with the square of the fleet. So the members are
+-- looked at only if the last look is ARGV[12] old, and since when each absent one
+-- is absent is kept here, not by whoever looked: in a fleet whose members come and
+-- go every second nobody lives to count to three (those that died one after the
+-- other took 18 s). Who looks is alive, and is the one that is told of the dead; if
+-- it dies too, or its reply is lost, so is the next one.
 --
--- A death that all saw would be reaped by all. An absent run is told to the
--- ARGV[12] live ones before it in a ring, whose order is that of the random
--- parts of the ids, so that the dead of one machine are not each other's
--- neighbours. In a fleet no larger than that everybody watches everybody.
+-- An outage that ran all leases out is nobody's death: the looks stopped with it,
+-- and absence counts anew after that. The other chores are bounded and go on with
+-- the next look; from a long gone list each takes another part.
 --
 -- Orders are taken: a reply that is lost loses them, and whoever gave them sees
 -- that nothing happens and gives them again. A drain or a restart that is done
@@ -36,21 +37,28 @@ check_types()
 redis.call('ZCARD', GONE)
 redis.call('ZCARD', DELAYED)
 redis.call('HLEN', DELAYED_RECORDS)
-local PAUSED, ORDERS = S .. 'paused', S .. 'orders:' .. RUN
+local PAUSED, ORDERS, WATCH = S .. 'paused', S .. 'orders:' .. RUN, S .. 'watch'
 redis.call('HLEN', PAUSED)
 redis.call('LLEN', ORDERS)
 redis.call('LLEN', S .. 'unrouted')
-redis.call('HLEN', S .. 'scan')
+redis.call('HLEN', WATCH)
 local NOW = now()
-local most, room, look = tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[9])
+local most, room, look = tonumber(ARGV[7]), tonumber(ARGV[8]), tonumber(ARGV[11])
+renew(ARGV[5], ARGV[6])
 
-local SCAN = S .. 'scan'
-
--- scan looks for members without a lease and tells their watchers.
-local function scan(page)
-  local runs = redis.call('SMEMBERS', RUNS)
-  local absent, order, run_of = {}, {}, {}
-  in_parts(runs, function(...)
+-- watch looks at the members and returns the dead. The caller is none of them.
+local function watch(page, age)
+  local since, grace = {}, 0
+  if age >= 0 and age <= tonumber(ARGV[13]) then
+    local last = redis.call('HGETALL', WATCH)
+    for i = 1, #last, 2 do
+      since[last[i]] = tonumber(last[i + 1])
+    end
+  else
+    grace = tonumber(ARGV[15])
+  end
+  local dead, fields = {}, { 'at', NOW, 'page', page }
+  in_parts(redis.call('SMEMBERS', RUNS), function(...)
     local part = { ... }
     local keys = {}
     for i, run in ipairs(part) do
@@ -60,45 +68,21 @@ local function scan(page)
       return
     end
     for i, run in ipairs(part) do
-      if run ~= RUN and redis.call('EXISTS', keys[i]) == 0 then
-        absent[run] = true
+      if redis.call('EXISTS', keys[i]) == 0 then
+        local from = since[run] or NOW + grace
+        fields[#fields + 1], fields[#fields + 2] = run, from
+        if NOW - from >= tonumber(ARGV[14]) then
+          dead[#dead + 1] = run
+        end
       end
     end
   end)
-  redis.call('DEL', SCAN)
-  redis.call('HSET', SCAN, 'at', NOW, 'page', page)
-  redis.call('PEXPIRE', SCAN, 10000)
-  if next(absent) == nil then
-    return
-  end
-  for i, run in ipairs(runs) do
-    order[i] = string.sub(run, -32) .. run
-    run_of[order[i]] = run
-  end
-  table.sort(order)
-  local live, before, told = {}, {}, {}
-  for _, place in ipairs(order) do
-    local run = run_of[place]
-    if absent[run] then
-      before[run] = #live
-    else
-      live[#live + 1] = run
-    end
-  end
-  for run, at in pairs(before) do
-    for k = 1, math.min(tonumber(ARGV[12]), #live) do
-      local watcher = live[(at - k) % #live + 1]
-      told[watcher] = (told[watcher] and told[watcher] .. ' ' or '') .. run
-    end
-  end
-  local fields = {}
-  for watcher, names in pairs(told) do
-    fields[#fields + 1] = watcher
-    fields[#fields + 1] = names
-  end
+  redis.call('DEL', WATCH)
   in_parts(fields, function(...)
-    redis.call('HSET', SCAN, ...)
+    redis.call('HSET', WATCH, ...)
   end)
+  redis.call('PEXPIRE', WATCH, 10000)
+  return dead
 end
 
 -- sweep looks at a part of the gone list. A BLMOVE of a client that has left
@@ -125,27 +109,23 @@ local function sweep(page)
       redis.call('DEL', S .. 'meta:' .. run)
     end
   end
-  for _, run in ipairs(redis.call('ZRANGEBYSCORE', GONE, '-inf', NOW - ARGV[7], 'LIMIT', 0, look)) do
+  for _, run in ipairs(redis.call('ZRANGEBYSCORE', GONE, '-inf', NOW - ARGV[9], 'LIMIT', 0, look)) do
     if redis.call('EXISTS', S .. 'inbox:' .. run, S .. 'inflight:' .. run) == 0 then
       redis.call('ZREM', GONE, run)
     end
   end
-  for _, sha in ipairs(redis.call('ZRANGEBYSCORE', ATTEMPTS_AT, '-inf', NOW - ARGV[8], 'LIMIT', 0, look)) do
+  for _, sha in ipairs(redis.call('ZRANGEBYSCORE', ATTEMPTS_AT, '-inf', NOW - ARGV[10], 'LIMIT', 0, look)) do
     forget_attempts(sha)
   end
 end
 
-local last = redis.call('HMGET', SCAN, 'at', 'page')
+local last = redis.call('HMGET', WATCH, 'at', 'page')
 local age = NOW - (tonumber(last[1]) or 0)
-if age >= tonumber(ARGV[11]) or age < 0 or last[1] == ARGV[10] then
+local dead = {}
+if age >= tonumber(ARGV[12]) or age < 0 then
   local page = (tonumber(last[2]) or 0) + 1
-  scan(page)
+  dead = watch(page, age)
   sweep(page)
-end
-local told = redis.call('HMGET', SCAN, 'at', RUN)
-local absent = {}
-for run in string.gmatch(told[2] or '', '%S+') do
-  absent[#absent + 1] = run
 end
 
 -- Due records: the earliest ones that fit, pushed last first, so that the
@@ -169,6 +149,6 @@ for i = #records, 1, -1 do
   redis.call('HDEL', DELAYED_RECORDS, due[i])
 end
 
-local orders = redis.call('LPOP', ORDERS, ARGV[13]) or {}
-return { promoted, drained, absent, unfinished, told[1],
+local orders = redis.call('LPOP', ORDERS, ARGV[16]) or {}
+return { promoted, drained, dead, unfinished, redis.call('HLEN', INFLIGHT),
          redis.call('HEXISTS', PAUSED, RUN), redis.call('HEXISTS', PAUSED, '*'), orders, redis.call('LLEN', S .. 'unrouted') }

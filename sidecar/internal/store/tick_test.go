@@ -11,19 +11,21 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-func TestTickAbsent(t *testing.T) {
+// A tick renews the caller's lease, as membership is the truth, and says what
+// the caller says of itself.
+func TestTickRenews(t *testing.T) {
 	both(t, Options{}, func(t *testing.T, e *env) {
-		self, a, b := e.run("self"), e.run("a"), e.run("b")
-		same(t, "all alive", e.tick(self), TickResult{})
-		e.expire(self) // never itself
-		e.expire(a)
-		same(t, "one absent", e.tick(self), TickResult{Absent: []string{a}})
-		e.expire(b)
-		got := e.tick(self)
-		slices.Sort(got.Absent)
-		same(t, "two absent", got, TickResult{Absent: []string{a, b}})
-		same(t, "renewed", e.Renew(e.ctx, a), nil)
-		same(t, "one left", e.tick(self), TickResult{Absent: []string{b}})
+		run := e.run("w")
+		e.expire(run)
+		if _, err := e.Tick(e.ctx, run, []byte(`{"id":"w"}`), "host:w"); err != nil {
+			t.Fatal(err)
+		}
+		same(t, "lease", e.c.Exists(e.ctx, e.keys.alive(run)).Val(), 1)
+		same(t, "info", e.c.Get(e.ctx, e.keys.own("info:"+run)).Val(), `{"id":"w"}`)
+		same(t, "workers", e.c.SMembers(e.ctx, e.o.Prefix+":workers").Val(), []string{"host:w"})
+		e.push("r")
+		e.claim(run, 1)
+		same(t, "in flight", e.tick(run).InFlight, 1)
 	})
 }
 
@@ -57,6 +59,7 @@ func TestTickIsBounded(t *testing.T) {
 			e.c.RPush(e.ctx, e.keys.inbox(dead), r)
 		}
 		same(t, "first tick", e.tick(self), TickResult{Drained: chunkRecords})
+		e.passes(time.Second)
 		same(t, "second tick", e.tick(self), TickResult{Drained: 10})
 		same(t, "order", e.queue(), want)
 	})
@@ -189,79 +192,4 @@ func TestReconcile(t *testing.T) {
 		same(t, "holding nothing", n, 3)
 		same(t, "error", err, nil)
 	})
-}
-
-// One scan serves all for half a second, and nobody is told of one twice.
-func TestTickSharesScans(t *testing.T) {
-	both(t, Options{}, func(t *testing.T, e *env) {
-		a, b, dead := e.run("a"), e.run("b"), e.run("dead")
-		scan := func() string { return e.hash(e.keys.own("scan"))["at"] }
-		e.c.HSet(e.ctx, e.keys.own("scan"), "at", e.now()+60_000) // the clock went back: looked at anew
-		same(t, "all alive", e.tick(a), TickResult{})
-		first := scan()
-		e.expire(dead)
-		same(t, "a scan that is fresh", e.tick(b), TickResult{})
-		same(t, "is shared", scan(), first)
-		e.pass()
-		same(t, "the second of b", e.tick(b), TickResult{Absent: []string{dead}})
-		second := scan()
-		if second == first {
-			t.Error("the second tick of b saw the scan of its first one")
-		}
-		same(t, "the second of a", e.tick(a), TickResult{Absent: []string{dead}})
-		same(t, "shares it", scan(), second)
-	})
-}
-
-// In a large fleet every absent run has its watchers, however many died at once,
-// and nobody has to see to all of them.
-func TestTickSpreadsTheDead(t *testing.T) {
-	const fleet, deaths = 120, 90
-	both(t, Options{}, func(t *testing.T, e *env) {
-		var live, dead []string
-		for i := range fleet {
-			run := e.run("same-name")
-			if i < deaths {
-				dead = append(dead, run)
-			} else {
-				live = append(live, run)
-			}
-		}
-		for _, run := range dead {
-			e.expire(run)
-		}
-		e.c.Del(e.ctx, e.keys.own("scan"))
-		told, most := map[string]int{}, 0
-		for _, run := range live {
-			absent := e.tick(run).Absent
-			most = max(most, len(absent))
-			for _, d := range absent {
-				told[d]++
-			}
-		}
-		for _, d := range dead {
-			if told[d] != watchers {
-				t.Errorf("%s is watched by %d", d, told[d])
-			}
-		}
-		if len(told) != deaths || most == deaths {
-			t.Errorf("%d of %d are told, one sees to %d of them", len(told), deaths, most)
-		}
-	})
-}
-
-// now is Redis' clock in ms.
-func (e *env) now() int64 {
-	e.t.Helper()
-	now, err := e.c.Time(e.ctx).Result()
-	if err != nil {
-		e.t.Fatal(err)
-	}
-	return now.UnixMilli()
-}
-
-// pass lets Redis' clock move on by a little.
-func (e *env) pass() {
-	for then := e.now(); e.now() == then; {
-	}
 }

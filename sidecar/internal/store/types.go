@@ -127,15 +127,15 @@ type Delay struct {
 
 // TickResult is what one Tick saw and did.
 type TickResult struct {
-	// Absent are member runs, other than the caller, whose alive key was not
-	// there at this scan and that the caller watches: a few see to each. In a
-	// small fleet those are all.
-	Absent []string
+	// Dead are member runs that have been without a lease for long enough. The
+	// caller reaps them now; until somebody has, the next one is told of them too.
+	Dead []string
 	// Unfinished are runs that are gone but still have deliveries in flight or
 	// an inbox: somebody died while reaping them. Reap them now.
 	Unfinished []string
 	Promoted   int  // delayed records that were due
 	Drained    int  // records found in inboxes of gone runs
+	InFlight   int  // records that the caller holds, as Redis has it
 	Paused     bool // this run is
 	AllPaused  bool // every run of the prefix is
 	Orders     []fleet.Order
