@@ -21,7 +21,7 @@ func (b *bench) idleFloor(ctx context.Context) error {
 		return err
 	}
 	defer s.kill()
-	if err := sleep(ctx, 2*time.Second); err != nil {
+	if err := sleep(ctx, time.Second); err != nil {
 		return err
 	}
 	const span = 4 * time.Second
