@@ -24,6 +24,9 @@ func execute() int {
 	if role := os.Getenv(roleVariable); role != "" {
 		return play(role)
 	}
+	if addr := os.Getenv(idleVariable); addr != "" {
+		return idleAt(addr)
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
 	if err := run(ctx, os.Args[1:]); err != nil {

@@ -30,6 +30,7 @@ const (
 	latencyBare = "latency, bare sum"
 	latencyBusy = "latency beside a backlog of slow tasks"
 	idle        = "idle (h)"
+	idleBare    = "idle, a tick and a wait and nothing else"
 	startUp     = "start to first task"
 	binary      = "binary"
 )
@@ -96,6 +97,7 @@ func (b *bench) measures() []measure {
 		}, 0)},
 		{name: latencyBusy, do: b.latency(latencyBusy, func() (*subject, error) { return b.withGo(slots, slots) }, slots*3/4)},
 		{name: idle, do: b.idle},
+		{name: idleBare, do: b.idleFloor, once: b.only.String() == ""}, // seconds count in a full run
 		{name: startUp, do: b.startUp},
 		{name: binary, do: b.binarySize, once: true},
 	}

@@ -15,32 +15,28 @@ import (
 // idle one has no use for that room, and gives it back.
 const (
 	busyPercent = 500
-	idlePercent = 100
-	busyCycles  = 5 // collections a second
+	idlePercent = 50 // of 2 MB at least: twice that is Go's own least heap
+	busyCycles  = 5  // collections a second
 	quietFor    = 30 * time.Second
+	// settledAfter is when what only the start needed is given back: half a
+	// second after the sidecar is ready, when the first tasks have been through.
+	settledAfter = 500 * time.Millisecond
 )
 
 // paceCollector gives the collector room while it has much to do, until the
-// returned function is called. Who sets GOGC or GOMEMLIMIT knows better.
-func paceCollector() (stop func()) {
+// returned function is called. started is closed when the start is over. Who
+// sets GOGC or GOMEMLIMIT knows better.
+func paceCollector(started <-chan struct{}) (stop func()) {
 	if os.Getenv("GOGC") != "" || os.Getenv("GOMEMLIMIT") != "" {
 		return func() {}
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	over := make(chan struct{})
+	debug.SetGCPercent(idlePercent)
 	go func() {
 		defer close(over)
-		p := pacer{set: func(percent int) { debug.SetGCPercent(percent) }, free: debug.FreeOSMemory}
-		tick := time.NewTicker(time.Second)
-		defer tick.Stop()
-		for {
-			select {
-			case <-ctx.Done():
-				return
-			case now := <-tick.C:
-				p.look(now, collections())
-			}
-		}
+		p := pacer{set: func(percent int) { debug.SetGCPercent(percent) }, free: giveBack}
+		p.run(ctx, started, watchCollections(ctx), collections)
 	}()
 	return func() { cancel(); <-over }
 }
@@ -53,6 +49,36 @@ func profileMemory(debugAddr string) {
 	}
 }
 
+// giveBack returns memory that is not used to the system: that of the heap, and
+// what lies in memory of the program itself and only a start, or a busy time, has
+// called.
+func giveBack() {
+	debug.FreeOSMemory()
+	unmapProgram()
+}
+
+// watchCollections returns a channel with one token: the collector has run. Nobody
+// has to wake up and look while it has not.
+func watchCollections(ctx context.Context) <-chan struct{} {
+	ran := make(chan struct{}, 1)
+	type garbage struct{ _ [4]uintptr } // too large to share its memory with others
+	var again func()
+	again = func() {
+		runtime.AddCleanup(new(garbage), func(ctx context.Context) {
+			if ctx.Err() != nil {
+				return
+			}
+			again() // first: whoever hears of this one is to hear of the next
+			select {
+			case ran <- struct{}{}:
+			default:
+			}
+		}, ctx)
+	}
+	again()
+	return ran
+}
+
 // collections is how often the collector has run.
 func collections() uint64 {
 	sample := []metrics.Sample{{Name: "/gc/cycles/automatic:gc-cycles"}}
@@ -63,7 +89,7 @@ func collections() uint64 {
 	return sample[0].Value.Uint64()
 }
 
-// pacer decides; paceCollector says when and with what.
+// pacer decides; paceCollector says with what.
 type pacer struct {
 	set  func(percent int)
 	free func()
@@ -71,13 +97,60 @@ type pacer struct {
 	cycles uint64    // as of the last look
 	busy   bool      // room was given
 	last   time.Time // when the collector was last busy
+	litter bool      // the collector ran since free was called
+	freed  time.Time // when that was
 }
 
-func (p *pacer) look(now time.Time, cycles uint64) {
-	ran := cycles - p.cycles
+// run looks once a second, but only from a collection until a second without
+// one: an idle process is not woken for it.
+func (p *pacer) run(ctx context.Context, started, collected <-chan struct{}, count func() uint64) {
+	p.cycles = count()
+	var second, settled <-chan time.Time
+	tick := time.NewTicker(time.Second)
+	tick.Stop()
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-started:
+			started = nil
+			timer := time.NewTimer(settledAfter)
+			defer timer.Stop()
+			settled = timer.C
+		case now := <-settled:
+			settled = nil
+			if !p.busy { // else it is done when that is over
+				p.giveBack(now)
+			}
+		case <-collected:
+			if second == nil {
+				tick.Reset(time.Second)
+				second = tick.C
+			}
+		case now := <-second:
+			ran := p.look(now, count())
+			p.litter = p.litter || ran > 0
+			if ran > 0 || p.busy {
+				continue
+			}
+			tick.Stop()
+			second = nil
+			// A collection goes through stack maps all over the program, and
+			// comes after megabytes of garbage.
+			if p.litter && now.Sub(p.freed) >= quietFor {
+				p.giveBack(now)
+			}
+		}
+	}
+}
+
+// look comes about once a second and returns how often the collector ran since.
+func (p *pacer) look(now time.Time, cycles uint64) (ran uint64) {
+	ran = cycles - p.cycles
 	p.cycles = cycles
 	// With room there is less to see of the same work.
-	if limit := uint64(busyCycles); ran >= limit || p.busy && ran >= limit*idlePercent/busyPercent {
+	if limit := uint64(busyCycles); ran >= limit || p.busy && ran >= max(limit*idlePercent/busyPercent, 1) {
 		p.last = now
 	}
 	switch {
@@ -87,6 +160,12 @@ func (p *pacer) look(now time.Time, cycles uint64) {
 	case p.busy && now.Sub(p.last) >= quietFor:
 		p.busy = false
 		p.set(idlePercent)
-		p.free()
+		p.giveBack(now)
 	}
+	return ran
+}
+
+func (p *pacer) giveBack(now time.Time) {
+	p.free()
+	p.litter, p.freed = false, now
 }

@@ -45,11 +45,12 @@ docs/lifecycle.md.`,
   sidecar run --worker 'etl.*=./etl --fast' --worker '*=graflow'
   sidecar run --mode supervise --replicas 2 -- python -m graflow.worker.main
   REDIS_URL=embedded sidecar run -- python3 worker.py`,
-		RunE: func(_ *cobra.Command, args []string) error {
+		RunE: func(cmd *cobra.Command, args []string) error {
 			s, err := loader.Load(args)
 			if err != nil {
 				return err
 			}
+			forgetOthers(cmd)
 			return serve(s, readyFD, parentFD)
 		},
 	}
@@ -61,13 +62,23 @@ docs/lifecycle.md.`,
 	return cmd
 }
 
+// forgetOthers lets go of all other commands, each of which knows every setting: a
+// third of a megabyte, and this one may run for months.
+func forgetOthers(cmd *cobra.Command) {
+	root := cmd.Root()
+	for _, other := range root.Commands() {
+		if other != cmd {
+			root.RemoveCommand(other)
+		}
+	}
+}
+
 // serve runs a sidecar until it is told to stop, or cannot go on.
 func serve(s config.Settings, readyFD, parentFD int) error {
 	keepPrivate()
 	catchBrokenPipe()
 	signals, release := catchSignals()
 	defer release()
-	defer paceCollector()()
 	report, err := readyReport(readyFD)
 	if err != nil {
 		return err
@@ -99,6 +110,7 @@ func serve(s config.Settings, readyFD, parentFD int) error {
 	if err != nil {
 		return failure{err}
 	}
+	defer paceCollector(a.Ready())()
 	log.Info("sidecar started", "version", version.Number, "worker_id", cfg.WorkerID, "redis", cfg.Redis.Address(),
 		"key_prefix", cfg.KeyPrefix, "mode", string(cfg.Mode), "slots", cfg.Slots, "worker", workerName(cfg))
 	defer tellServiceManager(a, log)()

@@ -44,8 +44,9 @@ type App struct {
 	redis backend
 	holds holds // why nothing is claimed
 
-	unrouted atomic.Int64 // as of the last tick
-	lastRun  string       // set by the lease, read when all has ended
+	unrouted  atomic.Int64 // as of the last tick
+	waitsLong atomic.Bool  // the claim loop does, see patience
+	lastRun   string       // set by the lease, read when all has ended
 
 	asked   chan struct{} // closed by Stop
 	askOnce sync.Once

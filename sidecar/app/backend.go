@@ -96,7 +96,8 @@ func (a *App) backend() (backend, error) {
 	leasing := o
 	leasing.PoolSize, leasing.MinIdleConns = 2, 0
 	leasing.DialTimeout, leasing.ReadTimeout, leasing.WriteTimeout = time.Second, time.Second, time.Second
-	last := leasing // one pings, another leaves: both are needed when a lease's call is cut
+	leasing.BufferSize = 4 << 10 // a tick is less than a kilobyte
+	last := leasing              // one pings, another leaves: both are needed when a lease's call is cut
 	// Who only looks must be in nobody's way.
 	looking := leasing
 

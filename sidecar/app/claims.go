@@ -21,11 +21,50 @@ type claims struct {
 	brought     func()        // a record is in the inbox
 	unrouted    *atomic.Int64 // records that others have no worker for, as of the last tick
 	collected   time.Time     // see collect
+	patience    patience
 }
 
-// waitFor is how long one blocking wait lasts: a stop outlasts it by that much
-// at most where Redis cannot be told to end it.
-const waitFor = time.Second
+const (
+	// waitFor is how long one blocking wait lasts: a stop outlasts it by that much
+	// at most where Redis cannot be told to end it.
+	waitFor = time.Second
+	// longWait is how long it lasts when nothing comes and Redis can: each wait
+	// that ends wakes the process, and there are thousands of idle ones. It is no
+	// longer than that since a connection that died in silence is found only when
+	// the wait is over.
+	longWait = 2 * time.Second
+	// dryWaits is how many waits in a row must have brought nothing by then.
+	dryWaits = 2
+)
+
+// patience is how long the next wait lasts.
+type patience struct {
+	dry  int          // waits in a row that brought nothing
+	long *atomic.Bool // a long wait is under way, see App.told; nil where none may be
+}
+
+// begin says how long. endable: a stop can end it.
+func (p *patience) begin(endable bool, unrouted *atomic.Int64) time.Duration {
+	if p.long == nil || !endable || p.dry < dryWaits {
+		return waitFor
+	}
+	p.long.Store(true) // before the look: what comes after it ends the wait
+	if unrouted.Load() > 0 {
+		p.long.Store(false)
+		return waitFor
+	}
+	return longWait
+}
+
+// end notes what a wait has brought.
+func (p *patience) end(nothing bool) {
+	if p.long != nil {
+		p.long.Store(false)
+	}
+	if p.dry++; !nothing {
+		p.dry = 0
+	}
+}
 
 func (c *claims) Claim(ctx context.Context, nonce string, limit int) ([]task.Task, error) {
 	if err := c.begin(ctx); err != nil {
@@ -91,7 +130,8 @@ func (c *claims) Wait(ctx context.Context) (bool, error) {
 	if run != c.run {
 		return true, nil // a new run begins with a claim: this inbox is not ours any more
 	}
-	came, err := c.st.Wait(ctx, c.run, waitFor)
+	came, err := c.st.Wait(ctx, c.run, c.patience.begin(c.st.CanUnblock(), c.unrouted))
+	c.patience.end(!came && err == nil)
 	switch {
 	case err == nil:
 		c.ok()

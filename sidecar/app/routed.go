@@ -16,6 +16,7 @@ import (
 func (a *App) source(st *store.Store) claim.Source {
 	c := &claims{link: a.newLink(), st: st, held: a.held, poll: a.cfg.PollInterval, maxAttempts: a.cfg.MaxAttempts, holds: &a.holds, brought: a.queue.Brought, unrouted: &a.unrouted}
 	if len(a.cfg.Kinds) == 0 {
+		c.patience.long = &a.waitsLong
 		return c
 	}
 	return &routed{claims: c, queue: a.queue, patterns: a.cfg.patterns(), keep: a.cfg.UnroutedTimeout}

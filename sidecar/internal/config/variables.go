@@ -89,7 +89,7 @@ type own struct {
 	MinIdleConns    value `envconfig:"SIDECAR_REDIS_MIN_IDLE_CONNS" help:"Idle connections that are kept open."`
 	ConnMaxIdleTime value `envconfig:"SIDECAR_REDIS_CONN_MAX_IDLE_TIME" help:"Idle connections are closed after this time."`
 	HealthCheck     value `envconfig:"SIDECAR_REDIS_HEALTH_CHECK_INTERVAL" help:"How often idle connections are checked; in Graflow workers, the idle time after which one is checked before it is used."`
-	RedisPing       value `envconfig:"SIDECAR_REDIS_PING_INTERVAL" help:"Pause between the sidecar's pings to Redis."`
+	RedisPing       value `envconfig:"SIDECAR_REDIS_PING_INTERVAL" help:"How long the sidecar hears nothing of Redis before it pings it."`
 	DialTimeout     value `envconfig:"SIDECAR_REDIS_DIAL_TIMEOUT" help:"Longest wait for a connection."`
 	ReadTimeout     value `envconfig:"SIDECAR_REDIS_READ_TIMEOUT" help:"Longest wait for a reply."`
 	RedisRetryBase  value `envconfig:"SIDECAR_REDIS_RETRY_BASE" help:"Pause before Redis is tried again after a connection or timeout error; doubles with every further one."`

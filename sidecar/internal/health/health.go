@@ -6,6 +6,7 @@ package health
 import (
 	"context"
 	"log/slog"
+	"math"
 	"sync"
 	"time"
 
@@ -25,7 +26,7 @@ type Monitor struct {
 	Reached func(err error) bool
 	// Name gives an error its short name for the log, such as conn_refused.
 	Name     func(err error) string
-	Interval time.Duration // between pings while all is well
+	Interval time.Duration // the longest silence before a ping, while all is well
 	Timeout  time.Duration // of one ping
 	// Pause is between pings while Redis is away; the default begins with 50 ms
 	// and ends with half a second.
@@ -42,6 +43,7 @@ type Monitor struct {
 
 	mu       sync.Mutex
 	stopping bool
+	heard    time.Time // when an operation last succeeded
 	lost     time.Time // when operations began to fail; zero while they succeed
 	reminded time.Time
 	gone     bool          // no connection: nothing is tried before a ping gets through
@@ -60,6 +62,7 @@ func (m *Monitor) OK() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.reachedLocked()
+	m.heard = time.Now()
 	if m.lost.IsZero() {
 		return
 	}
@@ -148,9 +151,9 @@ func (m *Monitor) WaitReached(ctx context.Context) error {
 // than half a second: work is to go on within a second of Redis' return.
 var DefaultPause = backoff.Policy{Min: 50 * time.Millisecond, Max: 500 * time.Millisecond}
 
-// Run pings at the interval, and again and again while there is no connection,
-// until soft ends. From its return on nobody waits for a ping any more, however
-// it came to that.
+// Run pings where nobody has heard of Redis for the interval, and again and again
+// while there is no connection, until soft ends. From its return on nobody waits for a
+// ping any more, however it came to that.
 func (m *Monitor) Run(soft context.Context) error {
 	var wg sync.WaitGroup
 	defer wg.Wait()
@@ -202,6 +205,17 @@ func (m *Monitor) checkIdle(soft context.Context) {
 	}
 }
 
+// silent is how long ago an operation last succeeded. While there is no
+// connection nothing that did counts.
+func (m *Monitor) silent() time.Duration {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.gone {
+		return math.MaxInt64
+	}
+	return time.Since(m.heard)
+}
+
 func (m *Monitor) ping(soft context.Context) {
 	policy := m.Pause
 	if policy.Max == 0 {
@@ -215,6 +229,10 @@ func (m *Monitor) ping(soft context.Context) {
 		case <-soft.Done():
 			return
 		case <-timer.C:
+			if silent := m.silent(); silent < m.Interval {
+				timer.Reset(m.Interval - silent)
+				continue
+			}
 		case <-m.probe:
 			backoff.Sleep(soft, pause.Next())
 		}

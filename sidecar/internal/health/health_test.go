@@ -105,6 +105,33 @@ func TestWaitersGoOnWhenAPingGetsThrough(t *testing.T) {
 	})
 }
 
+// Who hears of Redis all the time need not ask.
+func TestOnlySilenceIsAReasonToPing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var log bytes.Buffer
+		var pings atomic.Int64
+		m := monitor(&log, func(context.Context) error { pings.Add(1); return nil })
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error, 1)
+		go func() { done <- m.Run(ctx) }()
+		for range 60 {
+			m.OK()
+			time.Sleep(time.Second)
+		}
+		if n := pings.Load(); n != 0 {
+			t.Errorf("%d pings in a minute with an operation each second", n)
+		}
+		time.Sleep(21 * time.Second) // every 5 s, the first one 5 s after the last operation
+		if n := pings.Load(); n != 4 {
+			t.Errorf("%d pings in 22 s of silence", n)
+		}
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
+}
+
 func TestARefusalIsAReplyAndKeepsNobodyWaiting(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var log bytes.Buffer

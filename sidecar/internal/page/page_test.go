@@ -172,7 +172,7 @@ func TestThePageNamesNoOutsideResource(t *testing.T) {
 		if f.mime == "" {
 			t.Errorf("%s has no content type", name)
 		}
-		text := strings.ReplaceAll(string(f.body), "http://www.w3.org/2000/svg", "")
+		text := strings.ReplaceAll(string(f.read()), "http://www.w3.org/2000/svg", "")
 		for _, bad := range []string{"http://", "https://", "//cdn", "@import", " style=", "onclick=", "innerHTML", "eval(", "insertAdjacentHTML", "document.write"} {
 			if strings.Contains(text, bad) {
 				t.Errorf("%s has %q", name, bad)

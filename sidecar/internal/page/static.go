@@ -10,10 +10,19 @@ import (
 //go:embed static
 var static embed.FS
 
-// file is one of those that the page is made of.
+// file is one of those that the page is made of. What is in it stays in the binary
+// until somebody asks: of most sidecars nobody ever does.
 type file struct {
-	body []byte
+	path string // in static
 	mime string
+}
+
+func (f file) read() []byte {
+	body, err := static.ReadFile(f.path)
+	if err != nil {
+		panic(err) // it is part of the binary
+	}
+	return body
 }
 
 var mimes = map[string]string{
@@ -31,15 +40,11 @@ func files() map[string]file {
 		panic(err) // it is part of the binary
 	}
 	for _, e := range entries {
-		body, err := static.ReadFile("static/" + e.Name())
-		if err != nil {
-			panic(err)
-		}
 		name := "/page/" + e.Name()
 		if e.Name() == "index.html" {
 			name = "/{$}"
 		}
-		all[name] = file{body: body, mime: mimes[path.Ext(e.Name())]}
+		all[name] = file{path: "static/" + e.Name(), mime: mimes[path.Ext(e.Name())]}
 	}
 	return all
 }
@@ -51,7 +56,7 @@ func (p *Page) static(w http.ResponseWriter, r *http.Request) {
 	}
 	f := p.files[name]
 	w.Header().Set("Content-Type", f.mime)
-	_, _ = w.Write(f.body) // to a browser that may have left
+	_, _ = w.Write(f.read()) // to a browser that may have left
 }
 
 // policy allows what the page consists of and nothing else: no inline script or

@@ -16,8 +16,9 @@ import (
 const (
 	// pause bounds how often the reaper looks, when children end all the time.
 	pause = 10 * time.Millisecond
-	// patience is how long it waits without a signal: the kernel's list of
-	// children may miss one while others end.
+	// patience is how long it waits for another signal before it looks again: the
+	// kernel's list of children may miss one while others end. After that look it
+	// waits for signals alone: an idle process is not woken for it.
 	patience = 5 * time.Second
 )
 
@@ -69,6 +70,7 @@ func (r *Reaper) loop() {
 	defer close(r.done)
 	patient := time.NewTimer(patience)
 	defer patient.Stop()
+	again := true // after a signal: one more look
 	brief := time.NewTimer(pause)
 	defer brief.Stop()
 	for {
@@ -79,13 +81,18 @@ func (r *Reaper) loop() {
 			return
 		case <-brief.C:
 		}
-		patient.Reset(patience)
+		if again {
+			patient.Reset(patience)
+		}
 		select {
 		case <-r.stop:
 			return
 		case <-r.signals:
+			again = true
 		case <-family.kick:
+			again = true
 		case <-patient.C:
+			again = false
 		}
 	}
 }

@@ -72,7 +72,7 @@ func runOf(delivery string) string {
 var channelLua string
 
 // change is the Lua source of one change behind their common part.
-func change(source string) *redis.Script { return redis.NewScript(channelLua + source) }
+func change(source string) scripted { return joined(channelLua, []string{source}) }
 
 // What change scripts are told about themselves.
 const (
@@ -85,9 +85,9 @@ const lanesKeep = 24 * time.Hour
 
 // change runs one of the change scripts. An empty delivery is one that may have
 // ended.
-func (s *Store) change(ctx context.Context, op string, sc *redis.Script, t Turn, run, delivery, key, growth string, args ...any) (string, error) {
+func (s *Store) change(ctx context.Context, op string, sc scripted, t Turn, run, delivery, key, growth string, args ...any) (string, error) {
 	argv := append(make([]any, 0, 5+len(args)), delivery, t.Lane, t.N, lanesKeep.Milliseconds(), growth)
-	reply, err := sc.Run(ctx, s.c, []string{s.keys.asked(run), s.keys.inflight(run), key}, append(argv, args...)...).StringSlice()
+	reply, err := sc().Run(ctx, s.c, []string{s.keys.asked(run), s.keys.inflight(run), key}, append(argv, args...)...).StringSlice()
 	switch {
 	case err != nil:
 		return "", failure(op, err)
@@ -110,7 +110,7 @@ func (s *Store) change(ctx context.Context, op string, sc *redis.Script, t Turn,
 	}
 }
 
-func (c *Channel) change(ctx context.Context, op string, sc *redis.Script, t Turn, key, growth string, args ...any) (string, error) {
+func (c *Channel) change(ctx context.Context, op string, sc scripted, t Turn, key, growth string, args ...any) (string, error) {
 	return c.s.change(ctx, op, sc, t, c.run, c.delivery, c.prefix+key, growth, args...)
 }
 

@@ -12,7 +12,7 @@ var claimingLua string
 
 //go:embed claim.lua
 var claimLua string
-var claimScript = script(claimingLua + claimLua)
+var claimScript = script(claimingLua, claimLua)
 
 // Claim makes at most max records the run's own and returns them in the order
 // of the queue: first those that a [Store.Wait] brought, then the queue's. It

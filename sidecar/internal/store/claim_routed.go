@@ -5,8 +5,6 @@ import (
 	_ "embed" // the scripts
 	"strings"
 	"time"
-
-	"github.com/redis/go-redis/v9"
 )
 
 //go:embed routing.lua
@@ -14,14 +12,14 @@ var routingLua string
 
 //go:embed claim_routed.lua
 var claimRoutedLua string
-var claimRoutedScript = routing(claimingLua + claimRoutedLua)
+var claimRoutedScript = routing(claimingLua, claimRoutedLua)
 
 //go:embed collect.lua
 var collectLua string
 var collectScript = routing(collectLua)
 
 // routing is the script of an operation that looks at the tasks' ids.
-func routing(source string) *redis.Script { return script(routingLua + source) }
+func routing(parts ...string) scripted { return script(append([]string{routingLua}, parts...)...) }
 
 // lookAt is how many records of the queue are looked at for one that can be
 // claimed, and how many of the unrouted ones.

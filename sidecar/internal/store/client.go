@@ -54,6 +54,9 @@ type ClientOptions struct {
 	DialTimeout     time.Duration
 	ReadTimeout     time.Duration
 	WriteTimeout    time.Duration
+	// BufferSize is that of each connection's two buffers; go-redis' 32 KiB are
+	// for those that move records.
+	BufferSize int
 }
 
 const minPool = 2
@@ -107,6 +110,9 @@ func (o ClientOptions) universal() (*redis.UniversalOptions, error) {
 		DialTimeout:     or(base.DialTimeout, o.DialTimeout),
 		ReadTimeout:     or(base.ReadTimeout, o.ReadTimeout),
 		WriteTimeout:    or(base.WriteTimeout, o.WriteTimeout),
+
+		ReadBufferSize:  o.BufferSize,
+		WriteBufferSize: o.BufferSize,
 
 		// The one that has been idle for longest is used first, so that CheckIdle
 		// sees them all.

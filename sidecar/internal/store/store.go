@@ -13,6 +13,7 @@ import (
 	_ "embed" // the scripts
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"time"
 
@@ -121,12 +122,20 @@ func (s *Store) QueueLen(ctx context.Context) (int64, error) {
 //go:embed prelude.lua
 var prelude string
 
-// script is one operation's Lua source behind the prelude.
-func script(source string) *redis.Script { return redis.NewScript(prelude + source) }
+// scripted is one operation's script. It is put together when the operation is
+// called first: a sidecar needs a few of them, and each has the prelude in it.
+type scripted func() *redis.Script
+
+// script is one operation's Lua source, in parts, behind the prelude.
+func script(parts ...string) scripted { return joined(prelude, parts) }
+
+func joined(first string, parts []string) scripted {
+	return sync.OnceValue(func() *redis.Script { return redis.NewScript(first + strings.Join(parts, "")) })
+}
 
 // call runs a script for a run. key is KEYS[1]; args follow those that the
 // prelude reads.
-func (s *Store) call(ctx context.Context, sc *redis.Script, run, key string, args ...any) *redis.Cmd {
+func (s *Store) call(ctx context.Context, sc scripted, run, key string, args ...any) *redis.Cmd {
 	return s.callWith(ctx, sc, key, append(s.argv(run, len(args)), args...))
 }
 
@@ -136,8 +145,8 @@ func (s *Store) argv(run string, n int) []any {
 }
 
 // callWith is call with arguments that begin with those of argv.
-func (s *Store) callWith(ctx context.Context, sc *redis.Script, key string, argv []any) *redis.Cmd {
-	cmd := sc.Run(ctx, s.c, []string{key}, argv...)
+func (s *Store) callWith(ctx context.Context, sc scripted, key string, argv []any) *redis.Cmd {
+	cmd := sc().Run(ctx, s.c, []string{key}, argv...)
 	if err := cmd.Err(); s.lost(err) {
 		cmd.SetErr(fmt.Errorf("%w (%w)", ErrClusterNode, err))
 	}

@@ -39,6 +39,14 @@ func (s *Store) Unblock(ctx context.Context) error {
 	return failure("unblock", s.wait.unblock(ctx))
 }
 
+// CanUnblock reports whether [Store.Unblock] could have ended the last Wait, as far
+// as is known: the server tells who we are. A Wait that runs is waited for.
+func (s *Store) CanUnblock() bool {
+	s.wait.busy.Lock()
+	defer s.wait.busy.Unlock()
+	return s.wait.conn != nil && s.wait.id != idNone
+}
+
 // waiter gives waits a connection of their own, out of the client's pool. A
 // separate client would be simpler, but when Sentinels change the master,
 // go-redis cuts only connections of the client that it told: another one would
@@ -68,6 +76,9 @@ const (
 	// replyGrace is how long a reply may be late before the connection counts
 	// as broken; go-redis alone would give a frozen server ten seconds.
 	replyGrace = 2 * time.Second
+	// leastGrace is that of a longer wait: one that began on a dead connection is
+	// to be over as soon as a short one is.
+	leastGrace = time.Second
 	// keepConn is how long the connection stays with the waiter between waits.
 	// One wait after the other, as in an idle sidecar, shares it and with it
 	// the CLIENT ID; after a pause the pool looks at its health first.
@@ -78,7 +89,7 @@ const (
 func (w *waiter) block(ctx context.Context, d time.Duration, op func(context.Context, *redis.Conn) error) error {
 	w.busy.Lock()
 	defer w.busy.Unlock()
-	bounded, cancel := context.WithTimeout(ctx, d+replyGrace)
+	bounded, cancel := context.WithTimeout(ctx, d+max(replyGrace-(d-time.Second), leastGrace))
 	defer cancel()
 	node, err := w.server(bounded)
 	if err != nil {

@@ -123,6 +123,9 @@ func TestWaitSharesConnection(t *testing.T) {
 			t.Fatalf("waited %t, %v", arrived, err)
 		}
 	}
+	if !e.CanUnblock() {
+		t.Error("the server has told who we are, and it is not known")
+	}
 	stats := e.c.InfoMap(e.ctx, "commandstats").Val()["Commandstats"]
 	if got := stats["cmdstat_client|id"]; !strings.HasPrefix(got, "calls=1,") {
 		t.Errorf("CLIENT ID: %s", got)
@@ -145,6 +148,9 @@ func TestUnblockUnknown(t *testing.T) {
 	}
 	if got := <-result; got.arrived || got.err != nil {
 		t.Errorf("waited %+v", got)
+	}
+	if e.CanUnblock() {
+		t.Error("it is thought that this wait could have been ended")
 	}
 }
 
