@@ -61,6 +61,9 @@ type ClientOptions struct {
 
 const minPool = 2
 
+// defaultDialTimeout is go-redis' own.
+const defaultDialTimeout = 5 * time.Second
+
 // breakerOff is go-redis' own PoolSize. When as many dials have failed as that,
 // go-redis answers for itself from then on and tries once a second whether the
 // server is back: a pool of two would find out a second late. When to try is
@@ -148,6 +151,9 @@ func (o ClientOptions) universal() (*redis.UniversalOptions, error) {
 		if u.TLSConfig.ServerName == "" && base.TLSConfig != nil {
 			u.TLSConfig.ServerName = base.TLSConfig.ServerName
 		}
+	}
+	if u.TLSConfig != nil {
+		u.Dialer = dialTLS(or(u.DialTimeout, defaultDialTimeout), u.TLSConfig)
 	}
 	return u, nil
 }

@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -27,13 +28,56 @@ func Dial(ctx context.Context, o ClientOptions) (net.Conn, error) {
 		return nil, err
 	}
 	if u.TLSConfig != nil {
-		conn = tls.Client(conn, u.TLSConfig)
+		conn = telling{tls.Client(conn, u.TLSConfig)}
 	}
 	if err := logIn(conn, u.Username, u.Password, u.DialTimeout); err != nil {
 		_ = conn.Close()
 		return nil, err
 	}
 	return conn, nil
+}
+
+// dialTLS is go-redis' own way to a TLS connection, but for telling.
+func dialTLS(timeout time.Duration, config *tls.Config) func(context.Context, string, string) (net.Conn, error) {
+	dialer := tls.Dialer{NetDialer: &net.Dialer{Timeout: timeout, KeepAlive: keepAlive}, Config: config}
+	return func(ctx context.Context, network, address string) (net.Conn, error) {
+		conn, err := dialer.DialContext(ctx, network, address)
+		if err != nil {
+			return nil, err
+		}
+		return telling{conn.(*tls.Conn)}, nil
+	}
+}
+
+const (
+	// keepAlive is go-redis' own.
+	keepAlive = 5 * time.Minute
+	// alertWait is how long a write that failed waits for what was sent before.
+	alertWait = 50 * time.Millisecond
+)
+
+// telling is a TLS connection whose writes fail with what the server had to say.
+// TLS 1.3 lets a client write before the server has looked at its certificate: the
+// refusal lies unread while the write fails with a reset, which tells nobody that
+// a certificate is missing.
+type telling struct{ *tls.Conn }
+
+func (c telling) Write(b []byte) (int, error) {
+	n, err := c.Conn.Write(b)
+	if err == nil {
+		return n, nil
+	}
+	_ = c.SetReadDeadline(time.Now().Add(alertWait))
+	if _, said := c.Read(make([]byte, 1)); isAlert(said) {
+		return n, said
+	}
+	return n, err
+}
+
+// isAlert: crypto/tls has no exported type for what the other side said.
+func isAlert(err error) bool {
+	var op *net.OpError
+	return errors.As(err, &op) && op.Op == "remote error"
 }
 
 func logIn(conn net.Conn, username, password string, within time.Duration) error {

@@ -3,8 +3,14 @@ package store
 import (
 	"bufio"
 	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
 	"fmt"
 	"io"
+	"math/big"
 	"net"
 	"strings"
 	"testing"
@@ -45,6 +51,49 @@ func TestDialLogsIn(t *testing.T) {
 			t.Errorf("%+v: %q %v", c, line, err)
 		}
 		conn.Close()
+	}
+}
+
+// TestTellingSaysWhatTheServerSaid: it refuses our certificate and is gone before
+// we write.
+func TestTellingSaysWhatTheServerSaid(t *testing.T) {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{SerialNumber: big.NewInt(1)}
+	cert, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	gone := make(chan error, 1)
+	go func() {
+		raw, err := l.Accept()
+		if err == nil {
+			err = tls.Server(raw, &tls.Config{
+				MinVersion: tls.VersionTLS13, ClientAuth: tls.RequireAnyClientCert,
+				Certificates: []tls.Certificate{{Certificate: [][]byte{cert}, PrivateKey: key}},
+			}).Handshake()
+			_ = raw.(*net.TCPConn).SetLinger(0) // a reset, as when it has not read all we wrote
+			raw.Close()
+		}
+		gone <- err
+	}()
+	conn, err := dialTLS(time.Minute, &tls.Config{InsecureSkipVerify: true})(t.Context(), "tcp", l.Addr().String()) //nolint:gosec // its certificate is not what is tried
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	if err := <-gone; err == nil {
+		t.Fatal("the server took us without a certificate")
+	}
+	if _, err := conn.Write([]byte("PING\r\n")); err == nil || !strings.Contains(err.Error(), "certificate required") || ClassName(err) != "tls" {
+		t.Errorf("%v (class %s)", err, ClassName(err))
 	}
 }
 
