@@ -5,7 +5,6 @@ import (
 	"errors"
 	"io"
 	"os"
-	"slices"
 	"sync"
 	"syscall"
 	"time"
@@ -24,12 +23,9 @@ type streams struct {
 	once                  sync.Once
 }
 
-// inline is how much is written without a goroutine, the line end included: every
-// pipe holds that much, whoever reads it.
-const inline = 4096
-
-// attach passes the record on and collects what the process writes.
-func (s *Stage) attach(j *job, p subproc.Process) *streams {
+// attach passes the record on, where it was too long to be there from the start,
+// and collects what the process writes.
+func (s *Stage) attach(j *job, p subproc.Process, record []byte) *streams {
 	st := &streams{
 		p: p, tooLong: make(chan struct{}),
 		stdin: make(chan struct{}), stdout: make(chan struct{}), stderr: make(chan struct{}),
@@ -42,14 +38,13 @@ func (s *Stage) attach(j *job, p subproc.Process) *streams {
 		defer close(st.stderr)
 		s.safe(func() { s.logStderr(j, &pipeEnd{pipe: p.Stderr()}, &st.tail) })
 	}()
-	if _, real := p.Stdin().(*os.File); real && len(j.task.Record) < inline {
-		defer close(st.stdin)
-		feed(p, j.task.Record)
+	if record == nil {
+		close(st.stdin)
 		return st
 	}
 	go func() {
 		defer close(st.stdin)
-		feed(p, j.task.Record)
+		feed(p, record)
 	}()
 	return st
 }
@@ -58,10 +53,7 @@ func (s *Stage) attach(j *job, p subproc.Process) *streams {
 // shell's read would call it a failure. That the process reads none of it is its
 // own affair; the write ends then when close closes the pipe.
 func feed(p subproc.Process, record []byte) {
-	if len(record) < inline {
-		record = append(slices.Clip(record), '\n')
-		_, _ = p.Stdin().Write(record)
-	} else if _, err := p.Stdin().Write(record); err == nil {
+	if _, err := p.Stdin().Write(record); err == nil {
 		_, _ = p.Stdin().Write([]byte{'\n'})
 	}
 	_ = p.Stdin().Close()
