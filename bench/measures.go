@@ -146,8 +146,9 @@ func (b *bench) pythonCeiling(ctx context.Context) error {
 }
 
 func (b *bench) forkExec(ctx context.Context) error {
-	perSecond, err := forks(ctx, b.count(1_500), 4, "/bin/true")
+	perSecond, cpu, err := forks(ctx, b.count(1_500), 4, "/bin/true")
 	b.results.add(forkExec, "tasks/s", perSecond)
+	b.results.add(forkExec, "CPU µs/task", float64(cpu.Nanoseconds())/1e3)
 	return err
 }
 
