@@ -155,6 +155,15 @@ func NewSpawnerOf(threads int) *Spawner {
 func (s *Spawner) loop() {
 	unlock := lockThread()
 	defer unlock()
+	if isFirstThread() {
+		// It is the one that orphans come to: with children of its own in the same
+		// list, who looks for an orphan has to look at each of them. While it is
+		// ours, the loop is on another one.
+		var other sync.WaitGroup
+		other.Go(s.loop)
+		other.Wait()
+		return
+	}
 	for job := range s.jobs {
 		p, err := start(job.cmd)
 		job.reply <- spawnReply{p, err}

@@ -24,6 +24,8 @@ func lockThread() (unlock func()) {
 	return runtime.UnlockOSThread
 }
 
+func isFirstThread() bool { return unix.Gettid() == os.Getpid() }
+
 // awaitExit waits until the process has ended and leaves it unreaped
 // (WNOWAIT): its process group still has its number. It keeps no thread waiting,
 // nor a processor of the scheduler's until that notices, where the kernel can

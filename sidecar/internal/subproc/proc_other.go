@@ -15,6 +15,8 @@ func sysProcAttr() *syscall.SysProcAttr { return &syscall.SysProcAttr{Setpgid: t
 
 func lockThread() (unlock func()) { return func() {} }
 
+func isFirstThread() bool { return false }
+
 func awaitExit(int) {}
 
 // openPipe makes a pipe whose ends no child inherits by itself.
