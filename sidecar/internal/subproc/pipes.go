@@ -2,10 +2,13 @@ package subproc
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"io"
 	"os"
+	"sync"
 	"syscall"
+	"time"
 )
 
 // MaxInput is how much a command may have as its Stdin, see [Start]: every pipe
@@ -17,7 +20,8 @@ const MaxInput = 4096
 // where there is none.
 type pipes struct {
 	theirs [3]int
-	ours   [3]*os.File
+	stdin  *os.File
+	out    [2]*outPipe
 }
 
 // open makes the pipes. What is there as the input is in the first one then, and
@@ -42,7 +46,11 @@ func (ps *pipes) open(input io.Reader) error {
 			continue
 		}
 		_ = syscall.SetNonblock(ours, true)
-		ps.ours[i] = os.NewFile(uintptr(ours), "|"+[...]string{"stdin", "stdout", "stderr"}[i])
+		if i == 0 {
+			ps.stdin = os.NewFile(uintptr(ours), "|stdin")
+		} else {
+			ps.out[i-1] = &outPipe{fd: ours}
+		}
 	}
 	return nil
 }
@@ -72,9 +80,94 @@ func (ps *pipes) closeTheirs() {
 
 func (ps *pipes) close() {
 	ps.closeTheirs()
-	for _, f := range ps.ours {
-		if f != nil {
-			_ = f.Close()
+	if ps.stdin != nil {
+		_ = ps.stdin.Close()
+	}
+	for _, o := range ps.out {
+		if o != nil {
+			_ = o.Close()
 		}
 	}
+}
+
+// outPipe is our end of a pipe that a child writes to. It is made for waiting when
+// somebody first waits: a process that has ended by then has left all it said in
+// there, see ReadNow. Its methods may be called concurrently.
+type outPipe struct {
+	mu   sync.Mutex
+	fd   int      // -1 once it is closed
+	file *os.File // of fd, where somebody has waited
+}
+
+func (o *outPipe) waitable() (*os.File, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.fd < 0 {
+		return nil, os.ErrClosed
+	}
+	if o.file == nil {
+		o.file = os.NewFile(uintptr(o.fd), "|output")
+	}
+	return o.file, nil
+}
+
+func (o *outPipe) Read(b []byte) (int, error) {
+	f, err := o.waitable()
+	if err != nil {
+		return 0, err
+	}
+	return f.Read(b)
+}
+
+func (o *outPipe) SetReadDeadline(t time.Time) error {
+	f, err := o.waitable()
+	if err != nil {
+		return err
+	}
+	return f.SetReadDeadline(t)
+}
+
+// SyscallConn makes it a [syscall.Conn].
+func (o *outPipe) SyscallConn() (syscall.RawConn, error) {
+	f, err := o.waitable()
+	if err != nil {
+		return nil, err
+	}
+	return f.SyscallConn()
+}
+
+// ReadNow reads what is in the pipe. It fails with [syscall.EAGAIN] where that is
+// nothing, and with [io.EOF] at the end.
+func (o *outPipe) ReadNow(b []byte) (n int, err error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.fd < 0 {
+		return 0, os.ErrClosed
+	}
+	for {
+		n, err = syscall.Read(o.fd, b)
+		switch {
+		case errors.Is(err, syscall.EINTR):
+		case err != nil:
+			return 0, err
+		case n == 0 && len(b) > 0:
+			return 0, io.EOF
+		default:
+			return n, nil
+		}
+	}
+}
+
+func (o *outPipe) Close() error {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.fd < 0 {
+		return os.ErrClosed
+	}
+	fd := o.fd
+	o.fd = -1
+	if o.file != nil {
+		return o.file.Close()
+	}
+	return syscall.Close(fd)
 }

@@ -19,8 +19,8 @@ type proc struct {
 	pid    int
 	id     string   // see IDVariable
 	stdin  *os.File // our ends; nil where it was given its input at the start
-	stdout *os.File
-	stderr *os.File
+	stdout ReadPipe
+	stderr ReadPipe
 	exited chan struct{} // see Process.Exited
 
 	mu     sync.Mutex
@@ -55,7 +55,7 @@ func start(cmd *exec.Cmd) (*proc, error) {
 		ps.close()
 		return nil, err
 	}
-	p := &proc{pid: pid, id: processID(cmd.Env), stdin: ps.ours[0], stdout: ps.ours[1], stderr: ps.ours[2], exited: make(chan struct{})}
+	p := &proc{pid: pid, id: processID(cmd.Env), stdin: ps.stdin, stdout: ps.out[0], stderr: ps.out[1], exited: make(chan struct{})}
 	go p.wait()
 	return p, nil
 }

@@ -69,6 +69,9 @@ func (s *Stage) run(hard context.Context, slot int, t task.Task) (task.Outcome, 
 	defer st.close() // whatever happens on the way
 	why := s.await(hard, j, p, st, limit)
 	st.close()
+	if max(st.stdout.seen, st.stderr.seen) >= pipeful {
+		s.talkative.Store(true)
+	}
 	return j.outcome(s.judge(j, p, st, why, limit)), nil
 }
 
