@@ -65,6 +65,7 @@ docs/lifecycle.md.`,
 func serve(s config.Settings, readyFD, parentFD int) error {
 	keepPrivate()
 	catchBrokenPipe()
+	defer boundHeap()()
 	signals, release := catchSignals()
 	defer release()
 	defer paceCollector()()
