@@ -72,7 +72,7 @@ func (b *bench) measures() []measure {
 			return start(b.sidecarEnv("BENCH_NULL=1"), b.program("sidecar-null"), "run", "--", "none")
 		})},
 		{name: goChild, do: b.rate(goChild, 100_000, recordSize, nil, func() (*subject, error) { return b.withGo(slots, slots) })},
-		{name: nullBatch1, do: b.rate(nullBatch1, 5_000, recordSize, nil, func() (*subject, error) {
+		{name: nullBatch1, do: b.rate(nullBatch1, 4_000, recordSize, nil, func() (*subject, error) {
 			return b.bare()
 		})},
 		{name: pythonChild, do: b.rate(pythonChild, 50_000, recordSize, nil, func() (*subject, error) {
@@ -86,7 +86,7 @@ func (b *bench) measures() []measure {
 		{name: graflowTask, do: b.graflow(graflowTask, 4_000, func() (*subject, error) {
 			return start(b.sidecarEnv("MAX_CONCURRENT_TASKS=4", "SIDECAR_PYTHON="+b.python), b.program("sidecar"), "run", "--graflow")
 		})},
-		{name: graflowOwn, do: b.graflow(graflowOwn, 1_500, func() (*subject, error) {
+		{name: graflowOwn, do: b.graflow(graflowOwn, 1_200, func() (*subject, error) {
 			return start([]string{
 				"REDIS_HOST=127.0.0.1", "REDIS_PORT=" + strconv.Itoa(b.server.port), "REDIS_KEY_PREFIX=" + prefix, "LOG_LEVEL=WARNING",
 			}, b.python, "-m", "graflow.worker.main")
@@ -157,8 +157,9 @@ func (b *bench) pythonCeiling(ctx context.Context) error {
 }
 
 func (b *bench) forkExec(ctx context.Context) error {
-	perSecond, err := forks(ctx, b.count(1_500), 4, "/bin/true")
+	perSecond, cpu, err := forks(ctx, b.count(1_500), 4, "/bin/true")
 	b.results.add(forkExec, "tasks/s", perSecond)
+	b.results.add(forkExec, "CPU µs/task", float64(cpu.Nanoseconds())/1e3)
 	return err
 }
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"syscall"
 	"time"
 
 	"github.com/graflow/graflow-sidecar/protocol"
@@ -101,15 +102,16 @@ func answer(out *protocol.LineReader) (protocol.Message, error) {
 }
 
 // forks is how many processes a second can be started and waited for, so many
-// at once.
-func forks(ctx context.Context, n, atOnce int, command ...string) (float64, error) {
+// at once, with nothing on their streams, and the processor time of each: its own
+// and ours for it.
+func forks(ctx context.Context, n, atOnce int, command ...string) (perSecond float64, cpu time.Duration, err error) {
 	todo := make(chan struct{}, n)
 	for range n {
 		todo <- struct{}{}
 	}
 	close(todo)
 	errs := make(chan error, atOnce)
-	began := time.Now()
+	began, used := time.Now(), ownUsage()
 	for range atOnce {
 		go func() {
 			for range todo {
@@ -121,9 +123,20 @@ func forks(ctx context.Context, n, atOnce int, command ...string) (float64, erro
 			errs <- nil
 		}()
 	}
-	var err error
 	for range atOnce {
 		err = errors.Join(err, <-errs)
 	}
-	return float64(n) / time.Since(began).Seconds(), err
+	return float64(n) / time.Since(began).Seconds(), (ownUsage() - used) / time.Duration(n), err
+}
+
+// ownUsage is the processor time of this program, and of the children that it has
+// waited for.
+func ownUsage() (sum time.Duration) {
+	for _, who := range []int{syscall.RUSAGE_SELF, syscall.RUSAGE_CHILDREN} {
+		var u syscall.Rusage
+		if syscall.Getrusage(who, &u) == nil {
+			sum += time.Duration(u.Utime.Nano() + u.Stime.Nano())
+		}
+	}
+	return sum
 }

@@ -186,7 +186,9 @@ var goals = []goal{
 	{"claimed and not started at full rate, p99, ms", 10, true, plain(ahead, "p99 ms")},
 	{"a queue of a million over one of a thousand", 0.95, false, over("tasks/s", deepQueue, shallowQueue, 1)},
 	{"beside 50 idle sidecars over alone", 0.9, false, over("tasks/s", besideIdle, at(sweepChildren, 1), 1)},
-	{"1 MB records over the bare loop", 0.7, false, over("tasks/s", bigRecords, bigBare, 1)},
+	{"1 MB records over the bare loop", 0.7, false, over("tasks/s", at(sweepSize, largeRecord), bigBare, 1)},
+	{"memory with 1 MB records, over 64 slots × size", 3, true, plain(memoryOf(slots), "of slots × size")},
+	{"… over 8 slots × size", 3, true, plain(memoryOf(fewSlots), "of slots × size")},
 	{"start to first task, ms", 60, true, plain(startUp, "ms")},
 	{"binary, MB", 20, true, plain(binary, "MB")},
 }

@@ -3,9 +3,11 @@ package main
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"fmt"
 	"os"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/graflow/graflow-sidecar/protocol"
@@ -15,12 +17,26 @@ import (
 // value is the number of tasks that it runs at once.
 const roleVariable = "BENCH_WORKER"
 
+// What may stand behind that number: the worker takes so long for large records
+// that every slot has one at full rate; and it gives the record back as the result.
+const (
+	takesTime = " slowly"
+	givesBack = " giving back"
+)
+
+const slotTime = 6 * time.Millisecond // for each slot: 160 tasks a second in all
+
 // play is the Go worker: it does nothing with a record, but for one that asks it
 // to sleep.
 func play(role string) int {
-	concurrency, err := strconv.Atoi(role)
+	number, how, _ := strings.Cut(role, " ")
+	concurrency, err := strconv.Atoi(number)
+	handle := protocol.Handler(echo)
+	if how != "" {
+		handle = large(time.Duration(concurrency)*slotTime, " "+how == givesBack)
+	}
 	if err == nil {
-		err = protocol.Serve(context.Background(), echo, protocol.WithConcurrency(concurrency))
+		err = protocol.Serve(context.Background(), handle, protocol.WithConcurrency(concurrency))
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "bench worker:", err)
@@ -38,4 +54,18 @@ func echo(ctx context.Context, t *protocol.Task) (any, error) {
 		}
 	}
 	return nil, nil
+}
+
+func large(after time.Duration, back bool) protocol.Handler {
+	return func(ctx context.Context, t *protocol.Task) (any, error) {
+		if len(t.Record) > 10*recordSize {
+			if err := sleep(ctx, after); err != nil {
+				return nil, err
+			}
+		}
+		if back {
+			return json.RawMessage(t.Record), nil
+		}
+		return nil, nil
+	}
 }

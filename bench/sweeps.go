@@ -20,7 +20,6 @@ const (
 	deepQueue     = "queue of a million"
 	shallowQueue  = "queue of a thousand"
 	besideIdle    = "beside 50 idle sidecars"
-	bigRecords    = "1 MB records, sidecar"
 	bigBare       = "1 MB records, bare loop"
 	ahead         = "claimed and not started"
 )
@@ -42,7 +41,12 @@ func (b *bench) sweeps() []measure {
 		n := max(60, min(30_000, 40_000_000/size))
 		add(at(sweepSize, size), b.rate(at(sweepSize, size), n, size, nil, func() (*subject, error) { return b.withGo(slots, slots) }))
 	}
-	add(bigRecords, b.rate(bigRecords, 60, 1_000_000, nil, func() (*subject, error) { return b.withGo(slots, slots) }))
+	for _, n := range []int{fewSlots, slots} {
+		add(memoryOf(n), b.memory(memoryOf(n), n, takesTime))
+	}
+	list = append(list, measure{
+		name: memoryOf(slots) + withResults, do: b.memory(memoryOf(slots)+withResults, slots, givesBack), once: true,
+	})
 	add(bigBare, b.rate(bigBare, 60, 1_000_000, nil, func() (*subject, error) {
 		return b.bare(self())
 	}))

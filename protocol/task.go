@@ -2,6 +2,7 @@ package protocol
 
 import (
 	"encoding/json"
+	"slices"
 	"strconv"
 )
 
@@ -152,6 +153,7 @@ func AppendTaskRun(dst []byte, id int64, p RunParams) []byte {
 	dst = append(dst, `,"method":"task/run","params":{"delivery":`...)
 	dst = appendString(dst, p.Delivery)
 	dst = append(dst, `,"record":`...)
+	dst = slices.Grow(dst, len(p.Record)+256) // what stands behind it is not to move it once more
 	dst = appendFlat(dst, p.Record)
 	dst = append(dst, `,"attempt":`...)
 	dst = strconv.AppendInt(dst, int64(p.Attempt), 10)

@@ -109,7 +109,11 @@ func (w *fakeWorkers) start(cmd *exec.Cmd) (subproc.Process, error) {
 	go func() {
 		switch {
 		case cmd.Args[0] == execCommand:
-			w.execute(p, in, out)
+			input := cmd.Stdin // a short record is there from the start
+			if input == nil {
+				input = in
+			}
+			w.execute(p, input, out)
 		case cmd.Args[0] == supervisedCommand:
 			w.stay(p)
 		case w.stubborn:

@@ -4,7 +4,7 @@
 //
 // Being a child subreaper belongs to the whole process, and so does what this
 // package keeps: which children somebody waits for. Every child that this module
-// starts is claimed, by [Start] or [Claim], until [Release]; the reaper reaps
+// starts is claimed, by [Start], [Fork] or [Claim], until [Release]; the reaper reaps
 // only what nobody has claimed, by its id, and never takes an exit status from
 // under os/exec.
 package reaper
@@ -12,8 +12,10 @@ package reaper
 import (
 	"errors"
 	"fmt"
+	"os"
 	"os/exec"
 	"sync"
+	"syscall"
 )
 
 // ErrNotOurs is what [Claim] answers for a process that is no child of ours, or
@@ -50,7 +52,19 @@ func Start(cmd *exec.Cmd) error {
 	return nil
 }
 
-// Expect announces a child that is not made by [Start], such as the one that a
+// Fork is [Start] for who needs nothing of os/exec: it starts a program with the
+// descriptors and the environment of attr, and claims its process.
+func Fork(path string, args []string, attr *syscall.ProcAttr) (pid int, err error) {
+	defer Expect()()
+	pid, _, err = syscall.StartProcess(path, args, attr)
+	if err != nil {
+		return 0, &os.PathError{Op: "fork/exec", Path: path, Err: err}
+	}
+	family.claim(pid)
+	return pid, nil
+}
+
+// Expect announces a child that is not made by [Start] or [Fork], such as the one that a
 // fork server makes: until done is called no orphan is reaped that ends from now
 // on, so that the child can be claimed even when it has ended by then. done may
 // be called more than once.

@@ -22,7 +22,7 @@ func End(entry string, group int, limit time.Duration) {
 	family.mu.Lock()
 	r := family.reaper
 	family.mu.Unlock()
-	if r == nil {
+	if r == nil || r.roll.isEmpty() {
 		return
 	}
 	killed, left := r.end(func(pid int) answer { return hasEntry(pid, entry) }, group, limit)

@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
+	"sync"
 
 	"golang.org/x/sys/unix"
 )
@@ -23,6 +24,46 @@ func children(of string) (pids []int) {
 // that start workers have long lists that change all the time.
 func adopted() []int {
 	return childrenOf("self", []string{strconv.Itoa(os.Getpid())})
+}
+
+// roll is the kernel's list of [adopted], kept open: mode exec asks after every
+// task whether there is an orphan, and hardly ever there is one.
+type roll struct {
+	mu sync.RWMutex
+	fd int // -1 where there is no such list
+}
+
+func openRoll() *roll {
+	self := strconv.Itoa(os.Getpid())
+	fd, err := retry(func() (int, error) {
+		return unix.Open("/proc/self/task/"+self+"/children", unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	})
+	if err != nil {
+		fd = -1
+	}
+	return &roll{fd: fd}
+}
+
+// isEmpty reports whether it is sure that we have no orphan. The kernel answers
+// for one moment, where it finds nobody: only a list of several may miss one.
+func (r *roll) isEmpty() bool {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	if r.fd < 0 {
+		return false
+	}
+	var b [1]byte
+	n, err := retry(func() (int, error) { return unix.Pread(r.fd, b[:], 0) })
+	return err == nil && n == 0
+}
+
+func (r *roll) close() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.fd >= 0 {
+		_ = unix.Close(r.fd)
+		r.fd = -1
+	}
 }
 
 // childrenOf lists the children of some threads of a process.

@@ -25,6 +25,7 @@ const (
 // Reaper reaps the orphans of this process.
 type Reaper struct {
 	log     *slog.Logger
+	roll    *roll
 	signals chan os.Signal
 	stop    chan struct{}
 	once    sync.Once
@@ -42,7 +43,7 @@ func Begin(log *slog.Logger) (*Reaper, error) {
 	if err := subreap(1); err != nil {
 		return nil, fmt.Errorf("cannot become a child subreaper: %w", err)
 	}
-	r := &Reaper{log: log, signals: make(chan os.Signal, 1), stop: make(chan struct{}), done: make(chan struct{})}
+	r := &Reaper{log: log, roll: openRoll(), signals: make(chan os.Signal, 1), stop: make(chan struct{}), done: make(chan struct{})}
 	family.setReaper(r)
 	signal.Notify(r.signals, syscall.SIGCHLD)
 	go r.loop()
@@ -63,6 +64,7 @@ func (r *Reaper) Stop() {
 		signal.Stop(r.signals)
 		_ = subreap(0)
 		r.reap()
+		r.roll.close()
 	})
 }
 
@@ -106,9 +108,11 @@ func (r *Reaper) reap() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	var ended []int
-	for _, pid := range children("self") {
-		if f.claimed[pid] == 0 && hasEnded(pid) {
-			ended = append(ended, pid)
+	if !r.roll.isEmpty() {
+		for _, pid := range children("self") {
+			if f.claimed[pid] == 0 && hasEnded(pid) {
+				ended = append(ended, pid)
+			}
 		}
 	}
 	for _, pid := range f.orphansLocked(ended) {

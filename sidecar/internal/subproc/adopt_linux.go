@@ -1,12 +1,9 @@
 package subproc
 
 import (
-	"errors"
 	"fmt"
 	"os"
 	"syscall"
-
-	"golang.org/x/sys/unix"
 
 	"github.com/graflow/graflow-sidecar/sidecar/internal/reaper"
 )
@@ -30,14 +27,6 @@ func Adopt(pid int, id string, stdin, stdout, stderr *os.File) (Process, error) 
 		return nil, err
 	}
 	p := &proc{pid: pid, id: id, stdin: stdin, stdout: stdout, stderr: stderr, exited: make(chan struct{})}
-	p.reap = func() {
-		for {
-			_, err := unix.Wait4(pid, (*unix.WaitStatus)(&p.status), 0, nil)
-			if !errors.Is(err, unix.EINTR) {
-				return
-			}
-		}
-	}
 	go p.wait()
 	return p, nil
 }

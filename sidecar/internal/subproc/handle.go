@@ -57,6 +57,16 @@ type ReadPipe interface {
 	SetReadDeadline(t time.Time) error
 }
 
+// NowReader is a [ReadPipe] that can also be read without waiting, as those of a
+// [Spawner]'s processes can.
+type NowReader interface {
+	// ReadNow reads what is in the pipe. It fails with [syscall.EAGAIN] where that
+	// is nothing, and with [io.EOF] at the end.
+	ReadNow(b []byte) (n int, err error)
+}
+
 // Start makes a process of a command that is complete but for its streams and
-// its group.
+// its group. It may have a [*bytes.Reader] of at most [MaxInput] bytes as its
+// Stdin: they are there when the process starts, and the end of its stdin behind
+// them; the process's Stdin is closed then. No other Stdin will do.
 type Start func(cmd *exec.Cmd) (Process, error)

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"runtime"
 	"sync"
 	"syscall"
 	"time"
@@ -17,67 +18,44 @@ import (
 type proc struct {
 	pid    int
 	id     string   // see IDVariable
-	reap   func()   // waits for it
-	stdin  *os.File // our ends
-	stdout *os.File
-	stderr *os.File
+	stdin  *os.File // our ends; nil where it was given its input at the start
+	stdout ReadPipe
+	stderr ReadPipe
 	exited chan struct{} // see Process.Exited
 
 	mu     sync.Mutex
 	reaped bool               // the pid may belong to somebody else now
-	status syscall.WaitStatus // set by reap
+	status syscall.WaitStatus // set by wait
 }
 
-// start runs the command. The pipes are ours and not os/exec's: its StdoutPipe
-// is closed by Wait, which loses output that has not been read, and a copying
-// goroutine would tie Wait to grandchildren that hold the pipe.
+// start runs the command. It does without os/exec, whose StdoutPipe is closed by
+// Wait, which loses output that has not been read, and without os.Process: both
+// ends of its pipes are made for waiting, and then one of them not, and that was
+// more work than the fork.
 func start(cmd *exec.Cmd) (*proc, error) {
-	p := &proc{id: processID(cmd.Env), exited: make(chan struct{})}
-	var theirs []*os.File
-	closeAll := func(fs ...*os.File) {
-		for _, f := range fs {
-			if f != nil {
-				_ = f.Close()
-			}
-		}
+	if cmd.Err != nil {
+		return nil, cmd.Err
 	}
-	pipe := func() (r, w *os.File, err error) {
-		r, w, err = os.Pipe()
-		if err != nil {
-			err = fmt.Errorf("no pipe for the worker: %w", err)
-		}
-		return r, w, err
+	var ps pipes
+	if err := ps.open(cmd.Stdin); err != nil {
+		ps.close()
+		return nil, err
 	}
-	r, w, err := pipe()
+	attr := &syscall.ProcAttr{Dir: cmd.Dir, Env: cmd.Environ(), Files: make([]uintptr, 0, 3+len(cmd.ExtraFiles)), Sys: sysProcAttr()}
+	for _, fd := range ps.theirs {
+		attr.Files = append(attr.Files, uintptr(fd))
+	}
+	for _, f := range cmd.ExtraFiles {
+		attr.Files = append(attr.Files, f.Fd())
+	}
+	pid, err := reaper.Fork(cmd.Path, cmd.Args, attr)
+	runtime.KeepAlive(cmd) // its files
+	ps.closeTheirs()       // or our reads would never see the end of file
 	if err != nil {
+		ps.close()
 		return nil, err
 	}
-	cmd.Stdin, p.stdin, theirs = r, w, append(theirs, r)
-	if r, w, err = pipe(); err != nil {
-		closeAll(append(theirs, p.stdin)...)
-		return nil, err
-	}
-	cmd.Stdout, p.stdout, theirs = w, r, append(theirs, w)
-	if r, w, err = pipe(); err != nil {
-		closeAll(append(theirs, p.stdin, p.stdout)...)
-		return nil, err
-	}
-	cmd.Stderr, p.stderr, theirs = w, r, append(theirs, w)
-
-	cmd.SysProcAttr = sysProcAttr()
-	err = reaper.Start(cmd)
-	closeAll(theirs...) // or our reads would never see the end of file
-	if err != nil {
-		closeAll(p.stdin, p.stdout, p.stderr)
-		return nil, err
-	}
-	p.pid = cmd.Process.Pid
-	p.reap = func() {
-		_ = cmd.Wait() // how it ended is in ProcessState
-		if st := cmd.ProcessState; st != nil {
-			p.status, _ = st.Sys().(syscall.WaitStatus)
-		}
-	}
+	p := &proc{pid: pid, id: processID(cmd.Env), stdin: ps.stdin, stdout: ps.out[0], stderr: ps.out[1], exited: make(chan struct{})}
 	go p.wait()
 	return p, nil
 }
@@ -97,7 +75,7 @@ func (p *proc) wait() {
 		p.reaped = true
 	}
 	p.mu.Unlock()
-	p.reap()
+	p.status = reap(p.pid)
 	p.mu.Lock()
 	p.reaped = true
 	p.mu.Unlock()
@@ -106,6 +84,16 @@ func (p *proc) wait() {
 		reaper.End(IDVariable+"="+p.id, p.pid, escapeGrace)
 	}
 	close(p.exited)
+}
+
+// reap waits for a child of ours and takes its status away.
+func reap(pid int) (status syscall.WaitStatus) {
+	for {
+		_, err := syscall.Wait4(pid, &status, 0, nil)
+		if !errors.Is(err, syscall.EINTR) {
+			return status
+		}
+	}
 }
 
 func (p *proc) Pid() int                { return p.pid }
@@ -167,6 +155,15 @@ func NewSpawnerOf(threads int) *Spawner {
 func (s *Spawner) loop() {
 	unlock := lockThread()
 	defer unlock()
+	if isFirstThread() {
+		// It is the one that orphans come to: with children of its own in the same
+		// list, who looks for an orphan has to look at each of them. While it is
+		// ours, the loop is on another one.
+		var other sync.WaitGroup
+		other.Go(s.loop)
+		other.Wait()
+		return
+	}
 	for job := range s.jobs {
 		p, err := start(job.cmd)
 		job.reply <- spawnReply{p, err}

@@ -2,6 +2,7 @@ package subproc
 
 import (
 	"errors"
+	"os"
 	"runtime"
 	"syscall"
 
@@ -23,13 +24,39 @@ func lockThread() (unlock func()) {
 	return runtime.UnlockOSThread
 }
 
+func isFirstThread() bool { return unix.Gettid() == os.Getpid() }
+
 // awaitExit waits until the process has ended and leaves it unreaped
-// (WNOWAIT): its process group still has its number.
+// (WNOWAIT): its process group still has its number. It keeps no thread waiting,
+// nor a processor of the scheduler's until that notices, where the kernel can
+// tell of a process's end like of a file's.
 func awaitExit(pid int) {
-	for {
-		err := unix.Waitid(unix.P_PID, pid, nil, unix.WEXITED|unix.WNOWAIT, nil)
-		if !errors.Is(err, unix.EINTR) {
+	if fd, err := unix.PidfdOpen(pid, 0); err == nil {
+		_ = unix.SetNonblock(fd, true)
+		f := os.NewFile(uintptr(fd), "pidfd")
+		defer f.Close()
+		conn, err := f.SyscallConn()
+		if err == nil && conn.Read(func(uintptr) bool { return hasEnded(pid, unix.WNOHANG) }) == nil {
 			return
 		}
 	}
+	hasEnded(pid, 0) // an old kernel, or a filter of system calls that knows none newer
+}
+
+// hasEnded reports whether a child of ours is dead or nobody's any more.
+func hasEnded(pid, options int) bool {
+	for {
+		var info unix.Siginfo
+		err := unix.Waitid(unix.P_PID, pid, &info, unix.WEXITED|unix.WNOWAIT|options, nil)
+		if !errors.Is(err, unix.EINTR) {
+			return err != nil || info.Signo != 0
+		}
+	}
+}
+
+// openPipe makes a pipe whose ends no child inherits by itself.
+func openPipe() (r, w int, err error) {
+	var ends [2]int
+	err = unix.Pipe2(ends[:], unix.O_CLOEXEC)
+	return ends[0], ends[1], err
 }

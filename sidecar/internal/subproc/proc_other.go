@@ -15,4 +15,18 @@ func sysProcAttr() *syscall.SysProcAttr { return &syscall.SysProcAttr{Setpgid: t
 
 func lockThread() (unlock func()) { return func() {} }
 
+func isFirstThread() bool { return false }
+
 func awaitExit(int) {}
+
+// openPipe makes a pipe whose ends no child inherits by itself.
+func openPipe() (r, w int, err error) {
+	syscall.ForkLock.RLock()
+	defer syscall.ForkLock.RUnlock()
+	var ends [2]int
+	if err = syscall.Pipe(ends[:]); err == nil {
+		syscall.CloseOnExec(ends[0])
+		syscall.CloseOnExec(ends[1])
+	}
+	return ends[0], ends[1], err
+}

@@ -64,7 +64,12 @@ func (l *Lane) wantLocked() int {
 	if q.quiet || l.capacity <= 0 || q.lone != nil || q.alone > 0 {
 		return 0
 	}
-	return max(l.freeLocked()-len(l.ready)+l.rate.ahead(time.Now()), 0)
+	ahead := l.rate.ahead(time.Now())
+	short := l.freeLocked() - len(l.ready) // of what can start now
+	if short <= 0 && ahead+short <= ahead/2 {
+		return 0 // half of what is claimed ahead is left: fewer claims, of more records
+	}
+	return max(short+ahead, 0)
 }
 
 // serveLocked hands ready tasks to waiting takers.

@@ -122,6 +122,29 @@ func TestAheadClaimsFollowTheRateAndItsSilence(t *testing.T) {
 		if err != nil || n < 50 || n > 70 {
 			t.Errorf("at 10,000 tasks a second Want gave %d, %v; want about 60: what starts within 6 ms", n, err)
 		}
+		// Nothing more is claimed until half of that has started, and then all that
+		// is lacking; but at once where a slot would be without a task.
+		q.Put(tasks(0, n))
+		ahead := n - 1
+		for started := range n {
+			want := started
+			if started <= ahead/2 {
+				want = 0
+			}
+			if got := q.Wants()[0]; got != want {
+				t.Errorf("with %d of %d started Want gives %d, want %d", started, n, got, want)
+			}
+			if _, err := q.Take(t.Context(), 1); err != nil {
+				t.Fatal(err)
+			}
+			if started < n-1 {
+				q.Done(1)
+			}
+		}
+		if got := q.Wants()[0]; got != ahead {
+			t.Errorf("with nothing left Want gives %d, want %d", got, ahead)
+		}
+		q.Done(1)
 		time.Sleep(time.Second)
 		if n, err := q.Want(t.Context()); err != nil || n != 1 {
 			t.Errorf("after a silence Want gave %d, %v; want the one slot", n, err)

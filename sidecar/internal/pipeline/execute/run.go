@@ -1,10 +1,12 @@
 package execute
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"os/exec"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -49,7 +51,12 @@ func (s *Stage) run(hard context.Context, slot int, t task.Task) (task.Outcome, 
 	if problem != "" {
 		return j.outcome(task.Outcome{Kind: task.Failed, Reason: "invalid", Message: problem}), nil
 	}
-	p, err := s.spawn(&exec.Cmd{Path: *s.path.Load(), Args: s.cfg.Command, Dir: s.cfg.Dir, Env: env, ExtraFiles: s.cfg.Extra})
+	cmd := exec.Cmd{Path: *s.path.Load(), Args: s.cfg.Command, Dir: s.cfg.Dir, Env: env, ExtraFiles: s.cfg.Extra}
+	record := j.task.Record
+	if len(record) < subproc.MaxInput {
+		cmd.Stdin, record = bytes.NewReader(append(slices.Clip(record), '\n')), nil
+	}
+	p, err := s.spawn(&cmd)
 	if errors.Is(err, errHalted) {
 		return task.Outcome{}, err
 	}
@@ -58,10 +65,13 @@ func (s *Stage) run(hard context.Context, slot int, t task.Task) (task.Outcome, 
 	}
 	s.started.Store(true)
 	j.pid.Store(int64(p.Pid()))
-	st := s.attach(j, p)
+	st := s.attach(j, p, record)
 	defer st.close() // whatever happens on the way
 	why := s.await(hard, j, p, st, limit)
 	st.close()
+	if max(st.stdout.seen, st.stderr.seen) >= pipeful {
+		s.talkative.Store(true)
+	}
 	return j.outcome(s.judge(j, p, st, why, limit)), nil
 }
 

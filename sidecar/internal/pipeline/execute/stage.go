@@ -78,6 +78,8 @@ type Stage struct {
 	started atomic.Bool // a process was started once
 	up      atomic.Int64
 
+	talkative atomic.Bool // a task has said more than a pipe holds
+
 	begin   chan struct{}          // holds a token for each start under way
 	evicted atomic.Pointer[string] // the run that lost its lease last
 

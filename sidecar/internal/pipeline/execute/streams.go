@@ -5,9 +5,7 @@ import (
 	"errors"
 	"io"
 	"os"
-	"slices"
 	"sync"
-	"syscall"
 	"time"
 
 	"github.com/graflow/graflow-sidecar/sidecar/internal/subproc"
@@ -20,36 +18,60 @@ type streams struct {
 	out     []byte        // what it printed; only after close
 	tooLong chan struct{} // closed when that is more than a result may be
 
-	stdin, stdout, stderr chan struct{} // closed when that pipe is done with
-	once                  sync.Once
+	stdout, stderr *pipeEnd
+	late           *time.Timer // has them read; nil where they are from the start
+	readNow        func()      // reads what is in them
+
+	fed, read1, read2 chan struct{} // closed when stdin, stdout and stderr are done with
+	once              sync.Once
 }
 
-// inline is how much is written without a goroutine, the line end included: every
-// pipe holds that much, whoever reads it.
-const inline = 4096
+// readersAfter is how old a process grows before somebody waits for what it says.
+// Most that end sooner have left all of that in their pipes, which hold 64 KiB:
+// two goroutines less, which would be woken in vain, and that is much beside a fork.
+const readersAfter = 10 * time.Millisecond
 
-// attach passes the record on and collects what the process writes.
-func (s *Stage) attach(j *job, p subproc.Process) *streams {
+// pipeful is what every pipe holds. Where a task has said more, the readers of the
+// next ones begin at once: a full pipe would have kept it waiting for them.
+const pipeful = 64 << 10
+
+// attach passes the record on, where it was too long to be there from the start,
+// and collects what the process writes.
+func (s *Stage) attach(j *job, p subproc.Process, record []byte) *streams {
 	st := &streams{
-		p: p, tooLong: make(chan struct{}),
-		stdin: make(chan struct{}), stdout: make(chan struct{}), stderr: make(chan struct{}),
+		p: p, tooLong: make(chan struct{}), stdout: &pipeEnd{pipe: p.Stdout()}, stderr: &pipeEnd{pipe: p.Stderr()},
+		fed: make(chan struct{}), read1: make(chan struct{}), read2: make(chan struct{}),
 	}
-	go func() {
-		defer close(st.stdout)
-		s.safe(func() { st.collect(&pipeEnd{pipe: p.Stdout()}, s.cfg.MaxOutput) })
-	}()
-	go func() {
-		defer close(st.stderr)
-		s.safe(func() { s.logStderr(j, &pipeEnd{pipe: p.Stderr()}, &st.tail) })
-	}()
-	if _, real := p.Stdin().(*os.File); real && len(j.task.Record) < inline {
-		defer close(st.stdin)
-		feed(p, j.task.Record)
+	collect := func() {
+		defer close(st.read1)
+		s.safe(func() { st.collect(s.cfg.MaxOutput) })
+	}
+	log := func() {
+		defer close(st.read2)
+		s.safe(func() { s.logStderr(j, st) })
+	}
+	begin := func() {
+		go collect()
+		go log()
+	}
+	if _, ok := p.Stdout().(subproc.NowReader); ok && !s.talkative.Load() {
+		st.late = time.AfterFunc(readersAfter, begin)
+		st.readNow = func() {
+			st.stdout.hurry()
+			collect()
+			st.stderr.hurry()
+			log()
+		}
+	} else {
+		begin()
+	}
+	if record == nil {
+		close(st.fed)
 		return st
 	}
 	go func() {
-		defer close(st.stdin)
-		feed(p, j.task.Record)
+		defer close(st.fed)
+		feed(p, record)
 	}()
 	return st
 }
@@ -58,10 +80,7 @@ func (s *Stage) attach(j *job, p subproc.Process) *streams {
 // shell's read would call it a failure. That the process reads none of it is its
 // own affair; the write ends then when close closes the pipe.
 func feed(p subproc.Process, record []byte) {
-	if len(record) < inline {
-		record = append(slices.Clip(record), '\n')
-		_, _ = p.Stdin().Write(record)
-	} else if _, err := p.Stdin().Write(record); err == nil {
+	if _, err := p.Stdin().Write(record); err == nil {
 		_, _ = p.Stdin().Write([]byte{'\n'})
 	}
 	_ = p.Stdin().Close()
@@ -69,20 +88,20 @@ func feed(p subproc.Process, record []byte) {
 
 // logStderr logs the lines of a process. Most have nothing to say: a line reader
 // and its buffer are made for those that have.
-func (s *Stage) logStderr(j *job, pipe *pipeEnd, tail *subproc.Tail) {
+func (s *Stage) logStderr(j *job, st *streams) {
 	first := make([]byte, 512)
-	n, _ := pipe.Read(first)
+	n, _ := st.stderr.Read(first)
 	if n > 0 {
-		subproc.LogLines(io.MultiReader(bytes.NewReader(first[:n]), pipe), s.cfg.Log, "worker stderr", tail, j.attrs)
+		subproc.LogLines(io.MultiReader(bytes.NewReader(first[:n]), st.stderr), s.cfg.Log, "worker stderr", &st.tail, j.attrs)
 	}
 }
 
 // collect reads what the process prints, and goes on reading what is too much:
 // nobody is to hang in a write.
-func (st *streams) collect(r io.Reader, most int) {
+func (st *streams) collect(most int) {
 	buf := make([]byte, 0, 512)
 	for {
-		n, err := r.Read(buf[len(buf):cap(buf)])
+		n, err := st.stdout.Read(buf[len(buf):cap(buf)])
 		buf = buf[:len(buf)+n]
 		if len(buf) > most {
 			if !st.overlong() {
@@ -124,13 +143,16 @@ func (st *streams) close() {
 			kill(st.p)
 		}
 		_ = st.p.Stdin().Close()
-		<-st.stdin
-		if !subproc.Within(st.stdout, outputGrace) || !subproc.Within(st.stderr, outputGrace) {
+		<-st.fed
+		switch {
+		case st.late != nil && st.late.Stop():
+			st.readNow()
+		case !subproc.Within(st.read1, outputGrace) || !subproc.Within(st.read2, outputGrace):
 			_ = st.p.Stdout().SetReadDeadline(time.Now())
 			_ = st.p.Stderr().SetReadDeadline(time.Now())
 		}
-		<-st.stdout
-		<-st.stderr
+		<-st.read1
+		<-st.read2
 		_ = st.p.Stdout().Close()
 		_ = st.p.Stderr().Close()
 	})
@@ -142,44 +164,36 @@ type pipeEnd struct {
 	pipe subproc.ReadPipe
 	late bool
 	left int // bytes that may still be read then
+	seen int // bytes that were read
 }
 
 // pipeHolds is the most that a pipe holds, unless somebody privileged has made
 // it larger. A grandchild that writes without pause is not read for ever.
 const pipeHolds = 1 << 20
 
-func (e *pipeEnd) Read(b []byte) (int, error) {
+func (e *pipeEnd) Read(b []byte) (n int, err error) {
+	defer func() { e.seen += n }()
 	if !e.late {
 		n, err := e.pipe.Read(b)
 		if n > 0 || !errors.Is(err, os.ErrDeadlineExceeded) {
 			return n, err
 		}
-		e.late, e.left = true, pipeHolds
-		_ = e.pipe.SetReadDeadline(time.Time{}) // or the next read would not even look
+		e.hurry()
 	}
 	return e.rest(b)
 }
 
+// hurry has the next reads wait for nothing.
+func (e *pipeEnd) hurry() { e.late, e.left = true, pipeHolds }
+
 // rest reads without waiting.
 func (e *pipeEnd) rest(b []byte) (n int, err error) {
-	file, ok := e.pipe.(syscall.Conn)
+	pipe, ok := e.pipe.(subproc.NowReader)
 	if !ok || e.left <= 0 {
 		return 0, io.EOF
 	}
-	conn, err := file.SyscallConn()
+	n, err = pipe.ReadNow(b)
 	if err != nil {
-		return 0, io.EOF
-	}
-	var rerr error
-	err = conn.Read(func(fd uintptr) bool {
-		for {
-			n, rerr = syscall.Read(int(fd), b)
-			if !errors.Is(rerr, syscall.EINTR) {
-				return true
-			}
-		}
-	})
-	if err != nil || rerr != nil || n <= 0 {
 		return 0, io.EOF
 	}
 	e.left -= n
