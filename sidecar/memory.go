@@ -61,22 +61,26 @@ func giveBack() {
 // has to wake up and look while it has not.
 func watchCollections(ctx context.Context) <-chan struct{} {
 	ran := make(chan struct{}, 1)
-	type garbage struct{ _ [4]uintptr } // too large to share its memory with others
-	var again func()
-	again = func() {
-		runtime.AddCleanup(new(garbage), func(ctx context.Context) {
-			if ctx.Err() != nil {
-				return
-			}
-			again() // first: whoever hears of this one is to hear of the next
-			select {
-			case ran <- struct{}{}:
-			default:
-			}
-		}, ctx)
-	}
-	again()
+	afterCollections(ctx, func() {
+		select {
+		case ran <- struct{}{}:
+		default:
+		}
+	})
 	return ran
+}
+
+// afterCollections has do called after each collection until ctx ends, by the
+// goroutine of Go's cleanups: it must be short.
+func afterCollections(ctx context.Context, do func()) {
+	type garbage struct{ _ [4]uintptr } // too large to share its memory with others
+	runtime.AddCleanup(new(garbage), func(ctx context.Context) {
+		if ctx.Err() != nil {
+			return
+		}
+		afterCollections(ctx, do) // first: whoever hears of this one is to hear of the next
+		do()
+	}, ctx)
 }
 
 // collections is how often the collector has run.

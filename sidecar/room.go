@@ -4,9 +4,9 @@ import (
 	"context"
 	"math"
 	"os"
-	"runtime"
 	"runtime/debug"
 	"runtime/metrics"
+	"sync/atomic"
 )
 
 // The room that paceCollector gives is meant for small records: five times what is
@@ -36,22 +36,13 @@ func boundHeap() (stop func()) {
 		return func() {}
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	last := int64(math.MaxInt64)
-	type garbage struct{ _ [4]uintptr } // too large to share its memory with others
-	var watch func()
-	watch = func() {
-		runtime.AddCleanup(new(garbage), func(ctx context.Context) {
-			if ctx.Err() != nil {
-				return
-			}
-			if limit := heapLimit(heapNow()); limit != last {
-				last = limit
-				debug.SetMemoryLimit(limit)
-			}
-			watch()
-		}, ctx)
-	}
-	watch()
+	var last atomic.Int64 // cleanups may overlap
+	last.Store(math.MaxInt64)
+	afterCollections(ctx, func() {
+		if limit := heapLimit(heapNow()); last.Swap(limit) != limit {
+			debug.SetMemoryLimit(limit)
+		}
+	})
 	return cancel
 }
 

@@ -115,8 +115,8 @@ func TestConnectionCut(t *testing.T) {
 	}
 }
 
-// busy gives each slot a task for that long.
-func (w *world) busy(d time.Duration) {
+// occupy gives each slot a task for that long.
+func (w *world) occupy(d time.Duration) {
 	rs := w.work(12, 10)
 	for i := range rs {
 		rs[i].Ms = int(d.Milliseconds())
@@ -147,7 +147,7 @@ func (w *world) life(p *faultproxy.Proxy, env ...string) {
 		pause(300 * time.Millisecond)
 	}
 	w.settle(40 * time.Second) // no task that asks for something is to run twice
-	w.busy(6 * time.Second) // what is held is compared every five seconds, by who holds something
+	w.occupy(6 * time.Second)  // what is held is compared every five seconds, by who holds something
 	rs := w.work(12, 10)
 	for i := range rs {
 		rs[i].Ms = 1500
