@@ -58,6 +58,7 @@ func (s *Store) claimed(run string, reply, kinds []any) ([]Claimed, bool) {
 		if !ok {
 			return nil, false
 		}
+		records[i] = nil // a large one is not to be there twice for longer than this
 		seq := first + int64(i)
 		all[i] = Claimed{Delivery: delivery(run, seq), Seq: seq, Record: []byte(record)}
 		if kinds != nil {

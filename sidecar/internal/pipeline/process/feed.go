@@ -102,13 +102,10 @@ func (c *child) begin(ctx context.Context, ts []task.Task) {
 		c.mu.Unlock()
 		c.finish(r, task.Outcome{Kind: task.Returned, Message: "its lease was lost"})
 	}
-	c.out.addAll(func(dst []byte) []byte {
-		for i := range ts {
-			if ids[i] == 0 {
-				continue // evicted, or its inputs are being read
-			}
-			dst = append(protocol.AppendTaskRun(dst, ids[i], params(&ts[i], c.cfg.TaskTimeout, now)), '\n')
+	c.out.addAll(len(ts), func(dst []byte, i int) []byte {
+		if ids[i] == 0 {
+			return dst // evicted, or its inputs are being read
 		}
-		return dst
+		return protocol.AppendTaskRun(dst, ids[i], params(&ts[i], c.cfg.TaskTimeout, now))
 	})
 }

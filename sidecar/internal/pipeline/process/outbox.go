@@ -14,37 +14,62 @@ type outbox struct {
 	wake chan struct{} // one token: there is something to write, or it was closed
 
 	mu     sync.Mutex
+	sealed [][]byte // large parts of what waits, in front of buf
 	buf    []byte
+	bytes  int // of all that
 	closed bool
 }
 
 func newOutbox() *outbox { return &outbox{wake: make(chan struct{}, 1)} }
 
+// sealAt is how long a part grows before the next one begins: what large records
+// had been written to would else be copied again and again, and be there twice.
+const sealAt = 64 << 10
+
 // add appends one line; put appends the message's bytes without a newline.
 // After close it does nothing: the child is going.
 func (o *outbox) add(put func(dst []byte) []byte) {
-	o.addAll(func(dst []byte) []byte { return append(put(dst), '\n') })
+	o.addAll(1, func(dst []byte, _ int) []byte { return put(dst) })
 }
 
-// addAll appends lines; put appends each with its newline.
-func (o *outbox) addAll(put func(dst []byte) []byte) {
+// addAll appends n lines; put is add's, for each of them. One for which it appends
+// nothing is none.
+func (o *outbox) addAll(n int, put func(dst []byte, i int) []byte) {
 	o.mu.Lock()
-	before := len(o.buf)
-	if !o.closed {
-		o.buf = put(o.buf)
+	before := o.bytes
+	for i := 0; i < n && !o.closed; i++ {
+		had := len(o.buf)
+		buf := put(o.buf, i)
+		if len(buf) == had {
+			continue
+		}
+		o.buf = append(buf, '\n')
+		o.bytes += len(o.buf) - had
+		if len(o.buf) >= sealAt {
+			o.sealed, o.buf = append(o.sealed, o.buf), nil
+		}
 	}
-	tell := before == 0 && len(o.buf) > 0 // else the writer knows, and has not come yet
+	tell := before == 0 && o.bytes > 0 // else the writer knows, and has not come yet
 	o.mu.Unlock()
 	if tell {
 		o.nudge()
 	}
 }
 
+// take empties the outbox; spare is empty and will be filled next.
+func (o *outbox) take(spare []byte) (parts [][]byte, last []byte, closed bool) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	parts, last = o.sealed, o.buf
+	o.sealed, o.buf, o.bytes = nil, spare, 0
+	return parts, last, o.closed
+}
+
 // size is how many bytes wait to be written.
 func (o *outbox) size() int {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	return len(o.buf)
+	return o.bytes
 }
 
 // close lets the writer send what is there, and then close the pipe.
@@ -62,10 +87,6 @@ func (o *outbox) nudge() {
 	}
 }
 
-// keepBuffer is the largest buffer that is kept for the next batch: one 16 MiB
-// record must not pin its size for ever.
-const keepBuffer = 1 << 20
-
 // write runs until the outbox is closed and empty, a write fails or gone is
 // closed; then it closes the pipe. A write that makes no progress for
 // deadline fails: the child has stopped reading.
@@ -78,29 +99,35 @@ func (o *outbox) write(pipe subproc.WritePipe, deadline time.Duration, gone <-ch
 		case <-gone:
 			return nil
 		}
-		o.mu.Lock()
-		batch, closed := o.buf, o.closed
-		o.buf = spare[:0]
-		o.mu.Unlock()
-
-		for rest := batch; len(rest) > 0; {
-			if err := pipe.SetWriteDeadline(time.Now().Add(deadline)); err != nil {
+		parts, last, closed := o.take(spare[:0])
+		for i, part := range parts {
+			parts[i] = nil // let go of it when it is written
+			if err := writeAll(pipe, part, deadline); err != nil {
 				return err
 			}
-			n, err := pipe.Write(rest[:min(len(rest), writeChunk)])
-			rest = rest[n:]
-			if err != nil && n == 0 {
-				return err
-			}
+		}
+		if err := writeAll(pipe, last, deadline); err != nil {
+			return err
 		}
 		if closed {
 			return nil
 		}
-		spare = nil
-		if cap(batch) <= keepBuffer {
-			spare = batch
+		spare = last
+	}
+}
+
+func writeAll(pipe subproc.WritePipe, rest []byte, deadline time.Duration) error {
+	for len(rest) > 0 {
+		if err := pipe.SetWriteDeadline(time.Now().Add(deadline)); err != nil {
+			return err
+		}
+		n, err := pipe.Write(rest[:min(len(rest), writeChunk)])
+		rest = rest[n:]
+		if err != nil && n == 0 {
+			return err
 		}
 	}
+	return nil
 }
 
 // writeChunk bounds one write, so that the deadline measures progress and not
