@@ -137,6 +137,26 @@ func TestStreamsThatNobodyReads(t *testing.T) {
 	}
 }
 
+// TestAllThatIsSaidIsRead, however short the life and however full the pipe, by a
+// task after another one that has filled its own.
+func TestAllThatIsSaidIsRead(t *testing.T) {
+	say := func(n int) string {
+		return fmt.Sprintf("head -c %d /dev/zero | tr '\\0' x; head -c %d /dev/zero | tr '\\0' y >&2; printf '\\nlast\\n' >&2", n, n)
+	}
+	for _, n := range []int{1, 60_000, 64 << 10, 300_000} {
+		b := setup(t, func(cfg *execute.Config) { cfg.Command = []string{"sh", "-c", say(n)} })
+		for range 3 {
+			b.put("{}")
+			if o := b.next(); o.Kind != task.Succeeded || len(o.Value) != n+2 { // as a JSON string
+				t.Errorf("%d bytes: %v %d (%s)", n, o.Kind, len(o.Value), o.Message)
+			}
+		}
+		if got := strings.Count(b.log.String(), "line=last "); got != 3 {
+			t.Errorf("%d bytes on stderr: %d last lines", n, got)
+		}
+	}
+}
+
 func TestTooMuchOutput(t *testing.T) {
 	b := setup(t, func(cfg *execute.Config) {
 		self(t, cfg, "floods stdout")

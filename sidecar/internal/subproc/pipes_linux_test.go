@@ -1,0 +1,104 @@
+package subproc_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"os"
+	"os/exec"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/graflow/graflow-sidecar/sidecar/internal/subproc"
+)
+
+// TestReadingWithoutWaiting: what a process has said lies in its pipe, whether
+// anybody has waited for it before or not.
+func TestReadingWithoutWaiting(t *testing.T) {
+	for _, waits := range []bool{false, true} {
+		spawner := subproc.NewSpawner()
+		t.Cleanup(spawner.Stop)
+		p, err := spawner.Start(exec.Command("/bin/sh", "-c", "read x; printf 'said '; printf more"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		out := p.Stdout().(subproc.NowReader)
+		b := make([]byte, 5)
+		if n, err := out.ReadNow(b); n != 0 || !errors.Is(err, syscall.EAGAIN) {
+			t.Errorf("of one that has said nothing: %d, %v", n, err)
+		}
+		_, _ = io.WriteString(p.Stdin(), "\n")
+		var text string
+		if waits {
+			n, err := p.Stdout().Read(b)
+			if err != nil {
+				t.Fatal(err)
+			}
+			text = string(b[:n])
+		}
+		<-p.Exited()
+		for {
+			n, err := out.ReadNow(b)
+			text += string(b[:n])
+			if err != nil {
+				if !errors.Is(err, io.EOF) {
+					t.Error(err)
+				}
+				break
+			}
+		}
+		if text != "said more" {
+			t.Errorf("waited %t: %q", waits, text)
+		}
+		p.Stdin().Close()
+		p.Stdout().Close()
+		p.Stderr().Close()
+		if _, err := out.ReadNow(b); !errors.Is(err, os.ErrClosed) {
+			t.Errorf("of a closed one: %v", err)
+		}
+	}
+}
+
+// TestInputFromTheStart is in the pipe, with its end, before the process is.
+func TestInputFromTheStart(t *testing.T) {
+	spawner := subproc.NewSpawner()
+	t.Cleanup(spawner.Stop)
+	for _, n := range []int{0, 1, subproc.MaxInput} {
+		text := strings.Repeat("x", n)
+		cmd := exec.Command("/bin/cat")
+		cmd.Stdin = strings.NewReader(text)
+		if _, err := spawner.Start(cmd); err == nil || !strings.Contains(err.Error(), "*bytes.Reader") {
+			t.Errorf("another reader: %v", err)
+		}
+		p, err := spawner.Start(input(text))
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := io.ReadAll(p.Stdout())
+		if err != nil || string(got) != text {
+			t.Errorf("%d bytes: %d came, %v", n, len(got), err)
+		}
+		if _, err := p.Stdin().Write([]byte("more")); err == nil {
+			t.Error("its stdin is open")
+		}
+		end(p)
+	}
+	if _, err := spawner.Start(input(strings.Repeat("x", subproc.MaxInput+1))); err == nil {
+		t.Error("more than a pipe may hold was taken")
+	}
+}
+
+func input(text string) *exec.Cmd {
+	cmd := exec.Command("/bin/cat")
+	cmd.Stdin = bytes.NewReader([]byte(text))
+	return cmd
+}
+
+func end(p subproc.Process) {
+	subproc.End(context.Background(), p, nil, 10*time.Millisecond)
+	p.Stdout().Close()
+	p.Stderr().Close()
+}
