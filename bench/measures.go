@@ -72,10 +72,10 @@ func (b *bench) measures() []measure {
 			return start(b.sidecarEnv("BENCH_NULL=1"), b.program("sidecar-null"), "run", "--", "none")
 		})},
 		{name: goChild, do: b.rate(goChild, 100_000, recordSize, nil, func() (*subject, error) { return b.withGo(slots, slots) })},
-		{name: nullBatch1, do: b.rate(nullBatch1, 4_000, recordSize, nil, func() (*subject, error) {
+		{name: nullBatch1, do: b.rate(nullBatch1, 3_000, recordSize, nil, func() (*subject, error) {
 			return b.bare()
 		})},
-		{name: pythonChild, do: b.rate(pythonChild, 50_000, recordSize, nil, func() (*subject, error) {
+		{name: pythonChild, do: b.rate(pythonChild, 40_000, recordSize, nil, func() (*subject, error) {
 			return start(b.sidecarEnv(b.pythonPath()), append([]string{b.program("sidecar"), "run", "--"}, b.pythonEcho()...)...)
 		})},
 		{name: pythonPipe, do: b.pythonCeiling},
@@ -83,10 +83,10 @@ func (b *bench) measures() []measure {
 			return start(b.sidecarEnv("SIDECAR_MODE=exec", "MAX_CONCURRENT_TASKS=4"), b.program("sidecar"), "run", "--", "/bin/true")
 		})},
 		{name: forkExec, do: b.forkExec},
-		{name: graflowTask, do: b.graflow(graflowTask, 4_000, func() (*subject, error) {
+		{name: graflowTask, do: b.graflow(graflowTask, 3_000, func() (*subject, error) {
 			return start(b.sidecarEnv("MAX_CONCURRENT_TASKS=4", "SIDECAR_PYTHON="+b.python), b.program("sidecar"), "run", "--graflow")
 		})},
-		{name: graflowOwn, do: b.graflow(graflowOwn, 1_200, func() (*subject, error) {
+		{name: graflowOwn, do: b.graflow(graflowOwn, 1_000, func() (*subject, error) {
 			return start([]string{
 				"REDIS_HOST=127.0.0.1", "REDIS_PORT=" + strconv.Itoa(b.server.port), "REDIS_KEY_PREFIX=" + prefix, "LOG_LEVEL=WARNING",
 			}, b.python, "-m", "graflow.worker.main")

@@ -17,9 +17,9 @@ func (b *bench) peers() []measure {
 	}
 	python := "PYTHONPATH=" + filepath.Join("bench", "python")
 	return []measure{
-		{name: rq, needs: b.lacks("rq"), do: b.peer(rq, 500, "rq:queue:default", script("rq"), []string{python},
+		{name: rq, needs: b.lacks("rq"), do: b.peer(rq, 400, "rq:queue:default", script("rq"), []string{python},
 			b.python, "-m", "rq.cli", "worker", "--worker-class", "rq.SimpleWorker", "--quiet", "--url", b.server.url())},
-		{name: celery, needs: b.lacks("celery"), do: b.peer(celery, 1_200, "celery", script("celery"), []string{python},
+		{name: celery, needs: b.lacks("celery"), do: b.peer(celery, 1_000, "celery", script("celery"), []string{python},
 			b.python, "-m", "celery", "--quiet", "-A", "noop", "worker", "--concurrency", "2", "--loglevel", "error",
 			"--without-gossip", "--without-mingle")},
 		{name: asynq, needs: b.missing("asynq"), do: b.peer(asynq, 10_000, "asynq:{default}:pending", []string{b.program("asynq")}, nil,

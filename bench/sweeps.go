@@ -35,7 +35,7 @@ func (b *bench) sweeps() []measure {
 		add(at(sweepSlots, n), b.rate(at(sweepSlots, n), min(30_000, 4_000*n), recordSize, nil, func() (*subject, error) { return b.withGo(n, n) }))
 	}
 	for _, n := range []int{1, 2, 4, 8} {
-		add(at(sweepChildren, n), b.rate(at(sweepChildren, n), 40_000, recordSize, nil, func() (*subject, error) { return b.withGo(slots, slots/n) }))
+		add(at(sweepChildren, n), b.rate(at(sweepChildren, n), 30_000, recordSize, nil, func() (*subject, error) { return b.withGo(slots, slots/n) }))
 	}
 	for _, size := range []int{300, 1_000, 10_000, 100_000, 1_000_000} {
 		n := max(60, min(30_000, 40_000_000/size))

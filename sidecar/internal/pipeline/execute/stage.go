@@ -100,8 +100,9 @@ func New(cfg Config, src Source, sink Sink) *Stage {
 }
 
 // spawners is how many threads start processes: with one, a busy machine starts
-// half as many tasks a second, and more than a few only wait for each other.
-const spawners = 4
+// half as many tasks a second, and more than a few only wait for each other (Go
+// forks one at a time).
+const spawners = 3
 
 // Run looks for the command, and then runs tasks until soft ends; what runs is
 // finished. When hard ends too it is killed and given back through the sink.
