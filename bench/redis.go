@@ -54,6 +54,17 @@ func (s *redisServer) url() string  { return "redis://" + s.addr() + "/0" }
 
 func (s *redisServer) empty(ctx context.Context) error { return s.client.FlushAll(ctx).Err() }
 
+// emptyOf deletes what is under a prefix, and leaves other sidecars alone.
+func (s *redisServer) emptyOf(ctx context.Context, prefix string) error {
+	keys := s.client.Scan(ctx, 0, prefix+":*", 1000).Iterator()
+	for keys.Next(ctx) {
+		if err := s.client.Unlink(ctx, keys.Val()).Err(); err != nil {
+			return err
+		}
+	}
+	return keys.Err()
+}
+
 func (s *redisServer) stop() {
 	_ = s.client.Close()
 	_ = s.cmd.Process.Kill()

@@ -19,6 +19,7 @@ const (
 	sweepFleet    = "fleet"
 	deepQueue     = "queue of a million"
 	shallowQueue  = "queue of a thousand"
+	besideNone    = "beside none"
 	besideIdle    = "beside 50 idle sidecars"
 	bigBare       = "1 MB records, bare loop"
 	ahead         = "claimed and not started"
@@ -108,9 +109,18 @@ func stopAll(all []*subject) {
 	}
 }
 
-// besideIdle is the rate of one sidecar while fifty others wait at the same
-// Redis, for records under a prefix of their own.
+// besideIdle is the rate of one sidecar alone, twice while fifty others wait at the
+// same Redis, for records under a prefix of their own, and alone again.
 func (b *bench) besideIdle(ctx context.Context) error {
+	rate := func(name string) error {
+		if err := b.server.emptyOf(ctx, prefix); err != nil {
+			return err
+		}
+		return b.rate(name, 40_000, recordSize, nil, func() (*subject, error) { return b.withGo(slots, slots) })(ctx)
+	}
+	if err := rate(besideNone); err != nil {
+		return err
+	}
 	all, err := b.startFleet(50, 1, "REDIS_KEY_PREFIX=idle")
 	if err != nil {
 		return err
@@ -131,7 +141,11 @@ func (b *bench) besideIdle(ctx context.Context) error {
 	if err := sleep(ctx, time.Second); err != nil { // their start is over
 		return err
 	}
-	return b.rate(besideIdle, 40_000, recordSize, nil, func() (*subject, error) { return b.withGo(slots, slots) })(ctx)
+	if err := errors.Join(rate(besideIdle), rate(besideIdle)); err != nil {
+		return err
+	}
+	stopAll(all)
+	return rate(besideNone)
 }
 
 // ahead is how long a record is ours before it starts, at full rate: what the
