@@ -68,7 +68,7 @@ func (v view) Tick(_ context.Context, run string) (dead []string, err error) {
 				delete(v.since, other)
 			} else if _, known := v.since[other]; !known {
 				v.since[other] = from
-			} else if now.Sub(v.since[other]) >= 1800*time.Millisecond {
+			} else if now.Sub(v.since[other]) > 1500*time.Millisecond {
 				dead = append(dead, other)
 			}
 		}

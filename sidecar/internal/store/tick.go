@@ -18,7 +18,7 @@ var tickScript = script(tickLua)
 const (
 	minGap  = 500 * time.Millisecond
 	maxGap  = 1500 * time.Millisecond
-	absence = 1800 * time.Millisecond // two ticks, of which either may be late or early
+	absence = maxGap + time.Millisecond // never two looks: three of one sidecar, more of a fleet
 	grace   = time.Second
 )
 
