@@ -300,7 +300,9 @@ func TestGrandchildren(t *testing.T) {
 			marked := time.Now()
 			defer func() { _ = syscall.Kill(pid, syscall.SIGKILL) }()
 			o := b.next()
-			if o.Kind != task.Succeeded || !bytes.HasPrefix(o.Value, []byte(want)) {
+			// The noise of one outside may not have begun when the task ends.
+			quiet := role == "leaves a grandchild outside its group" && string(o.Value) == `"before"`
+			if o.Kind != task.Succeeded || !quiet && !bytes.HasPrefix(o.Value, []byte(want)) {
 				t.Errorf("%v %.60q %s", o.Kind, o.Value, o.Message)
 			}
 			if d := time.Since(marked); d > 5*time.Second {
