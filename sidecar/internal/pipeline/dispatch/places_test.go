@@ -179,16 +179,7 @@ func TestARecordThatWasOnItsWayToALentSlotGoesOn(t *testing.T) {
 			t.Fatalf("wanted %d", n)
 		}
 		q.Move(waits, works)
-		if n := wanted(t, q); n != 1 {
-			t.Fatalf("wanted %d, and not one last look", n)
-		}
-		q.Put(tasks(1, 2))
-		if got := seqs(back.ts); !slices.Equal(got, []int64{1}) {
-			t.Errorf("gave back %v", got)
-		}
-		if n := wanted(t, q); n != 0 {
-			t.Errorf("wanted %d after it", n)
-		}
+		lastLook(t, q, &back, 1)
 	})
 }
 

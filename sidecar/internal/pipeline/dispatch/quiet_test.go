@@ -85,6 +85,21 @@ func TestAWantThatWaitsSeesQuietAndResume(t *testing.T) {
 	})
 }
 
+// lastLook: one record is wanted though nothing can run it, and goes back.
+func lastLook(t *testing.T, q *dispatch.Queue, back *returns, seq int) {
+	t.Helper()
+	if n := wanted(t, q); n != 1 {
+		t.Fatalf("wanted %d, and not one last look", n)
+	}
+	q.Put(tasks(seq, seq+1))
+	if got := seqs(back.ts); !slices.Equal(got, []int64{int64(seq)}) {
+		t.Errorf("gave back %v", got)
+	}
+	if n := wanted(t, q); n != 0 {
+		t.Errorf("wanted %d again", n)
+	}
+}
+
 // TestARecordOnItsWayWhenTheLastWorkerGoesIsGivenBack: the blocking wait that was
 // under way has brought it, and nobody here takes it.
 func TestARecordOnItsWayWhenTheLastWorkerGoesIsGivenBack(t *testing.T) {
@@ -97,15 +112,6 @@ func TestARecordOnItsWayWhenTheLastWorkerGoesIsGivenBack(t *testing.T) {
 			t.Fatalf("wanted %d without a worker", n)
 		}
 		q.Brought()
-		if n := wanted(t, q); n != 1 {
-			t.Fatalf("wanted %d, and not one last look", n)
-		}
-		q.Put(tasks(0, 1))
-		if got := seqs(back.ts); !slices.Equal(got, []int64{0}) {
-			t.Errorf("gave back %v", got)
-		}
-		if n := wanted(t, q); n != 0 {
-			t.Errorf("wanted %d again", n)
-		}
+		lastLook(t, q, &back, 0)
 	})
 }
