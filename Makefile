@@ -105,6 +105,10 @@ fmt: go ## Format the Go sources
 bench: go redis ## Measure the sidecar beside its limits and its peers, and write bench/RESULTS.md (minutes)
 	@scripts/bench $(ARGS)
 
+.PHONY: bench-against
+bench-against: go redis ## Measure this sidecar and that of an earlier commit in turns (BASE is the commit), and compare
+	@scripts/bench --against $(or $(BASE),main) $(ARGS)
+
 .PHONY: bench-units
 bench-units: go redis ## Run the Go benchmarks of single packages (BENCH is a pattern, BENCHTIME as for go test)
 	@go test -run '^$$' -bench '$(or $(BENCH),.)' -benchtime '$(or $(BENCHTIME),1s)' -benchmem ./... \

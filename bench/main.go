@@ -45,6 +45,7 @@ type options struct {
 	out    string // folder for RESULTS.md and the plots; empty writes none
 	quick  bool
 	soak   bool
+	before string // folder with the sidecar of an earlier commit; empty compares nothing
 }
 
 func parse(args []string) (options, error) {
@@ -57,6 +58,7 @@ func parse(args []string) (options, error) {
 	flags.StringVar(&o.python, "python", "python3", "Python interpreter that has graflow, rq and celery")
 	flags.StringVar(&o.out, "out", "bench", "`folder` for RESULTS.md and the plots")
 	flags.BoolVar(&o.soak, "soak", false, "run ten million tasks through one sidecar, and nothing else: does it grow?")
+	flags.StringVar(&o.before, "before", "", "compare with the sidecar in this `folder`, in turns, and write no files")
 	flags.BoolVar(&o.quick, "quick", false, "a tenth of the tasks: to see that everything works")
 	if err := flags.Parse(args); err != nil {
 		return o, err
@@ -64,10 +66,13 @@ func parse(args []string) (options, error) {
 	if only != "" {
 		o.out = ""
 	}
-	var err1, err2 error
+	var err1, err2, err3 error
 	o.only, err1 = regexp.Compile(only)
 	o.bin, err2 = filepath.Abs(o.bin)
-	return o, errors.Join(err1, err2)
+	if o.before != "" {
+		o.before, err3 = filepath.Abs(o.before)
+	}
+	return o, errors.Join(err1, err2, err3)
 }
 
 func run(ctx context.Context, args []string) error {
@@ -88,11 +93,23 @@ func run(ctx context.Context, args []string) error {
 	if o.soak {
 		return b.soakTest(ctx)
 	}
-	if err := b.rounds(ctx, b.measures()); err != nil {
+	list := b.measures()
+	if o.before != "" {
+		list = b.comparison()
+	}
+	if err := b.rounds(ctx, list); err != nil {
 		return err
 	}
 	b.results.took = time.Since(began)
 	b.results.machine = describeMachine(ctx, server, o)
+	if o.before != "" {
+		text, worse := b.results.compared(o.rounds)
+		fmt.Print(text)
+		if worse > 0 {
+			return fmt.Errorf("%d figures are worse than is accepted", worse)
+		}
+		return nil
+	}
 	text := b.results.markdown(o.rounds)
 	fmt.Print(text)
 	if o.out == "" {

@@ -96,7 +96,7 @@ func (b *bench) measures() []measure {
 			return b.bare(self())
 		}, 0)},
 		{name: latencyBusy, do: b.latency(latencyBusy, func() (*subject, error) { return b.withGo(slots, slots) }, slots*3/4)},
-		{name: idle, do: b.idle},
+		{name: idle, do: b.idleOf(idle, func() (*subject, error) { return b.withGo(slots, slots) })},
 		{name: idleBare, do: b.idleFloor, once: b.only.String() == ""}, // seconds count in a full run
 		{name: startUp, do: b.startUp},
 		{name: binary, do: b.binarySize, once: true},
@@ -206,9 +206,13 @@ func (b *bench) latency(name string, begin func() (*subject, error), slow int) f
 	}
 }
 
-// idle looks at a sidecar with nothing to do.
-func (b *bench) idle(ctx context.Context) error {
-	s, err := b.withGo(slots, slots)
+// idleOf looks at a sidecar with nothing to do.
+func (b *bench) idleOf(name string, begin func() (*subject, error)) func(context.Context) error {
+	return func(ctx context.Context) error { return b.idle(ctx, name, begin) }
+}
+
+func (b *bench) idle(ctx context.Context, name string, begin func() (*subject, error)) error {
+	s, err := begin()
 	if err != nil {
 		return err
 	}
@@ -236,9 +240,9 @@ func (b *bench) idle(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	b.results.add(idle, "commands/s", float64(after-before)/span.Seconds())
-	b.results.add(idle, "CPU % of a core", float64(cpu)/float64(span.Nanoseconds())*100)
-	b.results.add(idle, "RSS MB", float64(s.own().rss)/1e6)
+	b.results.add(name, "commands/s", float64(after-before)/span.Seconds())
+	b.results.add(name, "CPU % of a core", float64(cpu)/float64(span.Nanoseconds())*100)
+	b.results.add(name, "RSS MB", float64(s.own().rss)/1e6)
 	return nil
 }
 
