@@ -91,10 +91,10 @@ type own struct {
 	HealthCheck     value `envconfig:"SIDECAR_REDIS_HEALTH_CHECK_INTERVAL" help:"How often idle connections are checked; in Graflow workers, the idle time after which one is checked before it is used."`
 	RedisPing       value `envconfig:"SIDECAR_REDIS_PING_INTERVAL" help:"How long the sidecar hears nothing of Redis before it pings it."`
 	DialTimeout     value `envconfig:"SIDECAR_REDIS_DIAL_TIMEOUT" help:"Longest wait for a connection."`
-	ReadTimeout     value `envconfig:"SIDECAR_REDIS_READ_TIMEOUT" help:"Longest wait for a reply."`
+	ReadTimeout     value `envconfig:"SIDECAR_REDIS_READ_TIMEOUT" help:"Longest wait for a reply in which no byte arrives."`
 	RedisRetryBase  value `envconfig:"SIDECAR_REDIS_RETRY_BASE" help:"Pause before Redis is tried again after a connection or timeout error; doubles with every further one."`
 	RedisRetryMax   value `envconfig:"SIDECAR_REDIS_RETRY_MAX" help:"Longest such pause."`
-	RedisWrite      value `envconfig:"SIDECAR_REDIS_WRITE_TIMEOUT" help:"Longest wait to send a command."`
+	RedisWrite      value `envconfig:"SIDECAR_REDIS_WRITE_TIMEOUT" help:"Longest wait in which nothing of a command can be sent."`
 	WorkerPool      value `envconfig:"SIDECAR_REDIS_WORKER_POOL_SIZE" help:"Most connections at once of each of a Graflow worker's clients; the timeouts and the check of idle connections are the ones above."`
 	WorkerRetries   value `envconfig:"SIDECAR_REDIS_WORKER_RETRIES" help:"How often a Graflow worker repeats a command after a connection or timeout error, with growing pauses, before its task is handed back."`
 }

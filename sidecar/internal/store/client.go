@@ -152,9 +152,7 @@ func (o ClientOptions) universal() (*redis.UniversalOptions, error) {
 			u.TLSConfig.ServerName = base.TLSConfig.ServerName
 		}
 	}
-	if u.TLSConfig != nil {
-		u.Dialer = dialTLS(or(u.DialTimeout, defaultDialTimeout), u.TLSConfig)
-	}
+	u.Dialer = dialer(or(u.DialTimeout, defaultDialTimeout), u.TLSConfig)
 	return u, nil
 }
 

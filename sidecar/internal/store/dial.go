@@ -37,24 +37,45 @@ func Dial(ctx context.Context, o ClientOptions) (net.Conn, error) {
 	return conn, nil
 }
 
-// dialTLS is go-redis' own way to a TLS connection, but for telling.
-func dialTLS(timeout time.Duration, config *tls.Config) func(context.Context, string, string) (net.Conn, error) {
-	dialer := tls.Dialer{NetDialer: &net.Dialer{Timeout: timeout, KeepAlive: keepAlive}, Config: config}
+// dialer is go-redis' own way to a connection, but for [progressConn] and telling.
+func dialer(timeout time.Duration, config *tls.Config) func(context.Context, string, string) (net.Conn, error) {
+	d := net.Dialer{KeepAliveConfig: keepAlive}
 	return func(ctx context.Context, network, address string) (net.Conn, error) {
-		conn, err := dialer.DialContext(ctx, network, address)
+		ctx, cancel := context.WithTimeout(ctx, timeout)
+		defer cancel()
+		raw, err := d.DialContext(ctx, network, address)
 		if err != nil {
 			return nil, err
 		}
-		return telling{conn.(*tls.Conn)}, nil
+		conn := newProgressConn(raw)
+		if config == nil {
+			return conn, nil
+		}
+		encrypted := tls.Client(conn, forServer(config, address))
+		if err := encrypted.HandshakeContext(ctx); err != nil {
+			_ = raw.Close()
+			return nil, err
+		}
+		return telling{encrypted}, nil
 	}
 }
 
-const (
-	// keepAlive is go-redis' own.
-	keepAlive = 5 * time.Minute
-	// alertWait is how long a write that failed waits for what was sent before.
-	alertWait = 50 * time.Millisecond
-)
+// forServer names the server whose certificate is expected, as tls.Dial does.
+func forServer(config *tls.Config, address string) *tls.Config {
+	host, _, err := net.SplitHostPort(address)
+	if config.ServerName != "" || err != nil {
+		return config
+	}
+	config = config.Clone()
+	config.ServerName = host
+	return config
+}
+
+// keepAlive is go-redis' own.
+var keepAlive = net.KeepAliveConfig{Enable: true, Idle: 30 * time.Second, Interval: 5 * time.Second, Count: 3}
+
+// alertWait is how long a write that failed waits for what was sent before.
+const alertWait = 50 * time.Millisecond
 
 // telling is a TLS connection whose writes fail with what the server had to say.
 // TLS 1.3 lets a client write before the server has looked at its certificate: the
