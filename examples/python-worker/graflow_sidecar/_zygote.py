@@ -171,7 +171,7 @@ class _Zygote:
         """Become the sidecar's child, as one that it had started itself."""
         while os.getppid() == first:
             time.sleep(_ADOPTION_PAUSE)
-        os.setpgid(0, 0)
+        os.setsid()  # a process group, and no terminal
         # Not before: the signal is also sent when a parent goes and another
         # takes its place.
         if self._prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0) != 0:

@@ -12,11 +12,13 @@ import (
 // awaitsBeforeReaping: awaitExit returns while the process is still a zombie.
 const awaitsBeforeReaping = true
 
-// sysProcAttr gives a child a group of its own, so that Ctrl-C reaches us and
-// not it and a kill reaches its grandchildren, and has the kernel kill it
-// when we die without a word.
+// sysProcAttr gives a child a session of its own, and has the kernel kill it when
+// the sidecar dies. The session brings a process group: Ctrl-C reaches the sidecar
+// and not the child, and a kill reaches the child's own children. It has no
+// controlling terminal: a git that wanted a password opened /dev/tty, which was the
+// sidecar's, and was stopped by SIGTTIN for ever.
 func sysProcAttr() *syscall.SysProcAttr {
-	return &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
+	return &syscall.SysProcAttr{Setsid: true, Pdeathsig: syscall.SIGKILL}
 }
 
 func lockThread() (unlock func()) {

@@ -8,10 +8,10 @@ import "syscall"
 // without reaping it; leftovers of its group are killed by the ladder only.
 const awaitsBeforeReaping = false
 
-// sysProcAttr gives a child a group of its own. Only Linux has a parent-death
-// signal; elsewhere the end of stdin tells a worker that we are gone (P rule
-// on the end of stdin).
-func sysProcAttr() *syscall.SysProcAttr { return &syscall.SysProcAttr{Setpgid: true} }
+// sysProcAttr gives a child a session of its own, without a controlling terminal.
+// Only Linux has a parent-death signal; elsewhere the end of stdin tells a worker
+// that the sidecar is gone (P38).
+func sysProcAttr() *syscall.SysProcAttr { return &syscall.SysProcAttr{Setsid: true} }
 
 func lockThread() (unlock func()) { return func() {} }
 
