@@ -122,7 +122,7 @@ while :; do sleep 0.05; done`)})
 	}
 	b.eventually("a restart", func() bool { return len(started()) == 3 })
 	equal(t, "whose place it has", strings.Fields(started()[2])[0], strings.Fields(first[0])[0])
-	b.eventually("the reason", func() bool { return strings.Contains(w.log.String(), "it was killed by killed after") })
+	b.eventually("the reason", func() bool { return strings.Contains(w.log.String(), "it was killed by SIGKILL") })
 	w.signal(syscall.SIGHUP)
 	b.eventually("both replaced", func() bool { return strings.Contains(w.log.String(), "workers are replaced") })
 	equal(t, "starts", len(started()), 5)

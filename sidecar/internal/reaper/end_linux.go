@@ -29,6 +29,25 @@ func End(entry string, group int, limit time.Duration) {
 	r.tell(killed, left, "mark", entry)
 }
 
+// HasLeft reports whether a process that has ended and was not waited for yet has
+// left running processes behind: orphans of its group, or with an entry (NAME=value)
+// in their environment. It is false where no [Reaper] has begun. It may be called
+// concurrently.
+func HasLeft(entry string, of int) bool {
+	family.mu.Lock()
+	r := family.reaper
+	family.mu.Unlock()
+	if r == nil || r.roll.isEmpty() {
+		return false
+	}
+	for _, pid := range family.unclaimed() {
+		if _, now := stat(pid); now == running && (group(pid) == of || hasEntry(pid, entry) == yes) {
+			return true
+		}
+	}
+	return false
+}
+
 func (r *Reaper) tell(killed, left int, attrs ...any) {
 	if killed > 0 {
 		r.log.Info("killed the processes that a worker had left behind", append(attrs, "processes", killed)...)

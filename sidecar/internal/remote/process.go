@@ -95,11 +95,14 @@ func (p *process) exit(m message) {
 		p.cut, p.stderr = m.Cut, m.Stderr
 		if sig := syscall.Signal(m.Signal); sig > 0 {
 			p.ending = subproc.Ending{Code: -1, Signal: sig}
-			p.fate = "was killed by " + sig.String()
-			return
+			p.fate = "was killed by " + subproc.SignalName(sig)
+		} else {
+			p.ending = subproc.Ending{Code: m.Code}
+			p.fate = fmt.Sprintf("exited with status %d", m.Code)
 		}
-		p.ending = subproc.Ending{Code: m.Code}
-		p.fate = fmt.Sprintf("exited with status %d", m.Code)
+		if m.Reason != "" { // its host knows more
+			p.fate = m.Reason
+		}
 	})
 }
 

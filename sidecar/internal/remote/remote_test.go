@@ -99,7 +99,7 @@ func TestSignalsReachAChild(t *testing.T) {
 	ctx, now := context.WithCancel(context.Background())
 	now()
 	subproc.End(ctx, c, func() { c.Stdin().Close() }, time.Second)
-	if got := subproc.EndingOf(c); got.Signal != syscall.SIGKILL || c.Fate() != "was killed by killed" {
+	if got := subproc.EndingOf(c); got.Signal != syscall.SIGKILL || c.Fate() != "was killed by SIGKILL, sent by the sidecar" {
 		t.Errorf("%+v %s", got, c.Fate())
 	}
 	c.Signal(syscall.SIGKILL) // to nobody

@@ -134,7 +134,7 @@ func TestTheLadderEndsAnAdoptedProcess(t *testing.T) {
 		t.Fatal(err)
 	}
 	subproc.End(context.Background(), p, func() { p.Stdin().Close() }, 50*time.Millisecond)
-	wantFate(t, p, "was killed by killed")
+	wantFate(t, p, "was killed by SIGKILL, sent by the sidecar")
 	for syscall.Kill(grandchild, 0) == nil { // the reaper is at it
 		time.Sleep(time.Millisecond)
 	}

@@ -19,6 +19,14 @@ func Excused(p Process) bool {
 	return ok && told.Excused()
 }
 
+// LeftBehind reports whether p ended and left running processes behind, in its group
+// or with its mark, as a program does that makes a daemon of itself; they are dead
+// now. Only after Exited; false where that cannot be told.
+func LeftBehind(p Process) bool {
+	told, ok := p.(interface{ LeftBehind() bool })
+	return ok && told.LeftBehind()
+}
+
 // Company reports whether p died together with other processes: nobody knows
 // whose fault it was. Only after Exited.
 func Company(p Process) bool {

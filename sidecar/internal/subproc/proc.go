@@ -2,7 +2,6 @@ package subproc
 
 import (
 	"errors"
-	"fmt"
 	"os"
 	"os/exec"
 	"runtime"
@@ -24,8 +23,14 @@ type proc struct {
 	exited chan struct{} // see Process.Exited
 
 	mu     sync.Mutex
-	reaped bool               // the pid may belong to somebody else now
-	status syscall.WaitStatus // set by wait
+	reaped bool           // the pid may belong to somebody else now
+	sent   syscall.Signal // the last one that was sent by Signal
+
+	// Set by wait.
+	status syscall.WaitStatus
+	usage  syscall.Rusage
+	fate   string
+	left   bool // it left running processes behind
 }
 
 // start runs the command. It does without os/exec, whose StdoutPipe is closed by
@@ -36,6 +41,7 @@ func start(cmd *exec.Cmd) (*proc, error) {
 	if cmd.Err != nil {
 		return nil, cmd.Err
 	}
+	memory.begin()
 	var ps pipes
 	if err := ps.open(cmd.Stdin); err != nil {
 		ps.close()
@@ -69,16 +75,19 @@ const escapeGrace = time.Second
 // be another's.
 func (p *proc) wait() {
 	awaitExit(p.pid)
+	p.left = reaper.HasLeft(IDVariable+"="+p.id, p.pid)
 	p.mu.Lock()
 	if awaitsBeforeReaping {
 		_ = syscall.Kill(-p.pid, syscall.SIGKILL)
 		p.reaped = true
 	}
 	p.mu.Unlock()
-	p.status = reap(p.pid)
+	p.status = reap(p.pid, &p.usage)
 	p.mu.Lock()
 	p.reaped = true
+	sent := p.sent
 	p.mu.Unlock()
+	p.fate = fate(p.status, sent != 0 && sent == p.status.Signal(), memory.died, peakMemory(&p.usage))
 	reaper.Release(p.pid)
 	if p.id != "" {
 		reaper.End(IDVariable+"="+p.id, p.pid, escapeGrace)
@@ -87,9 +96,9 @@ func (p *proc) wait() {
 }
 
 // reap waits for a child of ours and takes its status away.
-func reap(pid int) (status syscall.WaitStatus) {
+func reap(pid int, usage *syscall.Rusage) (status syscall.WaitStatus) {
 	for {
-		_, err := syscall.Wait4(pid, &status, 0, nil)
+		_, err := syscall.Wait4(pid, &status, 0, usage)
 		if !errors.Is(err, syscall.EINTR) {
 			return status
 		}
@@ -107,17 +116,16 @@ func (p *proc) Signal(sig syscall.Signal) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if !p.reaped {
+		p.sent = sig
 		_ = syscall.Kill(-p.pid, sig)
 	}
 }
 
 // Fate says in words how the process ended. Only after exited.
-func (p *proc) Fate() string {
-	if p.status.Signaled() {
-		return "was killed by " + p.status.Signal().String()
-	}
-	return fmt.Sprintf("exited with status %d", p.status.ExitStatus())
-}
+func (p *proc) Fate() string { return p.fate }
+
+// LeftBehind: see [LeftBehind].
+func (p *proc) LeftBehind() bool { return p.left }
 
 // Spawner starts every child from operating system threads that live as long
 // as the children do: the parent-death signal fires when the *thread* that

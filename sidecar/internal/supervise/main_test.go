@@ -33,6 +33,7 @@ type program struct {
 	deaf     bool          // it ignores SIGTERM
 	finishes time.Duration // it needs that long to end on SIGTERM
 	absent   bool          // it cannot be started
+	daemon   bool          // it leaves a process behind when it ends
 	procs    []*proc
 	starts   []time.Time
 	envs     [][]string
@@ -57,6 +58,16 @@ func (p *proc) Stderr() subproc.ReadPipe { return p.stderr }
 func (p *proc) Exited() <-chan struct{}  { return p.exited }
 func (p *proc) Fate() string             { return p.fate }
 
+// Ending is a success only for a program that makes a daemon of itself.
+func (p *proc) Ending() subproc.Ending {
+	if p.program.daemon {
+		return subproc.Ending{}
+	}
+	return subproc.Ending{Code: 3}
+}
+
+func (p *proc) LeftBehind() bool { return p.program.daemon }
+
 func (p *proc) Signal(sig syscall.Signal) {
 	p.program.mu.Lock()
 	defer p.program.mu.Unlock()
@@ -68,7 +79,7 @@ func (p *proc) Signal(sig syscall.Signal) {
 	p.signals = append(p.signals, sig)
 	switch {
 	case sig == syscall.SIGKILL:
-		p.end("was killed by killed")
+		p.end("was killed by SIGKILL")
 	case sig == syscall.SIGTERM && !p.program.deaf:
 		time.AfterFunc(p.program.finishes, func() { p.end("exited with status 0") })
 	}
@@ -102,6 +113,9 @@ func (g *program) start(cmd *exec.Cmd) (subproc.Process, error) {
 		time.AfterFunc(g.lives, func() {
 			if words != "" {
 				_, _ = io.WriteString(errs, words)
+			}
+			if g.daemon {
+				p.end("exited with status 0")
 			}
 			p.end("exited with status 3")
 		})

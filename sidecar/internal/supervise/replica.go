@@ -128,7 +128,11 @@ func (r *replica) live(ctx, hard context.Context) (life, error) {
 	replaced := r.attend(ctx, hard, p, log)
 	l := life{replaced: replaced, span: time.Since(began)}
 	out.close()
-	l.end = fmt.Sprintf("it %s after %v", p.Fate(), l.span.Round(time.Millisecond))
+	fate := p.Fate()
+	if subproc.EndingOf(p).Code == 0 && subproc.LeftBehind(p) {
+		fate += " and daemonized (the sidecar supervises the process that it starts: have it stay in the foreground)"
+	}
+	l.end = fmt.Sprintf("it %s after %v", fate, l.span.Round(time.Millisecond))
 	if last := out.tail.Last(); last != "" {
 		l.end += "; its last line on stderr: " + last
 	}

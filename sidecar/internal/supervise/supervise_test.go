@@ -377,3 +377,13 @@ func gone(pid int, within time.Duration) bool {
 	}
 	return false
 }
+
+// TestAProgramThatMakesADaemonOfItself is given up with words that say so.
+func TestAProgramThatMakesADaemonOfItself(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := setup(t, func(b *bundle, _ *supervise.Config) { b.program.lives, b.program.daemon = time.Second/2, true })
+		if err := b.wait(); err == nil || !strings.Contains(err.Error(), "it exited with status 0 and daemonized") {
+			t.Errorf("ended with %v", err)
+		}
+	})
+}

@@ -209,6 +209,9 @@ func TestAForkIsAChildOfOurs(t *testing.T) {
 	if group, err := syscall.Getpgid(first.Pid()); err != nil || group != first.Pid() {
 		t.Errorf("its process group is %d (%v)", group, err)
 	}
+	if session, err := unix.Getsid(first.Pid()); err != nil || session != first.Pid() {
+		t.Errorf("its session is %d (%v): it may have the sidecar's terminal", session, err)
+	}
 	// How they end is for us to see, however they do.
 	_ = first.Stdin().Close()
 	<-first.Exited()
@@ -216,7 +219,7 @@ func TestAForkIsAChildOfOurs(t *testing.T) {
 	<-second.Exited()
 	third := f.fork(t)
 	third.kill()
-	for w, want := range map[*worker]string{first: "exited with status 0", second: "exited with status 9", third: "was killed by killed"} {
+	for w, want := range map[*worker]string{first: "exited with status 0", second: "exited with status 9", third: "was killed by SIGKILL, sent by the sidecar"} {
 		if got := w.Fate(); got != want {
 			t.Errorf("%s: %s, want %s", w.id, got, want)
 		}

@@ -82,8 +82,8 @@ func TestWhatAnExitMeans(t *testing.T) {
 		{"colours", `printf '\033[31mred\033[0m\r\n\n\n' >&2; exit 1`, task.Failed, "red"},
 		{"try again", "exits 75", task.Retry, "the printer is out of paper"},
 		{"try again, without a word", "exit 75", task.Retry, "exited with status 75"},
-		{"SIGKILL from outside", "dies by SIGKILL", task.Lost, "the worker was killed by killed"},
-		{"a crash", "dies by a segmentation fault", task.Lost, "the worker was killed by segmentation fault"},
+		{"SIGKILL from outside", "dies by SIGKILL", task.Lost, "the worker was killed by SIGKILL"},
+		{"a crash", "dies by a segmentation fault", task.Lost, "the worker was killed by SIGSEGV"},
 		{"a crash that its shell survives", "sh -c 'kill -SEGV $$'; exit $?", task.Failed, "exited with status 139"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -96,8 +96,10 @@ func TestWhatAnExitMeans(t *testing.T) {
 			})
 			b.put("{}")
 			o := b.next()
-			// A shell may add a line of its own about a crash.
-			if o.Kind != c.kind || (o.Message != c.message && !strings.HasPrefix(c.name, "a crash that")) {
+			// A shell may add a line of its own about a crash, and a control group whose
+			// counters cannot be read leaves a doubt about SIGKILL.
+			exact := !strings.HasPrefix(c.name, "a crash that") && c.kind != task.Lost
+			if o.Kind != c.kind || exact && o.Message != c.message || c.kind == task.Lost && !strings.HasPrefix(o.Message, c.message) {
 				t.Errorf("%v %q, want %v %q", o.Kind, o.Message, c.kind, c.message)
 			}
 			if o.Kind != task.Succeeded && o.Value != nil {

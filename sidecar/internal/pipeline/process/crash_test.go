@@ -70,7 +70,7 @@ func TestACrashLoopEndsTheRunIfThatIsWanted(t *testing.T) {
 		b.wait("a task", b.push("t", task.Together))
 		f.set(func() { f.broken = true })
 		for _, p := range f.all() {
-			p.end("was killed by segmentation fault")
+			p.end("was killed by SIGSEGV")
 		}
 		err := <-b.ended
 		b.ended <- err

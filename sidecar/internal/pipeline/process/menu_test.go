@@ -85,7 +85,7 @@ func TestMisbehaviourCostsWhatItMust(t *testing.T) {
 		{"floods one line for ever", short, "", task.Failed, "timeout", 2},
 		{"answers garbage without an id", quick, "", task.Lost, "cannot be read", 2},
 		{"dies in mid-line", nil, "", task.Lost, "exited with status 1", 2},
-		{"closes its stdout", quick, "", task.Lost, "the worker", 2},
+		{"closes its stdout", quick, "", task.Lost, "the worker closed its stdout", 2},
 		{"closes its stdin", quick, "", task.Lost, "closed its stdin", 2},
 		{"stops reading", quick, large, task.Lost, "read nothing from its stdin", 2},
 	} {

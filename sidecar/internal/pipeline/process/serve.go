@@ -56,6 +56,7 @@ func (k *keeper) serve(ctx, hard context.Context, c *child) bool {
 				c.breakWith(fmt.Sprintf("did not answer a ping for %v while idle", cfg.PingTimeout))
 			}
 		case <-c.readDone():
+			c.stdoutEnded()
 			over = true
 		case <-c.proc.Exited():
 			// A process that it started, and that has left its group, may hold
@@ -136,7 +137,11 @@ func (k *keeper) finish(ctx, hard context.Context, c *child) bool {
 				return true
 			}
 		case <-c.readDone():
-			return c.idleNow() || subproc.Within(c.proc.Exited(), outputGrace) && subproc.Excused(c.proc)
+			if c.idleNow() {
+				return true
+			}
+			c.stdoutEnded()
+			return subproc.Within(c.proc.Exited(), 0) && subproc.Excused(c.proc)
 		case <-hard.Done():
 			return true
 		}

@@ -56,6 +56,14 @@ func (c *child) stdinFailed(err error) {
 // readDone is closed when the child's stdout has ended.
 func (c *child) readDone() <-chan struct{} { return c.stdoutDone }
 
+// stdoutEnded waits for the end of a process whose stdout has ended. One that goes on
+// cannot answer any more: it is ended for that, and not by the signal which does it.
+func (c *child) stdoutEnded() {
+	if !subproc.Within(c.proc.Exited(), outputGrace) {
+		c.breakWith("closed its stdout")
+	}
+}
+
 // detach ends those goroutines, after the process group is dead: output that
 // is still in the pipes is read first, within a bound, and only then are the
 // pipes closed. Waiting first loses output; not bounding it hands our life to
