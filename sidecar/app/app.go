@@ -44,6 +44,9 @@ type App struct {
 	redis backend
 	holds holds // why nothing is claimed
 
+	requests *watchedRequests // of the workers; nil where Redis serves none
+	stopWait stopWait
+
 	unrouted  atomic.Int64 // as of the last tick
 	waitsLong atomic.Bool  // the claim loop does, see patience
 	lastRun   string       // set by the lease, read when all has ended
@@ -87,6 +90,7 @@ func start(ctx context.Context, cfg Config, h hooks) (*App, error) {
 		a.stopLocal(ctx)
 		return nil, err
 	}
+	a.stopWait.limit, a.stopWait.log = cfg.StopRedisWait, a.log
 	seq := &sequence{clock: a.clock, log: a.log}
 	for _, actor := range a.actors(ctx) {
 		seq.add(h.wrapped(actor))
@@ -111,6 +115,10 @@ func (a *App) wire() error {
 	a.mon.Interval, a.mon.Timeout, a.mon.Log = a.cfg.Redis.PingInterval, time.Second, a.log
 	a.mon.CheckIdle, a.mon.IdleInterval, a.mon.Pause = a.redis.checkIdle, a.cfg.Redis.HealthCheckInterval, a.cfg.Redis.pause()
 
+	if a.redis.requests != nil {
+		a.requests = newWatchedRequests(a.redis.requests)
+		a.redis.requests = a.requests
+	}
 	if a.pool, err = a.workers(); err != nil {
 		return errors.Join(err, a.redis.close())
 	}
@@ -132,9 +140,6 @@ func (a *App) actors(ctx context.Context) []actor {
 		Source: felt{a.redis.source, &a.pulse}, Room: feltRoom{room{a.queue, a.box}, &a.pulse}, NewNonce: rand.Text, Log: a.log,
 		MaxAttempts: a.cfg.MaxAttempts, Refuse: a.refuse, Claimed: a.held.add, Progress: a.progress,
 		Check: protocol.CheckJSON, Route: a.routes(), Trace: a.trace,
-	}
-	reporting := &report.Loop{
-		Store: a.redis.outcomes, Box: a.box, Log: a.log, Settled: a.settled,
 	}
 	list := []actor{
 		// stop: waits for the word. Its end, or any other actor's, begins the stop.
@@ -166,10 +171,7 @@ func (a *App) actors(ctx context.Context) []actor {
 		// process: the children finish what they have.
 		{name: "process", reserve: reserveAfterProcess, run: a.runWorkers},
 		// report: after everyone who has something to report.
-		{name: "report", reserve: reserveAfterReport, atLeast: speakAtLeast, run: func(soft, hard context.Context) error {
-			defer context.AfterFunc(hard, a.redis.cutReports)()
-			return reporting.Run(soft, hard)
-		}},
+		{name: "report", reserve: reserveAfterReport, atLeast: speakAtLeast, run: a.runReports},
 		// lease: after the last report, which is only accepted from a live run.
 		{name: "lease", reserve: reserveAfterLeave, run: func(soft, hard context.Context) error {
 			defer context.AfterFunc(hard, a.redis.cutLeases)()
@@ -177,12 +179,7 @@ func (a *App) actors(ctx context.Context) []actor {
 		}},
 		// leave: apart from the lease, so that the run is left and what it held
 		// goes back also where the lease has failed.
-		{name: "leave", reserve: reserveAfterLeave, atLeast: speakAtLeast, run: func(soft, hard context.Context) error {
-			<-soft.Done()
-			defer context.AfterFunc(hard, a.redis.cutLast)()
-			a.lease.Leave(hard)
-			return nil
-		}},
+		{name: "leave", reserve: reserveAfterLeave, atLeast: speakAtLeast, run: a.runLeave},
 		// health: everyone above waits by it while Redis is away. Its pings have
 		// the connections of stages that are over.
 		{name: "health", run: func(soft, _ context.Context) error {

@@ -40,6 +40,9 @@ type Config struct {
 	UnroutedTimeout time.Duration
 	// ShutdownTimeout is the budget of a stop, counted from its signal.
 	ShutdownTimeout time.Duration
+	// StopRedisWait is how long a stop waits for a Redis that is gone, once the
+	// running tasks have ended; 0 means not at all. ShutdownTimeout bounds it.
+	StopRedisWait time.Duration
 	// MaxAttempts is how many deliveries of a record may be lost to crashes.
 	MaxAttempts int
 	// TaskTimeout bounds one run of a task; 0 means no bound.
@@ -204,7 +207,7 @@ func DefaultConfig() Config {
 			WriteTimeout: 30 * time.Second, KillGrace: 5 * time.Second, MaxMessageBytes: 16 << 20,
 			LogLevel: "INFO", MaxLent: 16, Socket: SocketConfig{Mode: 0o660},
 		},
-		ShutdownTimeout: 25 * time.Second, MaxAttempts: 3, UnroutedTimeout: 20 * time.Second,
+		ShutdownTimeout: 25 * time.Second, StopRedisWait: 8 * time.Second, MaxAttempts: 3, UnroutedTimeout: 20 * time.Second,
 		Retry: RetryConfig{Base: time.Second, Max: time.Minute, Jitter: 0.5},
 	}
 }
@@ -240,6 +243,7 @@ func (c *Config) Validate() error {
 	check(c.Replicas >= 1 && c.Replicas <= 1024, "Replicas is %d, and must be 1 to 1024", c.Replicas)
 	check(c.QueueSide == QueueLeft || c.QueueSide == QueueRight, "QueueSide is %q, and must be left or right", c.QueueSide)
 	check(c.MaxAttempts >= 1, "MaxAttempts is %d, and must be at least 1", c.MaxAttempts)
+	check(c.StopRedisWait >= 0, "StopRedisWait is %v, and must not be negative", c.StopRedisWait)
 	check(c.TaskTimeout >= 0, "TaskTimeout is %v, and must not be negative", c.TaskTimeout)
 	for name, d := range map[string]time.Duration{
 		"PollInterval": c.PollInterval, "ShutdownTimeout": c.ShutdownTimeout,

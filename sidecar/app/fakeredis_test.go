@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/graflow/graflow-sidecar/protocol"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/lease"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/pipeline/report"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/task"
@@ -38,6 +39,7 @@ type fakeRedis struct {
 	faulty   string        // the stage whose calls are refused for good
 	broken   string        // the stage whose calls panic
 	away     bool          // no ping gets through
+	down     bool          // no call gets through
 	kinds    int           // of workers, whose turns the records are; 0 is one
 }
 
@@ -52,7 +54,7 @@ func newFakeRedis(stubborn string, records ...string) *fakeRedis {
 func (f *fakeRedis) backend(a *App) backend {
 	f.kinds = len(a.cfg.Kinds)
 	return backend{
-		source: fakeSource{f}, outcomes: fakeOutcomes{f}, leases: fakeLeases{f},
+		source: fakeSource{f}, outcomes: fakeOutcomes{f}, leases: fakeLeases{f}, requests: fakeRequests{f},
 		ping: f.ping, checkIdle: func(context.Context) {},
 		before: func(context.Context) error { return nil },
 		unblock: func(context.Context) error {
@@ -92,6 +94,9 @@ func (f *fakeRedis) do(stage string, call func()) error {
 		panic(stage + " is broken")
 	case f.faulty:
 		return errFakeRefused
+	}
+	if f.down {
+		return errFakeAway
 	}
 	call()
 	return nil
@@ -239,6 +244,28 @@ func (f fakeOutcomes) Report(ctx context.Context, route report.Route, batch []ta
 	})
 	return verdicts, err
 }
+
+// fakeRequests has every channel hold nothing.
+type fakeRequests struct{ *fakeRedis }
+
+func (f fakeRequests) Ask(ctx context.Context, _ *task.Task, _ string, _ *protocol.Ask) ([]byte, error) {
+	for {
+		if f.do("request", func() {}) == nil {
+			return []byte(`{"found":false}`), nil
+		}
+		select {
+		case <-time.After(50 * time.Millisecond):
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+}
+
+func (fakeRequests) Inputs(context.Context, *task.Task, []string) ([]protocol.Input, error) {
+	return nil, nil
+}
+
+func (fakeRequests) Ended(*task.Task) {}
 
 type fakeLeases struct{ *fakeRedis }
 

@@ -22,6 +22,7 @@ type fakeWorkers struct {
 
 	mu         sync.Mutex
 	broken     bool // the next start panics
+	asks       bool // each task reads its channel when its time is over
 	brokenPipe bool // whatever is read next from a worker panics
 	procs      []*fakeProc
 }
@@ -159,10 +160,18 @@ func (w *fakeWorkers) stay(p *fakeProc) {
 }
 
 func (w *fakeWorkers) handler(p *fakeProc) protocol.Handler {
-	return func(context.Context, *protocol.Task) (any, error) {
+	return func(ctx context.Context, t *protocol.Task) (any, error) {
 		select {
 		case <-time.After(w.slow):
 		case <-p.killed:
+		}
+		w.mu.Lock()
+		asks := w.asks
+		w.mu.Unlock()
+		if asks {
+			if _, err := t.Channel().Get(ctx, "k", new(any)); err != nil {
+				return nil, err
+			}
 		}
 		return "done", nil
 	}

@@ -66,3 +66,36 @@ func TestRedisAwayUntilTheStopIsOver(t *testing.T) {
 		})
 	}
 }
+
+// TestAStopWaitsForAGoneRedisForItsBound: Redis goes while tasks run, and the sidecar
+// is told to stop. It ends when its bound is over, not its budget, says what it
+// waits for and names what it could not report, which runs again.
+func TestAStopWaitsForAGoneRedisForItsBound(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, "--appendonly", "yes", "--appendfsync", "always")
+	first := w.crew(1, setup{env: []string{"SIDECAR_SHUTDOWN_TIMEOUT=5m", "SIDECAR_STOP_REDIS_WAIT=4s"}})[0]
+	first.ready(2)
+	w.group(record{Ms: 700}, record{Ms: 700})
+	eventually(t, 10*time.Second, "both tasks in flight", func() bool {
+		held, err := w.heldBy(first.id)
+		return err == nil && len(held) == 2
+	})
+	pause(200 * time.Millisecond) // they run
+	w.hurt("Redis away until the stop's wait for it is over")
+	w.killRedis()
+	first.stop() // bears half a minute, a tenth of the budget
+	w.server.Restart()
+	for _, want := range []struct {
+		text string
+		n    int
+	}{{`"the stop waits for redis"`, 2}, {`"redis did not come back: the stop goes on without it"`, 1}, {`"not reported before the end`, 2}} {
+		if n := strings.Count(first.text(), want.text); n != want.n {
+			t.Errorf("the log has %s %d times, want %d", want.text, n, want.n)
+		}
+	}
+	w.crew(1, setup{})
+	w.settle(25 * time.Second)
+	w.stopAll()
+	w.again = 1
+	w.verify("Redis away until the stop's wait for it is over")
+}

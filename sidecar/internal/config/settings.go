@@ -69,6 +69,7 @@ func (vs *variables) settings(in *interpreter) Settings {
 	in.ordered(&o.RetryBase, c.Retry.Base, &o.RetryMax, c.Retry.Max)
 	in.share(&o.RetryJitter, &c.Retry.Jitter)
 	in.duration(&o.ShutdownTimeout, &c.ShutdownTimeout, time.Second, day)
+	in.duration(&o.StopRedisWait, &c.StopRedisWait, 0, day)
 	in.free(&o.SpoolDir, &c.SpoolDir, "a folder")
 	c.HTTP.Addr = defaultHTTPAddr
 	in.address(&o.HTTPAddr, &c.HTTP.Addr)

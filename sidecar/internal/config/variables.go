@@ -76,6 +76,7 @@ type own struct {
 	RetryMax        value `envconfig:"SIDECAR_RETRY_MAX" help:"Longest such pause."`
 	RetryJitter     value `envconfig:"SIDECAR_RETRY_JITTER" help:"Share of the pause that chance may take off."`
 	ShutdownTimeout value `envconfig:"SIDECAR_SHUTDOWN_TIMEOUT" flag:"shutdown-timeout" section:"The stop and the log" help:"Budget of a stop, counted from its signal; keep it under the 30 s that Kubernetes gives."`
+	StopRedisWait   value `envconfig:"SIDECAR_STOP_REDIS_WAIT" help:"How long a stop waits for a Redis that is gone, once the running tasks have ended; then it keeps in SIDECAR_SPOOL_DIR, or names, what could not be reported. Never beyond the budget; 0 means not at all."`
 	SpoolDir        value `envconfig:"SIDECAR_SPOOL_DIR" help:"Folder where results are kept that Redis could not be told before the end of a stop; the next start with the same folder reports them. Best effort: a record that was taken over meanwhile runs again."`
 	HTTPAddr        value `envconfig:"SIDECAR_HTTP_ADDR" flag:"http-addr" help:"Address for /livez, /readyz, /startupz, /status and /metrics; port 0 takes one that is free, which the log and the registry then tell; off means none."`
 	DebugAddr       value `envconfig:"SIDECAR_DEBUG_ADDR" help:"Loopback address that serves Go profiles of the sidecar under /debug/pprof/; off if unset. See docs/performance.md."`

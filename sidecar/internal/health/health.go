@@ -121,6 +121,13 @@ func (m *Monitor) Lost() bool {
 	return !m.lost.IsZero()
 }
 
+// LostSince is when operations began to fail; zero while they succeed.
+func (m *Monitor) LostSince() time.Time {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.lost
+}
+
 // Away reports whether the connection is known to be dead: then nothing is to be
 // tried before WaitReached returns.
 func (m *Monitor) Away() bool {

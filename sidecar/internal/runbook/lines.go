@@ -9,6 +9,7 @@ var lines = map[string]string{
 
 	"redis refuses what a worker asks, which waits": "redis-refuses-what-a-worker-asks",
 
+	"redis did not come back: the stop goes on without it":             "the-sidecar-ended-with-results-that-redis-has-not-heard-of",
 	"redis did not come back: outcomes are spooled for the next start": "the-sidecar-ended-with-results-that-redis-has-not-heard-of",
 	"outcomes could not be spooled":                                    "the-sidecar-ended-with-results-that-redis-has-not-heard-of",
 	"not reported before the end: it will be delivered again":          "the-sidecar-ended-with-results-that-redis-has-not-heard-of",
