@@ -150,3 +150,45 @@ func TestFilesAreSmall(t *testing.T) {
 		t.Fatal(err)
 	}
 }
+
+// redis.Nil is also in errors that are none of the server's to what was asked: see
+// isNilReply.
+func TestOneFunctionDecidesThatAKeyIsMissing(t *testing.T) {
+	found := 0
+	for path, p := range list(t) {
+		if !within(path, "sidecar") {
+			continue
+		}
+		for _, file := range p.GoFiles {
+			fset := token.NewFileSet()
+			f, err := parser.ParseFile(fset, filepath.Join(p.Dir, file), nil, parser.SkipObjectResolution)
+			if err != nil {
+				t.Error(err)
+				continue
+			}
+			name := "redis" // what go-redis calls itself, unless the file does otherwise
+			for alias, path := range imported(f) {
+				if path == "github.com/redis/go-redis/v9" && alias != "v9" {
+					name = alias
+				}
+			}
+			ast.Inspect(f, func(n ast.Node) bool {
+				sel, ok := n.(*ast.SelectorExpr)
+				if !ok {
+					return true
+				}
+				if id, ok := sel.X.(*ast.Ident); !ok || id.Name != name || sel.Sel.Name != "Nil" {
+					return true
+				}
+				found++
+				if !within(path, "sidecar/internal/store") || file != "reply.go" {
+					t.Errorf("%s: redis.Nil: ask isNilReply, which knows which errors only wrap it", fset.Position(sel.Pos()))
+				}
+				return true
+			})
+		}
+	}
+	if found == 0 {
+		t.Error("redis.Nil is nowhere: the rule guards nothing")
+	}
+}

@@ -132,7 +132,10 @@ func (s *session) lookAtRedis(ctx context.Context, f *findings) {
 	where := s.cfg.Redis.Address()
 	if err := s.st.Ping(ctx); err != nil {
 		remedy := "start it, or correct REDIS_URL; a firewall or a wrong port looks the same"
-		if store.Classify(err) == store.ClassFatal {
+		switch {
+		case store.ClassName(err) == "no_master":
+			remedy = "correct REDIS_SENTINEL_MASTER, or tell the sentinels of the master (SENTINEL MONITOR)"
+		case store.Classify(err) == store.ClassFatal:
 			remedy = "correct REDIS_USERNAME and REDIS_PASSWORD (or the URL's), or the database"
 		}
 		f.add("reach", bad, remedy, "%s: %v", where, err)

@@ -2,7 +2,6 @@ package store
 
 import (
 	"context"
-	"errors"
 
 	"github.com/redis/go-redis/v9"
 )
@@ -39,7 +38,7 @@ func (c *Channel) Get(ctx context.Context, keys ...string) ([]Value, error) {
 		switch {
 		case err == nil:
 			values[i] = Value{Found: true, Text: text}
-		case errors.Is(err, redis.Nil):
+		case isNilReply(err):
 		case ofOneKey(err):
 			values[i] = Value{Found: true, Kind: true}
 		default:
@@ -52,7 +51,7 @@ func (c *Channel) Get(ctx context.Context, keys ...string) ([]Value, error) {
 // ofOneKey reports whether an error is about the key of one command, and says
 // nothing about Redis.
 func ofOneKey(err error) bool {
-	return errors.Is(err, redis.Nil) || redis.HasErrorPrefix(err, "WRONGTYPE ")
+	return isNilReply(err) || redis.HasErrorPrefix(err, "WRONGTYPE ")
 }
 
 // Exists reports whether a key is there, whatever it holds.

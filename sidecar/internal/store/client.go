@@ -42,7 +42,8 @@ type ClientOptions struct {
 	Renewed func() (password string, err error)
 	DB      int
 	// TLS is used as it is if set; rediss:// alone means the system's roots.
-	TLS        *tls.Config
+	TLS *tls.Config
+	// ClientName is what CLIENT LIST shows, where the server has CLIENT.
 	ClientName string
 
 	// Zero means go-redis' default for each of these. PoolSize is the most
@@ -105,7 +106,6 @@ func (o ClientOptions) universal() (*redis.UniversalOptions, error) {
 		Password:         or(base.Password, o.Password),
 		DB:               or(base.DB, o.DB),
 		TLSConfig:        base.TLSConfig,
-		ClientName:       or(base.ClientName, o.ClientName),
 
 		PoolSize:        or(base.PoolSize, o.PoolSize),
 		MinIdleConns:    or(base.MinIdleConns, o.MinIdleConns),
@@ -141,6 +141,10 @@ func (o ClientOptions) universal() (*redis.UniversalOptions, error) {
 	if u.PoolSize > 0 {
 		u.MaxActiveConns = max(u.PoolSize, minPool)
 		u.PoolSize = max(u.MaxActiveConns, breakerOff)
+	}
+	if name := or(base.ClientName, o.ClientName); name != "" {
+		// Not ClientName: go-redis refuses a connection that cannot be named.
+		u.OnConnect = setName(name)
 	}
 	if len(o.Addrs) > 0 {
 		u.Addrs = o.Addrs

@@ -43,8 +43,8 @@ func TestNewClient(t *testing.T) {
 		{"unix URL", ClientOptions{URL: "unix://u:p@/run/r.sock?db=4"}, redis.Options{Addr: "/run/r.sock", Network: "unix", DB: 4, Username: "u"}, ""},
 		{
 			"pool and time",
-			ClientOptions{PoolSize: 9, MinIdleConns: 1, ConnMaxIdleTime: time.Minute, DialTimeout: time.Second, ReadTimeout: 2 * time.Second, WriteTimeout: 3 * time.Second, ClientName: "me"},
-			redis.Options{Addr: "localhost:6379", MaxActiveConns: 9, MinIdleConns: 1, ConnMaxIdleTime: time.Minute, DialTimeout: time.Second, ReadTimeout: 2 * time.Second, WriteTimeout: 3 * time.Second, ClientName: "me"},
+			ClientOptions{PoolSize: 9, MinIdleConns: 1, ConnMaxIdleTime: time.Minute, DialTimeout: time.Second, ReadTimeout: 2 * time.Second, WriteTimeout: 3 * time.Second},
+			redis.Options{Addr: "localhost:6379", MaxActiveConns: 9, MinIdleConns: 1, ConnMaxIdleTime: time.Minute, DialTimeout: time.Second, ReadTimeout: 2 * time.Second, WriteTimeout: 3 * time.Second},
 			"",
 		},
 		{"pool too small", ClientOptions{PoolSize: 1}, redis.Options{Addr: "localhost:6379", MaxActiveConns: 2}, ""},
@@ -73,7 +73,6 @@ func TestNewClient(t *testing.T) {
 				{"dial timeout", got.DialTimeout, c.want.DialTimeout, c.want.DialTimeout != 0},
 				{"read timeout", got.ReadTimeout, c.want.ReadTimeout, c.want.ReadTimeout != 0},
 				{"write timeout", got.WriteTimeout, c.want.WriteTimeout, c.want.WriteTimeout != 0},
-				{"name", got.ClientName, c.want.ClientName, c.want.ClientName != ""},
 				{"TLS name", tlsName(got.TLSConfig), c.tls, true},
 				{"retries", got.MaxRetries, 0, true},
 				{"dial attempts", got.DialerRetries, 1, true},

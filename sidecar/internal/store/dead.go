@@ -3,7 +3,6 @@ package store
 import (
 	"context"
 	_ "embed" // the scripts
-	"errors"
 	"strconv"
 	"time"
 
@@ -108,7 +107,7 @@ func (s *Store) Requeue(ctx context.Context, id string, force bool) (fleet.Reque
 // group has been told of the failure when it was buried.
 func (s *Store) Drop(ctx context.Context, id string) (bool, error) {
 	n, err := s.call(ctx, dropScript, "", s.keys.deadLetter(id), id).Int()
-	if errors.Is(err, redis.Nil) {
+	if isNilReply(err) {
 		err = nil
 	}
 	return n == 1, failure("drop", err)

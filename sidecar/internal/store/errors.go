@@ -53,7 +53,7 @@ func ClassName(err error) string {
 func classify(err error) (Class, string) {
 	var reply redis.Error
 	switch {
-	case err == nil, errors.Is(err, redis.Nil):
+	case err == nil, isNilReply(err):
 		return ClassNone, ""
 	case errors.Is(err, ErrGone):
 		return ClassGone, "gone"
@@ -61,6 +61,8 @@ func classify(err error) (Class, string) {
 		return ClassFatal, "cluster"
 	case errors.Is(err, context.Canceled), errors.Is(err, redis.ErrClosed):
 		return ClassCanceled, "canceled"
+	case noMaster(err):
+		return ClassTransient, "no_master"
 	case errors.As(err, &reply):
 		return classifyReply(err)
 	default:

@@ -52,6 +52,10 @@ func TestClassify(t *testing.T) {
 	}{
 		{nil, ClassNone, ""},
 		{redis.Nil, ClassNone, ""},
+		{&dialError{fmt.Errorf("all sentinels are unreachable: %w", errors.Join(redis.Nil))}, ClassTransient, "no_master"},
+		{&dialError{redis.Nil}, ClassTransient, "no_master"},
+		{&dialError{dial(syscall.ECONNREFUSED)}, ClassTransient, "conn_refused"},
+		{&dialError{answer("WRONGPASS invalid username-password pair")}, ClassFatal, "wrongpass"},
 		{ErrGone, ClassGone, "gone"},
 		{context.Canceled, ClassCanceled, "canceled"},
 		{redis.ErrClosed, ClassCanceled, "canceled"},

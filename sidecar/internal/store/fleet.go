@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
-	"errors"
 	"slices"
 	"strconv"
 	"strings"
@@ -33,7 +32,7 @@ func (s *Store) Fleet(ctx context.Context) ([]fleet.Run, error) {
 		}
 		return nil
 	})
-	if err != nil && !errors.Is(err, redis.Nil) {
+	if err != nil && !isNilReply(err) {
 		return nil, failure("fleet", err)
 	}
 	_, all := paused.Val()[fleet.Everyone]

@@ -3,11 +3,8 @@ package store
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"time"
-
-	"github.com/redis/go-redis/v9"
 )
 
 // Group is the producer's side of one parallel group, step by step what
@@ -95,7 +92,7 @@ func (g *Group) Wait(ctx context.Context, timeout time.Duration) (bool, error) {
 // Reached is how many tasks the barrier has counted.
 func (g *Group) Reached(ctx context.Context) (int, error) {
 	n, err := g.s.c.Get(ctx, g.s.keys.barrier(g.id)).Int()
-	if errors.Is(err, redis.Nil) {
+	if isNilReply(err) {
 		return 0, nil
 	}
 	return n, failure("barrier", err)

@@ -3,11 +3,8 @@ package store
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"time"
-
-	"github.com/redis/go-redis/v9"
 )
 
 // Push adds records to the tail of the queue, as Graflow's enqueue does, and
@@ -53,7 +50,7 @@ func (s *Store) CompletionsOf(ctx context.Context, group string, tasks ...string
 // code left it; false without one.
 func (s *Store) Result(ctx context.Context, session, task string) (json.RawMessage, bool, error) {
 	text, err := s.c.Get(ctx, resultKey(session, task)).Bytes()
-	if errors.Is(err, redis.Nil) {
+	if isNilReply(err) {
 		return nil, false, nil
 	}
 	return text, err == nil, failure("result", err)

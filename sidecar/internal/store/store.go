@@ -83,6 +83,7 @@ func New(c redis.UniversalClient, o Options) (*Store, error) {
 	if o.MaxClaimBytes <= 0 {
 		o.MaxClaimBytes = 4 << 20
 	}
+	c.AddHook(dialHook{})
 	switch c.(type) {
 	case *redis.Client:
 	case *redis.ClusterClient:

@@ -193,3 +193,47 @@ func TestSentinel(t *testing.T) {
 	same(t, "report", e.report(run, Report{Delivery: claimed.Delivery}), []Verdict{CompletedNoGroup})
 	unblocks(t, e)
 }
+
+// Sentinels that know no master, since one was taken off and is to be added again,
+// are an outage: the reply nil that go-redis wraps is not one to what was asked.
+func TestSentinelKnowsNoMaster(t *testing.T) {
+	t.Parallel()
+	master := redistest.Start(t)
+	sentinel := redistest.Start(t, "--sentinel", "--sentinel monitor", fmt.Sprintf("m 127.0.0.1 %d 1", master.Port))
+	ctx := t.Context()
+	e := onClient(t, master.Client(), ClientOptions{Addrs: []string{sentinel.Addr}, SentinelMaster: "m"}, Options{})
+	same(t, "ping", e.Ping(ctx), nil)
+	ask := sentinel.Client()
+	if err := ask.Do(ctx, "sentinel", "remove", "m").Err(); err != nil {
+		t.Fatal(err)
+	}
+	channel, err := e.Channel("s", "run.1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, op := range map[string]func() error{
+		"ping":     func() error { return e.Ping(ctx) },
+		"claim":    func() error { _, err := e.Claim(ctx, "w", "n", 1); return err },
+		"wait":     func() error { _, err := e.Wait(ctx, "w", time.Second); return err },
+		"get":      func() error { _, err := channel.Get(ctx, "k"); return err },
+		"get many": func() error { _, err := channel.Get(ctx, "k", "l"); return err },
+		"exists":   func() error { _, err := channel.Exists(ctx, "k"); return err },
+		"result":   func() error { _, _, err := e.Result(ctx, "s", "t"); return err },
+		"drop":     func() error { _, err := e.Drop(ctx, "d"); return err },
+		"fleet":    func() error { _, err := e.Fleet(ctx); return err },
+		"letters":  func() error { _, err := e.DeadLetters(ctx, 1); return err },
+	} {
+		if err := master.Client().Do(ctx, "client", "kill", "type", "normal", "skipme", "yes").Err(); err != nil {
+			t.Fatal(err)
+		}
+		var got error
+		until(t, name+" sees that the connection is cut", func() bool { got = op(); return got != nil && ClassName(got) != "conn_closed" })
+		if Classify(got) != ClassTransient || ClassName(got) != "no_master" || Answered(got) || !strings.Contains(got.Error(), "know no master") {
+			t.Errorf("%s: %v (class %d, name %q)", name, got, Classify(got), ClassName(got))
+		}
+	}
+	if err := ask.Do(ctx, "sentinel", "monitor", "m", master.Host, master.Port, 1).Err(); err != nil {
+		t.Fatal(err)
+	}
+	until(t, "the client has found it", func() bool { return e.Ping(ctx) == nil })
+}

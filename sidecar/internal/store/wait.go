@@ -23,10 +23,10 @@ func (s *Store) Wait(ctx context.Context, run string, d time.Duration) (bool, er
 	if s.o.QueueRight {
 		from = "RIGHT"
 	}
-	err := s.wait.block(ctx, d, func(ctx context.Context, c *redis.Conn) error {
+	unblocked, err := s.wait.block(ctx, d, func(ctx context.Context, c *redis.Conn) error {
 		return c.BLMove(ctx, s.keys.queue(), s.keys.inbox(run), from, "RIGHT", d).Err()
 	})
-	if errors.Is(err, redis.Nil) {
+	if unblocked || isNilReply(err) {
 		return false, nil
 	}
 	return err == nil, failure("wait", err)
@@ -64,6 +64,7 @@ type waiter struct {
 	mu      sync.Mutex
 	via     redis.UniversalClient // another way to the server that the wait is on
 	blocked int64                 // the id of the waiting connection; idUnknown, idNone
+	asked   bool                  // unblock has been sent for this wait
 	done    chan struct{}         // closed at the end of the wait; nil when none
 }
 
@@ -85,34 +86,47 @@ const (
 	keepConn = time.Second
 )
 
-// block runs a blocking command on a connection of its own.
-func (w *waiter) block(ctx context.Context, d time.Duration, op func(context.Context, *redis.Conn) error) error {
+// block runs a blocking command on a connection of its own. It reports whether
+// unblock has ended it.
+func (w *waiter) block(ctx context.Context, d time.Duration, op func(context.Context, *redis.Conn) error) (unblocked bool, err error) {
 	w.busy.Lock()
 	defer w.busy.Unlock()
 	bounded, cancel := context.WithTimeout(ctx, d+max(replyGrace-(d-time.Second), leastGrace))
 	defer cancel()
 	node, err := w.server(bounded)
 	if err != nil {
-		return err
+		return false, err
 	}
 	w.begin(node)
-	defer w.end()
+	defer func() { unblocked = w.end() && redis.HasErrorPrefix(err, "UNBLOCKED ") }()
 	// After begin, so that "cancel, then Unblock" cannot slip in between.
 	if err := ctx.Err(); err != nil {
-		return err
+		return false, err
 	}
 	err = w.connect(bounded, node)
 	if err == nil {
 		err = op(bounded, w.conn)
 	}
+	if redis.HasErrorPrefix(err, "UNBLOCKED ") {
+		w.spoil()
+	}
 	w.used = time.Now()
-	if err != nil && !errors.Is(err, redis.Nil) {
+	if err != nil && !isNilReply(err) {
 		w.release()
 		if cluster, ok := w.c.(*redis.ClusterClient); ok {
 			cluster.ReloadState(ctx) // in the background: the queue may have moved
 		}
 	}
-	return err
+	return false, err
+}
+
+// spoil has the pool drop the connection. A command that was unblocked while CLIENT
+// PAUSE held it back is done all the same when the pause is over, and answers once
+// more: that answer would be taken for the one to the next command.
+func (w *waiter) spoil() {
+	over, cancel := context.WithDeadline(context.Background(), time.Unix(1, 0))
+	defer cancel()
+	_ = w.conn.Ping(over).Err() // fails before anything is sent
 }
 
 // connect sees to it that there is a connection to node whose id is known if
@@ -158,14 +172,16 @@ func (w *waiter) server(ctx context.Context) (*redis.Client, error) {
 func (w *waiter) begin(via redis.UniversalClient) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.via, w.blocked, w.done = via, idUnknown, make(chan struct{})
+	w.via, w.blocked, w.asked, w.done = via, idUnknown, false, make(chan struct{})
 }
 
-func (w *waiter) end() {
+// end reports whether the wait was to be ended by unblock.
+func (w *waiter) end() bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	close(w.done)
 	w.via, w.done = nil, nil
+	return w.asked
 }
 
 // unblockPause is between attempts to unblock a connection that does not block
@@ -184,12 +200,17 @@ func (w *waiter) unblock(ctx context.Context) error {
 	for {
 		w.mu.Lock()
 		id, via, current := w.blocked, w.via, w.done == done
+		if current && id != idUnknown {
+			w.asked = true
+		}
 		w.mu.Unlock()
 		if id == idNone || !current {
 			return nil
 		}
 		if id != idUnknown {
-			if err := via.ClientUnblock(ctx, id).Err(); isReply(err) {
+			// With ERROR: without it a command that CLIENT PAUSE holds back brings
+			// Redis before 7.0.16 down ("Unknown btype in replyToBlockedClientTimedOut").
+			if err := via.ClientUnblockWithError(ctx, id).Err(); isReply(err) {
 				return nil
 			} else if err != nil {
 				return err
@@ -203,11 +224,4 @@ func (w *waiter) unblock(ctx context.Context) error {
 		case <-pause.C:
 		}
 	}
-}
-
-// isReply says that Redis answered with an error: it lacks the command, or
-// does not allow it.
-func isReply(err error) bool {
-	var reply redis.Error
-	return errors.As(err, &reply)
 }

@@ -202,3 +202,70 @@ func TestWaitOutage(t *testing.T) {
 	}
 	server.Thaw()
 }
+
+// CLIENT PAUSE, which a planned failover sets off by itself, holds a Wait back: its
+// end must not bring the server down (Redis 7.0.15 has such a fault), and what the
+// command answers afterwards is no answer to a later one.
+func TestUnblockWhileRedisPausesClients(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	e := newEnv(t, server.Client(), Options{})
+	run := e.run("w")
+	if arrived, err := e.Wait(e.ctx, run, time.Second); arrived || err != nil { // gives the connection and its id
+		t.Fatalf("waited %t, %v", arrived, err)
+	}
+	if err := e.c.Do(e.ctx, "client", "pause", 30_000, "write").Err(); err != nil {
+		t.Fatal(err)
+	}
+	id := e.wait.id
+	result := e.waiting(e.ctx, run, 20*time.Second)
+	until(t, "a wait that is held back", func() bool { return e.blocked() == 1 })
+	if err := e.Unblock(e.ctx); err != nil {
+		t.Error(err)
+	}
+	if got := <-result; got.arrived || got.err != nil || got.took > 10*time.Second {
+		t.Errorf("waited %+v", got)
+	}
+	until(t, "the connection is closed", func() bool {
+		list, err := e.c.Do(e.ctx, "client", "list", "id", id).Text()
+		if err != nil {
+			t.Fatalf("redis has ended: %v", err)
+		}
+		return strings.TrimSpace(list) == ""
+	})
+	if err := e.c.Do(e.ctx, "client", "unpause").Err(); err != nil {
+		t.Fatal(err)
+	}
+	e.push("r")
+	if arrived, err := e.Wait(e.ctx, run, time.Second); !arrived || err != nil {
+		t.Errorf("waited %t, %v", arrived, err)
+	}
+	same(t, "claimed", records(e.claim(run, 9)), []string{"r"})
+}
+
+// Without CLIENT a Wait ends by itself, and everything else works.
+func TestWithoutClient(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t, "--rename-command", "CLIENT", "", "--rename-command", "CONFIG", "", "--rename-command", "HELLO", "")
+	e := onClient(t, server.Client(), ClientOptions{URL: server.URL, ClientName: "me"}, Options{})
+	everything(t, e)
+	e.c.Del(e.ctx, e.keys.queue())
+	run := e.run("w")
+	if arrived, err := e.Wait(e.ctx, run, time.Second); arrived || err != nil {
+		t.Errorf("waited %t, %v", arrived, err)
+	}
+	if e.CanUnblock() {
+		t.Error("it is thought that this wait could have been ended")
+	}
+}
+
+func TestConnectionsHaveAName(t *testing.T) {
+	server := redistest.Start(t)
+	e := onClient(t, server.Client(), ClientOptions{URL: server.URL, ClientName: "me"}, Options{})
+	if err := e.Ping(e.ctx); err != nil {
+		t.Fatal(err)
+	}
+	if list := e.c.ClientList(e.ctx).Val(); !strings.Contains(list, "name=me ") {
+		t.Errorf("CLIENT LIST: %s", list)
+	}
+}
