@@ -14,7 +14,6 @@ import (
 	pyworker "github.com/graflow/graflow-sidecar/examples/python-worker"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/backoff"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/config"
-	"github.com/graflow/graflow-sidecar/sidecar/internal/logging"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/remote"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/subproc"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/version"
@@ -53,8 +52,11 @@ func connect(c config.Connect) error {
 	signals := make(chan os.Signal, 16)
 	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP)
 	defer signal.Stop(signals)
-	log := logging.New(os.Stderr, c.LogFormat, c.LogLevel, os.Getenv("NO_COLOR") == "")
+	_, release := guardStop(c.ShutdownTimeout)
+	defer release()
+	log := newLog(c.LogFormat, c.LogLevel)
 	slog.SetDefault(log)
+	sayDropped(log)
 	defer adoptOrphans(log)()
 
 	label, _ := os.Hostname() // a label for the sidecar's log; in a pod the container's

@@ -60,7 +60,7 @@ func runDemo(mode app.Mode, verbose bool) error {
 	}
 	cfg := app.DefaultConfig()
 	cfg.WorkerID, cfg.Version, cfg.Mode = "demo", version.Number, mode
-	cfg.Log = logging.New(os.Stderr, logging.Text, level, os.Getenv("NO_COLOR") == "")
+	cfg.Log = newLog(logging.Text, level)
 	cfg.Worker.Env = config.ChildEnv(os.Environ(), false, nil)
 	defer adoptOrphans(cfg.Log)()
 

@@ -5,13 +5,11 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
 
 	"github.com/spf13/cobra"
 
-	"github.com/graflow/graflow-sidecar/sidecar/app"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/pid1"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/version"
 )
@@ -21,7 +19,9 @@ func main() {
 		os.Exit(beInit())
 	}
 	keepDescriptors()
-	os.Exit(execute(os.Args[1:]))
+	status := execute(os.Args[1:])
+	stderr().Close(flushTime)
+	os.Exit(status)
 }
 
 // beInit is for a container whose entrypoint this is: the first process looks
@@ -50,21 +50,7 @@ func execute(args []string) int {
 	err := root.ExecuteContext(context.Background())
 	status := exitStatus(err)
 	if err != nil {
-		text := lines(err)
-		if status == exitUsage {
-			text = append(text, "'sidecar --help' and 'sidecar run --help' say more")
-		}
-		if see := topic(err).See(); see != "" {
-			text[len(text)-1] += "; see " + see
-		}
-		for _, line := range text {
-			if line != "" {
-				fmt.Fprintln(os.Stderr, "sidecar: "+line)
-			}
-		}
-	}
-	if panicked, ok := errors.AsType[*app.PanicError](err); ok {
-		os.Stderr.Write(panicked.Stack) // a bug of ours: here the stack is the message
+		explain(stderr(), err)
 	}
 	return status
 }

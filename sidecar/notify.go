@@ -3,12 +3,14 @@ package main
 import (
 	"fmt"
 	"log/slog"
-	"sync"
+	"net"
+	"os"
 	"time"
 
 	"github.com/coreos/go-systemd/v22/daemon"
 
 	"github.com/graflow/graflow-sidecar/sidecar/app"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/subproc"
 )
 
 // told is what a service manager hears of: an *app.App.
@@ -35,27 +37,47 @@ const statusEvery = time.Second
 // tellServiceManager does so until the function that it returns is called. It
 // does nothing where nobody listens.
 func tellServiceManager(a *app.App, log *slog.Logger) (stop func()) {
-	if heard, err := daemon.SdNotify(false, "STATUS=starting"); !heard {
-		if err != nil {
-			log.Warn("the service manager at NOTIFY_SOCKET cannot be told anything", "error", err)
-		}
+	socket := os.Getenv("NOTIFY_SOCKET")
+	if socket == "" {
 		return func() {}
 	}
-	m := manager{app: a, log: log, say: func(state string) error {
-		_, err := daemon.SdNotify(false, state)
-		return err
-	}}
+	if err := notify(socket, "STATUS=starting"); err != nil {
+		log.Warn("the service manager at NOTIFY_SOCKET cannot be told anything", "error", err)
+		return func() {}
+	}
+	m := manager{app: a, log: log, say: func(state string) error { return notify(socket, state) }}
 	var err error
 	if m.watchdog, err = daemon.SdWatchdogEnabled(false); err != nil {
 		log.Warn("the service manager's watchdog is not served", "error", err)
 	}
 	done := make(chan struct{})
-	var running sync.WaitGroup
-	running.Go(func() { m.run(done) })
+	over := make(chan struct{})
+	go func() {
+		defer close(over)
+		m.run(done)
+	}()
 	return func() {
 		close(done)
-		running.Wait()
+		subproc.Within(over, 2*notifyTimeout) // it takes locks, which may be why we stop
 	}
+}
+
+// notifyTimeout bounds one message: a service manager whose queue is full must not
+// hold up the end of a stop.
+const notifyTimeout = time.Second
+
+// notify sends one message to a service manager's socket, as sd_notify does.
+func notify(socket, state string) error {
+	conn, err := net.DialUnix("unixgram", nil, &net.UnixAddr{Name: socket, Net: "unixgram"})
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	if err := conn.SetWriteDeadline(time.Now().Add(notifyTimeout)); err != nil {
+		return err
+	}
+	_, err = conn.Write([]byte(state))
+	return err
 }
 
 func (m *manager) run(done <-chan struct{}) {

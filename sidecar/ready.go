@@ -3,6 +3,7 @@ package main
 import (
 	"encoding/json"
 	"os"
+	"sync"
 
 	"github.com/graflow/graflow-sidecar/sidecar/app"
 )
@@ -10,7 +11,13 @@ import (
 // readiness tells whoever started the sidecar that it is ready, on a descriptor
 // that they opened. (Not a file: nothing is left behind, and its end of file
 // tells them that the sidecar is gone.)
-type readiness struct{ file *os.File }
+//
+// Its methods may be called concurrently: a reader that lets the pipe be full holds
+// up send and nothing else.
+type readiness struct {
+	file *os.File
+	once sync.Once
+}
 
 // readyReport checks the descriptor while the command line can still be blamed.
 func readyReport(fd int) (*readiness, error) {
@@ -21,7 +28,7 @@ func readyReport(fd int) (*readiness, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &readiness{f}, nil
+	return &readiness{file: f}, nil
 }
 
 // send tells it, once.
@@ -39,7 +46,6 @@ func (r *readiness) send(a *app.App) error {
 
 func (r *readiness) close() {
 	if r.file != nil {
-		_ = r.file.Close()
-		r.file = nil
+		r.once.Do(func() { _ = r.file.Close() })
 	}
 }

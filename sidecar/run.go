@@ -16,7 +16,6 @@ import (
 	pyworker "github.com/graflow/graflow-sidecar/examples/python-worker"
 	"github.com/graflow/graflow-sidecar/sidecar/app"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/config"
-	"github.com/graflow/graflow-sidecar/sidecar/internal/logging"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/runbook"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/version"
 )
@@ -80,6 +79,8 @@ func serve(s config.Settings, readyFD, parentFD int) error {
 	defer boundHeap()()
 	signals, release := catchSignals()
 	defer release()
+	dog, release := guardStop(s.App.ShutdownTimeout)
+	defer release()
 	report, err := readyReport(readyFD)
 	if err != nil {
 		return err
@@ -91,8 +92,9 @@ func serve(s config.Settings, readyFD, parentFD int) error {
 	}
 	defer starter.close()
 
-	log := slog.New(runbook.Handler(logging.New(os.Stderr, s.LogFormat, s.LogLevel, os.Getenv("NO_COLOR") == "").Handler()))
+	log := slog.New(runbook.Handler(newLog(s.LogFormat, s.LogLevel).Handler()))
 	slog.SetDefault(log)
+	sayDropped(log)
 	profileMemory(s.DebugAddr)
 	stopProfiles, err := serveProfiles(s.DebugAddr, log)
 	if err != nil {
@@ -107,16 +109,18 @@ func serve(s config.Settings, readyFD, parentFD int) error {
 	defer cleanup()
 	cfg := s.App
 	cfg.Log, cfg.Version, cfg.Tracer = log, version.Number, tracer(s, log)
+	cfg.LogLinesDropped = stderr().Dropped
 	a, err := app.Start(context.Background(), cfg)
 	if err != nil {
 		return failure{err}
 	}
+	go dog.watch(nil, a.Stopping(), a.Done())
 	defer paceCollector(a.Ready())()
 	log.Info("sidecar started", "version", version.Number, "worker_id", cfg.WorkerID, "redis", cfg.Redis.Address(),
 		"key_prefix", cfg.KeyPrefix, "mode", string(cfg.Mode), "slots", cfg.Slots, "worker", workerName(cfg))
 	defer tellServiceManager(a, log)()
 	sup := supervisor{
-		app: a, log: log, budget: cfg.ShutdownTimeout, signals: signals, orphaned: starter.gone, dump: os.Stderr,
+		app: a, log: log, budget: cfg.ShutdownTimeout, signals: signals, orphaned: starter.gone, dump: stderr(),
 		ready: func() {
 			if err := report.send(a); err != nil {
 				log.Warn("nobody heard that the sidecar is ready", "error", err)

@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -51,16 +52,13 @@ type supervisor struct {
 	// orphaned, if not nil, is closed when whoever started us is gone.
 	orphaned <-chan struct{}
 	dump     io.Writer
-	ready    func() // called once, when the sidecar is ready
+	dumping  atomic.Bool
+	ready    func() // called once, on a goroutine, when the sidecar is ready
 }
 
-// watchdogGrace is how long after the end of its budget a stop is given up.
-const watchdogGrace = time.Second
-
-// run returns when the sidecar has stopped, with its error, or when a stop
-// takes longer than it ever may.
+// run returns when the sidecar has stopped, with its error. It never waits for a
+// reader of what it writes.
 func (s *supervisor) run() error {
-	var watchdog <-chan time.Time
 	ready, stopping, orphaned := s.app.Ready(), s.app.Stopping(), s.orphaned
 	stops := 0
 	for {
@@ -71,9 +69,7 @@ func (s *supervisor) run() error {
 				stops++
 				s.stop(sig.String(), stops)
 			case syscall.SIGQUIT:
-				if err := s.app.Dump(s.dump); err != nil {
-					s.log.Warn("the dump could not be written", "error", err)
-				}
+				s.dumpNow()
 			default:
 				if stops > 0 {
 					s.log.Debug("signal is ignored during a stop", "signal", sig.String())
@@ -90,14 +86,9 @@ func (s *supervisor) run() error {
 		case <-ready:
 			ready = nil
 			s.log.Info("sidecar is ready")
-			s.ready()
+			go s.ready() // its reader may not read
 		case <-stopping:
 			ready, stopping = nil, nil
-			timer := time.NewTimer(s.budget + watchdogGrace)
-			defer timer.Stop()
-			watchdog = timer.C
-		case <-watchdog:
-			return failure{&stuckError{watchdogGrace, s.budget}}
 		case <-s.app.Done():
 			if err := s.app.Wait(); err != nil {
 				return failure{err} // whatever it is, the command line was right
@@ -108,26 +99,40 @@ func (s *supervisor) run() error {
 	}
 }
 
+// dumpNow writes a dump, one at a time, beside the loop: it takes locks, and one
+// that is never released is a reason to ask for a dump.
+func (s *supervisor) dumpNow() {
+	if !s.dumping.CompareAndSwap(false, true) {
+		return
+	}
+	go func() {
+		defer s.dumping.Store(false)
+		if err := s.app.Dump(s.dump); err != nil {
+			s.log.Warn("the dump could not be written", "error", err)
+		}
+	}()
+}
+
 // stop handles the nth SIGTERM or SIGINT, or what counts as one.
 func (s *supervisor) stop(sig string, n int) {
 	if n == 1 {
-		s.log.Info("stopping: no new tasks, the running ones finish", "signal", sig, "within", s.budget.String())
 		s.app.Stop()
+		s.log.Info("stopping: no new tasks, the running ones finish", "signal", sig, "within", s.budget.String())
 		return
 	}
-	s.log.Info("stopping at once: running tasks go back to the queue", "signal", sig)
 	s.app.Abort()
+	s.log.Info("stopping at once: running tasks go back to the queue", "signal", sig)
 }
 
 // control handles the signals of a sidecar that goes on.
 func (s *supervisor) control(sig os.Signal) {
 	switch sig {
 	case syscall.SIGTSTP:
-		s.log.Info("quiet: no new tasks until SIGCONT", "signal", sig.String())
 		s.app.Quiet()
+		s.log.Info("quiet: no new tasks until SIGCONT", "signal", sig.String())
 	case syscall.SIGCONT:
-		s.log.Info("claiming tasks", "signal", sig.String())
 		s.app.Resume()
+		s.log.Info("claiming tasks", "signal", sig.String())
 	case syscall.SIGHUP:
 		s.app.Renew()
 	}

@@ -22,6 +22,7 @@ type fakeSidecar struct {
 	ready, stopping, done chan struct{}
 	once                  sync.Once
 	err                   error
+	dumpHangs             chan struct{}
 }
 
 func newFakeSidecar() *fakeSidecar {
@@ -50,6 +51,9 @@ func (f *fakeSidecar) Wait() error               { return f.err }
 
 func (f *fakeSidecar) Dump(w io.Writer) error {
 	f.tell("dump")
+	if f.dumpHangs != nil {
+		<-f.dumpHangs
+	}
 	_, err := io.WriteString(w, "slot 0\n")
 	return err
 }
@@ -78,8 +82,8 @@ func supervise(t *testing.T) *supervised {
 func (s *supervised) send(signals ...os.Signal) {
 	for _, sig := range signals {
 		s.signals <- sig
+		synctest.Wait() // a dump is written beside the loop
 	}
-	synctest.Wait()
 }
 
 func TestWhatEachSignalMeans(t *testing.T) {
@@ -123,21 +127,99 @@ func TestWhatEachSignalMeans(t *testing.T) {
 }
 
 // TestTheWatchdogEndsAStopThatHangs: a second after the budget, whatever began
-// the stop.
+// the stop, and without a word of anything else in the process.
 func TestTheWatchdogEndsAStopThatHangs(t *testing.T) {
+	for name, begin := range map[string]func(signals chan os.Signal, stopping chan struct{}){
+		"a signal":               func(signals chan os.Signal, _ chan struct{}) { signals <- syscall.SIGTERM },
+		"a stage that has ended": func(_ chan os.Signal, stopping chan struct{}) { close(stopping) },
+		"both": func(signals chan os.Signal, stopping chan struct{}) {
+			close(stopping)
+			synctest.Wait()
+			time.Sleep(time.Second)
+			signals <- syscall.SIGTERM
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				signals, stopping, over := make(chan os.Signal, 1), make(chan struct{}), make(chan struct{})
+				expired := make(chan struct{})
+				w := &watchdog{after: 26 * time.Second, expire: func() { close(expired) }}
+				go w.watch(signals, nil, over)
+				go w.watch(nil, stopping, over)
+				time.Sleep(time.Hour)
+				began := time.Now()
+				begin(signals, stopping)
+				<-expired
+				if d := time.Since(began); d != 26*time.Second {
+					t.Errorf("after %v", d)
+				}
+				close(over)
+			})
+		})
+	}
+}
+
+func TestAWatchdogThatIsNotNeeded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := supervise(t)
-		s.Stop() // by itself: a stage has ended
-		began := time.Now()
-		err := <-s.ended
-		if d := time.Since(began); d != 26*time.Second {
-			t.Errorf("after %v", d)
-		}
-		if exitStatus(err) != exitInternal || !strings.Contains(err.Error(), "25s") {
-			t.Errorf("ended with %v", err)
-		}
+		over := make(chan struct{})
+		w := &watchdog{after: time.Second, expire: func() { t.Error("it expired without a stop") }}
+		go w.watch(make(chan os.Signal), nil, over)
+		close(over)
+		time.Sleep(time.Minute)
 	})
 }
+
+// TestTheWatchdogsWords are those of a bug, with the budget and the status 70.
+func TestTheWatchdogsWords(t *testing.T) {
+	err := failure{&stuckError{watchdogGrace, 25 * time.Second}}
+	var out bytes.Buffer
+	explain(&out, err)
+	if exitStatus(err) != exitInternal || !strings.Contains(out.String(), "25s") || !strings.Contains(out.String(), "operations.md#internal-error") {
+		t.Errorf("status %d: %s", exitStatus(err), out.String())
+	}
+}
+
+// TestALockThatIsHeldDoesNotHoldUpTheSignals: a dump waits for it, and the stop
+// does not wait for the dump.
+func TestALockThatIsHeldDoesNotHoldUpTheSignals(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := supervise(t)
+		held := make(chan struct{})
+		s.dumpHangs = held
+		s.send(syscall.SIGQUIT, syscall.SIGQUIT, syscall.SIGTERM)
+		if want := []string{"dump", "stop"}; !slices.Equal(s.told, want) {
+			t.Errorf("told %v, want %v", s.told, want)
+		}
+		close(held)
+		close(s.done)
+		<-s.ended
+	})
+}
+
+// TestTheStopComesBeforeItsLogLine: a log that is not read must not hold it up.
+func TestTheStopComesBeforeItsLogLine(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFakeSidecar()
+		stalled := make(chan struct{})
+		sup := &supervisor{app: f, budget: time.Second, log: slog.New(slog.NewTextHandler(writer(func(p []byte) (int, error) {
+			<-stalled
+			return len(p), nil
+		}), nil))}
+		go func() {
+			sup.stop("SIGTERM", 1)
+			sup.stop("SIGTERM", 2)
+		}()
+		synctest.Wait()
+		if !slices.Equal(f.told, []string{"stop"}) {
+			t.Errorf("told %v", f.told)
+		}
+		close(stalled)
+	})
+}
+
+type writer func(p []byte) (int, error)
+
+func (w writer) Write(p []byte) (int, error) { return w(p) }
 
 func TestTheSidecarsErrorIsPassedOn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -16,13 +16,17 @@ import (
 
 // The binary of the lifecycle tests can be broken from outside, since a bug
 // cannot be ordered: LIFECYCLE_BREAK=STAGE=FILE makes what the stage does next
-// panic once the file is there.
+// panic once the file is there, and LIFECYCLE_HANG=STAGE=FILE makes it hang.
 func init() {
 	stage, file, ok := strings.Cut(os.Getenv("LIFECYCLE_BREAK"), "=")
+	hang := false
 	if !ok {
+		stage, file, hang = strings.Cut(os.Getenv("LIFECYCLE_HANG"), "=")
+	}
+	if !ok && !hang {
 		return
 	}
-	b := breakage{stage, file}
+	b := breakage{stage, file, hang}
 	standard.sink = func(s process.Sink) process.Sink { return breakingSink{b, s} }
 	standard.around = func(r backend) backend {
 		ping, leave := r.ping, r.close
@@ -33,13 +37,19 @@ func init() {
 	}
 }
 
-type breakage struct{ stage, file string }
+type breakage struct {
+	stage, file string
+	hang        bool
+}
 
 func (b breakage) at(stage string) {
 	if b.stage != stage {
 		return
 	}
 	if _, err := os.Stat(b.file); err == nil {
+		if b.hang {
+			select {}
+		}
 		panic("broken for a test")
 	}
 }

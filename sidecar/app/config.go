@@ -54,8 +54,11 @@ type Config struct {
 	// Tracer, if set, makes a span of every task; see Tracer.
 	Tracer Tracer
 	HTTP   HTTPConfig
-	// Log gets every line of the sidecar. Required.
+	// Log gets every line of the sidecar. Required. A line that waits for its
+	// reader holds up what it is about: give it a writer that does not.
 	Log *slog.Logger
+	// LogLinesDropped, if set, is how many lines that writer has dropped so far.
+	LogLinesDropped func() int64
 }
 
 // QueueSide names an end of the queue's list.

@@ -106,8 +106,29 @@ func (a *App) Renew() {
 }
 
 // Dump writes what a person needs to see when a sidecar seems stuck: its state,
-// each worker with its tasks, and every goroutine.
+// each worker with its tasks, and every goroutine. Where the state cannot be read
+// within dumpPatience, since a lock is never released, the goroutines show why.
 func (a *App) Dump(w io.Writer) error {
+	state := make(chan []byte, 1)
+	go func() { state <- a.describe() }()
+	timer := time.NewTimer(dumpPatience)
+	defer timer.Stop()
+	var out []byte
+	select {
+	case out = <-state:
+	case <-timer.C:
+		out = fmt.Appendf(nil, "sidecar: the state cannot be read within %v: a lock is held\n", dumpPatience)
+	}
+	out = append(append(out, '\n'), stacks()...)
+	_, err := w.Write(append(out, '\n'))
+	return err
+}
+
+// dumpPatience is how long a dump waits for the locks of the state.
+const dumpPatience = 2 * time.Second
+
+// describe is the part of a dump about the state and the workers.
+func (a *App) describe() []byte {
 	s := a.Status()
 	now := time.Now()
 	out := fmt.Appendf(nil, "sidecar: state=%s ready=%t redis_lost=%t crash_loop=%t workers=%d capacity=%d in_flight=%d lent=%d waiting=%d unreported=%d\n",
@@ -126,9 +147,7 @@ func (a *App) Dump(w io.Writer) error {
 			out = append(out, '\n')
 		}
 	}
-	out = append(append(out, '\n'), stacks()...)
-	_, err := w.Write(append(out, '\n'))
-	return err
+	return out
 }
 
 // maxDump bounds the goroutines' part of a dump.

@@ -230,6 +230,14 @@ func (a *App) Draining() bool {
 // Resident is the memory of a worker process in bytes.
 func (a *App) Resident(pid int) (int64, error) { return subproc.Resident(pid) }
 
+// LogLinesDropped is how many lines of the log were dropped so far.
+func (a *App) LogLinesDropped() int64 {
+	if a.cfg.LogLinesDropped == nil {
+		return 0
+	}
+	return a.cfg.LogLinesDropped()
+}
+
 // errNoOverview: there is no queue to look at.
 var errNoOverview = errors.New("this sidecar has no queue of its own")
 

@@ -35,7 +35,9 @@ type sidecar struct {
 type setup struct {
 	env   []string
 	spare bool
-	proxy *faultproxy.Proxy // its way to Redis
+	// stderr is where it writes its log, in place of its file.
+	stderr *os.File
+	proxy  *faultproxy.Proxy // its way to Redis
 	// where says where Redis is, in place of REDIS_URL.
 	where []string
 	// graflow is a Python to run Graflow's tasks with, in place of this binary.
@@ -98,6 +100,9 @@ func (w *world) start(s setup) *sidecar {
 	}
 	sc.cmd.Env = append(append(sc.cmd.Env, s.where...), s.env...)
 	sc.cmd.Stdout, sc.cmd.Stderr = log, log
+	if s.stderr != nil {
+		sc.cmd.Stderr = s.stderr
+	}
 	if err := start(sc.cmd); err != nil {
 		w.t.Fatal(err)
 	}

@@ -32,6 +32,9 @@ func New(w io.Writer, format Format, level slog.Level, colour bool) *slog.Logger
 }
 
 func isTerminal(w io.Writer) bool {
+	if q, queued := w.(*Queue); queued {
+		w = q.out
+	}
 	f, ok := w.(*os.File)
 	return ok && term.IsTerminal(int(f.Fd()))
 }

@@ -23,6 +23,7 @@ func (everything) Self() fleet.Run {
 func (everything) Overview(context.Context) (fleet.Queue, error) { return fleet.Queue{}, nil }
 func (everything) Draining() bool                                { return false }
 func (everything) RedisLost() bool                               { return false }
+func (everything) LogLinesDropped() int64                        { return 0 }
 func (everything) Resident(int) (int64, error)                   { return 1, nil }
 
 // What the dashboard and the alerts ask for is there, with those labels.

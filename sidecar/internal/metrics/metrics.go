@@ -29,6 +29,8 @@ type Source interface {
 	Draining() bool
 	// Resident is the memory of a process in bytes.
 	Resident(pid int) (int64, error)
+	// LogLinesDropped is how many lines of the log were dropped so far.
+	LogLinesDropped() int64
 }
 
 // Outcomes of tasks, the values of the label outcome.

@@ -39,6 +39,9 @@ func (s *source) Overview(context.Context) (fleet.Queue, error) {
 
 func (s *source) RedisLost() bool { return s.away.Load() }
 func (s *source) Draining() bool  { return false }
+
+func (s *source) LogLinesDropped() int64 { return 9 }
+
 func (s *source) Resident(pid int) (int64, error) {
 	if pid == 3 {
 		return 0, errors.New("gone")
@@ -74,7 +77,7 @@ func TestEverythingIsThereFromTheStart(t *testing.T) {
 		`graflow_sidecar_tasks_in_flight 2`, `graflow_sidecar_slots 4`, `graflow_sidecar_reports_pending 3`,
 		`graflow_sidecar_children{state="serving"} 2`, `graflow_sidecar_children{state="leaving"} 1`, `graflow_sidecar_children{state="lent"} 0`,
 		`graflow_sidecar_child_resident_memory_bytes{slot="0"} 3000`, // both that are in it
-		`graflow_sidecar_redis_up 1`, `graflow_sidecar_paused 1`, `graflow_sidecar_draining 0`,
+		`graflow_sidecar_redis_up 1`, `graflow_sidecar_paused 1`, `graflow_sidecar_draining 0`, `graflow_sidecar_log_lines_dropped_total 9`,
 		`graflow_sidecar_tasks_total{outcome="lost"} 0`, `graflow_sidecar_child_restarts_total{reason="crash"} 0`,
 		`graflow_sidecar_protocol_errors_total{kind="malformed"} 0`,
 	)

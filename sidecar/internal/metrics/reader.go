@@ -32,6 +32,7 @@ type reader struct {
 	depth, oldest, dead                         *prometheus.Desc
 	inFlight, slots, children, resident         *prometheus.Desc
 	redisUp, reportsPending, paused, isDraining *prometheus.Desc
+	logDropped                                  *prometheus.Desc
 }
 
 func newReader(source Source, prefix string) *reader {
@@ -53,6 +54,7 @@ func newReader(source Source, prefix string) *reader {
 		reportsPending: own("reports_pending", "Outcomes that Redis has not heard of yet."),
 		paused:         own("paused", "Whether this sidecar was told to claim nothing."),
 		isDraining:     own("draining", "Whether this sidecar is stopping."),
+		logDropped:     own("log_lines_dropped_total", "Lines of the log that were dropped since its reader stalled or it could not be written."),
 	}
 }
 
@@ -60,6 +62,7 @@ func newReader(source Source, prefix string) *reader {
 func (r *reader) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
 		r.depth, r.oldest, r.dead, r.inFlight, r.slots, r.children, r.resident, r.redisUp, r.reportsPending, r.paused, r.isDraining,
+		r.logDropped,
 	} {
 		ch <- d
 	}
@@ -97,6 +100,7 @@ func (r *reader) Collect(ch chan<- prometheus.Metric) {
 	gauge(r.reportsPending, float64(self.Unreported))
 	gauge(r.paused, number(self.Paused))
 	gauge(r.isDraining, number(r.source.Draining()))
+	ch <- prometheus.MustNewConstMetric(r.logDropped, prometheus.CounterValue, float64(r.source.LogLinesDropped()))
 }
 
 func number(yes bool) float64 {

@@ -5,6 +5,7 @@ package reaper
 import (
 	"errors"
 	"log/slog"
+	"syscall"
 	"time"
 )
 
@@ -25,3 +26,13 @@ func HasLeft(string, int) bool { return false }
 
 // End does nothing: orphans are never ours.
 func End(string, int, time.Duration) {}
+
+// Abandon kills the group of each child, unless their list is locked at the moment.
+func Abandon(time.Duration) {
+	if family.mu.TryLock() {
+		defer family.mu.Unlock()
+		for pid := range family.claimed {
+			_ = syscall.Kill(-pid, syscall.SIGKILL)
+		}
+	}
+}

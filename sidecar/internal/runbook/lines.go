@@ -90,6 +90,8 @@ var lines = map[string]string{
 	"an action from the page failed":  "an-action-from-the-page-failed",
 	"a wrong admin token was refused": "a-wrong-admin-token",
 
+	"log lines were dropped: the log was not read, or could not be written": "log-lines-were-dropped",
+
 	"nobody heard that the sidecar is ready": "the-starter-is-not-listening",
 	"the dump could not be written":          "the-starter-is-not-listening",
 }

@@ -1,0 +1,33 @@
+package reaper
+
+import (
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// Abandon kills everything that this process has started, in rounds and for limit
+// at most: the group of each child, and then what comes to us since its parent is
+// dead. It reaps nothing, and takes no lock: it is for a process that ends since
+// something in it hangs.
+func Abandon(limit time.Duration) {
+	deadline := time.Now().Add(limit)
+	for {
+		left := false
+		for _, pid := range children("self") {
+			if hasEnded(pid) {
+				continue
+			}
+			left = true
+			if group(pid) == pid {
+				pid = -pid
+			}
+			_ = unix.Kill(pid, unix.SIGKILL)
+		}
+		if !left || time.Now().After(deadline) {
+			return
+		}
+		timer := time.NewTimer(time.Millisecond)
+		<-timer.C
+	}
+}

@@ -1,0 +1,7 @@
+package reaper
+
+// LockForTest holds the lock of the claims until the returned function is called.
+func LockForTest() (unlock func()) {
+	family.mu.Lock()
+	return family.mu.Unlock
+}

@@ -1,0 +1,102 @@
+//go:build lifecycle
+
+package lifecycle
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// unread is the write end of a pipe that is full and whose reader stays and does
+// not read.
+func unread(t *testing.T) *os.File {
+	t.Helper()
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _, _ = r.Close(), w.Close() })
+	fd := int(w.Fd()) // which makes it blocking
+	if err := syscall.SetNonblock(fd, true); err != nil {
+		t.Fatal(err)
+	}
+	for _, size := range []int{4096, 1} {
+		for err = error(nil); err == nil; {
+			_, err = syscall.Write(fd, make([]byte, size))
+		}
+		if !errors.Is(err, syscall.EAGAIN) {
+			t.Fatal(err)
+		}
+	}
+	if err := syscall.SetNonblock(fd, false); err != nil {
+		t.Fatal(err)
+	}
+	return w
+}
+
+// TestALogThatIsNotRead costs its lines: tasks are run and a stop is as quick as
+// ever, with the second that the last lines are offered for.
+func TestALogThatIsNotRead(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	s := b.launch(unread(t), "LOG_LEVEL=DEBUG")
+	ids := names("t", 200)
+	b.push(jobs(ids...)...)
+	await(t, "every result", func() bool { return b.done(ids...) })
+	s.signal(syscall.SIGHUP)
+	s.signal(syscall.SIGQUIT)
+	b.push(job{TaskID: "after"})
+	await(t, "one more result", func() bool { return b.done("after") })
+	s.terminate(3 * time.Second)
+	if left := b.leftovers(); len(left) > 0 {
+		t.Errorf("keys left over: %v", left)
+	}
+}
+
+// TestAFullDiskUnderTheLog: every write fails, and nothing else does.
+func TestAFullDiskUnderTheLog(t *testing.T) {
+	t.Parallel()
+	full, err := os.OpenFile("/dev/full", os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer full.Close()
+	b := newBench(t)
+	s := b.launch(full, "LOG_LEVEL=DEBUG")
+	ids := names("t", 50)
+	b.push(jobs(ids...)...)
+	await(t, "every result", func() bool { return b.done(ids...) })
+	s.terminate(2 * time.Second)
+}
+
+// TestTheWatchdogEndsAStopThatHangsInAStage, a second after the budget and with all
+// processes, also when the log is not read.
+func TestTheWatchdogEndsAStopThatHangsInAStage(t *testing.T) {
+	t.Parallel()
+	for _, stage := range []string{"redis", "process", "claim"} {
+		t.Run(stage, func(t *testing.T) {
+			t.Parallel()
+			b := newBench(t)
+			b.binary = breakableBinary
+			hang := filepath.Join(t.TempDir(), "hang")
+			s := b.launch(unread(t), "LIFECYCLE_HANG="+stage+"="+hang, "SIDECAR_SHUTDOWN_TIMEOUT=2s")
+			b.push(job{TaskID: "a"})
+			await(t, "the first result", func() bool { return b.done("a") })
+			gate := b.gate("gate")
+			b.push(job{TaskID: "b", Do: "gate", Path: gate})
+			b.begun(gate)
+			if err := os.WriteFile(hang, nil, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			b.open(gate)
+			b.push(job{TaskID: "c"})
+			pass(300 * time.Millisecond)
+			s.signal(syscall.SIGTERM)
+			s.exits(70, 4*time.Second)
+		})
+	}
+}
