@@ -57,6 +57,8 @@ type App struct {
 	err     error         // after ended
 	ready   chan struct{}
 	isReady sync.Once
+	// checkOnce is for what a supervising sidecar looks at when it first reaches Redis.
+	checkOnce sync.Once
 }
 
 // Start validates the configuration, starts the local Redis if one is wanted,

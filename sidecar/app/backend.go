@@ -28,6 +28,8 @@ type backend struct {
 	checkIdle func(ctx context.Context)
 	// overview says what stands in the queue; nil where there is none.
 	overview func(ctx context.Context) (fleet.Queue, error)
+	// eviction is the server's eviction policy; nil where there is none to ask for.
+	eviction func(ctx context.Context) (string, error)
 	// before is done before a run registers.
 	before func(ctx context.Context) error
 	// unblock ends the claim stage's blocked wait from another connection.
@@ -142,7 +144,9 @@ func (a *App) onRedis(forReports, forClaims, forLeases, forRequests, forLast, fo
 		leases: &leases{
 			link: a.newLink(), st: forLeases, last: forLast, maxAttempts: a.cfg.MaxAttempts, box: a.box, held: a.held,
 			about: a.about, trace: a.trace, told: a.told, holds: &a.holds, unrouted: &a.unrouted,
+			checkServer: a.checkEviction,
 		},
+		eviction: forLeases.EvictionPolicy,
 		ping:     forLast.Ping,
 		overview: forSight.Overview,
 		// The others' are never idle: one waits for records, the other pings.

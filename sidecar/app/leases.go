@@ -29,6 +29,9 @@ type leases struct {
 	told        func(own, all bool, orders []fleet.Order) // what people want of us
 	holds       *holds
 	pausedOwn   bool // this run, as last heard
+	// checkServer, if set, looks at the settings of the server that a run has been
+	// registered at. It must not fail for long.
+	checkServer func(ctx context.Context)
 }
 
 // reconcileEvery is how often what Redis has under our name is compared with
@@ -70,7 +73,11 @@ func (l *leases) Register(ctx context.Context, run string) error {
 	if err != nil {
 		return err
 	}
-	return l.Renew(ctx, run)
+	err = l.Renew(ctx, run)
+	if l.checkServer != nil {
+		l.checkServer(ctx)
+	}
+	return err
 }
 
 // look asks whether the run is paused, before anybody can claim for it: a pause

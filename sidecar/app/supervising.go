@@ -37,6 +37,7 @@ func (a *App) heard(ctx context.Context) error {
 	err := a.redis.ping(ctx)
 	if err == nil {
 		a.mon.OK()
+		a.checkOnce.Do(func() { a.checkEviction(ctx) })
 	}
 	return err
 }
@@ -73,8 +74,9 @@ func (a *App) pingsOnly(o store.ClientOptions) (backend, error) {
 		return backend{}, err
 	}
 	return backend{
-		ping:    st.Ping,
-		unblock: func(context.Context) error { return nil },
+		ping:     st.Ping,
+		eviction: st.EvictionPolicy,
+		unblock:  func(context.Context) error { return nil },
 		// Nobody waits for a reply that must not be waited for.
 		cutClaims: func() {}, cutReports: func() {}, cutLeases: func() {}, cutRequests: func() {}, cutLast: func() { _ = st.Close() },
 		close: func() error {

@@ -7,6 +7,8 @@ var lines = map[string]string{
 	"redis is lost, waiting for it": "redis-is-lost",
 	"redis is still lost":           "redis-is-lost",
 
+	"redis may evict records, leases and barriers: set maxmemory-policy to noeviction": "redis-evicts-keys",
+
 	"redis refuses what a worker asks, which waits": "redis-refuses-what-a-worker-asks",
 
 	"redis did not come back: the stop goes on without it":             "the-sidecar-ended-with-results-that-redis-has-not-heard-of",

@@ -18,13 +18,7 @@ func (s *Store) Info(ctx context.Context) (map[string]string, error) {
 	if err != nil {
 		return nil, failure("info", err)
 	}
-	fields := make(map[string]string)
-	for line := range strings.SplitSeq(text, "\n") {
-		if name, value, ok := strings.Cut(strings.TrimSpace(line), ":"); ok {
-			fields[name] = value
-		}
-	}
-	return fields, nil
+	return infoFields(text), nil
 }
 
 // Time is the server's clock.
@@ -125,3 +119,22 @@ func (s *Store) TryPermissions(ctx context.Context) ([]Permission, error) {
 }
 
 var trialScript = script("return redis.call('TIME')\n")
+
+// EvictionPolicy is the server's; empty where it does not say.
+func (s *Store) EvictionPolicy(ctx context.Context) (policy string, err error) {
+	text, err := s.c.Info(ctx, "memory").Result()
+	if err != nil {
+		return "", failure("info", err)
+	}
+	return infoFields(text)["maxmemory_policy"], nil
+}
+
+func infoFields(text string) map[string]string {
+	fields := make(map[string]string)
+	for line := range strings.SplitSeq(text, "\n") {
+		if name, value, ok := strings.Cut(strings.TrimSpace(line), ":"); ok {
+			fields[name] = value
+		}
+	}
+	return fields
+}

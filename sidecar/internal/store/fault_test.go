@@ -10,6 +10,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/graflow/graflow-sidecar/sidecar/internal/fleet"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/redistest"
 )
 
@@ -131,6 +132,17 @@ func TestMemoryFull(t *testing.T) {
 	_, err := e.Wait(e.ctx, run, time.Second)
 	if Classify(err) != ClassTransient || ClassName(err) != "oom" {
 		t.Errorf("wait: %v", err)
+	}
+	// What an operator wants at this moment.
+	for name, op := range map[string]func() error{
+		"pause":   func() error { return e.Pause(e.ctx, run, "me") },
+		"order":   func() error { return e.Order(e.ctx, run, fleet.Order{Do: fleet.Drain}) },
+		"unpause": func() error { return e.Unpause(e.ctx, run) },
+		"requeue": func() error { _, err := e.Requeue(e.ctx, c[1].Delivery, true); return err },
+	} {
+		if err := op(); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
 	}
 	same(t, "leave", e.Leave(e.ctx, run), nil)
 }

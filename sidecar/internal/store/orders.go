@@ -2,14 +2,21 @@ package store
 
 import (
 	"context"
+	_ "embed" // the scripts
 	"encoding/json"
 	"fmt"
 	"time"
 
-	"github.com/redis/go-redis/v9"
-
 	"github.com/graflow/graflow-sidecar/sidecar/internal/fleet"
 )
+
+//go:embed pause.lua
+var pauseLua string
+var pauseScript = script(pauseLua)
+
+//go:embed order.lua
+var orderLua string
+var orderScript = script(orderLua)
 
 // orderKeep is how long an order waits for its run, which looks each second: one
 // that is found later has been given up by whoever gave it.
@@ -27,7 +34,7 @@ type pause struct {
 func (s *Store) Pause(ctx context.Context, run, by string) error {
 	text, err := json.Marshal(pause{At: time.Now().UTC(), By: by})
 	if err == nil {
-		err = s.c.HSet(ctx, s.keys.own("paused"), run, text).Err()
+		err = s.call(ctx, pauseScript, "", s.keys.own("paused"), run, text).Err()
 	}
 	return failure("pause", err)
 }
@@ -56,12 +63,7 @@ func (s *Store) Order(ctx context.Context, run string, o fleet.Order) error {
 	if err != nil {
 		return failure("order", err)
 	}
-	key := s.keys.own("orders:" + run)
-	_, err = s.c.Pipelined(ctx, func(p redis.Pipeliner) error {
-		p.RPush(ctx, key, text)
-		p.PExpire(ctx, key, orderKeep)
-		return nil
-	})
+	err = s.call(ctx, orderScript, "", s.keys.own("orders:"+run), text, orderKeep.Milliseconds()).Err()
 	return failure("order", err)
 }
 
