@@ -10,7 +10,12 @@ import (
 	"time"
 
 	"github.com/graflow/graflow-sidecar/sidecar/app"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/access"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/connlimit"
 )
+
+// debugConns bounds the connections to the profiles: there are few readers.
+const debugConns = 16
 
 // serveProfiles serves Go profiles at a loopback address, until the returned
 // function is called. They show what the sidecar does and nothing of the tasks.
@@ -27,12 +32,17 @@ func serveProfiles(addr string, log *slog.Logger) (stop func(), err error) {
 	mux.HandleFunc("/debug/pprof/profile", pprof.Profile)
 	mux.HandleFunc("/debug/pprof/symbol", pprof.Symbol)
 	mux.HandleFunc("/debug/pprof/trace", pprof.Trace)
+	// Another site's page whose name was made to lead here reads nothing.
+	address, _ := listener.Addr().(*net.TCPAddr)
+	guard := access.Rules{Loopback: address != nil && address.IP.IsLoopback()}
 	ctx, cancel := context.WithCancel(context.Background())
 	server := &http.Server{
-		Handler: mux, ReadHeaderTimeout: 5 * time.Second, IdleTimeout: time.Minute,
-		BaseContext: func(net.Listener) context.Context { return ctx }, // its end ends a profile that is being taken
-		ErrorLog:    slog.NewLogLogger(log.Handler(), slog.LevelDebug),
+		Handler: guard.Guard(mux), ReadHeaderTimeout: 5 * time.Second, IdleTimeout: 10 * time.Second,
+		WriteTimeout: 10 * time.Minute,                                  // the longest profile
+		BaseContext:  func(net.Listener) context.Context { return ctx }, // its end ends a profile that is being taken
+		ErrorLog:     slog.NewLogLogger(log.Handler(), slog.LevelDebug),
 	}
+	connlimit.New(debugConns).Guard(server)
 	over := make(chan struct{})
 	go func() {
 		defer close(over)

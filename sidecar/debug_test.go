@@ -32,6 +32,22 @@ func TestProfilesAreServed(t *testing.T) {
 	}
 	http.DefaultClient.CloseIdleConnections()
 
+	// A page of another site whose name leads here reads nothing.
+	req, err := http.NewRequest(http.MethodGet, url, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Host = "evil.example"
+	answer, err = http.DefaultClient.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	answer.Body.Close()
+	if answer.StatusCode != http.StatusMisdirectedRequest {
+		t.Errorf("another site's name is answered %d", answer.StatusCode)
+	}
+	http.DefaultClient.CloseIdleConnections()
+
 	// A port that is taken is the user's to mend.
 	_, err = serveProfiles(strings.TrimSuffix(strings.TrimPrefix(url, "http://"), "/debug/pprof/"), log)
 	if _, ok := errors.AsType[*app.ConfigError](err); !ok || !strings.Contains(err.Error(), "SIDECAR_DEBUG_ADDR") {

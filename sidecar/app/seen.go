@@ -53,7 +53,7 @@ func (a *App) see() error {
 		if a.seen.web, err = a.newWeb(); err != nil {
 			return errors.Join(err, a.redis.close())
 		}
-		o.Details, o.Extra = a.seen.web.details, a.seen.web
+		o.Details, o.Extra, o.Trusted = a.seen.web.details, a.seen.web, a.seen.web.admin
 	}
 	server, err := admin.New(a.cfg.HTTP.Addr, o)
 	if err != nil {

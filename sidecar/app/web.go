@@ -87,6 +87,12 @@ func (w *web) details(r *http.Request) bool {
 	return ok && level >= access.Details && w.rules.Answers(r.Host)
 }
 
+// admin reports whether a request has the token.
+func (w *web) admin(r *http.Request) bool {
+	level, ok := w.rules.Level(r)
+	return ok && level == access.Admin
+}
+
 // ServeHTTP serves the page, once the server's address is known.
 func (w *web) ServeHTTP(rw http.ResponseWriter, r *http.Request) { w.handler.ServeHTTP(rw, r) }
 

@@ -4,10 +4,16 @@ package faults
 
 import (
 	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
 	"os"
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/graflow/graflow-sidecar/sidecar/internal/subproc"
 )
 
 // TestALogThatStalls: the reader of a sidecar's log stays and does not read. Its
@@ -32,6 +38,68 @@ func TestALogThatStalls(t *testing.T) {
 		w.settle(20 * time.Second)
 	}
 	w.verify("a log that is not read") // which stops it, and expects status 0
+}
+
+// TestAFloodOfConnections: 10,000 idle connections to the HTTP address take neither
+// descriptors from the claims nor 10 MB of memory, and a probe is answered.
+func TestAFloodOfConnections(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	addr := freeAddr(t)
+	s := w.start(setup{env: append([]string{"SIDECAR_HTTP_ADDR=" + addr, "MAX_CONCURRENT_TASKS=2"}, eager...)})
+	w.group(w.work(40, 5)...)
+	w.settle(20 * time.Second)
+	before := resident(t, s.pid())
+	w.hurt("a flood of connections to " + s.id)
+	held := make([]net.Conn, 0, 10_000)
+	defer func() {
+		for _, c := range held {
+			c.Close()
+		}
+	}()
+	for range cap(held) {
+		c, err := net.DialTimeout("tcp", addr, 10*time.Second)
+		if err != nil {
+			t.Fatalf("after %d connections: %v", len(held), err)
+		}
+		held = append(held, c)
+		_, _ = io.WriteString(c, "GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n") // it may be closed already
+	}
+	w.group(w.work(40, 5)...)
+	w.settle(20 * time.Second)
+	client := http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
+	answer, err := client.Get("http://" + addr + "/livez")
+	if err != nil {
+		t.Fatal(err)
+	}
+	answer.Body.Close()
+	files, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", s.pid()))
+	more := resident(t, s.pid()) - before
+	t.Logf("%d descriptors, %d KiB more", len(files), more>>10)
+	if err != nil || len(files) > 400 || more > 10<<20 {
+		t.Errorf("%d descriptors, %d KiB more, %v", len(files), more>>10, err)
+	}
+	w.verify("10,000 idle connections to the HTTP address")
+}
+
+// freeAddr is an address of loopback that nothing listens at.
+func freeAddr(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().String()
+}
+
+func resident(t *testing.T, pid int) int64 {
+	t.Helper()
+	n, err := subproc.Resident(pid)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
 }
 
 // fillUp writes to a pipe until it is full.

@@ -13,6 +13,7 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/graflow/graflow-sidecar/sidecar/internal/connlimit"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/fleet"
 )
 
@@ -40,7 +41,10 @@ type Options struct {
 	Metrics http.Handler
 	// Extra, if set, serves every other path.
 	Extra http.Handler
-	Log   *slog.Logger
+	// Trusted reports whether a request may have one of the places that are kept
+	// where there are many connections; nil trusts none.
+	Trusted func(*http.Request) bool
+	Log     *slog.Logger
 }
 
 // Server listens from New on and answers from Serve on. Its methods may be called
@@ -56,15 +60,31 @@ func New(addr string, o Options) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Server{
+	s := &Server{
 		listener: listener,
 		http: &http.Server{
 			Handler: o.handler(), ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second,
-			IdleTimeout: time.Minute, MaxHeaderBytes: 16 << 10,
+			WriteTimeout: writeTimeout, IdleTimeout: idleTimeout, MaxHeaderBytes: 16 << 10,
 			ErrorLog: slog.NewLogLogger(o.Log.Handler(), slog.LevelDebug),
 		},
-	}, nil
+	}
+	limiter := connlimit.New(connlimit.Default())
+	limiter.Trusted, limiter.Free = o.Trusted, probes
+	limiter.Guard(s.http)
+	return s, nil
 }
+
+const (
+	// writeTimeout bounds the writing of an answer: a client that does not read it
+	// loses its connection. A stream sets one of its own before each write.
+	writeTimeout = 15 * time.Second
+	// idleTimeout is how long a connection is kept for the next request, where
+	// there is no other that wants its place.
+	idleTimeout = 30 * time.Second
+)
+
+// probes are answered however many other requests are.
+var probes = []string{"/livez", "/readyz", "/startupz"}
 
 // URL is where the server is. One that listens on all addresses is at this
 // machine's loopback one, too.

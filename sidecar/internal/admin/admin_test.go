@@ -3,9 +3,12 @@ package admin_test
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
+	"os"
 	"strings"
 	"sync"
 	"testing"
@@ -14,6 +17,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/graflow/graflow-sidecar/sidecar/internal/admin"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/connlimit"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/fleet"
 )
 
@@ -147,6 +151,32 @@ func TestOtherPaths(t *testing.T) {
 	answer.Body.Close()
 	if answer.StatusCode != http.StatusMethodNotAllowed {
 		t.Errorf("POST: %d", answer.StatusCode)
+	}
+}
+
+// TestIdleConnectionsAreBounded: there are a few hundred at most, and the next one
+// is answered.
+func TestIdleConnectionsAreBounded(t *testing.T) {
+	b := start(t, nil)
+	addr := strings.TrimPrefix(b.server.URL(), "http://")
+	var idle []net.Conn
+	for range 400 {
+		c, err := net.Dial("tcp", addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		idle = append(idle, c)
+	}
+	if status, _ := b.get("/status"); status != 200 {
+		t.Errorf("beside idle connections the answer is %d", status)
+	}
+	// Whether the first ones are closed shows in a read, which would wait else.
+	for i, c := range idle[:400-connlimit.Default()] {
+		_ = c.SetReadDeadline(time.Now().Add(10 * time.Second))
+		if _, err := c.Read(make([]byte, 1)); err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Fatalf("connection %d is still there: %v", i, err)
+		}
 	}
 }
 

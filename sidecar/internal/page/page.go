@@ -42,7 +42,7 @@ type Actions interface {
 	Order(ctx context.Context, run string, order fleet.Order) error
 }
 
-// Options are what a page needs. All but Viewers, Interval and Heartbeat are
+// Options are what a page needs. All but Viewers, Kept, Interval and Heartbeat are
 // required.
 type Options struct {
 	Access   access.Rules
@@ -54,8 +54,9 @@ type Options struct {
 	Log *slog.Logger
 	// Prefix and Version are shown.
 	Prefix, Version string
-	// Viewers is how many may look at the same time; 32 if 0.
-	Viewers int
+	// Viewers is how many may look at the same time without the token, 32 if 0,
+	// and Kept how many more with it, 8 if 0.
+	Viewers, Kept int
 	// Interval is between two looks at Redis while anybody looks; 1 s if 0.
 	Interval time.Duration
 	// Heartbeat is the longest silence of a stream; 10 s if 0.
@@ -81,6 +82,9 @@ type Page struct {
 func New(o Options) *Page {
 	if o.Viewers == 0 {
 		o.Viewers = 32
+	}
+	if o.Kept == 0 {
+		o.Kept = 8
 	}
 	if o.Interval == 0 {
 		o.Interval = time.Second
@@ -141,11 +145,16 @@ func (p *Page) Handler() http.Handler {
 	return p.o.Access.Guard(secure(mux))
 }
 
-// admit counts a viewer in; leave counts it out.
-func (p *Page) admit() (leave func(), ok bool) {
+// admit counts a viewer in; leave counts it out. Viewers without the token never
+// have the places that are kept for it.
+func (p *Page) admit(level access.Level) (leave func(), ok bool) {
+	most := p.o.Viewers
+	if level == access.Admin {
+		most += p.o.Kept
+	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.viewers >= p.o.Viewers {
+	if p.viewers >= most {
 		return nil, false
 	}
 	p.viewers++

@@ -580,6 +580,38 @@ func TestTooManyViewers(t *testing.T) {
 	})
 }
 
+// TestPlacesAreKeptForTheToken: viewers without it never have them all.
+func TestPlacesAreKeptForTheToken(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := page(onLoopback, &fake{}, func(o *Options) { o.Viewers, o.Kept = 2, 1 })
+		stop := run(t, p)
+		admin := http.Header{"Authorization": {"Bearer " + token}}
+		var ends []<-chan struct{}
+		for i, c := range []struct {
+			header http.Header
+			in     bool
+		}{{nil, true}, {nil, true}, {nil, false}, {admin, true}, {admin, false}} {
+			_, ended, _ := view(t, p.Handler(), c.header)
+			synctest.Wait()
+			select {
+			case <-ended:
+				if c.in {
+					t.Errorf("viewer %d was refused", i)
+				}
+			default:
+				if !c.in {
+					t.Errorf("viewer %d got in", i)
+				}
+			}
+			ends = append(ends, ended)
+		}
+		stop()
+		for _, ended := range ends {
+			<-ended
+		}
+	})
+}
+
 // While Redis is away the page says so, and since when, and goes on.
 func TestRedisAwayAndBack(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -42,7 +42,7 @@ func (p *Page) events(w http.ResponseWriter, r *http.Request) {
 		return
 	default:
 	}
-	leave, ok := p.admit()
+	leave, ok := p.admit(level)
 	if !ok {
 		w.Header().Set("Retry-After", "10")
 		access.Refuse(w, http.StatusServiceUnavailable, fmt.Sprintf("%d viewers look at this page already", p.o.Viewers))
