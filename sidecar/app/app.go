@@ -141,7 +141,7 @@ func (a *App) actors(ctx context.Context) []actor {
 	claiming := &claim.Loop{
 		Source: felt{a.redis.source, &a.pulse}, Room: feltRoom{room{a.queue, a.box}, &a.pulse}, NewNonce: rand.Text, Log: a.log,
 		MaxAttempts: a.cfg.MaxAttempts, Refuse: a.refuse, Claimed: a.held.add, Progress: a.progress,
-		Check: protocol.CheckJSON, Route: a.routes(), Trace: a.trace,
+		Check: protocol.CheckJSON, Route: a.routes(), Longest: a.longest, GiveBack: a.giveBack, Trace: a.trace,
 	}
 	list := []actor{
 		// stop: waits for the word. Its end, or any other actor's, begins the stop.

@@ -22,6 +22,8 @@ type claims struct {
 	unrouted    *atomic.Int64 // records that others have no worker for, as of the last tick
 	collected   time.Time     // see collect
 	patience    patience
+	newLink     func() link // for a load
+	cut         bool        // the last wait ended with its connection
 }
 
 const (
@@ -99,7 +101,7 @@ func (c *claims) tasks(got []store.Claimed) []task.Task {
 	ts := make([]task.Task, len(got))
 	for i, g := range got {
 		ts[i] = task.Task{
-			Delivery: g.Delivery, Seq: g.Seq, Record: g.Record, Route: g.Kind, // the same numbers
+			Delivery: g.Delivery, Seq: g.Seq, Record: g.Record, Length: g.Length, Route: g.Kind, // the same numbers
 			Attempt: g.Losses + 1, Lone: lone(g, c.maxAttempts), ClaimedAt: now,
 		}
 	}
@@ -132,7 +134,15 @@ func (c *claims) Wait(ctx context.Context) (bool, error) {
 	}
 	came, err := c.st.Wait(ctx, c.run, c.patience.begin(c.st.CanUnblock(), c.unrouted))
 	c.patience.end(!came && err == nil)
+	cut := c.cut
+	c.cut = isCut(err)
 	switch {
+	case c.cut && !cut:
+		// Redis closes the connection instead of sending a record that exceeds its
+		// client-output-buffer-limit, and has moved it into the inbox then. If Redis is
+		// gone, the claim finds out.
+		c.brought()
+		return true, nil
 	case err == nil:
 		c.ok()
 		if came {

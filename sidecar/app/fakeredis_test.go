@@ -147,6 +147,10 @@ func (f *fakeRedis) state() (queue, inflight, ended []string) {
 
 type fakeSource struct{ *fakeRedis }
 
+func (f fakeSource) Load(context.Context, context.Context, task.Task) ([]byte, error) {
+	return nil, errors.New("fake: no record is cut")
+}
+
 func (f fakeSource) Claim(ctx context.Context, _ string, limit int) (ts []task.Task, err error) {
 	if f.stubborn == "claim" && len(f.inflightNow()) > 0 {
 		select { // the reply does not come

@@ -60,13 +60,15 @@ func (c *Config) patterns() []string {
 
 // newQueue makes the stage between claim and process.
 func (a *App) newQueue() *dispatch.Queue {
-	giveBack := func(t task.Task) {
-		a.box.Done(task.Outcome{Task: t, Kind: task.Returned, Message: "not started", EndedAt: time.Now()})
-	}
 	if n := len(a.cfg.Kinds); n > 0 {
-		return dispatch.NewKinds(n, giveBack)
+		return dispatch.NewKinds(n, a.giveBack)
 	}
-	return dispatch.New(giveBack)
+	return dispatch.New(a.giveBack)
+}
+
+// giveBack hands back what was claimed and is not started.
+func (a *App) giveBack(t task.Task) {
+	a.box.Done(task.Outcome{Task: t, Kind: task.Returned, Message: "not started", EndedAt: time.Now()})
 }
 
 // kinds is the process stage of a sidecar with several kinds of worker: that of

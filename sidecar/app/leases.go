@@ -149,8 +149,12 @@ func (l *leases) Tick(ctx context.Context, run string) ([]string, error) {
 func (l *leases) Reap(ctx context.Context, run, dead string) error {
 	res, err := l.st.Reap(ctx, run, dead, l.maxAttempts)
 	for _, a := range res.Exhausted {
-		info, _ := task.Decode(a.Record) // as far as it can be read
-		t := task.Task{Delivery: a.Delivery, Seq: a.Seq, Record: a.Record, Info: info, Attempt: a.Losses}
+		t := task.Task{Delivery: a.Delivery, Seq: a.Seq, Record: a.Record, Length: a.Length, Attempt: a.Losses}
+		if t.IsCut() {
+			t.Info = task.DecodeHead(t.Record)
+		} else {
+			t.Info, _ = task.Decode(t.Record) // as far as it can be read
+		}
 		t.Span = l.trace(&t)
 		l.held.adopt(t)
 		l.box.Done(task.Outcome{

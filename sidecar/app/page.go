@@ -68,7 +68,7 @@ func (r *pageRedis) DeadLetter(ctx context.Context, id string) (fleet.DeadLetter
 	if err := r.open(); err != nil {
 		return fleet.DeadLetter{}, false, err
 	}
-	return r.st.DeadLetter(ctx, id)
+	return r.st.DeadLetterHead(ctx, id)
 }
 
 func (r *pageRedis) Requeue(ctx context.Context, id string, force bool) (fleet.Requeued, error) {

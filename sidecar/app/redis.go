@@ -149,18 +149,18 @@ func (r *reports) end(ctx context.Context, batch []task.Outcome, ours []int, set
 		o := &batch[i]
 		calls[n] = store.Report{
 			Delivery: o.Task.Delivery, TaskID: o.Task.Info.TaskID, GroupID: o.Task.Info.GroupID,
-			CreatedAt: o.Task.Info.CreatedAt, SessionID: o.Task.Info.SessionID, RecordSize: len(o.Task.Record),
+			CreatedAt: o.Task.Info.CreatedAt, SessionID: o.Task.Info.SessionID, RecordSize: o.Task.Size(),
 			Success: o.Kind == task.Succeeded, Timestamp: o.EndedAt, Value: o.Value,
 		}
 		if o.Kind != task.Succeeded {
 			calls[n].ErrorMessage, calls[n].ErrorJSON = o.Message, o.MessageJSON
 		}
 		if o.Task.Attempt > 1 || o.Kind == task.Dead {
-			calls[n].RecordSHA = store.RecordSHA(o.Task.Record)
+			calls[n].RecordSHA = shaOf(&o.Task)
 		}
 		if o.Kind == task.Dead {
 			calls[n].Dead = &store.DeadLetter{
-				Record: o.Task.Record, Reason: o.Reason, Message: o.Message, Stderr: o.Stderr,
+				Reason: o.Reason, Message: o.Message, Stderr: o.Stderr,
 				Attempts: o.Task.Attempt, At: o.EndedAt,
 			}
 		}
@@ -170,6 +170,14 @@ func (r *reports) end(ctx context.Context, batch []task.Outcome, ours []int, set
 		set(n, report.Verdict(v))
 	}
 	return err
+}
+
+// shaOf is the name of a record's attempts.
+func shaOf(t *task.Task) string {
+	if t.IsCut() {
+		return store.ShaOfRecord // it ends as a dead letter: no worker has been given it
+	}
+	return store.RecordSHA(t.Record)
 }
 
 func (r *reports) release(ctx context.Context, batch []task.Outcome, ours []int, set func(int, report.Verdict)) error {

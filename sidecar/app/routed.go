@@ -14,7 +14,7 @@ import (
 
 // source is the claim stage's Redis.
 func (a *App) source(st *store.Store) claim.Source {
-	c := &claims{link: a.newLink(), st: st, held: a.held, poll: a.cfg.PollInterval, maxAttempts: a.cfg.MaxAttempts, holds: &a.holds, brought: a.queue.Brought, unrouted: &a.unrouted}
+	c := &claims{link: a.newLink(), newLink: a.newLink, st: st, held: a.held, poll: a.cfg.PollInterval, maxAttempts: a.cfg.MaxAttempts, holds: &a.holds, brought: a.queue.Brought, unrouted: &a.unrouted}
 	if len(a.cfg.Kinds) == 0 {
 		c.patience.long = &a.waitsLong
 		return c

@@ -155,7 +155,7 @@ func (b *bench) bury(run, record, task, message string) string {
 	b.t.Helper()
 	c := b.claim(run, record)[0]
 	_, err := b.st.Report(b.ctx, run, []store.Report{{Delivery: c.Delivery, TaskID: task, SessionID: "s", Dead: &store.DeadLetter{
-		Record: c.Record, Reason: "attempts", Message: message, Stderr: "line\x1b]0;title\x07", Attempts: 3,
+		Reason: "attempts", Message: message, Stderr: "line\x1b]0;title\x07", Attempts: 3,
 	}}})
 	b.must(err)
 	return c.Delivery
@@ -276,7 +276,7 @@ func TestRequeueSaysWhyNot(t *testing.T) {
 	c := b.claim(run, `{"task_id":"t","group_id":"g","created_at":1}`)[0]
 	_, err := b.st.Report(b.ctx, run, []store.Report{{
 		Delivery: c.Delivery, TaskID: "t", GroupID: "g", CreatedAt: "1",
-		Dead: &store.DeadLetter{Record: c.Record, Reason: "attempts"},
+		Dead: &store.DeadLetter{Reason: "attempts"},
 	}})
 	b.must(err)
 	out, _, err := b.run("", "dead", "requeue", c.Delivery)

@@ -45,6 +45,15 @@ func (p *Page) letter(w http.ResponseWriter, r *http.Request) {
 
 // text is a record for people: it may be no JSON and no text.
 func text(raw []byte) string {
+	// The first bytes of a long record may end within a character.
+	if cut := len(raw) - utf8.UTFMax; len(raw) == maxRecord && !utf8.Valid(raw[cut:]) {
+		for last := len(raw) - 1; last > cut; last-- {
+			if utf8.RuneStart(raw[last]) {
+				raw = raw[:last]
+				break
+			}
+		}
+	}
 	if !utf8.Valid(raw) {
 		return "(not UTF-8)\n" + head(string([]rune(string(raw))), maxRecord)
 	}

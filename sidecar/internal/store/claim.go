@@ -16,7 +16,9 @@ var claimScript = script(claimingLua, claimLua)
 
 // Claim makes at most max records the run's own and returns them in the order
 // of the queue: first those that a [Store.Wait] brought, then the queue's. It
-// stops early at Options.MaxClaimBytes, but never before the first record.
+// stops early at Options.MaxClaimBytes, or at 512 KiB if that is less, but never
+// before the first record. A record that is longer comes without its end: see
+// [Claimed.Length].
 //
 // nonce names this claim. After an error the same call with the same nonce
 // returns the records that the first try took, if it took any; a new nonce
@@ -24,8 +26,10 @@ var claimScript = script(claimingLua, claimLua)
 // [Store.Reconcile]. One claim of a run may be outstanding at a time. It
 // returns [ErrGone] for a run that is no member.
 func (s *Store) Claim(ctx context.Context, run, nonce string, max int) ([]Claimed, error) {
+	t := s.turn(run, nonce)
+	most, head := t.reply()
 	reply, err := s.call(ctx, claimScript, run, s.keys.inflight(run),
-		s.turn(run, nonce), max, s.o.MaxClaimBytes, s.floor(numbering{run: run})).Slice()
+		t.n, max, s.o.MaxClaimBytes, s.floor(numbering{run: run}), most, head).Slice()
 	if err != nil {
 		return nil, failure("claim", err)
 	}
@@ -54,13 +58,13 @@ func (s *Store) claimed(run string, reply, kinds []any) ([]Claimed, bool) {
 		if r == nil {
 			continue
 		}
-		record, ok := r.(string)
+		record, length, ok := headed(r)
 		if !ok {
 			return nil, false
 		}
 		records[i] = nil // a large one is not to be there twice for longer than this
 		seq := first + int64(i)
-		all[i] = Claimed{Delivery: delivery(run, seq), Seq: seq, Record: []byte(record)}
+		all[i] = Claimed{Delivery: delivery(run, seq), Seq: seq, Record: record, Length: length}
 		if kinds != nil {
 			if all[i].Kind, ok = kindOf(kinds[i]); !ok {
 				return nil, false
@@ -80,6 +84,23 @@ func (s *Store) claimed(run string, reply, kinds []any) ([]Claimed, bool) {
 		s.raise(numbering{run: run}, first+int64(len(all))-1)
 	}
 	return slices.DeleteFunc(all, func(c Claimed) bool { return c.Delivery == "" }), true
+}
+
+// headed reads a record, or the length and head of one.
+func headed(reply any) (record []byte, length int, ok bool) {
+	switch r := reply.(type) {
+	case string:
+		return []byte(r), len(r), true
+	case []any:
+		if len(r) != 2 {
+			return nil, 0, false
+		}
+		length, ok1 := r[0].(int64)
+		head, ok2 := r[1].(string)
+		return []byte(head), int(length), ok1 && ok2 && int64(len(head)) <= length
+	default:
+		return nil, 0, false
+	}
 }
 
 // delivery is the id of a run's delivery.

@@ -59,8 +59,10 @@ type Routed struct {
 // with the unrouted ones; one that has been there for r.Keep while no member took
 // its kind is claimed as KindNone.
 func (s *Store) ClaimRouted(ctx context.Context, run, nonce string, r Routes) (Routed, error) {
+	t := s.turn(run, nonce)
+	most, head := t.reply()
 	args := []any{
-		s.turn(run, nonce), lookAt, s.o.MaxClaimBytes, s.floor(numbering{run: run}),
+		t.n, lookAt, s.o.MaxClaimBytes, s.floor(numbering{run: run}), most, head,
 		strings.Join(r.Patterns, "\n"), r.Keep.Milliseconds(),
 	}
 	for _, n := range r.Free {

@@ -3,9 +3,9 @@
 --
 -- KEYS[1], ARGV and Reply are those of claiming.lua (ARGV[6] is how many records
 -- are looked at in each list), and
--- ARGV[9]    the kinds' patterns, one a line: the first one that fits counts
--- ARGV[10]   after how many ms a record that nobody takes is over
--- ARGV[11…]  free slots of each kind
+-- ARGV[11]   the kinds' patterns, one a line: the first one that fits counts
+-- ARGV[12]   after how many ms a record that nobody takes is over
+-- ARGV[13…]  free slots of each kind
 -- Reply      fourth: the kind of each record, from 1; 0 for a task that cannot
 --            be told, -1 for one that nobody takes. Fifth: records left in the
 --            queue. Sixth: how many of it were moved out of the way
@@ -16,37 +16,40 @@
 -- looks: it would be in everybody's way else. So does one that a BLMOVE
 -- brought: the inbox is emptied onto the queue first, to where it came from.
 --
--- A record that has been unrouted for ARGV[10] is claimed to be ended, unless
+-- A record that has been unrouted for ARGV[12] is claimed to be ended, unless
 -- some member takes its kind and merely has no slot for it: then its time
 -- begins anew. A member that claims and has named no patterns takes everything;
 -- one that has not claimed yet does not count, or one that is restarted again and
 -- again would keep such records for ever.
 redis.call('LLEN', UNROUTED)
 local kinds = {}
-local patterns = compile_all(ARGV[9])
+local patterns = compile_all(ARGV[11])
 local before = earlier()
 if before then
   for i, record in ipairs(records) do
+    if type(record) == 'table' then
+      record = record[2]
+    end
     kinds[i] = record and kind(patterns, record) or 0
   end
   before[4], before[5], before[6] = kinds, redis.call('LLEN', QUEUE), 0
   return before
 end
-redis.call('HSET', META, 'kinds', ARGV[9])
-local NOW, KEEP = now(), tonumber(ARGV[10])
+redis.call('HSET', META, 'kinds', ARGV[11])
+local NOW, KEEP = now(), tonumber(ARGV[12])
 
 local free, total = {}, 0
 for i = 1, #patterns do
-  free[i] = tonumber(ARGV[10 + i])
+  free[i] = tonumber(ARGV[12 + i])
   total = total + free[i]
 end
 
 -- first is the part of a list that is looked at, beginning at its end: at most
--- `most` elements, and no more bytes than a claim may have.
+-- `most` elements, and no more bytes than ARGV[7].
 local function first(list, right)
   local all, size = {}, 0
   local hand = 8
-  while #all < most and size < room do
+  while #all < most and size < tonumber(ARGV[7]) do
     local from = #all
     local got
     if right then

@@ -5,10 +5,17 @@
 -- ARGV[5]  turn of this claim        ARGV[7]  most bytes, but at least a record
 -- ARGV[6]  most records              ARGV[8]  sequence numbers below or equal
 --                                             to this one are used up
+-- ARGV[9]  most bytes of records in the reply
+-- ARGV[10] bytes of the head of a record that exceeds that
 -- Reply    first sequence number; the records in order, nil for one that is
---          over; then, for each record with attempts used up: its place in that
+--          over, length and head for one that does not fit into the reply; then,
+--          for each record with attempts used up: its place in that
 --          order, how many, cause of the last one. Error GONE for a run that is
 --          no member
+--
+-- The reply is bounded because Redis closes a connection whose unsent replies
+-- exceed client-output-buffer-limit, and the repeated claim would meet the same
+-- end. part.lua reads the rest of a record.
 --
 -- The last claim that brought something is kept by its turn, so that a retry
 -- after a lost reply gets the same records. A claim that a network delivers when
@@ -23,7 +30,7 @@ check_types()
 redis.call('LLEN', INBOX)
 local meta = redis.call('HMGET', META, 'claim', 'first', 'last', 'seq', 'turn')
 local records, bytes = {}, 0
-local most, room = tonumber(ARGV[6]), tonumber(ARGV[7])
+local most, room = tonumber(ARGV[6]), math.min(tonumber(ARGV[7]), tonumber(ARGV[9]))
 
 -- answer looks for attempts only where there are any at all: else no record
 -- need be hashed.
@@ -41,6 +48,17 @@ local function answer(first)
       end
     end
   end
+  local most_sent, head, sent = tonumber(ARGV[9]), tonumber(ARGV[10]), 0
+  if bytes > most_sent then
+    for i, record in ipairs(records) do
+      if record and #record > head and sent + #record > most_sent then
+        records[i] = { #record, string.sub(record, 1, head) }
+        sent = sent + head
+      elseif record then
+        sent = sent + #record
+      end
+    end
+  end
   return { first, records, used }
 end
 
@@ -50,7 +68,9 @@ local function earlier()
   if meta[1] == ARGV[5] then
     local first = tonumber(meta[2])
     for seq = first, tonumber(meta[3]) do
-      records[#records + 1] = redis.call('HGET', INFLIGHT, RUN .. '.' .. seq)
+      local record = redis.call('HGET', INFLIGHT, RUN .. '.' .. seq)
+      records[#records + 1] = record
+      bytes = bytes + (record and #record or 0)
     end
     return answer(first)
   end

@@ -9,7 +9,6 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/graflow/graflow-sidecar/sidecar/internal/fleet"
-	"github.com/graflow/graflow-sidecar/sidecar/internal/task"
 )
 
 //go:embed requeue.lua
@@ -35,7 +34,7 @@ func (s *Store) DeadLetters(ctx context.Context, limit int) ([]fleet.DeadLetter,
 	}
 	letters := make([]fleet.DeadLetter, 0, len(ids))
 	for len(ids) > 0 {
-		part := ids[:min(len(ids), chunkIDs)]
+		part := ids[:min(len(ids), chunkLetters)]
 		ids = ids[len(part):]
 		replies := make([]*redis.SliceCmd, len(part))
 		_, err := s.c.Pipelined(ctx, func(p redis.Pipeliner) error {
@@ -56,15 +55,34 @@ func (s *Store) DeadLetters(ctx context.Context, limit int) ([]fleet.DeadLetter,
 	return letters, nil
 }
 
-// DeadLetter is one with its record; false if there is none (any more).
+// DeadLetter is one with its record, which is read in parts; false if there is none
+// (any more).
 func (s *Store) DeadLetter(ctx context.Context, id string) (fleet.DeadLetter, bool, error) {
-	values, err := s.c.HMGet(ctx, s.keys.deadLetter(id), append(letterFields, "raw")...).Result()
+	return s.deadLetter(ctx, id, s.field)
+}
+
+// DeadLetterHead is DeadLetter with the first bytes of its record only, 64 KiB of it.
+func (s *Store) DeadLetterHead(ctx context.Context, id string) (fleet.DeadLetter, bool, error) {
+	return s.deadLetter(ctx, id, func(ctx context.Context, key, name string) ([]byte, bool, error) {
+		got, err := s.heads(ctx, key, maxHead, name)
+		if err != nil {
+			return nil, false, err
+		}
+		return got[0].text, got[0].there, nil
+	})
+}
+
+func (s *Store) deadLetter(ctx context.Context, id string, raw func(ctx context.Context, key, name string) ([]byte, bool, error)) (fleet.DeadLetter, bool, error) {
+	key := s.keys.deadLetter(id)
+	values, err := s.c.HMGet(ctx, key, letterFields...).Result()
 	if err != nil {
 		return fleet.DeadLetter{}, false, failure("dead letter", err)
 	}
 	l, ok := letter(id, values)
-	if raw, isText := values[len(letterFields)].(string); isText {
-		l.Raw = []byte(raw)
+	if ok {
+		if l.Raw, _, err = raw(ctx, key, "raw"); err != nil {
+			return fleet.DeadLetter{}, false, failure("dead letter", err)
+		}
 	}
 	return l, ok, nil
 }
@@ -90,16 +108,7 @@ func letter(id string, values []any) (fleet.DeadLetter, bool) {
 // cannot be it is refused, unless forced. A retry after a lost reply answers
 // [fleet.RequeueGone].
 func (s *Store) Requeue(ctx context.Context, id string, force bool) (fleet.Requeued, error) {
-	l, ok, err := s.DeadLetter(ctx, id)
-	if err != nil {
-		return "", err
-	}
-	name := ""
-	if ok {
-		info, _ := task.Decode(l.Raw) // as far as it can be read, as when it was reported
-		name = l.TaskID + "\x00" + info.CreatedAt
-	}
-	got, err := s.call(ctx, requeueScript, "", s.keys.deadLetter(id), id, flag(force, "force"), name, countedKeep.Milliseconds()).Text()
+	got, err := s.call(ctx, requeueScript, "", s.keys.deadLetter(id), id, flag(force, "force"), countedKeep.Milliseconds()).Text()
 	return fleet.Requeued(got), failure("requeue", err)
 }
 

@@ -19,7 +19,7 @@ func (e *env) bury(run, record, task, group, createdAt string) string {
 	c := e.claimOne(run, record)
 	got := e.report(run, Report{
 		Delivery: c.Delivery, TaskID: task, GroupID: group, CreatedAt: createdAt, SessionID: "s", RecordSHA: RecordSHA(c.Record),
-		Dead: &DeadLetter{Record: c.Record, Reason: "attempts", Message: "lost too often", Stderr: "oh", Attempts: 3},
+		Dead: &DeadLetter{Reason: "attempts", Message: "lost too often", Stderr: "oh", Attempts: 3},
 	})
 	if got[0] != Dead {
 		e.t.Fatalf("verdict %s", got[0])
@@ -136,7 +136,7 @@ func TestDeadLetters(t *testing.T) {
 		for i := range 3 {
 			c := e.claimOne(run, fmt.Sprint("r", i))
 			e.report(run, Report{Delivery: c.Delivery, TaskID: fmt.Sprint("t", i), SessionID: "s", Dead: &DeadLetter{
-				Record: c.Record, Reason: "invalid", Message: "m", Stderr: "e", Attempts: 2, At: time.UnixMilli(int64(1000 + i)).UTC(),
+				Reason: "invalid", Message: "m", Stderr: "e", Attempts: 2, At: time.UnixMilli(int64(1000 + i)).UTC(),
 			}})
 			ids = append([]string{c.Delivery}, ids...)
 		}

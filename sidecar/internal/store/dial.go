@@ -28,7 +28,7 @@ func Dial(ctx context.Context, o ClientOptions) (net.Conn, error) {
 		return nil, err
 	}
 	if u.TLSConfig != nil {
-		conn = telling{tls.Client(conn, u.TLSConfig)}
+		conn = &telling{Conn: tls.Client(conn, u.TLSConfig)}
 	}
 	if err := logIn(conn, u.Username, u.Password, u.DialTimeout); err != nil {
 		_ = conn.Close()
@@ -56,7 +56,7 @@ func dialer(timeout time.Duration, config *tls.Config) func(context.Context, str
 			_ = raw.Close()
 			return nil, err
 		}
-		return telling{encrypted}, nil
+		return &telling{Conn: encrypted}, nil
 	}
 }
 
@@ -81,15 +81,24 @@ const alertWait = 50 * time.Millisecond
 // TLS 1.3 lets a client write before the server has looked at its certificate: the
 // refusal lies unread while the write fails with a reset, which tells nobody that
 // a certificate is missing.
-type telling struct{ *tls.Conn }
+type telling struct {
+	*tls.Conn
+	moves moveReply
+}
 
-func (c telling) Write(b []byte) (int, error) {
+func (c *telling) Read(b []byte) (int, error) {
+	n, err := c.Conn.Read(b)
+	return n, c.moves.received(n, err)
+}
+
+func (c *telling) Write(b []byte) (int, error) {
+	c.moves.sent(b)
 	n, err := c.Conn.Write(b)
 	if err == nil {
 		return n, nil
 	}
 	_ = c.SetReadDeadline(time.Now().Add(alertWait))
-	if _, said := c.Read(make([]byte, 1)); isAlert(said) {
+	if _, said := c.Conn.Read(make([]byte, 1)); isAlert(said) {
 		return n, said
 	}
 	return n, err

@@ -120,7 +120,7 @@ func TestMemoryFull(t *testing.T) {
 		t.Fatalf("memory is not full: %v", err)
 	}
 	same(t, "report", e.report(run, done(c[0].Delivery, "a", "1"), Report{
-		Delivery: c[1].Delivery, TaskID: "b", GroupID: "g", Dead: &DeadLetter{Record: c[1].Record},
+		Delivery: c[1].Delivery, TaskID: "b", GroupID: "g", Dead: &DeadLetter{},
 	}), []Verdict{Completed, Dead})
 	same(t, "release", e.release(run, lost(c[2], false, 3)), []Released{{Losses: 1}})
 	if _, err := e.Delay(e.ctx, run, []Delay{{Delivery: c[3].Delivery}}); err != nil {

@@ -28,6 +28,7 @@ import (
 //	                               does not take every task)
 //	P:sidecar:asked:{run}          hash with a TTL: lane → turn, verdict and result of the
 //	                               last change that a worker asked for
+//	P:sidecar:parts:{delivery}     list with a TTL: the parts of a record that is read in parts
 //	P:sidecar:info:{run}           string with the lease's TTL: fleet.Run as JSON
 //	P:sidecar:paused               hash: run, or * for all → who and when, as JSON
 //	P:sidecar:orders:{run}         list with a TTL: fleet.Order as JSON

@@ -173,7 +173,7 @@ func (m *model) reportOf(c Claimed) Report {
 		r.GroupID = fmt.Sprint("g", group)
 	}
 	if c.Losses >= modelAttempts || m.rnd.IntN(8) == 0 {
-		r.Dead = &DeadLetter{Record: c.Record, Attempts: c.Losses}
+		r.Dead = &DeadLetter{Attempts: c.Losses}
 	}
 	return r
 }

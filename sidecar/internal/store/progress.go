@@ -35,6 +35,7 @@ type progressConn struct {
 	net.Conn
 	reads, writes movingDeadline
 	sent          atomic.Int64 // bytes written since the last byte was read
+	moves         moveReply    // not under TLS, where it is telling's
 }
 
 func newProgressConn(conn net.Conn) *progressConn {
@@ -59,6 +60,7 @@ func (c *progressConn) SetReadDeadline(t time.Time) error  { return c.reads.arm(
 func (c *progressConn) SetWriteDeadline(t time.Time) error { return c.writes.arm(t) }
 
 func (c *progressConn) Write(b []byte) (n int, err error) {
+	c.moves.sent(b)
 	for {
 		if !c.writes.move() {
 			return n, os.ErrDeadlineExceeded
@@ -78,6 +80,11 @@ func (c *progressConn) Write(b []byte) (n int, err error) {
 }
 
 func (c *progressConn) Read(b []byte) (int, error) {
+	n, err := c.read(b)
+	return n, c.moves.received(n, err)
+}
+
+func (c *progressConn) read(b []byte) (int, error) {
 	if !c.reads.move() {
 		return 0, os.ErrDeadlineExceeded
 	}

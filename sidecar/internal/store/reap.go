@@ -78,7 +78,7 @@ func (s *Store) retire(ctx context.Context, self, victim, mode string) (bool, er
 // nothing is left.
 func (s *Store) reapChunk(ctx context.Context, self, victim string, maxAttempts int) (ReapResult, bool, error) {
 	reply, err := s.call(ctx, reapScript, self, s.keys.inflight(victim),
-		victim, chunkRecords, s.o.MaxClaimBytes, max(maxAttempts, 1), s.floor(numbering{self, true})).Slice()
+		victim, chunkRecords, s.o.MaxClaimBytes, max(maxAttempts, 1), s.floor(numbering{self, true}), maxHead, maxReply).Slice()
 	if err != nil {
 		return ReapResult{}, false, failure("chunk", err)
 	}
@@ -94,13 +94,13 @@ func (s *Store) reapChunk(ctx context.Context, self, victim string, maxAttempts 
 	result := ReapResult{Returned: int(returned)}
 	for rest := reply[head:]; len(rest) > 0; rest = rest[fields:] {
 		seq, ok1 := rest[0].(int64)
-		record, ok2 := rest[1].(string)
+		record, length, ok2 := headed(rest[1])
 		losses, ok3 := rest[2].(int64)
 		if !ok1 || !ok2 || !ok3 {
 			return ReapResult{}, false, fmt.Errorf("adopted record: %w", errReply)
 		}
 		result.Exhausted = append(result.Exhausted,
-			Adopted{Delivery: delivery(self, seq), Seq: seq, Record: []byte(record), Losses: int(losses)})
+			Adopted{Delivery: delivery(self, seq), Seq: seq, Record: record, Length: length, Losses: int(losses)})
 		s.raise(numbering{self, true}, seq)
 	}
 	return result, done == 1, nil

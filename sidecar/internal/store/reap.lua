@@ -4,9 +4,10 @@
 -- ARGV[5]  the run that ended      ARGV[7]  most bytes in this chunk
 -- ARGV[6]  most records likewise   ARGV[8]  most attempts of a record
 -- ARGV[9]  sequence numbers that the caller has adopted under
+-- ARGV[10] bytes of the head of a record   ARGV[11] bytes of heads at which it ends
 -- Reply    1 if nothing is left, else 0; records returned; then for each
---          exhausted record: the caller's sequence number, record, attempts
---          used up. Error GONE if the caller, reaping, is no member itself
+--          exhausted record: the caller's sequence number, length and head of
+--          the record, attempts used up. Error GONE if the caller, reaping, is no member itself
 --
 -- The inbox goes first, at no cost, so that records in flight, which were
 -- taken earlier, come to lie before it. A run that left in good order costs no
@@ -30,10 +31,10 @@ end
 check_types()
 redis.call('HLEN', KEYS[1])
 
-local returned, moved, bytes = 0, 0, 0
+local returned, moved, bytes, sent = 0, 0, 0, 0
 local function full(record)
   moved, bytes = moved + 1, bytes + #record
-  return moved >= most or bytes >= room
+  return moved >= most or bytes >= room or sent >= tonumber(ARGV[11])
 end
 local function back(record)
   redis.call(PUSH, QUEUE, record)
@@ -63,7 +64,9 @@ for _, delivery in ipairs(stop and {} or descending(redis.call('HKEYS', KEYS[1])
     seq, adopted = seq + 1, true
     redis.call('HSET', INFLIGHT, string.format('%s.%.0f', RUN, seq), record)
     local n = #reply
-    reply[n + 1], reply[n + 2], reply[n + 3] = seq, record, count
+    local head = string.sub(record, 1, tonumber(ARGV[10]))
+    reply[n + 1], reply[n + 2], reply[n + 3] = seq, { #record, head }, count
+    sent = sent + #head
   else
     back(record)
   end

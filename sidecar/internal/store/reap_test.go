@@ -91,7 +91,7 @@ func TestReapLoneRule(t *testing.T) {
 		same(t, "in flight", e.hash(e.keys.inflight(self)), map[string]string{adopted.Delivery: "poison"})
 		same(t, "queue", e.queue(), []string{"neighbour"})
 		same(t, "ends as dead", e.report(self, Report{
-			Delivery: adopted.Delivery, RecordSHA: RecordSHA(adopted.Record), Dead: &DeadLetter{Record: adopted.Record, Attempts: 3},
+			Delivery: adopted.Delivery, RecordSHA: RecordSHA(adopted.Record), Dead: &DeadLetter{Attempts: 3},
 		}), []Verdict{Dead})
 		// The next one gets another number, whoever remembers the last.
 		for _, lostBy := range []func(){

@@ -99,7 +99,7 @@ func (s *Store) appendReport(args []any, r *Report, made *reportTexts) []any {
 		return append(args, &nothing)
 	}
 	at := orNow(r.Dead.At)
-	return append(args, "dead", r.Dead.Record, r.Dead.Reason, r.Dead.Message, r.Dead.Stderr, r.Dead.Attempts,
+	return append(args, "dead", r.Dead.Reason, r.Dead.Message, r.Dead.Stderr, r.Dead.Attempts,
 		at.UTC().Format(time.RFC3339Nano), at.UnixMilli(), r.SessionID)
 }
 

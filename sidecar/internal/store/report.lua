@@ -6,8 +6,9 @@
 -- ARGV[7]  bytes of all their records; then for each report:
 --          delivery, task id, group id, task id NUL created_at, completion
 --          (JSON), key for the value or '', value, SHA-1 of the record or '',
---          '' or 'dead' followed by: raw record, reason, message, stderr,
---          attempts, time, time in ms, session id
+--          '' or 'dead' followed by: reason, message, stderr, attempts, time,
+--          time in ms, session id. The SHA-1 of a dead letter's record may be
+--          '*', and is made here then
 -- Reply    the reports' verdicts, in their order, with spaces between: one
 --          string costs both sides less than a list
 --
@@ -25,7 +26,7 @@
 -- counted again.
 local KEEP, REPORTS = tonumber(ARGV[5]), tonumber(ARGV[6])
 local DAY = math.floor(now() / KEEP)
-local FIRST, LENGTH, DEAD_LENGTH = 8, 9, 17 -- where the reports begin, and how long one is
+local FIRST, LENGTH, DEAD_LENGTH = 8, 9, 16 -- where the reports begin, and how long one is
 redis.call('HLEN', INFLIGHT)
 redis.call('HLEN', ATTEMPTS)
 redis.call('ZCARD', ATTEMPTS_AT)
@@ -133,14 +134,18 @@ local function count(g)
   end
 end
 
+-- bury makes a dead letter of the record as it is in flight: it is not sent once
+-- more, and may be one that the sidecar has never read whole.
 local function bury(at)
   local delivery, task, id = ARGV[at], ARGV[at + 1], ARGV[at + 2]
+  local raw = redis.call('HGET', INFLIGHT, delivery)
   local entry = DEAD .. ':' .. delivery
   redis.call('DEL', entry)
-  redis.call('HSET', entry, 'raw', ARGV[at + 9], 'reason', ARGV[at + 10], 'message', ARGV[at + 11],
-    'stderr', ARGV[at + 12], 'attempts', ARGV[at + 13], 'time', ARGV[at + 14],
-    'task_id', task, 'group_id', id, 'session_id', ARGV[at + 16])
-  redis.call('ZADD', DEAD, ARGV[at + 15], delivery)
+  redis.call('HSET', entry, 'raw', raw, 'reason', ARGV[at + 9], 'message', ARGV[at + 10],
+    'stderr', ARGV[at + 11], 'attempts', ARGV[at + 12], 'time', ARGV[at + 13],
+    'task_id', task, 'group_id', id, 'session_id', ARGV[at + 15], 'counted_as', ARGV[at + 3])
+  redis.call('ZADD', DEAD, ARGV[at + 14], delivery)
+  return ARGV[at + 7] == '*' and redis.sha1hex(raw) or ARGV[at + 7]
 end
 
 local function decide(report, at)
@@ -152,9 +157,9 @@ local function decide(report, at)
   if not ours then
     return 'late'
   end
-  local verdict = 'dead'
+  local verdict, sha = 'dead', ARGV[at + 7]
   if ARGV[at + 8] == 'dead' then
-    bury(at)
+    sha = bury(at)
     if task ~= '' and id ~= '' then
       enlist(report, task, id, ARGV[at + 3], ARGV[at + 4]) -- a bad group, or one that is over, stays as it is
     end
@@ -169,8 +174,8 @@ local function decide(report, at)
   end
   held[delivery] = false
   over[#over + 1] = delivery
-  if ARGV[at + 7] ~= '' then
-    spent[#spent + 1] = ARGV[at + 7]
+  if sha ~= '' then
+    spent[#spent + 1] = sha
   end
   return verdict
 end

@@ -103,7 +103,7 @@ func TestReportBadGroupThenDead(t *testing.T) {
 		claimed := e.claimOne(run, "r")
 		r := done(claimed.Delivery, "t1", "1")
 		same(t, "verdict", e.report(run, r), []Verdict{BadGroup})
-		r.Dead = &DeadLetter{Record: claimed.Record, Reason: "group"}
+		r.Dead = &DeadLetter{Reason: "group"}
 		same(t, "verdict", e.report(run, r), []Verdict{Dead})
 		same(t, "counter", e.counter("g"), "")
 		same(t, "completions", e.get(e.o.Prefix+":completions:g"), "a string")

@@ -48,7 +48,7 @@ func TestReportDead(t *testing.T) {
 			run := e.run("w")
 			claimed := e.claimOne(run, record)
 			r := Report{Delivery: claimed.Delivery, Dead: &DeadLetter{
-				Record: claimed.Record, Reason: "invalid", Message: "m\x00", Stderr: "tail\xff", Attempts: 2, At: at,
+				Reason: "invalid", Message: "m\x00", Stderr: "tail\xff", Attempts: 2, At: at,
 			}}
 			same(t, "verdict", e.report(run, r), []Verdict{Dead})
 			same(t, "again", e.report(run, r), []Verdict{Late})
@@ -58,7 +58,7 @@ func TestReportDead(t *testing.T) {
 			}
 			same(t, "entry", e.hash(e.keys.own("dead:"+claimed.Delivery)), map[string]string{
 				"raw": record, "reason": "invalid", "message": "m\x00", "stderr": "tail\xff", "attempts": "2",
-				"time": "2024-11-23T04:20:00.123Z", "task_id": "", "group_id": "", "session_id": "",
+				"time": "2024-11-23T04:20:00.123Z", "task_id": "", "group_id": "", "session_id": "", "counted_as": "\x00",
 			})
 			same(t, "in flight", e.hash(e.keys.inflight(run)), map[string]string{})
 		})
@@ -73,7 +73,7 @@ func TestReportDeadInGroup(t *testing.T) {
 		first, second := e.claimOne(run, "r"), e.claimOne(run, "r")
 		r := done(first.Delivery, "t", "1")
 		r.SessionID = "s"
-		r.Dead = &DeadLetter{Record: first.Record, Reason: "attempts", Message: "it kills its worker"}
+		r.Dead = &DeadLetter{Reason: "attempts", Message: "it kills its worker"}
 		same(t, "verdict", e.report(run, r), []Verdict{Dead})
 		same(t, "counter", e.counter("g"), "1")
 		if text := e.hash(e.o.Prefix + ":completions:g")["t"]; !strings.Contains(text, `"success":false`) || !strings.Contains(text, "it kills its worker") {

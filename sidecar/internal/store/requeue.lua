@@ -2,8 +2,9 @@
 -- letter, in one step.
 --
 -- KEYS[1]  the dead letter
--- ARGV[5]  its delivery id       ARGV[7]  task id NUL created_at
--- ARGV[6]  'force' or ''         ARGV[8]  how long a counted task is remembered, ms
+-- ARGV[5]  its delivery id
+-- ARGV[6]  'force' or ''
+-- ARGV[7]  how long a counted task is remembered, ms
 -- Reply    requeued, no-such-dead-letter, group-over or counted
 --
 -- When report.lua buried the record, it told the group's barrier of a failure if
@@ -19,11 +20,11 @@
 --
 -- The record goes to the far end, behind those that never failed, and has all its
 -- attempts again.
-local ENTRY, DELIVERY, FORCED, NAME = KEYS[1], ARGV[5], ARGV[6] == 'force', ARGV[7]
+local ENTRY, DELIVERY, FORCED = KEYS[1], ARGV[5], ARGV[6] == 'force'
 check_types()
 redis.call('ZCARD', DEAD)
-local letter = redis.call('HMGET', ENTRY, 'raw', 'task_id', 'group_id')
-local raw, task, id = letter[1], letter[2], letter[3]
+local letter = redis.call('HMGET', ENTRY, 'raw', 'task_id', 'group_id', 'counted_as')
+local raw, task, id, NAME = letter[1], letter[2], letter[3], letter[4] or ''
 if not raw then
   redis.call('ZREM', DEAD, DELIVERY)
   return 'no-such-dead-letter'
@@ -64,7 +65,7 @@ local function open(barrier, completions, sets)
 end
 
 if id and id ~= '' then
-  local day = math.floor(now() / ARGV[8])
+  local day = math.floor(now() / ARGV[7])
   local barrier, completions = P .. ':barrier:' .. id, P .. ':completions:' .. id
   local sets = { S .. 'counted:' .. day .. ':' .. id, S .. 'counted:' .. (day - 1) .. ':' .. id }
   local state = open(barrier, completions, sets)

@@ -44,6 +44,20 @@ const (
 	chunkRecords = 256
 	chunkIDs     = 100
 	chunkOrders  = 8
+	chunkLetters = 8 // each with the last words of a worker
+)
+
+// Bounds of a reply that carries records. Redis closes the connection of a client
+// whose unsent replies exceed client-output-buffer-limit, which operators set as low
+// as 1 MB for ordinary clients.
+const (
+	maxReply = 512 << 10 // bytes of records in one reply
+	maxHead  = 64 << 10  // bytes of a record that does not fit into it
+	// The same for a claim whose reply has been lost twice: a lower limit may be why.
+	leastReply = 16 << 10
+	leastHead  = 1 << 10
+	// lostReplies is how often the first bounds are tried.
+	lostReplies = 2
 )
 
 // How long things are kept in Redis.
@@ -213,18 +227,29 @@ func (s *Store) forget(run string) {
 type turn struct {
 	n     int64
 	nonce string // of the claim whose turn it is
+	tries int    // calls for it
 }
 
 // turn is the next one, or that of the last call again for the same nonce.
-func (s *Store) turn(run, nonce string) int64 {
+func (s *Store) turn(run, nonce string) turn {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	t := s.turns[run]
 	if nonce != t.nonce || t.n == 0 {
-		t = turn{t.n + 1, nonce}
-		s.turns[run] = t
+		t = turn{n: t.n + 1, nonce: nonce}
 	}
-	return t.n
+	t.tries++
+	s.turns[run] = t
+	return t
+}
+
+// reply are the bounds of the reply to a claim: bytes of all records, and of the
+// head of one that does not fit.
+func (t turn) reply() (most, head int) {
+	if t.tries > lostReplies {
+		return leastReply, leastHead
+	}
+	return maxReply, maxHead
 }
 
 // flag is a Lua-friendly boolean: its name, or nothing.

@@ -45,7 +45,7 @@ func everything(t *testing.T, e *env) {
 	c := e.claim(run, 4)
 	same(t, "report", e.report(run,
 		done(c[0].Delivery, "a", "1"),
-		Report{Delivery: c[1].Delivery, TaskID: "b", GroupID: "g", Dead: &DeadLetter{Record: c[1].Record}},
+		Report{Delivery: c[1].Delivery, TaskID: "b", GroupID: "g", Dead: &DeadLetter{}},
 	), []Verdict{Completed, Dead})
 	same(t, "release", e.release(run, lost(c[2], false, 3)), []Released{{Losses: 1}})
 	if _, err := e.Delay(e.ctx, run, []Delay{{Delivery: c[3].Delivery}}); err != nil {

@@ -16,7 +16,10 @@ var ErrGone = errors.New("run is gone")
 type Claimed struct {
 	Delivery string // run + "." + Seq
 	Seq      int64  // grows by one with every delivery of a run
-	Record   []byte // the queue's bytes, verbatim
+	// Record is the queue's bytes, verbatim; only the first of them if there are
+	// fewer than Length, where [Store.RecordParts] reads the whole.
+	Record []byte
+	Length int // bytes of the whole record
 	// Losses is how many attempts this record has already used up: deliveries
 	// lost to a crash, and counted delays. At MaxAttempts or above it must not
 	// be run again: end it with a dead Report.
@@ -50,15 +53,19 @@ type Report struct {
 	// to the task's channel key in the same step, if the report counts.
 	Value []byte
 	// RecordSHA is RecordSHA(record): it clears the record's attempts. Empty
-	// where Claimed.Losses was 0.
+	// where Claimed.Losses was 0. With Dead it may be [ShaOfRecord].
 	RecordSHA string
 	// Dead makes this a dead letter; the failed completion is reported too.
 	Dead *DeadLetter
 }
 
-// DeadLetter is what is kept of a record that will not be run (again).
+// ShaOfRecord has Redis make the SHA-1 of a record, where the caller has read its
+// head only.
+const ShaOfRecord = "*"
+
+// DeadLetter is what is kept of a record that will not be run (again), with the
+// record itself, byte for byte as it is in flight.
 type DeadLetter struct {
-	Record   []byte // byte for byte
 	Reason   string // a short constant
 	Message  string // for people
 	Stderr   string // the worker's last lines
@@ -147,7 +154,8 @@ type TickResult struct {
 type Adopted struct {
 	Delivery string // a delivery of the reaper's run
 	Seq      int64
-	Record   []byte
+	Record   []byte // its first bytes, if there are fewer than Length
+	Length   int    // bytes of the whole record
 	Losses   int
 }
 

@@ -26,7 +26,10 @@ func (s *Store) Wait(ctx context.Context, run string, d time.Duration) (bool, er
 	unblocked, err := s.wait.block(ctx, d, func(ctx context.Context, c *redis.Conn) error {
 		return c.BLMove(ctx, s.keys.queue(), s.keys.inbox(run), from, "RIGHT", d).Err()
 	})
-	if unblocked || isNilReply(err) {
+	switch {
+	case errors.Is(err, errMoved):
+		return true, nil
+	case unblocked || isNilReply(err):
 		return false, nil
 	}
 	return err == nil, failure("wait", err)
@@ -113,7 +116,7 @@ func (w *waiter) block(ctx context.Context, d time.Duration, op func(context.Con
 	w.used = time.Now()
 	if err != nil && !isNilReply(err) {
 		w.release()
-		if cluster, ok := w.c.(*redis.ClusterClient); ok {
+		if cluster, ok := w.c.(*redis.ClusterClient); ok && !errors.Is(err, errMoved) {
 			cluster.ReloadState(ctx) // in the background: the queue may have moved
 		}
 	}

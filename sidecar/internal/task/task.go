@@ -17,8 +17,11 @@ type Task struct {
 	// Seq is the claim sequence number: records that are handed back return
 	// to the queue in descending Seq so that their old order holds.
 	Seq int64
-	// Record is the queue's bytes, verbatim. Nobody may modify it.
+	// Record is the queue's bytes, verbatim. Nobody may modify it. Of a record that
+	// is never handed to a worker it may be the head only: see Size.
 	Record []byte
+	// Length is how many bytes the whole record has. 0 means len(Record).
+	Length int
 	// Info is what the sidecar itself reads from the record.
 	Info Info
 	// Attempt is 1 for a record whose deliveries were never lost to a crash,
@@ -133,6 +136,12 @@ type Outcome struct {
 	// Slot and PID are those of the worker that had it; PID is 0 if none had.
 	Slot, PID int
 }
+
+// Size is how many bytes the whole record has.
+func (t *Task) Size() int { return max(t.Length, len(t.Record)) }
+
+// IsCut reports whether Record is only the head of the record.
+func (t *Task) IsCut() bool { return t.Length > len(t.Record) }
 
 // Limit is how long one run of the task may take: the record's own timeout, or
 // else the given one. Zero means no limit.

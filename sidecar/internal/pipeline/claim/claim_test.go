@@ -32,6 +32,8 @@ type source struct {
 	arrived chan struct{}
 	fatal   error
 	routes  map[string]int // by task id
+	heads   int            // longest record that a claim brings whole; 0 for any
+	load    func(soft context.Context, t task.Task) ([]byte, error)
 }
 
 func (s *source) Claim(_ context.Context, nonce string, limit int) ([]task.Task, error) {
@@ -49,6 +51,9 @@ func (s *source) Claim(_ context.Context, nonce string, limit int) ([]task.Task,
 		for i, r := range s.records[:n] {
 			info, _ := task.Decode([]byte(r))
 			s.answer = append(s.answer, task.Task{Delivery: fmt.Sprint(nonce, ".", i), Record: []byte(r), Attempt: 1, Route: s.routes[info.TaskID]})
+			if last := &s.answer[i]; s.heads > 0 && len(r) > s.heads {
+				last.Record, last.Length = last.Record[:s.heads], len(r)
+			}
 		}
 		s.records = s.records[n:]
 	}
@@ -58,6 +63,13 @@ func (s *source) Claim(_ context.Context, nonce string, limit int) ([]task.Task,
 		return nil, err
 	}
 	return s.answer, nil
+}
+
+func (s *source) Load(soft, _ context.Context, t task.Task) ([]byte, error) {
+	s.mu.Lock()
+	load := s.load
+	s.mu.Unlock()
+	return load(soft, t)
 }
 
 func (s *source) Wait(ctx context.Context) (bool, error) {
@@ -86,16 +98,17 @@ func (s *source) Recover(ctx context.Context, err error) error {
 
 // room takes everything, up to a number.
 type room struct {
-	mu    sync.Mutex
-	free  int
-	quiet bool
-	got   []string
+	mu       sync.Mutex
+	free     int
+	expected int
+	quiet    bool
+	got      []string
 }
 
 func (r *room) Want(ctx context.Context) (int, error) {
 	for {
 		r.mu.Lock()
-		free := r.free
+		free := r.free - r.expected
 		if r.quiet {
 			r.free = 0 // one last look
 		}
@@ -119,6 +132,14 @@ func (r *room) Put(ts []task.Task) {
 	}
 }
 
+func (r *room) Expect(route, n int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if route >= 0 {
+		r.expected += n
+	}
+}
+
 func (r *room) IsQuiet() bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -135,6 +156,8 @@ type bundle struct {
 	src     *source
 	room    *room
 	refused []string
+	back    []string
+	words   []string
 	claimed int
 	cancel  context.CancelFunc
 	ended   chan error
@@ -149,7 +172,11 @@ func start(t *testing.T, src *source, free int) *bundle {
 	loop := &claim.Loop{
 		Source: src, Room: b.room, MaxAttempts: 3,
 		NewNonce: func() string { n++; return fmt.Sprint("n", n) },
-		Refuse:   func(_ task.Task, reason, _ string) { b.refused = append(b.refused, reason) },
+		Refuse: func(_ task.Task, reason, message string) {
+			b.refused, b.words = append(b.refused, reason), append(b.words, message)
+		},
+		GiveBack: func(t task.Task) { b.back = append(b.back, t.Info.TaskID) },
+		Longest:  func(route int) int { return 1000 - 500*max(route, 0) },
 		Claimed:  func(ts []task.Task) { b.claimed += len(ts) },
 		Progress: func() {},
 		Route: func(taskID string) int {

@@ -15,6 +15,7 @@ type Lane struct {
 	slots    int         // see Limit; 0 means no bound
 	maxLent  int         // see Limit
 	ready    []task.Task // claimed, not started; the oldest first
+	expected int         // claimed, and not put yet, see Expect
 	takers   []*taker    // children that wait for a task; the longest waiting first
 	capacity int         // slots of all children that take tasks
 	running  int         // tasks that were taken and have not ended
@@ -65,7 +66,7 @@ func (l *Lane) wantLocked() int {
 		return 0
 	}
 	ahead := l.rate.ahead(time.Now())
-	short := l.freeLocked() - len(l.ready) // of what can start now
+	short := l.freeLocked() - len(l.ready) - l.expected // of what can start now
 	if short <= 0 && ahead+short <= ahead/2 {
 		return 0 // half of what is claimed ahead is left: fewer claims, of more records
 	}

@@ -202,6 +202,19 @@ func (q *Queue) Put(ts []task.Task) {
 	q.giveAllBack(back)
 }
 
+// Expect tells that n more tasks of a kind are claimed and will be put later, or
+// fewer for a negative n: nothing is wanted for their slots. It ignores a route that
+// is no kind.
+func (q *Queue) Expect(route, n int) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if route < 0 || route >= len(q.lanes) {
+		return
+	}
+	q.lanes[route].expected += n
+	q.announceLocked()
+}
+
 // serveLocked hands ready tasks to waiting takers.
 func (q *Queue) serveLocked() {
 	for _, l := range q.lanes {
