@@ -125,6 +125,16 @@ func (r *LineReader) Next() ([]byte, error) {
 // Buffered reports whether Next will return a line without a read.
 func (r *LineReader) Buffered() bool { return bytes.IndexByte(r.buf[r.scan:r.end], '\n') >= 0 }
 
+// Partial returns the beginning of a line whose end has not been read: what has
+// come of it, or the first bytes of one that is over the limit. It is part of the
+// reader's own buffer and valid until the next call of Next.
+func (r *LineReader) Partial() []byte {
+	if r.skip.on {
+		return r.skip.prefix
+	}
+	return r.buf[r.start:r.end]
+}
+
 // finish ends the line whose last part this is.
 func (r *LineReader) finish(line []byte) ([]byte, error) {
 	if r.skip.on {

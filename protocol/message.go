@@ -222,10 +222,16 @@ func (s *scan) rpcError() *Error {
 }
 
 // LooksLikeMessage reports whether a line was meant as a message: it begins
-// with { after optional spaces and contains "jsonrpc". What does not is a print
-// (P5); what does and cannot be decoded is a fault (P6). The first bytes of an
-// over-long line serve as well as a whole one.
+// with { after optional spaces and contains "jsonrpc", and not only within a member
+// of a whole object. What does not is a print (P5); what does and cannot be decoded
+// is a fault (P6). The first bytes of an over-long line serve as well as a whole
+// one.
 func LooksLikeMessage(line []byte) bool {
 	line = bytes.TrimLeft(line, " \t")
-	return len(line) > 0 && line[0] == '{' && bytes.Contains(line, []byte(`"jsonrpc"`))
+	if len(line) == 0 || line[0] != '{' || !bytes.Contains(line, []byte(`"jsonrpc"`)) {
+		return false
+	}
+	var o objectScan
+	_, state := o.feed(line)
+	return state != scanClosed || o.version
 }

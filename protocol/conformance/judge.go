@@ -15,7 +15,7 @@ import (
 
 // always are the checks of everything that a worker sends, in any dialogue.
 var always = []Result{
-	{Check: "always/framing", Rules: []string{"P2", "P3"}, Asks: "a message is one line of UTF-8: no byte order mark, no CR inside, no second message"},
+	{Check: "always/framing", Rules: []string{"P2", "P3", "P59"}, Asks: "a message is one line of UTF-8: no byte order mark, no CR inside, no second message"},
 	{Check: "always/line-length", Rules: []string{"P4"}, Asks: "no line is longer than maxMessageBytes"},
 	{Check: "always/valid", Rules: []string{"P6", "P9", "P12"}, Asks: "what is meant as a message is a valid one: JSON-RPC 2.0, no member twice, not nested too deep"},
 	{Check: "always/last-line", Rules: []string{"P7"}, Asks: "the last line has its line end too"},
@@ -116,11 +116,19 @@ func (j *judge) line(c *connection, line []byte) []*protocol.Message {
 		m = cloneMessage(m)
 		return []*protocol.Message{&m}
 	}
-	if at := bytes.Index(line, []byte(`{"jsonrpc"`)); at > 0 && len(bytes.TrimSpace(line[:at])) > 0 && line[0] != '{' {
+	if at := bytes.Index(line, []byte(`{"jsonrpc"`)); at > 0 && isPrint(line[:at]) {
 		j.failed("always/framing", "a print without a line end before a message, which is lost: "+clip(line))
 		return j.line(c, line[at:])
 	}
 	loose := looseMessages(line)
+	if len(loose) == 0 || !protocol.LooksLikeMessage(line) {
+		for _, m := range c.finder.Line(line) {
+			if m.Flaw != "" && (m.Method == "" || protocol.IsAsk(m.Method)) && len(loose) == 0 {
+				j.failed("always/framing", "no message, since "+m.Flaw+": "+clip(line))
+				return nil
+			}
+		}
+	}
 	if len(loose) == 0 && !protocol.LooksLikeMessage(line) {
 		j.printed(line)
 		return nil
@@ -141,6 +149,13 @@ func (j *judge) line(c *connection, line []byte) []*protocol.Message {
 		j.failed("always/valid", err.Error()+": "+clip(line))
 	}
 	return loose
+}
+
+// isPrint reports whether what stands in front of a message is text: no space, byte
+// order mark or bracket of a batch, and not another object.
+func isPrint(front []byte) bool {
+	front = bytes.TrimSpace(protocol.TrimByteOrderMark(front))
+	return len(front) > 0 && front[0] != '{' && string(front) != "["
 }
 
 func (c *connection) judgedLength(j *judge, line []byte) {

@@ -62,6 +62,8 @@ type connection struct {
 	capabilities map[string]bool
 	deliveries   map[string]bool // that were ever sent
 	waiting      map[string]bool // that said $/waiting
+
+	finder protocol.MisframedFinder // of messages in other forms
 }
 
 // launch starts the worker.

@@ -28,7 +28,7 @@ func (p *peer) readMessages(stdout *os.File) {
 			p.mu.Lock()
 			ours := p.killed
 			p.mu.Unlock()
-			if !ours {
+			if _, err := protocol.DecodeMessage(cut.Tail); !ours || err == nil {
 				p.judge.failed("always/last-line", fmt.Sprintf("stdout ended with %s, without a line end", clip(cut.Tail)))
 			}
 		default:

@@ -29,6 +29,10 @@ var unseen = map[string]string{
 	"P55": "what the sidecar does while Redis is away",
 	"P56": "for the sidecar, which sends the inputs",
 	"P57": "for the sidecar, which sends the inputs",
+	"P58": "what the sidecar makes of a fault; always/framing and always/same-id find the fault",
+	"P60": "what the sidecar does about a fault; always/framing finds the fault",
+	"P61": "what the sidecar does about a fault; always/one-answer finds the fault",
+	"P62": "what the sidecar does about a fault; always/last-line finds the fault",
 }
 
 // Every rule of PROTOCOL.md has a check or a reason to have none, and every

@@ -61,7 +61,9 @@ type child struct {
 	dead      bool // no task may be written any more
 	pingID    int64
 	pingSent  time.Time
-	ended     ended    // the reader's own
+	ended     ended // the reader's own, as the next two are
+	suspects  suspects
+	stdout    *listener
 	opened    opened   // requests of the worker
 	inputs    []wanted // set before the first task
 	fetches   sync.WaitGroup

@@ -30,7 +30,8 @@ import (
 type fakes struct {
 	pool        *fakePool
 	concurrency int
-	startTime   time.Duration // before a worker answers initialize
+	speaks      func(in, out net.Conn) // in place of the protocol's own worker
+	startTime   time.Duration          // before a worker answers initialize
 
 	mu     sync.Mutex
 	broken bool          // the next ones cannot be started
@@ -104,6 +105,11 @@ func (f *fakes) start(*exec.Cmd) (subproc.Process, error) {
 	f.most = max(f.most, f.livingLocked())
 	go func() {
 		time.Sleep(f.startTime)
+		if f.speaks != nil {
+			f.speaks(in, out)
+			p.end("exited with status 0")
+			return
+		}
 		_ = protocol.Serve(context.Background(), func(ctx context.Context, t *protocol.Task) (any, error) {
 			p.tasks.Add(1)
 			f.pool.mu.Lock()
@@ -177,6 +183,7 @@ type fakePool struct {
 	seq      int64
 	outcomes map[task.Kind]int
 	lost     task.Outcome             // the last one
+	failed   task.Outcome             // the last one
 	done     map[string]chan struct{} // by task id; closed when it has ended
 	working  int                      // tasks at work now
 	busiest  int
@@ -277,6 +284,9 @@ func (b *fakePool) Done(o task.Outcome) {
 	case task.Lost:
 		b.lost = o
 	default:
+		if o.Kind == task.Failed {
+			b.failed = o
+		}
 		close(b.done[o.Task.Info.TaskID])
 	}
 }

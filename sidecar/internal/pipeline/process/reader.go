@@ -5,37 +5,39 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"strconv"
-	"strings"
+	"slices"
 	"time"
 
 	"github.com/graflow/graflow-sidecar/protocol"
-	"github.com/graflow/graflow-sidecar/sidecar/internal/subproc"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/task"
 )
 
-// maxPrintsBeforeAnswer is how many lines that are no messages a worker may
-// print before it answers initialize: a banner is fine, `yes` is not a worker.
-const maxPrintsBeforeAnswer = 1000
-
 // read handles every line of the child's stdout until its end. It never
 // blocks on anything but the pipe, so both pipes are always drained.
-func (c *child) read(r io.Reader) {
-	lines := protocol.NewLineReader(r, c.cfg.MaxMessageBytes)
+func (c *child) read(l *listener) {
 	for {
-		if !lines.Buffered() { // and so before the end, too
+		if !l.lines.Buffered() { // and so before the end, too
 			c.handOn()
 		}
-		line, err := lines.Next()
+		if len(c.suspects.list) > 0 {
+			c.judge(quietAfter)
+		}
+		line, err := l.lines.Next()
 		var long *protocol.TooLongError
 		var cut *protocol.UnterminatedError
 		switch {
 		case err == nil:
+			if l.judged > 0 {
+				line = l.rest(line)
+			}
 			c.line(line)
+		case errors.Is(err, errQuiet):
+			c.quiet(l)
 		case errors.As(err, &long):
+			long.Prefix = l.rest(long.Prefix)
 			c.tooLong(long)
 		case errors.As(err, &cut):
-			c.print(cut.Tail)
+			c.print(l.rest(cut.Tail))
 		default:
 			if !errors.Is(err, io.EOF) {
 				c.log.Debug("worker stdout ended", "error", err)
@@ -55,58 +57,71 @@ func (c *child) line(line []byte) {
 		}
 	}
 	m, err := protocol.DecodeMessage(line)
-	switch {
-	case err == nil:
+	if err == nil {
+		c.suspects.finder.Passed()
 		c.message(m)
-	case protocol.LooksLikeMessage(line):
-		c.misbehaved("malformed")
-		c.malformed(line, fmt.Sprintf("the worker's answer is not a valid message: %v", err))
-	default:
-		c.print(line)
+		return
 	}
+	if marked := protocol.TrimByteOrderMark(line); len(marked) < len(line) {
+		c.line(marked)
+		return
+	}
+	if protocol.LooksLikeMessage(line) {
+		c.misbehaved("malformed")
+		c.malformed(line, err)
+		return
+	}
+	c.print(line)
 }
 
 func (c *child) tooLong(e *protocol.TooLongError) {
 	if protocol.LooksLikeMessage(e.Prefix) {
 		c.misbehaved("too_long")
-		c.malformed(e.Prefix, fmt.Sprintf("the worker's answer has %d bytes, more than the %d that are allowed (SIDECAR_MAX_MESSAGE_BYTES)",
+		c.faulty(e.Prefix, fmt.Sprintf("the worker's answer has %d bytes, more than the %d that are allowed (SIDECAR_MAX_MESSAGE_BYTES)",
 			e.Length, c.cfg.MaxMessageBytes))
 		return
 	}
 	c.print(e.Prefix)
 }
 
-// print takes a line on stdout that is no message: somebody's print.
-func (c *child) print(line []byte) {
-	text := strings.ToValidUTF8(string(line[:min(len(line), subproc.MaxLogLine)]), "\uFFFD")
-	c.misbehaved("print")
-	c.mu.Lock()
-	c.prints++
-	if c.firstLine == "" {
-		c.firstLine = text
+// malformed takes a line that is meant as a message and is none. Other messages
+// on the same line are lost with it.
+func (c *child) malformed(line []byte, err error) {
+	found := c.suspects.finder.Line(line)
+	why := fmt.Sprintf("the worker's answer is not a valid message: %v", err)
+	if len(found) > 0 && found[0].Flaw != "" {
+		why = "the worker's answer is not a valid message: " + found[0].Flaw
 	}
-	flood := c.prints > maxPrintsBeforeAnswer && c.limit == 0
-	c.mu.Unlock()
-	if flood {
-		c.breakWith("printed " + strconv.Itoa(maxPrintsBeforeAnswer) + " lines and no answer to initialize")
+	if len(found) == 0 && c.suspects.finder.Open() {
+		if _, ok := protocol.FindID(line[:min(len(line), protocol.IDWindow)]); !ok {
+			c.suspect(suspect{at: time.Now().Add(quietAfter), fault: true, why: "it is spread over several lines"})
+			return
+		}
+	}
+	if len(found) > 0 && protocol.IsAsk(found[0].Method) {
+		// A broken request is about no answer, whatever its id.
+		c.look(found, nil, 0)
 		return
 	}
-	c.log.Info("worker stdout", append([]any{"line", text}, c.only()...)...)
+	first := c.faulty(line, why)
+	if first == nil && len(found) > 0 {
+		first = found[0].ID
+	}
+	c.look(found, first, quietAfter)
 }
 
-// malformed fails the task that a broken message belongs to. Where that cannot
-// be told the child is replaced: some task would wait for ever.
-func (c *child) malformed(prefix []byte, why string) {
-	if raw, ok := protocol.FindID(prefix); ok {
-		if id, err := strconv.ParseInt(string(raw), 10, 64); err == nil {
-			if r := c.end(id, false); r != nil {
-				c.ends(r, task.Outcome{Kind: task.Failed, Reason: "protocol", Message: why})
-				return
-			}
+// faulty fails the task that a broken message belongs to, and returns the id. Where
+// that cannot be told the child is replaced: some task would wait for ever.
+func (c *child) faulty(prefix []byte, why string) (id []byte) {
+	raw, ok := protocol.FindID(prefix)
+	if ok {
+		if id, ok := responseID(raw); ok && c.failFor(id, why) {
+			return raw
 		}
 	}
 	c.log.Warn("malformed message from the worker", "error", why)
 	c.breakWith("sent a message that cannot be read: " + why)
+	return nil
 }
 
 func (c *child) message(m protocol.Message) {
@@ -117,6 +132,9 @@ func (c *child) message(m protocol.Message) {
 		if c.starting() {
 			c.breakWith(fmt.Sprintf("sent the request %q before it answered initialize", m.Method))
 			return
+		}
+		if len(c.suspects.list) > 0 { // the print of this request, maybe
+			c.suspects.list = slices.DeleteFunc(c.suspects.list, func(x suspect) bool { return x.request != nil && bytes.Equal(x.request, m.ID) })
 		}
 		c.ask(m)
 	default:
@@ -138,14 +156,14 @@ func (c *child) several() bool {
 }
 
 func (c *child) response(m protocol.Message) {
-	id, err := strconv.ParseInt(string(m.ID), 10, 64)
-	if err != nil {
-		c.stray(m)
+	id, ok := responseID(m.ID)
+	if !ok {
+		c.stray(m, false)
 		return
 	}
 	if id == initializeID {
 		if !c.starting() {
-			c.stray(m)
+			c.stray(m, true)
 			return
 		}
 		m.Result = bytes.Clone(m.Result) // the line is the reader's
@@ -164,7 +182,7 @@ func (c *child) response(m protocol.Message) {
 	r := c.end(id, m.Error == nil)
 	if r == nil {
 		if !c.ponged(id) {
-			c.stray(m)
+			c.stray(m, c.wasUsed(id))
 		}
 		return
 	}
@@ -187,8 +205,9 @@ func (c *child) ponged(id int64) bool {
 const settleLimit = 5 * time.Second
 
 // stray is an answer to nothing: a second answer, or an unknown id.
-func (c *child) stray(m protocol.Message) {
+func (c *child) stray(m protocol.Message, used bool) {
 	c.misbehaved("stray")
+	c.unknown(m, used)
 	c.log.Warn("worker answered what was not asked, or twice: ignored", "id", string(m.ID))
 }
 

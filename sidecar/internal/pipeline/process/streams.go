@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/graflow/graflow-sidecar/protocol"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/subproc"
 )
 
@@ -19,12 +20,14 @@ func (c *child) attach() error {
 		return err
 	}
 	c.stderr = stderr
+	c.stdout = &listener{pipe: c.proc.Stdout(), due: c.suspects.due, stall: c.cfg.WriteTimeout}
+	c.stdout.lines = protocol.NewLineReader(c.stdout, c.cfg.MaxMessageBytes)
 	c.stdoutDone = make(chan struct{})
 	c.stderrDone = make(chan struct{})
 	c.stdinDone = make(chan struct{})
 	go func() {
 		defer close(c.stdoutDone)
-		c.pool.safe(func() { c.read(c.proc.Stdout()) })
+		c.pool.safe(func() { c.read(c.stdout) })
 	}()
 	go func() {
 		defer close(c.stderrDone)
@@ -72,7 +75,7 @@ func (c *child) detach() {
 	_ = c.proc.Stdin().Close()
 	<-c.stdinDone
 	deadline := time.Now().Add(outputGrace)
-	_ = c.proc.Stdout().SetReadDeadline(deadline)
+	c.stdout.deadline.end(c.proc.Stdout(), deadline)
 	_ = c.proc.Stderr().SetReadDeadline(deadline)
 	<-c.stdoutDone
 	<-c.stderrDone
