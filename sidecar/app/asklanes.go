@@ -107,5 +107,8 @@ func about(key string, err error) error {
 	if _, ok := errors.AsType[*protocol.Error](err); ok {
 		return err
 	}
+	if rejected, ok := errors.AsType[*store.RejectedError](err); ok {
+		return protocol.Errorf(protocol.CodeInvalidParams, "%s", rejected.Of("value"))
+	}
 	return fmt.Errorf("redis refuses the request: %w", err)
 }

@@ -3,6 +3,7 @@ package app
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"time"
@@ -98,6 +99,7 @@ type reports struct {
 	retryAfter  func(attempt int) time.Duration
 	fixed       string         // the run to report for, if it is not the current one
 	calls       []store.Report // empty; the last batch's memory
+	drops       drops
 }
 
 func (r *reports) Report(ctx context.Context, route report.Route, batch []task.Outcome) ([]report.Verdict, error) {
@@ -116,14 +118,14 @@ func (r *reports) Report(ctx context.Context, route report.Route, batch []task.O
 		if strings.HasPrefix(o.Task.Delivery, run+".") {
 			ours = append(ours, i)
 		} else {
-			verdicts[i] = report.Late
+			verdicts[i] = report.Stale
 		}
 	}
 	if len(ours) == 0 {
 		return verdicts, nil
 	}
 	if err := r.open(); err != nil {
-		return nil, err
+		return nil, fmt.Errorf("%w: %w", report.ErrUnsent, err)
 	}
 	var err error
 	set := func(n int, v report.Verdict) { verdicts[ours[n]] = v }
@@ -136,8 +138,12 @@ func (r *reports) Report(ctx context.Context, route report.Route, batch []task.O
 		err = r.end(ctx, batch, ours, set)
 	}
 	if err != nil {
-		return nil, err
+		if store.Unsent(err) {
+			err = fmt.Errorf("%w: %w", report.ErrUnsent, err)
+		}
+		return nil, r.drops.count(err, batch)
 	}
+	r.drops = drops{}
 	r.ok()
 	return verdicts, nil
 }
@@ -167,6 +173,9 @@ func (r *reports) end(ctx context.Context, batch []task.Outcome, ours []int, set
 	}
 	got, err := r.st.Report(ctx, r.run, calls)
 	for n, v := range got {
+		if v == store.Stale && r.fixed != "" {
+			v = store.Late // a spool's run is over, whoever has ended it
+		}
 		set(n, report.Verdict(v))
 	}
 	return err

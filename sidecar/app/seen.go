@@ -260,7 +260,7 @@ func (a *App) countEnded(o *task.Outcome, v report.Verdict) {
 	a.noteFailure(o, v)
 	outcome := ""
 	switch {
-	case v == report.Late:
+	case v == report.Stale:
 		outcome = metrics.Late
 	case o.Kind == task.Succeeded:
 		outcome = metrics.Success
@@ -277,7 +277,7 @@ func (a *App) countEnded(o *task.Outcome, v report.Verdict) {
 	default:
 		return // handed back, and nothing has become of it
 	}
-	if v != report.Late && (o.Kind == task.Succeeded || o.Kind == task.Failed || o.Kind == task.Dead) {
+	if v != report.Stale && (o.Kind == task.Succeeded || o.Kind == task.Failed || o.Kind == task.Dead) {
 		a.seen.done.Add(1)
 		if o.Kind != task.Succeeded {
 			a.seen.failed.Add(1)

@@ -99,7 +99,7 @@ func (a *App) applyFile(ctx context.Context, st *store.Store, f *spool.File) err
 	}
 	loop := &report.Loop{Store: old, Box: box, Log: a.log, Settled: func(batch []task.Outcome, verdicts []report.Verdict) {
 		for i, v := range verdicts {
-			if v != report.Late {
+			if v != report.Stale {
 				applied++
 				continue
 			}

@@ -115,7 +115,7 @@ func (w *web) run(ctx context.Context, serve func(context.Context) error) error 
 // noteFailure enters what did not succeed into the page's list of failures. What
 // only went back to the queue did not fail.
 func (a *App) noteFailure(o *task.Outcome, v report.Verdict) {
-	if v == report.Late || o.Kind == task.Returned || o.Kind == task.Succeeded {
+	if v == report.Stale || o.Kind == task.Returned || o.Kind == task.Succeeded {
 		return
 	}
 	var took time.Duration

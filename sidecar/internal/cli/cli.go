@@ -132,6 +132,8 @@ func (s *session) explain(err error) error {
 	switch store.Classify(err) {
 	case store.ClassFatal:
 		return &StatusError{statusRefused, fmt.Errorf("redis at %s refuses this: %w (check the credentials, the permissions and the key prefix)", where, err)}
+	case store.ClassRejected:
+		return &StatusError{statusNo, err}
 	case store.ClassCanceled:
 		return &StatusError{statusInterrupted, errors.New("interrupted")}
 	default:

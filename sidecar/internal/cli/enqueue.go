@@ -16,6 +16,7 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
+	"github.com/graflow/graflow-sidecar/sidecar/internal/store"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/task"
 )
 
@@ -74,7 +75,7 @@ completions, which must be open. The status is 0 when all succeeded, 1 when one 
 		for i, r := range records {
 			raw[i], ids[i] = r.raw, r.info.TaskID
 		}
-		depth, err := s.st.Push(ctx, raw...)
+		depth, err := s.push(ctx, raw)
 		if err != nil {
 			return err
 		}
@@ -87,6 +88,19 @@ completions, which must be open. The status is 0 when all succeeded, 1 when one 
 		s.out.say("enqueued %d, the queue has %d", len(ids), depth)
 		return nil
 	})
+}
+
+// push adds records to the queue and returns how long it is then. An error says how
+// many were added.
+func (s *session) push(ctx context.Context, raw [][]byte) (int64, error) {
+	added, depth, err := s.st.Push(ctx, raw...)
+	if rejected, ok := errors.AsType[*store.RejectedError](err); ok {
+		err = &StatusError{statusNo, errors.New(rejected.Of(fmt.Sprintf("record %d", added+1)))}
+	}
+	if err != nil && added > 0 {
+		fmt.Fprintf(s.errOut, "sidecar: %d of %d records are in the queue\n", added, len(raw))
+	}
+	return depth, err
 }
 
 // record is one that is about to be enqueued.

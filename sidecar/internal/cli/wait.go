@@ -95,7 +95,7 @@ func (s *session) enqueueAndWait(ctx context.Context, records []record, patience
 			return err
 		}
 	}
-	if _, err := s.st.Push(ctx, raw...); err != nil {
+	if _, err := s.push(ctx, raw); err != nil {
 		return err
 	}
 	got, err := s.await(ctx, groups, len(records))

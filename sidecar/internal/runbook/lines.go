@@ -22,6 +22,7 @@ var lines = map[string]string{
 
 	"a spooled outcome is superseded: its record was taken over and runs again": "a-spooled-outcome-is-superseded",
 
+	"outcome dropped: another sidecar has taken the record over":                                             "a-sidecar-was-given-up-for-dead",
 	"this sidecar was given up for dead while it could not be heard: its tasks run elsewhere, starting over": "a-sidecar-was-given-up-for-dead",
 	"another sidecar is gone: taking over its records":                                                       "a-sidecar-was-given-up-for-dead",
 

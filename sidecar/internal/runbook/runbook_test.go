@@ -252,7 +252,10 @@ func TestEveryErrorTypeIsKnown(t *testing.T) {
 		"StatusError": string(Unreachable),                                                  // or an answer that is no
 		"UnfitError":  lines["workers cannot be forked and are started one by one instead"], // ends in that line
 		"Panic":       string(Bug),                                                          // becomes a PanicError
-		"dialError":   lines["redis is lost, waiting for it"],                               // has a class of its own there
+		// What Redis refuses of one task is that task's failure, and a worker's answer.
+		"RejectedError": lines["task failed"], "droppedError": lines["task failed"],
+		"lastReply": lines["redis is lost, waiting for it"], // or becomes a RejectedError
+		"dialError": lines["redis is lost, waiting for it"], // has a class of its own there
 	}
 	sources(t, func(_ string, fset *token.FileSet, file *ast.File) {
 		for _, decl := range file.Decls {

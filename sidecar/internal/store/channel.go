@@ -87,10 +87,11 @@ const lanesKeep = 24 * time.Hour
 // ended.
 func (s *Store) change(ctx context.Context, op string, sc scripted, t Turn, run, delivery, key, growth string, args ...any) (string, error) {
 	argv := append(make([]any, 0, 5+len(args)), delivery, t.Lane, t.N, lanesKeep.Milliseconds(), growth)
-	reply, err := sc().Run(ctx, s.c, []string{s.keys.asked(run), s.keys.inflight(run), key}, append(argv, args...)...).StringSlice()
+	argv = append(argv, args...)
+	reply, err := sc().Run(ctx, s.c, []string{s.keys.asked(run), s.keys.inflight(run), key}, argv...).StringSlice()
 	switch {
 	case err != nil:
-		return "", failure(op, err)
+		return "", failure(op, s.rejected(ctx, err, append(argv, key)))
 	case len(reply) != 2:
 		return "", failure(op, errReply)
 	}

@@ -49,6 +49,7 @@ func dialer(timeout time.Duration, config *tls.Config) func(context.Context, str
 		}
 		conn := newProgressConn(raw)
 		if config == nil {
+			conn.last = true
 			return conn, nil
 		}
 		encrypted := tls.Client(conn, forServer(config, address))
@@ -98,11 +99,36 @@ func (c *telling) Write(b []byte) (int, error) {
 		return n, nil
 	}
 	_ = c.SetReadDeadline(time.Now().Add(alertWait))
-	if _, said := c.Conn.Read(make([]byte, 1)); isAlert(said) {
-		return n, said
+	said, alert := lastWords(c.Conn, err)
+	if isAlert(alert) {
+		return n, alert
 	}
-	return n, err
+	return n, said
 }
+
+// lastWords makes of a write's error the error reply that the server sent before it
+// closed the connection, if there is one: Redis refuses an argument that is too long
+// when it sees its length, and does not wait for the rest. The second error is that
+// of the look.
+func lastWords(conn io.Reader, err error) (said, look error) {
+	reply := make([]byte, 256)
+	n, look := conn.Read(reply)
+	line, _, _ := strings.Cut(string(reply[:n]), "\r\n")
+	if text, is := strings.CutPrefix(line, "-"); is {
+		return &lastReply{text, err}, look
+	}
+	return err, look
+}
+
+// lastReply is an error reply that came while the command was being written. It is
+// no redis.Error on purpose: go-redis would use the connection again.
+type lastReply struct {
+	text string
+	err  error
+}
+
+func (e *lastReply) Error() string { return e.text + " (" + e.err.Error() + ")" }
+func (e *lastReply) Unwrap() error { return e.err }
 
 // isAlert: crypto/tls has no exported type for what the other side said.
 func isAlert(err error) bool {

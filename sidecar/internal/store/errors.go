@@ -31,6 +31,9 @@ const (
 	ClassFatal
 	// ClassGone says that the run is no member: see [ErrGone].
 	ClassGone
+	// ClassRejected does not pass for this call, and says nothing about any other:
+	// the call carries something that Redis never takes, see [RejectedError].
+	ClassRejected
 	// ClassCanceled is the caller's own doing: its context was cancelled, or
 	// the client is closed.
 	ClassCanceled
@@ -63,6 +66,8 @@ func classify(err error) (Class, string) {
 		return ClassCanceled, "canceled"
 	case noMaster(err):
 		return ClassTransient, "no_master"
+	case isRejection(err):
+		return ClassRejected, "rejected"
 	case errors.As(err, &reply):
 		return classifyReply(err)
 	default:

@@ -175,7 +175,7 @@ func TestRestartWithoutPersistence(t *testing.T) {
 	if err := e.Renew(e.ctx, run); !errors.Is(err, ErrGone) {
 		t.Errorf("renew: %v", err)
 	}
-	same(t, "report", e.report(run, Report{Delivery: c.Delivery}), []Verdict{Late})
+	same(t, "report", e.report(run, Report{Delivery: c.Delivery}), []Verdict{Stale})
 }
 
 // With an append-only file a killed Redis comes back with everything in its

@@ -7,15 +7,36 @@ import (
 	"time"
 )
 
-// Push adds records to the tail of the queue, as Graflow's enqueue does, and
-// returns how long the queue is then.
-func (s *Store) Push(ctx context.Context, records ...[]byte) (int64, error) {
-	values := make([]any, len(records))
-	for i, r := range records {
-		values[i] = r
+// Push adds records to the tail of the queue in their order, as Graflow's enqueue
+// does, in calls of a few megabytes or one record. It returns how many were added,
+// with an error too, and how long the queue is then. A [RejectedError] is about the
+// first record that was not added.
+func (s *Store) Push(ctx context.Context, records ...[]byte) (added int, depth int64, err error) {
+	for added < len(records) {
+		values, bytes := make([]any, 0, min(len(records)-added, chunkRecords)), 0
+		for _, r := range records[added:] {
+			if len(values) == cap(values) || len(values) > 0 && bytes+len(r) > s.o.MaxClaimBytes {
+				break
+			}
+			values, bytes = append(values, r), bytes+len(r)
+		}
+		depth, err = s.c.RPush(ctx, s.keys.queue(), values...).Result()
+		if err != nil && isRejection(err) && len(values) > 1 {
+			// Nothing of this call was added: what comes before the longest one can be.
+			for _, v := range values {
+				if depth, err = s.c.RPush(ctx, s.keys.queue(), v).Result(); err != nil {
+					return added, depth, failure("push", s.rejected(ctx, err, []any{v}))
+				}
+				added++
+			}
+			continue
+		}
+		if err != nil {
+			return added, depth, failure("push", s.rejected(ctx, err, values))
+		}
+		added += len(values)
 	}
-	n, err := s.c.RPush(ctx, s.keys.queue(), values...).Result()
-	return n, failure("push", err)
+	return added, depth, nil
 }
 
 // GroupOpen reports whether somebody waits for a group.

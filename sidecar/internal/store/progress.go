@@ -1,6 +1,7 @@
 package store
 
 import (
+	"bytes"
 	"errors"
 	"math"
 	"net"
@@ -33,9 +34,11 @@ const (
 // a write that timed out.
 type progressConn struct {
 	net.Conn
+	last          bool // nothing is above it: what the server says is readable
 	reads, writes movingDeadline
 	sent          atomic.Int64 // bytes written since the last byte was read
 	moves         moveReply    // not under TLS, where it is telling's
+	ended         atomic.Bool  // the server has said that it closes the connection
 }
 
 func newProgressConn(conn net.Conn) *progressConn {
@@ -45,8 +48,12 @@ func newProgressConn(conn net.Conn) *progressConn {
 	}
 }
 
-// SyscallConn lets go-redis look whether an idle connection is closed.
+// SyscallConn lets go-redis look whether an idle connection is closed. It is, where
+// the server has said so and its end has not arrived yet.
 func (c *progressConn) SyscallConn() (syscall.RawConn, error) {
+	if c.ended.Load() {
+		return nil, net.ErrClosed
+	}
 	if s, ok := c.Conn.(syscall.Conn); ok {
 		return s.SyscallConn()
 	}
@@ -73,7 +80,12 @@ func (c *progressConn) Write(b []byte) (n int, err error) {
 		switch {
 		case err == nil && n == len(b):
 			return n, nil
-		case err != nil && (piece == 0 || !errors.Is(err, os.ErrDeadlineExceeded)):
+		case err == nil || piece > 0 && errors.Is(err, os.ErrDeadlineExceeded):
+		case !c.last || errors.Is(err, os.ErrDeadlineExceeded) || errors.Is(err, net.ErrClosed):
+			return n, err
+		default:
+			_ = c.SetReadDeadline(time.Now().Add(alertWait))
+			err, _ = lastWords(c.Conn, err)
 			return n, err
 		}
 	}
@@ -94,6 +106,9 @@ func (c *progressConn) read(b []byte) (int, error) {
 		if n > 0 {
 			c.reads.moved(n)
 			c.sent.Store(0)
+			if c.last && b[0] == '-' && bytes.HasPrefix(b[:n], []byte("-ERR Protocol error")) {
+				c.ended.Store(true)
+			}
 		}
 		if n > 0 || !errors.Is(err, os.ErrDeadlineExceeded) {
 			return n, err

@@ -28,7 +28,7 @@ func TestReap(t *testing.T) {
 		same(t, "result", got, ReapResult{Returned: 3})
 		same(t, "queue in the old order", e.queue(), []string{"a", "b", "c", "d"})
 		same(t, "keys of the dead run", e.keysUnder("*"+dead+"*"), []string{})
-		same(t, "a late report", e.report(dead, Report{Delivery: late[0].Delivery}), []Verdict{Late})
+		same(t, "a late report", e.report(dead, Report{Delivery: late[0].Delivery}), []Verdict{Stale})
 
 		claimed := e.claim(self, 9)
 		same(t, "claimed", records(claimed), []string{"a", "b", "c", "d"})

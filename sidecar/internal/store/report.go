@@ -17,12 +17,14 @@ var reportScript = script(reportLua)
 // Report ends a batch of deliveries with one call to Redis; each report is
 // decided alone, and the verdicts come in the order of the batch. Either all
 // of them are applied or, with an error, it is unknown which: repeat the call,
-// and what was applied answers [Late]. The run need not be a member (any
+// and what was applied answers [Late], or [Stale] where the run is no member any
+// more. The run need not be a member (any
 // more), so that outcomes kept over a restart still count as long as nobody
 // has returned their records to the queue.
 //
-// A batch's values travel in one command: keep them well below the 512 MB that
-// Redis takes.
+// A batch's values travel in one command: keep them to a few megabytes, or one
+// value. A [RejectedError] says that something in the batch is never taken, and
+// that nothing of the batch was changed.
 func (s *Store) Report(ctx context.Context, run string, batch []Report) ([]Verdict, error) {
 	if len(batch) == 0 {
 		return nil, nil

@@ -148,6 +148,10 @@ local function bury(at)
   return ARGV[at + 7] == '*' and redis.sha1hex(raw) or ARGV[at + 7]
 end
 
+-- What a delivery that is not in flight answers. Of a member nobody takes records:
+-- where a call is repeated, its first try was applied.
+local not_held
+
 local function decide(report, at)
   local delivery, task, id = ARGV[at], ARGV[at + 1], ARGV[at + 2]
   local ours = held[delivery]
@@ -155,7 +159,8 @@ local function decide(report, at)
     ours = redis.call('HEXISTS', INFLIGHT, delivery) == 1
   end
   if not ours then
-    return 'late'
+    not_held = not_held or (member(RUN) and 'late' or 'stale')
+    return not_held
   end
   local verdict, sha = 'dead', ARGV[at + 7]
   if ARGV[at + 8] == 'dead' then
@@ -190,8 +195,9 @@ for _, g in ipairs(order) do
     count(g)
   end
 end
-for report, at in pairs(values) do
-  if verdicts[report] == 'completed' or verdicts[report] == 'completed-no-group' then
+for report = 1, REPORTS do -- in their order: two may be for one key, and the later one stays
+  local at = values[report]
+  if at and (verdicts[report] == 'completed' or verdicts[report] == 'completed-no-group') then
     redis.call('SET', ARGV[at + 5], ARGV[at + 6])
   end
 end

@@ -162,8 +162,11 @@ func (s *Store) argv(run string, n int) []any {
 // callWith is call with arguments that begin with those of argv.
 func (s *Store) callWith(ctx context.Context, sc scripted, key string, argv []any) *redis.Cmd {
 	cmd := sc().Run(ctx, s.c, []string{key}, argv...)
-	if err := cmd.Err(); s.lost(err) {
+	switch err := cmd.Err(); {
+	case s.lost(err):
 		cmd.SetErr(fmt.Errorf("%w (%w)", ErrClusterNode, err))
+	case err != nil:
+		cmd.SetErr(s.rejected(ctx, err, argv))
 	}
 	return cmd
 }

@@ -86,6 +86,9 @@ const (
 	// Late: the delivery is not ours (any more). On a retry it also means
 	// that the first try was applied.
 	Late Verdict = "late"
+	// Stale is Late for a run that is no member any more: what it held is or was
+	// another run's to end, so that it is not known whether a first try was applied.
+	Stale Verdict = "stale"
 	// BadGroup: a key of the group has the wrong type or is no integer.
 	// Nothing was changed; end the delivery with a dead Report, which then
 	// leaves the group alone.

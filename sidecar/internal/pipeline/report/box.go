@@ -28,6 +28,7 @@ func NewBox() *Box {
 
 // Done adds an outcome.
 func (b *Box) Done(o task.Outcome) {
+	bound(&o)
 	b.mu.Lock()
 	b.pending = append(b.pending, o)
 	b.mu.Unlock()
@@ -38,6 +39,9 @@ func (b *Box) Done(o task.Outcome) {
 func (b *Box) DoneAll(os []task.Outcome) {
 	b.mu.Lock()
 	b.pending = append(b.pending, os...)
+	for i := range b.pending[len(b.pending)-len(os):] {
+		bound(&b.pending[len(b.pending)-len(os)+i])
+	}
 	b.mu.Unlock()
 	b.nudge()
 }
@@ -74,12 +78,12 @@ func (b *Box) Room(ctx context.Context) error {
 	return nil
 }
 
-// take removes up to maxBatch outcomes. There is no timer: what is ready goes,
+// take removes up to maxBatch outcomes that carry up to maxBytes, or one. There is no timer: what is ready goes,
 // and while one batch is on its way the next one grows.
 func (b *Box) take() []task.Outcome {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	n := min(len(b.pending), maxBatch)
+	n := fitting(b.pending)
 	batch := b.pending[:n:n]
 	if n == len(b.pending) {
 		// Outcomes are large: growing a new slice for each batch was a tenth of

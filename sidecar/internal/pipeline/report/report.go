@@ -4,6 +4,7 @@ package report
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"time"
 
@@ -14,6 +15,11 @@ import (
 // trip, little enough to keep Redis' other clients waiting for no more than a
 // millisecond or two.
 const maxBatch = 256
+
+// maxBytes is the most that one call carries, unless that is one outcome: results
+// of a megabyte each are a few a call, and the next ones are not held up behind
+// hundreds of megabytes.
+const maxBytes = 4 << 20
 
 // Verdict is what became of a reported outcome. The values that begin a
 // record's end are §4's: completed, completed-no-group, group-over, duplicate,
@@ -28,8 +34,12 @@ const (
 	Returned Verdict = "returned"
 	// Delayed: the record waits for its next try.
 	Delayed Verdict = "delayed"
-	// Late: the delivery was no longer ours; nothing was changed.
+	// Late: the delivery is not in flight, and its run is still a member: of a
+	// repeated call the first try was applied. A Store's answer, never a settled one.
 	Late Verdict = "late"
+	// Stale: the delivery was not ours any more, and nothing was changed: another
+	// sidecar has taken the record over. What became of the task here does not count.
+	Stale Verdict = "stale"
 	// Exhausted: a lost delivery was the last one allowed; the record is still
 	// ours and must be ended as dead.
 	Exhausted Verdict = "exhausted"
@@ -42,11 +52,23 @@ const (
 type Store interface {
 	// Report ends the deliveries of a batch whose outcomes are all of one
 	// Route; the verdicts stand in the batch's order. An error means that
-	// nothing is known: the same call is repeated then.
+	// nothing is known: the same call is repeated then. One that wraps ErrUnsent
+	// means that nothing was done, and one that is a [Rejection] that nothing was
+	// done and never will be, because of some outcome of the batch.
 	Report(ctx context.Context, route Route, batch []task.Outcome) ([]Verdict, error)
 	// Recover waits until it makes sense to try again after an error; it
 	// returns an error where it never will.
 	Recover(ctx context.Context, err error) error
+}
+
+// ErrUnsent: a call has not reached Redis.
+var ErrUnsent = errors.New("not sent")
+
+// Rejection is an error that says that Redis never takes what a call carries.
+type Rejection interface {
+	error
+	// Of says why in words, for what is called a result, say.
+	Of(what string) string
 }
 
 // Route is one of the ways out of the pipeline.
@@ -128,7 +150,7 @@ func (l *Loop) Run(soft, hard context.Context) error {
 // reported again, changed or as it was.
 func (l *Loop) deliver(hard context.Context, batch []task.Outcome) (again []task.Outcome, err error) {
 	if route, same := routeOfAll(batch); same {
-		return l.insist(hard, route, batch)
+		return l.insist(hard, route, batch, false)
 	}
 	var byRoute [routes][]task.Outcome
 	for _, o := range batch {
@@ -144,29 +166,10 @@ func (l *Loop) deliver(hard context.Context, batch []task.Outcome) (again []task
 			continue
 		}
 		var left []task.Outcome
-		left, err = l.insist(hard, Route(route), some)
+		left, err = l.insist(hard, Route(route), some, false)
 		again = append(again, left...)
 	}
 	return again, err
-}
-
-// insist repeats one call until Redis has answered it or hard ends.
-func (l *Loop) insist(hard context.Context, route Route, batch []task.Outcome) ([]task.Outcome, error) {
-	for try := 0; ; try++ {
-		verdicts, err := l.Store.Report(hard, route, batch)
-		if err == nil {
-			return l.judge(batch, verdicts, try > 0), nil
-		}
-		if hard.Err() != nil {
-			return batch, nil
-		}
-		if err := l.Store.Recover(hard, err); err != nil {
-			return batch, err
-		}
-		if hard.Err() != nil {
-			return batch, nil
-		}
-	}
 }
 
 // judge settles a batch by its verdicts and returns the outcomes that end as
@@ -175,8 +178,11 @@ func (l *Loop) judge(batch []task.Outcome, verdicts []Verdict, repeated bool) (a
 	settled := 0
 	for i := range batch {
 		v := verdicts[i]
-		if v == Late && repeated {
-			v = Applied
+		if v == Late {
+			v = Stale
+			if repeated {
+				v = Applied
+			}
 		}
 		o := &batch[i]
 		switch v {
@@ -205,10 +211,15 @@ func (l *Loop) judge(batch []task.Outcome, verdicts []Verdict, repeated bool) (a
 
 func (l *Loop) log(o *task.Outcome, v Verdict) {
 	level, message := line(o.Kind)
+	outcome := o.Kind.String()
+	if v == Stale {
+		level, message = staleLine(o.Kind)
+		outcome = "stale"
+	}
 	if !l.Log.Enabled(context.Background(), level) {
 		return
 	}
-	attrs := append(o.Task.LogAttrs(), "outcome", o.Kind.String(), "verdict", string(v))
+	attrs := append(o.Task.LogAttrs(), "outcome", outcome, "verdict", string(v))
 	if o.PID != 0 {
 		attrs = append(attrs, "slot", o.Slot, "pid", o.PID)
 	}
@@ -223,6 +234,15 @@ func (l *Loop) log(o *task.Outcome, v Verdict) {
 	}
 	//nolint:sloglint // the message is one of the constants of line
 	l.Log.Log(context.Background(), level, message, attrs...)
+}
+
+// staleLine is that of an outcome that does not count; what only went back to the
+// queue is none that is missed.
+func staleLine(k task.Kind) (slog.Level, string) {
+	if routeOf(k) == End {
+		return slog.LevelWarn, "outcome dropped: another sidecar has taken the record over"
+	}
+	return slog.LevelDebug, "record handed back was taken over before"
 }
 
 func line(k task.Kind) (slog.Level, string) {
