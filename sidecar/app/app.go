@@ -139,7 +139,7 @@ func (a *App) wire() error {
 // receivers, and Redis after everyone who speaks to it.
 func (a *App) actors(ctx context.Context) []actor {
 	claiming := &claim.Loop{
-		Source: felt{a.redis.source, &a.pulse}, Room: feltRoom{room{a.queue, a.box}, &a.pulse}, NewNonce: rand.Text, Log: a.log,
+		Source: felt{a.redis.source, &a.pulse}, Room: room{a.queue, a.box, &a.pulse}, NewNonce: rand.Text, Log: a.log,
 		MaxAttempts: a.cfg.MaxAttempts, Refuse: a.refuse, Claimed: a.held.add, Progress: a.progress,
 		Check: protocol.CheckJSON, Route: a.routes(), Longest: a.longest, GiveBack: a.giveBack, Trace: a.trace,
 	}

@@ -6,40 +6,83 @@ import (
 	"sync"
 	"time"
 
+	"github.com/graflow/graflow-sidecar/sidecar/internal/admin"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/pipeline/claim"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/safely"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/subproc"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/task"
 )
 
 // pulse is what the claim loop is doing and since when. A loop that hangs says
-// nothing, so somebody else has to be able to ask.
+// nothing, so something else has to be able to ask.
 type pulse struct {
-	mu      sync.Mutex
-	begun   time.Time // what it does now; zero before its first step
-	waits   bool      // for a free slot, which may take as long as tasks do
-	excused time.Time // when there was last a reason to stand still
+	mu        sync.Mutex
+	begun     time.Time // what it does now; zero before its first step
+	waits     wait
+	excused   time.Time // when there was last a reason to stand still
+	suspected time.Time // when a wait was first seen to have no reason; zero for none
+	settled   time.Time // when Redis last took a report
 }
 
-func (p *pulse) step(waits bool) {
+// wait is what the claim loop waits for, besides an answer of Redis.
+type wait int
+
+const (
+	waitsForNothing wait = iota
+	waitsForSlots        // as long as tasks take
+	waitsForReports      // as long as Redis takes for those of tasks that have ended
+)
+
+// reportsWithin is how long the claim loop may wait for a report to be taken by a
+// Redis that answers: the largest over a slow link takes minutes.
+const reportsWithin = 10 * time.Minute
+
+func (p *pulse) step(waits wait) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.begun, p.waits = time.Now(), waits
+	p.begun, p.waits, p.suspected = time.Now(), waits, time.Time{}
 }
 
-// still is how long the loop has stood still for no reason. busy says that its
-// slots are not its to fill, which only excuses one that waits for them;
-// excused, that it need not do anything.
-func (p *pulse) still(excused, busy bool) time.Duration {
+// reported notes that Redis has taken a report.
+func (p *pulse) reported() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.settled = time.Now()
+}
+
+// overdue is how long the loop has stood still for no reason, if that is longer than
+// it may: within is for calls of Redis and for slots. busy says that no task is
+// wanted, which only excuses a loop that waits for slots; excused, that it need not
+// do anything.
+func (p *pulse) overdue(within time.Duration, excused, busy bool) time.Duration {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	now := time.Now()
-	if p.begun.IsZero() || excused || p.waits && busy {
-		p.excused = now
+	if p.begun.IsZero() || excused || p.waits == waitsForSlots && busy {
+		p.excused, p.suspected = now, time.Time{}
 		return 0
 	}
-	if p.excused.After(p.begun) {
-		return now.Sub(p.excused)
+	from := p.begun
+	switch p.waits {
+	case waitsForSlots:
+		// A slot may have become free in this moment, after an hour.
+		if p.suspected.IsZero() {
+			p.suspected = now
+		}
+		from = p.suspected
+	case waitsForReports:
+		within = reportsWithin
+		if p.settled.After(from) {
+			from = p.settled
+		}
 	}
-	return now.Sub(p.begun)
+	if p.excused.After(from) {
+		from = p.excused
+	}
+	if still := now.Sub(from); still > within {
+		return still
+	}
+	return 0
 }
 
 // felt is a claim loop's source whose every step counts.
@@ -49,34 +92,18 @@ type felt struct {
 }
 
 func (f felt) Claim(ctx context.Context, nonce string, limit int) ([]task.Task, error) {
-	f.pulse.step(false)
+	f.pulse.step(waitsForNothing)
 	return f.Source.Claim(ctx, nonce, limit)
 }
 
 func (f felt) Wait(ctx context.Context) (bool, error) {
-	f.pulse.step(false)
+	f.pulse.step(waitsForNothing)
 	return f.Source.Wait(ctx)
 }
 
 func (f felt) Recover(ctx context.Context, err error) error {
-	f.pulse.step(false)
+	f.pulse.step(waitsForNothing)
 	return f.Source.Recover(ctx, err)
-}
-
-// feltRoom is the same for where its tasks go.
-type feltRoom struct {
-	claim.Room
-	pulse *pulse
-}
-
-func (f feltRoom) Want(ctx context.Context) (int, error) {
-	f.pulse.step(true)
-	return f.Room.Want(ctx)
-}
-
-func (f feltRoom) Put(ts []task.Task) {
-	f.pulse.step(false)
-	f.Room.Put(ts)
 }
 
 // stillFor is how long a claim loop that is well may stand still: the longest
@@ -94,11 +121,67 @@ func (a *App) Stuck() string {
 	if a.cfg.Mode == ModeSupervise {
 		return "" // the workers take their tasks themselves
 	}
-	counts := a.queue.Counts()
 	excused := a.mon.Lost() || a.queue.IsQuiet() || a.queue.Halted()
-	busy := counts.Running > 0 || counts.Capacity == 0
-	if still := a.pulse.still(excused, busy); still > a.cfg.Redis.stillFor() {
+	if still := a.pulse.overdue(a.cfg.Redis.stillFor(), excused, !a.wantsTasks()); still > 0 {
 		return fmt.Sprintf("the claim loop has not moved for %v", still.Round(time.Second))
 	}
 	return ""
+}
+
+// wantsTasks reports whether a slot is free for a task, and may have one.
+func (a *App) wantsTasks() bool {
+	for _, n := range a.queue.Wants() {
+		if n > 0 {
+			return true
+		}
+	}
+	return false
+}
+
+const (
+	// lookPatience is how long a probe waits for the state, and lookLimit how long
+	// reading it may take at all: its locks are held for microseconds.
+	lookPatience = time.Second
+	lookLimit    = 10 * time.Second
+)
+
+// look reads the state for probes on a goroutine of its own, one at a time, so that
+// a lock that is never released fails the probe instead of holding it up.
+type look struct {
+	mu      sync.Mutex
+	pending *glance
+}
+
+type glance struct {
+	began  time.Time
+	done   chan struct{}
+	health admin.Health // after done
+}
+
+// health is what read says, or what it means that it does not return.
+func (l *look) health(read func() admin.Health) admin.Health {
+	l.mu.Lock()
+	g := l.pending
+	if g == nil {
+		g = &glance{began: time.Now(), done: make(chan struct{})}
+		l.pending = g
+		go func() {
+			if err := safely.Do(func() error { g.health = read(); return nil }); err != nil {
+				g.health = admin.Health{Alive: true, Reasons: []string{err.Error()}}
+			}
+			l.mu.Lock()
+			l.pending = nil
+			l.mu.Unlock()
+			close(g.done)
+		}()
+	}
+	l.mu.Unlock()
+	if subproc.Within(g.done, lookPatience) {
+		return g.health
+	}
+	since := time.Since(g.began)
+	return admin.Health{
+		Alive:   since < lookLimit,
+		Reasons: []string{fmt.Sprintf("the state cannot be read since %v: a lock is held", since.Round(time.Second))},
+	}
 }

@@ -6,7 +6,11 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/graflow/graflow-sidecar/sidecar/internal/admin"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/pipeline/claim"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/pipeline/dispatch"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/pipeline/report"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/task"
 )
 
 // hanging is a Redis call that does not come back.
@@ -17,26 +21,37 @@ func (hanging) Wait(ctx context.Context) (bool, error) {
 	return false, ctx.Err()
 }
 
-type fullRoom struct{ claim.Room }
-
-func (fullRoom) Want(ctx context.Context) (int, error) {
-	<-ctx.Done()
-	return 0, ctx.Err()
-}
-
 func TestPulse(t *testing.T) {
+	inCall := func(ctx context.Context, p *pulse) { _, _ = felt{hanging{}, p}.Wait(ctx) }
+	inWant := func(outcomes, slots int) func(context.Context, *pulse) {
+		return func(ctx context.Context, p *pulse) {
+			q, box := dispatch.New(func(task.Task) {}), report.NewBox()
+			box.DoneAll(make([]task.Outcome, outcomes))
+			q.AddCapacity(slots)
+			_, _ = room{q, box, p}.Want(ctx)
+		}
+	}
+	inPut := func(_ context.Context, p *pulse) {
+		room{dispatch.New(func(task.Task) {}), report.NewBox(), p}.Put(nil) // and what is done after it hangs
+	}
 	for _, test := range []struct {
 		name          string
 		hang          func(ctx context.Context, p *pulse)
 		excused, busy bool
+		after         time.Duration
 		want          time.Duration
 	}{
-		{"before its first step", func(context.Context, *pulse) {}, false, false, 0},
-		{"in a call", func(ctx context.Context, p *pulse) { _, _ = felt{hanging{}, p}.Wait(ctx) }, false, false, time.Minute},
-		{"in a call, with tasks running", func(ctx context.Context, p *pulse) { _, _ = felt{hanging{}, p}.Wait(ctx) }, false, true, time.Minute},
-		{"in a call, redis is away", func(ctx context.Context, p *pulse) { _, _ = felt{hanging{}, p}.Wait(ctx) }, true, false, 0},
-		{"waiting for slots that are taken", func(ctx context.Context, p *pulse) { _, _ = feltRoom{fullRoom{}, p}.Want(ctx) }, false, true, 0},
-		{"waiting for slots that are free", func(ctx context.Context, p *pulse) { _, _ = feltRoom{fullRoom{}, p}.Want(ctx) }, false, false, time.Minute},
+		{"before its first step", func(context.Context, *pulse) {}, false, false, time.Hour, 0},
+		{"in a call", inCall, false, false, time.Minute, time.Minute},
+		{"in a call, not long yet", inCall, false, false, 30 * time.Second, 0},
+		{"in a call, with no task wanted", inCall, false, true, time.Minute, time.Minute},
+		{"in a call, redis is away", inCall, true, false, time.Hour, 0},
+		{"after a claim", inPut, false, true, time.Minute, time.Minute},
+		{"waiting for slots that are taken", inWant(0, 0), false, true, time.Hour, 0},
+		{"waiting for slots that are free", inWant(0, 0), false, false, time.Minute, time.Minute},
+		{"waiting for reports", inWant(10_000, 1), false, false, 9 * time.Minute, 0},
+		{"waiting for reports, which hang", inWant(10_000, 1), false, true, 11 * time.Minute, 11 * time.Minute},
+		{"waiting for reports, redis is away", inWant(10_000, 1), true, false, time.Hour, 0},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -45,9 +60,13 @@ func TestPulse(t *testing.T) {
 				p := &pulse{}
 				go test.hang(ctx, p)
 				synctest.Wait()
-				time.Sleep(time.Minute)
-				if got := p.still(test.excused, test.busy); got != test.want {
-					t.Errorf("still for %v, want %v", got, test.want)
+				const within = 35 * time.Second
+				if got := p.overdue(within, test.excused, test.busy); got != 0 {
+					t.Errorf("overdue by %v at once", got)
+				}
+				time.Sleep(test.after)
+				if got := p.overdue(within, test.excused, test.busy); got != test.want {
+					t.Errorf("overdue by %v, want %v", got, test.want)
 				}
 			})
 		})
@@ -58,12 +77,78 @@ func TestPulse(t *testing.T) {
 func TestPulseAfterAnExcuse(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := &pulse{}
-		p.step(false)
+		p.step(waitsForNothing)
 		time.Sleep(time.Hour)
-		p.still(true, false)
+		p.overdue(0, true, false)
 		time.Sleep(time.Second)
-		if got := p.still(false, false); got != time.Second {
-			t.Errorf("still for %v a second after redis was back", got)
+		if got := p.overdue(0, false, false); got != time.Second {
+			t.Errorf("overdue by %v a second after redis was back", got)
+		}
+	})
+}
+
+// A slot that becomes free in the moment of the first question, after an hour in
+// which all were taken, is no reason to restart the sidecar.
+func TestPulseWhenASlotHasJustBecomeFree(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := &pulse{}
+		p.step(waitsForSlots)
+		time.Sleep(time.Hour)
+		if got := p.overdue(time.Second, false, false); got != 0 {
+			t.Errorf("overdue by %v", got)
+		}
+		time.Sleep(2 * time.Second)
+		if got := p.overdue(time.Second, false, false); got != 2*time.Second {
+			t.Errorf("overdue by %v two seconds later", got)
+		}
+	})
+}
+
+// A report that Redis takes begins the time of the next one.
+func TestPulseWithReportsThatAreSlow(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := &pulse{}
+		p.step(waitsForReports)
+		for range 10 {
+			time.Sleep(9 * time.Minute)
+			if got := p.overdue(time.Second, false, false); got != 0 {
+				t.Errorf("overdue by %v", got)
+			}
+			p.reported()
+		}
+	})
+}
+
+// TestAProbeDoesNotHangWithALock: it fails once the state could not be read for
+// longer than any lock is held, and is well again when it can be.
+func TestAProbeDoesNotHangWithALock(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var l look
+		lock := make(chan struct{})
+		reads := 0
+		read := func() admin.Health {
+			reads++
+			<-lock
+			return admin.Health{Alive: true, Ready: true}
+		}
+		for _, alive := range []bool{true, false, false} {
+			began := time.Now()
+			h := l.health(read)
+			if took := time.Since(began); h.Alive != alive || h.Ready || len(h.Reasons) == 0 || took != lookPatience {
+				t.Errorf("%+v after %v, want alive=%t", h, took, alive)
+			}
+			time.Sleep(lookLimit)
+		}
+		if reads != 1 {
+			t.Errorf("%d goroutines read the state", reads)
+		}
+		close(lock)
+		synctest.Wait()
+		if h := l.health(read); !h.Alive || !h.Ready {
+			t.Errorf("%+v when the lock is free", h)
+		}
+		if h := l.health(func() admin.Health { panic("no state") }); !h.Alive || h.Ready || len(h.Reasons) == 0 {
+			t.Errorf("%+v after a panic", h)
 		}
 	})
 }

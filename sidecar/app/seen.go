@@ -30,6 +30,7 @@ type seen struct {
 	http    *admin.Server // nil without an address
 	web     *web          // the page, nil where there is none
 
+	look     look
 	failures page.Failures
 
 	done, failed atomic.Int64 // tasks
@@ -48,7 +49,7 @@ func (a *App) see() error {
 	if a.cfg.HTTP.Addr == "" {
 		return nil
 	}
-	o := admin.Options{Health: a.health, Self: a.Self, Metrics: a.seen.metrics.Handler(), Log: a.log}
+	o := admin.Options{Health: func() admin.Health { return a.seen.look.health(a.health) }, Self: a.Self, Metrics: a.seen.metrics.Handler(), Log: a.log}
 	if a.hooks.backend == nil { // a Redis that is not there has no page
 		if a.seen.web, err = a.newWeb(); err != nil {
 			return errors.Join(err, a.redis.close())

@@ -83,6 +83,9 @@ const (
 	idleTimeout = 30 * time.Second
 )
 
+// statusTimeout bounds the reading of the state, which takes locks.
+const statusTimeout = 5 * time.Second
+
 // probes are answered however many other requests are.
 var probes = []string{"/livez", "/readyz", "/startupz"}
 
@@ -124,7 +127,8 @@ func (s *Server) Close() error { return s.listener.Close() }
 func (o Options) handler() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /livez", func(w http.ResponseWriter, _ *http.Request) {
-		probe(w, o.Health().Alive, []string{"the claim loop is stuck"})
+		h := o.Health()
+		probe(w, h.Alive, h.Reasons)
 	})
 	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
 		h := o.Health()
@@ -134,17 +138,19 @@ func (o Options) handler() http.Handler {
 		h := o.Health()
 		probe(w, h.Started, h.Reasons)
 	})
-	mux.HandleFunc("GET /status", func(w http.ResponseWriter, r *http.Request) {
+	status := func(w http.ResponseWriter, r *http.Request) {
 		self := o.Self()
 		if o.Details != nil && !o.Details(r) {
 			self = Counts(self)
 		}
+		h := o.Health()
 		answer(w, http.StatusOK, struct {
 			fleet.Run
 			Ready   bool     `json:"ready"`
 			Reasons []string `json:"reasons,omitempty"`
-		}{self, o.Health().Ready, o.Health().Reasons})
-	})
+		}{self, h.Ready, h.Reasons})
+	}
+	mux.Handle("GET /status", http.TimeoutHandler(http.HandlerFunc(status), statusTimeout, `{"error":"the state cannot be read"}`))
 	mux.Handle("GET /metrics", o.Metrics)
 	if o.Extra != nil {
 		mux.Handle("/", o.Extra)
