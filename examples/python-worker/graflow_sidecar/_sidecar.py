@@ -89,7 +89,7 @@ class Sidecar:
         except SidecarError as problem:
             if exc is None:
                 raise
-            print(f"graflow_sidecar: {problem}", file=sys.stderr)
+            _say(f"graflow_sidecar: {problem}")
 
     def start(self) -> None:
         """Start it and wait until its Redis answers and a worker is up.
@@ -176,7 +176,10 @@ class Sidecar:
             chunk = os.read(ready, 4096)
             if not chunk:
                 assert self.process is not None
-                status = self.process.wait()
+                try:
+                    status = self.process.wait(self._stop_timeout + _ROOM_SECONDS)
+                except subprocess.TimeoutExpired:
+                    raise SidecarError("the sidecar does not end") from None
                 raise SidecarError(f"the sidecar ended with status {status} before it was ready")
             line += chunk
         return str(json.loads(line)["redis_url"])
@@ -215,6 +218,24 @@ class Sidecar:
         life, self._life = self._life, None
         if life is not None:
             os.close(life)
+
+
+def _say(text: str) -> None:
+    # The body's own exception goes on, and is neither held up by a reader of
+    # stderr that has stalled nor replaced by one that is gone.
+    if sys.stderr is None:
+        return
+    try:
+        ready = select.poll()
+        ready.register(sys.stderr.fileno(), select.POLLOUT)
+        if not ready.poll(1000):
+            return
+    except (AttributeError, OSError, ValueError):
+        pass  # no descriptor to wait for: somebody collects the text
+    try:
+        print(text, file=sys.stderr, flush=True)
+    except (OSError, ValueError):
+        pass
 
 
 def _find(binary: Optional[str]) -> str:

@@ -106,6 +106,44 @@ class ContextManager(WorkerCase):
                         raise ValueError("from the body")
                 self.assertTrue(self.stopped())
 
+    def test_the_bodys_exception_does_not_wait_for_a_reader_of_stderr(self):
+        # "crash" ends with 70, which is said on stderr: the body's exception goes first.
+        script = self.script(
+            """
+            import sys
+            from graflow_sidecar import Sidecar
+            try:
+                with Sidecar(binary=sys.argv[1], env={"FAKE": "crash"}):
+                    raise ValueError("from the body")
+            except ValueError as problem:
+                print(problem, flush=True)
+            """
+        )
+        for name in ("stalled", "gone"):
+            with self.subTest(name):
+                reader, writer = os.pipe()
+                if name == "gone":
+                    os.close(reader)
+                else:
+                    self.addCleanup(os.close, reader)
+                    os.set_blocking(writer, False)
+                    for size in (4096, 1):
+                        with self.assertRaises(BlockingIOError):
+                            while True:
+                                os.write(writer, b"x" * size)
+                    os.set_blocking(writer, True)
+                try:
+                    done = subprocess.run(
+                        [sys.executable, script, str(self.binary)],
+                        env={**os.environ, "PYTHONPATH": str(ROOT)},
+                        stdout=subprocess.PIPE,
+                        stderr=writer,
+                        timeout=PATIENCE,
+                    )
+                finally:
+                    os.close(writer)
+                self.assertEqual(done.stdout, b"from the body\n")
+
     def test_a_bad_end_is_an_error(self):
         with self.assertRaisesRegex(SidecarError, "status 70"):
             with self.sidecar("crash"):
