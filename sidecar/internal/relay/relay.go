@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/graflow/graflow-sidecar/sidecar/internal/backoff"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/connlimit"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/safely"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/unixsocket"
 )
@@ -34,7 +35,15 @@ type Relay struct {
 	cfg    Config
 	socket *unixsocket.Socket
 	conns  sync.WaitGroup
+	places chan struct{} // a token for each connection
 }
+
+const (
+	// maxConns bounds the connections, and fileShare which part of the descriptors
+	// they may take; each needs two. A worker's pool of connections is small.
+	maxConns  = 1024
+	fileShare = 8
+)
 
 // Listen makes the socket. Call Run, or Close if that is not to come.
 func Listen(cfg Config) (*Relay, error) {
@@ -42,7 +51,7 @@ func Listen(cfg Config) (*Relay, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Relay{cfg: cfg, socket: socket}, nil
+	return &Relay{cfg: cfg, socket: socket, places: make(chan struct{}, max(min(maxConns, connlimit.Files()/fileShare), 1))}, nil
 }
 
 // Close removes the socket. It may be called more than once.
@@ -64,7 +73,16 @@ func (r *Relay) accept(ctx context.Context) error {
 		switch {
 		case err == nil:
 			pause.Reset()
-			r.conns.Go(func() { r.serve(ctx, conn) })
+			select {
+			case r.places <- struct{}{}:
+				r.conns.Go(func() {
+					defer func() { <-r.places }()
+					r.serve(ctx, conn)
+				})
+			default:
+				_ = conn.Close() // the worker's client tries again
+				r.cfg.Log.Debug("there are too many connections of workers to redis", "connections", len(r.places))
+			}
 		case errors.Is(err, net.ErrClosed):
 			return nil
 		default:

@@ -21,7 +21,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 const patience = 30 * time.Second
 
 // start runs a relay, and gives its path.
-func start(t *testing.T, dial func(context.Context) (net.Conn, error)) (path string, stop func()) {
+func start(t *testing.T, dial func(context.Context) (net.Conn, error), change ...func(*Relay)) (path string, stop func()) {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "relay")
 	if err != nil {
@@ -32,6 +32,9 @@ func start(t *testing.T, dial func(context.Context) (net.Conn, error)) (path str
 	r, err := Listen(Config{Path: path, Mode: 0o600, Dial: dial, Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)
+	}
+	for _, c := range change {
+		c(r)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
@@ -99,6 +102,33 @@ func TestItPassesOnWhatComes(t *testing.T) {
 	stop() // with a connection that is open
 	if _, err := conn.Read(got); err == nil {
 		t.Error("its connection outlives it")
+	}
+}
+
+// TestTooManyConnections: one beyond the bound is closed at once, and has a place
+// when another one is gone.
+func TestTooManyConnections(t *testing.T) {
+	path, stop := start(t, echo(t), func(r *Relay) { r.places = make(chan struct{}, 1) })
+	defer stop()
+	answered := func(conn net.Conn) bool {
+		_, _ = conn.Write([]byte{1})
+		_, err := conn.Read(make([]byte, 1))
+		return err == nil
+	}
+	first := connect(t, path)
+	if !answered(first) {
+		t.Error("the first one has no place")
+	}
+	if answered(connect(t, path)) {
+		t.Error("the second one has a place")
+	}
+	first.Close()
+	deadline := time.Now().Add(patience)
+	for !answered(connect(t, path)) {
+		if time.Now().After(deadline) {
+			t.Fatal("its place is not given to another one")
+		}
+		time.Sleep(time.Millisecond)
 	}
 }
 

@@ -6,7 +6,6 @@ import (
 	"crypto/subtle"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"net"
 	"os"
@@ -15,6 +14,7 @@ import (
 	"time"
 
 	"github.com/graflow/graflow-sidecar/sidecar/internal/backoff"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/connlimit"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/safely"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/subproc"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/unixsocket"
@@ -37,7 +37,7 @@ type Hub struct {
 	cfg    Config
 	socket *unixsocket.Socket
 	conns  sync.WaitGroup
-	halls  chan struct{} // a token for each connection that has not said who it is
+	lobby  *lobby
 
 	mu      sync.Mutex
 	links   map[*link]struct{} // that children may be asked of, or still have some
@@ -48,13 +48,6 @@ type Hub struct {
 	changed chan struct{} // closed at the next change that somebody may wait for
 }
 
-// strangers bounds the connections that have not said yet who they are, and
-// helloTimeout how long that may take.
-const (
-	strangers    = 64
-	helloTimeout = 5 * time.Second
-)
-
 // Listen makes the socket. Call Run, or Close if that is not to come. It fails
 // where another process serves the socket, or none can be made there.
 func Listen(cfg Config) (*Hub, error) {
@@ -63,7 +56,7 @@ func Listen(cfg Config) (*Hub, error) {
 		return nil, err
 	}
 	return &Hub{
-		cfg: cfg, socket: socket, halls: make(chan struct{}, strangers),
+		cfg: cfg, socket: socket, lobby: newLobby(min(unauthenticated, connlimit.Files()/fileShare)),
 		links: make(map[*link]struct{}), changed: make(chan struct{}),
 	}, nil
 }
@@ -80,53 +73,19 @@ func (h *Hub) Run(ctx context.Context) error {
 func (h *Hub) accept(ctx context.Context) error {
 	pause := backoff.New(backoff.Policy{Min: 10 * time.Millisecond, Max: time.Second})
 	for {
-		select {
-		case h.halls <- struct{}{}:
-		case <-ctx.Done():
-			return nil
-		}
 		conn, err := h.socket.Accept()
 		switch {
 		case err == nil:
 			pause.Reset()
+			h.lobby.enter(conn)
 			h.conns.Go(func() { h.greet(ctx, conn) })
 			continue
 		case errors.Is(err, net.ErrClosed):
 			return nil
 		}
-		<-h.halls
 		h.cfg.Log.Warn("a connection of a worker could not be taken", "error", err) // no more descriptors, say
 		pause.Sleep(ctx)
 	}
-}
-
-// greet finds out what a connection is for, and serves it if it is a host's. A
-// child's stream is that child's from then on.
-func (h *Hub) greet(ctx context.Context, conn *net.UnixConn) {
-	_ = conn.SetReadDeadline(time.Now().Add(helloTimeout))
-	waiting := context.AfterFunc(ctx, func() { _ = conn.Close() }) // no stop waits for it
-	m, err := first(conn)
-	<-h.halls
-	if !waiting() {
-		return
-	}
-	_ = conn.SetReadDeadline(time.Time{})
-	switch {
-	case err == nil && m.Type == typeHello:
-		if err := safely.Do(func() error { h.serve(conn, m); return nil }); err != nil {
-			h.cfg.Log.Error("a worker's connection failed (this is a bug in the sidecar, please report it)", "error", err)
-		}
-	case err == nil && (m.Type == typeStdin || m.Type == typeStdout):
-		if p := h.find(m.Child, m.Nonce); p != nil && p.attach(m.Type, conn) {
-			return
-		}
-		h.cfg.Log.Debug("a stream came that belongs to no child", "child", m.Child)
-	case err == nil:
-		h.cfg.Log.Warn("a connection to the worker socket began with the wrong message", "type", m.Type, "peer", unixsocket.Peer(conn))
-	case !errors.Is(err, io.EOF): // somebody who only looks whether we are there
-		h.cfg.Log.Warn("a connection to the worker socket did not say what it is", "error", err, "peer", unixsocket.Peer(conn))
-	}
-	_ = conn.Close()
 }
 
 // serve is a host's control connection, from its hello to its end.
@@ -134,6 +93,10 @@ func (h *Hub) serve(conn *net.UnixConn, hello message) {
 	l := &link{
 		hub: h, conn: conn, name: hello.Name, procs: make(map[string]*process), gone: make(chan struct{}),
 		log: h.cfg.Log.With("worker_container", hello.Name),
+	}
+	if h.isFull() {
+		_ = say(conn, message{Type: typeRefused, Reason: fmt.Sprintf("%d worker containers are connected already", maxHosts)})
+		return
 	}
 	if err := say(conn, message{Type: typeWelcome, V: min(hello.V, Version), Version: h.cfg.Version}); err != nil {
 		return
@@ -143,6 +106,13 @@ func (h *Hub) serve(conn *net.UnixConn, hello message) {
 	}
 	l.log.Info("a worker container is connected", "version", hello.Version, "peer", unixsocket.Peer(conn))
 	l.fall(listen(conn, l.take))
+}
+
+// isFull reports whether there are as many hosts as there may be.
+func (h *Hub) isFull() bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return len(h.links) >= min(maxHosts, connlimit.Files()/fileShare)
 }
 
 // find is the child that a stream says it belongs to.

@@ -324,6 +324,30 @@ func TestStrangers(t *testing.T) {
 	closed(t, "its end", c.Exited())
 }
 
+// TestSilentConnectionsKeepNoHostOut: the oldest ones make room, and a host is
+// there at once and not when their time is over.
+func TestSilentConnectionsKeepNoHostOut(t *testing.T) {
+	p := newPlace(t)
+	h, _ := p.hub()
+	for range 3 * unauthenticated {
+		conn, err := net.Dial("unix", p.path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+	}
+	began := time.Now()
+	p.host("one", "echo")
+	c := p.start(h, "m")
+	defer finish(c)
+	if took := time.Since(began); took >= 2*helloTimeout { // it would be three times that
+		t.Errorf("the host was kept out for %v", took)
+	}
+	if n := h.lobby.size(); n > unauthenticated {
+		t.Errorf("%d connections wait", n)
+	}
+}
+
 // TestAStopDoesNotWaitForStrangers that say nothing.
 func TestAStopDoesNotWaitForStrangers(t *testing.T) {
 	p := newPlace(t)
@@ -335,7 +359,7 @@ func TestAStopDoesNotWaitForStrangers(t *testing.T) {
 		}
 		defer conn.Close()
 	}
-	await(t, "them to be in", func() bool { return len(h.halls) >= 3 })
+	await(t, "them to be in", func() bool { return h.lobby.size() >= 3 })
 	began := time.Now()
 	stop()
 	if took := time.Since(began); took >= helloTimeout-time.Second {
