@@ -1,7 +1,11 @@
 package main
 
 import (
+	"errors"
 	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -75,4 +79,41 @@ func TestTheServiceManagerIsTold(t *testing.T) {
 		close(done)
 		running.Wait()
 	})
+}
+
+// TestAServiceManagerThatDoesNotRead costs its own messages: each has a bound.
+func TestAServiceManagerThatDoesNotRead(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "notify")
+	l, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: path, Net: "unixgram"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	for err == nil { // until its queue is full
+		err = notify(path, "STATUS=running")
+	}
+	if !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("ended with %v", err)
+	}
+}
+
+// TestWhatTheServiceManagerReads is one message as it was said.
+func TestWhatTheServiceManagerReads(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "notify")
+	l, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: path, Net: "unixgram"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	if err := notify(path, "READY=1\nSTATUS=x"); err != nil {
+		t.Fatal(err)
+	}
+	b := make([]byte, 100)
+	if n, err := l.Read(b); err != nil || string(b[:n]) != "READY=1\nSTATUS=x" {
+		t.Errorf("%q, %v", b[:n], err)
+	}
+	_ = os.Remove(path)
+	if err := notify(path, "READY=1"); err == nil {
+		t.Error("a socket that is not there was told")
+	}
 }

@@ -2,6 +2,7 @@ package app
 
 import (
 	"context"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -125,9 +126,9 @@ func TestAProbeDoesNotHangWithALock(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var l look
 		lock := make(chan struct{})
-		reads := 0
+		var reads atomic.Int32
 		read := func() admin.Health {
-			reads++
+			reads.Add(1)
 			<-lock
 			return admin.Health{Alive: true, Ready: true}
 		}
@@ -139,8 +140,8 @@ func TestAProbeDoesNotHangWithALock(t *testing.T) {
 			}
 			time.Sleep(lookLimit)
 		}
-		if reads != 1 {
-			t.Errorf("%d goroutines read the state", reads)
+		if n := reads.Load(); n != 1 {
+			t.Errorf("%d goroutines read the state", n)
 		}
 		close(lock)
 		synctest.Wait()
