@@ -130,7 +130,6 @@ func (a *App) wire() error {
 		a.queue.Drop()
 		a.pool.Evict(run)
 	}
-	a.lease.Before = a.redis.before
 	a.lease.Registered = func(run string) { a.lastRun = run }
 	return a.see()
 }
@@ -194,6 +193,7 @@ func (a *App) actors(ctx context.Context) []actor {
 			return a.redis.close()
 		}},
 	}
+	list = a.spooling(list)
 	list = a.tracing(list)
 	if a.cfg.Mode == ModeSupervise {
 		list = a.supervising(list)

@@ -30,14 +30,15 @@ type backend struct {
 	overview func(ctx context.Context) (fleet.Queue, error)
 	// eviction is the server's eviction policy; nil where there is none to ask for.
 	eviction func(ctx context.Context) (string, error)
-	// before is done before a run registers.
-	before func(ctx context.Context) error
+	// spool reports what earlier runs have left in the spool, and returns when that is
+	// done or ctx ends; nil without a spool.
+	spool func(ctx context.Context)
 	// unblock ends the claim stage's blocked wait from another connection.
 	unblock func(ctx context.Context) error
 	// Each of these closes the connections of one stage: a call that waits for
 	// a reply ends with an error then. (The end of its context alone would not
 	// do it: go-redis looks at deadlines, and only before it waits.)
-	cutClaims, cutReports, cutLeases, cutRequests, cutLast func()
+	cutClaims, cutReports, cutLeases, cutRequests, cutLast, cutSpool func()
 	// close closes what is not cut yet.
 	close func() error
 }
@@ -113,6 +114,16 @@ func (a *App) backend() (backend, error) {
 		}
 	}
 	b := a.onRedis(reports, claims, leases, requests, lasts, sights)
+	if a.cfg.SpoolDir != "" {
+		spooled := o
+		spooled.PoolSize, spooled.MinIdleConns = 4, 0 // one reports, the others keep leases
+		forSpool, err := a.open(spooled)
+		if err != nil {
+			return backend{}, errors.Join(err, b.close())
+		}
+		b.spool = func(ctx context.Context) { a.applySpool(ctx, forSpool) }
+		b.cutSpool = func() { _ = forSpool.Close() }
+	}
 	if a.hooks.around != nil {
 		b = a.hooks.around(b)
 	}
@@ -155,7 +166,6 @@ func (a *App) onRedis(forReports, forClaims, forLeases, forRequests, forLast, fo
 				a.log.Debug("idle connections to redis were dead and are closed", "connections", n)
 			}
 		},
-		before: func(ctx context.Context) error { return a.applySpool(ctx, forReports) },
 		unblock: func(ctx context.Context) error {
 			if a.mon.Away() {
 				return errAway

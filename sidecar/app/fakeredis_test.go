@@ -56,7 +56,6 @@ func (f *fakeRedis) backend(a *App) backend {
 	return backend{
 		source: fakeSource{f}, outcomes: fakeOutcomes{f}, leases: fakeLeases{f}, requests: fakeRequests{f},
 		ping: f.ping, checkIdle: func(context.Context) {},
-		before: func(context.Context) error { return nil },
 		unblock: func(context.Context) error {
 			select {
 			case f.unwait <- struct{}{}:

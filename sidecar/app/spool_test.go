@@ -3,6 +3,7 @@ package app_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -119,8 +120,75 @@ func TestASpoolOfAnotherRedisIsLeftAlone(t *testing.T) {
 	if _, err := os.Stat(file); err != nil {
 		t.Error(err)
 	}
-	if !strings.Contains(b.log.String(), "belongs to another Redis") {
-		t.Error("the log does not say so")
+	await(t, "the log to say so", func() bool { return strings.Contains(b.log.String(), "belongs to another Redis") })
+}
+
+// TestASpoolThatCannotBeReportedBlocksNothing: a file whose outcomes Redis refuses for
+// good, and one that cannot be read, are named and kept.
+func TestASpoolThatCannotBeReportedBlocksNothing(t *testing.T) {
+	instance := redistest.Start(t)
+	rdb, dir := instance.Client(), t.TempDir()
+	name := filepath.Join(dir, "w-1.spool")
+	path, err := spool.Write(dir, spool.Header{Run: "w-1", Server: instance.URL, Prefix: "p"}, []task.Outcome{
+		{Task: task.Task{Delivery: "w-1.1", Seq: 1, Info: task.Info{TaskID: "t", SessionID: "s"}}, Kind: task.Succeeded, Value: []byte("1"), EndedAt: time.Now()},
+	})
+	if err != nil || path != name {
+		t.Fatal(path, err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "w-2.spool"), []byte("no spool file"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	// A key of another type: Redis refuses what is reported for that run, for good.
+	if err := rdb.Set(t.Context(), "p:sidecar:inflight:w-1", "x", 0).Err(); err != nil {
+		t.Fatal(err)
+	}
+	b := private(t, instance, "p", func(c *app.Config) { c.SpoolDir = dir })
+	b.push(job{TaskID: "fresh", SessionID: "s", Do: "echo"})
+	await(t, "a fresh task to end", func() bool { return b.result("s", "fresh") != "" })
+	await(t, "the log to name both", func() bool {
+		log := b.log.String()
+		return strings.Contains(log, "a spool file cannot be reported and is kept") && strings.Contains(log, name) &&
+			strings.Contains(log, "a spool file cannot be used and is left alone")
+	})
+	b.app.Stop()
+	if err := within(t, 10*time.Second, b.app); err != nil {
+		t.Fatal(err)
+	}
+	if files, _ := filepath.Glob(dir + "/*.spool"); len(files) != 2 {
+		t.Errorf("left are %v", files)
+	}
+}
+
+// TestTheRunOfASpoolIsKeptWhileItIsReported: the lease of its run is kept.
+func TestTheRunOfASpoolIsKeptWhileItIsReported(t *testing.T) {
+	instance := redistest.Start(t)
+	rdb, dir := instance.Client(), t.TempDir()
+	var outcomes []task.Outcome
+	for i := range 12 {
+		id := fmt.Sprint("t", i)
+		o := task.Outcome{
+			Task: task.Task{Delivery: fmt.Sprint("w-1.", i+1), Seq: int64(i + 1), Record: []byte(`{"task_id":"` + id + `","session_id":"s"}`), Info: task.Info{TaskID: id, SessionID: "s"}},
+			Kind: task.Succeeded, Value: []byte(`"` + strings.Repeat("x", 1<<20) + `"`), EndedAt: time.Now(),
+		}
+		outcomes = append(outcomes, o)
+		rdb.HSet(t.Context(), "p:sidecar:inflight:w-1", o.Task.Delivery, o.Task.Record)
+	}
+	rdb.SAdd(t.Context(), "p:sidecar:runs", "w-1")
+	if _, err := spool.Write(dir, spool.Header{Run: "w-1", Server: instance.URL, Prefix: "p"}, outcomes); err != nil {
+		t.Fatal(err)
+	}
+	b := private(t, instance, "p", func(c *app.Config) { c.SpoolDir = dir })
+	await(t, "the spool to be applied", func() bool { files, _ := filepath.Glob(dir + "/*.spool"); return len(files) == 0 })
+	for _, o := range outcomes {
+		if b.result("s", o.Task.Info.TaskID) != string(o.Value) {
+			t.Errorf("%s has no result", o.Task.Info.TaskID)
+		}
+	}
+	if log := b.log.String(); strings.Contains(log, "superseded:") {
+		t.Error("some outcome was superseded")
+	}
+	if left := rdb.Keys(t.Context(), "p:sidecar:*w-1*").Val(); len(left) > 0 {
+		t.Errorf("left are %v", left)
 	}
 }
 

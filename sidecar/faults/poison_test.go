@@ -48,7 +48,7 @@ var poisons = []poison{
 	{"only what must be there", func(id, g, _ string) string { return fmt.Sprintf(`{"task_id":%q,"group_id":%q}`, id, g) }, "", true},
 	{"longer than a message may be", func(id, g, at string) string {
 		return whole(id, g, at, `,"pad":"`+strings.Repeat("x", 17<<20)+`"`)
-	}, "attempts", true},
+	}, "too-large", true},
 }
 
 // TestPoison: a record that cannot be run ends among the dead letters, byte for

@@ -45,8 +45,6 @@ type Lease struct {
 	Log   *slog.Logger
 	// NewRun makes a run id that was never used before.
 	NewRun func() string
-	// Before, if set, is called once before the first run is registered.
-	Before func(ctx context.Context) error
 	// Registered, if set, is called with every run that has been registered.
 	Registered func(run string)
 	// Lost is called when a run turns out to be gone, before the next one
@@ -126,11 +124,6 @@ func (l *Lease) set(run string) {
 // Run registers a run and keeps it until soft ends; Leave ends it. It returns
 // an error only when Redis refuses us for good.
 func (l *Lease) Run(soft context.Context) error {
-	if l.Before != nil {
-		if err := l.Before(soft); err != nil {
-			return err
-		}
-	}
 	if err := l.register(soft); err != nil {
 		return err
 	}

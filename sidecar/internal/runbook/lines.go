@@ -19,6 +19,8 @@ var lines = map[string]string{
 	"the spool cannot be read":                                          "the-spool-cannot-be-used",
 	"a spool file cannot be used and is left alone":                     "the-spool-cannot-be-used",
 	"a spool file belongs to another Redis or prefix and is left alone": "the-spool-cannot-be-used",
+	"a spool file cannot be reported and is kept":                       "the-spool-cannot-be-used",
+	"a spool file holds lines that cannot be read, and is kept":         "the-spool-cannot-be-used",
 
 	"a spooled outcome is superseded: its record was taken over and runs again": "a-spooled-outcome-is-superseded",
 

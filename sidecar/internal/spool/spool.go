@@ -12,6 +12,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"path/filepath"
 	"strings"
@@ -27,6 +28,7 @@ import (
 const (
 	suffix    = ".spool"
 	temporary = ".partial"
+	aside     = ".unreadable" // of one that holds lines that are no outcomes
 )
 
 // Header says which Redis the outcomes belong to.
@@ -106,12 +108,18 @@ func syncDir(dir string) error {
 	return nil
 }
 
-// File is one spool file, locked by us.
+// File is one spool file, locked by us. It is read in parts: what is in it may be
+// more than there is memory for.
 type File struct {
-	Header   Header
-	Outcomes []task.Outcome
-	path     string
-	f        *os.File
+	Header Header
+
+	path string
+	f    *os.File
+	r    *bufio.Reader
+	head int64 // bytes of the header's line
+	at   int64 // where the next outcome begins
+	line int   // the last one that was read
+	bad  []int // lines that hold no outcome
 }
 
 // ErrBusy says that another process has the file.
@@ -151,22 +159,93 @@ func Open(path string) (_ *File, err error) {
 	if _, err := os.Stat(path); err != nil {
 		return nil, fmt.Errorf("spool: %w", err)
 	}
-	s := &File{path: path, f: f}
-	dec := json.NewDecoder(f)
-	if err := dec.Decode(&s.Header); err != nil || s.Header.Run == "" {
+	s := &File{path: path, f: f, r: bufio.NewReader(f), line: 1}
+	text, err := s.r.ReadBytes('\n')
+	if json.Unmarshal(text, &s.Header) != nil || s.Header.Run == "" {
+		if err != nil && !errors.Is(err, io.EOF) {
+			return nil, fmt.Errorf("spool: %w", err)
+		}
 		return nil, fmt.Errorf("spool: %s is not a spool file", path)
 	}
-	for {
-		var o task.Outcome
-		err := dec.Decode(&o)
-		if errors.Is(err, io.EOF) {
-			return s, nil
+	s.head = int64(len(text))
+	s.at = s.head
+	return s, nil
+}
+
+// Path is where the file is.
+func (s *File) Path() string { return s.path }
+
+// Next reads the outcomes that follow: as many as have so many bytes in the file, but
+// one at least, and none at the end of the file. A line that holds no outcome is
+// passed over, see Bad.
+func (s *File) Next(most int) (outcomes []task.Outcome, err error) {
+	for size := 0; size < most; {
+		text, err := s.r.ReadBytes('\n')
+		if len(text) > 0 {
+			s.line++
+			s.at += int64(len(text))
+			size += len(text)
+			var o task.Outcome
+			if json.Unmarshal(text, &o) == nil {
+				outcomes = append(outcomes, o)
+			} else {
+				s.bad = append(s.bad, s.line)
+			}
 		}
-		if err != nil {
-			return nil, fmt.Errorf("spool: %s: %w", path, err)
+		switch {
+		case errors.Is(err, io.EOF):
+			return outcomes, nil
+		case err != nil:
+			return outcomes, fmt.Errorf("spool: %s: %w", s.path, err)
+		case len(outcomes) == 0:
+			size = 0 // of lines that hold none
 		}
-		s.Outcomes = append(s.Outcomes, o)
 	}
+	return outcomes, nil
+}
+
+// At is where the next outcome begins, for CutTo.
+func (s *File) At() int64 { return s.at }
+
+// Bad are the numbers of the lines that were passed over.
+func (s *File) Bad() []int { return s.bad }
+
+// CutTo leaves in the file what begins at a place that At has told, and closes it.
+func (s *File) CutTo(at int64) (err error) {
+	if at == s.head || len(s.bad) > 0 {
+		return s.Close() // all of it, or lines that somebody is to see
+	}
+	partial := s.path + temporary
+	rest, err := os.OpenFile(partial, os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o600)
+	if err != nil {
+		return errors.Join(fmt.Errorf("spool: %w", err), s.Close())
+	}
+	for _, part := range []struct{ from, length int64 }{{0, s.head}, {at, math.MaxInt64 - at}} {
+		if err == nil {
+			_, err = io.Copy(rest, io.NewSectionReader(s.f, part.from, part.length))
+		}
+	}
+	if err == nil {
+		err = rest.Sync()
+	}
+	if err = errors.Join(err, rest.Close()); err == nil {
+		err = os.Rename(partial, s.path)
+	}
+	if err != nil {
+		_ = os.Remove(partial)
+		return errors.Join(fmt.Errorf("spool: %w", err), s.Close())
+	}
+	return errors.Join(syncDir(filepath.Dir(s.path)), s.Close())
+}
+
+// SetAside renames the file, so that no start reads it again, closes it and returns
+// its new path.
+func (s *File) SetAside() (path string, err error) {
+	path = s.path + aside
+	if err := os.Rename(s.path, path); err != nil {
+		return "", errors.Join(fmt.Errorf("spool: %w", err), s.Close())
+	}
+	return path, errors.Join(syncDir(filepath.Dir(path)), s.Close())
 }
 
 // Remove deletes the file, once Redis has answered for everything in it.

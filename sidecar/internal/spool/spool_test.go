@@ -1,11 +1,14 @@
 package spool_test
 
 import (
+	"bytes"
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"testing"
 	"time"
 
@@ -48,8 +51,8 @@ func TestWhatIsWrittenIsRead(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if f.Header != header || !reflect.DeepEqual(f.Outcomes, outcomes()) {
-		t.Errorf("read %+v\n%+v", f.Header, f.Outcomes)
+	if got := all(t, f, 1<<20); f.Header != header || !reflect.DeepEqual(got, outcomes()) {
+		t.Errorf("read %+v\n%+v", f.Header, got)
 	}
 	if err := f.Remove(); err != nil {
 		t.Error(err)
@@ -86,7 +89,7 @@ func TestAFileIsOneProcesssAtATime(t *testing.T) {
 func TestFilesThatAreNotCompleteAreNotTaken(t *testing.T) {
 	dir := t.TempDir()
 	for name, content := range map[string]string{
-		"w-2.spool.partial": "{}", "notes.txt": "", "w-3.spool": "not a header", "w-4.spool": `{"run":"w-4"}` + "\n{broken",
+		"w-2.spool.partial": "{}", "notes.txt": "", "w-3.spool": "not a header", "w-4.spool": `{"run":""}` + "\n",
 	} {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(content), 0o600); err != nil {
 			t.Fatal(err)
@@ -139,5 +142,90 @@ func TestMatches(t *testing.T) {
 	other.Prefix = "q"
 	if header.Matches(other) {
 		t.Error("another prefix matches")
+	}
+}
+
+// all reads what is left of a file, in parts.
+func all(t *testing.T, f *spool.File, most int) (list []task.Outcome) {
+	t.Helper()
+	for {
+		some, err := f.Next(most)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(some) == 0 {
+			return list
+		}
+		list = append(list, some...)
+	}
+}
+
+func written(t *testing.T, dir string, sizes ...int) string {
+	t.Helper()
+	var outcomes []task.Outcome
+	for i, n := range sizes {
+		outcomes = append(outcomes, task.Outcome{Task: task.Task{Delivery: fmt.Sprint("w-1.", i+1)}, Kind: task.Succeeded, Value: make([]byte, n)})
+	}
+	path, err := spool.Write(dir, header, outcomes)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+func open(t *testing.T, path string) *spool.File {
+	t.Helper()
+	f, err := spool.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return f
+}
+
+func TestAFileIsReadInPartsAndCut(t *testing.T) {
+	path := written(t, t.TempDir(), 10, 3000, 10, 10)
+	f := open(t, path)
+	for i, want := range []int{2, 2} {
+		if i == 1 {
+			if err := f.CutTo(f.At()); err != nil {
+				t.Fatal(err)
+			}
+			f = open(t, path)
+		}
+		some, err := f.Next(2000)
+		if err != nil || len(some) != want || some[0].Task.Delivery != fmt.Sprint("w-1.", 2*i+1) {
+			t.Fatalf("part %d: %d outcomes, %v", i, len(some), err)
+		}
+	}
+	if f.Header != header || len(all(t, f, 1)) > 0 {
+		t.Errorf("header %+v, or more than there was", f.Header)
+	}
+	if err := f.Remove(); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestALineThatIsNoOutcomeIsPassedOver(t *testing.T) {
+	dir := t.TempDir()
+	path := written(t, dir, 10, 10, 10)
+	text, _ := os.ReadFile(path)
+	lines := bytes.SplitAfter(text, []byte("\n"))
+	lines[2] = []byte("{broken\n")
+	if err := os.WriteFile(path, append(bytes.Join(lines, nil), "cut o"...), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	f := open(t, path)
+	if got := all(t, f, 1); len(got) != 2 || !slices.Equal(f.Bad(), []int{3, 5}) {
+		t.Errorf("%d outcomes, bad lines %v", len(got), f.Bad())
+	}
+	kept, err := f.SetAside()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if left, err := os.ReadFile(kept); err != nil || !bytes.Contains(left, []byte("{broken")) {
+		t.Errorf("%s: %q, %v", kept, left, err)
+	}
+	if paths, err := spool.List(dir); len(paths) > 0 || err != nil {
+		t.Errorf("listed %v, %v", paths, err)
 	}
 }

@@ -1,0 +1,114 @@
+//go:build faults
+
+package faults
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+// TestLargeRecords: records of 4 MB before a Redis that sends 1 MB to a client at
+// once, and records that are longer than a worker is given. The first are run, the
+// others end as dead letters, and what lies beside them is run as ever.
+func TestLargeRecords(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, "--client-output-buffer-limit", "normal 1mb 1mb 1")
+	w.blind = true
+	w.obs.close() // Redis closes its connection, too
+	w.crew(2, setup{})
+	type large struct {
+		id, group, text string
+		dead            bool
+	}
+	var all []large
+	for i, size := range []int{4 << 20, 17 << 20, 4 << 20, 17 << 20} {
+		l := large{id: fmt.Sprint("large", i), group: fmt.Sprint("lg", i), dead: size > 16<<20}
+		l.text = whole(l.id, l.group, fmt.Sprint(i, ".5"), `,"pad":"`+strings.Repeat("x", size)+`"`)
+		ctx, cancel := bounded()
+		if err := w.c.Set(ctx, w.key("barrier", l.group, "expected"), 1, 0).Err(); err != nil {
+			t.Fatal(err)
+		}
+		cancel()
+		w.mu.Lock()
+		w.tasks[l.id] = &pushedTask{id: l.id, do: "poison"}
+		w.mu.Unlock()
+		w.hurt(fmt.Sprintf("a record of %d bytes", size))
+		w.pushText(l.id, l.text, false)
+		all = append(all, l)
+		w.group(w.work(3, 30)...)
+	}
+	w.settle(40 * time.Second)
+	w.configure("client-output-buffer-limit", "normal 0 0 0") // for the looks that follow
+	for _, l := range all {
+		ctx, cancel := bounded()
+		text, err := w.c.HGet(ctx, w.key("completions", l.group), l.id).Result()
+		cancel()
+		var c completion
+		if err == nil {
+			err = json.Unmarshal([]byte(text), &c)
+		}
+		if err != nil || c.Success == l.dead {
+			w.violation("%s: its group was told %q (%v)", l.id, text, err)
+		}
+		delete(w.tasks, l.id) // looked at
+	}
+	letters := 0
+	for _, l := range w.final().letters {
+		if l.reason == "too-large" && (l.raw == all[1].text || l.raw == all[3].text) {
+			letters++
+		}
+	}
+	if letters != 2 {
+		w.violation("%d dead letters hold the record and say that it is too large, want 2", letters)
+	}
+	for _, s := range w.sidecars {
+		if n := strings.Count(s.text(), `"worker ready"`); n != 2 {
+			w.violation("%s needed %d workers", s.id, n)
+		}
+	}
+	w.verify("large records")
+}
+
+// TestSpoolBesideTasks: what a stop has left in the spool is reported once, beside a
+// file that is none, and the next start runs tasks meanwhile.
+func TestSpoolBesideTasks(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, "--appendonly", "yes", "--appendfsync", "always")
+	folder := filepath.Join(w.dir, "spool")
+	s := setup{env: []string{"SIDECAR_SHUTDOWN_TIMEOUT=2s", "SIDECAR_SPOOL_DIR=" + folder}}
+	first := w.crew(1, s)[0]
+	first.ready(2)
+	w.group(record{Ms: 700}, record{Ms: 700})
+	eventually(t, 10*time.Second, "both tasks in flight", func() bool {
+		held, err := w.heldBy(first.id)
+		return err == nil && len(held) == 2
+	})
+	pause(200 * time.Millisecond) // they run
+	w.hurt("Redis away until the stop is over")
+	w.killRedis()
+	pause(time.Second)
+	first.stop()
+	broken := filepath.Join(folder, "broken.spool")
+	if err := os.WriteFile(broken, []byte("no spool file"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	w.server.Restart()
+	w.crew(1, s)
+	w.group(w.work(3, 30)...)
+	w.settle(25 * time.Second)
+	w.stopAll()
+	if left, err := filepath.Glob(folder + "/*"); err != nil || len(left) != 1 || left[0] != broken {
+		t.Errorf("left in the spool: %v, %v", left, err)
+	}
+	_, story := w.verify("a spool beside tasks")
+	for id := range w.tasks {
+		if n := len(story.of(id).starts); n != 1 {
+			t.Errorf("%s ran %d times", id, n)
+		}
+	}
+}
