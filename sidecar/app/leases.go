@@ -3,6 +3,7 @@ package app
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -25,6 +26,7 @@ type leases struct {
 	unrouted    *atomic.Int64 // set by each tick
 	reconciled  time.Time
 	ticks       int
+	runs        []string // those before and the present one, the latest last
 	trace       func(*task.Task) task.Span
 	told        func(own, all bool, orders []fleet.Order) // what people want of us
 	holds       *holds
@@ -38,6 +40,10 @@ type leases struct {
 // what we hold. A failover that brings back what we had reported cannot be told
 // from a new connection, and a producer waits 30 s.
 const reconcileEvery = 5 * time.Second
+
+// keepRuns is how many runs before the present one are named to Redis when that is
+// registered. A database that comes back (SWAPDB) may know one of them.
+const keepRuns = 8
 
 // gone gives the store's word for a run that is no member the lease's.
 func gone(err error) error {
@@ -65,7 +71,10 @@ func (l *leases) call(ctx context.Context, run string, op func(context.Context, 
 // Register also enters the run in the registry, so that it is seen at once.
 func (l *leases) Register(ctx context.Context, run string) error {
 	err := l.call(ctx, run, func(ctx context.Context, run string) error {
-		if err := l.st.Register(ctx, run); err != nil {
+		if !slices.Contains(l.runs, run) {
+			l.runs = append(l.runs[max(0, len(l.runs)-keepRuns):], run)
+		}
+		if err := l.st.Register(ctx, run, l.runs...); err != nil {
 			return err
 		}
 		return l.look(ctx, run)

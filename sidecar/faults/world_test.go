@@ -72,6 +72,11 @@ func newWorld(t *testing.T, args ...string) *world {
 // newWorldUnder gives the key prefix another form; %s is the test's name.
 func newWorldUnder(t *testing.T, prefix string, args ...string) *world {
 	t.Helper()
+	return newWorldOn(t, prefix, redistest.Start(t, args...))
+}
+
+func newWorldOn(t *testing.T, prefix string, server *redistest.Instance) *world {
+	t.Helper()
 	name := strings.Map(func(r rune) rune {
 		if strings.ContainsRune("abcdefghijklmnopqrstuvwxyz0123456789", r) {
 			return r
@@ -81,7 +86,7 @@ func newWorldUnder(t *testing.T, prefix string, args ...string) *world {
 	short := name[max(0, len(name)-24):] // part of run ids, which are cut
 	w := &world{
 		t: t, name: strings.Trim(short, "-"), prefix: fmt.Sprintf(prefix, name), dir: ownFolder(t, name),
-		server: redistest.Start(t, args...), rnd: random(t, 0),
+		server: server, rnd: random(t, 0),
 		tasks: make(map[string]*pushedTask), groups: make(map[string]*pushedGroup),
 	}
 	w.marks = filepath.Join(w.dir, "marks")

@@ -34,11 +34,18 @@ type Instance struct {
 // ends. Faults need a process, so it is one even where New uses a container.
 func Start(t testing.TB, args ...string) *Instance {
 	t.Helper()
+	return StartBinary(t, os.Getenv("REDISTEST_BINARY"), args...)
+}
+
+// StartBinary is Start with another program than redis-server, such as a script that
+// sets its environment; empty means that.
+func StartBinary(t testing.TB, binary string, args ...string) *Instance {
+	t.Helper()
 	dir, err := os.MkdirTemp("", "redistest-")
 	if err != nil {
 		t.Fatal(err)
 	}
-	i := &Instance{dir: dir, opts: redisproc.Options{Binary: os.Getenv("REDISTEST_BINARY"), Dir: dir, Args: args}}
+	i := &Instance{dir: dir, opts: redisproc.Options{Binary: binary, Dir: dir, Args: args}}
 	t.Cleanup(i.cleanup)
 	if i.proc, err = startProc(i.opts); err != nil {
 		t.Fatalf("private Redis for the test: %v", err)

@@ -37,6 +37,7 @@ func (s *Store) WrongTypes(ctx context.Context) ([]string, error) {
 		{s.keys.own("runs"), "set"},
 		{s.keys.own("gone"), "zset"},
 		{s.keys.own("attempts"), "hash"},
+		{s.keys.own("clock"), "hash"},
 		{s.keys.own("delayed"), "zset"},
 		{s.keys.own("dead"), "zset"},
 		{s.keys.own("paused"), "hash"},

@@ -17,6 +17,8 @@ import (
 //	P:sidecar:runs                 set: ids of the member runs
 //	P:sidecar:watch                hash with a TTL: at and page of the last look at the
 //	                               members, and for each absent one since when
+//	P:sidecar:clock                hash: at, what Redis' clock said at the last look, and
+//	                               ahead, by how many ms it has stepped back before
 //	P:sidecar:gone                 sorted set: ids of runs that ended, by time
 //	P:workers                      set, Graflow's: host:run of the member runs
 //	P:sidecar:alive:{run}          string with a TTL: the run's lease
@@ -43,8 +45,10 @@ import (
 //	P:sidecar:dead:{delivery}      hash: raw, reason, message, stderr, attempts,
 //	                               time, task_id, group_id, session_id
 //
-// Times are Unix milliseconds. A run id holds no brace, so a hash tag in P is
-// the only one in any of these names and puts them all into one slot.
+// Times are Unix milliseconds, but for those in gone, attempts:at, delayed and unrouted,
+// which are that and what the clock has stepped back (prelude.lua). A run id holds no
+// brace, so a hash tag in P is the only one in any of these names and puts them all into
+// one slot.
 type keys struct{ prefix string }
 
 func (k keys) queue() string              { return k.prefix + ":queue" }

@@ -13,6 +13,7 @@ local INFLIGHT, META = S .. 'inflight:' .. RUN, S .. 'meta:' .. RUN
 local ATTEMPTS, ATTEMPTS_AT = S .. 'attempts', S .. 'attempts:at'
 local DELAYED, DELAYED_RECORDS = S .. 'delayed', S .. 'delayed:records'
 local DEAD = S .. 'dead'
+local CLOCK = S .. 'clock'
 local POP, PUSH = 'LPOP', 'LPUSH'
 if ARGV[4] == 'right' then
   POP, PUSH = 'RPOP', 'RPUSH'
@@ -50,10 +51,45 @@ local function renew(about, label)
   end
 end
 
--- now is Redis' clock in ms: sidecars need not agree on the time.
+-- now is Redis' clock in ms, since sidecars need not agree on the time, and by how
+-- much that has stepped back since the prefix is in use: what is kept with a time (a
+-- retry that waits 2 s) would otherwise wait for as long as the step. tick.lua notes
+-- twice a second what the clock says. The second result is the clock itself.
+local steady, clock
 local function now()
-  local t = redis.call('TIME')
-  return t[1] * 1000 + math.floor(t[2] / 1000)
+  if not steady then
+    local t, noted = redis.call('TIME'), redis.call('HMGET', CLOCK, 'at', 'ahead')
+    clock = t[1] * 1000 + math.floor(t[2] / 1000)
+    local at, ahead = tonumber(noted[1]) or clock, tonumber(noted[2]) or 0
+    if clock < at then
+      ahead = ahead + at - clock
+      redis.call('HSET', CLOCK, 'at', clock, 'ahead', ahead)
+    end
+    steady = clock + ahead
+  end
+  return steady, clock
+end
+
+-- end_run makes a run no member. One that Redis has forgotten, and that is on no list
+-- of those that ended, is entered there as one that left: tick.lua then finds what lies
+-- in its inbox and in its in-flight hash, and nobody has died. held is how many
+-- deliveries it had.
+local function end_run(run, mode, held)
+  local is = redis.call('SREM', RUNS, run) == 1
+  if not is and (mode ~= 'clean' or redis.call('ZSCORE', GONE, run)) then
+    return
+  end
+  local meta = S .. 'meta:' .. run
+  redis.call('ZADD', GONE, now(), run)
+  if is or redis.call('EXISTS', S .. 'inbox:' .. run, S .. 'inflight:' .. run) > 0 then
+    redis.call('HSET', meta, 'held', held, 'ended', mode)
+  end
+  redis.call('DEL', S .. 'alive:' .. run, S .. 'info:' .. run, S .. 'orders:' .. run)
+  redis.call('HDEL', S .. 'paused', run)
+  local worker = redis.call('HGET', meta, 'worker')
+  if worker then
+    redis.pcall('SREM', P .. ':workers', worker)
+  end
 end
 
 -- in_parts calls f with the list's elements, a bounded and even number at a
@@ -133,4 +169,5 @@ local function check_types()
   redis.call('HLEN', META)
   redis.call('HLEN', ATTEMPTS)
   redis.call('ZCARD', ATTEMPTS_AT)
+  redis.call('HLEN', CLOCK)
 end

@@ -84,7 +84,11 @@ func (s *Store) ForgetGroup(ctx context.Context, group string) error {
 	if err != nil {
 		return err
 	}
-	day := now.UnixMilli() / countedKeep.Milliseconds()
+	ahead, err := s.c.HGet(ctx, s.keys.own("clock"), "ahead").Int64()
+	if err != nil && !isNilReply(err) {
+		return failure("clock", err)
+	}
+	day := (now.UnixMilli() + ahead) / countedKeep.Milliseconds()
 	for _, d := range []int64{day, day - 1} {
 		if err := s.c.Del(ctx, s.keys.own(fmt.Sprintf("counted:%d:%s", d, group))).Err(); err != nil {
 			return failure("forget group", err)

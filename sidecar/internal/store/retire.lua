@@ -25,14 +25,6 @@ redis.call('ZCARD', GONE)
 redis.call('HLEN', S .. 'paused')
 local held = redis.call('HLEN', KEYS[1])
 local before = tonumber(redis.call('HGET', META_V, 'held')) or 0
-if redis.call('SREM', RUNS, VICTIM) == 1 then
-  redis.call('ZADD', GONE, now(), VICTIM)
-  redis.call('HSET', META_V, 'held', math.max(held, before), 'ended', MODE)
-  redis.call('DEL', S .. 'alive:' .. VICTIM, S .. 'info:' .. VICTIM, S .. 'orders:' .. VICTIM)
-  redis.call('HDEL', S .. 'paused', VICTIM)
-  local worker = redis.call('HGET', META_V, 'worker')
-  if worker then
-    redis.pcall('SREM', P .. ':workers', worker)
-  end
-end
+redis.call('HLEN', CLOCK)
+end_run(VICTIM, MODE, math.max(held, before))
 return 1

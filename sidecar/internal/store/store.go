@@ -82,6 +82,7 @@ type Store struct {
 	mu    sync.Mutex
 	seqs  map[numbering]int64 // the highest sequence number seen
 	turns map[string]turn     // of each run
+	ticks map[string]ticking  // likewise
 }
 
 // New returns a Store on c, which [Store.Close] closes. It does not connect.
@@ -110,7 +111,7 @@ func New(c redis.UniversalClient, o Options) (*Store, error) {
 	default:
 		return nil, fmt.Errorf("a Redis client of type %T is not supported", c)
 	}
-	s := &Store{c: c, o: o, keys: keys{o.Prefix}, side: "left", seqs: make(map[numbering]int64), turns: make(map[string]turn)}
+	s := &Store{c: c, o: o, keys: keys{o.Prefix}, side: "left", seqs: make(map[numbering]int64), turns: make(map[string]turn), ticks: make(map[string]ticking)}
 	if o.QueueRight {
 		s.side = "right"
 	}
@@ -223,6 +224,7 @@ func (s *Store) forget(run string) {
 	delete(s.seqs, numbering{run: run})
 	delete(s.seqs, numbering{run: run, adopted: true})
 	delete(s.turns, run)
+	delete(s.ticks, run)
 }
 
 // turn numbers a run's claims, so that Redis can tell one that a network

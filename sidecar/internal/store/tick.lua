@@ -9,10 +9,14 @@
 -- ARGV[12] shortest time between two looks at the members, ms
 -- ARGV[13] longest one, or they prove nothing   ARGV[14] absence of the dead, ms
 -- ARGV[15] grace after a longer one, ms         ARGV[16] most orders to take
+-- ARGV[17] Redis' clock at the caller's last tick, ms, or ''
+-- ARGV[18] how long ago that is by the caller's own clock, ms
+-- ARGV[19] most keys to look at for runs that nobody knows
+-- ARGV[20] how many looks lie between two such searches
 -- Reply    records promoted, records drained, runs that the caller is to reap,
 --          unfinished runs, records in flight of the caller, 1 if the run is
 --          paused, 1 if all are, orders for the run, records that wait for a
---          run that takes them;
+--          run that takes them, Redis' clock;
 --          error GONE for a run that is no member
 --
 -- Every sidecar ticks, and what one of them sees serves all: were each to look
@@ -26,6 +30,15 @@
 -- An outage that ran all leases out is nobody's death: the looks stopped with it,
 -- and absence counts anew after that. The other chores are bounded and go on with
 -- the next look; from a long gone list each takes another part.
+--
+-- A clock that steps makes the looks begin anew, too, and makes leases that were given
+-- before it last for as long as the step: those are cut to what a lease is. A step
+-- ahead is known by the clock of a caller that was here a moment ago.
+--
+-- A FLUSHALL, or a key that was deleted, leaves inboxes and in-flight hashes of runs
+-- that nobody knows, where those died before they could register anew. A part of the
+-- key space is searched for them with each look, and after the whole of it nothing for
+-- a while.
 --
 -- Orders are taken: a reply that is lost loses them, and whoever gave them sees
 -- that nothing happens and gives them again. A drain or a restart that is done
@@ -42,36 +55,40 @@ redis.call('HLEN', PAUSED)
 redis.call('LLEN', ORDERS)
 redis.call('LLEN', S .. 'unrouted')
 redis.call('HLEN', WATCH)
-local NOW = now()
+local NOW, RAW = now()
 local most, room, look = tonumber(ARGV[7]), tonumber(ARGV[8]), tonumber(ARGV[11])
 renew(ARGV[5], ARGV[6])
 
 -- watch looks at the members and returns the dead. The caller is none of them.
-local function watch(page, age)
-  local since, grace = {}, 0
+local function watch(page, age, cursor, rest)
+  local since, grace, anew = {}, 0, false
   if age >= 0 and age <= tonumber(ARGV[13]) then
     local last = redis.call('HGETALL', WATCH)
     for i = 1, #last, 2 do
       since[last[i]] = tonumber(last[i + 1])
     end
   else
-    grace = tonumber(ARGV[15])
+    grace, anew = tonumber(ARGV[15]), true
   end
-  local dead, fields = {}, { 'at', NOW, 'page', page }
+  local dead, fields = {}, { 'at', RAW, 'page', page, 'cursor', cursor, 'rest', rest }
   in_parts(redis.call('SMEMBERS', RUNS), function(...)
     local part = { ... }
     local keys = {}
     for i, run in ipairs(part) do
       keys[i] = S .. 'alive:' .. run
+      local left = anew and redis.call('PTTL', keys[i])
+      if left and (left == -1 or left > tonumber(ARGV[3])) then
+        redis.call('PEXPIRE', keys[i], ARGV[3])
+      end
     end
     if redis.call('EXISTS', unpack(keys)) == #keys then
       return
     end
     for i, run in ipairs(part) do
       if redis.call('EXISTS', keys[i]) == 0 then
-        local from = since[run] or NOW + grace
+        local from = since[run] or RAW + grace
         fields[#fields + 1], fields[#fields + 2] = run, from
-        if NOW - from >= tonumber(ARGV[14]) then
+        if RAW - from >= tonumber(ARGV[14]) then
           dead[#dead + 1] = run
         end
       end
@@ -119,12 +136,51 @@ local function sweep(page)
   end
 end
 
-local last = redis.call('HMGET', WATCH, 'at', 'page')
-local age = NOW - (tonumber(last[1]) or 0)
+-- search looks at a part of the key space for what belongs to runs that nobody knows,
+-- and returns where the next part begins. A server that does not allow SCAN is left
+-- alone.
+local function search(cursor)
+  local pattern = string.gsub(S, '[%*%?%[%]\\]', '\\%0') .. 'in*'
+  local reply = redis.pcall('SCAN', cursor, 'MATCH', pattern, 'COUNT', ARGV[19])
+  if reply.err then
+    return '0'
+  end
+  for _, key in ipairs(reply[2]) do
+    for _, head in ipairs({ S .. 'inbox:', S .. 'inflight:' }) do
+      local run = string.sub(key, 1, #head) == head and string.sub(key, #head + 1)
+      if run and not member(run) then
+        end_run(run, 'clean', 0)
+      end
+    end
+  end
+  return reply[1]
+end
+
+-- note writes down what the clock says. One that is ahead of what the caller has
+-- measured, while nobody else was here, has been set.
+local function note()
+  local noted = redis.call('HMGET', CLOCK, 'at', 'ahead')
+  local at, ahead = tonumber(noted[1]) or RAW, tonumber(noted[2]) or 0
+  local step = ARGV[17] ~= '' and RAW - tonumber(ARGV[17]) - tonumber(ARGV[18]) or 0
+  if RAW - at > tonumber(ARGV[13]) and step > 60000 then
+    ahead = ahead - math.min(step, RAW - at)
+  end
+  redis.call('HSET', CLOCK, 'at', RAW, 'ahead', ahead)
+  NOW = RAW + ahead
+end
+
+local last = redis.call('HMGET', WATCH, 'at', 'page', 'cursor', 'rest')
+local age = RAW - (tonumber(last[1]) or 0)
 local dead = {}
 if age >= tonumber(ARGV[12]) or age < 0 then
+  note()
   local page = (tonumber(last[2]) or 0) + 1
-  dead = watch(page, age)
+  local cursor, rest = last[3] or '0', (tonumber(last[4]) or 0) - 1
+  if rest < 0 then
+    cursor = search(cursor)
+    rest = cursor == '0' and tonumber(ARGV[20]) or 0
+  end
+  dead = watch(page, age, cursor, rest)
   sweep(page)
 end
 
@@ -151,4 +207,4 @@ end
 
 local orders = redis.call('LPOP', ORDERS, ARGV[16]) or {}
 return { promoted, drained, dead, unfinished, redis.call('HLEN', INFLIGHT),
-         redis.call('HEXISTS', PAUSED, RUN), redis.call('HEXISTS', PAUSED, '*'), orders, redis.call('LLEN', S .. 'unrouted') }
+         redis.call('HEXISTS', PAUSED, RUN), redis.call('HEXISTS', PAUSED, '*'), orders, redis.call('LLEN', S .. 'unrouted'), RAW }

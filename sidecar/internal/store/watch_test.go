@@ -12,7 +12,7 @@ func (e *env) passes(d time.Duration) {
 	e.t.Helper()
 	key := e.keys.own("watch")
 	for field := range e.hash(key) {
-		if field != "page" {
+		if !slices.Contains([]string{"page", "cursor", "rest"}, field) {
 			e.c.HIncrBy(e.ctx, key, field, -d.Milliseconds())
 		}
 	}
