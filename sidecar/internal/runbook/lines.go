@@ -45,6 +45,8 @@ var lines = map[string]string{
 	"malformed message from the worker":                     "a-worker-breaks-the-protocol",
 	"worker answered what was not asked, or twice: ignored": "a-worker-breaks-the-protocol",
 
+	"a message of the worker has no line end: taken after a pause": "a-worker-breaks-the-protocol",
+
 	"the answer to a worker's request is too long": "a-message-is-too-long",
 
 	"processes that a worker has left behind cannot be killed": "processes-are-left-behind",
