@@ -111,6 +111,7 @@ var errOnPurpose = errors.New("failed on purpose")
 
 func (w *worker) perform(ctx context.Context, t *protocol.Task, r record) error {
 	switch r.Do {
+	case "too large": // for Redis: Size is
 	case "fail":
 		return errOnPurpose
 	case "retry": // once

@@ -15,7 +15,7 @@ import socket
 import ssl
 import threading
 from collections import deque
-from typing import Any, Deque, Dict, Optional, Tuple
+from typing import Any, Deque, Dict, List, Optional, Tuple
 
 import redis
 from redis.backoff import ExponentialBackoff, NoBackoff
@@ -96,14 +96,77 @@ def is_outage(exc: BaseException) -> bool:
     )
 
 
+_PIECE = 64 << 10
+
+
+def _pieces(item: Any) -> List[Any]:
+    data = item.encode() if isinstance(item, str) else item
+    if len(data) <= _PIECE:
+        return [data]
+    view = memoryview(data)
+    return [view[at : at + _PIECE] for at in range(0, len(data), _PIECE)]
+
+
+class _Listener:
+    """Reads what Redis said on a socket that redis-py has closed after a failed write.
+
+    Not over TLS, where it cannot be read any more.
+    """
+
+    def __init__(self, sock: Any) -> None:
+        self._copy: Optional[socket.socket] = None
+        if isinstance(sock, socket.socket) and not isinstance(sock, ssl.SSLSocket):
+            try:
+                self._copy = sock.dup()
+            except OSError:
+                pass
+
+    def refusal(self) -> str:
+        """The error reply that says that an argument is too long, or nothing."""
+        if self._copy is None:
+            return ""
+        try:
+            self._copy.settimeout(0.05)
+            line = self._copy.recv(256).split(b"\r\n")[0].decode("utf-8", "replace")
+        except OSError:
+            return ""
+        return line[1:] if line.startswith("-ERR Protocol error") else ""
+
+    def close(self) -> None:
+        if self._copy is not None:
+            self._copy.close()
+
+
 class _Marking:
     """Every way out of a connection, with its errors marked."""
 
     def connect(self, *args: Any, **kwargs: Any) -> Any:
         return self._marked(super().connect, args, kwargs)  # type: ignore[misc]
 
-    def send_packed_command(self, *args: Any, **kwargs: Any) -> Any:
-        return self._marked(super().send_packed_command, args, kwargs)  # type: ignore[misc]
+    def send_packed_command(self, command: Any, *args: Any, **kwargs: Any) -> Any:
+        if isinstance(command, (str, bytes)):
+            command = [command]
+        command = list(command)
+        if sum(map(len, command)) < _PIECE:
+            return self._marked(super().send_packed_command, (command, *args), kwargs)  # type: ignore[misc]
+        # The timeout of a socket is that of one piece, so that a slow link is slow and
+        # not lost.
+        command = [piece for item in command for piece in _pieces(item)]
+        if getattr(self, "_sock", None) is None:
+            self.connect()
+        said = _Listener(getattr(self, "_sock", None))
+        try:
+            return super().send_packed_command(command, *args, **kwargs)  # type: ignore[misc]
+        except RedisError as exc:
+            reply = said.refusal()
+            if reply:
+                # Redis refuses an argument that is too long when it sees its length, and
+                # closes the connection: that is no outage, and not for a second try.
+                raise ResponseError(reply) from exc
+            outages.note(exc)
+            raise
+        finally:
+            said.close()
 
     def can_read(self, *args: Any, **kwargs: Any) -> Any:
         return self._marked(super().can_read, args, kwargs)  # type: ignore[misc]

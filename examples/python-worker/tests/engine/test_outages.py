@@ -145,3 +145,13 @@ push(context_of(flow), "group")
 
 if __name__ == "__main__":
     unittest.main()
+
+    def test_a_value_that_redis_never_takes_is_no_outage(self):
+        for size in (2_000_000, 40_000_000):
+            with self.subTest(size):
+                self.client.config_set("proto-max-bulk-len", "1mb")
+                (self.here / "gone").touch()
+                record = self.flow(f"channel.set('k', 'x' * {size})")
+                error = self.adapter(REDIS_RETRIES="1").run(record)["error"]
+                self.assertFalse(error["retryable"], error)
+                self.assertIn("invalid bulk length", error["message"])

@@ -1,0 +1,58 @@
+//go:build faults
+
+package faults
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/graflow/graflow-sidecar/sidecar/internal/faultproxy"
+)
+
+// TestResultsOverASlowLink: 12 results of a megabyte are ready at once, and the link
+// takes about 2 MB a second each way, which is longer than a timeout of Redis. All are
+// reported, nothing runs twice and no sidecar is given up.
+func TestResultsOverASlowLink(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	p := w.newProxy(w.server.Addr)
+	s := w.start(setup{proxy: p, env: append([]string{"SIDECAR_REDIS_WRITE_TIMEOUT=1s", "SIDECAR_REDIS_READ_TIMEOUT=1s", "MAX_CONCURRENT_TASKS=4"}, eager...)})
+	s.ready(1)
+	p.SetShape(faultproxy.Shape{Slice: 8 << 10, Gap: 4 * time.Millisecond})
+	w.hurt("a slow link")
+	rs := make([]record, 12)
+	for i := range rs {
+		rs[i].Size = 1 << 20
+	}
+	w.group(rs...)
+	w.settle(60 * time.Second)
+	p.SetShape(faultproxy.Shape{})
+	w.nobodyGivenUp()
+	if n := strings.Count(s.text(), "redis is lost"); n > 0 {
+		w.violation("a slow link counts as lost, %d times", n)
+	}
+	w.verify("results over a slow link")
+}
+
+// TestAResultThatRedisRejects: of 20 tasks at a Redis that takes no argument over a
+// megabyte one has a result of two. It fails with both sizes, and the others are
+// done.
+func TestAResultThatRedisRejects(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, "--proto-max-bulk-len", "1mb")
+	s := w.start(setup{env: eager})
+	s.ready(1)
+	w.hurt("a result that Redis never takes")
+	rs := w.work(20, 20)
+	rs[7].Do, rs[7].Size = "too large", 2_000_000
+	w.group(rs...)
+	w.settle(20 * time.Second)
+	w.group(w.work(20, 20)...)
+	w.settle(20 * time.Second)
+	w.nobodyGivenUp()
+	if !s.says("result of 2 MB is larger than Redis accepts (1 MB)") {
+		w.violation("the log does not say why the task failed")
+	}
+	w.verify("a result that Redis rejects")
+}
