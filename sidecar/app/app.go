@@ -79,6 +79,7 @@ func start(ctx context.Context, cfg Config, h hooks) (*App, error) {
 		held: newLedger(), box: report.NewBox(), mon: health.New(), lease: new(lease.Lease).Init(),
 		hooks: h, local: h.local,
 	}
+	a.box.MaxBytes = cfg.MaxUnreportedBytes
 	if cfg.Redis.Embedded {
 		local, err := localredis.Start(ctx, localredis.Options{Log: a.log, Port: cfg.Redis.EmbeddedPort})
 		if err != nil {

@@ -48,6 +48,9 @@ type Config struct {
 	// TaskTimeout bounds one run of a task; 0 means no bound.
 	TaskTimeout time.Duration
 	Retry       RetryConfig
+	// MaxUnreportedBytes is how many bytes of outcomes may wait to be reported: nothing
+	// is claimed above it. 0 means any number.
+	MaxUnreportedBytes int64
 	// SpoolDir, if set, keeps outcomes on disk that Redis could not be told
 	// before the end of a stop, for the next start to report.
 	SpoolDir string
@@ -210,7 +213,7 @@ func DefaultConfig() Config {
 			WriteTimeout: 30 * time.Second, KillGrace: 5 * time.Second, MaxMessageBytes: 16 << 20,
 			LogLevel: "INFO", MaxLent: 16, Socket: SocketConfig{Mode: 0o660},
 		},
-		ShutdownTimeout: 25 * time.Second, StopRedisWait: 8 * time.Second, MaxAttempts: 3, UnroutedTimeout: 20 * time.Second,
+		ShutdownTimeout: 25 * time.Second, StopRedisWait: 8 * time.Second, MaxAttempts: 3, MaxUnreportedBytes: 64 << 20, UnroutedTimeout: 20 * time.Second,
 		Retry: RetryConfig{Base: time.Second, Max: time.Minute, Jitter: 0.5},
 	}
 }
@@ -247,6 +250,7 @@ func (c *Config) Validate() error {
 	check(c.QueueSide == QueueLeft || c.QueueSide == QueueRight, "QueueSide is %q, and must be left or right", c.QueueSide)
 	check(c.MaxAttempts >= 1, "MaxAttempts is %d, and must be at least 1", c.MaxAttempts)
 	check(c.StopRedisWait >= 0, "StopRedisWait is %v, and must not be negative", c.StopRedisWait)
+	check(c.MaxUnreportedBytes >= 0, "MaxUnreportedBytes is %d, and must not be negative", c.MaxUnreportedBytes)
 	check(c.TaskTimeout >= 0, "TaskTimeout is %v, and must not be negative", c.TaskTimeout)
 	for name, d := range map[string]time.Duration{
 		"PollInterval": c.PollInterval, "ShutdownTimeout": c.ShutdownTimeout,

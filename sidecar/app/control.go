@@ -54,6 +54,9 @@ func (a *App) Status() Status {
 	return s
 }
 
+// UnreportedBytes is how many bytes of outcomes Redis has not heard of.
+func (a *App) UnreportedBytes() int64 { return a.box.Bytes() }
+
 func (a *App) state() State {
 	isClosed := func(ch <-chan struct{}) bool {
 		select {

@@ -24,6 +24,7 @@ func (everything) Overview(context.Context) (fleet.Queue, error) { return fleet.
 func (everything) Draining() bool                                { return false }
 func (everything) RedisLost() bool                               { return false }
 func (everything) LogLinesDropped() int64                        { return 0 }
+func (everything) UnreportedBytes() int64                        { return 0 }
 func (everything) Resident(int) (int64, error)                   { return 1, nil }
 
 // What the dashboard and the alerts ask for is there, with those labels.

@@ -31,6 +31,8 @@ type Source interface {
 	Resident(pid int) (int64, error)
 	// LogLinesDropped is how many lines of the log were dropped so far.
 	LogLinesDropped() int64
+	// UnreportedBytes is how many bytes of outcomes Redis has not heard of.
+	UnreportedBytes() int64
 }
 
 // Outcomes of tasks, the values of the label outcome.

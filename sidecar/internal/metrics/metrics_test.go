@@ -41,6 +41,7 @@ func (s *source) RedisLost() bool { return s.away.Load() }
 func (s *source) Draining() bool  { return false }
 
 func (s *source) LogLinesDropped() int64 { return 9 }
+func (s *source) UnreportedBytes() int64 { return 12345 }
 
 func (s *source) Resident(pid int) (int64, error) {
 	if pid == 3 {
@@ -74,7 +75,7 @@ func TestEverythingIsThereFromTheStart(t *testing.T) {
 	text := scrape(t, m)
 	contains(t, text,
 		`graflow_queue_depth{key_prefix="graflow"} 7`, `graflow_sidecar_queue_oldest_task_age_seconds 90`, `graflow_sidecar_dead_letters 5`,
-		`graflow_sidecar_tasks_in_flight 2`, `graflow_sidecar_slots 4`, `graflow_sidecar_reports_pending 3`,
+		`graflow_sidecar_tasks_in_flight 2`, `graflow_sidecar_slots 4`, `graflow_sidecar_reports_pending 3`, `graflow_sidecar_unreported_bytes 12345`,
 		`graflow_sidecar_children{state="serving"} 2`, `graflow_sidecar_children{state="leaving"} 1`, `graflow_sidecar_children{state="lent"} 0`,
 		`graflow_sidecar_child_resident_memory_bytes{slot="0"} 3000`, // both that are in it
 		`graflow_sidecar_redis_up 1`, `graflow_sidecar_paused 1`, `graflow_sidecar_draining 0`, `graflow_sidecar_log_lines_dropped_total 9`,

@@ -32,7 +32,7 @@ type reader struct {
 	depth, oldest, dead                         *prometheus.Desc
 	inFlight, slots, children, resident         *prometheus.Desc
 	redisUp, reportsPending, paused, isDraining *prometheus.Desc
-	logDropped                                  *prometheus.Desc
+	logDropped, unreportedBytes                 *prometheus.Desc
 }
 
 func newReader(source Source, prefix string) *reader {
@@ -44,17 +44,18 @@ func newReader(source Source, prefix string) *reader {
 		// The name that Graflow's autoscaling document uses.
 		depth: prometheus.NewDesc("graflow_queue_depth", "Records in the queue.", nil, prometheus.Labels{"key_prefix": prefix}),
 
-		oldest:         own("queue_oldest_task_age_seconds", "Age of the record that has waited longest in the queue."),
-		dead:           own("dead_letters", "Records that were given up and are kept."),
-		inFlight:       own("tasks_in_flight", "Tasks that workers of this sidecar have."),
-		slots:          own("slots", "Tasks that this sidecar runs at once."),
-		children:       own("children", "Worker processes by state.", "state"),
-		resident:       own("child_resident_memory_bytes", "Resident memory of the worker process in a slot, without its own children.", "slot"),
-		redisUp:        own("redis_up", "Whether the last operation on Redis succeeded."),
-		reportsPending: own("reports_pending", "Outcomes that Redis has not heard of yet."),
-		paused:         own("paused", "Whether this sidecar was told to claim nothing."),
-		isDraining:     own("draining", "Whether this sidecar is stopping."),
-		logDropped:     own("log_lines_dropped_total", "Lines of the log that were dropped since its reader stalled or it could not be written."),
+		oldest:          own("queue_oldest_task_age_seconds", "Age of the record that has waited longest in the queue."),
+		dead:            own("dead_letters", "Records that were given up and are kept."),
+		inFlight:        own("tasks_in_flight", "Tasks that workers of this sidecar have."),
+		slots:           own("slots", "Tasks that this sidecar runs at once."),
+		children:        own("children", "Worker processes by state.", "state"),
+		resident:        own("child_resident_memory_bytes", "Resident memory of the worker process in a slot, without its own children.", "slot"),
+		redisUp:         own("redis_up", "Whether the last operation on Redis succeeded."),
+		reportsPending:  own("reports_pending", "Outcomes that Redis has not heard of yet."),
+		unreportedBytes: own("unreported_bytes", "Bytes of outcomes that Redis has not heard of yet."),
+		paused:          own("paused", "Whether this sidecar was told to claim nothing."),
+		isDraining:      own("draining", "Whether this sidecar is stopping."),
+		logDropped:      own("log_lines_dropped_total", "Lines of the log that were dropped since its reader stalled or it could not be written."),
 	}
 }
 
@@ -62,7 +63,7 @@ func newReader(source Source, prefix string) *reader {
 func (r *reader) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
 		r.depth, r.oldest, r.dead, r.inFlight, r.slots, r.children, r.resident, r.redisUp, r.reportsPending, r.paused, r.isDraining,
-		r.logDropped,
+		r.logDropped, r.unreportedBytes,
 	} {
 		ch <- d
 	}
@@ -98,6 +99,7 @@ func (r *reader) Collect(ch chan<- prometheus.Metric) {
 	}
 	gauge(r.redisUp, number(!r.source.RedisLost()))
 	gauge(r.reportsPending, float64(self.Unreported))
+	gauge(r.unreportedBytes, float64(r.source.UnreportedBytes()))
 	gauge(r.paused, number(self.Paused))
 	gauge(r.isDraining, number(r.source.Draining()))
 	ch <- prometheus.MustNewConstMetric(r.logDropped, prometheus.CounterValue, float64(r.source.LogLinesDropped()))

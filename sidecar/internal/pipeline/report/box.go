@@ -12,6 +12,10 @@ import (
 // it outlives it: a child that ends last must always find it open. Methods may
 // be called concurrently and never block.
 type Box struct {
+	// MaxBytes is how many bytes may wait before nothing more should be claimed; 0
+	// means any number. It is set before the box is used.
+	MaxBytes int64
+
 	wake chan struct{}
 	room chan struct{} // one token: Redis has heard of some
 
@@ -19,6 +23,8 @@ type Box struct {
 	pending []task.Outcome
 	spare   []task.Outcome // empty; what the last batch was in
 	busy    int            // taken by the loop, not yet settled
+	bytes   int64          // of pending and of what the loop has taken
+	taken   int64          // of the latter
 }
 
 // NewBox returns an empty box.
@@ -31,6 +37,7 @@ func (b *Box) Done(o task.Outcome) {
 	bound(&o)
 	b.mu.Lock()
 	b.pending = append(b.pending, o)
+	b.bytes += memory(b.pending[len(b.pending)-1:]...)
 	b.mu.Unlock()
 	b.nudge()
 }
@@ -42,6 +49,7 @@ func (b *Box) DoneAll(os []task.Outcome) {
 	for i := range b.pending[len(b.pending)-len(os):] {
 		bound(&b.pending[len(b.pending)-len(os)+i])
 	}
+	b.bytes += memory(b.pending[len(b.pending)-len(os):]...)
 	b.mu.Unlock()
 	b.nudge()
 }
@@ -60,15 +68,38 @@ func (b *Box) Pending() int {
 	return len(b.pending) + b.busy
 }
 
+// Bytes is how much memory the outcomes take that are not settled yet, about.
+func (b *Box) Bytes() int64 {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.bytes
+}
+
+// memory is how much outcomes keep, about.
+func memory(os ...task.Outcome) (n int64) {
+	for i := range os {
+		o := &os[i]
+		n += int64(len(o.Task.Record) + len(o.Value) + len(o.Message) + len(o.MessageJSON) + len(o.Stderr))
+	}
+	return n
+}
+
 // enough is how many outcomes may wait before nothing more should be claimed:
 // one batch is on its way, and the next one is complete.
 const enough = 2 * maxBatch
 
-// Room waits until few enough outcomes wait for Redis. Where tasks end faster
-// than they can be reported, what is claimed meanwhile would only lie in flight,
-// more and more of it. One goroutine may wait at a time.
+// isFull reports whether nothing more should be claimed.
+func (b *Box) isFull() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return len(b.pending)+b.busy > enough || b.MaxBytes > 0 && b.bytes > b.MaxBytes
+}
+
+// Room waits until few enough outcomes wait for Redis, and few enough bytes. Where
+// tasks end faster than they can be reported, what is claimed meanwhile would only
+// lie in flight, more and more of it. One goroutine may wait at a time.
 func (b *Box) Room(ctx context.Context) error {
-	for b.Pending() > enough {
+	for b.isFull() {
 		select {
 		case <-b.room:
 		case <-ctx.Done():
@@ -93,7 +124,7 @@ func (b *Box) take() []task.Outcome {
 		b.pending = b.pending[n:]
 		b.nudge()
 	}
-	b.busy = n
+	b.busy, b.taken = n, memory(batch...)
 	return batch
 }
 
@@ -101,7 +132,8 @@ func (b *Box) take() []task.Outcome {
 // be the batch itself.
 func (b *Box) settle(batch, again []task.Outcome) {
 	b.mu.Lock()
-	b.busy = 0
+	b.bytes += memory(again...) - b.taken
+	b.busy, b.taken = 0, 0
 	if len(again) > 0 {
 		b.pending = append(slices.Clip(again), b.pending...)
 	} else if cap(batch) > 0 {

@@ -3,6 +3,7 @@ package report_test
 import (
 	"context"
 	"errors"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -47,5 +48,40 @@ func TestTheWaitForRoomEndsWithItsContext(t *testing.T) {
 		}
 		b.store.set(func() { b.store.down = false })
 		b.finish(t)
+	})
+}
+
+// TestNothingIsClaimedWhileTooManyBytesAreUnreported: a few large results are as much
+// as hundreds of small ones.
+func TestNothingIsClaimedWhileTooManyBytesAreUnreported(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := start(t)
+		b.box.MaxBytes = 1000
+		b.store.set(func() { b.store.down = true })
+		room := func() error {
+			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+			defer cancel()
+			return b.box.Room(ctx)
+		}
+		o := outcome(0, task.Succeeded)
+		o.Value = make([]byte, 900)
+		b.box.Done(o)
+		if err := room(); err != nil {
+			t.Errorf("%v below the limit", err)
+		}
+		o = outcome(1, task.Failed)
+		o.Message = "some 100 bytes, and there were 900: " + strings.Repeat("x", 100)
+		b.box.DoneAll([]task.Outcome{o})
+		if err := room(); !errors.Is(err, context.DeadlineExceeded) || b.box.Bytes() <= 1000 {
+			t.Errorf("%v with %d bytes", err, b.box.Bytes())
+		}
+		b.store.set(func() { b.store.down = false })
+		if err := room(); err != nil {
+			t.Errorf("%v when all is reported", err)
+		}
+		b.finish(t)
+		if n := b.box.Bytes(); n != 0 {
+			t.Errorf("%d bytes are left", n)
+		}
 	})
 }
