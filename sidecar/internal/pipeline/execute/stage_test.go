@@ -49,7 +49,7 @@ func TestProgramsOfTheSystemAreWorkers(t *testing.T) {
 		{"what is no strict JSON", []string{"echo", "NaN"}, `"NaN"`},
 		{"big integers", []string{"echo", "[1180591620717411303424]"}, "[1180591620717411303424]"},
 		{"two values", []string{"printf", `1\n2\n`}, `"1\n2"`},
-		{"not UTF-8", []string{"printf", `\377`}, `"\ufffd"`},
+		{"a byte order mark", []string{"printf", `\357\273\277{"a":1}`}, `{"a":1}`},
 		{"nested too deeply to travel", []string{"sh", "-c", "printf '%2000s' | tr ' ' '['; printf '%2000s' | tr ' ' ']'"}, `"` + strings.Repeat("[", 2000) + strings.Repeat("]", 2000) + `"`},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -63,6 +63,14 @@ func TestProgramsOfTheSystemAreWorkers(t *testing.T) {
 				t.Errorf("from %v to %v", o.StartedAt, o.EndedAt)
 			}
 		})
+	}
+}
+
+func TestOutputThatIsNotUTF8FailsItsTask(t *testing.T) {
+	b := setup(t, func(cfg *execute.Config) { cfg.Command = []string{"printf", `caf\351`} })
+	b.put("{}")
+	if o := b.next(); o.Kind != task.Failed || o.Reason != "output" || !strings.Contains(o.Message, "not UTF-8") {
+		t.Errorf("%v %s %q", o.Kind, o.Reason, o.Message)
 	}
 }
 

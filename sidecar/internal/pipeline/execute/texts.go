@@ -14,6 +14,7 @@ import (
 
 	"github.com/graflow/graflow-sidecar/protocol"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/task"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/workerlog"
 )
 
 // perTask are the variables that a process gets about its task. Those that a
@@ -67,8 +68,10 @@ func (s *Stage) environ(t *task.Task, slot int, began time.Time, limit time.Dura
 
 // value makes a task's result of what its process printed: JSON as it is,
 // digit for digit, and any other text as a string without the line ends behind
-// it, as $(…) has it in a shell. Nothing, or white space, is no result.
+// it, as $(…) has it in a shell. Nothing, or white space, is no result. A byte order
+// mark in front is no part of it. The caller has seen that out is UTF-8.
 func value(out []byte) []byte {
+	out = protocol.TrimByteOrderMark(out)
 	text := bytes.Trim(out, " \t\r\n")
 	if len(text) == 0 {
 		return nil
@@ -79,12 +82,15 @@ func value(out []byte) []byte {
 	var b bytes.Buffer
 	e := json.NewEncoder(&b)
 	e.SetEscapeHTML(false)
-	_ = e.Encode(string(bytes.TrimRight(out, "\r\n"))) // a string into a buffer; what is not UTF-8 becomes U+FFFD
+	_ = e.Encode(string(bytes.TrimRight(out, "\r\n"))) // a string into a buffer
 	return bytes.TrimSuffix(b.Bytes(), []byte("\n"))
 }
 
 // longestMessage bounds what a producer is told.
 const longestMessage = 4000
+
+// longestOther bounds the lines before the last one in there.
+const longestOther = 256
 
 // colours are the escape sequences of terminals.
 var colours = regexp.MustCompile(`\x1b\[[0-9;?]*[ -/]*[@-~]`)
@@ -98,7 +104,11 @@ func words(stderr, otherwise string) string {
 		}
 		return r
 	}, colours.ReplaceAllLiteralString(stderr, ""))
-	text = strings.TrimSpace(text)
+	lines := strings.Split(strings.TrimSpace(text), "\n")
+	for i, line := range lines[:len(lines)-1] { // a long one would leave no room for the others
+		lines[i] = workerlog.Cut(line, longestOther)
+	}
+	text = strings.Join(lines, "\n")
 	if len(text) > longestMessage {
 		text = text[len(text)-longestMessage:]
 		if _, rest, ok := strings.Cut(text, "\n"); ok && rest != "" {
