@@ -28,6 +28,7 @@ type App struct {
 	cfg   Config
 	log   *slog.Logger
 	clock *stopClock
+	stops stopExcuse
 	local localServer // nil unless the sidecar owns its Redis
 	hooks hooks       // of tests
 

@@ -34,6 +34,13 @@ func (c *stopClock) begin() {
 	}
 }
 
+// age is how long ago the stop began. Only after that.
+func (c *stopClock) age() time.Duration {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return time.Since(c.begun)
+}
+
 // letGo cuts the budget to rushedBudget from now; only the first call does.
 func (c *stopClock) letGo() {
 	c.begin()

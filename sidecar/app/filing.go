@@ -12,15 +12,17 @@ import (
 // StartError says that the worker could not be started; see its message.
 type StartError = subproc.StartError
 
-// filing is the pool's sink: it decides what a retryable failure becomes
-// before the outcome is filed.
+// filing is the stages' sink: it decides what a retryable failure becomes, and a death
+// that a stop has caused, before the outcome is filed.
 type filing struct {
 	box         *report.Box
 	maxAttempts int
+	stops       *stopExcuse
 }
 
 func (a *App) sink() process.Sink {
-	f := &filing{box: a.box, maxAttempts: a.cfg.MaxAttempts}
+	a.stops.clock = a.clock
+	f := &filing{box: a.box, maxAttempts: a.cfg.MaxAttempts, stops: &a.stops}
 	if a.hooks.sink != nil {
 		return a.hooks.sink(f)
 	}
@@ -34,10 +36,12 @@ const redisUnavailable = "RedisUnavailable"
 // Done files an outcome.
 func (f *filing) Done(o task.Outcome) {
 	f.decide(&o)
-	f.box.Done(o)
+	if !f.stops.hold(&o, f.box.Done) {
+		f.box.Done(o)
+	}
 }
 
-// DoneAll files outcomes.
+// DoneAll files outcomes: answers, of which none is a death.
 func (f *filing) DoneAll(os []task.Outcome) {
 	for i := range os {
 		f.decide(&os[i])

@@ -31,6 +31,7 @@ func (a *App) prefork(c *process.Config, command []string) {
 // runWorkers is the process stage: the pool, and around its life that of the
 // fork server, so that whoever needs a worker finds somebody to ask.
 func (a *App) runWorkers(soft, hard context.Context) error {
+	defer a.stops.settle() // before the turn of the stage that reports
 	hard, release := a.stopWait.bound(soft, hard, "tasks that wait for redis", a.onlyRedisHolds)
 	defer release()
 	// What a worker asks for must not hold up a stop whose time is over.

@@ -50,7 +50,7 @@ func TestWhatARetryableFailureBecomes(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			box := report.NewBox()
-			f := filing{box: box, maxAttempts: 3}
+			f := filing{box: box, maxAttempts: 3, stops: &stopExcuse{clock: newStopClock(time.Second)}}
 			f.Done(task.Outcome{Task: task.Task{Delivery: "w.1", Attempt: c.attempt}, Kind: task.Retry, Reason: c.reason})
 			if left := box.Left(); len(left) != 1 || left[0].Kind != c.want {
 				t.Errorf("filed as %+v, want %v", left, c.want)

@@ -35,6 +35,8 @@ func TestMain(m *testing.M) {
 		switch os.Args[1] {
 		case "worker":
 			os.Exit(serveTasks())
+		case "task":
+			os.Exit(runTask())
 		case "sleeper":
 			os.Exit(sleepUntilOrphaned())
 		case "daemon":

@@ -44,6 +44,8 @@ type setup struct {
 	graflow string
 	// kinds are patterns of several kinds of worker, each of them this binary.
 	kinds []string
+	// exec has a process for each task (mode exec), which is this binary.
+	exec bool
 }
 
 // markVariable is in the environment of every process that a sidecar starts.
@@ -78,6 +80,9 @@ func (w *world) start(s setup) *sidecar {
 	args := []string{"run", "--", self, "worker"}
 	if s.graflow != "" {
 		args = []string{"run", "--graflow", "--python", s.graflow}
+	}
+	if s.exec {
+		args = []string{"run", "--mode", "exec", "--", self, "task"}
 	}
 	if len(s.kinds) > 0 {
 		args = []string{"run"}

@@ -76,6 +76,35 @@ func serveTasks() int {
 	return 0
 }
 
+// runTask is a process of mode exec: its record is on stdin. It handles no signal.
+func runTask() int {
+	hist, err := openHistory(os.Getenv(historyVariable))
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	var r record
+	if err := json.NewDecoder(os.Stdin).Decode(&r); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	w := &worker{hist: hist}
+	line := event{Task: r.TaskID, Pid: os.Getpid(), Parent: os.Getppid()}
+	if r.GroupID != nil {
+		line.Group = *r.GroupID
+	}
+	for _, step := range []string{started, ended} {
+		if err := w.note(line, step); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			return 1
+		}
+		if step == started {
+			pause(time.Duration(r.Ms) * time.Millisecond)
+		}
+	}
+	return 0
+}
+
 func (w *worker) handle(ctx context.Context, t *protocol.Task) (any, error) {
 	var r record
 	if err := t.Decode(&r); err != nil {

@@ -91,7 +91,7 @@ func (h *Hub) accept(ctx context.Context) error {
 // serve is a host's control connection, from its hello to its end.
 func (h *Hub) serve(conn *net.UnixConn, hello message) {
 	l := &link{
-		hub: h, conn: conn, name: hello.Name, procs: make(map[string]*process), gone: make(chan struct{}),
+		hub: h, conn: conn, name: hello.Name, procs: make(map[string]*process), gone: make(chan struct{}), stopping: make(chan struct{}),
 		log: h.cfg.Log.With("worker_container", hello.Name),
 	}
 	if h.isFull() {

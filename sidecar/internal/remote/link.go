@@ -21,6 +21,8 @@ type link struct {
 	log  *slog.Logger
 	gone chan struct{} // closed when it has fallen
 
+	stopping chan struct{} // closed when leaving is set
+
 	procs   map[string]*process // that have not ended
 	leaving bool                // it drains
 	why     string              // it was dropped
@@ -162,6 +164,7 @@ func (l *link) drain() {
 		return
 	}
 	l.leaving = true
+	close(l.stopping)
 	l.log.Info("a worker container drains: its tasks finish, and it gets no more", "workers", len(l.procs))
 	for _, p := range l.procs {
 		p.leave()

@@ -183,6 +183,9 @@ func (p *process) Ending() subproc.Ending { return p.ending }
 // Leaving is closed when it is to take nothing more: see [subproc.Leaving].
 func (p *process) Leaving() <-chan struct{} { return p.leaving }
 
+// HostStops: see [subproc.HostStops].
+func (p *process) HostStops() <-chan struct{} { return p.link.stopping }
+
 // Excused: see [subproc.Excused].
 func (p *process) Excused() bool { return p.cut }
 

@@ -155,6 +155,28 @@ func TestDrain(t *testing.T) {
 	}
 }
 
+// TestAWorkersDeathBeforeItsHostsStop: SIGTERM to a whole container may reach the worker
+// before the host, whose stop is told all the same.
+func TestAWorkersDeathBeforeItsHostsStop(t *testing.T) {
+	p := newPlace(t)
+	h, _ := p.hub()
+	host := p.host("one", "echo")
+	c := p.start(h, "m")
+	defer finish(c)
+	if err := syscall.Kill(-c.Pid(), syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	closed(t, "the child's end", c.Exited())
+	if got := subproc.EndingOf(c); !got.IsStop() || c.Fate() != "was killed by SIGTERM" {
+		t.Errorf("%+v, %s", got, c.Fate())
+	}
+	if stops := subproc.HostStops(c); stops == nil || subproc.Within(stops, 0) {
+		t.Errorf("the host stops, or never will: %v", stops)
+	}
+	host.drain()
+	closed(t, "its host's stop", subproc.HostStops(c))
+}
+
 // TestAStopWhoseTimeIsOver cuts short what runs, and says so: it was nobody's
 // crash.
 func TestAStopWhoseTimeIsOver(t *testing.T) {

@@ -19,6 +19,15 @@ func Excused(p Process) bool {
 	return ok && told.Excused()
 }
 
+// HostStops is closed when the host of p begins its own stop, also where p has ended
+// before; nil where the sidecar is the host.
+func HostStops(p Process) <-chan struct{} {
+	if told, ok := p.(interface{ HostStops() <-chan struct{} }); ok {
+		return told.HostStops()
+	}
+	return nil
+}
+
 // LeftBehind reports whether p ended and left running processes behind, in its group
 // or with its mark, as a program does that makes a daemon of itself; they are dead
 // now. Only after Exited; false where that cannot be told.

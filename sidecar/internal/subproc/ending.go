@@ -8,6 +8,17 @@ type Ending struct {
 	Signal syscall.Signal // 0 where it exited
 }
 
+// IsStop reports whether this is the end that a stop of the whole process tree brings:
+// by SIGTERM, SIGINT or SIGHUP, or with the status that shells and some runtimes (the
+// JVM) make of these, 128 and the number of the signal.
+func (e Ending) IsStop() bool {
+	sig := e.Signal
+	if sig == 0 && e.Code > 128 {
+		sig = syscall.Signal(e.Code - 128)
+	}
+	return sig == syscall.SIGTERM || sig == syscall.SIGINT || sig == syscall.SIGHUP
+}
+
 // EndingOf tells how p ended. Only after Exited. A Process that does not tell
 // has Code -1 and no signal.
 func EndingOf(p Process) Ending {

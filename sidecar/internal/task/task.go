@@ -103,6 +103,21 @@ func (k Kind) String() string {
 	}
 }
 
+// Exit says whether a stop that reaches more than the sidecar, such as a SIGTERM to a
+// whole control group, may have ended a process.
+type Exit int
+
+const (
+	// ExitOther: it did not end, the sidecar ended it, or it crashed.
+	ExitOther Exit = iota
+	// ExitStatus: it ended with a status of its own, as a process does that handles
+	// SIGTERM, and also one whose task has failed.
+	ExitStatus
+	// ExitSignal: it was ended by SIGTERM, SIGINT or SIGHUP, or with the status that a
+	// shell makes of these.
+	ExitSignal
+)
+
 // Outcome is how one delivery ended. Exactly one Outcome reaches the report
 // stage for every Task that was claimed.
 type Outcome struct {
@@ -124,6 +139,11 @@ type Outcome struct {
 	// say, with other children in it (Lost): only alone in the sidecar could the
 	// task die without others.
 	Whole bool
+	// Exit says whether a stop may have ended the worker's process.
+	Exit Exit `json:"-"`
+	// HostStops, if set, is closed when the host of the process begins its own stop,
+	// where that is not the sidecar.
+	HostStops <-chan struct{} `json:"-"`
 	// Stderr is the worker's last lines, for dead letters.
 	Stderr string
 	// Value is the result as JSON text, verbatim from the worker; nil where

@@ -167,15 +167,21 @@ func (s *Stage) judge(j *job, p subproc.Process, st *streams, why cause, limit t
 		return s.tooMuch()
 	}
 	end := subproc.EndingOf(p)
+	exit := task.ExitStatus
+	if end.IsStop() {
+		exit = task.ExitSignal
+	} else if end.Code < 0 {
+		exit = task.ExitOther
+	}
 	switch {
 	case end.Code < 0:
 		// Killed by somebody else, or by itself: a crash, or the kernel when
 		// memory runs out. It is the death of a worker, and costs an attempt.
-		return task.Outcome{Kind: task.Lost, Message: "the worker " + p.Fate(), Stderr: st.tail.Text()}
+		return task.Outcome{Kind: task.Lost, Message: "the worker " + p.Fate(), Stderr: st.tail.Text(), Exit: exit}
 	case end.Code == tryAgain:
-		return task.Outcome{Kind: task.Retry, Reason: "exit", Message: words(st.tail.Text(), p.Fate()), Stderr: st.tail.Text()}
+		return task.Outcome{Kind: task.Retry, Reason: "exit", Message: words(st.tail.Text(), p.Fate()), Stderr: st.tail.Text(), Exit: exit}
 	case end.Code != 0:
-		return task.Outcome{Kind: task.Failed, Reason: "exit", Message: words(st.tail.Text(), p.Fate())}
+		return task.Outcome{Kind: task.Failed, Reason: "exit", Message: words(st.tail.Text(), p.Fate()), Exit: exit}
 	case st.overlong():
 		return s.tooMuch()
 	case !utf8.Valid(st.out):

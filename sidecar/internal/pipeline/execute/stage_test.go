@@ -91,6 +91,9 @@ func TestWhatAnExitMeans(t *testing.T) {
 		{"try again", "exits 75", task.Retry, "the printer is out of paper"},
 		{"try again, without a word", "exit 75", task.Retry, "exited with status 75"},
 		{"SIGKILL from outside", "dies by SIGKILL", task.Lost, "the worker was killed by SIGKILL"},
+		{"SIGTERM from outside", "kill -TERM $$; sleep 600", task.Lost, "the worker was killed by SIGTERM"},
+		{"SIGTERM, as a shell says it", "exit 143", task.Failed, "exited with status 143"},
+		{"SIGINT, as a shell says it", "exit 130", task.Failed, "exited with status 130"},
 		{"a crash", "dies by a segmentation fault", task.Lost, "the worker was killed by SIGSEGV"},
 		{"a crash that its shell survives", "sh -c 'kill -SEGV $$'; exit $?", task.Failed, "exited with status 139"},
 	} {
@@ -109,6 +112,17 @@ func TestWhatAnExitMeans(t *testing.T) {
 			exact := !strings.HasPrefix(c.name, "a crash that") && c.kind != task.Lost
 			if o.Kind != c.kind || exact && o.Message != c.message || c.kind == task.Lost && !strings.HasPrefix(o.Message, c.message) {
 				t.Errorf("%v %q, want %v %q", o.Kind, o.Message, c.kind, c.message)
+			}
+			exit := task.ExitOther
+			switch {
+			case c.kind == task.Failed, c.kind == task.Retry:
+				exit = task.ExitStatus
+			}
+			if strings.Contains(c.name, "SIGTERM") || strings.Contains(c.name, "SIGINT") {
+				exit = task.ExitSignal
+			}
+			if o.Exit != exit {
+				t.Errorf("its exit is %d, want %d", o.Exit, exit)
 			}
 			if o.Kind != task.Succeeded && o.Value != nil {
 				t.Errorf("the value %q", o.Value)

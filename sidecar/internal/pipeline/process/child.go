@@ -223,9 +223,14 @@ func (c *child) abandon(asked bool) {
 	c.dead = true
 	left := c.running
 	c.running = make(map[int64]*run)
-	fate := c.proc.Fate()
-	if c.fault != "" {
+	fate, exit := c.proc.Fate(), task.ExitOther
+	switch end := subproc.EndingOf(c.proc); {
+	case c.fault != "":
 		fate = c.fault
+	case end.IsStop():
+		exit = task.ExitSignal
+	case end.Code >= 0:
+		exit = task.ExitStatus
 	}
 	expired := 0
 	for _, r := range left {
@@ -239,7 +244,7 @@ func (c *child) abandon(asked bool) {
 		if r.expiry != nil {
 			r.expiry.Stop()
 		}
-		o := task.Outcome{Kind: task.Lost, Message: "the worker " + fate, Stderr: c.tail.Text(), Shared: len(left) > 1, Whole: subproc.Company(c.proc)}
+		o := task.Outcome{Kind: task.Lost, Message: "the worker " + fate, Stderr: c.tail.Text(), Shared: len(left) > 1, Whole: subproc.Company(c.proc), Exit: exit, HostStops: subproc.HostStops(c.proc)}
 		switch {
 		case r.expired:
 			o = timedOut(r, c.cfg.TaskTimeout)

@@ -1,0 +1,80 @@
+package app
+
+import (
+	"sync"
+	"time"
+
+	"github.com/graflow/graflow-sidecar/sidecar/internal/task"
+)
+
+const (
+	// signalHold is how long the verdict on a death by SIGTERM, SIGINT or SIGHUP is
+	// held for a stop that begins after it.
+	signalHold = time.Second
+	// statusHold is the same for a process that has ended with a status other than 0.
+	// It is shorter, since most of those just tell of a failure: whoever signals a
+	// process tree reaches all of it within milliseconds.
+	statusHold = 200 * time.Millisecond
+	// statusAfterStop is how long after the beginning of a stop such a status is taken
+	// for the answer to a SIGTERM, which a program may need some time for.
+	statusAfterStop = 5 * time.Second
+)
+
+// stopExcuse tells deaths that a stop has caused from those that are the task's own
+// doing. A service manager, the end of a session and kill -TERM -1 send SIGTERM to the
+// sidecar and to its workers at the same moment, in any order: three such stops once
+// used up the three attempts of a record. Its methods may be called concurrently.
+type stopExcuse struct {
+	clock   *stopClock
+	holding sync.WaitGroup
+}
+
+// hold reports whether the verdict on an outcome has to wait. Then it gives the outcome
+// to file later, within signalHold, and as one that goes back at no cost where a stop has
+// begun. Where that is known already the outcome is changed at once.
+func (e *stopExcuse) hold(o *task.Outcome, file func(task.Outcome)) bool {
+	var patience time.Duration
+	switch o.Exit {
+	case task.ExitSignal:
+		patience = signalHold
+	case task.ExitStatus:
+		patience = statusHold
+	case task.ExitOther:
+		return false
+	}
+	select {
+	case <-e.clock.began:
+		if o.Exit == task.ExitSignal || e.clock.age() < statusAfterStop {
+			excuse(o)
+		}
+		return false
+	case <-o.HostStops:
+		excuse(o)
+		return false
+	default:
+	}
+	held := *o
+	e.holding.Go(func() {
+		timer := time.NewTimer(patience)
+		defer timer.Stop()
+		select {
+		case <-e.clock.began:
+			excuse(&held)
+		case <-held.HostStops:
+			excuse(&held)
+		case <-timer.C:
+		}
+		file(held)
+	})
+	return true
+}
+
+// settle waits until nothing is held. After a stop has begun, and when the stage that
+// hands outcomes on has ended.
+func (e *stopExcuse) settle() { e.holding.Wait() }
+
+// excuse has the record go back at no cost.
+func excuse(o *task.Outcome) {
+	o.Kind, o.Reason, o.Shared, o.Whole, o.MessageJSON = task.Returned, "", false, false, nil
+	o.Message = "ended by a stop: " + o.Message
+}

@@ -1,0 +1,62 @@
+package app
+
+import (
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/graflow/graflow-sidecar/sidecar/internal/pipeline/report"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/task"
+)
+
+// TestADeathThatAStopExplainsCostsNothing: the death of a worker, the stop of the
+// sidecar and that of the worker's host come in any order.
+func TestADeathThatAStopExplainsCostsNothing(t *testing.T) {
+	const never = time.Hour
+	for _, c := range []struct {
+		name  string
+		exit  task.Exit
+		kind  task.Kind
+		stop  time.Duration // of the sidecar, after the death
+		host  time.Duration // of the worker's host, after the death
+		want  task.Kind
+		after time.Duration // the death, the outcome is filed
+	}{
+		{"SIGTERM, no stop", task.ExitSignal, task.Lost, never, never, task.Lost, signalHold},
+		{"SIGTERM, after the stop", task.ExitSignal, task.Lost, -20 * time.Second, never, task.Returned, 0},
+		{"SIGTERM, at the stop", task.ExitSignal, task.Lost, 0, never, task.Returned, 0},
+		{"SIGTERM, before the stop", task.ExitSignal, task.Lost, 900 * time.Millisecond, never, task.Returned, 900 * time.Millisecond},
+		{"SIGTERM, long before the stop", task.ExitSignal, task.Lost, 1100 * time.Millisecond, never, task.Lost, signalHold},
+		{"SIGTERM, after the host's stop", task.ExitSignal, task.Lost, never, -time.Second, task.Returned, 0},
+		{"SIGTERM, before the host's stop", task.ExitSignal, task.Lost, never, 50 * time.Millisecond, task.Returned, 50 * time.Millisecond},
+		{"a failure with 143", task.ExitSignal, task.Failed, 50 * time.Millisecond, never, task.Returned, 50 * time.Millisecond},
+		{"a failure, no stop", task.ExitStatus, task.Failed, never, never, task.Failed, statusHold},
+		{"a failure, before the stop", task.ExitStatus, task.Failed, 50 * time.Millisecond, never, task.Returned, 50 * time.Millisecond},
+		{"a failure, soon after the stop", task.ExitStatus, task.Retry, -4 * time.Second, never, task.Returned, 0},
+		{"a failure, long after the stop", task.ExitStatus, task.Failed, -6 * time.Second, never, task.Failed, 0},
+		{"a crash at the stop", task.ExitOther, task.Lost, 0, 0, task.Lost, 0},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				box, stops := report.NewBox(), &stopExcuse{clock: newStopClock(30 * time.Second)}
+				f := filing{box: box, maxAttempts: 3, stops: stops}
+				host := make(chan struct{})
+				time.AfterFunc(c.stop+never, stops.clock.begin)
+				time.AfterFunc(c.host+never, func() { close(host) })
+				time.Sleep(never)
+				synctest.Wait()
+				died := time.Now()
+				f.Done(task.Outcome{Task: task.Task{Delivery: "w.1", Attempt: 1}, Kind: c.kind, Reason: "r", Exit: c.exit, HostStops: host})
+				stops.settle()
+				left := box.Left()
+				if len(left) != 1 || left[0].Kind != c.want {
+					t.Fatalf("filed as %+v, want %v", left, c.want)
+				}
+				if got := time.Since(died); got != c.after {
+					t.Errorf("filed after %v, want %v", got, c.after)
+				}
+				time.Sleep(2 * never) // the timers of this test
+			})
+		})
+	}
+}
