@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	pyworker "github.com/graflow/graflow-sidecar/examples/python-worker"
+	"github.com/graflow/graflow-sidecar/sidecar/app"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/backoff"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/config"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/remote"
@@ -48,6 +49,9 @@ the second one lets go at once.`,
 
 // connect runs workers until it is told to stop, or cannot go on.
 func connect(c config.Connect) error {
+	if err := subproc.CheckDir(c.Dir); err != nil {
+		return &app.ConfigError{Err: err}
+	}
 	catchBrokenPipe()
 	signals := make(chan os.Signal, 16)
 	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP)

@@ -71,7 +71,7 @@ func start(ctx context.Context, cfg Config, h hooks) (*App, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	if err := cfg.prepareSpool(); err != nil {
+	if err := errors.Join(cfg.checkFolders(), cfg.prepareSpool()); err != nil {
 		return nil, err
 	}
 	a := &App{

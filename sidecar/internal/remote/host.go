@@ -43,14 +43,15 @@ type HostConfig struct {
 // and runs as many children there as it is asked for.
 type Host struct {
 	cfg     HostConfig
-	started bool // some child was; from one session to the next
-	missed  int  // starts that failed before that
+	started bool          // some child was; from one session to the next
+	tries   subproc.Tries // before that
+	missed  int           // how many of these failed
 }
 
 // NewHost prepares one.
 func NewHost(cfg HostConfig) *Host {
 	cfg.Socket = filepath.Clean(cfg.Socket)
-	return &Host{cfg: cfg}
+	return &Host{cfg: cfg, tries: subproc.Tries{Limit: cfg.StartRetries}}
 }
 
 // RefusedError says that the sidecar does not want this host.

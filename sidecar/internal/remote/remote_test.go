@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"syscall"
@@ -309,6 +310,37 @@ func TestACommandThatCannotBeStarted(t *testing.T) {
 	if failure, ok := errors.AsType[*subproc.StartError](host.err); !ok || failure.Attempts != 2 {
 		t.Errorf("%v", host.err)
 	}
+}
+
+// TestACommandThatIsBeingReplaced ends no host, however often it cannot be started.
+func TestACommandThatIsBeingReplaced(t *testing.T) {
+	p := newPlace(t)
+	h, _ := p.hub()
+	text, err := os.ReadFile("/bin/cat")
+	if err != nil {
+		t.Fatal(err)
+	}
+	program := filepath.Join(t.TempDir(), "program")
+	if err := os.WriteFile(program, text, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	writer, err := os.OpenFile(program, os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.hostOf("one", program)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	for range 5 {
+		if _, err := h.Start(ctx, "m"); err == nil || !strings.Contains(err.Error(), "text file busy") {
+			t.Errorf("the sidecar hears %v", err)
+		}
+	}
+	writer.Close()
+	c := p.start(h, "m")
+	defer finish(c)
+	_ = c.Stdin().Close()
+	closed(t, "its end", c.Exited())
 }
 
 // TestStrangers at the socket get nothing and disturb nobody.

@@ -226,14 +226,15 @@ func (s *session) launch(m message) (*bridge, error) {
 // is wrong is where people have to see it.
 func (s *session) missed(err error) error {
 	h := s.host
-	failure := &subproc.StartError{Worker: h.cfg.Name, Reason: subproc.StartReason(err)}
+	failure := &subproc.StartError{Worker: h.cfg.Name, Reason: subproc.StartReason(err), Err: err}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	h.cfg.Log.Warn("the worker could not be started", "error", failure.Reason)
 	if h.started {
 		return failure
 	}
-	if h.missed++; h.missed > h.cfg.StartRetries {
+	h.missed++
+	if h.tries.Failed(err) {
 		failure.Attempts = h.missed
 	}
 	return failure

@@ -42,7 +42,8 @@ func AwaitExit(hard context.Context, p Process, d time.Duration) bool {
 	}
 }
 
-// Within waits until done is closed, for d at most, and reports whether it was.
+// Within waits until done is closed, for d at most, and reports whether it was. With a d
+// of 0 it only looks.
 func Within(done <-chan struct{}, d time.Duration) bool {
 	t := time.NewTimer(d)
 	defer t.Stop()
@@ -50,6 +51,11 @@ func Within(done <-chan struct{}, d time.Duration) bool {
 	case <-done:
 		return true
 	case <-t.C:
+	}
+	select { // in the same moment
+	case <-done:
+		return true
+	default:
 		return false
 	}
 }

@@ -59,7 +59,7 @@ func start(cmd *exec.Cmd) (*proc, error) {
 	ps.closeTheirs()       // or our reads would never see the end of file
 	if err != nil {
 		ps.close()
-		return nil, err
+		return nil, explain(cmd, err)
 	}
 	p := &proc{pid: pid, id: processID(cmd.Env), stdin: ps.stdin, stdout: ps.out[0], stderr: ps.out[1], exited: make(chan struct{})}
 	go p.wait()
@@ -193,20 +193,4 @@ func (s *Spawner) Start(cmd *exec.Cmd) (Process, error) {
 func (s *Spawner) Stop() {
 	close(s.jobs)
 	s.done.Wait()
-}
-
-// StartReason puts the operating system's refusal into plain words.
-func StartReason(err error) string {
-	switch {
-	case errors.Is(err, exec.ErrNotFound):
-		return "the command was not found on PATH"
-	case errors.Is(err, os.ErrNotExist):
-		return "the file does not exist"
-	case errors.Is(err, os.ErrPermission):
-		return "permission denied: is it executable?"
-	case errors.Is(err, syscall.ENOEXEC):
-		return "not an executable: a script needs a #! line"
-	default:
-		return err.Error()
-	}
 }

@@ -8,7 +8,11 @@ type StartError struct {
 	Worker   string // its name or command
 	Reason   string
 	Attempts int
+	Err      error // the cause, if that is known: see [IsTransient]
 }
+
+// Unwrap gives the cause.
+func (e *StartError) Unwrap() error { return e.Err }
 
 func (e *StartError) Error() string {
 	s := fmt.Sprintf("worker %q could not be started: %s", e.Worker, e.Reason)

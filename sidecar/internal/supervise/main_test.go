@@ -33,6 +33,7 @@ type program struct {
 	deaf     bool          // it ignores SIGTERM
 	finishes time.Duration // it needs that long to end on SIGTERM
 	absent   bool          // it cannot be started
+	busy     bool          // nor can it, for a reason that passes
 	daemon   bool          // it leaves a process behind when it ends
 	procs    []*proc
 	starts   []time.Time
@@ -91,6 +92,9 @@ func (g *program) start(cmd *exec.Cmd) (subproc.Process, error) {
 	g.starts = append(g.starts, time.Now())
 	if g.absent {
 		return nil, exec.ErrNotFound
+	}
+	if g.busy {
+		return nil, syscall.ETXTBSY
 	}
 	p := &proc{program: g, pid: 100 + len(g.starts), exited: make(chan struct{})}
 	var in, out, errs net.Conn

@@ -1,6 +1,7 @@
 package supervise
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -38,6 +39,7 @@ type replica struct {
 // exit when they cannot connect.
 func (r *replica) keep(ctx, hard context.Context) error {
 	pause := backoff.New(r.cfg.Restart)
+	tries := subproc.Tries{Limit: r.cfg.StartRetries}
 	defer r.answer(errStopped)
 	for {
 		if _, err := r.cfg.Await(ctx); err != nil || ctx.Err() != nil {
@@ -49,11 +51,13 @@ func (r *replica) keep(ctx, hard context.Context) error {
 		}
 		if life.replaced {
 			pause.Reset()
+			tries.Reset()
 			continue
 		}
 		r.answer(errors.New(life.end))
 		if life.span >= healthyAfter {
 			pause.Reset()
+			tries.Reset()
 		}
 		redisWasAway, aerr := r.cfg.Await(ctx)
 		switch {
@@ -61,8 +65,9 @@ func (r *replica) keep(ctx, hard context.Context) error {
 			return aerr
 		case redisWasAway:
 			pause.Reset()
-		case pause.Failures() >= r.cfg.StartRetries && !r.proven.Load():
-			return &subproc.StartError{Worker: r.cfg.Name, Reason: life.end, Attempts: pause.Failures() + 1}
+			tries.Reset()
+		case tries.Failed(cmp.Or(err, life.passes)) && !r.proven.Load():
+			return &subproc.StartError{Worker: r.cfg.Name, Reason: life.end, Attempts: pause.Failures() + 1, Err: err}
 		}
 		d := pause.Next()
 		if err == nil {
@@ -104,7 +109,8 @@ func (r *replica) answer(err error) {
 type life struct {
 	end      string // in words
 	span     time.Duration
-	replaced bool // it was ended for another one to take its place
+	replaced bool  // it was ended for another one to take its place
+	passes   error // why it ended, where that passes
 }
 
 // live starts a process and sees it to its end. The error is that of one that
@@ -135,6 +141,9 @@ func (r *replica) live(ctx, hard context.Context) (life, error) {
 	l.end = fmt.Sprintf("it %s after %v", fate, l.span.Round(time.Millisecond))
 	if last := out.tail.Last(); last != "" {
 		l.end += "; its last line on stderr: " + last
+	}
+	if subproc.Passes(p, out.tail.Last()) {
+		l.passes = subproc.ErrPasses
 	}
 	return l, nil
 }

@@ -387,3 +387,28 @@ func TestAProgramThatMakesADaemonOfItself(t *testing.T) {
 		}
 	})
 }
+
+// TestAProgramThatIsBeingReplaced is started when it has been: a minute of failures for
+// that ends nothing, and a longer one does.
+func TestAProgramThatIsBeingReplaced(t *testing.T) {
+	for _, lasts := range []time.Duration{50 * time.Second, time.Hour} {
+		t.Run(lasts.String(), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				b := setup(t, func(b *bundle, c *supervise.Config) { b.program.busy, c.StartRetries = true, 0 })
+				if lasts > time.Minute {
+					if err := b.wait(); err == nil || !strings.Contains(err.Error(), "is being written to (text file busy)") {
+						t.Errorf("ended with %v", err)
+					}
+					return
+				}
+				time.Sleep(lasts)
+				b.program.set(func() { b.program.busy = false })
+				time.Sleep(time.Minute)
+				if b.Up() != 1 {
+					t.Error("it is not up")
+				}
+				b.halt()
+			})
+		})
+	}
+}

@@ -58,7 +58,7 @@ func launch(ctx context.Context, cfg *Config, start subproc.Start) (forker, erro
 	theirs.Close()
 	if err != nil {
 		ours.Close()
-		return nil, errors.New(subproc.StartReason(err))
+		return nil, fmt.Errorf("it cannot be started: %s", subproc.StartReason(err))
 	}
 	p := &process{cfg: cfg, proc: proc, control: ours, env: variables(cmd.Env), stuck: make(chan struct{})}
 	_ = proc.Stdin().Close()

@@ -62,7 +62,7 @@ func (s *Stage) run(hard context.Context, slot int, t task.Task) (task.Outcome, 
 		return task.Outcome{}, err
 	}
 	if err != nil {
-		return j.outcome(task.Outcome{Kind: task.Returned, Message: "its process could not be started"}), err
+		return j.outcome(task.Outcome{Kind: task.Returned, Message: notStarted}), err
 	}
 	s.started.Store(true)
 	j.pid.Store(int64(p.Pid()))
@@ -70,11 +70,17 @@ func (s *Stage) run(hard context.Context, slot int, t task.Task) (task.Outcome, 
 	defer st.close() // whatever happens on the way
 	why := s.await(hard, j, p, st, limit)
 	st.close()
+	if why == byItself && subproc.IsBusy(p, st.tail.Last()) {
+		// A script of env or of a shell, whose program is being written to.
+		return j.outcome(task.Outcome{Kind: task.Returned, Message: notStarted}), syscall.ETXTBSY
+	}
 	if max(st.stdout.seen, st.stderr.seen) >= pipeful {
 		s.talkative.Store(true)
 	}
 	return j.outcome(s.judge(j, p, st, why, limit)), nil
 }
+
+const notStarted = "its process could not be started"
 
 // errHalted: the task was not started, since nothing is any more.
 var errHalted = errors.New("execute: halted")

@@ -17,13 +17,14 @@ import (
 // ctx ends.
 func (s *Stage) find(ctx context.Context) error {
 	pause := backoff.New(s.cfg.Restart)
+	tries := subproc.Tries{Limit: s.cfg.StartRetries}
 	for {
 		err := s.resolve()
 		if err == nil {
 			s.cfg.Log.Info("a process for each task", "command", *s.path.Load(), "at_once", s.cfg.Slots)
 			return nil
 		}
-		if s.hopeless(pause) {
+		if tries.Failed(err) {
 			return s.startError(err, pause)
 		}
 		s.cfg.Log.Warn("the command cannot be run, trying again", "error", subproc.StartReason(err))
@@ -45,6 +46,11 @@ func (s *Stage) resolve() error {
 	if err != nil {
 		return err
 	}
+	if s.cfg.Start == nil { // and so a real one
+		if err := subproc.CheckCommand(path, "", s.cfg.Env); err != nil {
+			return err
+		}
+	}
 	if seen != name {
 		path = name
 	}
@@ -52,13 +58,8 @@ func (s *Stage) resolve() error {
 	return nil
 }
 
-// hopeless reports whether a command that never started was tried often enough.
-func (s *Stage) hopeless(pause *backoff.Backoff) bool {
-	return pause.Failures() >= s.cfg.StartRetries && !s.started.Load()
-}
-
 func (s *Stage) startError(err error, pause *backoff.Backoff) error {
-	return &subproc.StartError{Worker: s.cfg.Name, Reason: subproc.StartReason(err), Attempts: pause.Failures() + 1}
+	return &subproc.StartError{Worker: s.cfg.Name, Reason: subproc.StartReason(err), Attempts: pause.Failures() + 1, Err: err}
 }
 
 // serve is one slot: it takes a task, runs it to its end, and takes the next,
@@ -71,6 +72,7 @@ func (s *Stage) startError(err error, pause *backoff.Backoff) error {
 // slot that is being cleared went back after its elders, and so before them.
 func (s *Stage) serve(ctx, hard context.Context, slot int) {
 	pause := backoff.New(s.cfg.Restart)
+	tries := subproc.Tries{Limit: s.cfg.StartRetries}
 	s.open(1)
 	isOpen := true
 	defer func() {
@@ -90,6 +92,7 @@ func (s *Stage) serve(ctx, hard context.Context, slot int) {
 		}
 		if err == nil && ctx.Err() == nil {
 			pause.Reset()
+			tries.Reset()
 			s.finish(o)
 			continue
 		}
@@ -99,7 +102,7 @@ func (s *Stage) serve(ctx, hard context.Context, slot int) {
 		if err == nil {
 			return
 		}
-		if s.hopeless(pause) {
+		if tries.Failed(err) && !s.started.Load() {
 			s.fail(s.startError(err, pause))
 		} else {
 			s.complain(slot, err)

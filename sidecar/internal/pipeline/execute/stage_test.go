@@ -5,9 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -479,7 +481,9 @@ func TestACommandThatCannotBeRun(t *testing.T) {
 		{"a folder", dir, "", false, "directory"},
 		{"relative to another folder", "./text", "/", false, "does not exist"},
 		{"no #! line", file("bare", "echo hello\n", 0o700), "", true, "a script needs a #! line"},
-		{"no interpreter", file("lost", "#!/no/such/sh\n", 0o700), "", true, "does not exist"},
+		{"no interpreter", file("lost", "#!/no/such/sh\n", 0o700), "", false, `its interpreter "/no/such/sh" does not exist`},
+		{"line ends of Windows", file("crlf", "#!/bin/sh\r\necho 1\r\n", 0o700), "", false, "line ends of Windows (CRLF)"},
+		{"no folder", "sh", dir + "/nowhere", true, `the working directory "` + dir + `/nowhere" (SIDECAR_WORKER_DIR) does not exist`},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			b := &bundle{t: t, outcomes: make(chan task.Outcome, 10), log: &testlog.Buffer{}, ended: make(chan error, 1)}
@@ -512,6 +516,54 @@ func TestACommandRelativeToItsFolder(t *testing.T) {
 	b.put("{}")
 	if o := b.next(); o.Kind != task.Succeeded || string(o.Value) != strconv.Quote(filepath.Dir(path)) {
 		t.Errorf("%v %q %s", o.Kind, o.Value, o.Message)
+	}
+}
+
+// TestAStartThatFailsForAReasonThatPasses ends nothing, however often, and costs the
+// record nothing: a deployment copies over the program, or the machine is full.
+func TestAStartThatFailsForAReasonThatPasses(t *testing.T) {
+	for _, c := range []struct {
+		name   string
+		err    error  // of the start, or
+		script string // what is started instead
+	}{
+		{"text file busy", &os.PathError{Op: "fork/exec", Path: "w", Err: syscall.ETXTBSY}, ""},
+		{"no process left", syscall.EAGAIN, ""},
+		{"no memory", syscall.ENOMEM, ""},
+		{"no descriptor", fmt.Errorf("no pipe for the worker: %w", syscall.EMFILE), ""},
+		{"the program of env is busy", nil, "echo 'env: ‘w’: Text file busy' >&2; exit 126"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			const failures = 8
+			spawner := subproc.NewSpawner()
+			t.Cleanup(spawner.Stop)
+			var starts atomic.Int64
+			b := setup(t, func(cfg *execute.Config) {
+				cfg.Command, cfg.StartRetries, cfg.Slots = []string{"sh", "-c", "echo 1"}, 0, 1
+				cfg.Restart = backoff.Policy{Min: time.Millisecond, Max: time.Millisecond}
+				cfg.Start = func(cmd *exec.Cmd) (subproc.Process, error) {
+					switch {
+					case starts.Add(1) > failures:
+						return spawner.Start(cmd)
+					case c.err != nil:
+						return nil, c.err
+					}
+					busy := *cmd
+					busy.Args = []string{"sh", "-c", c.script}
+					return spawner.Start(&busy)
+				}
+			})
+			for range failures {
+				b.put("{}")
+				if o := b.next(); o.Kind != task.Returned {
+					t.Fatalf("%v %s", o.Kind, o.Message)
+				}
+			}
+			b.put("{}")
+			if o := b.next(); o.Kind != task.Succeeded {
+				t.Errorf("%v %s", o.Kind, o.Message)
+			}
+		})
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -84,6 +85,50 @@ func TestACrashLoopEndsTheRunIfThatIsWanted(t *testing.T) {
 		}
 		_ = b.stop()
 	})
+}
+
+// TestAStartThatFailsForAReasonThatPasses ends nothing within a minute, not even where a
+// crash loop would, and after that it is as any other.
+func TestAStartThatFailsForAReasonThatPasses(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		ever bool // a worker has been up
+		want string
+	}{
+		{"at the first start", false, "could not be started: the file, or its interpreter, is being written to"},
+		{"at a restart", true, "keeps dying"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				f := &fakes{broken: !c.ever, why: syscall.ETXTBSY}
+				b := startFake(t, f, func(cfg *process.Config) { cfg.CrashLoopExit, cfg.StartRetries = true, 1 })
+				if c.ever {
+					b.wait("a task", b.push("t", task.Together))
+					f.set(func() { f.broken = true })
+					for _, p := range f.all() {
+						p.end("was killed by SIGSEGV")
+					}
+				}
+				time.Sleep(55 * time.Second)
+				f.set(func() { f.broken = false })
+				b.wait("a task", b.push("after", task.Together))
+				f.set(func() { f.broken = true })
+				if !c.ever { // only what never started is given up
+					_ = b.stop()
+					return
+				}
+				for _, p := range f.all() {
+					p.end("was killed by SIGSEGV")
+				}
+				err := <-b.ended
+				b.ended <- err
+				if err == nil || !strings.Contains(err.Error(), c.want) {
+					t.Errorf("ended with %v", err)
+				}
+				_ = b.stop()
+			})
+		})
+	}
 }
 
 // TestWhatIsNoCrashLoop: deaths alone are none.

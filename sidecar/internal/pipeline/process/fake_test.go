@@ -1,6 +1,7 @@
 package process_test
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -35,6 +36,7 @@ type fakes struct {
 
 	mu     sync.Mutex
 	broken bool          // the next ones cannot be started
+	why    error         // for this reason
 	lives  time.Duration // of each process; 0 means until it is told to end
 	procs  []*fakeProc
 	most   int // processes at once
@@ -78,7 +80,7 @@ func (f *fakes) start(*exec.Cmd) (subproc.Process, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.broken {
-		return nil, errors.New("broken")
+		return nil, cmp.Or(f.why, errors.New("broken"))
 	}
 	p := &fakeProc{fakes: f, pid: 1000 + len(f.procs), born: time.Now(), exited: make(chan struct{})}
 	var in, out, errs net.Conn

@@ -21,8 +21,9 @@ type keeper struct {
 	kind  kind
 	limit int // most tasks at once for this child
 
-	heir  chan heir // a successor that is being started, see succeed
-	ready *child    // one that was
+	tries subproc.Tries // to start a first child
+	heir  chan heir     // a successor that is being started, see succeed
+	ready *child        // one that was
 }
 
 // run starts, serves and restarts children until ctx ends. It fails only with
@@ -30,11 +31,13 @@ type keeper struct {
 func (k *keeper) run(ctx, hard context.Context) error {
 	cfg := &k.pool.cfg
 	pause := backoff.New(cfg.Restart)
+	k.tries.Limit = cfg.StartRetries
 	defer func() { k.dismiss(ctx, hard) }()
 	for ctx.Err() == nil {
 		began := time.Now()
 		c, err := k.next(ctx, hard)
 		if err == nil {
+			k.tries.Reset()
 			asked := k.serve(ctx, hard, c)
 			if ctx.Err() != nil {
 				return nil
@@ -54,13 +57,15 @@ func (k *keeper) run(ctx, hard context.Context) error {
 			return nil
 		}
 		if failure, ok := errors.AsType[*subproc.StartError](err); ok {
-			if k.pool.givesUp(pause.Failures()) {
+			if k.givesUp(err) {
 				failure.Attempts = pause.Failures() + 1
 				return failure
 			}
 			k.pool.tell(cfg.Replaced, "start")
 			cfg.Log.Warn("worker did not start, trying again", "slot", k.slot, "error", failure.Reason)
-			k.died("did not start: " + failure.Reason)
+			if !k.tries.Bears(err) {
+				k.died("did not start: " + failure.Reason)
+			}
 		}
 		pause.Sleep(ctx)
 	}
@@ -73,12 +78,12 @@ func (k *keeper) start(ctx, hard context.Context) (*child, error) {
 	id := processID(cfg.WorkerID, k.slot)
 	p, err := k.spawn(ctx, id)
 	if err != nil {
-		return nil, &subproc.StartError{Worker: cfg.Name, Reason: err.Error()}
+		return nil, &subproc.StartError{Worker: cfg.Name, Reason: subproc.StartReason(err), Err: err}
 	}
 	c := newChild(k, p)
 	if err := c.attach(); err != nil {
 		p.Signal(syscall.SIGKILL)
-		return nil, &subproc.StartError{Worker: cfg.Name, Reason: err.Error()}
+		return nil, &subproc.StartError{Worker: cfg.Name, Reason: err.Error(), Err: err}
 	}
 	k.pool.born(c)
 	c.out.add(func(dst []byte) []byte {
@@ -94,9 +99,10 @@ func (k *keeper) start(ctx, hard context.Context) (*child, error) {
 		// It holds no task: there is nothing to be gentle for. (ctx is over if
 		// we stop; a worker that is just importing its libraries would
 		// otherwise keep an idle stop waiting.)
+		byItself := subproc.Within(p.Exited(), 0)
 		c.ladder(ctx)
 		c.detach()
-		return nil, &subproc.StartError{Worker: cfg.Name, Reason: reason + c.lastWords()}
+		return nil, k.startFailure(c, reason, byItself)
 	}
 	return c, nil
 }

@@ -2,7 +2,6 @@ package process
 
 import (
 	"context"
-	"errors"
 	"os/exec"
 	"slices"
 
@@ -18,11 +17,7 @@ func (k *keeper) spawn(ctx context.Context, id string) (subproc.Process, error) 
 		cmd.Dir = cfg.Dir
 		cmd.Env = append(slices.Clip(cfg.Env), subproc.IDVariable+"="+id)
 		cmd.ExtraFiles = cfg.Extra
-		p, err := k.pool.start(cmd)
-		if err != nil {
-			err = errors.New(subproc.StartReason(err))
-		}
-		return p, err
+		return k.pool.start(cmd)
 	}
 	if k.kind == kindLone {
 		// Its task is ours already: where the worker has just gone it is better
@@ -34,11 +29,30 @@ func (k *keeper) spawn(ctx context.Context, id string) (subproc.Process, error) 
 	return cfg.Remote(ctx, id)
 }
 
-// givesUp reports whether the sidecar ends when its worker does not start. One
-// that runs elsewhere is not ours to give up: its own container says so, and is
-// restarted.
-func (p *Pool) givesUp(failures int) bool {
-	return p.cfg.Remote == nil && failures >= p.cfg.StartRetries && !p.started.Load()
+// startFailure is the error of a worker that did not answer initialize. byItself says
+// that it ended before the sidecar ended it.
+func (k *keeper) startFailure(c *child, reason string, byItself bool) *subproc.StartError {
+	cfg := &k.pool.cfg
+	failure := &subproc.StartError{Worker: cfg.Name, Reason: reason + c.lastWords()}
+	if !byItself || cfg.Remote != nil {
+		return failure
+	}
+	const notFound = 127 // of env and of shells
+	if subproc.Passes(c.proc, c.tail.Last()) {
+		failure.Err = subproc.ErrPasses
+	} else if path, err := exec.LookPath(cfg.Command[0]); err == nil && subproc.EndingOf(c.proc).Code == notFound {
+		if err := subproc.CheckCommand(path, cfg.Dir, cfg.Env); err != nil {
+			failure.Reason = err.Error()
+		}
+	}
+	return failure
+}
+
+// givesUp notes that a worker did not start and reports whether the sidecar ends with
+// that. One that runs elsewhere is not ours to give up: its own container says so, and
+// is restarted.
+func (k *keeper) givesUp(err error) bool {
+	return k.tries.Failed(err) && k.pool.cfg.Remote == nil && !k.pool.started.Load()
 }
 
 // goes has the child take nothing more, as if it had asked for that itself.

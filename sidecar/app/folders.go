@@ -1,0 +1,21 @@
+package app
+
+import "github.com/graflow/graflow-sidecar/sidecar/internal/subproc"
+
+// checkFolders sees to it that workers can be started where they are to be, while
+// somebody looks.
+func (c *Config) checkFolders() error {
+	workers := []WorkerConfig{c.Worker}
+	for _, k := range c.Kinds {
+		workers = append(workers, k.Worker)
+	}
+	for _, w := range workers {
+		if w.Socket.Path != "" {
+			continue // they are elsewhere
+		}
+		if err := subproc.CheckDir(w.Dir); err != nil {
+			return &ConfigError{Err: err}
+		}
+	}
+	return nil
+}
