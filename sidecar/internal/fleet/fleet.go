@@ -90,7 +90,8 @@ type Record struct {
 	GroupID   string    `json:"group_id,omitempty"`
 	CreatedAt time.Time `json:"created_at,omitzero"`
 	Problem   string    `json:"problem,omitempty"` // why it will be refused
-	Raw       []byte    `json:"-"`
+	Bytes     int       `json:"bytes"`             // of the whole record
+	Raw       []byte    `json:"-"`                 // the first of them, if there are fewer
 }
 
 // Queue is what stands before the sidecars, whoever takes it.

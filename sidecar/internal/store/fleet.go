@@ -57,11 +57,6 @@ func (s *Store) Fleet(ctx context.Context) ([]fleet.Run, error) {
 // it lies at an end unless both kinds have piled up.
 const oldestSample = 50
 
-// smallRecord bounds the records of which so many are fetched: of large ones only
-// the first and the last is, since whoever looks every few seconds must not move
-// gigabytes.
-const smallRecord = 16 << 10
-
 // Overview is the state of the queue. The age of the oldest record is by the
 // clock of its producer against Redis', and that of the records at either end of
 // a long queue.
@@ -69,7 +64,6 @@ func (s *Store) Overview(ctx context.Context) (fleet.Queue, error) {
 	var (
 		depth, delayed, unrouted, dead *redis.IntCmd
 		paused                         *redis.BoolCmd
-		left, right                    *redis.StringSliceCmd
 		now                            *redis.TimeCmd
 		runs                           *redis.StringSliceCmd
 	)
@@ -77,7 +71,6 @@ func (s *Store) Overview(ctx context.Context) (fleet.Queue, error) {
 		depth, delayed = p.LLen(ctx, s.keys.queue()), p.ZCard(ctx, s.keys.own("delayed"))
 		unrouted, dead = p.LLen(ctx, s.keys.own("unrouted")), p.ZCard(ctx, s.keys.own("dead"))
 		paused = p.HExists(ctx, s.keys.own("paused"), fleet.Everyone)
-		left, right = p.LRange(ctx, s.keys.queue(), 0, 0), p.LRange(ctx, s.keys.queue(), -1, -1)
 		runs = p.SMembers(ctx, s.keys.own("runs"))
 		return nil
 	})
@@ -87,10 +80,6 @@ func (s *Store) Overview(ctx context.Context) (fleet.Queue, error) {
 	held := make([]*redis.IntCmd, len(runs.Val()))
 	_, err = s.c.Pipelined(ctx, func(p redis.Pipeliner) error {
 		now = p.Time(ctx)
-		if small(left.Val()) && small(right.Val()) {
-			left = p.LRange(ctx, s.keys.queue(), 0, oldestSample-1)
-			right = p.LRange(ctx, s.keys.queue(), -oldestSample, -1)
-		}
 		for i, run := range runs.Val() {
 			held[i] = p.HLen(ctx, s.keys.inflight(run))
 		}
@@ -105,17 +94,21 @@ func (s *Store) Overview(ctx context.Context) (fleet.Queue, error) {
 	for _, n := range held {
 		q.InFlight += n.Val()
 	}
-	for _, record := range slices.Concat(left.Val(), right.Val()) {
-		info, _ := task.Decode([]byte(record))
+	left, err := s.listHeads(ctx, s.keys.queue(), 0, 1, oldestSample, lookHead)
+	if err != nil {
+		return fleet.Queue{}, failure("overview", err)
+	}
+	right, err := s.listHeads(ctx, s.keys.queue(), -1, -1, oldestSample, lookHead)
+	if err != nil {
+		return fleet.Queue{}, failure("overview", err)
+	}
+	for _, record := range slices.Concat(left, right) {
+		info := record.info()
 		if at := createdAt(info); !at.IsZero() {
 			q.Oldest = max(q.Oldest, now.Val().Sub(at))
 		}
 	}
 	return q, nil
-}
-
-func small(records []string) bool {
-	return !slices.ContainsFunc(records, func(r string) bool { return len(r) > smallRecord })
 }
 
 // createdAt is when a record says it was made; zero where it does not.
@@ -127,25 +120,32 @@ func createdAt(info task.Info) time.Time {
 	return time.UnixMicro(int64(seconds * 1e6)).UTC()
 }
 
-// Peek reads the records that are claimed next, at most n.
+// Peek reads the records that are claimed next, at most n, and 64 KiB of each at most.
 func (s *Store) Peek(ctx context.Context, n int) ([]fleet.Record, error) {
-	from, to := int64(0), int64(n)-1
+	first, step := 0, 1
 	if s.o.QueueRight {
-		from, to = -int64(n), -1
+		first, step = -1, -1
 	}
-	raw, err := s.c.LRange(ctx, s.keys.queue(), from, to).Result()
-	if err != nil {
-		return nil, failure("peek", err)
-	}
-	if s.o.QueueRight {
-		slices.Reverse(raw)
+	var raw []head
+	for len(raw) < n {
+		some, err := s.listHeads(ctx, s.keys.queue(), first+step*len(raw), step, n-len(raw), maxHead)
+		if err != nil {
+			return nil, failure("peek", err)
+		}
+		if len(some) == 0 {
+			break
+		}
+		raw = append(raw, some...)
 	}
 	list := make([]fleet.Record, len(raw))
-	for i, text := range raw {
-		info, err := task.Decode([]byte(text))
+	for i, record := range raw {
+		info, err := record.info(), error(nil)
+		if record.length == len(record.text) {
+			_, err = task.Decode(record.text)
+		}
 		list[i] = fleet.Record{
 			Index: int64(i), TaskID: info.TaskID, SessionID: info.SessionID, GroupID: info.GroupID,
-			CreatedAt: createdAt(info), Raw: []byte(text),
+			CreatedAt: createdAt(info), Bytes: record.length, Raw: record.text,
 		}
 		if err != nil {
 			list[i].Problem = err.Error()
@@ -162,19 +162,18 @@ func (s *Store) InFlight(ctx context.Context) ([]fleet.InFlight, error) {
 	if err != nil {
 		return nil, err
 	}
-	held := make([]*redis.MapStringStringCmd, len(runs))
-	_, err = s.c.Pipelined(ctx, func(p redis.Pipeliner) error {
-		for i := range runs {
-			held[i] = p.HGetAll(ctx, s.keys.inflight(runs[i].ID))
-		}
-		return nil
-	})
-	if err != nil {
-		return nil, failure("in flight", err)
-	}
 	var list []fleet.InFlight
 	for i := range runs {
-		list = append(list, inFlight(&runs[i], held[i].Val())...)
+		key := s.keys.inflight(runs[i].ID)
+		ids, err := s.c.HKeys(ctx, key).Result()
+		if err != nil {
+			return nil, failure("in flight", err)
+		}
+		records, err := s.heads(ctx, key, lookHead, ids...)
+		if err != nil {
+			return nil, failure("in flight", err)
+		}
+		list = append(list, inFlight(&runs[i], ids, records)...)
 	}
 	slices.SortFunc(list, func(a, b fleet.InFlight) int {
 		if a.Since.IsZero() != b.Since.IsZero() {
@@ -188,7 +187,7 @@ func (s *Store) InFlight(ctx context.Context) ([]fleet.InFlight, error) {
 	return list, nil
 }
 
-func inFlight(run *fleet.Run, records map[string]string) []fleet.InFlight {
+func inFlight(run *fleet.Run, ids []string, records []head) []fleet.InFlight {
 	list := make([]fleet.InFlight, 0, len(records))
 	started := make(map[string]fleet.InFlight)
 	for _, c := range run.Children {
@@ -200,12 +199,15 @@ func inFlight(run *fleet.Run, records map[string]string) []fleet.InFlight {
 			started[t.Delivery] = fleet.InFlight{Task: t, State: state, Slot: &c.Slot, PID: c.PID}
 		}
 	}
-	for delivery, record := range records {
+	for i, delivery := range ids {
+		if !records[i].there {
+			continue // it has ended meanwhile
+		}
 		f, ok := started[delivery]
 		if !ok {
 			f.State = "held"
 		}
-		info, _ := task.Decode([]byte(record))
+		info := records[i].info()
 		f.Delivery, f.Run, f.Host = delivery, run.ID, run.Host
 		f.TaskID, f.SessionID, f.GroupID = info.TaskID, info.SessionID, info.GroupID
 		list = append(list, f)

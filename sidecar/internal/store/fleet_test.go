@@ -3,6 +3,8 @@ package store
 import (
 	"encoding/json"
 	"fmt"
+	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -69,6 +71,54 @@ func TestOverviewAndPeek(t *testing.T) {
 			}
 		})
 	}
+}
+
+// What is looked at every few seconds moves heads and no large record, from the
+// queue, from either end of it and from what is in flight.
+func TestLargeRecordsAreLookedAtByTheirHeads(t *testing.T) {
+	for _, right := range []bool{false, true} {
+		both(t, Options{QueueRight: right}, func(t *testing.T, e *env) {
+			run := e.run("w")
+			large := func(id string) string {
+				return fmt.Sprintf(`{"task_id":%q,"group_id":"g","created_at":1732335600,"graph":%q}`, id, strings.Repeat("x", 8<<20))
+			}
+			e.push(large("held"))
+			same(t, "claimed", len(e.claim(run, 1)), 1)
+			e.push(large("queued"))
+			before := e.sent()
+			q, err := e.Overview(e.ctx)
+			same(t, "overview", fmt.Sprint(q.Depth, q.InFlight, q.Oldest > 0, err), "1 1 true <nil>")
+			records, err := e.Peek(e.ctx, 5)
+			same(t, "peek", fmt.Sprint(len(records), err), "1 <nil>")
+			r := records[0]
+			same(t, "queued", fmt.Sprint(r.TaskID, " ", r.GroupID, " ", r.Bytes, " ", len(r.Raw), " ", r.Problem), fmt.Sprint("queued g ", len(large("queued")), " ", maxHead, " "))
+			held, err := e.InFlight(e.ctx)
+			same(t, "in flight", fmt.Sprint(len(held), err), "1 <nil>")
+			same(t, "held", held[0].TaskID+" "+held[0].GroupID, "held g")
+			if n := e.sent() - before; n > 1<<20 {
+				t.Errorf("Redis sent %d bytes", n)
+			}
+		})
+	}
+}
+
+// sent is how many bytes Redis has sent; 0 for a server that does not count them.
+func (e *env) sent() int {
+	e.t.Helper()
+	text, err := e.c.Info(e.ctx, "stats").Result()
+	if err != nil {
+		e.t.Fatal(err)
+	}
+	_, text, there := strings.Cut(text, "total_net_output_bytes:")
+	if !there {
+		return 0
+	}
+	text, _, _ = strings.Cut(text, "\r")
+	n, err := strconv.Atoi(text)
+	if err != nil {
+		e.t.Fatal(err)
+	}
+	return n
 }
 
 func TestInFlight(t *testing.T) {

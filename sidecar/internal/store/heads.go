@@ -3,6 +3,8 @@ package store
 import (
 	"context"
 	_ "embed" // the scripts
+
+	"github.com/graflow/graflow-sidecar/sidecar/internal/task"
 )
 
 //go:embed heads.lua
@@ -24,6 +26,15 @@ type head struct {
 	text   []byte
 	length int
 	there  bool
+}
+
+// info is what the record, or its head, tells.
+func (h head) info() task.Info {
+	if h.length == len(h.text) {
+		info, _ := task.Decode(h.text)
+		return info
+	}
+	return task.DecodeHead(h.text)
 }
 
 // mayNotScript: a user that may only read is often not allowed scripts. Records are
