@@ -192,7 +192,9 @@ func TestALockThatIsHeldDoesNotHoldUpTheSignals(t *testing.T) {
 		}
 		close(held)
 		close(s.done)
-		<-s.ended
+		if err := <-s.ended; err != nil {
+			t.Error(err)
+		}
 	})
 }
 

@@ -35,8 +35,12 @@ func (i *Info) set(name string, value json.RawMessage) {
 		name string
 		text *string
 	}{
-		{"task_id", &i.TaskID}, {"session_id", &i.SessionID}, {"graph_hash", &i.GraphHash},
-		{"group_id", &i.GroupID}, {"trace_id", &i.TraceID}, {"parent_span_id", &i.ParentSpanID},
+		{"task_id", &i.TaskID},
+		{"session_id", &i.SessionID},
+		{"graph_hash", &i.GraphHash},
+		{"group_id", &i.GroupID},
+		{"trace_id", &i.TraceID},
+		{"parent_span_id", &i.ParentSpanID},
 	} {
 		if strings.EqualFold(name, f.name) {
 			var text *string

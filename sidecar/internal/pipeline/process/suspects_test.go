@@ -287,13 +287,13 @@ func TestARequestThatCannotBeReadIsRefused(t *testing.T) {
 			t.Error(err)
 		}
 		close(answers)
-		var all string
+		var all strings.Builder
 		for a := range answers {
-			all += a
+			all.WriteString(a)
 		}
 		for _, want := range []string{`"id":"q","error":{"code":-32600,"message":"the request is not a valid message: text stands in front`, `"id":"p","error":{"code":-32600`} {
-			if !strings.Contains(all, want) {
-				t.Errorf("no %s in %s", want, all)
+			if !strings.Contains(all.String(), want) {
+				t.Errorf("no %s in %s", want, all.String())
 			}
 		}
 	})

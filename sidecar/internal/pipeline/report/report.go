@@ -61,7 +61,7 @@ type Store interface {
 	Recover(ctx context.Context, err error) error
 }
 
-// ErrUnsent: a call has not reached Redis.
+// ErrUnsent says that a call has not reached Redis.
 var ErrUnsent = errors.New("not sent")
 
 // Rejection is an error that says that Redis never takes what a call carries.
