@@ -93,7 +93,9 @@ func (f *fakes) start(*exec.Cmd) (subproc.Process, error) {
 		return func(fate string) {
 			once.Do(func() {
 				p.fate.Store(&fate)
-				for _, c := range []net.Conn{in, out, errs} {
+				// Its stdout first: a worker whose stdin has ended ends its tasks, and
+				// a process that has died answers none of them.
+				for _, c := range []net.Conn{out, in, errs} {
 					_ = c.Close()
 				}
 				close(closing)
