@@ -139,7 +139,6 @@ func TestAPythonChildAndItsRedis(t *testing.T) {
 		s := b.graflow(2, "SIDECAR_SHUTDOWN_TIMEOUT=3s")
 		result := b.pushGraflow("short")
 		await(t, "its result", func() bool { return b.has(result) })
-		quiet := strings.Count(s.log.String(), `"worker stderr"`)
 		c.reset(nil)
 		pass(2 * time.Second)
 		c.mu.Lock()
@@ -149,6 +148,7 @@ func TestAPythonChildAndItsRedis(t *testing.T) {
 			}
 		}
 		c.mu.Unlock()
+		quiet := strings.Count(s.log.String(), `"worker stderr"`)
 		proxy.Refuse()
 		pass(3 * time.Second)
 		if n := strings.Count(s.log.String(), `"worker stderr"`) - quiet; n > 0 {

@@ -167,13 +167,19 @@ func (l *Limiter) serve(w http.ResponseWriter, r *http.Request, next http.Handle
 func (l *Limiter) begin(c net.Conn, trusted bool) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if known := l.conns[c]; known != nil {
+	known := l.conns[c]
+	if known != nil {
 		known.trusted = trusted
 	}
 	switch {
 	case trusted:
 		return true
 	case l.active >= l.others:
+		// net/http keeps a connection that it closes for up to half a second: a
+		// refused one must not hold a place for as long.
+		if known != nil && known.place == nil {
+			known.place = l.quiet.PushBack(known)
+		}
 		return false
 	}
 	l.active++

@@ -249,6 +249,7 @@ func TestEveryErrorTypeIsKnown(t *testing.T) {
 	known := map[string]string{
 		"RefusedError": string(Refused), "PanicError": string(Bug), "stuckError": string(Bug), "ConfigError": string(Config),
 		"UsageError": string(Usage), "CrashLoopError": string(CrashLoop), "StartError": string(WorkerStart),
+		"refusal":     string(WorkerStart),                                                  // of the system, to start a command
 		"StatusError": string(Unreachable),                                                  // or an answer that is no
 		"UnfitError":  lines["workers cannot be forked and are started one by one instead"], // ends in that line
 		"Panic":       string(Bug),                                                          // becomes a PanicError

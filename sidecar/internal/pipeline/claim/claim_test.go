@@ -155,6 +155,7 @@ func (r *room) tasks() []string {
 type bundle struct {
 	src     *source
 	room    *room
+	mu      sync.Mutex // guards refused, words and back: large records are loaded side by side
 	refused []string
 	back    []string
 	words   []string
@@ -173,9 +174,15 @@ func start(t *testing.T, src *source, free int) *bundle {
 		Source: src, Room: b.room, MaxAttempts: 3,
 		NewNonce: func() string { n++; return fmt.Sprint("n", n) },
 		Refuse: func(_ task.Task, reason, message string) {
+			b.mu.Lock()
+			defer b.mu.Unlock()
 			b.refused, b.words = append(b.refused, reason), append(b.words, message)
 		},
-		GiveBack: func(t task.Task) { b.back = append(b.back, t.Info.TaskID) },
+		GiveBack: func(t task.Task) {
+			b.mu.Lock()
+			defer b.mu.Unlock()
+			b.back = append(b.back, t.Info.TaskID)
+		},
 		Longest:  func(route int) int { return 1000 - 500*max(route, 0) },
 		Claimed:  func(ts []task.Task) { b.claimed += len(ts) },
 		Progress: func() {},
