@@ -107,16 +107,20 @@ func TestWhenACommandIsGivenUp(t *testing.T) {
 			}
 			time.Sleep(transientFor / 101)
 		}
-		if tries.Failed(gone) || tries.Failed(gone) || !tries.Failed(gone) {
-			t.Error("given up too soon, or not at all")
+		for i := range 3 {
+			if over := tries.Failed(gone); over != (i == 2) {
+				t.Errorf("given up after failure %d: %v", i+1, over)
+			}
 		}
 		tries.Reset()
 		if tries.Failed(busy) {
 			t.Error("given up after one failure")
 		}
 		time.Sleep(transientFor)
-		if tries.Failed(busy) || tries.Failed(busy) || !tries.Failed(busy) {
-			t.Error("given up too soon, or not at all, where a minute does not help")
+		for i := range 3 {
+			if over := tries.Failed(busy); over != (i == 2) {
+				t.Errorf("given up after failure %d, where a minute does not help: %v", i+1, over)
+			}
 		}
 	})
 }
