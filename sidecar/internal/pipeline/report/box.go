@@ -34,7 +34,6 @@ func NewBox() *Box {
 
 // Done adds an outcome.
 func (b *Box) Done(o task.Outcome) {
-	bound(&o)
 	b.mu.Lock()
 	b.pending = append(b.pending, o)
 	b.bytes += memory(b.pending[len(b.pending)-1:]...)
@@ -46,9 +45,6 @@ func (b *Box) Done(o task.Outcome) {
 func (b *Box) DoneAll(os []task.Outcome) {
 	b.mu.Lock()
 	b.pending = append(b.pending, os...)
-	for i := range b.pending[len(b.pending)-len(os):] {
-		bound(&b.pending[len(b.pending)-len(os)+i])
-	}
 	b.bytes += memory(b.pending[len(b.pending)-len(os):]...)
 	b.mu.Unlock()
 	b.nudge()

@@ -55,7 +55,7 @@ func (l *Loop) halves(hard context.Context, route Route, batch []task.Outcome, r
 }
 
 // reject makes of an outcome that Redis does not take one that it does: a failure in
-// words in place of a result, and then a dead letter without the names, which may
+// words in place of a result, one with shorter texts, and then a dead letter without the names, which may
 // be as long as the record allows. False where nothing is left to leave out.
 func reject(o *task.Outcome, why Rejection) bool {
 	switch {
@@ -64,6 +64,8 @@ func reject(o *task.Outcome, why Rejection) bool {
 			Task: o.Task, Kind: task.Failed, Reason: "rejected", Message: why.Of("result"),
 			EndedAt: o.EndedAt, StartedAt: o.StartedAt, Slot: o.Slot, PID: o.PID,
 		}
+	case max(len(o.Message), len(o.MessageJSON), len(o.Stderr)) > maxText:
+		bound(o)
 	case o.Task.Info != task.Info{}:
 		o.Kind, o.Reason = task.Dead, "rejected"
 		o.Message, o.MessageJSON = why.Of("name in the record"), nil

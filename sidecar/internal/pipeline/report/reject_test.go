@@ -40,8 +40,8 @@ func (s *limited) Report(_ context.Context, _ report.Route, batch []task.Outcome
 	bytes := 0
 	for _, o := range batch {
 		bytes += len(o.Value) + len(o.Message)
-		if len(o.Value) > s.most || len(o.Task.Info.TaskID) > s.most && o.Kind != task.Dead {
-			return nil, fmt.Errorf("report: %w", tooLarge{max(len(o.Value), len(o.Task.Info.TaskID))})
+		if max(len(o.Value), len(o.Message)) > s.most || len(o.Task.Info.TaskID) > s.most && o.Kind != task.Dead {
+			return nil, fmt.Errorf("report: %w", tooLarge{max(len(o.Value), len(o.Message), len(o.Task.Info.TaskID))})
 		}
 	}
 	if s.link > 0 && bytes > s.link {
@@ -195,7 +195,7 @@ func TestStaleIsNoSuccess(t *testing.T) {
 	}
 }
 
-// TestTextsAreBounded: a failure is not refused for its own text.
+// TestTextsAreBounded: a failure that is refused for its own text is told with a shorter one.
 func TestTextsAreBounded(t *testing.T) {
 	o := outcome(1, task.Failed)
 	o.Message = "begin" + strings.Repeat("é", 2<<20) + "end"

@@ -7,8 +7,9 @@ import (
 	"github.com/graflow/graflow-sidecar/sidecar/internal/task"
 )
 
-// maxText bounds an error's text and a worker's last lines. Redis takes at least a
-// megabyte as one argument, so that no failure is refused for its own text.
+// maxText bounds an error's text and a worker's last lines where Redis rejects them
+// whole: producers get them as they are otherwise, as with Graflow's own worker. Redis
+// takes at least a megabyte as one argument.
 const maxText = 64 << 10
 
 // bound cuts the texts of an outcome.
