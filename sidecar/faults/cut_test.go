@@ -60,20 +60,17 @@ func (c *cutter) total() (n int) {
 	return n
 }
 
-// commands are all that a sidecar says to Redis in the life that
-// TestConnectionCut gives it: every script, and what is no script.
+// commands are all that is said to Redis in what TestConnectionCut does: every
+// script, and what is no script.
 func commands(names map[string]string) []string {
-	all := slices.DeleteFunc(slices.Collect(maps.Values(names)), func(name string) bool {
-		// What the commands of people send, and the page, which is not open here.
-		return slices.Contains([]string{"requeue", "drop", "pause", "order", "heads", "list_heads"}, name)
-	})
-	return append(all, "BLMOVE", "PING", "GET", "CLIENT ID", "CLIENT UNBLOCK", "HELLO", "EVAL")
+	return append(slices.Collect(maps.Values(names)), "BLMOVE", "PING", "GET", "CLIENT ID", "CLIENT UNBLOCK", "HELLO", "EVAL")
 }
 
 // TestConnectionCut cuts the connection at every command that is sent: before
 // it, after it and before its reply, with a reset, and so that it arrives when
 // its sender has long gone on. Nothing is lost, and nothing even runs twice:
-// what a lost reply told is asked for again.
+// what a lost reply told is asked for again. The commands of an operator are
+// repeated by the operator, to the same end.
 func TestConnectionCut(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
@@ -101,6 +98,16 @@ func TestConnectionCut(t *testing.T) {
 			p.SetRule(k.rule)
 			w.delay = c.delay
 			w.life(p)
+			w.stopAll()
+			// Of a command's calls only the script is cut: it says that a call has failed,
+			// and does not try again.
+			p.SetRule(func(cmd faultproxy.Command) faultproxy.Verdict {
+				if slices.Contains(operations, k.name(cmd)) {
+					return k.rule(cmd)
+				}
+				return faultproxy.Verdict{}
+			})
+			w.operate(p, c.late)
 			p.SetRule(nil)
 			w.faults = k.total()
 			w.verify(c.name)

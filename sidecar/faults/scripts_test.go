@@ -11,10 +11,21 @@ import (
 	"testing"
 )
 
-// scripts names the store's scripts by the SHA-1 under which they are called,
-// which is that of the operation's own file and of what stands in front of it:
-// the prelude and what claims have in common, or channel.lua for what workers ask.
+// scripts names the store's scripts by the SHA-1 under which they are called.
 func scripts(t *testing.T) map[string]string {
+	t.Helper()
+	names := map[string]string{}
+	for name, text := range scriptTexts(t) {
+		sum := sha1.Sum([]byte(text))
+		names[hex.EncodeToString(sum[:])] = name
+	}
+	return names
+}
+
+// scriptTexts are the store's scripts as Redis gets them. The text is that of the operation's own file and of what stands in front of it:
+// the prelude and what claims have in common, or channel.lua for what workers ask.
+// The scripts that read heads have nothing in front of them.
+func scriptTexts(t *testing.T) map[string]string {
 	t.Helper()
 	files, err := filepath.Glob(repo("sidecar", "internal", "store", "*.lua"))
 	if err != nil {
@@ -31,7 +42,7 @@ func scripts(t *testing.T) map[string]string {
 	channel := read(repo("sidecar", "internal", "store", "channel.lua"))
 	claiming := read(repo("sidecar", "internal", "store", "claiming.lua"))
 	routing := read(repo("sidecar", "internal", "store", "routing.lua"))
-	names := map[string]string{}
+	texts := map[string]string{}
 	for _, file := range files {
 		name := strings.TrimSuffix(filepath.Base(file), ".lua")
 		front := prelude
@@ -46,9 +57,10 @@ func scripts(t *testing.T) map[string]string {
 			front += routing
 		case strings.HasPrefix(name, "channel_"), name == "enqueue":
 			front = channel
+		case name == "heads", name == "list_heads":
+			front = ""
 		}
-		sum := sha1.Sum([]byte(front + read(file)))
-		names[hex.EncodeToString(sum[:])] = name
+		texts[name] = front + read(file)
 	}
-	return names
+	return texts
 }
