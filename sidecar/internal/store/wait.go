@@ -37,7 +37,8 @@ func (s *Store) Wait(ctx context.Context, run string, d time.Duration) (bool, er
 
 // Unblock ends a Wait early. It returns when the Wait has ended, at once when
 // there is none, and without effect where Redis does not know, or does not
-// allow, CLIENT UNBLOCK: then the Wait ends by itself.
+// allow, CLIENT UNBLOCK, or not for a command that CLIENT PAUSE holds back: then the
+// Wait ends by itself.
 func (s *Store) Unblock(ctx context.Context) error {
 	return failure("unblock", s.wait.unblock(ctx))
 }
@@ -187,9 +188,14 @@ func (w *waiter) end() bool {
 	return w.asked
 }
 
-// unblockPause is between attempts to unblock a connection that does not block
-// yet: its BLMOVE is on the way.
-const unblockPause = 2 * time.Millisecond
+// unblockPause is before the second attempt to unblock a connection that does not
+// block yet, its BLMOVE being on the way; each further pause is twice as long. Newer
+// servers (seen: Valkey 8.1) do not unblock a command that CLIENT PAUSE holds back:
+// its wait runs out, and few attempts are made meanwhile.
+const (
+	unblockPause    = 2 * time.Millisecond
+	maxUnblockPause = 100 * time.Millisecond
+)
 
 func (w *waiter) unblock(ctx context.Context) error {
 	w.mu.Lock()
@@ -198,7 +204,8 @@ func (w *waiter) unblock(ctx context.Context) error {
 	if done == nil {
 		return nil
 	}
-	pause := time.NewTicker(unblockPause)
+	next := unblockPause
+	pause := time.NewTimer(next)
 	defer pause.Stop()
 	for {
 		w.mu.Lock()
@@ -225,6 +232,8 @@ func (w *waiter) unblock(ctx context.Context) error {
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-pause.C:
+			next = min(2*next, maxUnblockPause)
+			pause.Reset(next)
 		}
 	}
 }

@@ -205,7 +205,9 @@ func TestWaitOutage(t *testing.T) {
 
 // CLIENT PAUSE, which a planned failover sets off by itself, holds a Wait back: its
 // end must not bring the server down (Redis 7.0.15 has such a fault), and what the
-// command answers afterwards is no answer to a later one.
+// command answers afterwards is no answer to a later one. Newer servers (seen: Valkey
+// 8.1) do not unblock such a command: there the Wait runs out, and its connection is
+// closed.
 func TestUnblockWhileRedisPausesClients(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
@@ -218,12 +220,12 @@ func TestUnblockWhileRedisPausesClients(t *testing.T) {
 		t.Fatal(err)
 	}
 	id := e.wait.id
-	result := e.waiting(e.ctx, run, 20*time.Second)
+	result := e.waiting(e.ctx, run, 3*time.Second)
 	until(t, "a wait that is held back", func() bool { return e.blocked() == 1 })
 	if err := e.Unblock(e.ctx); err != nil {
 		t.Error(err)
 	}
-	if got := <-result; got.arrived || got.err != nil || got.took > 10*time.Second {
+	if got := <-result; got.arrived || got.err != nil && ClassName(got.err) != "timeout" || got.took > 20*time.Second {
 		t.Errorf("waited %+v", got)
 	}
 	until(t, "the connection is closed", func() bool {
