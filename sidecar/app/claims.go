@@ -102,7 +102,7 @@ func (c *claims) tasks(got []store.Claimed) []task.Task {
 	for i, g := range got {
 		ts[i] = task.Task{
 			Delivery: g.Delivery, Seq: g.Seq, Record: g.Record, Length: g.Length, Route: g.Kind, // the same numbers
-			Attempt: g.Losses + 1, Lone: lone(g, c.maxAttempts), ClaimedAt: now,
+			Attempt: g.Losses + 1, Counted: g.Counted, Lone: lone(g, c.maxAttempts), ClaimedAt: now,
 		}
 	}
 	return ts

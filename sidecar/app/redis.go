@@ -161,7 +161,7 @@ func (r *reports) end(ctx context.Context, batch []task.Outcome, ours []int, set
 		if o.Kind != task.Succeeded {
 			calls[n].ErrorMessage, calls[n].ErrorJSON = o.Message, o.MessageJSON
 		}
-		if o.Task.Attempt > 1 || o.Kind == task.Dead {
+		if o.Task.Counted || o.Task.Attempt > 1 || o.Kind == task.Dead {
 			calls[n].RecordSHA = shaOf(&o.Task)
 		}
 		if o.Kind == task.Dead {
@@ -194,7 +194,7 @@ func (r *reports) release(ctx context.Context, batch []task.Outcome, ours []int,
 	for n, i := range ours {
 		o := &batch[i]
 		calls[n] = store.Release{
-			Delivery: o.Task.Delivery, Seq: o.Task.Seq, Lost: o.Kind == task.Lost, Shared: o.Shared, Whole: o.Whole,
+			Delivery: o.Task.Delivery, Seq: o.Task.Seq, Lost: o.Kind == task.Lost, Unread: o.Unread, Shared: o.Shared, Whole: o.Whole,
 			MaxAttempts: r.maxAttempts, Record: o.Task.Record,
 		}
 	}
@@ -205,6 +205,9 @@ func (r *reports) release(ctx context.Context, batch []task.Outcome, ours []int,
 			set(n, report.Late)
 		case v.Exhausted:
 			set(n, report.Exhausted)
+		case v.Counted:
+			batch[ours[n]].Kind = task.Lost // and the log tells so
+			set(n, report.Returned)
 		default:
 			set(n, report.Returned)
 		}

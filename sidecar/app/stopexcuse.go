@@ -75,6 +75,6 @@ func (e *stopExcuse) settle() { e.holding.Wait() }
 
 // excuse has the record go back at no cost.
 func excuse(o *task.Outcome) {
-	o.Kind, o.Reason, o.Shared, o.Whole, o.MessageJSON = task.Returned, "", false, false, nil
+	o.Kind, o.Reason, o.Unread, o.Shared, o.Whole, o.MessageJSON = task.Returned, "", false, false, false, nil
 	o.Message = "ended by a stop: " + o.Message
 }

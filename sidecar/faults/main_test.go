@@ -35,6 +35,8 @@ func TestMain(m *testing.M) {
 		switch os.Args[1] {
 		case "worker":
 			os.Exit(serveTasks())
+		case "quitter":
+			os.Exit(serveOneTask())
 		case "task":
 			os.Exit(runTask())
 		case "sleeper":

@@ -46,6 +46,8 @@ type setup struct {
 	kinds []string
 	// exec has a process for each task (mode exec), which is this binary.
 	exec bool
+	// quits has workers that exit with status 0 after each answer.
+	quits bool
 }
 
 // markVariable is in the environment of every process that a sidecar starts.
@@ -83,6 +85,9 @@ func (w *world) start(s setup) *sidecar {
 	}
 	if s.exec {
 		args = []string{"run", "--mode", "exec", "--", self, "task"}
+	}
+	if s.quits {
+		args = []string{"run", "--", self, "quitter"}
 	}
 	if len(s.kinds) > 0 {
 		args = []string{"run"}

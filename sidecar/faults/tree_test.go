@@ -3,6 +3,7 @@
 package faults
 
 import (
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -64,4 +65,27 @@ func TestASignalToTheWholeTree(t *testing.T) {
 			w.verify("SIGTERM to the sidecar and its workers")
 		})
 	}
+}
+
+// TestWorkersThatExitAfterEachAnswer: a record that was sent to such a worker and that
+// it never read costs no attempt, and the workers are started again at once.
+func TestWorkersThatExitAfterEachAnswer(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	sc := w.crew(1, setup{quits: true})[0]
+	for range 4 {
+		w.group(w.work(8, 1)...)
+	}
+	w.settle(40 * time.Second)
+	w.hurt("workers that exit after each answer")
+	if n := strings.Count(sc.text(), "lost with its worker"); n > 3 {
+		w.violation("%d attempts are used up", n)
+	}
+	if !sc.says("SIDECAR_MAX_TASKS_PER_CHILD") {
+		w.violation("the log does not say what such a worker is to do")
+	}
+	if n, err := w.c.HLen(t.Context(), w.key("sidecar", "attempts")).Result(); err != nil || n != 0 {
+		w.violation("%d counts of attempts are left, %v", n, err)
+	}
+	w.verify("workers that exit after each answer")
 }

@@ -76,6 +76,51 @@ func serveTasks() int {
 	return 0
 }
 
+// serveOneTask is a worker that exits with status 0 after its first answer, and does not
+// say so before.
+func serveOneTask() int {
+	hist, err := openHistory(os.Getenv(historyVariable))
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	w := &worker{hist: hist}
+	in := json.NewDecoder(os.Stdin)
+	for {
+		var m struct {
+			ID     json.RawMessage `json:"id"`
+			Method string          `json:"method"`
+			Params struct {
+				Delivery string `json:"delivery"`
+				Record   record `json:"record"`
+			} `json:"params"`
+		}
+		if err := in.Decode(&m); err != nil {
+			return 0 // the sidecar is gone
+		}
+		switch m.Method {
+		case protocol.MethodInitialize:
+			fmt.Printf(`{"jsonrpc":"2.0","id":%s,"result":{"protocolVersion":1,"worker":{"name":"quitter","version":"1"},"concurrency":1,"capabilities":{}}}`+"\n", m.ID)
+		case protocol.MethodShutdown:
+			return 0
+		case protocol.MethodTaskRun:
+			r := m.Params.Record
+			line := event{Task: r.TaskID, Delivery: m.Params.Delivery, Pid: os.Getpid(), Parent: os.Getppid()}
+			if r.GroupID != nil {
+				line.Group = *r.GroupID
+			}
+			for _, step := range []string{started, ended} {
+				if err := w.note(line, step); err != nil {
+					fmt.Fprintln(os.Stderr, err)
+					return 1
+				}
+			}
+			fmt.Printf(`{"jsonrpc":"2.0","id":%s,"result":{"status":"succeeded"}}`+"\n", m.ID)
+			return 0
+		}
+	}
+}
+
 // runTask is a process of mode exec: its record is on stdin. It handles no signal.
 func runTask() int {
 	hist, err := openHistory(os.Getenv(historyVariable))

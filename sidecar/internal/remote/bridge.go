@@ -1,9 +1,11 @@
 package remote
 
 import (
+	"errors"
 	"io"
 	"log/slog"
 	"net"
+	"syscall"
 	"time"
 
 	"github.com/graflow/graflow-sidecar/sidecar/internal/subproc"
@@ -22,6 +24,7 @@ type bridge struct {
 	out  *net.UnixConn
 	tail subproc.Tail
 	log  *slog.Logger
+	fed  int64 // bytes that were written to its stdin; after run
 }
 
 // run returns when the process is reaped and what it wrote has been passed on.
@@ -29,8 +32,11 @@ func (b *bridge) run() {
 	stdin, stdout, stderr := make(chan struct{}), make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(stdin)
-		_, _ = io.Copy(b.proc.Stdin(), b.in) // either end's end is the other's
-		_ = b.proc.Stdin().Close()
+		var err error
+		b.fed, err = io.Copy(b.proc.Stdin(), b.in) // either end's end is the other's
+		if !errors.Is(err, syscall.EPIPE) {        // the rest of a broken pipe tells what was not read
+			_ = b.proc.Stdin().Close()
+		}
 		_ = b.in.Close() // a child that closed its stdin has its writer told
 	}()
 	go func() {

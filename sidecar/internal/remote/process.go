@@ -34,6 +34,7 @@ type process struct {
 	company bool
 	fate    string
 	ending  subproc.Ending
+	read    int64 // bytes of its stdin; 0 if that is not known
 	stderr  string
 }
 
@@ -92,7 +93,7 @@ func (p *process) end(set func()) {
 // exit notes its host's word of that.
 func (p *process) exit(m message) {
 	p.end(func() {
-		p.cut, p.stderr = m.Cut, m.Stderr
+		p.cut, p.stderr, p.read = m.Cut, m.Stderr, m.Read
 		if sig := syscall.Signal(m.Signal); sig > 0 {
 			p.ending = subproc.Ending{Code: -1, Signal: sig}
 			p.fate = "was killed by " + subproc.SignalName(sig)
@@ -182,6 +183,14 @@ func (p *process) Ending() subproc.Ending { return p.ending }
 
 // Leaving is closed when it is to take nothing more: see [subproc.Leaving].
 func (p *process) Leaving() <-chan struct{} { return p.leaving }
+
+// InputRead: see [subproc.InputRead].
+func (p *process) InputRead(written int64) int64 {
+	if p.read <= 0 {
+		return written
+	}
+	return min(written, p.read)
+}
 
 // HostStops: see [subproc.HostStops].
 func (p *process) HostStops() <-chan struct{} { return p.link.stopping }

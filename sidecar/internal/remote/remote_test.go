@@ -156,6 +156,23 @@ func TestDrain(t *testing.T) {
 	}
 }
 
+// TestWhatAChildHasNotRead of its stdin is known on this side of the socket, too.
+func TestWhatAChildHasNotRead(t *testing.T) {
+	p := newPlace(t)
+	h, _ := p.hub()
+	p.hostOf("one", "/bin/sh", "-c", "read x; read y; sleep 0.3; exit 0")
+	c := p.start(h, "m")
+	defer finish(c)
+	const text = "first\nsecond\nthird\n"
+	if _, err := io.WriteString(c.Stdin(), text); err != nil {
+		t.Fatal(err)
+	}
+	closed(t, "its end", c.Exited())
+	if got, want := subproc.InputRead(c, int64(len(text))), int64(len("first\nsecond\n")); got != want {
+		t.Errorf("%d bytes are read, want %d", got, want)
+	}
+}
+
 // TestAWorkersDeathBeforeItsHostsStop: SIGTERM to a whole container may reach the worker
 // before the host, whose stop is told all the same.
 func TestAWorkersDeathBeforeItsHostsStop(t *testing.T) {

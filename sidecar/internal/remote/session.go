@@ -184,7 +184,7 @@ func (s *session) run(m message) {
 	cut, asked := c.cut, c.asked
 	s.mu.Unlock()
 	ending := subproc.EndingOf(b.proc)
-	exit := message{Type: typeExit, Child: m.Child, Signal: int(ending.Signal), Code: ending.Code, Cut: cut, Reason: b.proc.Fate()}
+	exit := message{Type: typeExit, Child: m.Child, Signal: int(ending.Signal), Code: ending.Code, Cut: cut, Reason: b.proc.Fate(), Read: subproc.InputRead(b.proc, b.fed)}
 	if failed := ending.Code != 0; failed && !asked && !cut {
 		exit.Stderr = lastLines(b.tail.Text() + "\n")
 	}

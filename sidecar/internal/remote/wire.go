@@ -65,6 +65,7 @@ type message struct {
 	Signal int      `json:"signal,omitempty"`
 	Code   int      `json:"code,omitempty"`
 	Cut    bool     `json:"cut,omitempty"`    // its host ended it, it did nothing wrong
+	Read   int64    `json:"read,omitempty"`   // how many bytes of its stdin a child has read; 0 if that is not known
 	Stderr string   `json:"stderr,omitempty"` // the last lines of one that failed
 	Reason string   `json:"reason,omitempty"`
 }

@@ -78,7 +78,7 @@ func (s *Store) claimed(run string, reply, kinds []any) ([]Claimed, bool) {
 		if !ok1 || !ok2 || !ok3 || place < 1 || place > int64(len(all)) {
 			return nil, false
 		}
-		all[place-1].Losses, all[place-1].LoneRun = int(losses), cause == "run"
+		all[place-1].Losses, all[place-1].LoneRun, all[place-1].Counted = int(losses), cause == "run", true
 	}
 	if len(all) > 0 {
 		s.raise(numbering{run: run}, first+int64(len(all))-1)

@@ -37,7 +37,7 @@ import (
 //	P:sidecar:counted:{day}:{group} set with a TTL: task NUL created_at
 //	P:sidecar:unrouted             list: records that no kind of worker took where they
 //	                               were seen, each behind the time and a colon
-//	P:sidecar:attempts             hash: SHA-1 of a record → count:cause
+//	P:sidecar:attempts             hash: SHA-1 of a record → count:cause and more, see prelude.lua
 //	P:sidecar:attempts:at          sorted set: the same SHA-1s, by time
 //	P:sidecar:delayed              sorted set: delivery ids, by the time they are due
 //	P:sidecar:delayed:records      hash: delivery id → record

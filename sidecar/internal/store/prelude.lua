@@ -119,18 +119,26 @@ local function descending(deliveries)
 end
 
 -- attempts of a record: how many are used up, and what used up the last one
--- (child, run, delay). Stored as 'count:cause'.
+-- (child, run, delay; unread where none is); how many deaths in company did not count; and whether the
+-- last worker that it was given to died before it read it. Stored as
+-- 'count:cause', 'count:cause:company' or 'count:cause:company:u'.
 local function attempts(sha)
   local v = redis.call('HGET', ATTEMPTS, sha)
   if not v then
-    return 0, '', 0
+    return 0, '', 0, false
   end
-  local count, cause, company = string.match(v, '^(%d+):(%a*):?(%d*)$')
-  return tonumber(count) or 0, cause or '', tonumber(company) or 0
+  local count, cause, company, unread = string.match(v, '^(%d+):(%a*):?(%d*):?(u?)$')
+  return tonumber(count) or 0, cause or '', tonumber(company) or 0, unread == 'u'
 end
 
-local function set_attempts(sha, count, cause, company)
-  redis.call('HSET', ATTEMPTS, sha, count .. ':' .. cause .. (company and ':' .. company or ''))
+local function set_attempts(sha, count, cause, company, unread)
+  local v = count .. ':' .. cause
+  if unread then
+    v = v .. ':' .. (company or '') .. ':u'
+  elseif company then
+    v = v .. ':' .. company
+  end
+  redis.call('HSET', ATTEMPTS, sha, v)
   redis.call('ZADD', ATTEMPTS_AT, now(), sha)
 end
 
@@ -159,6 +167,23 @@ local function lose(sha, max, shared, cause)
   end
   set_attempts(sha, count, cause, company)
   return count, count >= max
+end
+
+-- miss counts the death of a worker that has not read the record: not at all, unless
+-- the one before was such a death, too. What it returns is lose's.
+local function miss(sha, max, shared, cause)
+  local count, was, company, unread = attempts(sha)
+  if not unread then
+    -- A cause, or claims do not tell of the entry, and no report clears it.
+    set_attempts(sha, count, was ~= '' and was or 'unread', company > 0 and company or nil, true)
+    return count, false
+  end
+  local exhausted
+  count, exhausted = lose(sha, max, shared, cause)
+  if exhausted then
+    set_attempts(sha, count, cause, nil, true) -- a retry comes here again
+  end
+  return count, exhausted, true
 end
 
 -- check_types reads the keys that the rules above write, so that a wrong type

@@ -32,7 +32,7 @@ func (s *Store) Release(ctx context.Context, run string, rel []Release) ([]Relea
 	args = append(args, len(rel))
 	for _, i := range order {
 		r := &rel[i]
-		args = append(args, r.Delivery, flag(r.Lost, "lost"), company(r), max(r.MaxAttempts, 1), shaOf(r.Lost, r.Record))
+		args = append(args, r.Delivery, how(r), company(r), max(r.MaxAttempts, 1), shaOf(r.Lost || r.Unread, r.Record))
 	}
 	reply, err := s.call(ctx, releaseScript, run, s.keys.inflight(run), args...).Slice()
 	if err != nil {
@@ -48,9 +48,17 @@ func (s *Store) Release(ctx context.Context, run string, rel []Release) ([]Relea
 		if !ok1 || !ok2 {
 			return nil, failure("release", errReply)
 		}
-		released[i] = Released{Late: outcome == "late", Exhausted: outcome == "exhausted", Losses: int(losses)}
+		released[i] = Released{Late: outcome == "late", Exhausted: outcome == "exhausted", Counted: outcome == "counted", Losses: int(losses)}
 	}
 	return released, nil
+}
+
+// how is what became of a delivery.
+func how(r *Release) string {
+	if r.Unread {
+		return "unread"
+	}
+	return flag(r.Lost, "lost")
 }
 
 // company is with whom a delivery was lost.

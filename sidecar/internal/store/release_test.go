@@ -77,6 +77,37 @@ func TestReleaseLostWithTheWholeContainer(t *testing.T) {
 	})
 }
 
+// What a worker has not read before it died costs nothing, but not twice in a row.
+func TestReleaseUnread(t *testing.T) {
+	unread := func(c Claimed) Release { r := lost(c, false, 3); r.Lost, r.Unread = false, true; return r }
+	both(t, Options{}, func(t *testing.T, e *env) {
+		run := e.run("w")
+		e.push("r")
+		next := func(what string, losses int) Claimed {
+			t.Helper()
+			claimed := e.claim(run, 1)
+			if len(claimed) != 1 || claimed[0].Losses != losses {
+				t.Fatalf("%s: claimed %+v, want %d losses", what, claimed, losses)
+			}
+			if counted := what != "new"; claimed[0].Counted != counted { // or its report would leave the count there
+				t.Errorf("%s: counted %t, want %t", what, claimed[0].Counted, counted)
+			}
+			return claimed[0]
+		}
+		same(t, "the first time", e.release(run, unread(next("new", 0))), []Released{{}})
+		same(t, "twice in a row", e.release(run, unread(next("unread", 0))), []Released{{Counted: true, Losses: 1}})
+		same(t, "after one that counted", e.release(run, unread(next("counted", 1))), []Released{{Losses: 1}})
+		same(t, "a death in between", e.release(run, lost(next("unread", 1), true, 3)), []Released{{Losses: 2}})
+		same(t, "a death in company", e.release(run, lost(next("lost", 2), true, 3)), []Released{{Losses: 2}})
+		same(t, "after that", e.release(run, unread(next("shared", 2))), []Released{{Losses: 2}})
+		last := next("unread again", 2)
+		for _, try := range []string{"the end", "a retry"} {
+			same(t, try, e.release(run, unread(last)), []Released{{Exhausted: true, Losses: 3}})
+		}
+		same(t, "queue", e.queue(), []string{})
+	})
+}
+
 func TestReleaseLateAndRetry(t *testing.T) {
 	both(t, Options{}, func(t *testing.T, e *env) {
 		run, other := e.run("w"), e.run("o")

@@ -28,6 +28,9 @@ type Claimed struct {
 	// its last attempt the record should be alone in the sidecar, not merely
 	// alone in its child.
 	LoneRun bool
+	// Counted says that Redis keeps a count of the record's losses, of 0, too, where a
+	// worker ended that had not read it: Report.RecordSHA clears it.
+	Counted bool
 	// Kind is which of several kinds of worker is to run it: see [Routes]. 0
 	// without them.
 	Kind int
@@ -53,7 +56,7 @@ type Report struct {
 	// to the task's channel key in the same step, if the report counts.
 	Value []byte
 	// RecordSHA is RecordSHA(record): it clears the record's attempts. Empty
-	// where Claimed.Losses was 0. With Dead it may be [ShaOfRecord].
+	// where Claimed.Counted was false. With Dead it may be [ShaOfRecord].
 	RecordSHA string
 	// Dead makes this a dead letter; the failed completion is reported too.
 	Dead *DeadLetter
@@ -101,6 +104,9 @@ type Release struct {
 	Seq      int64
 	// Lost counts one attempt: the process that ran it died.
 	Lost bool
+	// Unread says that the process died before it had read the record: that counts
+	// as Lost does only where the death before was such a one, too.
+	Unread bool
 	// Shared says that the death took several tasks with it: such a death
 	// never supplies the last attempt.
 	Shared bool
@@ -109,7 +115,7 @@ type Release struct {
 	Whole bool
 	// MaxAttempts is the limit that Lost counts towards; below 1 means 1.
 	MaxAttempts int
-	// Record is needed with Lost: attempts are counted by its SHA-1.
+	// Record is needed with Lost and Unread: attempts are counted by its SHA-1.
 	Record []byte
 }
 
@@ -121,7 +127,9 @@ type Released struct {
 	// Exhausted: the loss was the last attempt. The delivery was not requeued:
 	// it stays in flight until a dead Report ends it.
 	Exhausted bool
-	// Losses is how many attempts are counted now (only for Lost).
+	// Counted: an Unread one has used up an attempt.
+	Counted bool
+	// Losses is how many attempts are counted now (only for Lost and Unread).
 	Losses int
 }
 

@@ -19,6 +19,15 @@ func Excused(p Process) bool {
 	return ok && told.Excused()
 }
 
+// InputRead is how many of the bytes that were written to the stdin of p it has read.
+// Only after Exited. Where that cannot be told it is all of them.
+func InputRead(p Process, written int64) int64 {
+	if told, ok := p.(interface{ InputRead(written int64) int64 }); ok {
+		return told.InputRead(written)
+	}
+	return written
+}
+
 // HostStops is closed when the host of p begins its own stop, also where p has ended
 // before; nil where the sidecar is the host.
 func HostStops(p Process) <-chan struct{} {

@@ -102,3 +102,34 @@ func end(p subproc.Process) {
 	p.Stdout().Close()
 	p.Stderr().Close()
 }
+
+// TestWhatAProcessHasNotRead of its stdin is known after its end, however it ended.
+func TestWhatAProcessHasNotRead(t *testing.T) {
+	spawner := subproc.NewSpawner()
+	t.Cleanup(spawner.Stop)
+	const text = "first\nsecond\n"
+	for _, c := range []struct {
+		script string
+		read   int64
+	}{{"exit 0", 0}, {"read x; exit 0", 6}, {"read x; kill -KILL $$", 6}, {"cat >/dev/null", int64(len(text))}} {
+		p, err := spawner.Start(exec.Command("/bin/sh", "-c", "kill -STOP $$; "+c.script))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := io.WriteString(p.Stdin(), text); err != nil {
+			t.Fatal(err)
+		}
+		if strings.HasPrefix(c.script, "cat") {
+			p.Stdin().Close()
+		}
+		for !subproc.Within(p.Exited(), 5*time.Millisecond) {
+			p.Signal(syscall.SIGCONT)
+		}
+		if got := subproc.InputRead(p, int64(len(text))); got != c.read {
+			t.Errorf("%s: %d bytes are read, want %d", c.script, got, c.read)
+		}
+		p.Stdin().Close()
+		p.Stdout().Close()
+		p.Stderr().Close()
+	}
+}

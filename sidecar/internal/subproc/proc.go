@@ -31,6 +31,7 @@ type proc struct {
 	usage  syscall.Rusage
 	fate   string
 	left   bool // it left running processes behind
+	unread int64
 }
 
 // start runs the command. It does without os/exec, whose StdoutPipe is closed by
@@ -75,6 +76,7 @@ const escapeGrace = time.Second
 // be another's.
 func (p *proc) wait() {
 	awaitExit(p.pid)
+	p.unread = unreadBytes(p.stdin)
 	p.left = reaper.HasLeft(IDVariable+"="+p.id, p.pid)
 	p.mu.Lock()
 	if awaitsBeforeReaping {
@@ -123,6 +125,9 @@ func (p *proc) Signal(sig syscall.Signal) {
 
 // Fate says in words how the process ended. Only after exited.
 func (p *proc) Fate() string { return p.fate }
+
+// InputRead: see [InputRead].
+func (p *proc) InputRead(written int64) int64 { return written - p.unread }
 
 // LeftBehind: see [LeftBehind].
 func (p *proc) LeftBehind() bool { return p.left }

@@ -27,6 +27,9 @@ type Task struct {
 	// Attempt is 1 for a record whose deliveries were never lost to a crash,
 	// and one more for every delivery that was.
 	Attempt int
+	// Counted says that Redis keeps a count of its lost deliveries, which its end has
+	// to clear.
+	Counted bool
 	// Route is which kind of worker runs it, counted from 0; 0 where there is one
 	// kind. See also RouteUnknown and RouteNone.
 	Route int
@@ -139,6 +142,9 @@ type Outcome struct {
 	// say, with other children in it (Lost): only alone in the sidecar could the
 	// task die without others.
 	Whole bool
+	// Unread says that the worker's process ended before it had read the record
+	// (Returned): it costs no attempt, but twice in a row it does.
+	Unread bool `json:"-"`
 	// Exit says whether a stop may have ended the worker's process.
 	Exit Exit `json:"-"`
 	// HostStops, if set, is closed when the host of the process begins its own stop,

@@ -47,26 +47,29 @@ type child struct {
 
 	stdoutDone, stderrDone, stdinDone chan struct{} // see attach
 
-	mu        sync.Mutex
-	running   map[int64]*run
-	nextID    int64
-	left      bool   // its slots are not in the capacity any more, see leave
-	useful    bool   // worked is closed
-	cut       bool   // the ladder has begun: a failure from now on is our doing
-	condemned bool   // a cancelled task did not end: nothing new, and killed soon
-	firstLine string // first line on stdout that was no message
-	prints    int
-	fault     string // why broken was closed
-	draining  bool
-	dead      bool // no task may be written any more
-	pingID    int64
-	pingSent  time.Time
-	ended     ended // the reader's own, as the next two are
-	suspects  suspects
-	stdout    *listener
-	opened    opened   // requests of the worker
-	inputs    []wanted // set before the first task
-	fetches   sync.WaitGroup
+	mu      sync.Mutex
+	running map[int64]*run
+	nextID  int64
+	left    bool // its slots are not in the capacity any more, see leave
+	useful  bool // worked is closed
+	// answers is how many tasks it has answered, and answeredAt when the last one.
+	answers    int
+	answeredAt time.Time
+	cut        bool   // the ladder has begun: a failure from now on is our doing
+	condemned  bool   // a cancelled task did not end: nothing new, and killed soon
+	firstLine  string // first line on stdout that was no message
+	prints     int
+	fault      string // why broken was closed
+	draining   bool
+	dead       bool // no task may be written any more
+	pingID     int64
+	pingSent   time.Time
+	ended      ended // the reader's own, as the next two are
+	suspects   suspects
+	stdout     *listener
+	opened     opened   // requests of the worker
+	inputs     []wanted // set before the first task
+	fetches    sync.WaitGroup
 }
 
 // run is one task inside a child.
@@ -80,6 +83,7 @@ type run struct {
 	scope    *scope             // nil until it asks for something
 	fetching context.CancelFunc // nil once it is started, see fetchLocked
 	said     Progress           // last
+	end      atomic.Int64       // where its line ends in what is written to the child; 0 before
 }
 
 const initializeID = 1
@@ -137,6 +141,10 @@ func (c *child) end(id int64, good bool) *run {
 	r.place = c.placeLocked(r)
 	last := len(c.running) == 0
 	c.judgeLocked()
+	if !r.started.IsZero() {
+		c.answers++
+		c.answeredAt = time.Now()
+	}
 	if good {
 		c.provesLocked()
 	}
@@ -223,6 +231,7 @@ func (c *child) abandon(asked bool) {
 	c.dead = true
 	left := c.running
 	c.running = make(map[int64]*run)
+	read := subproc.InputRead(c.proc, c.out.written.Load())
 	fate, exit := c.proc.Fate(), task.ExitOther
 	switch end := subproc.EndingOf(c.proc); {
 	case c.fault != "":
@@ -232,6 +241,7 @@ func (c *child) abandon(asked bool) {
 	case end.Code >= 0:
 		exit = task.ExitStatus
 	}
+	quit, answers, answered := c.quitLocked(), c.answers, c.answeredAt
 	expired := 0
 	for _, r := range left {
 		r.place = c.placeLocked(r)
@@ -240,6 +250,9 @@ func (c *child) abandon(asked bool) {
 		}
 	}
 	c.mu.Unlock()
+	if quit && !asked {
+		c.pool.quits.learn(answers, time.Since(answered))
+	}
 	for _, r := range left {
 		if r.expiry != nil {
 			r.expiry.Stop()
@@ -251,6 +264,8 @@ func (c *child) abandon(asked bool) {
 		case asked || expired > 0:
 			// Cut short by a stop, or by a neighbour that had to be killed.
 			o = task.Outcome{Kind: task.Returned, Message: "cut short"}
+		default:
+			c.unbegun(r, &o, read, quit, answered)
 		}
 		c.finish(r, o)
 	}

@@ -46,6 +46,9 @@ func (c *child) awaitFree(ctx context.Context) int {
 		c.mu.Unlock()
 		switch {
 		case n > 0 && ctx.Err() == nil:
+			if c.awaitQuit(ctx) {
+				continue
+			}
 			return n
 		case n < 0:
 			return 0
@@ -69,6 +72,7 @@ func (c *child) begin(ctx context.Context, ts []task.Task) {
 		return
 	}
 	ids := make([]int64, len(ts))
+	runs := make([]*run, len(ts))
 	var evicted []task.Task
 	for i, t := range ts {
 		if c.pool.isEvicted(&t) {
@@ -84,6 +88,7 @@ func (c *child) begin(ctx context.Context, ts []task.Task) {
 		}
 		ids[i] = id
 		r := &run{task: t, started: now}
+		runs[i] = r
 		if d := t.Limit(c.cfg.TaskTimeout); d > 0 {
 			r.expiry = time.AfterFunc(d, func() { c.expire(id) })
 		}
@@ -107,5 +112,5 @@ func (c *child) begin(ctx context.Context, ts []task.Task) {
 			return dst // evicted, or its inputs are being read
 		}
 		return protocol.AppendTaskRun(dst, ids[i], params(&ts[i], c.cfg.TaskTimeout, now))
-	})
+	}, func(i int, end int64) { runs[i].end.Store(end) })
 }

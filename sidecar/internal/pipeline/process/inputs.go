@@ -111,7 +111,7 @@ func (c *child) launch(ctx context.Context, id int64, r *run, inputs []protocol.
 		r.expiry = time.AfterFunc(d, func() { c.expire(id) })
 	}
 	// Under the lock, so that no cancel of it is written before.
-	c.out.add(func(dst []byte) []byte { return append(dst, line...) })
+	r.end.Store(c.out.add(func(dst []byte) []byte { return append(dst, line...) }))
 	return len(line), true
 }
 

@@ -49,7 +49,11 @@ func (k *keeper) run(ctx, hard context.Context) error {
 			if k.ready != nil || asked && c.isUseful() {
 				continue // no failure, but a successor's turn
 			}
-			if !asked {
+			switch {
+			case asked:
+			case c.quit():
+				pause.Reset() // it is well, and a new one will be
+			default:
 				k.died(c.reason() + c.lastWords())
 			}
 		}

@@ -112,6 +112,16 @@ var menu = map[string]func(){
 			os.Exit(1)
 		}))
 	},
+	"exits after its first task": func() {
+		raw(answering(func(id json.RawMessage, _ record) { succeed(id); os.Exit(0) }))
+	},
+	"reads no more and is killed": func() {
+		raw(answering(func(id json.RawMessage, _ record) {
+			succeed(id)
+			time.Sleep(time.Second / 2) // the next task comes
+			_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
+		}))
+	},
 	"closes its stdout": func() {
 		raw(answering(func(json.RawMessage, record) {
 			_ = syscall.Close(1)

@@ -1,7 +1,10 @@
 package process
 
 import (
+	"errors"
 	"sync"
+	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/graflow/graflow-sidecar/sidecar/internal/subproc"
@@ -18,6 +21,9 @@ type outbox struct {
 	buf    []byte
 	bytes  int // of all that
 	closed bool
+	added  int64 // bytes so far
+
+	written atomic.Int64 // bytes so far
 }
 
 func newOutbox() *outbox { return &outbox{wake: make(chan struct{}, 1)} }
@@ -28,13 +34,16 @@ const sealAt = 64 << 10
 
 // add appends one line; put appends the message's bytes without a newline.
 // After close it does nothing: the child is going.
-func (o *outbox) add(put func(dst []byte) []byte) {
-	o.addAll(1, func(dst []byte, _ int) []byte { return put(dst) })
+//
+// It returns where the line ends, counted in bytes from the first one.
+func (o *outbox) add(put func(dst []byte) []byte) (end int64) {
+	o.addAll(1, func(dst []byte, _ int) []byte { return put(dst) }, func(_ int, at int64) { end = at })
+	return end
 }
 
 // addAll appends n lines; put is add's, for each of them. One for which it appends
-// nothing is none.
-func (o *outbox) addAll(n int, put func(dst []byte, i int) []byte) {
+// nothing is none. ends is told where each line ends, as by add.
+func (o *outbox) addAll(n int, put func(dst []byte, i int) []byte, ends func(i int, end int64)) {
 	o.mu.Lock()
 	before := o.bytes
 	for i := 0; i < n && !o.closed; i++ {
@@ -45,6 +54,8 @@ func (o *outbox) addAll(n int, put func(dst []byte, i int) []byte) {
 		}
 		o.buf = append(buf, '\n')
 		o.bytes += len(o.buf) - had
+		o.added += int64(len(o.buf) - had)
+		ends(i, o.added)
 		if len(o.buf) >= sealAt {
 			o.sealed, o.buf = append(o.sealed, o.buf), nil
 		}
@@ -88,10 +99,15 @@ func (o *outbox) nudge() {
 }
 
 // write runs until the outbox is closed and empty, a write fails or gone is
-// closed; then it closes the pipe. A write that makes no progress for
-// deadline fails: the child has stopped reading.
-func (o *outbox) write(pipe subproc.WritePipe, deadline time.Duration, gone <-chan struct{}) error {
-	defer pipe.Close()
+// closed; then it closes the pipe, unless the reader has closed its end: what is left
+// in the pipe of a child that has ended tells what it has not read. A write that makes
+// no progress for deadline fails: the child has stopped reading.
+func (o *outbox) write(pipe subproc.WritePipe, deadline time.Duration, gone <-chan struct{}) (err error) {
+	defer func() {
+		if !errors.Is(err, syscall.EPIPE) {
+			_ = pipe.Close()
+		}
+	}()
 	var spare []byte
 	for {
 		select {
@@ -102,11 +118,11 @@ func (o *outbox) write(pipe subproc.WritePipe, deadline time.Duration, gone <-ch
 		parts, last, closed := o.take(spare[:0])
 		for i, part := range parts {
 			parts[i] = nil // let go of it when it is written
-			if err := writeAll(pipe, part, deadline); err != nil {
+			if err := o.writeAll(pipe, part, deadline); err != nil {
 				return err
 			}
 		}
-		if err := writeAll(pipe, last, deadline); err != nil {
+		if err := o.writeAll(pipe, last, deadline); err != nil {
 			return err
 		}
 		if closed {
@@ -116,13 +132,14 @@ func (o *outbox) write(pipe subproc.WritePipe, deadline time.Duration, gone <-ch
 	}
 }
 
-func writeAll(pipe subproc.WritePipe, rest []byte, deadline time.Duration) error {
+func (o *outbox) writeAll(pipe subproc.WritePipe, rest []byte, deadline time.Duration) error {
 	for len(rest) > 0 {
 		if err := pipe.SetWriteDeadline(time.Now().Add(deadline)); err != nil {
 			return err
 		}
 		n, err := pipe.Write(rest[:min(len(rest), writeChunk)])
 		rest = rest[n:]
+		o.written.Add(int64(n))
 		if err != nil && n == 0 {
 			return err
 		}

@@ -127,6 +127,7 @@ type Pool struct {
 	lend    chan struct{}  // one token: waiting has changed, see lending
 	waiting atomic.Int64   // running tasks that only wait
 	crashes crashes
+	quits   quits
 
 	evicted atomic.Pointer[string] // the run that lost its lease last
 

@@ -95,7 +95,12 @@ func (k *keeper) part(ctx, hard context.Context, c *child, asked bool) bool {
 	c.cutShort()
 	c.ladder(hard)
 	c.detach()
-	if !asked {
+	switch {
+	case asked:
+	case c.quit():
+		c.log.Warn("worker ended", "stderr", c.tail.Last(), "reason", c.reason()+" after it had answered, without a word: "+
+			"let it say $/draining before, or leave its replacement to SIDECAR_MAX_TASKS_PER_CHILD")
+	default:
 		c.log.Warn("worker ended", "reason", c.reason(), "stderr", c.tail.Last())
 	}
 	c.abandon(asked)

@@ -1,7 +1,7 @@
 package process
 
 // replaced tells why another child takes this one's place: it was ended for what it
-// did, it was asked to go, or it died.
+// did, it was asked to go or went by itself, or it died.
 func (p *Pool) replaced(c *child, asked bool) {
 	c.mu.Lock()
 	fault := c.fault != ""
@@ -9,7 +9,7 @@ func (p *Pool) replaced(c *child, asked bool) {
 	switch {
 	case fault:
 		p.tell(p.cfg.Replaced, "fault")
-	case asked:
+	case asked, c.quit():
 		p.tell(p.cfg.Replaced, "recycled")
 	default:
 		p.tell(p.cfg.Replaced, "crash")
