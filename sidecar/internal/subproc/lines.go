@@ -1,138 +1,228 @@
 package subproc
 
 import (
-	"bufio"
 	"bytes"
 	"context"
-	"errors"
-	"fmt"
 	"io"
 	"log/slog"
-	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/graflow/graflow-sidecar/sidecar/internal/workerlog"
 )
 
-// MaxLogLine bounds one line of a worker's stderr in the log.
-const MaxLogLine = 16 << 10
-
-// tailLines is how many of the worker's last stderr lines are remembered for
-// start failures and dead letters.
-const tailLines = 20
-
-// Tail keeps the last lines of a stream. The zero value is empty. Safe for
-// concurrent use.
-type Tail struct {
-	mu    sync.Mutex
-	lines []string
-}
-
-// Add appends a line; the oldest goes when there are too many.
-func (t *Tail) Add(line string) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if len(t.lines) == tailLines {
-		copy(t.lines, t.lines[1:])
-		t.lines = t.lines[:tailLines-1]
-	}
-	t.lines = append(t.lines, line)
-}
-
-// Last is the last line that is not blank.
-func (t *Tail) Last() string {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	for _, line := range slices.Backward(t.lines) {
-		if s := strings.TrimSpace(line); s != "" {
-			return s
-		}
-	}
-	return ""
-}
-
-// Text is all that is kept, a line each.
-func (t *Tail) Text() string {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return strings.Join(t.lines, "\n")
-}
-
 // LogLines makes log lines of what a worker writes to r, with the message msg,
 // until the stream ends, and keeps the last ones. A line that is a JSON object is
-// merged, with its level, see [workerlog.Attrs]. attrs gives the attributes of
-// the moment (which task runs); nil means none.
+// merged, with its level, see [workerlog.Attrs]. A longer line than the log takes
+// keeps its head and its tail, see [workerlog.Text]. What a terminal would have
+// written over itself (a progress bar, whose states are divided by \r) is folded to
+// its last state, which is logged once a second at most.
+//
+// attrs gives the attributes of the moment (which task runs); nil means none. It is
+// called by one goroutine at a time, which is not always the caller's.
 func LogLines(r io.Reader, log *slog.Logger, msg string, keep *Tail, attrs func() []any) {
-	lines := bufio.NewReaderSize(r, maxWhole)
+	l := &lineLog{log: log, msg: msg, keep: keep, attrs: attrs}
+	defer l.stop()
+	buf := make([]byte, readSize)
 	for {
-		raw, err := nextLine(lines)
-		if len(raw) == 0 && err != nil {
-			return
-		}
-		whole := strings.ToValidUTF8(string(raw), "\uFFFD")
-		keep.Add(clip(whole))
-		var about []any
-		if attrs != nil {
-			about = attrs()
-		}
-		level, line := workerlog.Attrs(whole, about)
-		if len(line) >= 2 && line[0] == workerlog.Key && line[1] == whole {
-			line[1] = clip(whole)
-		}
-		//nolint:sloglint // the callers' messages are constants
-		log.Log(context.Background(), level, msg, line...)
+		n, err := r.Read(buf)
+		l.write(buf[:n])
 		if err != nil {
+			l.flush()
 			return
 		}
 	}
 }
 
 const (
-	// maxWhole is how long a line may be to be read as JSON: beyond MaxLogLine its
-	// members are cut one by one, so that it keeps its level.
+	// readSize is what one read takes of a worker's output.
+	readSize = 8 << 10
+	// maxWhole is how long a line may be to be read as JSON: beyond
+	// [workerlog.MaxText] its members are cut one by one. Of a longer one the level
+	// stays, where its first maxWhole bytes tell it.
 	maxWhole = 64 << 10
-	// keptTail is how much of the end of a longer line is kept: the cause of a
-	// failure stands there.
-	keptTail = 4 << 10
+	// progressPeriod is how often a line that is written over again and again shows
+	// its state before it ends.
+	progressPeriod = time.Second
 )
 
-// nextLine reads a line without its end, and folds what a terminal would have
-// written over itself (progress bars) to its last state. Of a line that is longer
-// than maxWhole it gives the beginning and the end. An error comes with the last
-// line, which may be empty.
-func nextLine(r *bufio.Reader) ([]byte, error) {
-	part, err := r.ReadSlice('\n')
-	if !errors.Is(err, bufio.ErrBufferFull) {
-		return fold(part), err
-	}
-	head := bytes.Clone(part[:MaxLogLine-keptTail])
-	tail := bytes.Clone(part[len(part)-keptTail:])
-	length := len(part)
-	for errors.Is(err, bufio.ErrBufferFull) {
-		part, err = r.ReadSlice('\n')
-		length += len(part)
-		tail = append(tail, part...)
-		tail = append(tail[:0], tail[max(0, len(tail)-keptTail):]...)
-	}
-	tail = bytes.TrimRight(tail, "\r\n")
-	if i := bytes.LastIndexByte(tail, '\r'); i >= 0 {
-		return tail[i+1:], err // the last state of a progress bar
-	}
-	return fmt.Appendf(head, "… %d bytes left out …%s", length-len(head)-len(tail), tail), err
+// lineLog makes lines of the pieces that a stream is read in, and logs them.
+type lineLog struct {
+	log   *slog.Logger
+	msg   string
+	keep  *Tail
+	attrs func() []any
+
+	mu       sync.Mutex
+	state    lineState   // what was written since the last \r or line end
+	earlier  lineState   // the last state before it that is not blank
+	written  bool        // the line has a \r: earlier states, or this one, are progress
+	progress *time.Timer // shows the state of the line; nil while none is due
+	shown    string      // the state of this line that the log has already
+	stopped  bool
 }
 
-// fold takes the end off a line, and what was written over.
-func fold(line []byte) []byte {
-	line = bytes.TrimRight(line, "\r\n")
+// write takes the next piece of the stream.
+func (l *lineLog) write(p []byte) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for len(p) > 0 {
+		i := bytes.IndexAny(p, "\r\n")
+		if i < 0 {
+			l.state.append(p)
+			break
+		}
+		l.state.append(p[:i])
+		if p[i] == '\n' {
+			l.endLine()
+		} else {
+			l.endState()
+		}
+		p = p[i+1:]
+	}
+	if l.written && l.progress == nil {
+		l.progress = time.AfterFunc(progressPeriod, l.showProgress)
+	}
+}
+
+// endState is a \r: what comes next is written over what is there. The one of a
+// line end of \r\n changes nothing, since nothing follows it.
+func (l *lineLog) endState() {
+	l.written = true
+	if l.state.isText {
+		l.state, l.earlier = l.earlier, l.state
+	}
+	l.state.reset()
+}
+
+// current is the state of the line that a terminal would show. An empty one after
+// another is a cursor that went back, or a bar that was wiped at its end.
+func (l *lineLog) current() *lineState {
+	if !l.state.isText && l.earlier.isText {
+		return &l.earlier
+	}
+	return &l.state
+}
+
+// endLine logs a line, unless the log has this state of it.
+func (l *lineLog) endLine() {
+	s := l.current()
+	text := s.text()
+	l.keep.Add(text)
+	if l.shown == "" || l.shown != text {
+		l.emit(s, text)
+	}
+	l.state.reset()
+	l.earlier.reset()
+	l.written, l.shown = false, ""
+	if l.progress != nil {
+		l.progress.Stop()
+		l.progress = nil
+	}
+}
+
+// showProgress logs the state of a line that has not ended.
+func (l *lineLog) showProgress() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.stopped || !l.written {
+		return // the line ended while this waited
+	}
+	l.progress = nil
+	if s := l.current(); s.isText {
+		if text := s.text(); text != l.shown {
+			l.shown = text
+			l.emit(s, text)
+		}
+	}
+}
+
+// flush logs what stands behind the last line end.
+func (l *lineLog) flush() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.current().size > 0 {
+		l.endLine()
+	}
+}
+
+// stop has nothing logged any more once it returns.
+func (l *lineLog) stop() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.stopped = true
+	if l.progress != nil {
+		l.progress.Stop()
+	}
+}
+
+// emit logs a state; text is what the log may hold of it.
+func (l *lineLog) emit(s *lineState, text string) {
+	var about []any
+	if l.attrs != nil {
+		about = l.attrs()
+	}
+	level, line := s.attrs(text, about)
+	//nolint:sloglint // the callers' messages are constants
+	l.log.Log(context.Background(), level, l.msg, line...)
+}
+
+// LastState is what a terminal would show of a line whose states are divided by \r:
+// the last one that is more than white space.
+func LastState(line []byte) []byte {
+	line = bytes.TrimRight(line, "\r\n\t ")
 	return line[bytes.LastIndexByte(line, '\r')+1:]
 }
 
-// clip shortens a line that is longer than the log takes, and keeps its end.
-func clip(text string) string {
-	if len(text) <= MaxLogLine+64 { // nextLine has shortened it, or it fits
-		return text
+// lineState is a line, or one of the states that it was written over with: whole up
+// to maxWhole, and beyond that its head and its tail.
+type lineState struct {
+	head   []byte // at most maxWhole
+	rest   []byte // the end of what came after it, at least the last workerlog.KeptTail
+	size   int    // of all
+	isText bool   // it is more than white space
+}
+
+func (s *lineState) append(p []byte) {
+	s.size += len(p)
+	s.isText = s.isText || len(bytes.TrimSpace(p)) > 0
+	n := min(len(p), maxWhole-len(s.head))
+	s.head = append(s.head, p[:n]...)
+	s.rest = append(s.rest, p[n:]...)
+	if len(s.rest) > 4*workerlog.KeptTail {
+		s.rest = append(s.rest[:0], s.rest[len(s.rest)-workerlog.KeptTail:]...)
 	}
-	head, tail := text[:MaxLogLine-keptTail], text[len(text)-keptTail:]
-	return strings.ToValidUTF8(fmt.Sprintf("%s… %d bytes left out …%s", head, len(text)-len(head)-len(tail), tail), "")
+}
+
+// reset keeps the memory of a usual line, and gives back that of a long one.
+func (s *lineState) reset() {
+	if cap(s.head) > readSize {
+		s.head = nil
+	}
+	*s = lineState{head: s.head[:0]}
+}
+
+func (s *lineState) isWhole() bool { return s.size == len(s.head) }
+
+// text is what the log may hold of it.
+func (s *lineState) text() string {
+	if s.isWhole() {
+		return workerlog.Text(strings.ToValidUTF8(string(s.head), "\uFFFD"))
+	}
+	tail := append(bytes.Clone(s.head[maxWhole-workerlog.KeptTail:]), s.rest...)
+	return workerlog.Ends(s.head[:workerlog.MaxText], tail[len(tail)-workerlog.KeptTail:], s.size)
+}
+
+// attrs are its level and its attributes, see [workerlog.Attrs].
+func (s *lineState) attrs(text string, about []any) (slog.Level, []any) {
+	if !s.isWhole() {
+		return workerlog.HeadLevel(s.head), append([]any{workerlog.Key, text}, about...)
+	}
+	whole := strings.ToValidUTF8(string(s.head), "\uFFFD")
+	level, line := workerlog.Attrs(whole, about)
+	if len(line) >= 2 && line[0] == workerlog.Key && line[1] == whole {
+		line[1] = text // no JSON: Attrs has it as it is
+	}
+	return level, line
 }

@@ -7,6 +7,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"maps"
@@ -24,7 +25,17 @@ const (
 
 	maxMembers = 64
 	maxKey     = 64
-	maxText    = 16 << 10 // as long as a line of stderr may be
+)
+
+const (
+	// MaxText is how many bytes of a text the log takes whole. A longer one keeps as
+	// much of its head.
+	MaxText = 16 << 10
+	// KeptTail is how many bytes of the end of a longer text are kept beside its head:
+	// the cause of a failure stands there.
+	KeptTail = 4 << 10
+	// worthLeavingOut keeps whole what would hardly become shorter.
+	worthLeavingOut = 64
 )
 
 // ours are the names that the sidecar gives to the lines of workers. A name twice
@@ -77,6 +88,50 @@ func Attrs(text string, about []any) (slog.Level, []any) {
 	return level, Merge(append(attrs, about...), members)
 }
 
+// HeadLevel is the level that the beginning of a longer JSON object tells, by the
+// members that it holds whole; [slog.LevelInfo] where it tells none.
+func HeadLevel(head []byte) slog.Level {
+	dec := json.NewDecoder(bytes.NewReader(head))
+	dec.UseNumber()
+	if start, err := dec.Token(); err != nil || start != json.Delim('{') {
+		return slog.LevelInfo
+	}
+	found := map[string]slog.Level{}
+	for {
+		name, err := dec.Token()
+		key, ok := name.(string)
+		if err != nil || !ok {
+			break
+		}
+		var v json.RawMessage
+		if dec.Decode(&v) != nil {
+			break
+		}
+		if slices.Contains(levelKeys, key) && len(v) <= maxKey {
+			if level, ok := levelOf(scalar(v)); ok {
+				found[key] = level
+			}
+		}
+	}
+	for _, key := range levelKeys {
+		if level, ok := found[key]; ok {
+			return level
+		}
+	}
+	return slog.LevelInfo
+}
+
+// scalar reads a text or a number; nil for anything else.
+func scalar(raw json.RawMessage) any {
+	dec := json.NewDecoder(bytes.NewReader(raw))
+	dec.UseNumber()
+	var v any
+	if dec.Decode(&v) != nil {
+		return nil
+	}
+	return v
+}
+
 // Merge appends members to attributes of a line, by their names. One whose name is
 // taken is called worker_…; what has no end is cut. Objects and arrays stay what
 // they are.
@@ -116,8 +171,33 @@ func Cut(s string, limit int) string {
 	return s[:limit] + "…"
 }
 
-// Text is Cut to what a line of the log may hold.
-func Text(s string) string { return Cut(s, maxText) }
+// Text shortens a text that is longer than the log takes to its first [MaxText] and
+// its last [KeptTail] bytes, with the number of those between them, at the ends of
+// characters.
+func Text(s string) string {
+	if len(s) <= MaxText+KeptTail+worthLeavingOut {
+		return s
+	}
+	return Ends([]byte(s[:MaxText]), []byte(s[len(s)-KeptTail:]), len(s))
+}
+
+// Ends writes a text of size bytes of which only the head and the tail are there.
+// What of a character is cut off in them is left out, too.
+func Ends(head, tail []byte, size int) string {
+	for n := 1; n <= min(utf8.UTFMax-1, len(head)); n++ {
+		if last := head[len(head)-n:]; utf8.RuneStart(last[0]) {
+			if !utf8.FullRune(last) {
+				head = head[:len(head)-n]
+			}
+			break
+		}
+	}
+	for n := 0; n < utf8.UTFMax-1 && len(tail) > 0 && !utf8.RuneStart(tail[0]); n++ {
+		tail = tail[1:]
+	}
+	text := fmt.Sprintf("%s… %d bytes left out …%s", head, size-len(head)-len(tail), tail)
+	return strings.ToValidUTF8(text, "\uFFFD")
+}
 
 // object reads a line that is one JSON object; nil for any other.
 func object(text string) map[string]any {
@@ -186,7 +266,7 @@ func value(v any) any {
 		switch {
 		case err != nil:
 			return err.Error()
-		case len(text) > maxText:
+		case len(text) > MaxText:
 			return Text(string(text))
 		}
 		return nested(text)

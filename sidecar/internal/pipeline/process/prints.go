@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/graflow/graflow-sidecar/sidecar/internal/subproc"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/workerlog"
 )
 
 // maxPrintsBeforeAnswer is how many lines that are no messages a worker may
@@ -18,7 +19,7 @@ func (c *child) print(line []byte) {
 	found := c.suspects.finder.Line(line)
 	c.look(found, nil, quietAfter)
 	blank := len(bytes.TrimSpace(line)) == 0
-	text := strings.ToValidUTF8(string(line[:min(len(line), subproc.MaxLogLine)]), "\uFFFD")
+	text := workerlog.Text(strings.ToValidUTF8(string(subproc.LastState(line)), "\uFFFD"))
 	c.mu.Lock()
 	c.prints++
 	if c.firstLine == "" {
