@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"os"
+	"slices"
 	"time"
 
 	"github.com/graflow/graflow-sidecar/sidecar/internal/subproc"
@@ -70,6 +71,15 @@ type QueueSide string
 const (
 	QueueLeft  QueueSide = "left"  // as Graflow's worker does: LPOP
 	QueueRight QueueSide = "right" // first in, first out for a group's tasks
+)
+
+// ExecOutput says what the stdout of a program of ModeExec is.
+type ExecOutput string
+
+const (
+	ExecText   ExecOutput = "text"   // UTF-8, and nothing else
+	ExecBase64 ExecOutput = "base64" // any bytes; the result is them in base64
+	ExecLatin1 ExecOutput = "latin1" // ISO 8859-1, of which UTF-8 is made
 )
 
 // RedisConfig says where Redis is and how to speak to it.
@@ -153,6 +163,8 @@ type WorkerConfig struct {
 	WriteTimeout      time.Duration
 	KillGrace         time.Duration
 	MaxMessageBytes   int
+	// ExecOutput is for ModeExec.
+	ExecOutput ExecOutput
 
 	// CrashLoopExit ends the sidecar with a CrashLoopError when its workers keep
 	// dying: every slot's worker has ended five times in a row without answering
@@ -211,7 +223,7 @@ func DefaultConfig() Config {
 			RestartBackoffMin: 100 * time.Millisecond, RestartBackoffMax: 30 * time.Second,
 			PingInterval: 15 * time.Second, PingTimeout: 30 * time.Second,
 			WriteTimeout: 30 * time.Second, KillGrace: 5 * time.Second, MaxMessageBytes: 16 << 20,
-			LogLevel: "INFO", MaxLent: 16, Socket: SocketConfig{Mode: 0o660},
+			LogLevel: "INFO", MaxLent: 16, ExecOutput: ExecText, Socket: SocketConfig{Mode: 0o660},
 		},
 		ShutdownTimeout: 25 * time.Second, StopRedisWait: 8 * time.Second, MaxAttempts: 3, MaxUnreportedBytes: 64 << 20, UnroutedTimeout: 20 * time.Second,
 		Retry: RetryConfig{Base: time.Second, Max: time.Minute, Jitter: 0.5},
@@ -267,6 +279,7 @@ func (c *Config) Validate() error {
 	check(c.Worker.StartRetries >= 0, "Worker.StartRetries is %d, and must not be negative", c.Worker.StartRetries)
 	check(c.Worker.RestartBackoffMax >= c.Worker.RestartBackoffMin, "Worker.RestartBackoffMax is less than RestartBackoffMin")
 	check(c.Worker.MaxMessageBytes >= 4096, "Worker.MaxMessageBytes is %d, and must be at least 4096", c.Worker.MaxMessageBytes)
+	check(slices.Contains([]ExecOutput{ExecText, ExecBase64, ExecLatin1}, c.Worker.ExecOutput), "Worker.ExecOutput is %q, and must be text, base64 or latin1", c.Worker.ExecOutput)
 	check(c.Worker.MaxTasksPerChild >= 0, "Worker.MaxTasksPerChild is %d, and must not be negative", c.Worker.MaxTasksPerChild)
 	check(c.Worker.MaxChildAge >= 0, "Worker.MaxChildAge is %v, and must not be negative", c.Worker.MaxChildAge)
 	check(c.Worker.MaxChildRSS >= 0, "Worker.MaxChildRSS is %d, and must not be negative", c.Worker.MaxChildRSS)

@@ -80,7 +80,7 @@ func (a *App) stage(k KindConfig, cfg process.Config, lane *dispatch.Lane) worke
 			Command: cfg.Command, Name: cfg.Name, Dir: cfg.Dir, Env: cfg.Env, Extra: cfg.Extra,
 			Slots: cfg.Slots, FirstSlot: cfg.FirstSlot, WorkerID: cfg.WorkerID, TaskTimeout: cfg.TaskTimeout,
 			StartRetries: cfg.StartRetries, Restart: cfg.Restart, KillGrace: cfg.KillGrace,
-			MaxOutput: cfg.MaxMessageBytes, Start: cfg.Start, Log: cfg.Log,
+			MaxOutput: cfg.MaxMessageBytes, Output: execute.Output(k.Worker.ExecOutput), Start: cfg.Start, Log: cfg.Log,
 		}, lane, a.sink())}
 	}
 	lane.Limit(k.Slots, k.Worker.MaxLent)

@@ -16,6 +16,7 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
+	"github.com/graflow/graflow-sidecar/protocol"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/store"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/task"
 )
@@ -133,7 +134,11 @@ func readRecords(r io.Reader) ([]record, error) {
 	lines.Buffer(nil, maxRecord)
 	var raw [][]byte
 	for n := 0; lines.Scan(); n++ {
-		line := bytes.TrimSpace(lines.Bytes())
+		line := lines.Bytes()
+		if n == 0 { // of a file that an editor of Windows wrote
+			line = protocol.TrimByteOrderMark(line)
+		}
+		line = bytes.TrimSpace(line)
 		if len(line) == 0 {
 			continue
 		}

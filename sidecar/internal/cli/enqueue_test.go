@@ -43,7 +43,7 @@ func TestEnqueueFromFlags(t *testing.T) {
 func TestEnqueueFromStdin(t *testing.T) {
 	b := newBench(t)
 	const exact = `{"task_id":"a" , "created_at":1.50,"x":1e400}`
-	out, _, err := b.run(exact+"\n\n {\"task_id\":\"b\"} \n", "enqueue", "-o", "json")
+	out, _, err := b.run("\uFEFF"+exact+"\n\n {\"task_id\":\"b\"} \n", "enqueue", "-o", "json")
 	b.must(err)
 	has(t, out, `"depth": 2`)
 	q := b.queue()

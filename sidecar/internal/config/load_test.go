@@ -110,6 +110,7 @@ func TestValues(t *testing.T) {
 		{"no limit", "SIDECAR_TASK_TIMEOUT=0", func(s Settings) any { return s.App.TaskTimeout }, time.Duration(0)},
 		{"task limit", "SIDECAR_TASK_TIMEOUT=1h30m", func(s Settings) any { return s.App.TaskTimeout }, 90 * time.Minute},
 		{"jitter", "SIDECAR_RETRY_JITTER=0.25", func(s Settings) any { return s.App.Retry.Jitter }, 0.25},
+		{"exec output", "SIDECAR_EXEC_OUTPUT=Latin1", func(s Settings) any { return s.App.Worker.ExecOutput }, app.ExecLatin1},
 		{"max message", "SIDECAR_MAX_MESSAGE_BYTES=65536", func(s Settings) any { return s.App.Worker.MaxMessageBytes }, 65536},
 		{"start retries", "SIDECAR_START_RETRIES=0", func(s Settings) any { return s.App.Worker.StartRetries }, 0},
 		{"crash loop", "SIDECAR_CRASH_LOOP_EXIT=yes", func(s Settings) any { return s.App.Worker.CrashLoopExit }, true},

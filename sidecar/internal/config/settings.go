@@ -53,6 +53,7 @@ func (vs *variables) settings(in *interpreter) Settings {
 	in.duration(&o.WriteTimeout, &w.WriteTimeout, 100*time.Millisecond, time.Hour)
 	in.duration(&o.KillGrace, &w.KillGrace, 10*time.Millisecond, time.Hour)
 	in.integer(&o.MaxMessageBytes, &w.MaxMessageBytes, 4096, 1<<30)
+	choice(in, &o.ExecOutput, &w.ExecOutput, app.ExecText, app.ExecBase64, app.ExecLatin1)
 	in.boolean(&o.CrashLoopExit, &w.CrashLoopExit)
 	in.integer(&o.MaxTasksPerChild, &w.MaxTasksPerChild, 0, math.MaxInt32)
 	in.duration(&o.MaxChildAge, &w.MaxChildAge, 0, 365*day)

@@ -67,6 +67,7 @@ type own struct {
 	WriteTimeout      value `envconfig:"SIDECAR_WORKER_WRITE_TIMEOUT" help:"How long a worker may leave its stdin unread."`
 	KillGrace         value `envconfig:"SIDECAR_KILL_GRACE" help:"Time between asking a worker or a task to end and killing it."`
 	MaxMessageBytes   value `envconfig:"SIDECAR_MAX_MESSAGE_BYTES" help:"Longest line of the worker protocol, in bytes; with exec the longest record and the longest result. A record for which there is no room in a line (512 bytes are kept for what stands around it) is a dead letter, and no worker is given it."`
+	ExecOutput        value `envconfig:"SIDECAR_EXEC_OUTPUT" help:"What the stdout of a program of mode exec is: text is UTF-8, and a task whose output is not has failed; latin1 is ISO 8859-1, which is made UTF-8 of; base64 is any bytes, and the result is a string of them in base64. See docs/modes.md."`
 
 	QueueSide       value `envconfig:"SIDECAR_QUEUE_SIDE" section:"Tasks" help:"End of the queue that tasks are taken from: left as Graflow's worker does, right for first in, first out within a group."`
 	TaskTimeout     value `envconfig:"SIDECAR_TASK_TIMEOUT" flag:"task-timeout" help:"Longest run of one task; 0 means no limit."`

@@ -11,7 +11,6 @@ import (
 	"sync/atomic"
 	"syscall"
 	"time"
-	"unicode/utf8"
 
 	"github.com/graflow/graflow-sidecar/sidecar/internal/subproc"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/task"
@@ -190,14 +189,12 @@ func (s *Stage) judge(j *job, p subproc.Process, st *streams, why cause, limit t
 		return task.Outcome{Kind: task.Failed, Reason: "exit", Message: words(st.tail.Text(), p.Fate()), Exit: exit}
 	case st.overlong():
 		return s.tooMuch()
-	case !utf8.Valid(st.out):
-		return task.Outcome{
-			Kind: task.Failed, Reason: "output",
-			Message: "what the task printed on its stdout is not UTF-8: print base64 or JSON in place of other bytes, or set the program's locale (LC_ALL=C.UTF-8)",
-		}
-	default:
-		return task.Outcome{Kind: task.Succeeded, Value: value(st.out)}
 	}
+	value, err := s.cfg.Output.value(st.out)
+	if err != nil {
+		return task.Outcome{Kind: task.Failed, Reason: "output", Message: err.Error()}
+	}
+	return task.Outcome{Kind: task.Succeeded, Value: value}
 }
 
 func (s *Stage) tooMuch() task.Outcome {

@@ -57,7 +57,8 @@ type Config struct {
 	StartRetries int            // after the first failure, for a command that never started
 	Restart      backoff.Policy // pause of a slot whose process could not be started
 	KillGrace    time.Duration  // between SIGTERM and SIGKILL
-	MaxOutput    int            // longest result, in bytes
+	MaxOutput    int            // longest output, in bytes
+	Output       Output         // what it is; OutputText if empty
 
 	// Start is for tests; nil starts real processes.
 	Start subproc.Start

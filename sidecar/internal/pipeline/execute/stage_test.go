@@ -68,11 +68,43 @@ func TestProgramsOfTheSystemAreWorkers(t *testing.T) {
 	}
 }
 
-func TestOutputThatIsNotUTF8FailsItsTask(t *testing.T) {
-	b := setup(t, func(cfg *execute.Config) { cfg.Command = []string{"printf", `caf\351`} })
-	b.put("{}")
-	if o := b.next(); o.Kind != task.Failed || o.Reason != "output" || !strings.Contains(o.Message, "not UTF-8") {
-		t.Errorf("%v %s %q", o.Kind, o.Reason, o.Message)
+// TestOutputOfOtherBytes: what is not UTF-8 is a failure, unless the setting says
+// what it is.
+func TestOutputOfOtherBytes(t *testing.T) {
+	for _, c := range []struct {
+		name    string
+		output  execute.Output
+		printed string
+		value   string // "" means none
+		message string // of a failure
+	}{
+		{"Latin-1 as text", "", `caf\351`, "", "not UTF-8 (byte 0xE9 at 3)"},
+		{"UTF-16 as text", execute.OutputText, `\377\376{\000}\000`, "", "not UTF-8 (byte 0xFF at 0)"},
+		{"a character that is cut", execute.OutputText, `a€\342\202`, "", "not UTF-8 (byte 0xE2 at 4)"},
+		{"a replacement character is one", execute.OutputText, `\357\277\275`, "\"\uFFFD\"", ""},
+		{"Latin-1", execute.OutputLatin1, `caf\351\n`, `"café"`, ""},
+		{"JSON in Latin-1", execute.OutputLatin1, ` {"a": "\351\377"}\n`, `{"a": "éÿ"}`, ""},
+		{"nothing in Latin-1", execute.OutputLatin1, `\n`, "", ""},
+		{"any bytes", execute.OutputBase64, `\000\377\n`, `"AP8K"`, ""},
+		{"JSON among any bytes", execute.OutputBase64, `{}`, `"e30="`, ""},
+		{"no bytes", execute.OutputBase64, ``, "", ""},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			b := setup(t, func(cfg *execute.Config) {
+				cfg.Output, cfg.Command = c.output, []string{"printf", c.printed}
+			})
+			b.put("{}")
+			o := b.next()
+			if c.message != "" {
+				if o.Kind != task.Failed || o.Reason != "output" || !strings.Contains(o.Message, c.message) || !strings.Contains(o.Message, "SIDECAR_EXEC_OUTPUT") {
+					t.Errorf("%v %s %q", o.Kind, o.Reason, o.Message)
+				}
+				return
+			}
+			if o.Kind != task.Succeeded || string(o.Value) != c.value || (o.Value == nil) != (c.value == "") {
+				t.Errorf("%v %q (%s), want %q", o.Kind, o.Value, o.Message, c.value)
+			}
+		})
 	}
 }
 

@@ -1,9 +1,7 @@
 package execute
 
 import (
-	"bytes"
 	"crypto/rand"
-	"encoding/json"
 	"fmt"
 	"regexp"
 	"slices"
@@ -12,7 +10,6 @@ import (
 	"time"
 	"unicode"
 
-	"github.com/graflow/graflow-sidecar/protocol"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/task"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/workerlog"
 )
@@ -64,26 +61,6 @@ func (s *Stage) environ(t *task.Task, slot int, began time.Time, limit time.Dura
 		env = append(env, "TRACEPARENT="+parent)
 	}
 	return env, ""
-}
-
-// value makes a task's result of what its process printed: JSON as it is,
-// digit for digit, and any other text as a string without the line ends behind
-// it, as $(…) has it in a shell. Nothing, or white space, is no result. A byte order
-// mark in front is no part of it. The caller has seen that out is UTF-8.
-func value(out []byte) []byte {
-	out = protocol.TrimByteOrderMark(out)
-	text := bytes.Trim(out, " \t\r\n")
-	if len(text) == 0 {
-		return nil
-	}
-	if protocol.CheckJSON(text) == nil {
-		return text
-	}
-	var b bytes.Buffer
-	e := json.NewEncoder(&b)
-	e.SetEscapeHTML(false)
-	_ = e.Encode(string(bytes.TrimRight(out, "\r\n"))) // a string into a buffer
-	return bytes.TrimSuffix(b.Bytes(), []byte("\n"))
 }
 
 // longestMessage bounds what a producer is told.

@@ -80,6 +80,10 @@ var menu = map[string]func(){
 		fmt.Println(`{"not":"a message"}`)
 		raw(answering(func(id json.RawMessage, _ record) { succeed(id) }))
 	},
+	"begins with a byte order mark": func() {
+		fmt.Print("\uFEFF")
+		raw(answering(func(id json.RawMessage, _ record) { succeed(id) }))
+	},
 
 	// Tasks.
 	"answers twice": func() {

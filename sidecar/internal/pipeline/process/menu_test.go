@@ -66,6 +66,7 @@ func TestMisbehaviourCostsWhatItMust(t *testing.T) {
 		processes int // for two tasks
 	}{
 		{"prints a banner first", nil, "", task.Succeeded, "", 1},
+		{"begins with a byte order mark", nil, "", task.Succeeded, "", 1},
 		{"answers twice", nil, "", task.Succeeded, "", 1},
 		{"answers an unknown id", nil, "", task.Succeeded, "", 1},
 		{"floods both streams", nil, "", task.Succeeded, "", 1},
