@@ -39,8 +39,28 @@ func (r RedisConfig) Address() string {
 		u.User = nil
 		return u.String()
 	default:
-		return fmt.Sprintf("redis://%s/%d", net.JoinHostPort(r.Host, strconv.Itoa(r.Port)), r.DB)
+		return r.partsURL().String()
 	}
+}
+
+// host is Host without the brackets that an IPv6 address may stand in.
+func (r RedisConfig) host() string {
+	if bare, ok := strings.CutPrefix(r.Host, "["); ok {
+		return strings.TrimSuffix(bare, "]")
+	}
+	return r.Host
+}
+
+// partsURL is the URL of Host, Port and DB, without credentials.
+func (r RedisConfig) partsURL() *url.URL {
+	if strings.HasPrefix(r.Host, "/") {
+		u := &url.URL{Scheme: "unix", Path: r.Host}
+		if r.DB != 0 {
+			u.RawQuery = "db=" + strconv.Itoa(r.DB)
+		}
+		return u
+	}
+	return &url.URL{Scheme: "redis", Host: net.JoinHostPort(r.host(), strconv.Itoa(r.Port)), Path: "/" + strconv.Itoa(r.DB)}
 }
 
 // pause is between attempts while Redis is away or refuses for the moment.
@@ -122,7 +142,7 @@ func (r RedisConfig) hostname() string {
 	if u, err := url.Parse(r.URL); r.URL != "" && err == nil {
 		return u.Hostname()
 	}
-	return r.Host
+	return r.host()
 }
 
 // place is where Redis is in all its forms, credentials included.
@@ -137,8 +157,8 @@ func (r RedisConfig) place() (place, error) {
 	if err != nil {
 		return place{}, err
 	}
-	p := place{host: r.Host, port: strconv.Itoa(r.Port), db: strconv.Itoa(r.DB), username: r.Username, password: password}
-	p.url = &url.URL{Scheme: "redis", Host: net.JoinHostPort(p.host, p.port), Path: "/" + p.db}
+	p := place{host: r.host(), port: strconv.Itoa(r.Port), db: strconv.Itoa(r.DB), username: r.Username, password: password}
+	p.url = r.partsURL()
 	if r.URL != "" {
 		if p.url, err = url.Parse(r.URL); err != nil {
 			return place{}, &ConfigError{Err: fmt.Errorf("REDIS_URL is not a URL")}

@@ -61,7 +61,12 @@ class Settings:
         if url:
             found.update(_from_url(url))
         else:
-            found["host"] = read.text("REDIS_HOST") or "localhost"
+            host = read.text("REDIS_HOST") or "localhost"
+            if host.startswith("/"):
+                found["path"] = host
+            elif host.startswith("[") and host.endswith("]"):  # as in a URL
+                host = host[1:-1]
+            found["host"] = host
             found["port"] = read.port()
             found["db"] = read.number("REDIS_DB", int, 0)
         return cls(**found)
@@ -103,7 +108,7 @@ def _from_url(url: str) -> Dict[str, Any]:
         found["password"] = unquote(parts.password)
     db = options.get("db", [""])[0]
     if parts.scheme in ("redis", "rediss"):
-        found["host"] = parts.hostname or "localhost"
+        found["host"] = unquote(parts.hostname or "localhost")
         found["port"] = parts.port or 6379
         db = db or parts.path.strip("/")
         if parts.scheme == "rediss":

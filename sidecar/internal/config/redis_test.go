@@ -18,6 +18,9 @@ func TestWhereRedisIs(t *testing.T) {
 		{"host and port", []string{"REDIS_HOST=r", "REDIS_PORT=7", "REDIS_DB=2"}, nil, func(r *app.RedisConfig) {
 			r.Host, r.Port, r.DB = "r", 7, 2
 		}},
+		{"IPv6", []string{"REDIS_HOST=::1"}, nil, func(r *app.RedisConfig) { r.Host = "::1" }},
+		{"IPv6 in brackets", []string{"REDIS_HOST=[fe80::1%eth0]"}, nil, func(r *app.RedisConfig) { r.Host = "fe80::1%eth0" }},
+		{"IPv6 in brackets by flag", nil, []string{"--redis-host", "[::1]"}, func(r *app.RedisConfig) { r.Host = "::1" }},
 		{"socket", []string{"REDIS_HOST=/run/r.sock"}, nil, func(r *app.RedisConfig) { r.Host = "/run/r.sock" }},
 		{"service link", []string{"REDIS_PORT=tcp://10.0.0.1:6380"}, nil, func(r *app.RedisConfig) {
 			r.Host, r.Port = "10.0.0.1", 6380

@@ -3,6 +3,7 @@ package config
 import (
 	"log/slog"
 	"math"
+	"net/netip"
 	"regexp"
 	"strings"
 	"time"
@@ -147,11 +148,17 @@ func (in *interpreter) ordered(low *value, lowest time.Duration, high *value, hi
 // maxDB bounds a database number; how many there are is the server's setting.
 const maxDB = math.MaxInt32
 
-// host takes a name, an address or the path of a socket.
+// host takes a name, an address or the path of a socket. An IPv6 address may stand in
+// brackets, as it does in a URL.
 func (in *interpreter) host(v *value, dst *string) {
 	set(in, v, dst, "a host name, an address or the path of a Unix socket", *dst, func(s string) (string, bool) {
 		if strings.HasPrefix(s, "/") {
 			return s, true
+		}
+		if bare, ok := strings.CutPrefix(s, "["); ok {
+			bare, ok = strings.CutSuffix(bare, "]")
+			addr, err := netip.ParseAddr(bare)
+			return bare, ok && err == nil && addr.Is6()
 		}
 		return s, !strings.ContainsAny(s, "/@ \t\r\n?#") // somebody's URL, most of the time
 	})

@@ -52,6 +52,14 @@ class FromEnvironment(unittest.TestCase):
             ),
             ("ipv6", {"REDIS_URL": "redis://[::1]:7"}, {"host": "::1", "port": 7}),
             (
+                "ipv6 with a zone",
+                {"REDIS_URL": "redis://[fe80::1%25eth0]:7"},
+                {"host": "fe80::1%eth0", "port": 7},
+            ),
+            ("ipv6 host", {"REDIS_HOST": "::1"}, {"host": "::1"}),
+            ("ipv6 host in brackets", {"REDIS_HOST": "[::1]"}, {"host": "::1"}),
+            ("a socket as host", {"REDIS_HOST": "/run/r.sock", "REDIS_DB": "2"}, {"path": "/run/r.sock", "db": 2}),
+            (
                 "foreign options",
                 {"REDIS_URL": "redis://h/1?dial_timeout=5s&pool_size=3"},
                 {"db": 1},
