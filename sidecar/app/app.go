@@ -43,7 +43,9 @@ type App struct {
 	pulse pulse
 	seen  seen
 	redis backend
-	holds holds // why nothing is claimed
+	// reconnect has what leads to another server than the lease dial anew; nil without Redis.
+	reconnect func(ctx context.Context)
+	holds     holds // why nothing is claimed
 
 	requests *watchedRequests // of the workers; nil where Redis serves none
 	stopWait stopWait
@@ -201,14 +203,7 @@ func (a *App) actors(ctx context.Context) []actor {
 		list = a.supervising(list)
 	}
 	if a.local != nil {
-		// Our own Redis goes last, and when it dies by itself we stop.
-		list = append(list, actor{name: "local redis", run: func(soft, hard context.Context) error {
-			select {
-			case <-soft.Done():
-			case <-a.local.Done():
-			}
-			return errors.Join(a.local.Err(), a.local.Stop(hard))
-		}})
+		list = append(list, actor{name: "local redis", run: a.runLocal})
 	}
 	return a.answering(list)
 }
@@ -292,9 +287,3 @@ func (a *App) Stopping() <-chan struct{} { return a.clock.began }
 
 // RedisURL is where Redis is, without credentials for one that is not ours.
 func (a *App) RedisURL() string { return a.cfg.Redis.Address() }
-
-func (a *App) stopLocal(ctx context.Context) {
-	if a.local != nil {
-		_ = a.local.Stop(ctx)
-	}
-}

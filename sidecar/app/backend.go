@@ -147,6 +147,11 @@ func (a *App) open(o store.ClientOptions) (*store.Store, error) {
 
 // onRedis is the real backend, over six clients.
 func (a *App) onRedis(forReports, forClaims, forLeases, forRequests, forLast, forSight *store.Store) backend {
+	a.reconnect = func(ctx context.Context) {
+		for _, s := range []*store.Store{forClaims, forReports, forRequests, forLast, forSight} {
+			s.Reconnect(ctx)
+		}
+	}
 	return backend{
 		source: a.source(forClaims),
 		outcomes: &reports{

@@ -30,7 +30,7 @@ func (a *App) runLeave(soft, hard context.Context) error {
 		hard, cancel = context.WithTimeout(hard, speakAtLeast)
 		defer cancel()
 	}
-	defer context.AfterFunc(hard, a.redis.cutLast)()
+	defer context.AfterFunc(hard, func() { a.redis.cutLeases(); a.redis.cutLast() })()
 	a.lease.Leave(hard)
 	return nil
 }

@@ -175,4 +175,14 @@ func (l *leases) Reap(ctx context.Context, run, dead string) error {
 	return l.noting(err)
 }
 
-func (l *leases) Leave(ctx context.Context, run string) error { return l.call(ctx, run, l.last.Leave) }
+// Leave speaks to the server that the lease is at, as long as that connection is not
+// cut: at another one behind the same address nothing would be left, without a word.
+func (l *leases) Leave(ctx context.Context, run string) error {
+	return l.call(ctx, run, func(ctx context.Context, run string) error {
+		err := l.st.Leave(ctx, run)
+		if store.Classify(err) == store.ClassCanceled && ctx.Err() == nil {
+			err = l.last.Leave(ctx, run)
+		}
+		return err
+	})
+}

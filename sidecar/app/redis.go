@@ -40,13 +40,15 @@ type link struct {
 	mon   *health.Monitor
 	pause *backoff.Backoff
 	run   string // of the last operation
+	// reconnect, if set, has all operations but those of the lease dial anew.
+	reconnect func(ctx context.Context)
 }
 
 // newLink makes one. Its pauses are between attempts at an operation that Redis
 // answers with a refusal that passes (OOM, READONLY, LOADING …), and after a
 // connection has come back without working.
 func (a *App) newLink() link {
-	return link{lease: a.lease, mon: a.mon, pause: backoff.New(a.cfg.Redis.pause())}
+	return link{lease: a.lease, mon: a.mon, pause: backoff.New(a.cfg.Redis.pause()), reconnect: a.reconnect}
 }
 
 // open comes before every operation. One that is bound to fail is not tried:
@@ -80,7 +82,9 @@ func (k *link) Recover(ctx context.Context, err error) error {
 		}
 		return nil
 	case store.ClassGone:
-		_ = k.lease.Gone(ctx, k.run) // ctx's end is the caller's to see
+		if held, _ := k.lease.Gone(ctx, k.run); held { // ctx's end is the caller's to see
+			k.elsewhere(ctx)
+		}
 		return nil
 	default:
 		k.mon.Failed(err)
@@ -89,6 +93,22 @@ func (k *link) Recover(ctx context.Context, err error) error {
 		}
 		return nil
 	}
+}
+
+// reconnectTimeout bounds the end of the connections to a server that is not ours.
+const reconnectTimeout = time.Second
+
+// elsewhere comes after an operation that has met another server than the lease does: a
+// proxy or a name leads to two, and a connection stays with the one that it has
+// reached. The next operations have new ones, after a pause; those of others, too, since
+// what workers ask would get answers of that server.
+func (k *link) elsewhere(ctx context.Context) {
+	if k.reconnect != nil {
+		bounded, cancel := context.WithTimeout(ctx, reconnectTimeout)
+		k.reconnect(bounded)
+		cancel()
+	}
+	k.pause.Sleep(ctx)
 }
 
 // reports is the report stage's Redis.
@@ -172,6 +192,11 @@ func (r *reports) end(ctx context.Context, batch []task.Outcome, ours []int, set
 		}
 	}
 	got, err := r.st.Report(ctx, r.run, calls)
+	if err == nil && r.fixed == "" && !slices.ContainsFunc(got, func(v store.Verdict) bool { return v != store.Stale }) {
+		// A server that knows nothing of the run, nor of any of these: it may be
+		// another one than that of the lease. Nothing was done.
+		return fmt.Errorf("%w: report: %w", report.ErrUnsent, store.ErrGone)
+	}
 	for n, v := range got {
 		if v == store.Stale && r.fixed != "" {
 			v = store.Late // a spool's run is over, whoever has ended it

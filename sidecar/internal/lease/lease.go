@@ -53,8 +53,11 @@ type Lease struct {
 
 	mu      sync.Mutex
 	run     string        // empty while none is registered
-	changed chan struct{} // closed when run changes
+	changed chan struct{} // closed when run or cleared changes
 	suspect chan struct{} // one token: some operation was told that we are gone
+	doubts  int           // how often an operation was told so
+	cleared int           // of those, how many came before a renewal that found the run a member
+	strange time.Time     // when that was found last
 
 	tried string // the run that was last registered, or was to be
 }
@@ -90,33 +93,14 @@ func (l *Lease) Now() string {
 	return l.run
 }
 
-// Gone tells that an operation for the run was refused because it is gone, and
-// waits until there is another one.
-func (l *Lease) Gone(ctx context.Context, run string) error {
-	select {
-	case l.suspect <- struct{}{}:
-	default:
-	}
-	for {
-		l.mu.Lock()
-		same, changed := l.run == run, l.changed
-		l.mu.Unlock()
-		if !same {
-			_, err := l.Current(ctx)
-			return err
-		}
-		select {
-		case <-changed:
-		case <-ctx.Done():
-			return ctx.Err()
-		}
-	}
-}
-
 func (l *Lease) set(run string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.run = run
+	l.run, l.cleared = run, l.doubts
+	l.wakeLocked()
+}
+
+func (l *Lease) wakeLocked() {
 	close(l.changed)
 	l.changed = make(chan struct{})
 }
@@ -191,7 +175,7 @@ func (l *Lease) keep(soft context.Context) error {
 		}
 		var err error
 		if renew {
-			err = bounded(soft, func(ctx context.Context) error { return l.Store.Renew(ctx, run) })
+			err = l.member(soft, run, func(ctx context.Context) error { return l.Store.Renew(ctx, run) })
 		} else {
 			err = l.chores(soft, run)
 		}
@@ -227,7 +211,7 @@ func (l *Lease) regain(soft context.Context, run string) error {
 // chores does what each second brings and reaps whoever is dead.
 func (l *Lease) chores(soft context.Context, run string) error {
 	var dead []string
-	err := bounded(soft, func(ctx context.Context) (err error) {
+	err := l.member(soft, run, func(ctx context.Context) (err error) {
 		dead, err = l.Store.Tick(ctx, run)
 		return err
 	})

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -14,6 +15,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/graflow/graflow-sidecar/sidecar/internal/lease"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/testlog"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -30,6 +32,7 @@ type store struct {
 	ticks   int
 	reaped  []string
 	left    []string
+	slow    time.Duration // between a tick or a renewal and its reply
 }
 
 func (s *store) do(f func() error) error {
@@ -46,24 +49,30 @@ func (s *store) Register(_ context.Context, run string) error {
 }
 
 func (s *store) Renew(_ context.Context, run string) error {
-	return s.do(func() error {
+	var slow time.Duration
+	err := s.do(func() error {
+		slow = s.slow
 		if !slices.Contains(s.members, run) {
 			return lease.ErrGone
 		}
 		s.renewed++
 		return nil
 	})
+	time.Sleep(slow)
+	return err
 }
 
 func (s *store) Tick(_ context.Context, run string) (dead []string, err error) {
+	var slow time.Duration
 	err = s.do(func() error {
 		if !slices.Contains(s.members, run) {
 			return lease.ErrGone
 		}
 		s.ticks++
-		dead = slices.Clone(s.dead)
+		dead, slow = slices.Clone(s.dead), s.slow
 		return nil
 	})
+	time.Sleep(slow)
 	return dead, err
 }
 
@@ -109,6 +118,7 @@ type bundle struct {
 	*lease.Lease
 	store      *store
 	lost       []string
+	log        testlog.Buffer
 	soft, hard context.CancelFunc
 	ended      chan error
 }
@@ -118,7 +128,7 @@ func start(t *testing.T) *bundle {
 	b := &bundle{store: &store{}, ended: make(chan error, 1)}
 	n := 0
 	b.Lease = (&lease.Lease{
-		Store: b.store, Log: slog.New(slog.DiscardHandler),
+		Store: b.store, Log: slog.New(slog.NewTextHandler(&b.log, nil)),
 		NewRun: func() string { n++; return fmt.Sprint("run", n) },
 		Lost:   func(run string) { b.lost = append(b.lost, run) },
 	}).Init()
@@ -206,8 +216,8 @@ func TestAGoneRunLetsGoAndStartsOver(t *testing.T) {
 			t.Fatal(err)
 		}
 		b.store.set(func() { b.store.members = nil })
-		if err := b.Gone(t.Context(), "run1"); err != nil { // some operation was told so
-			t.Fatal(err)
+		if held, err := b.Gone(t.Context(), "run1"); err != nil || held { // some operation was told so
+			t.Fatal(held, err)
 		}
 		if run, _ := b.Current(t.Context()); run != "run2" {
 			t.Errorf("now %q", run)
@@ -222,20 +232,101 @@ func TestAGoneRunLetsGoAndStartsOver(t *testing.T) {
 	})
 }
 
+// Some operation met another server: a renewal finds the run to be there, and the
+// operation is tried again.
 func TestAFalseAlarmKeepsTheRun(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := start(t)
 		if _, err := b.Current(t.Context()); err != nil {
 			t.Fatal(err)
 		}
+		for range 3 {
+			if held, err := b.Gone(t.Context(), "run1"); !held || err != nil {
+				t.Errorf("Gone: %t, %v", held, err)
+			}
+		}
+		if renewed, _ := b.store.calls(); renewed != 3 {
+			t.Errorf("%d renewals for 3 alarms", renewed)
+		}
 		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
 		defer cancel()
-		if err := b.Gone(ctx, "run1"); !errors.Is(err, context.DeadlineExceeded) {
-			t.Errorf("Gone: %v", err)
+		b.store.set(func() { b.store.down = true })
+		if held, err := b.Gone(ctx, "run1"); held || !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("with Redis away: %t, %v", held, err)
 		}
-		if run, _ := b.Current(t.Context()); run != "run1" {
+		var waiting sync.WaitGroup
+		for range 3 {
+			waiting.Go(func() {
+				if held, err := b.Gone(t.Context(), "run1"); !held || err != nil {
+					t.Errorf("after an outage: %t, %v", held, err)
+				}
+			})
+		}
+		time.Sleep(time.Minute)
+		b.store.set(func() { b.store.down = false })
+		waiting.Wait()
+		if run, _ := b.Current(t.Context()); run != "run1" || len(b.lost) != 0 {
+			t.Errorf("now %q, lost %v", run, b.lost)
+		}
+		b.finish(t)
+	})
+}
+
+// A renewal that was under way already says nothing about what came after it: the
+// run may have been reaped in between.
+func TestOnlyALaterRenewalEndsAnAlarm(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := start(t)
+		if _, err := b.Current(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		b.store.set(func() { b.store.slow = 400 * time.Millisecond })
+		time.Sleep(1100 * time.Millisecond) // into a tick
+		b.store.set(func() { b.store.members = nil })
+		if held, err := b.Gone(t.Context(), "run1"); held || err != nil {
+			t.Errorf("Gone: %t, %v", held, err)
+		}
+		if run, _ := b.Current(t.Context()); run != "run2" {
 			t.Errorf("now %q", run)
 		}
+		b.finish(t)
+	})
+}
+
+// The log tells of two servers once, and again when that has been over for a while. An
+// alarm for a run that is over, or that is true, is none.
+func TestTwoServersAreToldOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := start(t)
+		if _, err := b.Current(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		warned := func(what string, want int) {
+			t.Helper()
+			time.Sleep(5 * time.Second)
+			if got := strings.Count(b.log.String(), "two redis servers"); got != want {
+				t.Errorf("%s: %d warnings, want %d:\n%s", what, got, want, b.log.String())
+			}
+		}
+		alarm := func(run string) {
+			t.Helper()
+			if _, err := b.Gone(t.Context(), run); err != nil {
+				t.Error(err)
+			}
+		}
+		b.store.set(func() { b.store.members = nil })
+		alarm("run1")
+		warned("the run is lost", 0)
+		alarm("run1")
+		warned("an alarm for a run that is over", 0)
+		for range 30 {
+			alarm("run2")
+			time.Sleep(5 * time.Second)
+		}
+		warned("it goes on for minutes", 1)
+		time.Sleep(time.Minute)
+		alarm("run2")
+		warned("it is back", 2)
 		b.finish(t)
 	})
 }

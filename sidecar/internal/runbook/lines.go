@@ -9,6 +9,8 @@ var lines = map[string]string{
 
 	"redis may evict records, leases and barriers: set maxmemory-policy to noeviction": "redis-evicts-keys",
 
+	"two redis servers seem to answer at one address: one knows this run, the other does not": "two-servers-at-one-address",
+
 	"redis refuses what a worker asks, which waits": "redis-refuses-what-a-worker-asks",
 
 	"redis did not come back: the stop goes on without it":             "the-sidecar-ended-with-results-that-redis-has-not-heard-of",

@@ -112,7 +112,10 @@ func (w *waiter) block(ctx context.Context, d time.Duration, op func(context.Con
 		err = op(bounded, w.conn)
 	}
 	if redis.HasErrorPrefix(err, "UNBLOCKED ") {
-		w.spoil()
+		// A command that was unblocked while CLIENT PAUSE held it back is done all the
+		// same when the pause is over, and answers once more: that answer would be taken
+		// for the one to the next command.
+		spoil(w.conn)
 	}
 	w.used = time.Now()
 	if err != nil && !isNilReply(err) {
@@ -122,15 +125,6 @@ func (w *waiter) block(ctx context.Context, d time.Duration, op func(context.Con
 		}
 	}
 	return false, err
-}
-
-// spoil has the pool drop the connection. A command that was unblocked while CLIENT
-// PAUSE held it back is done all the same when the pause is over, and answers once
-// more: that answer would be taken for the one to the next command.
-func (w *waiter) spoil() {
-	over, cancel := context.WithDeadline(context.Background(), time.Unix(1, 0))
-	defer cancel()
-	_ = w.conn.Ping(over).Err() // fails before anything is sent
 }
 
 // connect sees to it that there is a connection to node whose id is known if
