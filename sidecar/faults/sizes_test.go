@@ -3,6 +3,7 @@
 package faults
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -58,4 +59,64 @@ func TestAResultThatRedisRejects(t *testing.T) {
 		w.violation("the log does not say why the task failed")
 	}
 	w.verify("a result that Redis rejects")
+}
+
+// TestResultsThatWaitAreBounded: Redis serves claims and takes no report, while each
+// task has a result of a megabyte. Nothing is claimed once the results that wait exceed
+// SIDECAR_MAX_UNREPORTED_BYTES, and all are reported when Redis takes reports again.
+func TestResultsThatWaitAreBounded(t *testing.T) {
+	t.Parallel()
+	const (
+		size  = 1 << 20
+		limit = 4 << 20
+		tasks = 40
+		// Beyond the limit: the result that exceeds it, and what was claimed before,
+		// for two slots and ahead of them.
+		most = limit/size + 8
+	)
+	w := newWorld(t)
+	p := w.newProxy(w.server.Addr)
+	addr := freeAddr(t)
+	s := w.start(setup{proxy: p, env: []string{
+		fmt.Sprint("SIDECAR_MAX_UNREPORTED_BYTES=", limit), "SIDECAR_HTTP_ADDR=" + addr,
+		"SIDECAR_REDIS_READ_TIMEOUT=60s", // no outage
+	}})
+	w.group(w.work(20, 5)...)
+	w.settle(20 * time.Second)
+	before := resident(t, s.pid())
+	names := scripts(t)
+	taken := make(chan struct{})
+	p.SetRule(func(cmd faultproxy.Command) faultproxy.Verdict {
+		if len(cmd.Args) > 0 && names[cmd.Args[0]] == "report" {
+			<-taken
+		}
+		return faultproxy.Verdict{}
+	})
+	w.hurt("Redis takes no report")
+	rs := make([]record, tasks)
+	for i := range rs {
+		rs[i].Size = size
+	}
+	w.group(rs...)
+	waiting := func() float64 { return metric(t, addr, "graflow_sidecar_unreported_bytes") }
+	eventually(t, 20*time.Second, "results above the limit", func() bool { return waiting() > limit })
+	for range 20 { // of what it claims now
+		pause(50 * time.Millisecond)
+		if held, err := w.heldBy(s.id); err != nil || len(held) > most {
+			w.violation("%d records are claimed while results wait (%v)", len(held), err)
+			break
+		}
+	}
+	n, more := waiting(), resident(t, s.pid())-before
+	t.Logf("%.0f bytes wait, %d KiB more", n, more>>10)
+	if n > most*size {
+		w.violation("%.0f bytes of results wait, above a limit of %d", n, limit)
+	}
+	if !builtWithRace() && more > 8*limit {
+		w.violation("%d KiB more memory, with a limit of %d KiB", more>>10, limit>>10)
+	}
+	close(taken)
+	w.settle(30 * time.Second)
+	w.nobodyGivenUp()
+	w.verify("results that wait for a Redis that takes no report")
 }

@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -77,13 +78,42 @@ func TestAFloodOfConnections(t *testing.T) {
 	files, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", s.pid()))
 	more := resident(t, s.pid()) - before
 	t.Logf("%d descriptors, %d KiB more", len(files), more>>10)
-	if strings.Contains(os.Getenv("FAULT_BUILDFLAGS"), "-race") {
-		more = 0 // the race detector keeps several times what the sidecar does
+	if builtWithRace() {
+		more = 0
 	}
 	if err != nil || len(files) > 400 || more > 10<<20 {
 		t.Errorf("%d descriptors, %d KiB more, %v", len(files), more>>10, err)
 	}
 	w.verify("10,000 idle connections to the HTTP address")
+}
+
+// builtWithRace: the race detector keeps several times the memory that the sidecar does.
+func builtWithRace() bool { return strings.Contains(os.Getenv("FAULT_BUILDFLAGS"), "-race") }
+
+// metric reads one number from a sidecar's metrics.
+func metric(t *testing.T, addr, name string) float64 {
+	t.Helper()
+	client := http.Client{Timeout: 10 * time.Second}
+	answer, err := client.Get("http://" + addr + "/metrics")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer answer.Body.Close()
+	text, err := io.ReadAll(answer.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(string(text)) {
+		if value, ok := strings.CutPrefix(line, name+" "); ok {
+			n, err := strconv.ParseFloat(strings.TrimSpace(value), 64)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return n
+		}
+	}
+	t.Fatalf("there is no metric %s", name)
+	return 0
 }
 
 // freeAddr is an address of loopback that nothing listens at.
