@@ -232,30 +232,3 @@ func TestSentinelsKnowNoMaster(t *testing.T) {
 	w.nobodyGivenUp()
 	w.verify("Sentinels know no master")
 }
-
-// TestStopWhileRedisPausesClients: Redis holds writing commands back, as a planned
-// failover does, while a sidecar stops. Redis lives, and the stop ends in its time.
-func TestStopWhileRedisPausesClients(t *testing.T) {
-	t.Parallel()
-	w := newWorld(t)
-	w.crew(1, setup{})
-	for range 2 {
-		victim := w.start(setup{})
-		victim.ready(1)
-		w.hurt("CLIENT PAUSE, and a stop")
-		do := func(args ...any) {
-			ctx, cancel := bounded()
-			defer cancel()
-			if err := w.c.Do(ctx, args...).Err(); err != nil {
-				w.violation("redis has ended: %v: %v", args, err)
-			}
-		}
-		do("client", "pause", 6000, "write")
-		pause(2500 * time.Millisecond) // a wait that began before is over, and the next one held back
-		victim.stop()
-		do("ping")
-		do("client", "unpause")
-		w.goesOn(time.Now())
-	}
-	w.verify("CLIENT PAUSE while a sidecar stops")
-}

@@ -15,20 +15,21 @@ import (
 // operations are the scripts that only the commands of an operator send here.
 var operations = []string{"requeue", "drop", "pause", "order", "heads", "list_heads"}
 
-// command runs a command of the sidecar's binary until it succeeds, at most three
-// times, and returns its output. A later try may answer gone, where that is not
-// empty: what it asks for was done by one whose reply was lost.
-func (w *world) command(p *faultproxy.Proxy, gone string, args ...string) string {
-	w.t.Helper()
+// command runs a command of the sidecar's binary on the Redis at addr until it
+// succeeds, and returns its output. It is tried again where Redis could not be reached.
+// A later try may answer gone, where that is not empty: what it asks for was done by
+// one whose reply was lost.
+func (w *world) command(addr, gone string, args ...string) string {
 	binary, err := sidecarBinary()
 	if err != nil {
-		w.t.Fatal(err)
+		w.violation("%v", err)
+		return ""
 	}
 	var said bytes.Buffer
-	for try := range 3 {
+	for try := range 10 {
 		said.Reset()
 		cmd := exec.Command(binary, args...)
-		cmd.Env = append(cleanEnv(), "REDIS_URL=redis://"+p.Addr()+"/0", "REDIS_KEY_PREFIX="+w.prefix, "SIDECAR_REDIS_READ_TIMEOUT=1s")
+		cmd.Env = append(cleanEnv(), "REDIS_URL=redis://"+addr+"/0", "REDIS_KEY_PREFIX="+w.prefix, "SIDECAR_REDIS_READ_TIMEOUT=1s")
 		cmd.Stdout, cmd.Stderr = &said, &said
 		err = cmd.Run()
 		if err == nil || try > 0 && gone != "" && strings.Contains(said.String(), gone) {
@@ -73,8 +74,8 @@ func (w *world) operate(p *faultproxy.Proxy, late time.Duration) {
 		})
 		return id
 	}
-	w.command(p, "dead letter", "dead", "requeue", letter(again))
-	w.command(p, "dead letter", "dead", "drop", letter(dropped))
+	w.command(p.Addr(), "dead letter", "dead", "requeue", letter(again))
+	w.command(p.Addr(), "dead letter", "dead", "drop", letter(dropped))
 	w.settle(20 * time.Second)
 	pause(late)
 	if left := w.final().letters; len(left) > 0 {
@@ -84,29 +85,40 @@ func (w *world) operate(p *faultproxy.Proxy, late time.Duration) {
 	delete(w.tasks, dropped)
 	w.mu.Unlock()
 
-	w.command(p, "", "pause", "--all")
+	w.command(p.Addr(), "", "pause", "--all")
 	pause(late + time.Second) // heard by then
 	waits := w.one(record{})
-	if text := w.command(p, "", "queue", "peek"); !strings.Contains(text, waits) {
+	if text := w.command(p.Addr(), "", "queue", "peek"); !strings.Contains(text, waits) {
 		w.violation("the queue does not hold %s: %s", waits, text)
 	}
-	w.command(p, "", "resume", "--all")
+	w.command(p.Addr(), "", "resume", "--all")
 	runs := w.one(record{Ms: 2500})
 	eventually(w.t, 20*time.Second, "a task in flight", func() bool {
 		held, err := w.heldBy(s.id)
 		return err == nil && len(held) == 1 && held[0] == runs
 	})
-	if text := w.command(p, "", "tasks"); !strings.Contains(text, runs) {
+	if text := w.command(p.Addr(), "", "tasks"); !strings.Contains(text, runs) {
 		w.violation("%s is not in flight: %s", runs, text)
 	}
+	w.drainBy(p.Addr(), s)
+	w.settle(5 * time.Second)
+}
+
+// drainBy has a sidecar drain by the command, on the Redis at addr, and waits for its
+// end.
+func (w *world) drainBy(addr string, s *sidecar) {
+	w.t.Helper()
 	w.mu.Lock()
 	s.asked = true
 	w.mu.Unlock()
-	w.command(p, "no sidecar has the id", "drain", s.id)
+	w.command(addr, "no sidecar has the id", "drain", s.id)
 	select {
 	case <-s.done:
 	case <-time.After(20 * time.Second):
 		w.violation("%s was told to drain, and runs", s.id)
+		return
 	}
-	w.settle(5 * time.Second)
+	if status := s.cmd.ProcessState.ExitCode(); status != 0 {
+		w.violation("%s ended with status %d (%v) after it was told to drain", s.id, status, s.cmd.ProcessState)
+	}
 }

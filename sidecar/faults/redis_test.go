@@ -45,7 +45,10 @@ func (w *world) nobodyGivenUp() {
 func (w *world) goesOn(back time.Time) {
 	w.t.Helper()
 	var first string
-	for first == "" {
+	for deadline := time.Now().Add(time.Minute); first == ""; {
+		if time.Now().After(deadline) {
+			w.t.Fatal("redis takes no record")
+		}
 		if g := w.group(record{}); g != "" {
 			first = w.memberOf(g, "")
 		}
@@ -190,12 +193,16 @@ func TestScriptFlush(t *testing.T) {
 
 // TestMemoryFull: with maxmemory reached and noeviction the producers are
 // refused, and what was pushed before is drained, also by sidecars that start
-// only then.
+// only then. The commands of an operator work.
 func TestMemoryFull(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, "--maxmemory-policy", "noeviction")
-	w.crew(2, setup{})
-	for range 4 {
+	w := newWorld(t, "--maxmemory-policy", "allkeys-lru")
+	w.crew(1, setup{})
+	warned := func() int { return strings.Count(w.sidecars[0].text(), `"redis may evict records, leases and barriers`) }
+	eventually(t, 20*time.Second, "a warning of the eviction policy", func() bool { return warned() == 1 })
+	w.configure("maxmemory-policy", "noeviction")
+	w.crew(1, setup{})
+	for turn := range 4 {
 		rs := w.work(20, 150)
 		rs[0].Kill, rs[1].Do, rs[2].Do = "self-start", "fail", "retry"
 		w.group(rs...)
@@ -208,13 +215,38 @@ func TestMemoryFull(t *testing.T) {
 		if w.push(w.fill(record{})) {
 			t.Error("a push was accepted: memory is not full")
 		}
+		if turn == 0 {
+			w.pausedWhileFull()
+		}
 		fresh := w.start(setup{})
 		w.settle(20 * time.Second)
-		fresh.stop()
+		if turn == 0 {
+			w.drainBy(w.server.Addr, fresh)
+		} else {
+			fresh.stop()
+		}
 		w.configure("maxmemory", "0")
 	}
 	w.nobodyDead()
 	w.verify("Redis with maxmemory reached")
+}
+
+// pausedWhileFull: an operator pauses all sidecars, and ends that again.
+func (w *world) pausedWhileFull() {
+	w.t.Helper()
+	for range 8 {
+		w.configure("maxmemory", "0")
+		w.one(record{Ms: 1500})
+		w.configure("maxmemory", "1")
+	}
+	w.command(w.server.Addr, "", "pause", "--all")
+	for _, s := range w.alive() {
+		eventually(w.t, 20*time.Second, s.id+" is paused", func() bool { return s.says(`"paused: no new tasks until sidecar resume"`) })
+	}
+	from := time.Now()
+	pause(time.Second)
+	w.claimedNothing(from, w.alive()...)
+	w.command(w.server.Addr, "", "resume", "--all")
 }
 
 func (w *world) configure(name, value string) {

@@ -1,0 +1,85 @@
+//go:build faults
+
+package faults
+
+import (
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// TestStopWhileRedisPausesClients: Redis holds commands back, as a planned failover
+// does, while one sidecar stops, one is drained, one is paused by a signal, one by a
+// command, and one replaces its workers. Redis lives, and each does what it was told.
+func TestStopWhileRedisPausesClients(t *testing.T) {
+	t.Parallel()
+	for _, mode := range []string{"write", "all"} {
+		t.Run(mode, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t)
+			all := w.crew(6, setup{env: []string{"MAX_CONCURRENT_TASKS=1"}})
+			stopped, drained, quiet, paused, renewed := all[1], all[2], all[3], all[4], all[5]
+			w.group(w.work(20, 50)...)
+			w.settle(20 * time.Second)
+
+			w.hurt("CLIENT PAUSE " + mode)
+			ctx, cancel := bounded()
+			if err := w.c.Do(ctx, "client", "pause", 5000, mode).Err(); err != nil {
+				t.Fatal(err)
+			}
+			cancel()
+			pause(2500 * time.Millisecond) // a wait that began before is over, and the next one held back
+			quiet.signal(syscall.SIGTSTP)
+			renewed.signal(syscall.SIGHUP)
+			w.mu.Lock()
+			drained.asked = true
+			w.mu.Unlock()
+			var wg sync.WaitGroup
+			wg.Go(stopped.stop)
+			wg.Go(func() { w.command(w.server.Addr, "no sidecar has the id", "drain", drained.id) })
+			wg.Go(func() { w.command(w.server.Addr, "", "pause", paused.id) })
+			wg.Wait()
+
+			// The pause is over: no command gets an answer before.
+			ctx, cancel = bounded()
+			defer cancel()
+			if err := w.c.Set(ctx, w.key("alive"), "yes", 0).Err(); err != nil {
+				t.Fatalf("redis has ended: %v", err)
+			}
+			for _, told := range []struct {
+				s    *sidecar
+				says string
+			}{
+				{drained, `"sidecar stopped"`},
+				{quiet, `"quiet: no new tasks until SIGCONT"`},
+				{paused, `"paused: no new tasks until sidecar resume"`},
+				{renewed, `"workers are replaced"`},
+			} {
+				eventually(t, 20*time.Second, told.s.id+" says "+told.says, func() bool { return told.s.says(told.says) })
+			}
+			from := time.Now()
+			w.group(w.work(20, 50)...)
+			w.goesOn(from)
+			w.claimedNothing(from, quiet, paused)
+			w.nobodyDead()
+			w.verify("CLIENT PAUSE " + mode + " while sidecars stop, pause and reload")
+		})
+	}
+}
+
+// claimedNothing: no task has begun in these sidecars since then.
+func (w *world) claimedNothing(since time.Time, paused ...*sidecar) {
+	w.t.Helper()
+	events, err := w.hist.read()
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	for _, e := range events {
+		for _, s := range paused {
+			if e.What == started && e.Parent == s.pid() && e.time().After(since) {
+				w.violation("%s runs %s, and was told to claim nothing", s.id, e.Task)
+			}
+		}
+	}
+}
