@@ -68,6 +68,26 @@ func TestStopWhileRedisPausesClients(t *testing.T) {
 	}
 }
 
+// TestServerWithoutClient: a server whose administrator has taken CLIENT, CONFIG and
+// HELLO away serves tasks, and sidecars stop in time.
+func TestServerWithoutClient(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, "--rename-command", "CLIENT", "", "--rename-command", "CONFIG", "", "--rename-command", "HELLO", "")
+	all := w.crew(2, setup{env: eager})
+	w.hurt("a server without CLIENT, CONFIG and HELLO")
+	rs := w.work(20, 100)
+	rs[0].Kill = "self-start"
+	w.group(rs...)
+	w.settle(20 * time.Second)
+	began := time.Now()
+	all[0].stop() // idle: its wait for records cannot be ended by CLIENT UNBLOCK
+	if took := time.Since(began); took > 10*time.Second {
+		w.violation("a stop took %v, without CLIENT", took)
+	}
+	w.goesOn(time.Now())
+	w.verify("a server without CLIENT, CONFIG and HELLO")
+}
+
 // claimedNothing: no task has begun in these sidecars since then.
 func (w *world) claimedNothing(since time.Time, paused ...*sidecar) {
 	w.t.Helper()
