@@ -6,6 +6,7 @@ import functools
 import inspect
 from typing import Any, Callable
 
+from ._forks import Boundary
 from ._task import Task, TaskCancelled
 
 
@@ -27,7 +28,10 @@ def plain(function: Callable[..., Any]) -> Callable[..., Any]:
             try:
                 if task.cancelled:
                     raise TaskCancelled
-                return await function(task, *args, **kwargs)
+                # Here, since the end of a loop in a forked child takes its parent's
+                # own descriptors out of the epoll that both have.
+                with Boundary():
+                    return await function(task, *args, **kwargs)
             finally:
                 task._stop = None
 

@@ -13,6 +13,7 @@ import weakref
 from typing import Any, Callable, List, Optional, TypeVar
 
 from ._clients import Clients
+from ._forks import Boundary
 from ._redis import outages
 from ._task import Task
 
@@ -37,6 +38,7 @@ def apply(clients: Clients) -> None:
     _barrier_waits()
     _graph_changes()
     _context_marks()
+    _forks_end()
 
 
 def _group_clients(clients: Clients) -> None:
@@ -190,3 +192,36 @@ def _context_marks() -> None:
         original(self, *args, **kwargs)
 
     Executable.set_execution_context = set_execution_context
+
+
+def _forks_end() -> None:
+    # graflow/core/handlers/direct.py, DirectTaskHandler.execute_task: a process
+    # that a task has forked and that returns, or raises, would store a result of
+    # the task, run what comes after it, or in a group in threads wait for ever.
+    from graflow.core.handlers.direct import DirectTaskHandler
+
+    original = DirectTaskHandler.execute_task
+
+    @functools.wraps(original)
+    def execute_task(self: Any, task: Any, context: Any) -> Any:
+        return original(self, _Bounded(task), context)
+
+    DirectTaskHandler.execute_task = execute_task
+
+
+class _Bounded:
+    """A task whose run() ends the processes that were forked in it."""
+
+    def __init__(self, task: Any) -> None:
+        self._task = task
+
+    def run(self, *args: Any, **kwargs: Any) -> Any:
+        with Boundary():
+            return self._task.run(*args, **kwargs)
+
+    @property
+    def __class__(self) -> Any:  # for isinstance
+        return self._task.__class__
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._task, name)

@@ -47,6 +47,8 @@ class Outbox:
         Waits while very many lines wait already: a task that logs faster than
         the sidecar reads must not fill the memory.
         """
+        if self._fd < 0:
+            return  # in a process that a task has forked no thread takes lines away
         self._lines.append(line)
         self.kick()
         while len(self._lines) > _CROWDED:

@@ -10,7 +10,7 @@ import sys
 import traceback
 from typing import Any, Callable, Dict, List, Optional, Union
 
-from . import _messages, _signals
+from . import _forks, _messages, _signals, _stdio, _task
 from ._async import plain
 from ._reader import Reader
 from ._server import Server
@@ -81,7 +81,9 @@ def serve(
     reader.start()
     try:
         if setup is not None:
-            server.use(plain(setup() or handler))
+            with _forks.Boundary():
+                found = setup()
+            server.use(plain(found or handler))
     except StartError as exc:
         problem = str(exc)
     except Exception as exc:
@@ -132,6 +134,9 @@ def _after_fork_in_child() -> None:
     server, _serving = _serving, None
     if server is not None:
         server.after_fork()
+        _stdio.abandon()
+        _task.after_fork()
+        _forks.forget_exit_handlers()
     _signals.release()
 
 

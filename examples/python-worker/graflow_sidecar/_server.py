@@ -12,15 +12,14 @@ Between them there are no locks for a task: a deque's pop and append are atomic.
 from __future__ import annotations
 
 import _thread
-import os
 import queue
-import sys
 import threading
 from collections import deque
 from typing import Any, Callable, Deque, Dict, List, Optional
 
 from . import _messages
 from ._cancel import raise_in_thread
+from ._forks import leave
 from ._outbox import Outbox
 from ._requests import Requests
 from ._signals import Signals
@@ -125,6 +124,8 @@ class Server:
     def after_fork(self) -> None:
         """In a child that a task forked: nothing of the protocol is its own."""
         self._forked = True
+        # A thread that the child does not have may hold it.
+        self._cancelling = threading.Lock()
         self.outbox.abandon()
         self.requests.end("a process that a task has forked has no sidecar to ask")
         self.signals.abandon()
@@ -214,12 +215,11 @@ class Server:
                 self._running = None
             line = answer(task, value, self.limit)
         except BaseException as exc:
-            line = failure(task, exc, self.limit)
             if self._forked:
-                sys.excepthook(type(exc), exc, exc.__traceback__)
-                os._exit(1)
+                leave(exc)
+            line = failure(task, exc, self.limit)
         if self._forked:
-            os._exit(0)
+            leave()
         self.signals.reinstall()
         return line
 
@@ -238,12 +238,11 @@ class Server:
                         raise_in_thread(_thread.get_ident(), None)
             line = answer(task, value, self.limit)
         except BaseException as exc:
-            line = failure(task, exc, self.limit)
             if self._forked:
-                sys.excepthook(type(exc), exc, exc.__traceback__)
-                os._exit(1)
+                leave(exc)
+            line = failure(task, exc, self.limit)
         if self._forked:
-            os._exit(0)
+            leave()
         return line
 
     # Cancelling.

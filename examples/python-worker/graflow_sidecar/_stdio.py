@@ -44,6 +44,14 @@ def take_stdio() -> Tuple[int, int]:
     return _taken
 
 
+def abandon() -> None:
+    """In a forked child: let go of the input, and take nothing of it for our own."""
+    global _taken
+    if _taken is not None:
+        os.close(_taken[0])
+        _taken = None
+
+
 def _duplicate(fd: int) -> int:
     import fcntl
 

@@ -21,6 +21,12 @@ _waits_lock = threading.Lock()
 _SHORT_MESSAGE = 64 << 10
 
 
+def after_fork() -> None:
+    """In a forked child: the lock may be held by a thread that it does not have."""
+    global _waits_lock
+    _waits_lock = threading.Lock()
+
+
 class TaskError(Exception):
     """Raise it to say exactly how a task failed.
 

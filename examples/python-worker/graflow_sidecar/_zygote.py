@@ -37,6 +37,14 @@ from ._mark import Mark
 _MAX_PACKET = 1 << 18
 _FDS = 4  # stdin, stdout, stderr, answer
 _STOPS = (signal.SIGINT, signal.SIGTERM)
+# Of a whole control group's stop the workers are to hear: they have tasks to finish.
+# The fork between is ours to wait for, also where an import has another use for the
+# ends of children.
+_HANDLERS = {
+    signal.SIGINT: signal.SIG_IGN,
+    signal.SIGTERM: signal.SIG_IGN,
+    signal.SIGCHLD: signal.SIG_DFL,
+}
 _PR_SET_PDEATHSIG = 1
 # Between two looks at whether the sidecar has adopted us.
 _ADOPTION_PAUSE = 0.0002
@@ -53,9 +61,8 @@ def run(fd: int, preload: Callable[[], None], main: Callable[[], None]) -> None:
     _own_stdio()
     if not faulthandler.is_enabled():
         faulthandler.enable()
-    # Of a whole control group's stop, the workers are to hear, not we: they
-    # may need no fork any more, but they have tasks to finish.
-    handlers = {number: signal.signal(number, signal.SIG_IGN) for number in _STOPS}
+    handlers: Dict[signal.Signals, Any] = {}
+    _take_signals(handlers)
     gc.disable()
     problem = ""
     try:
@@ -64,6 +71,8 @@ def run(fd: int, preload: Callable[[], None], main: Callable[[], None]) -> None:
         # Imports do not always fail in the same way when they are tried again,
         # as a fork would: let a new process tell what is wrong.
         problem = f"{type(exc).__name__}: {exc}"
+    # An import may have handlers of its own, which a new process would have, too.
+    _take_signals(handlers)
     gc.collect()
     # What is here now is never looked at by a child's collector, and so is
     # never written to: the pages stay shared.
@@ -76,7 +85,7 @@ def run(fd: int, preload: Callable[[], None], main: Callable[[], None]) -> None:
 class _Zygote:
     def __init__(self, control: socket.socket, handlers: Dict[signal.Signals, Any]) -> None:
         self._control = control
-        self._handlers = handlers  # of the signals that we ignore
+        self._handlers = handlers  # what forks have in the place of ours
         self._mark: Optional[Mark] = None
         self._prctl: Any = None
 
@@ -131,6 +140,7 @@ class _Zygote:
         # A stop that reaches the child before it has handlers of its own must
         # wait, not be lost to ours.
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, _STOPS)
+        first = -1
         try:
             first = os.fork()
             if first == 0:
@@ -142,7 +152,8 @@ class _Zygote:
                     why = os.strerror(code) if code > 0 else f"signal {-code}"
                     raise Refused(f"the second fork failed: {why}")
         finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+            if first != 0:
+                signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         return first == 0
 
     def _second(self, request: Dict[str, Any], fds: List[int], answer: socket.socket) -> None:
@@ -189,6 +200,14 @@ class _Zygote:
             self._mark.write(os.environ.get(self._mark.name, ""))
 
 
+def _take_signals(handlers: Dict[signal.Signals, Any]) -> None:
+    """Set our handlers; note in handlers what the forks have in their place."""
+    for number, ours in _HANDLERS.items():
+        before = signal.signal(number, ours)
+        if number not in handlers or before != ours:
+            handlers[number] = before
+
+
 def _refresh(handlers: Dict[signal.Signals, Any]) -> None:
     """What a fork has from its parent and a new process would have of its own.
 
@@ -196,7 +215,9 @@ def _refresh(handlers: Dict[signal.Signals, Any]) -> None:
     """
     for number, handler in handlers.items():
         signal.signal(number, signal.SIG_DFL if handler is None else handler)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOPS)
+    # Of an import, or of the program that has started the sidecar: a worker that
+    # blocks a signal cannot be stopped by it.
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
     _stdio._taken = None
     main = threading.main_thread()
     if hasattr(main, "_set_native_id"):

@@ -171,6 +171,56 @@ class Tasks(EngineCase):
         self.succeed(self.adapter(), record)
         self.assertEqual(self.channel("second.__result__"), 2)
 
+    def test_processes_that_a_task_forks_end_in_it(self):
+        self.module(
+            "forking",
+            """
+            def fork(end):
+                pid = os.fork()
+                if pid == 0:
+                    return end()
+                return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+            def fail():
+                raise ValueError("in the child")
+
+            def note(way):
+                redis.Redis.from_url(os.environ["REDIS_URL"]).rpush(PREFIX + "ran", way)
+
+            WAYS = {
+                "exits": lambda: sys.exit(3), "exits0": lambda: sys.exit(0),
+                "leaves": lambda: os._exit(4), "returns": lambda: "of the child", "raises": fail,
+            }
+            """,
+        )
+        records = self.records(
+            """
+            import forking
+            def run(way):
+                return forking.fork(forking.WAYS[way])
+            with workflow("w") as flow:
+                for way in forking.WAYS:
+                    node = task(way)(lambda way=way: run(way))
+                    node >> task(f"after_{way}")(lambda way=way: forking.note(way))
+                members = [task(f"m_{way}")(lambda way=way: run(way)) for way in forking.WAYS]
+                group = ParallelGroup(members, name="members")
+                group.with_execution(backend=THREADS)
+                group >> task("after_members")(lambda: forking.note("members"))
+            push(context_of(flow), *forking.WAYS, "members")
+            """
+        )
+        worker = self.adapter()
+        for record in records:
+            with self.subTest(record["task_id"]):
+                self.succeed(worker, record)
+        want = {"exits": 3, "exits0": 0, "leaves": 4, "returns": 0, "raises": 1}
+        self.assertEqual({way: self.channel(f"{way}.__result__") for way in want}, want)
+        self.assertEqual({way: self.channel(f"m_{way}.__result__") for way in want}, want)
+        ran = self.client.lrange(f"{self.prefix}ran", 0, -1)
+        self.assertEqual(sorted(ran), sorted([*want, "members"]))
+        self.assertEqual(worker.log().count("Traceback"), 2, worker.log())
+        self.assertEqual((worker.other, worker.noise), ([], []))
+
     def test_human_feedback(self):
         (record,) = self.records(
             """

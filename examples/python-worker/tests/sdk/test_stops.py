@@ -218,21 +218,112 @@ class Forks(WorkerCase):
         """
         self.assertEqual(self.handler(body).run({})["value"], -signal.SIGTERM)
 
-    def test_a_forked_child_that_comes_back_does_not_speak(self):
+    def test_every_way_out_of_a_forked_child_is_that_of_any_program(self):
         body = """
         pid = os.fork()
         if pid == 0:
-            if task.record["raise"]:
-                raise ValueError("in the child")
-            return "from the child"
+            if task.record["way"] == "return":
+                return "from the child"
+            exec(task.record["way"])
         return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
         """
-        for concurrency in (1, 2):
-            worker = self.handler(body, f"handle, concurrency={concurrency}")
-            self.assertEqual(worker.run({"raise": False})["value"], 0)
-            self.assertEqual(worker.run({"raise": True})["value"], 1)
-            self.assertEqual(worker.call("ping")["result"], {})
-            self.assertEqual(worker.other, [])
+        ways = [
+            ("sys.exit(3)", 3, ""),
+            ("sys.exit()", 0, ""),
+            ("sys.exit(259)", 3, ""),
+            ("sys.exit('its last words')", 1, "its last words\n"),
+            ("raise SystemExit(True)", 1, ""),
+            ("os._exit(4)", 4, ""),
+            ("return", 0, ""),
+            ("raise ValueError('in the child')", 1, "ValueError: in the child\n"),
+            ("raise KeyboardInterrupt", -signal.SIGINT, "KeyboardInterrupt\n"),
+            ("os.kill(os.getpid(), signal.SIGTERM)", -signal.SIGTERM, ""),
+            ("for _ in range(20_000): task.log('x')\nsys.exit()", 0, ""),
+        ]
+        for serve in ("handle", "handle, concurrency=2", "coroutine"):
+            with self.subTest(serve):
+                before = "async def coroutine(task):\n    return handle(task)\n"
+                worker = self.handler(body, serve, before)
+                for way, status, said in ways:
+                    before = len(worker.log())
+                    self.assertEqual(worker.run({"way": way})["value"], status, way)
+                    if said:
+                        worker.logged(said)
+                    else:
+                        self.assertEqual(worker.log()[before:], "", way)
+                self.assertEqual(worker.call("ping")["result"], {})
+                self.assertEqual((worker.other, worker.noise, worker.notifications), ([], [], []))
+
+    def test_the_loop_of_a_coroutine_outlives_a_forked_child(self):
+        before = """
+        import asyncio
+        async def coroutine(task):
+            pid = os.fork()
+            if pid == 0:
+                sys.exit(3)
+            status = os.waitpid(pid, 0)[1]
+            # By the pipe that wakes the loop up.
+            return [os.waitstatus_to_exitcode(status), await asyncio.to_thread(os.getpid)]
+        """
+        worker = self.handler("pass", "coroutine", before)
+        self.assertEqual(worker.run({})["value"], [3, worker.process.pid])
+
+    def test_a_forked_child_of_the_setup(self):
+        for way, status in (("sys.exit(3)", 3), ("raise ValueError", 1), ("return", 0)):
+            before = f"""
+            def setup():
+                pid = os.fork()
+                if pid == 0:
+                    {way}
+                else:
+                    status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+                    return lambda task: status
+            """
+            worker = self.handler("pass", "handle, setup=setup", before)
+            self.assertEqual(worker.run({})["value"], status, way)
+
+    def test_a_forked_child_runs_its_own_exit_handlers_and_not_the_workers(self):
+        before = """
+        import atexit, concurrent.futures
+        atexit.register(print, "of the worker")
+        pool = concurrent.futures.ThreadPoolExecutor(1)
+        """
+        body = """
+        def end_late():
+            time.sleep(0.1)
+            print("of its thread")
+        def fork():
+            pid = os.fork()
+            if pid == 0:
+                atexit.register(print, "of the child")
+                concurrent.futures.ThreadPoolExecutor(1).submit(print, "of its pool")
+                threading.Thread(target=end_late).start()
+                handle.fork_ends()
+            return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+        handle.fork_ends = lambda: sys.exit(3)
+        pool.submit(int).result()
+        return fork()
+        """
+        worker = self.handler(body, before=before)
+        self.assertEqual(worker.run({})["value"], 3)
+        worker.logged("of the child")
+        self.assertIn("of its thread", worker.log())
+        self.assertIn("of its pool", worker.log())
+        self.assertNotIn("of the worker", worker.log())
+        worker.notify("shutdown")
+        self.assertEqual(worker.wait(), 0)
+        worker.logged("of the worker")
+
+    def test_a_forked_child_has_nothing_of_the_protocol(self):
+        body = """
+        pid = os.fork()
+        if pid == 0:
+            links = [os.readlink(f"/proc/self/fd/{fd}") for fd in (range(3, 40))
+                     if os.path.exists(f"/proc/self/fd/{fd}")]
+            sys.exit(sum(link.startswith("pipe:") for link in links))
+        return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+        """
+        self.assertEqual(self.handler(body).run({})["value"], 0)
 
     def test_a_forked_child_does_not_hold_the_pipes(self):
         body = """

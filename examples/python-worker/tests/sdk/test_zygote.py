@@ -176,6 +176,39 @@ class ZygoteTests(WorkerCase):
         self.assertEqual(self.value(self.forked(zygote)).keys(), {"pid"})
         self.assertIsNone(zygote.process.poll())
 
+    def test_signals_are_those_of_a_worker_that_is_started_the_long_way(self) -> None:
+        body = """
+        def told():
+            with open("/proc/self/status") as file:
+                return [line for line in file if line.startswith("Sig") and line[3] != "Q"]
+        argv = ["grep", "Sig[BIC]", "/proc/self/status"]
+        started = subprocess.check_output(argv, text=True, restore_signals=False)
+        numbers = (signal.SIGCHLD, signal.SIGPIPE)
+        handlers = [type(signal.getsignal(number)).__name__ for number in numbers]
+        return [told(), started, handlers]
+        """
+        preloads = [
+            "pass",
+            "signal.signal(signal.SIGTERM, signal.SIG_IGN)",
+            "signal.signal(signal.SIGTERM, lambda *_: os._exit(9))",
+            "signal.signal(signal.SIGCHLD, signal.SIG_IGN)",
+            # It takes the end of a child away from the one that waits for it.
+            "signal.signal(signal.SIGCHLD, lambda *_: os.waitpid(-1, os.WNOHANG))",
+        ]
+        for preload in preloads:
+            with self.subTest(preload):
+                before = BEFORE.replace("from graflow_sidecar", preload + "\nfrom graflow_sidecar")
+                alone = self.handler(body, before=before)
+                zygote = self.zygote(body, preload=preload)
+                zygote.process.send_signal(signal.SIGTERM)  # of a control group's stop
+                for _ in range(2):
+                    self.assertEqual(self.value(self.forked(zygote)), self.value(alone))
+
+    def test_the_mask_of_the_starter_does_not_reach_the_forks(self) -> None:
+        mask = "return [int(n) for n in signal.pthread_sigmask(signal.SIG_BLOCK, ())]"
+        zygote = self.zygote(mask, preload="signal.pthread_sigmask(signal.SIG_BLOCK, (1, 15, 17))")
+        self.assertEqual(self.value(self.forked(zygote)), [])
+
     def test_sigint_is_a_keyboard_interrupt_again_in_what_a_task_starts(self) -> None:
         worker = self.forked(
             self.zygote(
