@@ -54,6 +54,7 @@ docs/lifecycle.md.`,
 		},
 	}
 	loader.AddFlags(cmd.Flags())
+	loader.AllowAbbreviations()
 	cmd.Flags().IntVar(&readyFD, "ready-fd", noFD,
 		"write one JSON line {\"redis_url\":…,\"pid\":…} to this file descriptor, and close it, when the sidecar is ready; for whoever started it")
 	cmd.Flags().IntVar(&parentFD, "parent-fd", noFD,

@@ -37,7 +37,7 @@ _USED = (
     "encodings.idna",  # by the look-up of a host name
 )
 
-_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
+_LEVELS = ("NOTSET", "DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 
 
 def main() -> None:

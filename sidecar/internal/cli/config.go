@@ -19,6 +19,7 @@ where a value cannot be used (64 for a flag), with a line for each.`,
 	}
 	loader := config.NewLoader()
 	loader.AddFlags(c.Flags())
+	loader.AllowAbbreviations()
 	c.Flags().BoolVar(&changed, "changed", false, "only what is not at its default")
 	format := outputFlag(c)
 	c.RunE = func(c *cobra.Command, _ []string) error {

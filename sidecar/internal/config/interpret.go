@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"regexp"
 	"strconv"
 	"strings"
 	"time"
@@ -98,9 +99,19 @@ func (in *interpreter) integer(v *value, dst *int, low, high int) {
 		accepts = fmt.Sprintf("a whole number, at least %d", low)
 	}
 	set(in, v, dst, accepts, strconv.Itoa(*dst), func(s string) (int, bool) {
-		n, err := strconv.Atoi(s)
+		n, err := strconv.Atoi(ungrouped(s))
 		return n, err == nil && n >= low && n <= high
 	})
+}
+
+var groups = regexp.MustCompile(`([0-9])_([0-9])`)
+
+// ungrouped is a number without the underscores that Python's has between digits.
+func ungrouped(s string) string {
+	for groups.MatchString(s) {
+		s = groups.ReplaceAllString(s, "$1$2")
+	}
+	return s
 }
 
 func (in *interpreter) share(v *value, dst *float64) {
@@ -127,7 +138,7 @@ func parseDuration(s string) (time.Duration, bool) {
 	if d, err := time.ParseDuration(s); err == nil {
 		return d, true
 	}
-	f, err := strconv.ParseFloat(s, 64)
+	f, err := strconv.ParseFloat(ungrouped(s), 64)
 	if err != nil || math.IsNaN(f) || math.Abs(f) > math.MaxInt64/float64(time.Second)/2 {
 		return 0, false
 	}

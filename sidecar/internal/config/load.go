@@ -8,6 +8,7 @@
 package config
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -61,6 +62,35 @@ func (l *Loader) AddFlags(fs *pflag.FlagSet) {
 	for _, v := range l.vars.all {
 		l.addFlag(fs, v)
 	}
+}
+
+// AllowAbbreviations has the flags of Graflow's worker abbreviated as there: --max 4
+// is --max-concurrent-tasks 4. It comes after AddFlags, for a command that has no flag
+// of its own that one of these begins with.
+func (l *Loader) AllowAbbreviations() { l.flags.SetNormalizeFunc(l.vars.unabbreviated) }
+
+// graflowFlags are those of python -m graflow.worker.main.
+var graflowFlags = []string{
+	"help", "worker-id", "max-concurrent-tasks", "poll-interval",
+	"redis-host", "redis-port", "redis-db", "redis-key-prefix", "log-level",
+}
+
+// unabbreviated is the flag of Graflow's worker that name is the beginning of, where
+// it is of one only, as Python's argparse has it. The whole name of a flag is that flag.
+func (vs *variables) unabbreviated(_ *pflag.FlagSet, name string) pflag.NormalizedName {
+	if slices.ContainsFunc(vs.all, func(v *value) bool { return v.flag == name }) {
+		return pflag.NormalizedName(name)
+	}
+	found := ""
+	for _, flag := range graflowFlags {
+		if strings.HasPrefix(flag, name) {
+			if found != "" {
+				return pflag.NormalizedName(name)
+			}
+			found = flag
+		}
+	}
+	return pflag.NormalizedName(cmp.Or(found, name))
 }
 
 // addFlag adds the flag of a variable, if it has one.

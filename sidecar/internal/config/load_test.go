@@ -23,6 +23,7 @@ func load(t *testing.T, env []string, args ...string) (Settings, error) {
 	l := NewLoader()
 	fs := pflag.NewFlagSet("run", pflag.ContinueOnError)
 	l.AddFlags(fs)
+	l.AllowAbbreviations()
 	if err := fs.Parse(args); err != nil {
 		t.Fatal(err)
 	}
@@ -133,6 +134,84 @@ func TestValues(t *testing.T) {
 	}
 }
 
+// What python -m graflow.worker.main takes in its environment and on its command line,
+// as argparse, int, float and logging read it.
+func TestWhatGraflowsWorkerTakes(t *testing.T) {
+	level := func(s Settings) any { return [2]any{s.LogLevel, s.App.Worker.LogLevel} }
+	poll := func(s Settings) any { return s.App.PollInterval }
+	slots := func(s Settings) any { return s.App.Slots }
+	for _, c := range []struct {
+		env  string
+		args string
+		get  func(Settings) any
+		want any
+	}{
+		{"POLL_INTERVAL=0", "", poll, time.Millisecond},
+		{"POLL_INTERVAL=0.0001", "", poll, time.Millisecond},
+		{"POLL_INTERVAL=1e-2", "", poll, 10 * time.Millisecond},
+		{"POLL_INTERVAL=.5", "", poll, 500 * time.Millisecond},
+		{"POLL_INTERVAL=7200", "", poll, 2 * time.Hour},
+		{"", "--poll-interval 0", poll, time.Millisecond},
+		{"MAX_CONCURRENT_TASKS=1_000", "", slots, 1000},
+		{"MAX_CONCURRENT_TASKS=+04", "", slots, 4},
+		{"LOG_LEVEL=NOTSET", "", level, [2]any{slog.LevelDebug, "NOTSET"}},
+		{"LOG_LEVEL=DEBUG", "", level, [2]any{slog.LevelDebug, "DEBUG"}},
+		{"LOG_LEVEL=INFO", "", level, [2]any{slog.LevelInfo, "INFO"}},
+		{"LOG_LEVEL=WARN", "", level, [2]any{slog.LevelWarn, "WARNING"}},
+		{"LOG_LEVEL=WARNING", "", level, [2]any{slog.LevelWarn, "WARNING"}},
+		{"LOG_LEVEL=ERROR", "", level, [2]any{slog.LevelError, "ERROR"}},
+		{"LOG_LEVEL=CRITICAL", "", level, [2]any{logging.LevelCritical, "CRITICAL"}},
+		{"LOG_LEVEL=FATAL", "", level, [2]any{logging.LevelCritical, "CRITICAL"}},
+		{"LOG_LEVEL=critical", "", level, [2]any{logging.LevelCritical, "CRITICAL"}},
+		{"", "--log-level CRITICAL", level, [2]any{logging.LevelCritical, "CRITICAL"}},
+
+		{"", "--worker-i w", func(s Settings) any { return s.App.WorkerID }, "w"},
+		{"", "--work w", func(s Settings) any { return s.App.WorkerID }, "w"},
+		{"", "--w=w", func(s Settings) any { return s.App.WorkerID }, "w"},
+		{"", "--max 7", slots, 7},
+		{"", "--m=7", slots, 7},
+		{"", "--m 5 --max 6 --max-concurrent-tasks 7", slots, 7},
+		{"", "--p 2", poll, 2 * time.Second},
+		{"", "--redis-h=there", func(s Settings) any { return s.App.Redis.Host }, "there"},
+		{"", "--redis-p 7000", func(s Settings) any { return s.App.Redis.Port }, 7000},
+		{"", "--redis-d 3", func(s Settings) any { return s.App.Redis.DB }, 3},
+		{"", "--redis-k k", func(s Settings) any { return s.App.KeyPrefix }, "k"},
+		{"", "--log DEBUG", level, [2]any{slog.LevelDebug, "DEBUG"}},
+		{"", "--l DEBUG", level, [2]any{slog.LevelDebug, "DEBUG"}},
+
+		// Ours, which begin like Graflow's.
+		{"", "--mode exec", func(s Settings) any { return s.App.Mode }, app.ModeExec},
+		{"", "--log-format json", func(s Settings) any { return s.LogFormat }, logging.JSON},
+	} {
+		t.Run(c.env+c.args, func(t *testing.T) {
+			env := []string{}
+			if c.env != "" {
+				env = append(env, c.env)
+			}
+			s := mustLoad(t, env, append(strings.Fields(c.args), worker...)...)
+			if got := c.get(s); !reflect.DeepEqual(got, c.want) {
+				t.Errorf("got %v, want %v", got, c.want)
+			}
+		})
+	}
+}
+
+func TestFlagsThatAreNotClear(t *testing.T) {
+	for _, args := range []string{"--redis x", "--redis- x", "--redis-x x", "--max-c0 1", "--repl 2", "--mo exec", "-w w"} {
+		fs := pflag.NewFlagSet("run", pflag.ContinueOnError)
+		l := NewLoader()
+		l.AddFlags(fs)
+		l.AllowAbbreviations()
+		if err := fs.Parse(strings.Fields(args)); err == nil {
+			t.Errorf("%s is taken", args)
+		}
+	}
+	// The kinds of worker, and not the beginning of --worker-id.
+	if s := mustLoad(t, nil, "--worker", "a.*=./a"); len(s.App.Kinds) != 1 {
+		t.Errorf("got %+v", s.App.Kinds)
+	}
+}
+
 func TestEveryVariableIsRead(t *testing.T) {
 	for _, v := range newVariables().all {
 		t.Run(v.env, func(t *testing.T) {
@@ -202,10 +281,12 @@ func TestBadValues(t *testing.T) {
 	for _, c := range []struct{ env, want string }{
 		{"MAX_CONCURRENT_TASKS=four", `MAX_CONCURRENT_TASKS is "four", and must be a whole number from 1 to 4096`},
 		{"MAX_CONCURRENT_TASKS=0", `is "0", and must be`},
-		{"POLL_INTERVAL=-1", `POLL_INTERVAL is "-1", and must be a time from 1ms to 1h`},
+		{"POLL_INTERVAL=-1", `POLL_INTERVAL is "-1", and must be a time from 0 to 8760h`},
+		{"POLL_INTERVAL=inf", "must be a time"},
+		{"MAX_CONCURRENT_TASKS=1__0", "must be a whole number"},
 		{"POLL_INTERVAL=NaN", "must be a time"},
 		{"SIDECAR_TASK_TIMEOUT=1e300", "must be a time from 0 to 8760h"},
-		{"LOG_LEVEL=loud", `LOG_LEVEL is "loud", and must be DEBUG, INFO, WARNING, WARN or ERROR`},
+		{"LOG_LEVEL=loud", `LOG_LEVEL is "loud", and must be DEBUG, INFO, WARNING, WARN, ERROR, CRITICAL, FATAL or NOTSET`},
 		{"SIDECAR_MODE=http", `SIDECAR_MODE is "http", and must be rpc, exec or supervise`},
 		{"SIDECAR_REPLICAS=2", "SIDECAR_REPLICAS goes with --mode supervise only: in mode rpc MAX_CONCURRENT_TASKS says"},
 		{"SIDECAR_RETRY_JITTER=2", "a number from 0 to 1"},

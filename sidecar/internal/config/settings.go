@@ -1,6 +1,7 @@
 package config
 
 import (
+	"cmp"
 	"log/slog"
 	"math"
 	"net/netip"
@@ -24,7 +25,7 @@ func (vs *variables) settings(in *interpreter) Settings {
 
 	in.label(&d.WorkerID, &c.WorkerID)
 	in.integer(&d.MaxConcurrentTasks, &c.Slots, 1, 4096)
-	in.duration(&d.PollInterval, &c.PollInterval, time.Millisecond, time.Hour)
+	in.pollInterval(&d.PollInterval, &c.PollInterval)
 	in.label(&d.RedisKeyPrefix, &c.KeyPrefix)
 	in.logLevel(&d.LogLevel, &s)
 	vs.redis(in, &c.Redis)
@@ -102,21 +103,31 @@ func (vs *variables) settings(in *interpreter) Settings {
 // reading anything.
 func (vs *variables) describe() { vs.settings(&interpreter{}) }
 
-// graflowLevels are the names that Graflow's worker takes, and what Python
-// also calls the third.
-var graflowLevels = map[string]slog.Level{
-	"DEBUG": slog.LevelDebug, "INFO": slog.LevelInfo, "WARNING": slog.LevelWarn,
-	"WARN": slog.LevelWarn, "ERROR": slog.LevelError,
+// leastPoll is the least pause between two looks at the queue. Graflow's worker
+// takes 0, and then looks all the time.
+const leastPoll = time.Millisecond
+
+func (in *interpreter) pollInterval(v *value, dst *time.Duration) {
+	in.duration(v, dst, 0, 365*day)
+	*dst = max(*dst, leastPoll)
 }
+
+// graflowLevels are the names that Graflow's worker takes in LOG_LEVEL: those of
+// Python's logging. NOTSET lets everything through.
+var graflowLevels = map[string]slog.Level{
+	"NOTSET": slog.LevelDebug, "DEBUG": slog.LevelDebug, "INFO": slog.LevelInfo,
+	"WARNING": slog.LevelWarn, "WARN": slog.LevelWarn, "ERROR": slog.LevelError,
+	"CRITICAL": logging.LevelCritical, "FATAL": logging.LevelCritical,
+}
+
+// pythonLevels are the names that Python's logging has two of.
+var pythonLevels = map[string]string{"WARN": "WARNING", "FATAL": "CRITICAL"}
 
 func (in *interpreter) logLevel(v *value, s *Settings) {
 	name := "INFO"
-	choice(in, v, &name, "DEBUG", "INFO", "WARNING", "WARN", "ERROR")
+	choice(in, v, &name, "DEBUG", "INFO", "WARNING", "WARN", "ERROR", "CRITICAL", "FATAL", "NOTSET")
 	s.LogLevel = graflowLevels[name]
-	if name == "WARN" {
-		name = "WARNING" // the one Graflow's worker knows
-	}
-	s.App.Worker.LogLevel = name
+	s.App.Worker.LogLevel = cmp.Or(pythonLevels[name], name)
 }
 
 var variableName = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)

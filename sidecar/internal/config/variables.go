@@ -15,7 +15,7 @@ package config
 type dropIn struct {
 	WorkerID           value `envconfig:"WORKER_ID" flag:"worker-id" section:"Graflow's own names" shown:"worker_{pid}" help:"Label of this sidecar in logs and listings; need not be unique."`
 	MaxConcurrentTasks value `envconfig:"MAX_CONCURRENT_TASKS" flag:"max-concurrent-tasks" help:"How many tasks run at once, over all worker processes; with SIDECAR_WORKERS, of each kind; with SIDECAR_MODE=supervise, in each of them."`
-	PollInterval       value `envconfig:"POLL_INTERVAL" flag:"poll-interval" shown:"0.1" help:"Pause between looks at the queue where Redis cannot block; an idle sidecar is woken at once otherwise."`
+	PollInterval       value `envconfig:"POLL_INTERVAL" flag:"poll-interval" shown:"0.1" help:"Pause between looks at the queue where Redis cannot block, 1 ms at least; an idle sidecar is woken at once otherwise."`
 	RedisHost          value `envconfig:"REDIS_HOST" flag:"redis-host" help:"Host of Redis, or the path of a Unix socket."`
 	RedisPort          value `envconfig:"REDIS_PORT" flag:"redis-port" help:"Port of Redis. A Kubernetes service link (tcp://10.0.0.1:6379) gives its port, and its address unless REDIS_HOST is set."`
 	RedisDB            value `envconfig:"REDIS_DB" flag:"redis-db" help:"Database number."`

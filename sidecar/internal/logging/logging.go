@@ -2,6 +2,7 @@
 package logging
 
 import (
+	"context"
 	"io"
 	"log/slog"
 	"os"
@@ -20,16 +21,32 @@ const (
 	Text Format = "text" // readable, with colours on a terminal
 )
 
+// LevelCritical is that of a worker's lines that are more than an error, such as
+// Python's CRITICAL. A log shows it as ERROR.
+const LevelCritical = slog.LevelError + 4
+
 // New returns a logger that writes to w; colour allows colours on a terminal.
 func New(w io.Writer, format Format, level slog.Level, colour bool) *slog.Logger {
 	terminal := isTerminal(w)
 	if format == Text || (format == Auto && terminal) {
-		return slog.New(tint.NewTextHandler(w, &tint.Options{
+		return slog.New(named{tint.NewTextHandler(w, &tint.Options{
 			Level: level, TimeFormat: time.TimeOnly, NoColor: !terminal || !colour,
-		}))
+		})})
 	}
-	return slog.New(slog.NewJSONHandler(w, &slog.HandlerOptions{Level: level}))
+	return slog.New(named{slog.NewJSONHandler(w, &slog.HandlerOptions{Level: level})})
 }
+
+// named shows a level above ERROR as ERROR: "ERROR+4" is a name that no search and no
+// alert knows.
+type named struct{ slog.Handler }
+
+func (h named) Handle(ctx context.Context, r slog.Record) error {
+	r.Level = min(r.Level, slog.LevelError)
+	return h.Handler.Handle(ctx, r)
+}
+
+func (h named) WithAttrs(attrs []slog.Attr) slog.Handler { return named{h.Handler.WithAttrs(attrs)} }
+func (h named) WithGroup(name string) slog.Handler       { return named{h.Handler.WithGroup(name)} }
 
 func isTerminal(w io.Writer) bool {
 	if q, queued := w.(*Queue); queued {

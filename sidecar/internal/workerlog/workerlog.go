@@ -52,12 +52,16 @@ var (
 	wordKeys  = []string{"message", "msg", "event", "@message"}
 )
 
+// critical is above all that the sidecar logs itself: with LOG_LEVEL=CRITICAL only
+// such lines of workers are left.
+const critical = slog.LevelError + 4
+
 var levels = map[string]slog.Level{
 	"trace": slog.LevelDebug, "debug": slog.LevelDebug,
 	"info": slog.LevelInfo, "information": slog.LevelInfo, "notice": slog.LevelInfo,
 	"warn": slog.LevelWarn, "warning": slog.LevelWarn,
-	"error": slog.LevelError, "err": slog.LevelError, "fatal": slog.LevelError, "critical": slog.LevelError,
-	"panic": slog.LevelError, "dpanic": slog.LevelError, "alert": slog.LevelError, "emergency": slog.LevelError,
+	"error": slog.LevelError, "err": slog.LevelError,
+	"fatal": critical, "critical": critical, "panic": critical, "dpanic": critical, "alert": critical, "emergency": critical,
 }
 
 // Attrs are the level and the attributes of a line that a worker wrote; about are
@@ -243,8 +247,10 @@ func levelOf(v any) (slog.Level, bool) {
 			return slog.LevelInfo, true
 		case n < 50:
 			return slog.LevelWarn, true
-		default:
+		case n < 60:
 			return slog.LevelError, true
+		default:
+			return critical, true
 		}
 	default:
 		return 0, false

@@ -34,7 +34,8 @@ func TestAWorkersJSONIsMerged(t *testing.T) {
 	for _, tt := range []struct{ name, line, want string }{
 		{"no JSON", `it went wrong`, `{"level":"INFO","msg":"worker stderr","slot":1,"line":"it went wrong","task_id":"a"}`},
 		{"a Go program's", `{"time":"2026-01-01T00:00:00Z","level":"WARN","msg":"slow","rows":3,"took":0.5}`, `{"level":"WARN","msg":"worker stderr","slot":1,"line":"slow","task_id":"a","rows":3,"worker_time":"2026-01-01T00:00:00Z","took":0.5}`},
-		{"a Python program's", `{"levelname": "CRITICAL", "message": "no disk", "name": "etl"}`, `{"level":"ERROR","msg":"worker stderr","slot":1,"line":"no disk","task_id":"a","name":"etl"}`},
+		{"a Python program's", `{"levelname": "CRITICAL", "message": "no disk", "name": "etl"}`, `{"level":"ERROR+4","msg":"worker stderr","slot":1,"line":"no disk","task_id":"a","name":"etl"}`},
+		{"bunyan's", `{"level":50,"msg":"no disk"}`, `{"level":"ERROR","msg":"worker stderr","slot":1,"line":"no disk","task_id":"a"}`},
 		{"structlog's", `{"event":"loaded","level":"debug"}`, `{"level":"DEBUG","msg":"worker stderr","slot":1,"line":"loaded","task_id":"a"}`},
 		{"pino's", `{"level":40,"msg":"late"}`, `{"level":"WARN","msg":"worker stderr","slot":1,"line":"late","task_id":"a"}`},
 		{"a level that nobody knows", `{"level":"loud","msg":"hi"}`, `{"level":"INFO","msg":"worker stderr","slot":1,"line":"hi","task_id":"a","worker_level":"loud"}`},
