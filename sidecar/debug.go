@@ -42,11 +42,12 @@ func serveProfiles(addr string, log *slog.Logger) (stop func(), err error) {
 		BaseContext:  func(net.Listener) context.Context { return ctx }, // its end ends a profile that is being taken
 		ErrorLog:     slog.NewLogLogger(log.Handler(), slog.LevelDebug),
 	}
-	connlimit.New(debugConns).Guard(server)
+	limiter := connlimit.New(debugConns)
+	limiter.Guard(server)
 	over := make(chan struct{})
 	go func() {
 		defer close(over)
-		_ = server.Serve(listener) // it ends with Close
+		_ = server.Serve(limiter.Listener(listener)) // it ends with Close
 	}()
 	log.Info("profiles are served", "url", "http://"+listener.Addr().String()+"/debug/pprof/")
 	return func() {

@@ -83,7 +83,7 @@ func TestResultsThatWaitAreBounded(t *testing.T) {
 	}})
 	w.group(w.work(20, 5)...)
 	w.settle(20 * time.Second)
-	before := resident(t, s.pid())
+	before := anonymous(t, s.pid())
 	names := scripts(t)
 	taken := make(chan struct{})
 	p.SetRule(func(cmd faultproxy.Command) faultproxy.Verdict {
@@ -107,7 +107,7 @@ func TestResultsThatWaitAreBounded(t *testing.T) {
 			break
 		}
 	}
-	n, more := waiting(), resident(t, s.pid())-before
+	n, more := waiting(), anonymous(t, s.pid())-before
 	t.Logf("%.0f bytes wait, %d KiB more", n, more>>10)
 	if n > most*size {
 		w.violation("%.0f bytes of results wait, above a limit of %d", n, limit)

@@ -71,6 +71,7 @@ func New(addr string, o Options) (*Server, error) {
 	limiter := connlimit.New(connlimit.Default())
 	limiter.Trusted, limiter.Free = o.Trusted, probes
 	limiter.Guard(s.http)
+	s.listener = limiter.Listener(listener)
 	return s, nil
 }
 

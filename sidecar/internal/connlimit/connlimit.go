@@ -22,6 +22,10 @@ const (
 	share = 4
 	// keptShare is which part of the connections is kept for trusted requests.
 	keptShare = 7
+	// spare is how many connections, beside those that are open, may be served at the
+	// same time: closed ones whose goroutines have not ended yet, which net/http lets
+	// linger for half a second after an answer.
+	spare = 32
 )
 
 // Files is how many descriptors the process may open.
@@ -49,6 +53,8 @@ type Limiter struct {
 	// Free are paths that are always served: of handlers that hold no connection.
 	Free []string
 
+	served chan struct{} // a place for each connection that a goroutine serves
+
 	mu     sync.Mutex
 	conns  map[net.Conn]*conn
 	quiet  list.List // of *conn: without a request, the longest first
@@ -64,17 +70,55 @@ type conn struct {
 
 // New returns a limiter for at most total connections.
 func New(total int) *Limiter {
-	return &Limiter{total: total, others: total - max(total/keptShare, 1), conns: make(map[net.Conn]*conn)}
+	return &Limiter{
+		total: total, others: total - max(total/keptShare, 1), conns: make(map[net.Conn]*conn),
+		served: make(chan struct{}, total+spare),
+	}
 }
 
 type key struct{}
 
-// Guard makes a server, which serves nothing yet, keep to the limit.
+// Guard makes a server, which serves nothing yet, keep to the limit. It is to serve
+// on a [Limiter.Listener].
 func (l *Limiter) Guard(s *http.Server) {
 	next := s.Handler
 	s.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { l.serve(w, r, next) })
 	s.ConnState = l.change
 	s.ConnContext = func(ctx context.Context, c net.Conn) context.Context { return context.WithValue(ctx, key{}, c) }
+}
+
+// Listener returns inner for the guarded server. It accepts no more connections than
+// can be served: each one costs a goroutine and two buffers until net/http is done with
+// it, and a flood closes them faster than a busy machine ends their goroutines.
+func (l *Limiter) Listener(inner net.Listener) net.Listener {
+	return &listener{Listener: inner, served: l.served, closed: make(chan struct{})}
+}
+
+type listener struct {
+	net.Listener
+	served chan struct{}
+	once   sync.Once
+	closed chan struct{}
+}
+
+// Accept waits for a place first. It waits only for connections that are closed: a
+// newcomer for which none of the open ones makes room is closed itself.
+func (l *listener) Accept() (net.Conn, error) {
+	select {
+	case l.served <- struct{}{}:
+	case <-l.closed:
+		return nil, net.ErrClosed
+	}
+	c, err := l.Listener.Accept()
+	if err != nil {
+		<-l.served
+	}
+	return c, err
+}
+
+func (l *listener) Close() error {
+	l.once.Do(func() { close(l.closed) })
+	return l.Listener.Close()
 }
 
 // Open is how many connections there are.
@@ -109,8 +153,9 @@ func (l *Limiter) change(c net.Conn, state http.ConnState) {
 		if known := l.conns[c]; known != nil && known.place == nil {
 			known.place = l.quiet.PushBack(known)
 		}
-	case http.StateClosed, http.StateHijacked:
+	case http.StateClosed, http.StateHijacked: // one of them, once, and last
 		l.forgetLocked(c)
+		<-l.served
 	}
 	l.mu.Unlock()
 	if victim != nil {

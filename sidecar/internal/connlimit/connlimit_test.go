@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"go.uber.org/goleak"
@@ -43,7 +44,7 @@ func start(t *testing.T, total int) *bench {
 	}
 	b.addr = listener.Addr().String()
 	var serving sync.WaitGroup
-	serving.Go(func() { _ = server.Serve(listener) })
+	serving.Go(func() { _ = server.Serve(b.limiter.Listener(listener)) })
 	t.Cleanup(func() {
 		close(b.letGo)
 		_ = server.Close()
@@ -149,4 +150,45 @@ func TestDefaultFitsTheDescriptors(t *testing.T) {
 	if n := Default(); n < 8 || n > most || n > max(Files()/share, 8) {
 		t.Errorf("%d connections of %d descriptors", n, Files())
 	}
+}
+
+// endless is a listener with a newcomer at any time.
+type endless struct{ net.Listener }
+
+func (endless) Accept() (net.Conn, error) { return &net.TCPConn{}, nil }
+func (endless) Close() error              { return nil }
+
+// TestAcceptWaitsForWhatIsServed: connections whose goroutines have not ended hold
+// back further ones, until one of them ends or the listener is closed.
+func TestAcceptWaitsForWhatIsServed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		limiter := New(14)
+		listener := limiter.Listener(endless{})
+		accepted := make(chan net.Conn, 14+spare)
+		over := make(chan struct{})
+		go func() {
+			defer close(over)
+			for {
+				c, err := listener.Accept()
+				if err != nil {
+					return
+				}
+				accepted <- c
+			}
+		}()
+		synctest.Wait()
+		if n := len(accepted); n != 14+spare {
+			t.Fatalf("%d connections are accepted, want %d", n, 14+spare)
+		}
+		limiter.change(<-accepted, http.StateClosed)
+		limiter.change(<-accepted, http.StateHijacked)
+		synctest.Wait()
+		if n := len(accepted); n != 14+spare {
+			t.Errorf("%d connections are accepted after the end of two, want %d", n, 14+spare)
+		}
+		if err := listener.Close(); err != nil {
+			t.Error(err)
+		}
+		<-over
+	})
 }
