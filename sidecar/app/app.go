@@ -223,8 +223,16 @@ func (a *App) unblock() {
 // progress notes that the claim loop got an answer from Redis.
 func (a *App) progress() {
 	if a.staffed() {
-		a.isReady.Do(func() { close(a.ready) })
+		a.becomeReady()
 	}
+}
+
+// becomeReady notes, once, that a task in the queue would be run now.
+func (a *App) becomeReady() {
+	a.isReady.Do(func() {
+		close(a.ready)
+		a.lease.Announce()
+	})
 }
 
 // beginStop halts the queue and quietens the health monitor: what a stop does
@@ -233,6 +241,7 @@ func (a *App) beginStop() {
 	a.clock.begin()
 	a.mon.Stopping()
 	a.queue.Halt()
+	a.lease.Announce()
 }
 
 // Ready is closed when a worker is up and Redis has answered the claim loop.

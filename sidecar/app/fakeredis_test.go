@@ -41,6 +41,8 @@ type fakeRedis struct {
 	away     bool          // no ping gets through
 	down     bool          // no call gets through
 	kinds    int           // of workers, whose turns the records are; 0 is one
+	stateOf  func() State  // of the sidecar
+	said     State         // what the sidecar said last of its state, out of its turn
 }
 
 func newFakeRedis(stubborn string, records ...string) *fakeRedis {
@@ -52,7 +54,7 @@ func newFakeRedis(stubborn string, records ...string) *fakeRedis {
 }
 
 func (f *fakeRedis) backend(a *App) backend {
-	f.kinds = len(a.cfg.Kinds)
+	f.kinds, f.stateOf = len(a.cfg.Kinds), a.state
 	return backend{
 		source: fakeSource{f}, outcomes: fakeOutcomes{f}, leases: fakeLeases{f}, requests: fakeRequests{f},
 		ping: f.ping, checkIdle: func(context.Context) {},
@@ -277,7 +279,9 @@ func (f fakeLeases) Register(_ context.Context, run string) error {
 }
 
 func (f fakeLeases) Renew(_ context.Context, run string) (err error) {
+	state := f.stateOf()
 	if e := f.do("lease", func() {
+		f.said = state
 		if f.member != run {
 			err = lease.ErrGone
 		}

@@ -93,6 +93,37 @@ func (o *orderTest) watched(x actor, first, stubborn string) actor {
 	return x
 }
 
+// TestAChangeOfStateIsSaidAtOnce: the registry has it as soon as a command can ask,
+// and not with one of the next ticks.
+func TestAChangeOfStateIsSaidAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		o := startOrder(t, "stop", "", nil)
+		check := func(want State) {
+			t.Helper()
+			time.Sleep(50 * time.Millisecond)
+			o.redis.mu.Lock()
+			defer o.redis.mu.Unlock()
+			if o.redis.said != want {
+				t.Errorf("the sidecar said %q, want %q", o.redis.said, want)
+			}
+		}
+		<-o.Ready()
+		check(Running)
+		o.Quiet()
+		check(Quiet)
+		o.told(true, false, nil)
+		check(Paused)
+		o.told(false, false, nil)
+		o.Resume()
+		check(Running)
+		o.Stop()
+		check(Stopping)
+		if err := o.Wait(); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
 // TestStopOrderOfTheRealStages: for every (who dies first, who ignores the soft
 // stop) pair. No stage is asked to stop before all before it have returned, the
 // budget holds, no stage speaks to Redis after its connections have closed, no

@@ -43,8 +43,11 @@ func (a *App) hold(change func(h *holds)) {
 	h := &a.holds
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	before := h.signal || h.own || h.all
+	before, signal, paused := h.signal || h.own || h.all, h.signal, h.own || h.all
 	change(h)
+	if h.signal != signal || (h.own || h.all) != paused {
+		a.lease.Announce()
+	}
 	after := h.signal || h.own || h.all
 	switch {
 	case after && !before:

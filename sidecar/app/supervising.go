@@ -87,7 +87,7 @@ func (a *App) pingsOnly(o store.ClientOptions) (backend, error) {
 }
 
 // allUp notes that every supervised worker runs.
-func (a *App) allUp() { a.isReady.Do(func() { close(a.ready) }) }
+func (a *App) allUp() { a.becomeReady() }
 
 // wanted is how many workers there must be for a sidecar to be ready.
 func (a *App) wanted() int {

@@ -41,10 +41,7 @@ func (l *Lease) doubt(run string) int {
 	defer l.mu.Unlock()
 	if l.run == run {
 		l.doubts++
-		select {
-		case l.suspect <- struct{}{}:
-		default:
-		}
+		l.Announce()
 	}
 	return l.doubts
 }

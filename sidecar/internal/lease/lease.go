@@ -54,10 +54,12 @@ type Lease struct {
 	mu      sync.Mutex
 	run     string        // empty while none is registered
 	changed chan struct{} // closed when run or cleared changes
-	suspect chan struct{} // one token: some operation was told that we are gone
-	doubts  int           // how often an operation was told so
-	cleared int           // of those, how many came before a renewal that found the run a member
-	strange time.Time     // when that was found last
+	// soon holds a token for a renewal at once: an operation was told that we are
+	// gone, or what the run says of itself has changed.
+	soon    chan struct{}
+	doubts  int       // how often an operation was told that we are gone
+	cleared int       // of those, how many came before a renewal that found the run a member
+	strange time.Time // when that was found last
 
 	tried string // the run that was last registered, or was to be
 }
@@ -65,7 +67,7 @@ type Lease struct {
 // Init prepares a Lease whose exported fields are set.
 func (l *Lease) Init() *Lease {
 	l.changed = make(chan struct{})
-	l.suspect = make(chan struct{}, 1)
+	l.soon = make(chan struct{}, 1)
 	return l
 }
 
@@ -103,6 +105,16 @@ func (l *Lease) set(run string) {
 func (l *Lease) wakeLocked() {
 	close(l.changed)
 	l.changed = make(chan struct{})
+}
+
+// Announce has the run renewed at once, since what it says of itself has changed. It
+// does not wait for that; while no run is registered it does nothing more than the
+// registration, which says it, too.
+func (l *Lease) Announce() {
+	select {
+	case l.soon <- struct{}{}:
+	default:
+	}
 }
 
 // Run registers a run and keeps it until soft ends; Leave ends it. It returns
@@ -164,7 +176,7 @@ func (l *Lease) keep(soft context.Context) error {
 			select {
 			case <-soft.Done():
 				return nil
-			case <-l.suspect:
+			case <-l.soon:
 				renew = true
 			case <-ticker.C:
 			}

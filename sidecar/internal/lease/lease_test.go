@@ -170,6 +170,24 @@ func TestARunIsRegisteredRenewedAndLeft(t *testing.T) {
 	})
 }
 
+func TestAnnounceRenewsAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := start(t)
+		time.Sleep(500 * time.Millisecond)
+		b.Announce()
+		synctest.Wait()
+		if renewed, ticks := b.store.calls(); renewed != 1 || ticks != 0 {
+			t.Errorf("%d renewals and %d ticks", renewed, ticks)
+		}
+		time.Sleep(time.Second)
+		b.finish(t)
+		if b.store.renewed != 1 || b.store.ticks != 1 {
+			t.Errorf("%d renewals and %d ticks after that", b.store.renewed, b.store.ticks)
+		}
+		b.Announce() // after the end: it waits for nothing
+	})
+}
+
 func TestWhoIsDeadIsReaped(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := start(t)
