@@ -8,6 +8,7 @@ import (
 
 	"github.com/graflow/graflow-sidecar/sidecar/internal/admin"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/pipeline/claim"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/pipeline/dispatch"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/safely"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/subproc"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/task"
@@ -22,6 +23,8 @@ type pulse struct {
 	excused   time.Time // when there was last a reason to stand still
 	suspected time.Time // when a wait was first seen to have no reason; zero for none
 	settled   time.Time // when Redis last took a report
+	taken     uint64    // tasks, when untaken began
+	untaken   time.Time // when a task that could start was first seen to wait; zero for none
 }
 
 // wait is what the claim loop waits for, besides an answer of Redis.
@@ -85,6 +88,26 @@ func (p *pulse) overdue(within time.Duration, excused, busy bool) time.Duration 
 	return 0
 }
 
+// notTaken is how long a task that could start has waited, with no other taken
+// meanwhile, if that is longer than it may. A slot whose task is long is not free, so
+// that this tells a stage of workers that hangs from one that is busy.
+func (p *pulse) notTaken(within time.Duration, h dispatch.Handover) time.Duration {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	now := time.Now()
+	switch {
+	case !h.Startable:
+		p.untaken = time.Time{}
+	case p.untaken.IsZero() || h.Taken != p.taken:
+		p.untaken, p.taken = now, h.Taken
+	default:
+		if waited := now.Sub(p.untaken); waited > within {
+			return waited
+		}
+	}
+	return 0
+}
+
 // felt is a claim loop's source whose every step counts.
 type felt struct {
 	claim.Source
@@ -113,9 +136,20 @@ func (r RedisConfig) stillFor() time.Duration {
 	return r.DialTimeout + r.ReadTimeout + r.WriteTimeout + 15*time.Second
 }
 
-// Stuck says in words that the loop that takes tasks no longer moves though it
-// should; "" while it does. A Redis that is away, slots that are taken, a pause
-// and a stop are no such reasons. It is a question for a watchdog, to be asked
+// takeWithin is how long a task that could start may wait for a worker to take it.
+// Meanwhile a worker that ignores a cancelled task may be ended, which keeps its other
+// slots from taking any.
+func (c *Config) takeWithin() time.Duration {
+	grace := c.Worker.KillGrace
+	for _, k := range c.Kinds {
+		grace = max(grace, k.Worker.KillGrace)
+	}
+	return c.Redis.stillFor() + 2*grace
+}
+
+// Stuck says in words that the loop that claims tasks, or the stage that runs them, no
+// longer moves though it should; "" while they do. A Redis that is away, slots that are
+// taken, a pause and a stop are no such reasons. It is a question for a watchdog, to be asked
 // every few seconds; where a lock is what is stuck, it does not return.
 func (a *App) Stuck() string {
 	if a.cfg.Mode == ModeSupervise {
@@ -124,6 +158,9 @@ func (a *App) Stuck() string {
 	excused := a.mon.Lost() || a.queue.IsQuiet() || a.queue.Halted()
 	if still := a.pulse.overdue(a.cfg.Redis.stillFor(), excused, !a.wantsTasks()); still > 0 {
 		return fmt.Sprintf("the claim loop has not moved for %v", still.Round(time.Second))
+	}
+	if waited := a.pulse.notTaken(a.cfg.takeWithin(), a.queue.Handover()); waited > 0 {
+		return fmt.Sprintf("a slot is free, and no worker has taken the next task for %v", waited.Round(time.Second))
 	}
 	return ""
 }

@@ -105,6 +105,32 @@ func TestPulseWhenASlotHasJustBecomeFree(t *testing.T) {
 	})
 }
 
+// A task that could start begins its time again whenever one is taken, and when no slot
+// was free meanwhile.
+func TestPulseOfTasksThatAreNotTaken(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := &pulse{}
+		for i, look := range []struct {
+			dispatch.Handover
+			want time.Duration
+		}{
+			{dispatch.Handover{Taken: 5, Startable: true}, 0}, // in this moment
+			{dispatch.Handover{Taken: 6, Startable: true}, 0},
+			{dispatch.Handover{Taken: 6, Startable: true}, time.Minute},
+			{dispatch.Handover{Taken: 6}, 0},
+			{dispatch.Handover{Taken: 6, Startable: true}, 0},
+			{dispatch.Handover{Taken: 6, Startable: true}, time.Minute},
+			{dispatch.Handover{Taken: 6, Startable: true}, 2 * time.Minute},
+			{dispatch.Handover{Taken: 7, Startable: true}, 0},
+		} {
+			if got := p.notTaken(30*time.Second, look.Handover); got != look.want {
+				t.Errorf("look %d: %v, want %v", i, got, look.want)
+			}
+			time.Sleep(time.Minute)
+		}
+	})
+}
+
 // A report that Redis takes begins the time of the next one.
 func TestPulseWithReportsThatAreSlow(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -83,6 +83,7 @@ func (l *Lane) serveLocked() {
 			q.lone = nil
 			q.alone++
 			l.running++
+			q.taken++
 		}
 		if len(ts) == 0 {
 			return
@@ -104,6 +105,7 @@ func (l *Lane) popLocked(limit int) []task.Task {
 	clear(l.ready[:n]) // let go of the records
 	l.ready = l.ready[n:]
 	l.running += n
+	l.q.taken += uint64(n)
 	return out
 }
 

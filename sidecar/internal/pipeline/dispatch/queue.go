@@ -45,6 +45,7 @@ type Queue struct {
 	lone     *task.Task    // waits until nothing else is at work, see Put
 	alone    int           // lone tasks that run and do not wait
 	room     chan struct{} // one token: there may be room to claim
+	taken    uint64        // see Handover
 }
 
 // New returns an empty queue for one kind of worker. giveBack is called, with no

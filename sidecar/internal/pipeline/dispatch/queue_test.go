@@ -382,3 +382,27 @@ func TestEveryTaskIsTakenOrGivenBackOnce(t *testing.T) {
 		}
 	}
 }
+
+func TestHandover(t *testing.T) {
+	q := dispatch.New(func(task.Task) {})
+	for i, step := range []struct {
+		do        func()
+		taken     uint64
+		startable bool
+	}{
+		{func() {}, 0, false},
+		{func() { q.AddCapacity(1) }, 0, false},
+		{func() { q.Put(kindTasks(0, 1, 2)) }, 0, true},
+		{func() { _, _ = q.Take(t.Context(), 1) }, 1, false}, // the slot is taken
+		{func() { q.End(task.Place{}) }, 1, true},
+		{func() { q.AddCapacity(1) }, 1, true},
+		{func() { _, _ = q.Take(t.Context(), 1) }, 2, false},
+		{func() { q.Undo(kindTasks(0, 2)) }, 2, true},
+		{func() { q.Halt() }, 2, false},
+	} {
+		step.do()
+		if got := q.Handover(); got.Taken != step.taken || got.Startable != step.startable {
+			t.Errorf("step %d: %+v, want %d, %t", i, got, step.taken, step.startable)
+		}
+	}
+}

@@ -1,0 +1,78 @@
+package app
+
+import (
+	"context"
+	"log/slog"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/graflow/graflow-sidecar/sidecar/internal/pipeline/dispatch"
+)
+
+// hungWorkers have slots for tasks, and take none.
+type hungWorkers struct{ lane *dispatch.Lane }
+
+func (h hungWorkers) Run(soft, _ context.Context) error {
+	h.lane.AddCapacity(orderSlots)
+	<-soft.Done()
+	h.lane.AddCapacity(-orderSlots)
+	return nil
+}
+
+func (hungWorkers) Up() int            { return orderSlots }
+func (hungWorkers) Renew()             {}
+func (hungWorkers) RenewSlot(int) bool { return false }
+func (hungWorkers) Evict(string)       {}
+func (hungWorkers) CrashLoop() bool    { return false }
+func (hungWorkers) Slots() []Slot      { return nil }
+
+// TestStalledWorkers: tasks that take days in all slots are no reason to restart the
+// sidecar, and a stage of workers that no longer takes tasks is one.
+func TestStalledWorkers(t *testing.T) {
+	for _, c := range []struct {
+		name   string
+		mode   Mode
+		hung   func(a *App) workers
+		reason string
+	}{
+		{"long tasks, rpc", ModeRPC, nil, ""},
+		{"long tasks, exec", ModeExec, nil, ""},
+		{"hung", ModeRPC, func(a *App) workers { return hungWorkers{a.queue.Kind(0)} }, "no worker has taken the next task"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				redis := newFakeRedis("", orderRecords...)
+				processes := &fakeWorkers{slow: 48 * time.Hour}
+				cfg := DefaultConfig()
+				cfg.WorkerID, cfg.Slots, cfg.Mode, cfg.Log = "stalled", orderSlots, c.mode, slog.New(slog.DiscardHandler)
+				cfg.Worker.Command = []string{"fake"}
+				if c.mode == ModeExec {
+					cfg.Worker.Command = []string{execCommand}
+				}
+				a, err := start(t.Context(), cfg, hooks{backend: redis.backend, start: processes.start, workers: c.hung})
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer func() {
+					a.Abort()
+					_ = a.Wait()
+				}()
+				bound := cfg.takeWithin()
+				for began := time.Now(); time.Since(began) < bound; time.Sleep(10 * time.Second) {
+					if got := a.Stuck(); got != "" {
+						t.Errorf("stuck after %v: %s", time.Since(began), got)
+					}
+				}
+				time.Sleep(bound)
+				if got := a.Stuck(); (got == "") != (c.reason == "") || !strings.Contains(got, c.reason) {
+					t.Errorf("after twice the bound %q, want %q", got, c.reason)
+				}
+				if h := a.health(); h.Alive != (c.reason == "") {
+					t.Errorf("%+v", h)
+				}
+			})
+		})
+	}
+}
