@@ -27,7 +27,8 @@ func (everything) LogLinesDropped() int64                        { return 0 }
 func (everything) UnreportedBytes() int64                        { return 0 }
 func (everything) Resident(int) (int64, error)                   { return 1, nil }
 
-// What the dashboard and the alerts ask for is there, with those labels.
+// What the dashboard and the alerts ask for is there, with those labels, and the
+// dashboard shows every metric.
 func TestDeployAsksForWhatIsThere(t *testing.T) {
 	m := metrics.New("1.2.3", "graflow", everything{})
 	m.Ended(metrics.Success, "1", time.Unix(2, 0), time.Unix(3, 0))
@@ -63,6 +64,16 @@ func TestDeployAsksForWhatIsThere(t *testing.T) {
 					t.Errorf("%s asks for %s with %s=%q, which no sidecar has", path, match[1], label, v)
 				}
 			}
+		}
+	}
+	dashboard, err := os.ReadFile(filepath.Join("..", "..", "..", "deploy", "grafana", "dashboard.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	of := strings.NewReplacer("_bucket", "", "_sum", "", "_count", "")
+	for name := range there {
+		if name = of.Replace(name); strings.HasPrefix(name, "graflow_") && !strings.Contains(string(dashboard), name) {
+			t.Errorf("the dashboard does not show %s", name)
 		}
 	}
 	if n < 40 {

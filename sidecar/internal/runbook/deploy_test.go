@@ -19,6 +19,7 @@ var metrics = []string{
 	"graflow_sidecar_children", "graflow_sidecar_child_restarts_total", "graflow_sidecar_child_resident_memory_bytes",
 	"graflow_sidecar_protocol_errors_total", "graflow_sidecar_redis_up", "graflow_sidecar_redis_errors_total",
 	"graflow_sidecar_paused", "graflow_sidecar_draining", "graflow_sidecar_build_info",
+	"graflow_sidecar_unreported_bytes", "graflow_sidecar_log_lines_dropped_total",
 }
 
 var metricName = regexp.MustCompile(`\bgraflow_[a-z_]+\b`)
