@@ -21,7 +21,7 @@ from . import _compat
 from ._clients import Clients
 from ._graphs import Graphs
 from ._redis import outages
-from ._task import Task, TaskError, stack_of
+from ._task import Task, TaskError, stack_of, text_of
 
 logger = logging.getLogger("graflow_sidecar.graflow")
 
@@ -93,16 +93,24 @@ class Runner:
             # report, once, and none of it is the task's.
             logger.debug("Redis was lost under a task: %s", text)
             return TaskError(_LOST, kind="RedisUnavailable", retryable=True, stack="")
-        logger.error("Task failed: %s", text, exc_info=exc)
-        return TaskError(text, kind=_kind(exc), stack=stack_of(exc))
+        # The sidecar logs it, once, with the stack.
+        return TaskError(text, kind=type(_cause(exc)).__name__, stack=stack_of(_raised(exc)))
 
 
-def _kind(exc: Exception) -> str:
+def _cause(exc: BaseException) -> BaseException:
     # Graflow wraps what a task raises; the task's own exception tells more.
     cause = getattr(exc, "cause", None)
-    if type(exc) is GraflowRuntimeError and cause is not None:
-        return type(cause).__name__
-    return type(exc).__name__
+    return cause if type(exc) is GraflowRuntimeError and cause is not None else exc
+
+
+def _raised(exc: BaseException) -> BaseException:
+    # What the task has raised, of an exception that Graflow's engine has made of it:
+    # text and kind tell all that it adds, and its traceback only where it was made.
+    found = getattr(exc, "last_error", None)  # RetryLimitExceededError
+    cause = _cause(exc)
+    if cause is not exc and exc.args[:1] == (f"An error occurred: {text_of(cause)}",):
+        found = cause
+    return found if isinstance(found, BaseException) else exc
 
 
 def is_outage(exc: BaseException) -> bool:

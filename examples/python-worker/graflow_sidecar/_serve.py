@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import faulthandler
+import inspect
 import os
 import platform
 import stat
@@ -62,6 +63,7 @@ def serve(
     global _serving
     if concurrency < 1:
         raise ValueError(f"concurrency must be at least 1, not {concurrency}")
+    _check(handler)
     if _spawned():
         return
     read_fd, write_fd = take_stdio()
@@ -101,6 +103,21 @@ def serve(
         sys.exit(_BY_HAND)
     if problem is not None:
         sys.exit(1)
+
+
+def _check(handler: Callable[[Task], Any]) -> None:
+    try:
+        signature = inspect.signature(handler)
+    except ValueError:
+        return  # of a function in C, which tells none
+    try:
+        signature.bind(object())
+    except TypeError as exc:
+        name = getattr(handler, "__name__", "handle")
+        raise TypeError(
+            f"the handler is called with the task alone, as in: def {name}(task). {name} has the"
+            f" signature {name}{signature}: {exc}. For parameters that are inputs see Worker"
+        ) from None
 
 
 def _spawned() -> bool:

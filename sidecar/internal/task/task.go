@@ -152,6 +152,8 @@ type Outcome struct {
 	HostStops <-chan struct{} `json:"-"`
 	// Stderr is the worker's last lines, for dead letters.
 	Stderr string
+	// Stack is where the task failed, as the worker tells it, for the log.
+	Stack string `json:",omitempty"`
 	// Value is the result as JSON text, verbatim from the worker; nil where
 	// the worker gave none or stores results itself (Graflow's adapter does).
 	Value []byte

@@ -103,6 +103,45 @@ class Errors(EngineCase):
         self.assertEqual(result["error"]["type"], "LookupError")
         self.assertIn("LookupError: x", result["error"]["stack"])
 
+    def test_a_failure_and_its_traceback_are_told_once(self):
+        records = self.records(
+            """
+            def own():
+                from graflow.exceptions import GraflowRuntimeError
+                try:
+                    {}["x"]
+                except KeyError as exc:
+                    raise GraflowRuntimeError("raised in own", cause=exc)
+
+            def chained():
+                raise RuntimeError("outer") from ValueError("inner")
+
+            def plain():
+                raise ValueError("no")
+
+            with workflow("w") as flow:
+                for function in (own, chained, plain):
+                    node = task(function)
+                    flow.graph.add_node(node, skip_if_exists=True)
+                retries = task("retries", max_retries=1)(plain)
+                left = task("left")(plain)
+                group = (left | task("right")(int)).set_group_name("group")
+                group.with_execution(backend=THREADS)
+            push(context_of(flow), "own", "chained", "plain", "retries", "group")
+            """
+        )
+        worker = self.adapter(LOG_LEVEL="INFO")
+        tracebacks = {"own": 2, "chained": 1, "plain": 1, "retries": 1, "group": 1}
+        for record in records:
+            name = record["task_id"]
+            with self.subTest(name):
+                stack = worker.run(record)["error"]["stack"]
+                self.assertEqual(stack.count("Traceback (most"), tracebacks[name], stack)
+                last = {"own": "raised in own", "chained": "outer", "group": "Parallel group"}
+                self.assertIn(last.get(name, "ValueError: no"), stack.splitlines()[-1])
+                self.assertNotIn("Traceback", worker.log())
+                self.assertNotIn("ERROR", worker.log())
+
     def test_exit_is_a_failed_task(self):
         worker, result = self.run_one("sys.exit(3)")
         self.assertEqual(result["error"]["message"], "the task called sys.exit(3)")

@@ -71,10 +71,81 @@ class Registry(WorkerCase):
         worker.task("a")(lambda task: 1)
         with self.assertRaises(ValueError):
             worker.task("a")
-        with self.assertRaises(TypeError):
-            worker.task("b")(lambda: 1)
-        with self.assertRaises(TypeError):
-            worker.task("c")(lambda *, rows: 1)
+        with self.assertRaisesRegex(TypeError, r"clean\(task, rows\) and clean\(rows\)"):
+
+            @worker.task("c")
+            def clean(task, rows, /):
+                pass
+
+    def test_a_function_need_not_take_the_task(self):
+        worker = self.worker(
+            """
+            from __future__ import annotations
+            from graflow_sidecar import Task, Worker, serve
+            worker = Worker()
+
+            @worker.task
+            def rows_only(rows, limit=2):
+                return rows[:limit]
+
+            @worker.task
+            async def coroutine(rows):
+                return rows
+
+            @worker.task("nothing")
+            def without():
+                return "nothing"
+
+            @worker.task
+            def keyword(rows, *, task):
+                return [rows, task.delivery]
+
+            @worker.task
+            def annotated(t: Task, rows):
+                return [rows, t.delivery]
+
+            @worker.task
+            def by_place(t, /, rows):
+                return [rows, t.delivery]
+
+            def decorated(*args, **kwargs):
+                return [kwargs["rows"], args[0].delivery]
+            worker.task(decorated)
+
+            @worker.task
+            def rest(**values):
+                return values
+
+            @worker.task
+            def another_name(t, rows):
+                pass
+
+            worker.serve()
+            """
+        )
+        inputs = worker.greeting["result"]["inputs"]
+        self.assertEqual((inputs["rows_only"], inputs["keyword"]), (["rows", "limit"], ["rows"]))
+        wanted = {
+            "rows_only": [1, 2], "coroutine": [1, 2, 3], "nothing": "nothing",
+            "rest": {"rows": [1, 2, 3], "limit": 9},
+        }
+        for name in ("keyword", "annotated", "by_place", "decorated"):
+            wanted[name] = [[1, 2, 3], "d"]
+        for name, want in wanted.items():
+            with self.subTest(name):
+                given = {"rows": {"value": [1, 2, 3]}}
+                if name == "rest":
+                    given["limit"] = {"value": 9}
+                result = worker.run({"task_id": name}, inputs=given, delivery="d")
+                self.assertEqual(result.get("value"), want, result)
+        error = worker.run({"task_id": "another_name"}, inputs={"rows": {"value": 1}})["error"]
+        self.assertRegex(error["message"], "'t' of another_name.* a parameter called task")
+
+    def test_a_handler_that_takes_no_task(self):
+        for handler in ("lambda: 1", "lambda task, rows: 1", "lambda *, task: 1"):
+            worker = self.handler("pass", handler, greet=False)
+            self.assertEqual(worker.wait(), 1)
+            worker.logged("TypeError: the handler is called with the task alone, as in:")
 
 
 SLOW = """

@@ -300,6 +300,8 @@ func serve(concurrency int) {
 		switch r.Do {
 		case "fail":
 			return nil, errors.New("it did not work")
+		case "panic":
+			panic("where it happened")
 		case "retry":
 			return nil, protocol.Retryable(errors.New("not now"))
 		case "die":

@@ -136,6 +136,7 @@ func TestATaskEndsAsItsWorkerSays(t *testing.T) {
 	}{
 		{"", task.Succeeded, ""},
 		{"fail", task.Failed, "it did not work"},
+		{"panic", task.Failed, "panic: where it happened"},
 		{"retry", task.Retry, "not now"},
 		{"die", task.Lost, "exited with status 7"},
 		{"segfault", task.Lost, "the worker "},
@@ -149,6 +150,10 @@ func TestATaskEndsAsItsWorkerSays(t *testing.T) {
 			}
 			if c.kind == task.Succeeded && string(o.Value) != `{"task":"task-1"}` {
 				t.Errorf("value %s", o.Value)
+			}
+			// The line about the task's end has it, and no other.
+			if (o.Stack != "") != (c.do == "panic") || (o.Stack != "" && strings.Contains(b.log.String(), "goroutine ")) {
+				t.Errorf("stack %q, log:\n%s", o.Stack, b.log.String())
 			}
 			// Whatever happened, the next task is done.
 			b.push("", "")

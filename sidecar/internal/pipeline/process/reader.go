@@ -10,6 +10,7 @@ import (
 
 	"github.com/graflow/graflow-sidecar/protocol"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/task"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/workerlog"
 )
 
 // read handles every line of the child's stdout until its end. It never
@@ -226,12 +227,19 @@ func (c *child) outcome(r *run, m protocol.Message) task.Outcome {
 		}
 	}
 	res, err := protocol.DecodeRunResult(m.Result)
-	if err == nil && res.Err != nil && res.Err.Stack != "" {
-		c.log.Info("stack of a failed task", append(r.task.LogAttrs(), "stack", res.Err.Stack)...)
-	}
-	switch {
-	case err != nil:
+	if err != nil {
 		return task.Outcome{Kind: task.Failed, Reason: "protocol", Message: fmt.Sprintf("the worker's answer cannot be read: %v", err)}
+	}
+	o := c.result(r, res)
+	if res.Err != nil {
+		o.Stack = workerlog.Text(res.Err.Stack)
+	}
+	return o
+}
+
+// result is the outcome of a task whose answer could be read.
+func (c *child) result(r *run, res protocol.RunResult) task.Outcome {
+	switch {
 	case res.Err == nil && res.ValueText != "":
 		return task.Outcome{Kind: task.Succeeded, Value: []byte(res.ValueText)}
 	case res.Err == nil:

@@ -75,7 +75,7 @@ func (b *Box) Bytes() int64 {
 func memory(os ...task.Outcome) (n int64) {
 	for i := range os {
 		o := &os[i]
-		n += int64(len(o.Task.Record) + len(o.Value) + len(o.Message) + len(o.MessageJSON) + len(o.Stderr))
+		n += int64(len(o.Task.Record) + len(o.Value) + len(o.Message) + len(o.MessageJSON) + len(o.Stderr) + len(o.Stack))
 	}
 	return n
 }

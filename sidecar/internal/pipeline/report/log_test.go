@@ -27,9 +27,10 @@ func TestALineForEachTask(t *testing.T) {
 		o    task.Outcome
 		want map[string]any
 	}{
-		{"failed", task.Outcome{Task: full, Kind: task.Failed, Reason: "ValueError", Message: "no", Slot: 3, PID: 42, StartedAt: started, EndedAt: started.Add(1500 * time.Millisecond)}, map[string]any{
+		{"failed", task.Outcome{Task: full, Kind: task.Failed, Reason: "ValueError", Message: "no", Stack: "File …\nValueError: no", Slot: 3, PID: 42, StartedAt: started, EndedAt: started.Add(1500 * time.Millisecond)}, map[string]any{
 			"level": "WARN", "msg": "task failed", "task_id": "a", "delivery": "w.1", "session_id": "s", "group_id": "g", "trace_id": "t",
 			"attempt": 2.0, "outcome": "failed", "verdict": "completed", "slot": 3.0, "pid": 42.0, "duration": "1.5s", "error": "no", "reason": "ValueError",
+			"stack": "File …\nValueError: no",
 		}},
 		{"succeeded", task.Outcome{Task: task.Task{Delivery: "w.2", Attempt: 1, Info: task.Info{TaskID: "b"}}, Kind: task.Succeeded, PID: 42, StartedAt: started, EndedAt: started.Add(time.Microsecond)}, map[string]any{
 			"level": "DEBUG", "msg": "task succeeded", "task_id": "b", "delivery": "w.2", "attempt": 1.0,

@@ -232,6 +232,9 @@ func (l *Loop) log(o *task.Outcome, v Verdict) {
 	if o.Reason != "" {
 		attrs = append(attrs, "reason", o.Reason)
 	}
+	if o.Stack != "" {
+		attrs = append(attrs, "stack", o.Stack)
+	}
 	//nolint:sloglint // the message is one of the constants of line
 	l.Log.Log(context.Background(), level, message, attrs...)
 }
