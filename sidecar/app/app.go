@@ -50,9 +50,9 @@ type App struct {
 	requests *watchedRequests // of the workers; nil where Redis serves none
 	stopWait stopWait
 
-	unrouted  atomic.Int64 // as of the last tick
-	waitsLong atomic.Bool  // the claim loop does, see patience
-	lastRun   string       // set by the lease, read when all has ended
+	unrouted, isolated atomic.Int64 // as of the last tick
+	waitsLong          atomic.Bool  // the claim loop does, see patience
+	lastRun            string       // set by the lease, read when all has ended
 
 	asked   chan struct{} // closed by Stop
 	askOnce sync.Once

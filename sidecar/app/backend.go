@@ -159,7 +159,7 @@ func (a *App) onRedis(forReports, forClaims, forLeases, forRequests, forLast, fo
 		},
 		leases: &leases{
 			link: a.newLink(), st: forLeases, last: forLast, maxAttempts: a.cfg.MaxAttempts, box: a.box, held: a.held,
-			about: a.about, trace: a.trace, told: a.told, holds: &a.holds, unrouted: &a.unrouted,
+			about: a.about, trace: a.trace, told: a.told, holds: &a.holds, unrouted: &a.unrouted, isolated: &a.isolated,
 			checkServer: a.checkEviction,
 		},
 		eviction: forLeases.EvictionPolicy,

@@ -20,6 +20,8 @@ type claims struct {
 	holds       *holds
 	brought     func()        // a record is in the inbox
 	unrouted    *atomic.Int64 // records that others have no worker for, as of the last tick
+	isolated    *atomic.Int64 // records that must run alone, likewise
+	canIsolate  func() bool   // one of them would run alone now
 	collected   time.Time     // see collect
 	patience    patience
 	newLink     func() link // for a load
@@ -46,12 +48,12 @@ type patience struct {
 }
 
 // begin says how long. endable: a stop can end it.
-func (p *patience) begin(endable bool, unrouted *atomic.Int64) time.Duration {
+func (p *patience) begin(endable bool, aside func() bool) time.Duration {
 	if p.long == nil || !endable || p.dry < dryWaits {
 		return waitFor
 	}
 	p.long.Store(true) // before the look: what comes after it ends the wait
-	if unrouted.Load() > 0 {
+	if aside() {
 		p.long.Store(false)
 		return waitFor
 	}
@@ -78,6 +80,12 @@ func (c *claims) Claim(ctx context.Context, nonce string, limit int) ([]task.Tas
 	if err := c.collect(ctx, limit); err != nil {
 		return nil, err
 	}
+	switch took, err := c.takeIsolated(ctx, nonce, store.Routes{}); {
+	case err != nil:
+		return nil, err
+	case took:
+		limit = 1
+	}
 	got, err := c.st.Claim(ctx, c.run, nonce, limit)
 	if err != nil {
 		return nil, err
@@ -94,6 +102,18 @@ func (c *claims) begin(ctx context.Context) error {
 	}
 	c.run = run
 	return c.open()
+}
+
+// setAside: there are records of which no arrival tells.
+func (c *claims) setAside() bool { return c.unrouted.Load()+c.isolated.Load() > 0 }
+
+// takeIsolated brings a record that must run alone into the inbox, from where the
+// claim that follows takes it, if this sidecar is idle.
+func (c *claims) takeIsolated(ctx context.Context, nonce string, r store.Routes) (bool, error) {
+	if c.isolated.Load() == 0 || !c.canIsolate() {
+		return false, nil
+	}
+	return c.st.TakeIsolated(ctx, c.run, nonce, r)
 }
 
 func (c *claims) tasks(got []store.Claimed) []task.Task {
@@ -132,7 +152,7 @@ func (c *claims) Wait(ctx context.Context) (bool, error) {
 	if run != c.run {
 		return true, nil // a new run begins with a claim: this inbox is not ours any more
 	}
-	came, err := c.st.Wait(ctx, c.run, c.patience.begin(c.st.CanUnblock(), c.unrouted))
+	came, err := c.st.Wait(ctx, c.run, c.patience.begin(c.st.CanUnblock(), c.setAside))
 	c.patience.end(!came && err == nil)
 	cut := c.cut
 	c.cut = isCut(err)
@@ -148,7 +168,7 @@ func (c *claims) Wait(ctx context.Context) (bool, error) {
 		if came {
 			c.brought()
 		}
-		return came || c.unrouted.Load() > 0, nil
+		return came || c.setAside(), nil
 	case store.Classify(err) == store.ClassTransient && store.Answered(err):
 		// Blocking is refused (out of memory, no such command, unblocked by
 		// hand): ask again in a while by claiming.

@@ -13,7 +13,7 @@ func TestPatienceGrowsWhileNothingComes(t *testing.T) {
 	p := patience{long: &long}
 	next := func(what string, endable bool, want time.Duration) {
 		t.Helper()
-		if got := p.begin(endable, &unrouted); got != want || long.Load() != (want == longWait) {
+		if got := p.begin(endable, func() bool { return unrouted.Load() > 0 }); got != want || long.Load() != (want == longWait) {
 			t.Errorf("%s: %v, said to be long: %t, want %v", what, got, long.Load(), want)
 		}
 	}

@@ -60,10 +60,20 @@ func (c *Config) patterns() []string {
 
 // newQueue makes the stage between claim and process.
 func (a *App) newQueue() *dispatch.Queue {
+	exits := dispatch.Exits{GiveBack: a.giveBack, SetAside: a.setAside}
 	if n := len(a.cfg.Kinds); n > 0 {
-		return dispatch.NewKinds(n, a.giveBack)
+		return dispatch.NewKinds(n, exits)
 	}
-	return dispatch.New(a.giveBack)
+	return dispatch.New(exits)
+}
+
+// isolateFor is how long a record that must run alone waits for a sidecar that is
+// idle, before it runs beside others. Each of them looks once a second.
+const isolateFor = 10 * time.Second
+
+// setAside hands on what must run alone in a sidecar and cannot be alone in this one.
+func (a *App) setAside(t task.Task) {
+	a.box.Done(task.Outcome{Task: t, Kind: task.Returned, Isolate: true, Message: "not started: other tasks run in this sidecar", EndedAt: time.Now()})
 }
 
 // giveBack hands back what was claimed and is not started.

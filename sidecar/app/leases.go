@@ -24,6 +24,7 @@ type leases struct {
 	held        *ledger
 	about       func(run string) (text []byte, label string)
 	unrouted    *atomic.Int64 // set by each tick
+	isolated    *atomic.Int64 // likewise
 	reconciled  time.Time
 	ticks       int
 	runs        []string // those before and the present one, the latest last
@@ -135,6 +136,7 @@ func (l *leases) Tick(ctx context.Context, run string) ([]string, error) {
 		return nil, gone(err)
 	}
 	l.unrouted.Store(int64(res.Unrouted))
+	l.isolated.Store(int64(res.Isolated))
 	l.ok()
 	l.hear(res.Paused, res.AllPaused, res.Orders)
 	for _, dead := range res.Unfinished {

@@ -36,11 +36,13 @@ func (n *null) Run(soft, _ context.Context) error {
 		if err != nil {
 			return nil
 		}
-		for _, t := range ts {
+		places := make([]task.Place, len(ts))
+		for i, t := range ts {
 			now := time.Now()
 			n.sink.Done(task.Outcome{Task: t, Kind: task.Succeeded, StartedAt: now, EndedAt: now})
+			places[i] = t.Place()
 		}
-		n.queue.Done(len(ts))
+		n.queue.EndAll(places)
 	}
 }
 

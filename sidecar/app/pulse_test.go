@@ -26,14 +26,14 @@ func TestPulse(t *testing.T) {
 	inCall := func(ctx context.Context, p *pulse) { _, _ = felt{hanging{}, p}.Wait(ctx) }
 	inWant := func(outcomes, slots int) func(context.Context, *pulse) {
 		return func(ctx context.Context, p *pulse) {
-			q, box := dispatch.New(func(task.Task) {}), report.NewBox()
+			q, box := dispatch.New(dispatch.Exits{}), report.NewBox()
 			box.DoneAll(make([]task.Outcome, outcomes))
 			q.AddCapacity(slots)
 			_, _ = room{q, box, p}.Want(ctx)
 		}
 	}
 	inPut := func(_ context.Context, p *pulse) {
-		room{dispatch.New(func(task.Task) {}), report.NewBox(), p}.Put(nil) // and what is done after it hangs
+		room{dispatch.New(dispatch.Exits{}), report.NewBox(), p}.Put(nil) // and what is done after it hangs
 	}
 	for _, test := range []struct {
 		name          string

@@ -245,6 +245,9 @@ func (r *reports) delay(ctx context.Context, batch []task.Outcome, ours []int, s
 	for n, i := range ours {
 		o := &batch[i]
 		calls[n] = store.Delay{Delivery: o.Task.Delivery, After: r.retryAfter(o.Task.Attempt), Count: o.Reason != redisUnavailable, Record: o.Task.Record}
+		if o.Isolate {
+			calls[n].After, calls[n].Count, calls[n].Isolate = isolateFor, false, true
+		}
 	}
 	got, err := r.st.Delay(ctx, r.run, calls)
 	for n, ok := range got {

@@ -14,7 +14,8 @@ import (
 
 // source is the claim stage's Redis.
 func (a *App) source(st *store.Store) claim.Source {
-	c := &claims{link: a.newLink(), newLink: a.newLink, st: st, held: a.held, poll: a.cfg.PollInterval, maxAttempts: a.cfg.MaxAttempts, holds: &a.holds, brought: a.queue.Brought, unrouted: &a.unrouted}
+	c := &claims{link: a.newLink(), newLink: a.newLink, st: st, held: a.held, poll: a.cfg.PollInterval, maxAttempts: a.cfg.MaxAttempts, holds: &a.holds, brought: a.queue.Brought, unrouted: &a.unrouted,
+		isolated: &a.isolated, canIsolate: a.queue.CanIsolate}
 	if len(a.cfg.Kinds) == 0 {
 		c.patience.long = &a.waitsLong
 		return c
@@ -57,7 +58,11 @@ func (r *routed) Claim(ctx context.Context, nonce string, _ int) ([]task.Task, e
 	if r.holds.isSilent(r.run) {
 		return nil, nil
 	}
-	got, err := r.st.ClaimRouted(ctx, r.run, nonce, store.Routes{Patterns: r.patterns, Free: r.queue.Wants(), Keep: r.keep})
+	routes := store.Routes{Patterns: r.patterns, Free: r.queue.Wants(), Keep: r.keep}
+	if _, err := r.takeIsolated(ctx, nonce, routes); err != nil {
+		return nil, err
+	}
+	got, err := r.st.ClaimRouted(ctx, r.run, nonce, routes)
 	if err != nil {
 		return nil, err
 	}

@@ -27,7 +27,7 @@ func TestKindsAreRoutes(t *testing.T) {
 // for an empty queue and a free slot only.
 func TestWaitingWithKinds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r := &routed{claims: &claims{}, queue: dispatch.NewKinds(2, func(task.Task) {})}
+		r := &routed{claims: &claims{}, queue: dispatch.NewKinds(2, dispatch.Exits{})}
 		waits := func() time.Duration {
 			t.Helper()
 			began := time.Now()

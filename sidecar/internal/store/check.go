@@ -39,6 +39,7 @@ func (s *Store) WrongTypes(ctx context.Context) ([]string, error) {
 		{s.keys.own("attempts"), "hash"},
 		{s.keys.own("clock"), "hash"},
 		{s.keys.own("delayed"), "zset"},
+		{s.keys.own("isolated"), "zset"},
 		{s.keys.own("dead"), "zset"},
 		{s.keys.own("paused"), "hash"},
 		{s.keys.own("unrouted"), "list"},

@@ -26,7 +26,7 @@ var claimScript = script(claimingLua, claimLua)
 // [Store.Reconcile]. One claim of a run may be outstanding at a time. It
 // returns [ErrGone] for a run that is no member.
 func (s *Store) Claim(ctx context.Context, run, nonce string, max int) ([]Claimed, error) {
-	t := s.turn(run, nonce)
+	t := s.claimTurn(run, nonce)
 	most, head := t.reply()
 	reply, err := s.call(ctx, claimScript, run, s.keys.inflight(run),
 		t.n, max, s.o.MaxClaimBytes, s.floor(numbering{run: run}), most, head).Slice()

@@ -44,6 +44,17 @@ type Routes struct {
 	Keep time.Duration
 }
 
+// patterns and free are the scripts' arguments.
+func (r Routes) patterns() string { return strings.Join(r.Patterns, "\n") }
+
+func (r Routes) free() []any {
+	list := make([]any, len(r.Free))
+	for i, n := range r.Free {
+		list[i] = max(n, 0)
+	}
+	return list
+}
+
 // Routed is what a [Store.ClaimRouted] brought.
 type Routed struct {
 	Claimed []Claimed // with their Kind
@@ -59,15 +70,13 @@ type Routed struct {
 // with the unrouted ones; one that has been there for r.Keep while no member took
 // its kind is claimed as KindNone.
 func (s *Store) ClaimRouted(ctx context.Context, run, nonce string, r Routes) (Routed, error) {
-	t := s.turn(run, nonce)
+	t := s.claimTurn(run, nonce)
 	most, head := t.reply()
 	args := []any{
 		t.n, lookAt, s.o.MaxClaimBytes, s.floor(numbering{run: run}), most, head,
-		strings.Join(r.Patterns, "\n"), r.Keep.Milliseconds(),
+		r.patterns(), r.Keep.Milliseconds(),
 	}
-	for _, n := range r.Free {
-		args = append(args, max(n, 0))
-	}
+	args = append(args, r.free()...)
 	reply, err := s.call(ctx, claimRoutedScript, run, s.keys.inflight(run), args...).Slice()
 	if err != nil {
 		return Routed{}, failure("claim", err)

@@ -49,7 +49,7 @@ func TestDelay(t *testing.T) {
 func (e *env) later(d time.Duration) {
 	e.t.Helper()
 	e.passes(d)
-	for _, name := range []string{"delayed", "gone", "attempts:at"} {
+	for _, name := range []string{"delayed", "isolated", "gone", "attempts:at"} {
 		key := e.keys.own(name)
 		for _, z := range e.c.ZRange(e.ctx, key, 0, -1).Val() {
 			if err := e.c.ZIncrBy(e.ctx, key, -float64(d.Milliseconds()), z).Err(); err != nil {

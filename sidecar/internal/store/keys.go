@@ -41,12 +41,14 @@ import (
 //	P:sidecar:attempts:at          sorted set: the same SHA-1s, by time
 //	P:sidecar:delayed              sorted set: delivery ids, by the time they are due
 //	P:sidecar:delayed:records      hash: delivery id → record
+//	P:sidecar:isolated             sorted set: those of the delayed ids whose records an
+//	                               idle sidecar may take before, by the same time
 //	P:sidecar:dead                 sorted set: delivery ids, by time
 //	P:sidecar:dead:{delivery}      hash: raw, reason, message, stderr, attempts,
 //	                               time, task_id, group_id, session_id
 //
-// Times are Unix milliseconds, but for those in gone, attempts:at, delayed and unrouted,
-// which are that and what the clock has stepped back (prelude.lua). A run id holds no
+// Times are Unix milliseconds, but for those in gone, attempts:at, delayed, isolated and
+// unrouted, which are that and what the clock has stepped back (prelude.lua). A run id holds no
 // brace, so a hash tag in P is the only one in any of these names and puts them all into
 // one slot.
 type keys struct{ prefix string }

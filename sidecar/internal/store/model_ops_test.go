@@ -48,7 +48,8 @@ func (m *model) delay() {
 	picked := m.some(run)
 	delays := make([]Delay, len(picked))
 	for i, c := range picked {
-		delays[i] = Delay{Delivery: c.Delivery, After: time.Hour, Record: c.Record, Count: m.rnd.IntN(4) == 0}
+		how := m.rnd.IntN(4)
+		delays[i] = Delay{Delivery: c.Delivery, After: time.Hour, Record: c.Record, Count: how == 0, Isolate: how > 0 && c.Losses > 0}
 	}
 	done, err := m.e.Delay(m.e.ctx, run, delays)
 	m.fail(err)
@@ -59,6 +60,39 @@ func (m *model) delay() {
 			m.losses[string(c.Record)]++
 		}
 		delete(m.held[run], c.Delivery)
+	}
+}
+
+// isolate is what an idle run does: it takes an isolated record, whose reply may be
+// lost, and claims, unless it dies or goes on to something else before that.
+func (m *model) isolate() {
+	if m.rnd.IntN(2) == 0 {
+		m.delay()
+	}
+	run, nonce := m.any(), NewRunID("n")
+	before := m.e.list(m.e.keys.inbox(run))
+	for range 1 + m.rnd.IntN(2) {
+		_, err := m.e.TakeIsolated(m.e.ctx, run, nonce, Routes{})
+		m.fail(err)
+	}
+	inbox := m.e.list(m.e.keys.inbox(run))
+	m.note("isolate by %s: %q and then %q", run, before, inbox)
+	if len(inbox) > max(len(before), 1) {
+		m.t.Errorf("%d records in an inbox of %d", len(inbox), len(before))
+	}
+	if m.rnd.IntN(3) == 0 {
+		return
+	}
+	got, err := m.e.Claim(m.e.ctx, run, nonce, 1)
+	m.fail(err)
+	if len(inbox) > 0 {
+		same(m.t, "claimed", records(got), inbox[:1])
+	}
+	took, err := m.e.TakeIsolated(m.e.ctx, run, nonce, Routes{}) // which a network delivers late
+	m.fail(err)
+	same(m.t, "taken after the claim", took, len(inbox) > 1)
+	for _, c := range got {
+		m.held[run][c.Delivery] = c
 	}
 }
 
@@ -191,7 +225,9 @@ func (m *model) finish() {
 	if _, err := m.e.Reconcile(m.e.ctx, last, math.MaxInt64, nil); err != nil {
 		m.fail(err)
 	}
-	m.end(last, m.e.claim(last, 1000), map[string]Claimed{})
+	for claimed := m.e.claim(last, 1000); len(claimed) > 0; claimed = m.e.claim(last, 1000) {
+		m.end(last, claimed, map[string]Claimed{})
+	}
 	m.check()
 	for _, record := range m.pushed {
 		if m.ended[record] == "" {

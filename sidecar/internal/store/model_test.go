@@ -66,7 +66,7 @@ func newModel(t *testing.T, e *env, seed uint64) *model {
 
 func (m *model) play(ops int) {
 	choices := []func(){
-		m.push, m.push, m.claim, m.claim, m.claim, m.arrive, m.report, m.report, m.release, m.delay,
+		m.push, m.push, m.claim, m.claim, m.claim, m.arrive, m.report, m.report, m.release, m.delay, m.isolate,
 		m.tick, m.die, m.leave, m.reconcile, m.zombie,
 	}
 	for range ops {
@@ -259,6 +259,11 @@ func (m *model) check() {
 			m.t.Errorf("%s ended as %s, but is in %v", record, verdict, where)
 		case !over && (len(where) != 1 || where[0] == "dead"):
 			m.t.Errorf("%s has not ended, but is in %v", record, where)
+		}
+	}
+	for _, delivery := range m.e.c.ZRange(m.e.ctx, m.e.keys.own("isolated"), 0, -1).Val() {
+		if !m.e.c.HExists(m.e.ctx, m.e.keys.own("delayed:records"), delivery).Val() {
+			m.t.Errorf("%s is isolated, and not delayed", delivery)
 		}
 	}
 	for g := range m.counted {

@@ -12,6 +12,7 @@ local QUEUE, RUNS, GONE = P .. ':queue', S .. 'runs', S .. 'gone'
 local INFLIGHT, META = S .. 'inflight:' .. RUN, S .. 'meta:' .. RUN
 local ATTEMPTS, ATTEMPTS_AT = S .. 'attempts', S .. 'attempts:at'
 local DELAYED, DELAYED_RECORDS = S .. 'delayed', S .. 'delayed:records'
+local ISOLATED = S .. 'isolated'
 local DEAD = S .. 'dead'
 local CLOCK = S .. 'clock'
 local POP, PUSH = 'LPOP', 'LPUSH'
@@ -118,9 +119,10 @@ local function descending(deliveries)
   return deliveries
 end
 
--- attempts of a record: how many are used up, and what used up the last one
--- (child, run, delay; unread where none is); how many deaths in company did not count; and whether the
--- last worker that it was given to died before it read it. Stored as
+-- attempts of a record: how many are used up; what used up the last one (child,
+-- run, delay; beside for a run, where the record is not to be alone all the same,
+-- see delay.lua; unread where none is); how many deaths in company did not count;
+-- and whether the last worker that it was given to died before it read it. Stored as
 -- 'count:cause', 'count:cause:company' or 'count:cause:company:u'.
 local function attempts(sha)
   local v = redis.call('HGET', ATTEMPTS, sha)

@@ -232,18 +232,23 @@ func (s *Store) forget(run string) {
 type turn struct {
 	n     int64
 	nonce string // of the claim whose turn it is
-	tries int    // calls for it
+	tries int    // claims of it, see reply
 }
 
 // turn is the next one, or that of the last call again for the same nonce.
-func (s *Store) turn(run, nonce string) turn {
+func (s *Store) turn(run, nonce string) turn { return s.take(run, nonce, 0) }
+
+// claimTurn is turn for a claim, whose tries count.
+func (s *Store) claimTurn(run, nonce string) turn { return s.take(run, nonce, 1) }
+
+func (s *Store) take(run, nonce string, tries int) turn {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	t := s.turns[run]
 	if nonce != t.nonce || t.n == 0 {
 		t = turn{n: t.n + 1, nonce: nonce}
 	}
-	t.tries++
+	t.tries += tries
 	s.turns[run] = t
 	return t
 }

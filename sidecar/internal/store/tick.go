@@ -44,7 +44,7 @@ func (s *Store) Tick(ctx context.Context, run string, about []byte, label string
 	if err != nil {
 		return TickResult{}, failure("tick", err)
 	}
-	if len(reply) != 10 {
+	if len(reply) != 11 {
 		return TickResult{}, failure("tick", errReply)
 	}
 	promoted, ok1 := reply[0].(int64)
@@ -57,13 +57,15 @@ func (s *Store) Tick(ctx context.Context, run string, about []byte, label string
 	orders, ok8 := texts(reply[7])
 	unrouted, ok9 := reply[8].(int64)
 	clock, ok10 := reply[9].(int64)
-	if !ok1 || !ok2 || !ok3 || !ok4 || !ok5 || !ok6 || !ok7 || !ok8 || !ok9 || !ok10 {
+	isolated, ok11 := reply[10].(int64)
+	if !ok1 || !ok2 || !ok3 || !ok4 || !ok5 || !ok6 || !ok7 || !ok8 || !ok9 || !ok10 || !ok11 {
 		return TickResult{}, failure("tick", errReply)
 	}
 	s.ticked(run, clock)
 	return TickResult{
 		Dead: dead, Unfinished: unfinished, Promoted: int(promoted), Drained: int(drained), InFlight: int(inFlight),
 		Paused: paused == 1, AllPaused: allPaused == 1, Orders: decodeOrders(orders), Unrouted: int(unrouted),
+		Isolated: int(isolated),
 	}, nil
 }
 

@@ -16,7 +16,7 @@
 -- Reply    records promoted, records drained, runs that the caller is to reap,
 --          unfinished runs, records in flight of the caller, 1 if the run is
 --          paused, 1 if all are, orders for the run, records that wait for a
---          run that takes them, Redis' clock;
+--          run that takes them, Redis' clock, records that wait for an idle run;
 --          error GONE for a run that is no member
 --
 -- Every sidecar ticks, and what one of them sees serves all: were each to look
@@ -50,6 +50,7 @@ check_types()
 redis.call('ZCARD', GONE)
 redis.call('ZCARD', DELAYED)
 redis.call('HLEN', DELAYED_RECORDS)
+redis.call('ZCARD', ISOLATED)
 local PAUSED, ORDERS, WATCH = S .. 'paused', S .. 'orders:' .. RUN, S .. 'watch'
 redis.call('HLEN', PAUSED)
 redis.call('LLEN', ORDERS)
@@ -202,9 +203,11 @@ for i = #records, 1, -1 do
     promoted = promoted + 1
   end
   redis.call('ZREM', DELAYED, due[i])
+  redis.call('ZREM', ISOLATED, due[i])
   redis.call('HDEL', DELAYED_RECORDS, due[i])
 end
 
 local orders = redis.call('LPOP', ORDERS, ARGV[16]) or {}
 return { promoted, drained, dead, unfinished, redis.call('HLEN', INFLIGHT),
-         redis.call('HEXISTS', PAUSED, RUN), redis.call('HEXISTS', PAUSED, '*'), orders, redis.call('LLEN', S .. 'unrouted'), RAW }
+         redis.call('HEXISTS', PAUSED, RUN), redis.call('HEXISTS', PAUSED, '*'), orders, redis.call('LLEN', S .. 'unrouted'),
+         RAW, redis.call('ZCARD', ISOLATED) }

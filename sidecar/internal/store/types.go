@@ -139,7 +139,12 @@ type Delay struct {
 	After    time.Duration // measured by Redis' own clock
 	// Count uses up one attempt.
 	Count bool
-	// Record is needed with Count: attempts are counted by its SHA-1.
+	// Isolate says that the record must run alone in a sidecar: [Store.TakeIsolated]
+	// hands it out before its time, to one that is idle. After each death that it
+	// shared at its last attempt the time is twice as long, up to ten minutes. It
+	// goes without Count.
+	Isolate bool
+	// Record is needed with Count and Isolate: attempts are counted by its SHA-1.
 	Record []byte
 }
 
@@ -158,6 +163,7 @@ type TickResult struct {
 	AllPaused  bool // every run of the prefix is
 	Orders     []fleet.Order
 	Unrouted   int // records that wait for a run that takes them
+	Isolated   int // records that wait for an idle run, see Delay
 }
 
 // Adopted is an exhausted record that Reap moved into the reaper's own

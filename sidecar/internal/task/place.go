@@ -12,3 +12,6 @@ type Place struct {
 	// Alone says that the task must be AloneInRun.
 	Alone bool
 }
+
+// Place is how a task that has just been taken holds its slot.
+func (t *Task) Place() Place { return Place{Alone: t.Lone == AloneInRun} }

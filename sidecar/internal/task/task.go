@@ -150,6 +150,9 @@ type Outcome struct {
 	// HostStops, if set, is closed when the host of the process begins its own stop,
 	// where that is not the sidecar.
 	HostStops <-chan struct{} `json:"-"`
+	// Isolate says that the task must be AloneInRun and could not be (Returned): it
+	// goes to a sidecar that is idle.
+	Isolate bool
 	// Stderr is the worker's last lines, for dead letters.
 	Stderr string
 	// Stack is where the task failed, as the worker tells it, for the log.

@@ -50,9 +50,10 @@ func (l *Lane) AddCapacity(n int) {
 // unstartedLocked takes out everything that was not started.
 func (l *Lane) unstartedLocked() []task.Task {
 	out := l.ready
-	if l.q.lone != nil && l.hasLocked(l.q.lone) {
-		out = append(out, *l.q.lone)
-		l.q.lone = nil
+	if t := l.q.isolation.pending; t != nil && l.hasLocked(t) {
+		out = append(out, *t)
+		l.q.isolation.pending = nil
+		l.q.heldLocked()
 	}
 	l.ready = nil
 	return out
@@ -62,7 +63,7 @@ func (l *Lane) hasLocked(t *task.Task) bool { return l.q.lanes[t.Route] == l }
 
 func (l *Lane) wantLocked() int {
 	q := l.q
-	if q.quiet || l.capacity <= 0 || q.lone != nil || q.alone > 0 {
+	if q.quiet || l.capacity <= 0 || q.heldLocked() {
 		return 0
 	}
 	ahead := l.rate.ahead(time.Now())
@@ -75,15 +76,10 @@ func (l *Lane) wantLocked() int {
 
 // serveLocked hands ready tasks to waiting takers.
 func (l *Lane) serveLocked() {
-	q := l.q
 	for len(l.takers) > 0 {
 		ts := l.popLocked(l.takers[0].max)
-		if len(ts) == 0 && q.lone != nil && l.hasLocked(q.lone) && q.idleLocked() && l.permitsLocked() > 0 {
-			ts = []task.Task{*q.lone}
-			q.lone = nil
-			q.alone++
-			l.running++
-			q.taken++
+		if len(ts) == 0 {
+			ts = l.popPendingLocked()
 		}
 		if len(ts) == 0 {
 			return
@@ -97,7 +93,7 @@ func (l *Lane) serveLocked() {
 // popLocked takes what may start now out of ready; nothing if nothing may.
 func (l *Lane) popLocked(limit int) []task.Task {
 	n := min(limit, len(l.ready), l.permitsLocked())
-	if n <= 0 || l.q.alone > 0 {
+	if n <= 0 {
 		return nil
 	}
 	out := make([]task.Task, n)
@@ -110,8 +106,8 @@ func (l *Lane) popLocked(limit int) []task.Task {
 }
 
 // Take waits for at least one task and returns up to limit of them; each of
-// them holds a slot until End or Done. It fails with ErrClosed after Close and with
-// the context's error when that ends.
+// them holds a slot until End or EndAll. It fails with ErrClosed after Close and
+// with the context's error when that ends.
 func (l *Lane) Take(ctx context.Context, limit int) ([]task.Task, error) {
 	q := l.q
 	q.mu.Lock()
@@ -167,24 +163,27 @@ func (l *Lane) withdraw(ctx context.Context, t *taker) error {
 func (l *Lane) Undo(ts []task.Task) {
 	q := l.q
 	q.mu.Lock()
-	l.running -= len(ts)
-	if q.closed {
-		q.mu.Unlock()
-		for _, t := range ts {
-			q.giveBack(t)
+	var back []task.Task
+	undone := make([]task.Task, 0, len(ts)+len(l.ready))
+	for _, t := range ts {
+		l.running--
+		l.countLocked(t.Place(), -1)
+		switch {
+		case q.closed:
+			back = append(back, t)
+		case t.Lone != task.AloneInRun || q.halted:
+			undone = append(undone, t)
+		case q.isolation.pending == nil:
+			q.isolateLocked(t)
+		default:
+			back = append(back, t)
 		}
-		return
 	}
-	if len(ts) == 1 && ts[0].Lone == task.AloneInRun && q.alone > 0 && !q.halted {
-		q.lone = &ts[0]
-		q.alone--
-		q.serveLocked()
-		q.mu.Unlock()
-		return
-	}
-	l.ready = append(append(make([]task.Task, 0, len(ts)+len(l.ready)), ts...), l.ready...)
+	l.ready = append(undone, l.ready...)
 	q.serveLocked()
+	q.announceLocked()
 	q.mu.Unlock()
+	q.giveAllBack(back)
 }
 
 // Halted reports whether Halt was called.

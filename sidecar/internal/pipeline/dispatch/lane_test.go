@@ -41,7 +41,7 @@ func same[T comparable](t *testing.T, what string, got, want []T) {
 func TestKindsHaveTheirOwnSlots(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var back returns
-		q := dispatch.NewKinds(3, back.add)
+		q := dispatch.NewKinds(3, back.exits())
 		a, b := q.Kind(0), q.Kind(1)
 		a.Limit(2, 0)
 		b.Limit(3, 1)
@@ -78,7 +78,7 @@ func TestKindsHaveTheirOwnSlots(t *testing.T) {
 // while the queue is quiet.
 func TestWantOfKindsReturnsOnceASecond(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		q := dispatch.NewKinds(2, func(task.Task) {})
+		q := dispatch.NewKinds(2, nowhere)
 		began := time.Now()
 		for range 3 {
 			if n, err := q.Want(t.Context()); n != 0 || err != nil {
@@ -102,7 +102,7 @@ func TestWantOfKindsReturnsOnceASecond(t *testing.T) {
 
 func TestAwaitRoom(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		q := dispatch.NewKinds(2, func(task.Task) {})
+		q := dispatch.NewKinds(2, nowhere)
 		wait := func() time.Duration {
 			began := time.Now()
 			q.AwaitRoom(t.Context(), 100*time.Millisecond)
@@ -126,7 +126,7 @@ func TestAwaitRoom(t *testing.T) {
 func TestAloneOverAllKinds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var back returns
-		q := dispatch.NewKinds(2, back.add)
+		q := dispatch.NewKinds(2, back.exits())
 		a, b := q.Kind(0), q.Kind(1)
 		a.AddCapacity(2)
 		b.AddCapacity(2)

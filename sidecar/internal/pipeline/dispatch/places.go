@@ -1,7 +1,6 @@
 package dispatch
 
 import (
-	"slices"
 	"time"
 
 	"github.com/graflow/graflow-sidecar/sidecar/internal/task"
@@ -47,6 +46,7 @@ func (l *Lane) Move(from, to task.Place) {
 	q.mu.Lock()
 	l.countLocked(from, -1)
 	l.countLocked(to, 1)
+	q.heldLocked()
 	var back []task.Task
 	if from.Waiting != to.Waiting {
 		if to.Waiting {
@@ -55,7 +55,7 @@ func (l *Lane) Move(from, to task.Place) {
 		q.serveLocked()
 		switch {
 		case q.halted:
-		case q.alone > 0: // again: whatever the kind
+		case q.isolation.pending == nil && q.heldLocked(): // alone again: whatever the kind
 			back = q.unstartedLocked()
 			q.lastLook = !to.Waiting
 		case l.freeLocked() <= 0:
@@ -70,39 +70,21 @@ func (l *Lane) Move(from, to task.Place) {
 	q.giveAllBack(back)
 }
 
-// End tells that a task has ended that held its slot in this way.
-func (l *Lane) End(p task.Place) {
-	l.q.mu.Lock()
-	defer l.q.mu.Unlock()
-	l.countLocked(p, -1)
-	l.doneLocked(1)
-}
+// End tells that a task has ended that held its slot in this way. Of a task that
+// never moved this is its task.Task.Place.
+func (l *Lane) End(p task.Place) { l.EndAll([]task.Place{p}) }
 
 // EndAll is End for several tasks. It does not keep the slice.
 func (l *Lane) EndAll(ps []task.Place) {
-	l.q.mu.Lock()
-	defer l.q.mu.Unlock()
+	q := l.q
+	q.mu.Lock()
+	defer q.mu.Unlock()
 	for _, p := range ps {
 		l.countLocked(p, -1)
 	}
-	l.doneLocked(len(ps))
-}
-
-// Done tells that n taken tasks have ended and their slots are free. It is End
-// for stages whose tasks do not move.
-func (l *Lane) Done(n int) {
-	l.q.mu.Lock()
-	defer l.q.mu.Unlock()
-	l.doneLocked(n)
-}
-
-func (l *Lane) doneLocked(n int) {
-	q := l.q
-	l.running -= n
-	if !slices.ContainsFunc(q.lanes, func(l *Lane) bool { return l.running > 0 }) {
-		q.alone = 0
-	}
-	l.rate.add(time.Now(), n)
+	l.running -= len(ps)
+	q.heldLocked()
+	l.rate.add(time.Now(), len(ps))
 	q.serveLocked()
 	q.announceLocked()
 }
@@ -114,8 +96,8 @@ func (l *Lane) countLocked(p task.Place, n int) {
 	if p.Waiting {
 		l.waiting += n
 	}
-	if p.Alone && !p.Waiting && l.q.alone+n >= 0 {
-		l.q.alone += n
+	if p.Alone && !p.Waiting {
+		l.q.isolation.working += n
 	}
 }
 
@@ -132,6 +114,9 @@ func (q *Queue) Counts() Counts {
 		c.Running += l.running
 		c.Ready += len(l.ready)
 		c.Lent += l.lentLocked()
+	}
+	if q.isolation.pending != nil {
+		c.Ready++
 	}
 	return c
 }

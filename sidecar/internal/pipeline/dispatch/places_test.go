@@ -46,7 +46,7 @@ func took(t *testing.T, q *dispatch.Queue, limit int) []int64 {
 
 // limited is a queue for some slots, with a child for each.
 func limited(back *returns, slots, maxLent int) *dispatch.Queue {
-	q := dispatch.New(back.add)
+	q := dispatch.New(back.exits())
 	q.Limit(slots, maxLent)
 	q.AddCapacity(slots)
 	return q

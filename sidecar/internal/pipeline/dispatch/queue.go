@@ -22,47 +22,55 @@ var ErrClosed = errors.New("dispatch: closed")
 // lanes only. All of them may be called concurrently.
 //
 // Children announce capacity (AddCapacity), take tasks (Take), say when one
-// holds its slot in another way (Move) and give slots back (End, Done). The
+// holds its slot in another way (Move) and give slots back (End, EndAll). The
 // claim loop asks how many records it may claim (Want) and
-// puts them in (Put). What was claimed and never started leaves through the
-// giveBack function when the queue is closed.
+// puts them in (Put). What was claimed and never started leaves through Exits.
 //
 // Each kind of worker has a lane for this. A task that must be alone in the
 // sidecar is alone over all of them.
 type Queue struct {
 	*Lane // the first; the only one where there is one kind of worker
 
-	giveBack func(task.Task)
-	looks    bool // see NewKinds
+	exits Exits
+	looks bool // see NewKinds
 
-	mu       sync.Mutex
-	lanes    []*Lane
-	halted   bool          // see Halt
-	closed   bool          // see Close
-	quiet    bool          // see Quiet
-	lastLook bool          // one more claim, although nothing is wanted
-	looking  bool          // that claim is under way
-	lone     *task.Task    // waits until nothing else is at work, see Put
-	alone    int           // lone tasks that run and do not wait
-	room     chan struct{} // one token: there may be room to claim
-	taken    uint64        // see Handover
+	mu        sync.Mutex
+	lanes     []*Lane
+	halted    bool // see Halt
+	closed    bool // see Close
+	quiet     bool // see Quiet
+	lastLook  bool // one more claim, although nothing is wanted
+	looking   bool // that claim is under way
+	isolation isolation
+	room      chan struct{} // one token: there may be room to claim
+	taken     uint64        // see Handover
 }
 
-// New returns an empty queue for one kind of worker. giveBack is called, with no
-// lock held, for every task that was put in and will never be taken.
-func New(giveBack func(task.Task)) *Queue { return newQueue(1, giveBack) }
+// Exits are what a queue calls, with no lock held, for every task that was put in
+// and will never be taken: exactly one of them, once.
+type Exits struct {
+	// GiveBack hands a task to the head of the queue.
+	GiveBack func(task.Task)
+	// SetAside hands a task that must be alone in the sidecar, and could not be, to
+	// a sidecar that is idle. From the head of the queue this one would claim it
+	// again at once.
+	SetAside func(task.Task)
+}
+
+// New returns an empty queue for one kind of worker.
+func New(e Exits) *Queue { return newQueue(1, e) }
 
 // NewKinds returns an empty queue for n kinds of worker. Its Want returns once a
 // second also where nothing is wanted: a claim by kinds has something to see to
 // then, too.
-func NewKinds(n int, giveBack func(task.Task)) *Queue {
-	q := newQueue(n, giveBack)
+func NewKinds(n int, e Exits) *Queue {
+	q := newQueue(n, e)
 	q.looks = true
 	return q
 }
 
-func newQueue(n int, giveBack func(task.Task)) *Queue {
-	q := &Queue{giveBack: giveBack, room: make(chan struct{}, 1)}
+func newQueue(n int, e Exits) *Queue {
+	q := &Queue{exits: e, room: make(chan struct{}, 1)}
 	for range n {
 		q.lanes = append(q.lanes, &Lane{q: q})
 	}
@@ -86,7 +94,7 @@ func (q *Queue) unstartedLocked() (out []task.Task) {
 func (q *Queue) giveAllBack(ts []task.Task) {
 	slices.SortStableFunc(ts, func(a, b task.Task) int { return cmp.Compare(b.Seq, a.Seq) })
 	for _, t := range ts {
-		q.giveBack(t)
+		q.exits.GiveBack(t)
 	}
 }
 
@@ -105,28 +113,46 @@ func (q *Queue) Want(ctx context.Context) (int, error) {
 	}
 	for {
 		q.mu.Lock()
+		late := q.takeOverdueLocked()
 		n, halted := q.wantLocked(), q.halted
 		if q.looking = n <= 0 && q.lastLook; q.looking {
 			n = 1
 		}
 		q.lastLook = false
+		hold := q.holdEndsLocked()
 		q.mu.Unlock()
+		q.setAside(late)
 		switch {
 		case halted:
 			return 0, ErrClosed
 		case n > 0:
 			return n, nil
 		}
-		select {
-		case <-ctx.Done():
-			return 0, ctx.Err()
-		case <-q.room:
-		case <-look:
-			if !q.IsQuiet() {
-				return 0, nil
-			}
+		looked, err := q.awaitChange(ctx, look, hold)
+		if err != nil || looked {
+			return 0, err
 		}
 	}
+}
+
+// awaitChange waits until a Want has something to look at: room, or the end of the
+// hold, if there is one. looked says that it is time for a look of NewKinds.
+func (q *Queue) awaitChange(ctx context.Context, look <-chan time.Time, hold time.Duration) (looked bool, err error) {
+	var end <-chan time.Time
+	if hold > 0 {
+		timer := time.NewTimer(hold)
+		defer timer.Stop()
+		end = timer.C
+	}
+	select {
+	case <-ctx.Done():
+		return false, ctx.Err()
+	case <-q.room:
+	case <-end:
+	case <-look:
+		return !q.IsQuiet(), nil
+	}
+	return false, nil
 }
 
 // Wants is how many records of each kind may be claimed now.
@@ -173,34 +199,35 @@ func (q *Queue) announceLocked() {
 // given back with all others, after Close at once.
 //
 // A task that must be alone in the sidecar (task.AloneInRun) waits until
-// everything that was put before it has ended, and nothing more is wanted until
-// it has ended too; what came with it is given back. Its death can then be
-// nobody else's. The rule rests for as long as a task only waits: what it waits
-// for could else never run where this is the only sidecar. (A death that it
-// shares meanwhile is not its last.) While Quiet holds, or no child is up, all
-// are given back.
+// everything that was put before it has ended, and nothing is wanted meanwhile;
+// what came with it is given back. It waits for quietFor at most, and is then set
+// aside for a sidecar that has less to do. While it runs, and nothing else does,
+// nothing is wanted either: its death is then not shared. isolation has the bounds
+// of both. While Quiet holds, or no child is up, all are given back.
 func (q *Queue) Put(ts []task.Task) {
 	q.mu.Lock()
-	var back []task.Task
+	var back, aside []task.Task
 	for i := range ts {
 		t := &ts[i]
 		l := q.lanes[t.Route]
 		unwanted := q.looking && l.freeLocked() <= 0
 		switch {
-		case q.closed, !q.halted && (unwanted || q.quiet || q.lone != nil || q.alone > 0 || l.capacity <= 0):
+		case q.closed, !q.halted && (unwanted || q.quiet || l.capacity <= 0 || q.heldLocked()):
 			back = append(back, *t)
 		case q.halted:
 			l.ready = append(l.ready, *t)
-		case t.Lone == task.AloneInRun:
-			lone := *t
-			q.lone = &lone
-		default:
+		case t.Lone != task.AloneInRun:
 			l.ready = append(l.ready, *t)
+		case q.idleLocked() || q.creditLocked() >= quietFor:
+			q.isolateLocked(*t)
+		default:
+			aside = append(aside, *t)
 		}
 	}
 	q.serveLocked()
 	q.mu.Unlock()
 	q.giveAllBack(back)
+	q.setAside(aside)
 }
 
 // Expect tells that n more tasks of a kind are claimed and will be put later, or

@@ -34,10 +34,22 @@ func seqs(ts []task.Task) []int64 {
 	return out
 }
 
-// returns collects what a queue gives back.
+// nowhere is where tasks go of which a test says nothing.
+var nowhere = dispatch.Exits{GiveBack: func(task.Task) {}, SetAside: func(task.Task) {}}
+
+// returns collects what a queue gives back and sets aside.
 type returns struct {
-	mu sync.Mutex
-	ts []task.Task
+	mu    sync.Mutex
+	ts    []task.Task
+	aside []task.Task
+}
+
+func (r *returns) exits() dispatch.Exits {
+	return dispatch.Exits{GiveBack: r.add, SetAside: func(t task.Task) {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		r.aside = append(r.aside, t)
+	}}
 }
 
 func (r *returns) add(t task.Task) {
@@ -47,7 +59,7 @@ func (r *returns) add(t task.Task) {
 }
 
 func TestTasksLeaveInTheOrderOfTheirClaim(t *testing.T) {
-	q := dispatch.New(func(task.Task) { t.Error("gave a task back") })
+	q := dispatch.New(dispatch.Exits{GiveBack: func(task.Task) { t.Error("gave a task back") }})
 	q.AddCapacity(10)
 	q.Put(tasks(0, 3))
 	q.Put(tasks(3, 6))
@@ -61,7 +73,7 @@ func TestTasksLeaveInTheOrderOfTheirClaim(t *testing.T) {
 
 func TestWantIsWhatCanStart(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		q := dispatch.New(func(task.Task) {})
+		q := dispatch.New(nowhere)
 		want := func(expect int) {
 			t.Helper()
 			ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
@@ -83,7 +95,7 @@ func TestWantIsWhatCanStart(t *testing.T) {
 			t.Fatal(err)
 		}
 		want(1) // a started task holds its slot
-		q.Done(1)
+		q.End(works)
 		want(2)
 		q.AddCapacity(-4) // the child died
 		want(0)
@@ -92,7 +104,7 @@ func TestWantIsWhatCanStart(t *testing.T) {
 
 func TestWantWaitsForASlot(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		q := dispatch.New(func(task.Task) {})
+		q := dispatch.New(nowhere)
 		got := make(chan int)
 		go func() {
 			n, _ := q.Want(t.Context())
@@ -108,7 +120,7 @@ func TestWantWaitsForASlot(t *testing.T) {
 
 func TestAheadClaimsFollowTheRateAndItsSilence(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		q := dispatch.New(func(task.Task) {})
+		q := dispatch.New(nowhere)
 		q.AddCapacity(1)
 		for range 200 { // 10,000 a second
 			q.Put(tasks(0, 10))
@@ -116,7 +128,7 @@ func TestAheadClaimsFollowTheRateAndItsSilence(t *testing.T) {
 				t.Fatal(err)
 			}
 			time.Sleep(time.Millisecond)
-			q.Done(10)
+			q.EndAll(make([]task.Place, 10))
 		}
 		n, err := q.Want(t.Context())
 		if err != nil || n < 50 || n > 70 {
@@ -138,13 +150,13 @@ func TestAheadClaimsFollowTheRateAndItsSilence(t *testing.T) {
 				t.Fatal(err)
 			}
 			if started < n-1 {
-				q.Done(1)
+				q.End(works)
 			}
 		}
 		if got := q.Wants()[0]; got != ahead {
 			t.Errorf("with nothing left Want gives %d, want %d", got, ahead)
 		}
-		q.Done(1)
+		q.End(works)
 		time.Sleep(time.Second)
 		if n, err := q.Want(t.Context()); err != nil || n != 1 {
 			t.Errorf("after a silence Want gave %d, %v; want the one slot", n, err)
@@ -155,7 +167,7 @@ func TestAheadClaimsFollowTheRateAndItsSilence(t *testing.T) {
 func TestCloseGivesBackWhatWasNotStartedAndEndsEveryWait(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var back returns
-		q := dispatch.New(back.add)
+		q := dispatch.New(back.exits())
 		q.AddCapacity(1)
 		q.Put(tasks(0, 4))
 		if _, err := q.Take(t.Context(), 1); err != nil {
@@ -191,7 +203,7 @@ func TestCloseGivesBackWhatWasNotStartedAndEndsEveryWait(t *testing.T) {
 
 func TestCloseWakesTakersAndWanters(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		q := dispatch.New(func(task.Task) {})
+		q := dispatch.New(nowhere)
 		errs := make(chan error, 2)
 		go func() { _, err := q.Take(t.Context(), 1); errs <- err }()
 		go func() { _, err := q.Want(t.Context()); errs <- err }()
@@ -207,7 +219,7 @@ func TestCloseWakesTakersAndWanters(t *testing.T) {
 
 func TestATakerThatGoesAwayLosesNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		q := dispatch.New(func(task.Task) {})
+		q := dispatch.New(nowhere)
 		q.AddCapacity(2)
 		ctx, cancel := context.WithCancel(t.Context())
 		gone := make(chan error)
@@ -226,7 +238,7 @@ func TestATakerThatGoesAwayLosesNothing(t *testing.T) {
 }
 
 func TestUndoPutsTasksBackAtTheHead(t *testing.T) {
-	q := dispatch.New(func(task.Task) {})
+	q := dispatch.New(nowhere)
 	q.AddCapacity(4)
 	q.Put(tasks(0, 4))
 	first, _ := q.Take(t.Context(), 2)
@@ -242,7 +254,7 @@ func TestUndoPutsTasksBackAtTheHead(t *testing.T) {
 
 func TestWithoutAChildTasksGoBack(t *testing.T) {
 	var back returns
-	q := dispatch.New(back.add)
+	q := dispatch.New(back.exits())
 	q.AddCapacity(2)
 	q.Put(tasks(0, 3))
 	q.AddCapacity(-2) // the only child died
@@ -253,7 +265,7 @@ func TestWithoutAChildTasksGoBack(t *testing.T) {
 }
 
 func TestDropForgetsWithoutGivingBack(t *testing.T) {
-	q := dispatch.New(func(task.Task) { t.Error("gave back a task of a run that is gone") })
+	q := dispatch.New(dispatch.Exits{GiveBack: func(task.Task) { t.Error("gave back a task of a run that is gone") }})
 	q.AddCapacity(1)
 	q.Put(tasks(0, 3))
 	if n := q.Drop(); n != 3 {
@@ -266,7 +278,7 @@ func TestDropForgetsWithoutGivingBack(t *testing.T) {
 func TestATaskThatMustBeAloneIsAlone(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var back returns
-		q := dispatch.New(back.add)
+		q := dispatch.New(back.exits())
 		q.AddCapacity(4)
 		q.Put(tasks(0, 2))
 		if _, err := q.Take(t.Context(), 2); err != nil {
@@ -294,7 +306,7 @@ func TestATaskThatMustBeAloneIsAlone(t *testing.T) {
 				t.Fatalf("wanted %d more", n)
 			default:
 			}
-			q.Done(1)
+			q.End(works)
 		}
 		if ts := <-took; !slices.Equal(seqs(ts), []int64{3}) {
 			t.Fatalf("took %v", seqs(ts))
@@ -305,7 +317,7 @@ func TestATaskThatMustBeAloneIsAlone(t *testing.T) {
 			t.Fatalf("wanted %d more beside the lone one", n)
 		default:
 		}
-		q.Done(1)
+		q.End(task.Place{Alone: true})
 		if n := <-wanted; n != 4 {
 			t.Errorf("wanted %d when it had ended", n)
 		}
@@ -314,7 +326,7 @@ func TestATaskThatMustBeAloneIsAlone(t *testing.T) {
 
 func TestALoneTaskThatNeverStartedGoesBack(t *testing.T) {
 	var back returns
-	q := dispatch.New(back.add)
+	q := dispatch.New(back.exits())
 	q.AddCapacity(1)
 	lone := tasks(0, 1)
 	lone[0].Lone = task.AloneInRun
@@ -334,7 +346,7 @@ func TestALoneTaskThatNeverStartedGoesBack(t *testing.T) {
 func TestEveryTaskIsTakenOrGivenBackOnce(t *testing.T) {
 	const total, takers = 20_000, 8
 	var back returns
-	q := dispatch.New(back.add)
+	q := dispatch.New(back.exits())
 	q.AddCapacity(takers)
 	seen := make(chan int64, total)
 	var wg sync.WaitGroup
@@ -357,7 +369,7 @@ func TestEveryTaskIsTakenOrGivenBackOnce(t *testing.T) {
 				for _, s := range seqs(ts) {
 					seen <- s
 				}
-				q.Done(len(ts))
+				q.EndAll(make([]task.Place, len(ts)))
 			}
 		})
 	}
@@ -384,7 +396,7 @@ func TestEveryTaskIsTakenOrGivenBackOnce(t *testing.T) {
 }
 
 func TestHandover(t *testing.T) {
-	q := dispatch.New(func(task.Task) {})
+	q := dispatch.New(nowhere)
 	for i, step := range []struct {
 		do        func()
 		taken     uint64

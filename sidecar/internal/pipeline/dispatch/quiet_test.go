@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/graflow/graflow-sidecar/sidecar/internal/pipeline/dispatch"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/task"
 )
 
 // TestQuietWantsNothingAfterOneLastLook: what that look finds goes back, what
@@ -16,7 +17,7 @@ import (
 func TestQuietWantsNothingAfterOneLastLook(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var back returns
-		q := dispatch.New(back.add)
+		q := dispatch.New(back.exits())
 		q.AddCapacity(4)
 		q.Put(tasks(0, 2))
 		wanted := func() int {
@@ -46,7 +47,7 @@ func TestQuietWantsNothingAfterOneLastLook(t *testing.T) {
 		if ts, err := q.Take(t.Context(), 4); err != nil || !slices.Equal(seqs(ts), []int64{0, 1}) {
 			t.Errorf("took %v, %v", seqs(ts), err)
 		}
-		q.Done(2)
+		q.EndAll(make([]task.Place, 2))
 		q.Resume()
 		if n := wanted(); n != 4 || q.IsQuiet() {
 			t.Errorf("wanted %d after Resume", n)
@@ -57,7 +58,7 @@ func TestQuietWantsNothingAfterOneLastLook(t *testing.T) {
 // TestAWantThatWaitsSeesQuietAndResume: the claim loop may wait in either.
 func TestAWantThatWaitsSeesQuietAndResume(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		q := dispatch.New(nil)
+		q := dispatch.New(nowhere)
 		wanted := make(chan int)
 		go func() {
 			for range 2 {
@@ -105,7 +106,7 @@ func lastLook(t *testing.T, q *dispatch.Queue, back *returns, seq int) {
 func TestARecordOnItsWayWhenTheLastWorkerGoesIsGivenBack(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var back returns
-		q := dispatch.New(back.add)
+		q := dispatch.New(back.exits())
 		q.AddCapacity(1)
 		q.AddCapacity(-1)
 		if n := wanted(t, q); n != 0 {

@@ -16,7 +16,7 @@ func (q *Queue) Handover() Handover {
 	defer q.mu.Unlock()
 	h := Handover{Taken: q.taken}
 	for _, l := range q.lanes {
-		h.Startable = h.Startable || !q.halted && q.alone == 0 && len(l.ready) > 0 && l.freeLocked() > 0 && l.permitsLocked() > 0
+		h.Startable = h.Startable || !q.halted && len(l.ready) > 0 && l.freeLocked() > 0 && l.permitsLocked() > 0
 	}
 	return h
 }

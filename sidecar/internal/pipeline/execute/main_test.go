@@ -209,7 +209,7 @@ func setup(t testing.TB, change func(*execute.Config)) *bundle {
 }
 
 func (b *bundle) run(cfg execute.Config) {
-	b.queue = dispatch.New(func(x task.Task) { b.Done(task.Outcome{Task: x, Kind: task.Returned}) })
+	b.queue = dispatch.New(dispatch.Exits{GiveBack: func(x task.Task) { b.Done(task.Outcome{Task: x, Kind: task.Returned}) }})
 	b.stage = execute.New(cfg, b.queue, b)
 	soft, stop := context.WithCancel(context.Background())
 	hard, abort := context.WithCancel(context.Background())

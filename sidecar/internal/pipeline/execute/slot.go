@@ -126,7 +126,7 @@ func (s *Stage) open(n int) {
 // that the slots in use never hide a task that is nowhere.
 func (s *Stage) finish(o task.Outcome) {
 	s.sink.Done(o)
-	s.src.Done(1)
+	s.src.End(o.Task.Place())
 }
 
 // complainEvery keeps a machine with thousands of slots and no memory from

@@ -28,8 +28,8 @@ type Source interface {
 	Take(ctx context.Context, limit int) ([]task.Task, error)
 	// Undo puts back tasks that were taken and not started.
 	Undo(ts []task.Task)
-	// Done frees the slots of n tasks that have ended.
-	Done(n int)
+	// End frees the slot of a task that has ended.
+	End(p task.Place)
 	// Halted reports whether nothing more is to be started.
 	Halted() bool
 }

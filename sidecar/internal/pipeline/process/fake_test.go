@@ -223,7 +223,9 @@ func startFake(t *testing.T, f *fakes, change func(*process.Config)) *fakePool {
 		Log: slog.New(slog.NewTextHandler(b.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
 	}
 	change(&cfg)
-	b.queue = dispatch.New(b.giveBack)
+	b.queue = dispatch.New(dispatch.Exits{GiveBack: b.giveBack, SetAside: func(x task.Task) {
+		time.AfterFunc(10*time.Second, func() { x.Lone = task.AloneInChild; b.giveBack(x) })
+	}})
 	b.queue.Limit(cfg.Slots, cfg.MaxLent)
 	b.pool = process.New(cfg, b.queue, b)
 	soft, endSoft := context.WithCancel(t.Context())

@@ -24,10 +24,10 @@ func (c *child) pump(ctx context.Context, lone func(task.Task)) {
 		}
 		if c.limit > 1 {
 			ts = slices.DeleteFunc(ts, func(t task.Task) bool {
-				if t.Lone == task.AloneInChild {
+				if t.Lone != task.Together {
 					lone(t)
 				}
-				return t.Lone == task.AloneInChild
+				return t.Lone != task.Together
 			})
 		}
 		c.begin(ctx, ts)

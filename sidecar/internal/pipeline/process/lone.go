@@ -9,11 +9,13 @@ import (
 )
 
 // runLone runs one task in a child of its own: it is at its last attempt, and
-// the last worker it was in died with others in it. Were it among neighbours
-// again, its death would be theirs, too, and nobody could tell whose fault it
-// was. The task's slot is then none of its taker's.
+// the last worker or sidecar it was in died with others in it. Were it among
+// neighbours again, its death would be theirs, too, and nobody could tell whose
+// fault it was. One that must be alone in the sidecar gets its own child, too: the
+// claims are held for it for a while only (dispatch). The task's slot is then none
+// of its taker's.
 func (p *Pool) runLone(ctx, hard context.Context, slot int, t task.Task) {
-	p.src.Move(task.Place{}, task.Place{Outside: true})
+	p.src.Move(t.Place(), outside(&t))
 	p.aside.Go(func() { p.safe(func() { p.keepLone(ctx, hard, slot, t) }) })
 }
 
@@ -32,6 +34,13 @@ func (p *Pool) keepLone(ctx, hard context.Context, slot int, t task.Task) {
 	}
 	k.serve(ctx, hard, c)
 	src.leftover()
+}
+
+// outside is how a task holds its slot that is in a child of its own.
+func outside(t *task.Task) task.Place {
+	p := t.Place()
+	p.Outside = true
+	return p
 }
 
 // loneSource gives a child exactly one task.
@@ -64,7 +73,9 @@ func (l *loneSource) Take(ctx context.Context, _ int) ([]task.Task, error) {
 
 // Undo passes the task back.
 func (l *loneSource) Undo(ts []task.Task) {
-	l.src.Move(task.Place{Outside: true}, task.Place{})
+	for i := range ts { // it is one
+		l.src.Move(outside(&ts[i]), ts[i].Place())
+	}
 	l.src.Undo(ts)
 	l.done()
 }

@@ -18,11 +18,9 @@ const (
 
 // placeLocked is how a run holds its slot now.
 func (c *child) placeLocked(r *run) task.Place {
-	return task.Place{
-		Outside: c.left || c.kind == kindLone,
-		Waiting: r.waiting,
-		Alone:   r.task.Lone == task.AloneInRun,
-	}
+	p := r.task.Place()
+	p.Outside, p.Waiting = c.left || c.kind == kindLone, r.waiting
+	return p
 }
 
 // join adds the child's slots to the capacity.

@@ -49,7 +49,7 @@ func setup(t *testing.T, role string, change func(*process.Config)) *bundle {
 		t.Fatal(err)
 	}
 	b := &bundle{t: t, outcomes: make(chan task.Outcome, 1000), log: &testlog.Buffer{}, ended: make(chan error, 1)}
-	b.queue = dispatch.New(func(x task.Task) { b.Done(task.Outcome{Task: x, Kind: task.Returned}) })
+	b.queue = dispatch.New(dispatch.Exits{GiveBack: func(x task.Task) { b.Done(task.Outcome{Task: x, Kind: task.Returned}) }})
 	cfg := process.Config{
 		Command: []string{self}, // The race detector would have every child linger for a second.
 		Env:     append(os.Environ(), roleVariable+"="+role, "GORACE=atexit_sleep_ms=0"),

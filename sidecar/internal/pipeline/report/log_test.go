@@ -40,6 +40,10 @@ func TestALineForEachTask(t *testing.T) {
 			"level": "ERROR", "msg": "record put into the dead letters", "task_id": "", "delivery": "w.3", "attempt": 1.0,
 			"outcome": "dead", "verdict": "completed", "error": "no task_id", "reason": "invalid",
 		}},
+		{"set aside", task.Outcome{Task: task.Task{Delivery: "w.4", Attempt: 3}, Kind: task.Returned, Isolate: true, Message: "not started", EndedAt: started}, map[string]any{
+			"level": "INFO", "msg": "task that must run alone is set aside", "task_id": "", "delivery": "w.4", "attempt": 3.0,
+			"outcome": "returned", "verdict": "completed", "error": "not started",
+		}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			var b bytes.Buffer

@@ -81,9 +81,12 @@ const (
 	routes
 )
 
-func routeOf(k task.Kind) Route {
-	switch k {
+func routeOf(o *task.Outcome) Route {
+	switch o.Kind {
 	case task.Returned, task.Lost:
+		if o.Isolate {
+			return Delay
+		}
 		return Release
 	case task.Retry:
 		return Delay
@@ -94,9 +97,9 @@ func routeOf(k task.Kind) Route {
 
 // routeOfAll is the one route of a batch; same is false where there are several.
 func routeOfAll(batch []task.Outcome) (route Route, same bool) {
-	route = routeOf(batch[0].Kind)
+	route = routeOf(&batch[0])
 	for i := range batch {
-		if routeOf(batch[i].Kind) != route {
+		if routeOf(&batch[i]) != route {
 			return route, false
 		}
 	}
@@ -154,7 +157,7 @@ func (l *Loop) deliver(hard context.Context, batch []task.Outcome) (again []task
 	}
 	var byRoute [routes][]task.Outcome
 	for _, o := range batch {
-		r := routeOf(o.Kind)
+		r := routeOf(&o)
 		byRoute[r] = append(byRoute[r], o)
 	}
 	for route, some := range byRoute {
@@ -210,10 +213,10 @@ func (l *Loop) judge(batch []task.Outcome, verdicts []Verdict, repeated bool) (a
 }
 
 func (l *Loop) log(o *task.Outcome, v Verdict) {
-	level, message := line(o.Kind)
+	level, message := line(o)
 	outcome := o.Kind.String()
 	if v == Stale {
-		level, message = staleLine(o.Kind)
+		level, message = staleLine(o)
 		outcome = "stale"
 	}
 	if !l.Log.Enabled(context.Background(), level) {
@@ -241,15 +244,18 @@ func (l *Loop) log(o *task.Outcome, v Verdict) {
 
 // staleLine is that of an outcome that does not count; what only went back to the
 // queue is none that is missed.
-func staleLine(k task.Kind) (slog.Level, string) {
-	if routeOf(k) == End {
+func staleLine(o *task.Outcome) (slog.Level, string) {
+	if routeOf(o) == End {
 		return slog.LevelWarn, "outcome dropped: another sidecar has taken the record over"
 	}
 	return slog.LevelDebug, "record handed back was taken over before"
 }
 
-func line(k task.Kind) (slog.Level, string) {
-	switch k {
+func line(o *task.Outcome) (slog.Level, string) {
+	if o.Isolate {
+		return slog.LevelInfo, "task that must run alone is set aside"
+	}
+	switch o.Kind {
 	case task.Succeeded:
 		return slog.LevelDebug, "task succeeded"
 	case task.Failed:

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -22,6 +23,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 type store struct {
 	mu      sync.Mutex
 	calls   []int // sizes
+	routes  []report.Route
 	down    bool
 	applied map[string]int // deliveries, how often they were decided
 	verdict func(o task.Outcome) report.Verdict
@@ -37,7 +39,7 @@ func (s *store) Report(_ context.Context, route report.Route, batch []task.Outco
 	if s.down {
 		return nil, errors.New("connection refused")
 	}
-	s.calls = append(s.calls, len(batch))
+	s.calls, s.routes = append(s.calls, len(batch)), append(s.routes, route)
 	out := make([]report.Verdict, len(batch))
 	for i, o := range batch {
 		if s.applied[o.Task.Delivery] > 0 {
@@ -119,6 +121,32 @@ func (b *bundle) finish(t *testing.T) {
 
 func outcome(i int, k task.Kind) task.Outcome {
 	return task.Outcome{Task: task.Task{Delivery: fmt.Sprint("d", i), Seq: int64(i)}, Kind: k}
+}
+
+// Only what is set aside does not go back to the head of the queue at once.
+func TestTheWayOutOfAnOutcome(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for _, c := range []struct {
+			o    task.Outcome
+			want report.Route
+		}{
+			{task.Outcome{Kind: task.Succeeded}, report.End},
+			{task.Outcome{Kind: task.Failed}, report.End},
+			{task.Outcome{Kind: task.Dead}, report.End},
+			{task.Outcome{Kind: task.Lost}, report.Release},
+			{task.Outcome{Kind: task.Returned}, report.Release},
+			{task.Outcome{Kind: task.Returned, Isolate: true}, report.Delay},
+			{task.Outcome{Kind: task.Retry}, report.Delay},
+		} {
+			b := start(t)
+			b.box.Done(c.o)
+			synctest.Wait()
+			b.finish(t)
+			if !slices.Equal(b.store.routes, []report.Route{c.want}) {
+				t.Errorf("%v (isolate: %t) goes out by %v, want %v", c.o.Kind, c.o.Isolate, b.store.routes, c.want)
+			}
+		}
+	})
 }
 
 func TestWhatIsReadyGoesInOneBatch(t *testing.T) {

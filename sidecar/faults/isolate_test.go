@@ -1,0 +1,136 @@
+//go:build faults
+
+package faults
+
+import (
+	"crypto/sha1"
+	"encoding/hex"
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+// suspect pushes a record whose last but one attempt was lost with its sidecar: the
+// next one is its last, and is to be alone in a sidecar.
+func (w *world) suspect(r record) string {
+	w.t.Helper()
+	r = w.fill(r)
+	text, err := json.Marshal(r)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	sum := sha1.Sum(text)
+	ctx, cancel := bounded()
+	defer cancel()
+	if err := w.c.HSet(ctx, w.key("sidecar", "attempts"), hex.EncodeToString(sum[:]), "2:run").Err(); err != nil {
+		w.t.Fatal(err)
+	}
+	w.hurt("a record at its last attempt")
+	w.pushText(r.TaskID, string(text), false)
+	return r.TaskID
+}
+
+// ended reports whether all of these tasks have been run to their end.
+func (w *world) ended(ids ...string) bool {
+	events, err := w.hist.read()
+	if err != nil {
+		return false // a line is being written
+	}
+	over := map[string]bool{}
+	for _, e := range events {
+		over[e.Task] = over[e.Task] || e.What == ended
+	}
+	for _, id := range ids {
+		if !over[id] {
+			return false
+		}
+	}
+	return true
+}
+
+// openGate lets a task go on.
+func (w *world) openGate(id string) {
+	w.t.Helper()
+	if err := os.WriteFile(filepath.Join(w.marks, id+".open"), nil, 0o644); err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+// TestSuspects: a task runs long and one waits for its nested group while records come
+// that must run alone. The nested tasks are claimed within a second, and the records
+// run while both go on: beside them where there is only this sidecar, or else in one
+// that is idle. There one of them dies, with its sidecar and nothing else.
+func TestSuspects(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		name  string
+		setup setup
+		outer string // a task of a name that a kind takes
+	}{
+		{"one kind of worker", setup{env: append([]string{"MAX_CONCURRENT_TASKS=4", "SIDECAR_MAX_LENT=4"}, eager...)}, "t-outer"},
+		{"several kinds of worker", setup{env: eager, kinds: []string{"outer*", "s*", "*"}}, "outer"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t)
+			busy := w.start(c.setup)
+			busy.ready(4)
+			outer := w.one(record{TaskID: c.outer, Do: "nest"})
+			long := w.one(record{TaskID: "long", Do: "gate"})
+			w.runs(outer)
+			w.runs(long)
+
+			first := []string{w.suspect(record{TaskID: "s1"}), w.suspect(record{TaskID: "s2"})}
+			eventually(t, 10*time.Second, "a sidecar that has claimed a suspect", func() bool { return busy.says("set aside") || !w.queued(first[0]) })
+			var inner []string
+			came := time.Now()
+			for range 3 {
+				inner = append(inner, w.one(record{}))
+			}
+			eventually(t, 10*time.Second, "the nested tasks", func() bool { return w.ended(inner...) })
+			eventually(t, 40*time.Second, "the suspects beside what runs", func() bool { return w.ended(first...) })
+
+			next := w.suspect(record{TaskID: "s3"})
+			idle := w.start(c.setup)
+			eventually(t, 30*time.Second, "the suspect in the idle sidecar", func() bool { return w.ended(next) })
+			dies := w.suspect(record{TaskID: "s4", Do: "die with sidecar"})
+			<-idle.done
+			if w.ended(outer) || w.ended(long) {
+				t.Error("what ran before did not go on")
+			}
+			eventually(t, 30*time.Second, "a dead letter", func() bool { return len(w.final().letters) == 1 })
+			w.openGate(outer)
+			w.openGate(long)
+			w.settle(20 * time.Second)
+			f, s := w.verify("a record at its last attempt beside busy slots, " + c.name)
+			for _, id := range inner {
+				if start := s.of(id).starts; len(start) != 1 || start[0].time().After(w.stalls.excuse(came, came.Add(3*time.Second), 3*time.Second)) {
+					t.Errorf("%s started at %v, pushed at %v", id, start, came)
+				}
+			}
+			for _, id := range []string{outer, long, dies} {
+				if n := len(s.of(id).starts); n != 1 {
+					t.Errorf("%s ran %d times", id, n)
+				}
+			}
+			if len(f.letters) != 1 || f.letters[0].task != dies || f.letters[0].reason != "attempts" || f.letters[0].attempts != 3 {
+				t.Errorf("dead letters: %+v", f.letters)
+			}
+		})
+	}
+}
+
+// queued reports whether a task's record is in the queue.
+func (w *world) queued(id string) bool {
+	ctx, cancel := bounded()
+	defer cancel()
+	for _, text := range w.c.LRange(ctx, w.key("queue"), 0, -1).Val() {
+		if strings.Contains(text, `"`+id+`"`) {
+			return true
+		}
+	}
+	return false
+}
