@@ -53,6 +53,7 @@ func connect(c config.Connect) error {
 		return &app.ConfigError{Err: err}
 	}
 	catchBrokenPipe()
+	unblockStderr()
 	signals := make(chan os.Signal, 16)
 	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP)
 	defer signal.Stop(signals)

@@ -48,6 +48,7 @@ func runDemo(mode app.Mode, verbose bool) error {
 		return &config.UsageError{Err: fmt.Errorf("--mode is %q, and must be rpc or exec: supervised workers would need Graflow", mode)}
 	}
 	catchBrokenPipe()
+	unblockStderr()
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
 	self, err := os.Executable()

@@ -77,6 +77,7 @@ func forgetOthers(cmd *cobra.Command) {
 func serve(s config.Settings, readyFD, parentFD int) error {
 	keepPrivate()
 	catchBrokenPipe()
+	unblockStderr()
 	defer boundHeap()()
 	signals, release := catchSignals()
 	defer release()

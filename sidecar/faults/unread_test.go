@@ -18,7 +18,7 @@ import (
 
 // TestALogThatStalls: the reader of a sidecar's log stays and does not read. Its
 // tasks are run and reported, a worker that dies is replaced, and it stops as
-// ever.
+// ever. Another one crashes meanwhile: it ends, and its tasks run elsewhere.
 func TestALogThatStalls(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -27,17 +27,28 @@ func TestALogThatStalls(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer r.Close()
-	s := w.start(setup{stderr: out, env: append([]string{"SIDECAR_SHUTDOWN_TIMEOUT=5s"}, eager...)})
+	stalls := setup{stderr: out, env: append([]string{"SIDECAR_SHUTDOWN_TIMEOUT=5s"}, eager...)}
+	s, crashes := w.start(stalls), w.start(stalls)
 	w.group(w.work(8, 20)...)
 	w.settle(20 * time.Second)
 	fillUp(t, out)
 	_ = out.Close()
-	w.hurt("the log of " + s.id + " is not read")
+	w.hurt("the logs of " + s.id + " and " + crashes.id + " are not read")
 	for range 3 {
 		w.group(w.work(30, 20)...)
 		w.settle(20 * time.Second)
 	}
-	w.verify("a log that is not read") // which stops it, and expects status 0
+	long := record{Ms: 2000}
+	w.group(long, long, long, long)
+	eventually(t, 10*time.Second, "a task in flight", func() bool {
+		held, err := w.heldBy(crashes.id)
+		return err == nil && len(held) > 0
+	})
+	w.hurt("a crash of the runtime, while the log is not read")
+	crashes.signal(syscall.SIGABRT)
+	eventually(t, 10*time.Second, crashes.id+" has ended", crashes.over)
+	w.settle(30 * time.Second)
+	w.verify("a log that is not read") // which stops the first one, and expects status 0
 }
 
 // TestAFloodOfConnections: 10,000 idle connections to the HTTP address take neither

@@ -133,8 +133,12 @@ func (s *sidecar) signal(sig syscall.Signal) {
 	}
 }
 
-// exitWatchdog is the status of a stop that the watchdog has ended.
-const exitWatchdog = 70
+// exitWatchdog is the status of a stop that the watchdog has ended, exitCrash that of
+// a crash of the Go runtime.
+const (
+	exitWatchdog = 70
+	exitCrash    = 2
+)
 
 // exits waits for its end, and checks status, time since the last signal and
 // that nothing of it is left.
@@ -154,9 +158,9 @@ func (s *sidecar) exits(status int, within time.Duration) (took time.Duration) {
 	if got := s.cmd.ProcessState.ExitCode(); got != status {
 		s.t.Errorf("ended with %v, want status %d", s.cmd.ProcessState, status)
 	}
-	if status == exitWatchdog {
-		// The watchdog kills the workers and waits for nothing: the kernel ends them
-		// beside it.
+	if status == exitWatchdog || status == exitCrash {
+		// The watchdog kills the workers and waits for nothing, and after a crash the
+		// kernel does: it ends them beside it.
 		await(s.t, "the killed workers to end", func() bool { return len(processesWith(s.t, s.mark)) == 0 })
 	}
 	if left := processesWith(s.t, s.mark); len(left) > 0 {

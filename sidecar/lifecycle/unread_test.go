@@ -57,6 +57,18 @@ func TestALogThatIsNotRead(t *testing.T) {
 	}
 }
 
+// TestACrashWhileTheLogIsNotRead: a crash of the Go runtime, which writes its stack to
+// stderr with the world stopped, ends the process and its workers.
+func TestACrashWhileTheLogIsNotRead(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	s := b.launch(unread(t), "LOG_LEVEL=DEBUG")
+	b.push(job{TaskID: "a"})
+	await(t, "a result", func() bool { return b.done("a") })
+	s.signal(syscall.SIGABRT) // the runtime's own: nothing here handles it
+	s.exits(exitCrash, 10*time.Second)
+}
+
 // TestAFullDiskUnderTheLog: every write fails, and nothing else does.
 func TestAFullDiskUnderTheLog(t *testing.T) {
 	t.Parallel()

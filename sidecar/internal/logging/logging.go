@@ -53,5 +53,13 @@ func isTerminal(w io.Writer) bool {
 		w = q.out
 	}
 	f, ok := w.(*os.File)
-	return ok && term.IsTerminal(int(f.Fd()))
+	is := false
+	return ok && control(f, func(fd int) { is = term.IsTerminal(fd) }) && is
+}
+
+// control calls do with the descriptor of a file, and reports whether it did. It is
+// there in place of File.Fd, which makes a file blocking that is not.
+func control(f *os.File, do func(fd int)) bool {
+	conn, err := f.SyscallConn()
+	return err == nil && conn.Control(func(fd uintptr) { do(int(fd)) }) == nil
 }

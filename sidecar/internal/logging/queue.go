@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"io"
+	"os"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -20,8 +21,8 @@ const (
 	chunkBytes = 4 << 10
 	// spareBytes is how large a buffer is kept while nothing waits.
 	spareBytes = 64 << 10
-	// retryAfter is the pause before a write is repeated on a descriptor that
-	// another process has made non-blocking.
+	// retryAfter is the longest pause before a write is repeated on a descriptor that
+	// does not block.
 	retryAfter = 20 * time.Millisecond
 )
 
@@ -221,7 +222,7 @@ func (q *Queue) pass(part []byte) {
 		}
 		q.torn = false
 	}
-	for {
+	for progress := true; ; {
 		n, err := q.out.Write(part)
 		if n > 0 {
 			q.torn = part[n-1] != '\n'
@@ -231,7 +232,8 @@ func (q *Queue) pass(part []byte) {
 		case err == nil:
 			q.failed = false
 			return
-		case errors.Is(err, syscall.EAGAIN) && q.pause():
+		case errors.Is(err, syscall.EAGAIN) && q.pause(progress || n > 0):
+			progress = n > 0
 		default:
 			q.drop(part)
 			return
@@ -240,8 +242,20 @@ func (q *Queue) pass(part []byte) {
 }
 
 // pause lets the reader of a non-blocking descriptor read; false when Close has
-// given up.
-func (q *Queue) pause() bool {
+// given up. Without progress since the last pause it lasts its full time, whatever the
+// descriptor says.
+func (q *Queue) pause(progress bool) bool {
+	if f, ok := q.out.(*os.File); ok && progress {
+		room := false
+		if control(f, func(fd int) { room = awaitRoom(fd, retryAfter) }) && room {
+			select {
+			case <-q.abandon:
+				return false
+			default:
+				return true
+			}
+		}
+	}
 	timer := time.NewTimer(retryAfter)
 	defer timer.Stop()
 	select {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"os"
 	"strings"
@@ -217,6 +218,32 @@ func TestAStalledPipe(t *testing.T) {
 	_ = w.Close()
 	if _, err := w.Write(newline); !errors.Is(err, os.ErrClosed) {
 		t.Error(err)
+	}
+}
+
+// TestQueueOnANonBlockingPipe: a full pipe is waited for, and nothing is lost or mixed.
+func TestQueueOnANonBlockingPipe(t *testing.T) {
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	// As a standard error is that the process has made non-blocking: unknown to os.File.
+	if err := syscall.SetNonblock(int(w.Fd()), true); err != nil {
+		t.Fatal(err)
+	}
+	q := NewQueue(w)
+	all := lines(0, 9999)
+	fmt.Fprint(q, strings.Repeat(all, 3)) // 300 KB
+	read := make(chan string)
+	go func() {
+		text, _ := io.ReadAll(r)
+		read <- string(text)
+	}()
+	q.Close(time.Minute)
+	_ = w.Close()
+	if got := <-read; got != strings.Repeat(all, 3) || q.Dropped() != 0 {
+		t.Errorf("%d bytes came, %d lines dropped", len(got), q.Dropped())
 	}
 }
 
