@@ -50,6 +50,7 @@ type fakeProc struct {
 	exited, killed, asked chan struct{}
 	kill, ask             func()
 	fate                  string
+	env                   []string
 }
 
 func (p *fakeProc) Pid() int                 { return p.pid }
@@ -87,7 +88,7 @@ func (w *fakeWorkers) start(cmd *exec.Cmd) (subproc.Process, error) {
 	case cmd.Args[0] == absentCommand:
 		return nil, exec.ErrNotFound
 	}
-	p := &fakeProc{workers: w, exited: make(chan struct{}), killed: make(chan struct{}), asked: make(chan struct{}), fate: "exited with status 0"}
+	p := &fakeProc{workers: w, exited: make(chan struct{}), killed: make(chan struct{}), asked: make(chan struct{}), fate: "exited with status 0", env: cmd.Environ()}
 	var in, out, errs net.Conn
 	p.stdin, in = net.Pipe()
 	p.stdout, out = net.Pipe()

@@ -8,8 +8,10 @@ import (
 	"net"
 	"net/url"
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 
 	"github.com/graflow/graflow-sidecar/sidecar/internal/backoff"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/store"
@@ -219,6 +221,14 @@ func (r RedisConfig) environment(prefix string) ([]string, error) {
 			env = append(env, name+"="+value)
 		}
 	}
+	if r.PasswordFile != "" {
+		// The workers' own folder may be another one.
+		path, err := filepath.Abs(r.PasswordFile)
+		if err != nil {
+			return nil, &ConfigError{Err: fmt.Errorf("REDIS_PASSWORD_FILE: %w", err)}
+		}
+		env = append(env, "REDIS_PASSWORD_FILE="+path)
+	}
 	if p.url.Scheme == "rediss" {
 		env = append(env, "REDIS_TLS=true")
 	}
@@ -226,4 +236,26 @@ func (r RedisConfig) environment(prefix string) ([]string, error) {
 		env = append(env, "REDIS_TLS_INSECURE=true")
 	}
 	return env, nil
+}
+
+// renewedEnvironment gives environment anew for each worker that is started, whose
+// password may have been changed since; nil where it cannot. It keeps the last one where
+// the file is empty or cannot be read, as while it is replaced.
+func (r RedisConfig) renewedEnvironment(prefix string) func() []string {
+	if r.PasswordFile == "" {
+		return nil
+	}
+	var mu sync.Mutex
+	var last []string
+	return func() []string {
+		mu.Lock()
+		defer mu.Unlock()
+		if password, err := r.password(); err != nil || password == "" {
+			return last
+		}
+		if env, err := r.environment(prefix); err == nil {
+			last = env
+		}
+		return last
+	}
 }

@@ -18,19 +18,21 @@ func seconds(d time.Duration) string { return strconv.FormatFloat(d.Seconds(), '
 func (a *App) processConfig(k KindConfig) (process.Config, error) {
 	w := k.Worker
 	env := w.Env
+	var renewed func() []string
 	if w.Graflow && w.Socket.Path == "" || k.Mode == ModeSupervise {
 		own, err := a.cfg.Redis.environment(a.cfg.KeyPrefix)
 		if err != nil {
 			return process.Config{}, err
 		}
 		env = append(slices.Clip(env), own...)
+		renewed = a.cfg.Redis.renewedEnvironment(a.cfg.KeyPrefix)
 		env = append(env, "WORKER_ID="+a.cfg.WorkerID, "LOG_LEVEL="+w.LogLevel)
 	}
 	if k.Mode == ModeSupervise {
 		env = append(env, "MAX_CONCURRENT_TASKS="+strconv.Itoa(k.Slots), "POLL_INTERVAL="+seconds(a.cfg.PollInterval))
 	}
 	c := process.Config{
-		Command: w.Command, Name: w.Name, Dir: w.Dir, Env: env, Extra: w.Files,
+		Command: w.Command, Name: w.Name, Dir: w.Dir, Env: env, Renewed: renewed, Extra: w.Files,
 		Concurrency: w.Concurrency, Slots: k.Slots, WorkerID: a.cfg.WorkerID, Version: a.cfg.Version, TaskTimeout: a.cfg.TaskTimeout,
 		StartTimeout: w.StartTimeout, StartRetries: w.StartRetries,
 		Restart:      backoff.Policy{Min: w.RestartBackoffMin, Max: w.RestartBackoffMax, Full: true},

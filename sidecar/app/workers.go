@@ -64,7 +64,7 @@ func (a *App) workers() (workers, error) {
 	}
 	if a.cfg.Mode == ModeSupervise {
 		return supervised{supervise.New(supervise.Config{
-			Command: cfg.Command, Name: cfg.Name, Dir: cfg.Dir, Env: cfg.Env, Extra: cfg.Extra,
+			Command: cfg.Command, Name: cfg.Name, Dir: cfg.Dir, Env: cfg.Env, Renewed: cfg.Renewed, Extra: cfg.Extra,
 			Replicas: a.cfg.Replicas, WorkerID: cfg.WorkerID,
 			StartRetries: cfg.StartRetries, Restart: cfg.Restart, StopGrace: a.clock.share(reserveAfterSupervise),
 			Await: a.awaitRedis, AllUp: a.allUp, Start: cfg.Start, Log: cfg.Log,

@@ -105,13 +105,15 @@ type graflows struct {
 	all    []*exec.Cmd
 	group  string
 	extra  int // records that are none
+	// login is the environment of sidecars that have a user of their own in Redis.
+	login []string
 }
 
 // startWorker starts one that runs two tasks at once.
 func (g *graflows) startWorker() {
 	g.w.t.Helper()
 	if !g.own {
-		g.all = append(g.all, g.w.start(setup{graflow: g.python, env: eager}).cmd)
+		g.all = append(g.all, g.w.start(setup{graflow: g.python, env: slices.Concat(eager, g.login)}).cmd)
 		return
 	}
 	cmd := g.command("-m", "graflow.worker.main")

@@ -8,7 +8,7 @@ from typing import Any, Dict, List, Mapping, Optional, Tuple
 import redis
 
 from ._redis import make_client
-from ._settings import Settings
+from ._settings import Login, Settings
 
 
 class Pair:
@@ -18,21 +18,22 @@ class Pair:
     whichever client they are given.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, login: Optional[Login]) -> None:
         self.settings = settings
-        self.text = make_client(settings, text=True)
-        self.binary = make_client(settings, text=False)
+        self.text = make_client(settings, login, text=True)
+        self.binary = make_client(settings, login, text=False)
 
 
 class Clients:
     """Our clients. Safe for any thread: the worst of a race is a spare pool."""
 
     def __init__(self, settings: Settings) -> None:
-        self.main = Pair(settings)
+        self._login = Login(settings)
+        self.main = Pair(settings, self._login)
         # Graflow's feedback leaves a listener behind in each request that
         # timed out, with its connection: in a bounded pool, ten of those would
         # stop everything.
-        self.feedback = make_client(settings, text=True, bounded=False)
+        self.feedback = make_client(settings, self._login, text=True, bounded=False)
         self._pairs: Dict[Tuple[Any, ...], Pair] = {}
 
     def all_pairs(self) -> List[Pair]:
@@ -58,10 +59,14 @@ class Clients:
         host, port = (settings.host, settings.port) if not settings.path else ("localhost", 6379)
         if config.get("host", "localhost") != host or _number(config.get("port", 6379)) != port:
             return None
+        username = config.get("username") or settings.username
+        password = config.get("password")
+        # One that is ours, or was before it was changed: it follows ours.
+        ours = username == settings.username and (not password or self._login.had(password))
         key = (
             _number(config.get("db", 0)),
-            config.get("username") or settings.username,
-            config.get("password") or settings.password,
+            username,
+            settings.password if ours else password or settings.password,
             settings.tls or bool(config.get("ssl")),
         )
         if key == (settings.db, settings.username, settings.password, settings.tls):
@@ -69,7 +74,8 @@ class Clients:
         if key not in self._pairs:
             db, username, password, tls = key
             self._pairs[key] = Pair(
-                replace(settings, db=db, username=username, password=password, tls=tls)
+                replace(settings, db=db, username=username, password=password, tls=tls),
+                self._login if ours else None,
             )
         return self._pairs[key]
 

@@ -37,7 +37,7 @@ from redis.exceptions import (
 )
 from redis.retry import Retry
 
-from ._settings import Settings
+from ._settings import Login, Settings
 
 # Replies that pass: a failover, a full memory, a cluster in motion.
 _PASSING = (
@@ -59,9 +59,14 @@ class Outages:
         self._recent: Deque[BaseException] = deque(maxlen=32)
         self.count = 0
 
-    def note(self, exc: BaseException) -> None:
-        """Mark exc if it says that Redis is away."""
-        if is_outage(exc):
+    def note(self, exc: BaseException, own: bool = False) -> None:
+        """Mark exc if it says that Redis is away.
+
+        own says that the password was the sidecar's. Where Redis refuses that, it is
+        being changed, and the worker or the sidecar has not seen the new one yet: no
+        failure of the task. (The sidecar itself ends with that, if it stays so.)
+        """
+        if is_outage(exc) or own and isinstance(exc, AuthenticationError):
             exc.graflow_sidecar_outage = True  # type: ignore[attr-defined]
             self._recent.append(exc)
             self.count += 1
@@ -138,9 +143,19 @@ class _Listener:
 
 
 class _Marking:
-    """Every way out of a connection, with its errors marked."""
+    """Every way out of a connection, with its errors marked.
+
+    login, if given, has the password for each new connection: it may have been
+    changed since the pool was made.
+    """
+
+    def __init__(self, login: Optional[Login] = None, **kwargs: Any) -> None:
+        self._login = login
+        super().__init__(**kwargs)
 
     def connect(self, *args: Any, **kwargs: Any) -> Any:
+        if self._login is not None:
+            self.password = self._login.password()
         return self._marked(super().connect, args, kwargs)  # type: ignore[misc]
 
     def send_packed_command(self, command: Any, *args: Any, **kwargs: Any) -> Any:
@@ -163,7 +178,7 @@ class _Marking:
                 # Redis refuses an argument that is too long when it sees its length, and
                 # closes the connection: that is no outage, and not for a second try.
                 raise ResponseError(reply) from exc
-            outages.note(exc)
+            outages.note(exc, self._login is not None)
             raise
         finally:
             said.close()
@@ -179,12 +194,11 @@ class _Marking:
             self.disconnect()  # type: ignore[attr-defined]
             raise
 
-    @staticmethod
-    def _marked(call: Any, args: Any, kwargs: Any) -> Any:
+    def _marked(self, call: Any, args: Any, kwargs: Any) -> Any:
         try:
             return call(*args, **kwargs)
         except RedisError as exc:
-            outages.note(exc)
+            outages.note(exc, self._login is not None)
             raise
 
 
@@ -231,8 +245,13 @@ class OneRetry(Retry):
             self._inside.busy = False
 
 
-def make_client(settings: Settings, *, text: bool, bounded: bool = True) -> redis.Redis:
-    """A client with a pool of its own; nothing is connected before its first use."""
+def make_client(
+    settings: Settings, login: Optional[Login], *, text: bool, bounded: bool = True
+) -> redis.Redis:
+    """A client with a pool of its own; nothing is connected before its first use.
+
+    login is that of the sidecar; None where the password is another one.
+    """
     options: Dict[str, Any] = {
         "db": settings.db,
         "username": settings.username,
@@ -244,6 +263,7 @@ def make_client(settings: Settings, *, text: bool, bounded: bool = True) -> redi
         # RESP2 gives the same replies in every version of redis-py, and no
         # maintenance notifications.
         "protocol": 2,
+        "login": login,
     }
     kind: Any = PlainConnection
     if settings.path:

@@ -16,6 +16,7 @@ from graflow.core.engine import WorkflowEngine
 from graflow.exceptions import GraflowRuntimeError
 from graflow.worker.context_factory import ExecutionContextFactory
 from graflow.worker.worker import TaskWorker
+from redis.exceptions import AuthenticationError
 
 from . import _compat
 from ._clients import Clients
@@ -26,6 +27,7 @@ from ._task import Task, TaskError, stack_of, text_of
 logger = logging.getLogger("graflow_sidecar.graflow")
 
 _LOST = "Redis was away while the task ran"
+_REFUSED = "Redis refused the worker's password, which is being changed, while the task ran"
 
 
 class _Tracing(TaskWorker):  # type: ignore[misc]
@@ -92,7 +94,9 @@ class Runner:
             # No stack, and no text of redis-py's: an outage is the sidecar's to
             # report, once, and none of it is the task's.
             logger.debug("Redis was lost under a task: %s", text)
-            return TaskError(_LOST, kind="RedisUnavailable", retryable=True, stack="")
+            refused = isinstance(outages.last(), AuthenticationError)
+            text = _REFUSED if refused else _LOST
+            return TaskError(text, kind="RedisUnavailable", retryable=True, stack="")
         # The sidecar logs it, once, with the stack.
         return TaskError(text, kind=type(_cause(exc)).__name__, stack=stack_of(_raised(exc)))
 

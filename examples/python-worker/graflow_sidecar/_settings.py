@@ -6,6 +6,7 @@ those that Graflow's own worker reads, and more for what it has no setting for.
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 from typing import Any, Dict, Mapping, Optional
 from urllib.parse import parse_qs, unquote, urlsplit
@@ -23,6 +24,7 @@ class Settings:
     path: str = ""  # of a Unix socket; host and port do not count then
     username: Optional[str] = None
     password: Optional[str] = None
+    password_file: Optional[str] = None  # see Login
     tls: bool = False
     ca_file: Optional[str] = None
     cert_file: Optional[str] = None
@@ -45,6 +47,7 @@ class Settings:
         found: Dict[str, Any] = {
             "username": read.text("REDIS_USERNAME"),
             "password": read.text("REDIS_PASSWORD"),
+            "password_file": read.text("REDIS_PASSWORD_FILE"),
             "tls": read.yes("REDIS_TLS"),
             "ca_file": read.text("REDIS_TLS_CA_FILE"),
             "cert_file": read.text("REDIS_TLS_CERT_FILE"),
@@ -70,6 +73,32 @@ class Settings:
             found["port"] = read.port()
             found["db"] = read.number("REDIS_DB", int, 0)
         return cls(**found)
+
+
+class Login:
+    """The password that the sidecar itself has, which may change. Safe for any thread."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._file = settings.password_file
+        self._last = settings.password
+        self._seen = {settings.password}
+
+    def password(self) -> Optional[str]:
+        """Return the password as of now: that of the file, if there is one.
+
+        A file that is empty or cannot be read, as while it is replaced, leaves the
+        last one.
+        """
+        if self._file:
+            with contextlib.suppress(OSError, UnicodeDecodeError):
+                with open(self._file, encoding="utf-8", newline="") as file:
+                    self._last = file.read().rstrip("\r\n") or self._last
+            self._seen.add(self._last)
+        return self._last
+
+    def had(self, password: Optional[str]) -> bool:
+        """Whether the password is this one, or was."""
+        return password == self.password() or password in self._seen
 
 
 class _Env:

@@ -128,11 +128,79 @@ push(context_of(flow), "group")
         error = self.adapter().run(self.flow(body))["error"]
         self.assertEqual((error["type"], error["retryable"]), ("ConnectionError", False), error)
 
-    def test_a_wrong_password_is_no_outage(self):
+    def test_a_missing_permission_is_no_outage(self):
+        (self.here / "gone").touch()
+        record = self.flow("channel.get('x')")
+        self.client.execute_command("ACL", "SETUSER", "default", "-get")
+        error = self.adapter(REDIS_RETRIES="0").run(record)["error"]
+        self.assertFalse(error["retryable"], error)
+        self.assertIn("permission", error["message"])
+
+    def test_a_password_that_is_changed_is_one(self):
+        # The worker knows the old password alone: its task goes back, as a task
+        # that was handed to it in that moment has not failed.
         record = self.flow("pass")
         self.client.config_set("requirepass", "other")
         error = self.adapter(REDIS_RETRIES="0").run(record)["error"]
-        self.assertFalse(error["retryable"], error)
+        self.assertEqual((error["type"], error["retryable"]), ("RedisUnavailable", True), error)
+
+    def test_a_wrong_password_of_the_tasks_own_is_none(self):
+        (self.here / "gone").touch()
+        record = self.flow(
+            f"""
+            from graflow.utils.redis_utils import create_redis_client
+            login = {{"host": "127.0.0.1", "port": {self.server.port}, "password": "wrong"}}
+            create_redis_client({{**login, "username": "w"}}).ping()
+            """
+        )
+        self.client.execute_command("ACL", "SETUSER", "w", "on", ">one", "~*", "&*", "+@all")
+        error = self.adapter(REDIS_RETRIES="0").run(record)["error"]
+        self.assertEqual((error["type"], error["retryable"]), ("AuthenticationError", False), error)
+
+    def test_a_password_file_is_read_for_each_connection(self):
+        file = self.here / "password"
+        file.write_text("one\n")
+        admin = self.client
+        admin.execute_command("ACL", "SETUSER", "w", "on", ">one", "~*", "&*", "+@all")
+        worker = self.adapter(
+            REDIS_URL=self.url.replace("//", "//w:one@"),
+            REDIS_USERNAME="w",
+            REDIS_PASSWORD="one",
+            REDIS_PASSWORD_FILE=str(file),
+        )
+        (self.here / "gone").touch()
+        # The nested coordinator's own client, by the first password.
+        body = f"""
+            from graflow.utils.redis_utils import create_redis_client
+            login = {{"host": "127.0.0.1", "port": {self.server.port}, "db": 0, "password": "one"}}
+            create_redis_client({{**login, "username": "w", "db": 5}}).ping()
+            channel.set("done", NUMBER)
+        """
+
+        def works(number: int) -> None:
+            record = self.flow(body.replace("NUMBER", str(number)))
+            self.assertEqual(worker.run(record), {"status": "succeeded"})
+            self.assertEqual(self.channel("done"), number)
+
+        def cut() -> None:
+            for client in admin.client_list():
+                if client["user"] == "w":
+                    admin.client_kill_filter(_id=client["id"])
+
+        works(1)
+        for number, (old, new) in enumerate((("one", "two"), ("two", "three")), 2):
+            admin.execute_command("ACL", "SETUSER", "w", f">{new}")
+            file.write_text(f"{new}\n")
+            admin.execute_command("ACL", "SETUSER", "w", f"<{old}")
+            cut()
+            works(number)
+        # While it is replaced the last password that is known serves.
+        file.write_text("")
+        cut()
+        works(4)
+        file.unlink()
+        cut()
+        works(5)
 
     def test_a_replica_is_one(self):
         (self.here / "gone").touch()
@@ -141,10 +209,6 @@ push(context_of(flow), "group")
         self.client.config_set("replica-serve-stale-data", "yes")
         error = self.adapter(REDIS_RETRIES="0").run(record)["error"]
         self.assertEqual((error["type"], error["retryable"]), ("RedisUnavailable", True), error)
-
-
-if __name__ == "__main__":
-    unittest.main()
 
     def test_a_value_that_redis_never_takes_is_no_outage(self):
         for size in (2_000_000, 40_000_000):
@@ -155,3 +219,7 @@ if __name__ == "__main__":
                 error = self.adapter(REDIS_RETRIES="1").run(record)["error"]
                 self.assertFalse(error["retryable"], error)
                 self.assertIn("invalid bulk length", error["message"])
+
+
+if __name__ == "__main__":
+    unittest.main()

@@ -49,6 +49,9 @@ type Config struct {
 	Dir     string
 	Env     []string   // complete
 	Extra   []*os.File // handed down as file descriptors 3, 4 …
+	// Renewed, if set, gives each new child variables that replace those of Env: their
+	// values may have been changed since. It may be called concurrently.
+	Renewed func() []string
 
 	// Concurrency is what the worker will declare, if that is known before it
 	// has said so: then all children start at once and not after the first.

@@ -15,7 +15,11 @@ func (k *keeper) spawn(ctx context.Context, id string) (subproc.Process, error) 
 	if cfg.Remote == nil {
 		cmd := exec.Command(cfg.Command[0], cfg.Command[1:]...)
 		cmd.Dir = cfg.Dir
-		cmd.Env = append(slices.Clip(cfg.Env), subproc.IDVariable+"="+id)
+		cmd.Env = slices.Clip(cfg.Env)
+		if cfg.Renewed != nil {
+			cmd.Env = append(cmd.Env, cfg.Renewed()...)
+		}
+		cmd.Env = append(cmd.Env, subproc.IDVariable+"="+id)
 		cmd.ExtraFiles = cfg.Extra
 		return k.pool.start(cmd)
 	}

@@ -1,0 +1,112 @@
+//go:build faults
+
+package faults
+
+import (
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+)
+
+// TestAPasswordThatIsRotated under Graflow's tasks: none is lost, and none is reported
+// as failed, neither while their workers know the old password only nor afterwards.
+func TestAPasswordThatIsRotated(t *testing.T) {
+	t.Parallel()
+	interpreter := python()
+	if interpreter == "" {
+		table.add(row{fault: "(not run: no Python with Graflow, see GRAFLOW_PYTHON)"})
+		return
+	}
+	w := newWorld(t)
+	file := filepath.Join(w.dir, "password")
+	r := rotation{w: w, file: file}
+	r.user("+@all", "~*", "&*", ">one")
+	r.write("one")
+	g := &graflows{w: w, python: interpreter, login: []string{
+		"REDIS_USERNAME=w", "REDIS_PASSWORD_FILE=" + file,
+		"SIDECAR_REDIS_WORKER_RETRIES=0", "SIDECAR_REDIS_MIN_IDLE_CONNS=0", // an idle one has not logged in
+	}}
+	g.run(contest{name: "a password that is rotated", tasks: 12, does: []string{"channel"}, hurt: func(g *graflows) {
+		// From then on the sidecars need no new connection, and the workers do.
+		eventually(t, 20*time.Second, "the reports of four tasks", func() bool {
+			n := 0
+			for _, f := range g.story().tasks {
+				n += min(len(f.completed), 1)
+			}
+			return n >= 4
+		})
+		// A file that comes late, as a Kubernetes secret does.
+		w.hurt("password")
+		r.user(">two", "<one")
+		r.cut(func(name string) bool { return name != "graflow-sidecar" })
+		eventually(t, 20*time.Second, "a task that is handed back for the password", func() bool {
+			return len(w.alive()) < 2 || r.isSaid("Redis refused the worker's password")
+		})
+		r.write("two")
+		for len(w.alive()) < 2 { // a service manager does that to a sidecar that is refused
+			g.startWorker()
+		}
+		// The order that docs/security.md recommends.
+		w.hurt("password")
+		r.user(">three")
+		r.write("three")
+		r.user("<two")
+		r.cut(func(string) bool { return true })
+	}})
+}
+
+// rotation is the user that the sidecars of a world have, and where its password is.
+type rotation struct {
+	w    *world
+	file string
+}
+
+func (r *rotation) write(password string) {
+	r.w.t.Helper()
+	if err := os.WriteFile(r.file, []byte(password+"\n"), 0o600); err != nil {
+		r.w.t.Fatal(err)
+	}
+}
+
+// user changes the rules of the user.
+func (r *rotation) user(rules ...string) {
+	r.w.t.Helper()
+	ctx, cancel := bounded()
+	defer cancel()
+	if err := r.w.c.ACLSetUser(ctx, "w", append([]string{"on"}, rules...)...).Err(); err != nil {
+		r.w.t.Fatal(err)
+	}
+}
+
+// cut ends the user's connections, by their names.
+func (r *rotation) cut(which func(name string) bool) {
+	r.w.t.Helper()
+	ctx, cancel := bounded()
+	defer cancel()
+	list, err := r.w.c.ClientList(ctx).Result()
+	if err != nil {
+		r.w.t.Fatal(err)
+	}
+	for line := range strings.Lines(list) {
+		fields := map[string]string{}
+		for field := range strings.FieldsSeq(line) {
+			name, value, _ := strings.Cut(field, "=")
+			fields[name] = value
+		}
+		if id, err := strconv.Atoi(fields["id"]); err == nil && fields["user"] == "w" && which(fields["name"]) {
+			_ = r.w.c.ClientKillByFilter(ctx, "ID", strconv.Itoa(id)).Err() // it may be gone
+		}
+	}
+}
+
+func (r *rotation) isSaid(what string) bool {
+	for _, s := range r.w.alive() {
+		if s.says(what) {
+			return true
+		}
+	}
+	return false
+}
