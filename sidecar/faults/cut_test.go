@@ -134,7 +134,7 @@ func (w *world) occupy(d time.Duration) {
 }
 
 // life has sidecars send every command that they know: claims with and without
-// waiting, by kinds and not, reports of all kinds, returns of lost tasks, delays, what workers ask,
+// waiting, by kinds and not, reports of all kinds, returns of lost tasks, delays, what must run alone, what workers ask,
 // the reaping of one that is killed, stops.
 func (w *world) life(p *faultproxy.Proxy, env ...string) {
 	env = append(env, "SIDECAR_RETRY_BASE=200ms", "SIDECAR_REDIS_READ_TIMEOUT=2s", "SIDECAR_REDIS_PING_INTERVAL=300ms")
@@ -156,7 +156,11 @@ func (w *world) life(p *faultproxy.Proxy, env ...string) {
 		pause(300 * time.Millisecond)
 	}
 	w.settle(40 * time.Second) // no task that asks for something is to run twice
-	w.occupy(6 * time.Second)  // what is held is compared every five seconds, by who holds something
+	for range 6 {
+		w.setAside(record{Ms: 5})
+		w.settle(40 * time.Second)
+	}
+	w.occupy(6 * time.Second) // what is held is compared every five seconds, by who holds something
 	rs := w.work(12, 10)
 	for i := range rs {
 		rs[i].Ms = 1500

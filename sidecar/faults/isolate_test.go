@@ -11,6 +11,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/redis/go-redis/v9"
 )
 
 // suspect pushes a record whose last but one attempt was lost with its sidecar: the
@@ -31,6 +33,32 @@ func (w *world) suspect(r record) string {
 	w.hurt("a record at its last attempt")
 	w.pushText(r.TaskID, string(text), false)
 	return r.TaskID
+}
+
+// setAside has a record wait for an idle sidecar, as one does that was to run alone in
+// a sidecar and could not, and for nothing else.
+func (w *world) setAside(r record) {
+	w.t.Helper()
+	r = w.fill(r)
+	text, err := json.Marshal(r)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	sum := sha1.Sum(text)
+	id, due := "set-aside."+r.TaskID, float64(time.Now().Add(time.Hour).UnixMilli())
+	ctx, cancel := bounded()
+	defer cancel()
+	pipe := w.c.TxPipeline()
+	pipe.HSet(ctx, w.key("sidecar", "attempts"), hex.EncodeToString(sum[:]), "2:beside:0")
+	pipe.HSet(ctx, w.key("sidecar", "delayed", "records"), id, text)
+	pipe.ZAdd(ctx, w.key("sidecar", "delayed"), redis.Z{Score: due, Member: id})
+	pipe.ZAdd(ctx, w.key("sidecar", "isolated"), redis.Z{Score: due, Member: id})
+	if _, err := pipe.Exec(ctx); err != nil {
+		w.t.Fatal(err)
+	}
+	w.mu.Lock()
+	w.tasks[r.TaskID].pushes++
+	w.mu.Unlock()
 }
 
 // ended reports whether all of these tasks have been run to their end.

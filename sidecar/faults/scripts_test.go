@@ -53,7 +53,7 @@ func scriptTexts(t *testing.T) map[string]string {
 			front += claiming
 		case name == "claim_routed":
 			front += routing + claiming
-		case name == "collect":
+		case name == "collect", name == "take_isolated":
 			front += routing
 		case strings.HasPrefix(name, "channel_"), name == "enqueue":
 			front = channel
