@@ -3,6 +3,7 @@
 package faults
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -11,6 +12,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/redis/go-redis/v9"
+
+	"github.com/graflow/graflow-sidecar/sidecar/internal/faultproxy"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/redistest"
 )
 
@@ -18,32 +22,41 @@ import (
 // which they find out, records. All of these run.
 func TestRedisForgets(t *testing.T) {
 	t.Parallel()
+	script := func(text string) func(*world, *faultproxy.Proxy) {
+		return func(w *world, _ *faultproxy.Proxy) {
+			ctx, cancel := bounded()
+			defer cancel()
+			if err := w.c.Eval(ctx, text, nil, w.prefix).Err(); err != nil && !errors.Is(err, redis.Nil) {
+				w.t.Error(err)
+			}
+		}
+	}
 	for _, c := range []struct {
-		name, script string
-		all          bool // the queue and what is counted, too
-		busy         bool // a task is in flight, and stays so
+		name   string
+		forget func(w *world, way *faultproxy.Proxy)
+		all    bool // the queue and what is counted, too
+		busy   bool // a task is in flight, and stays so
 	}{
-		{"FLUSHALL", "return redis.call('FLUSHALL')", true, false},
-		{"sidecar's keys deleted", "for _, k in ipairs(redis.call('KEYS', ARGV[1] .. ':sidecar:*')) do redis.call('DEL', k) end", false, false},
-		{"runs deleted", "return redis.call('DEL', ARGV[1] .. ':sidecar:runs')", false, true},
+		{"FLUSHALL", script("return redis.call('FLUSHALL')"), true, false},
+		{"SWAPDB", script("redis.call('SELECT', 1) redis.call('FLUSHDB') redis.call('SELECT', 0) return redis.call('SWAPDB', 0, 1)"), true, false},
+		{"sidecar's keys deleted", script("for _, k in ipairs(redis.call('KEYS', ARGV[1] .. ':sidecar:*')) do redis.call('DEL', k) end"), false, false},
+		{"runs deleted", script("return redis.call('DEL', ARGV[1] .. ':sidecar:runs')"), false, true},
+		{"empty failover", (*world).failOverToAnEmptyOne, true, false},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
 			w := newWorld(t)
-			w.crew(2, setup{})
+			way := w.newProxy(w.server.Addr)
+			w.crew(2, setup{proxy: way})
 			for turn := range 4 {
 				pause(time.Duration(w.rnd.IntN(1500)) * time.Millisecond)
 				if c.busy {
-					w.again++ // what runs is taken back, and nobody has died
+					w.again++ // what runs is taken back, and no sidecar has died
 					w.one(record{Ms: 1000})
 					pause(100 * time.Millisecond)
 				}
 				w.hurt(c.name)
-				ctx, cancel := bounded()
-				if err := w.c.Eval(ctx, c.script, nil, w.prefix).Err(); err != nil && !strings.Contains(err.Error(), "nil") {
-					t.Error(err)
-				}
-				cancel()
+				c.forget(w, way)
 				if c.all {
 					w.forgetTasks()
 				}
@@ -56,6 +69,21 @@ func TestRedisForgets(t *testing.T) {
 			}
 			w.verify("Redis forgets: " + c.name)
 		})
+	}
+}
+
+// failOverToAnEmptyOne: the server is lost, and another one that has heard nothing of
+// it takes its place.
+func (w *world) failOverToAnEmptyOne(way *faultproxy.Proxy) {
+	w.t.Helper()
+	next := redistest.Start(w.t)
+	way.Refuse()
+	w.killRedis()
+	w.server, w.c = next, next.Client()
+	way.SetUpstream(next.Addr)
+	w.obs.move(next.Addr)
+	if err := way.Accept(); err != nil {
+		w.t.Fatal(err)
 	}
 }
 
@@ -161,7 +189,7 @@ func TestRedisClockSteps(t *testing.T) {
 		pause(time.Second)
 		w.hurt(fmt.Sprint("the clock is ", hours, " h off"))
 		step(hours * 3600)
-		w.one(record{})
+		w.one(record{Do: "channel", Next: w.next()})
 		w.settle(15 * time.Second)
 		w.nobodyDead()
 		if i > 0 {
