@@ -91,7 +91,7 @@ func (f *fake) Overview(context.Context) (fleet.Queue, error) {
 	x := float64(f.looks)
 	wave := math.Sin(x/61) + math.Sin(x/23)/3 + math.Sin(x/7)/12
 	return fleet.Queue{
-		Depth: int64(128 + 60*wave), Oldest: 7400 * time.Millisecond, Delayed: 3, InFlight: 7,
+		Depth: int64(128 + 60*wave), Oldest: new(7400 * time.Millisecond), Delayed: 3, InFlight: 7,
 		Dead: int64(len(f.letters)), Paused: f.paused,
 	}, f.err
 }

@@ -235,6 +235,10 @@ func TestQueueAndTasks(t *testing.T) {
 	has(t, b.out("tasks"), "running", "claimed", "held", "99", "50% half way", run)
 	b.must(b.rdb.RPush(b.ctx, b.prefix+":queue", `{"task_id":"a","created_at":1}`, "\xff").Err())
 	has(t, b.out("queue", "peek"), "a ", "not UTF-8")
+	has(t, b.out("status"), "queue 2 (oldest unknown)")
+	if text := b.out("status", "-o", "json"); strings.Contains(text, `"oldest"`) {
+		t.Errorf("an age that is not known: %s", text)
+	}
 	has(t, b.out("queue", "peek", "-n", "1", "-o", "json"), `"task_id": "a"`, `"created_at": 1`)
 	b.fails(64, "--number", "queue", "peek", "-n", "0")
 	b.fails(64, "needs a command", "queue")

@@ -123,7 +123,7 @@ func deadShowCommand() *cobra.Command {
 			{"group", l.GroupID},
 			{"reason", l.Reason},
 			{"attempts", strconv.Itoa(l.Attempts)},
-			{"died", l.At.Format("2006-01-02 15:04:05 MST") + ", " + since(l.At) + " ago"},
+			{"died", died(l.At)},
 		} {
 			s.out.say("%-9s %s", line[0], orDash(line[1]))
 		}

@@ -53,7 +53,7 @@ func queueCommand() *cobra.Command {
 		}
 		rows := make([][]string, len(records))
 		for i, r := range records {
-			rows[i] = []string{strconv.FormatInt(r.Index, 10), orDash(r.TaskID), orDash(r.SessionID), orDash(r.GroupID), since(r.CreatedAt), strconv.Itoa(r.Bytes), orDash(r.Problem)}
+			rows[i] = []string{strconv.FormatInt(r.Index, 10), orDash(r.TaskID), orDash(r.SessionID), orDash(r.GroupID), ageOr(r.Age, "-"), strconv.Itoa(r.Bytes), orDash(r.Problem)}
 		}
 		s.out.table([]string{"#", "TASK", "SESSION", "GROUP", "AGE", "BYTES", "PROBLEM"}, rows)
 		return nil

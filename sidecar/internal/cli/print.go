@@ -226,12 +226,37 @@ func age(d time.Duration) string {
 	}
 }
 
-// since is the age of a time; "-" for none.
+// since is the age of a time; "-" for none, and for one that is ahead of this machine's
+// clock by more than clocks differ.
 func since(t time.Time) string {
-	if t.IsZero() {
+	d := time.Since(t)
+	if t.IsZero() || d < -clocksDiffer {
 		return "-"
 	}
-	return age(time.Since(t))
+	return age(d)
+}
+
+// clocksDiffer is how far what another machine tells may seem to come from the future.
+const clocksDiffer = time.Second
+
+// ageOr is an age; otherwise where it is not known.
+func ageOr(d *time.Duration, otherwise string) string {
+	if d == nil {
+		return otherwise
+	}
+	return age(*d)
+}
+
+// died says when a dead letter was made; "" where that is not known.
+func died(at time.Time) string {
+	if at.IsZero() {
+		return ""
+	}
+	text := at.Format("2006-01-02 15:04:05 MST")
+	if ago := since(at); ago != "-" {
+		text += ", " + ago + " ago"
+	}
+	return text
 }
 
 func orDash(text string) string {

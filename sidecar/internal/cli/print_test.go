@@ -69,3 +69,24 @@ func TestAge(t *testing.T) {
 		}
 	}
 }
+
+func TestSinceATimeThatIsNotKnown(t *testing.T) {
+	now := time.Now()
+	for _, c := range []struct {
+		name string
+		at   time.Time
+		want string
+	}{
+		{"none", time.Time{}, "-"},
+		{"ahead", now.Add(time.Hour), "-"},
+		{"a little ahead", now.Add(900 * time.Millisecond), "0s"},
+		{"an hour ago", now.Add(-time.Hour - time.Second), "1h00m"},
+	} {
+		if got := since(c.at); got != c.want {
+			t.Errorf("%s: %s, want %s", c.name, got, c.want)
+		}
+		if got := died(c.at); strings.Contains(got, "ago") != (c.want != "-") || strings.Contains(got, "0001") {
+			t.Errorf("%s: %q", c.name, got)
+		}
+	}
+}

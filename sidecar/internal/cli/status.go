@@ -111,7 +111,7 @@ func (s *session) show(o overview, oneLine bool) error {
 	q := o.Queue
 	oldest := "none waits"
 	if q.Depth > 0 {
-		oldest = "oldest " + age(q.Oldest)
+		oldest = "oldest " + ageOr(q.Oldest, "unknown")
 	}
 	p.say("queue %d (%s), in flight %d, delayed %d, unrouted %d, dead letters %d", q.Depth, oldest, q.InFlight, q.Delayed, q.Unrouted, q.Dead)
 	if q.Paused {

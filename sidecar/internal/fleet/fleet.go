@@ -88,21 +88,26 @@ type Record struct {
 	TaskID    string    `json:"task_id"`
 	SessionID string    `json:"session_id,omitempty"`
 	GroupID   string    `json:"group_id,omitempty"`
-	CreatedAt time.Time `json:"created_at,omitzero"`
-	Problem   string    `json:"problem,omitempty"` // why it will be refused
-	Bytes     int       `json:"bytes"`             // of the whole record
-	Raw       []byte    `json:"-"`                 // the first of them, if there are fewer
+	CreatedAt time.Time `json:"created_at,omitzero"` // zero where it is not known
+	// Age is by Redis' clock; nil where it is not known.
+	Age     *time.Duration `json:"-"`
+	Problem string         `json:"problem,omitempty"` // why it will be refused
+	Bytes   int            `json:"bytes"`             // of the whole record
+	Raw     []byte         `json:"-"`                 // the first of them, if there are fewer
 }
 
 // Queue is what stands before the sidecars, whoever takes it.
 type Queue struct {
-	Depth    int64         `json:"depth"`
-	Oldest   time.Duration `json:"oldest"` // age of the record that has waited longest, 0 without one
-	Delayed  int64         `json:"delayed"`
-	Unrouted int64         `json:"unrouted"`
-	InFlight int64         `json:"in_flight"`
-	Dead     int64         `json:"dead"`
-	Paused   bool          `json:"paused"` // the whole prefix
+	Depth int64 `json:"depth"`
+	// Oldest is the age of the record that has waited longest. It is nil where none
+	// waits, or where it is not known: no record says when it was made, or those that
+	// do are ahead of Redis' clock.
+	Oldest   *time.Duration `json:"oldest,omitempty"`
+	Delayed  int64          `json:"delayed"`
+	Unrouted int64          `json:"unrouted"`
+	InFlight int64          `json:"in_flight"`
+	Dead     int64          `json:"dead"`
+	Paused   bool           `json:"paused"` // the whole prefix
 }
 
 // DeadLetter is a record that was given up; Raw is it, byte for byte.
@@ -115,8 +120,8 @@ type DeadLetter struct {
 	Message   string    `json:"message"`
 	Stderr    string    `json:"stderr,omitempty"`
 	Attempts  int       `json:"attempts"`
-	At        time.Time `json:"at"`
-	Raw       []byte    `json:"-"` // may be no JSON at all
+	At        time.Time `json:"at,omitzero"` // zero where it is not known
+	Raw       []byte    `json:"-"`           // may be no JSON at all
 }
 
 // Requeued says what became of a requeue or why it was refused.

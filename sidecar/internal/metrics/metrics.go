@@ -7,7 +7,6 @@ import (
 	"context"
 	"net/http"
 	"runtime"
-	"strconv"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -15,6 +14,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"github.com/graflow/graflow-sidecar/sidecar/internal/fleet"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/task"
 )
 
 // Source is where numbers come from that are read when somebody asks.
@@ -106,7 +106,8 @@ func (m *Metrics) Handler() http.Handler {
 }
 
 // Ended counts a delivery. started is zero for one that no worker was given.
-// createdAt is the record's number of seconds, as it is written there.
+// createdAt is the record's, as it is written there; where it does not tell when the
+// record was made no wait is observed.
 func (m *Metrics) Ended(outcome, createdAt string, started, ended time.Time) {
 	if c, ok := m.tasks[outcome]; ok {
 		c.Inc()
@@ -117,11 +118,8 @@ func (m *Metrics) Ended(outcome, createdAt string, started, ended time.Time) {
 	if d := ended.Sub(started); d >= 0 {
 		m.duration.Observe(d.Seconds())
 	}
-	if created, err := strconv.ParseFloat(createdAt, 64); err == nil && created > 0 {
-		// Clocks differ by a little, and records without a real time by a lot.
-		if d := float64(started.UnixMicro())/1e6 - created; d > -1 && d < 90*24*3600 {
-			m.wait.Observe(max(d, 0))
-		}
+	if wait, ok := (task.Info{CreatedAt: createdAt}).Age(started); ok && wait < 90*24*time.Hour { // no producer waits so long: a test's record
+		m.wait.Observe(wait.Seconds())
 	}
 }
 

@@ -3,6 +3,7 @@ package metrics_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net/http/httptest"
 	"strings"
@@ -18,6 +19,7 @@ import (
 
 type source struct {
 	away  atomic.Bool
+	queue *fleet.Queue // instead of the usual one
 	asked atomic.Int32
 }
 
@@ -34,7 +36,10 @@ func (s *source) Overview(context.Context) (fleet.Queue, error) {
 	if s.away.Load() {
 		return fleet.Queue{}, errors.New("away")
 	}
-	return fleet.Queue{Depth: 7, Oldest: 90 * time.Second, Dead: 5}, nil
+	if s.queue != nil {
+		return *s.queue, nil
+	}
+	return fleet.Queue{Depth: 7, Oldest: new(90 * time.Second), Dead: 5}, nil
 }
 
 func (s *source) RedisLost() bool { return s.away.Load() }
@@ -108,19 +113,44 @@ func TestTasksAreCounted(t *testing.T) {
 	m.Ended(metrics.Success, "1732335590.5", started, started.Add(3*time.Second))
 	m.Ended(metrics.Timeout, "1732335600.4", started, started.Add(3*time.Second)) // clocks differ
 	m.Ended(metrics.Failure, "1.5", started, started.Add(3*time.Second))          // no time at all
+	m.Ended(metrics.Failure, "1732335609", started, started.Add(3*time.Second))   // ahead
+	m.Ended(metrics.Failure, "", started, started.Add(3*time.Second))
+	m.Ended(metrics.Success, "1732335599000", started, started.Add(3*time.Second)) // milliseconds
 	m.Ended(metrics.Invalid, "", time.Time{}, started)
 	m.Replaced("crash")
 	m.Misbehaved("print")
 	m.RedisError("conn_refused")
 	contains(t, scrape(t, m),
-		`graflow_sidecar_tasks_total{outcome="success"} 1`, `graflow_sidecar_tasks_total{outcome="timeout"} 1`,
-		`graflow_sidecar_tasks_total{outcome="invalid"} 1`, `graflow_sidecar_tasks_total{outcome="failure"} 1`,
-		`graflow_sidecar_task_duration_seconds_count 3`, `graflow_sidecar_task_duration_seconds_bucket{le="5"} 3`,
+		`graflow_sidecar_tasks_total{outcome="success"} 2`, `graflow_sidecar_tasks_total{outcome="timeout"} 1`,
+		`graflow_sidecar_tasks_total{outcome="invalid"} 1`, `graflow_sidecar_tasks_total{outcome="failure"} 3`,
+		`graflow_sidecar_task_duration_seconds_count 6`, `graflow_sidecar_task_duration_seconds_bucket{le="5"} 6`,
 		`graflow_sidecar_task_duration_seconds_bucket{le="2.5"} 0`,
-		`graflow_sidecar_task_queue_wait_seconds_count 2`, `graflow_sidecar_task_queue_wait_seconds_sum 9.5`,
+		`graflow_sidecar_task_queue_wait_seconds_count 3`, `graflow_sidecar_task_queue_wait_seconds_sum 10.5`,
 		`graflow_sidecar_child_restarts_total{reason="crash"} 1`, `graflow_sidecar_protocol_errors_total{kind="print"} 1`,
 		`graflow_sidecar_redis_errors_total{class="conn_refused"} 1`,
 	)
+}
+
+// An age that is not known has no sample: 0 would be one.
+func TestTheAgeOfTheOldestTask(t *testing.T) {
+	const name = "graflow_sidecar_queue_oldest_task_age_seconds"
+	for _, c := range []struct {
+		name  string
+		queue fleet.Queue
+		want  string // "" means no sample
+	}{
+		{"known", fleet.Queue{Depth: 1, Oldest: new(1500 * time.Millisecond)}, name + " 1.5\n"},
+		{"not known", fleet.Queue{Depth: 1}, ""},
+		{"an empty queue", fleet.Queue{}, name + " 0\n"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			text := scrape(t, metrics.New("1", "p", &source{queue: &c.queue}))
+			contains(t, text, fmt.Sprint(`graflow_queue_depth{key_prefix="p"} `, c.queue.Depth))
+			if has := strings.Contains(text, "\n"+name+" "); has != (c.want != "") || !strings.Contains(text, c.want) {
+				t.Errorf("a sample: %v, want %q", has, c.want)
+			}
+		})
+	}
 }
 
 // An old number would look like a true one.

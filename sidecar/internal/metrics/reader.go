@@ -44,7 +44,7 @@ func newReader(source Source, prefix string) *reader {
 		// The name that Graflow's autoscaling document uses.
 		depth: prometheus.NewDesc("graflow_queue_depth", "Records in the queue.", nil, prometheus.Labels{"key_prefix": prefix}),
 
-		oldest:          own("queue_oldest_task_age_seconds", "Age of the record that has waited longest in the queue."),
+		oldest:          own("queue_oldest_task_age_seconds", "Age of the record that has waited longest in the queue; 0 where none waits, and absent where it is not known."),
 		dead:            own("dead_letters", "Records that were given up and are kept."),
 		inFlight:        own("tasks_in_flight", "Tasks that workers of this sidecar have."),
 		slots:           own("slots", "Tasks that this sidecar runs at once."),
@@ -77,7 +77,12 @@ func (r *reader) Collect(ch chan<- prometheus.Metric) {
 	}
 	if q, ok := r.overview(); ok {
 		gauge(r.depth, float64(q.Depth))
-		gauge(r.oldest, q.Oldest.Seconds())
+		switch {
+		case q.Depth == 0:
+			gauge(r.oldest, 0)
+		case q.Oldest != nil:
+			gauge(r.oldest, q.Oldest.Seconds())
+		}
 		gauge(r.dead, float64(q.Dead))
 	}
 	self := r.source.Self()

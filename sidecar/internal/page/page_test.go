@@ -58,7 +58,7 @@ func (f *fake) Overview(ctx context.Context) (fleet.Queue, error) {
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return fleet.Queue{Depth: 12, Oldest: 1500 * time.Millisecond, Dead: f.dead}, f.err
+	return fleet.Queue{Depth: 12, Oldest: new(1500 * time.Millisecond), Dead: f.dead}, f.err
 }
 
 func (f *fake) Fleet(context.Context) ([]fleet.Run, error) {

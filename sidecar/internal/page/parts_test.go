@@ -1,6 +1,7 @@
 package page
 
 import (
+	"encoding/json"
 	"fmt"
 	"strings"
 	"testing"
@@ -98,6 +99,18 @@ func TestTextIsCutBetweenCharacters(t *testing.T) {
 		}
 		if got := tail(c.in, 5); got != c.tail {
 			t.Errorf("tail %q, want %q", got, c.tail)
+		}
+	}
+}
+
+func TestAnAgeThatIsNotKnownIsNotSent(t *testing.T) {
+	for _, c := range []struct {
+		oldest *int64
+		has    string
+	}{{nil, ""}, {new(int64(0)), `"oldest":0`}, {new(int64(1500)), `"oldest":1500`}} {
+		text, err := json.Marshal(now{Queue: fleet.Queue{Depth: 1, Oldest: new(time.Hour)}, Oldest: c.oldest})
+		if err != nil || strings.Contains(string(text), `"oldest"`) != (c.has != "") || !strings.Contains(string(text), c.has) {
+			t.Errorf("%s, %v, want %q", text, err, c.has)
 		}
 	}
 }

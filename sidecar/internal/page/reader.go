@@ -40,7 +40,7 @@ type now struct {
 	Redis redisState `json:"redis"`
 
 	fleet.Queue
-	Oldest int64 `json:"oldest"` // milliseconds
+	Oldest *int64 `json:"oldest,omitempty"` // milliseconds; nil where it is not known
 
 	Runs  int   `json:"runs"`
 	Slots int   `json:"slots"`
@@ -77,7 +77,11 @@ func (r *reader) read(parent context.Context) {
 	}
 	at := time.Now()
 	list := r.known()
-	n := now{At: at.UnixMilli(), Queue: r.queue, Oldest: r.queue.Oldest.Milliseconds(), Runs: len(list), Point: point{At: at.UnixMilli()}}
+	n := now{At: at.UnixMilli(), Queue: r.queue, Runs: len(list), Point: point{At: at.UnixMilli()}}
+	if r.queue.Oldest != nil {
+		ms := r.queue.Oldest.Milliseconds()
+		n.Oldest = &ms
+	}
 	for _, run := range list {
 		n.Slots += run.Slots
 		n.Busy += run.Busy

@@ -7,7 +7,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/redis/go-redis/v9"
 
@@ -59,7 +58,7 @@ const oldestSample = 50
 
 // Overview is the state of the queue. The age of the oldest record is by the
 // clock of its producer against Redis', and that of the records at either end of
-// a long queue.
+// a long queue that tell theirs.
 func (s *Store) Overview(ctx context.Context) (fleet.Queue, error) {
 	var (
 		depth, delayed, unrouted, dead *redis.IntCmd
@@ -103,21 +102,11 @@ func (s *Store) Overview(ctx context.Context) (fleet.Queue, error) {
 		return fleet.Queue{}, failure("overview", err)
 	}
 	for _, record := range slices.Concat(left, right) {
-		info := record.info()
-		if at := createdAt(info); !at.IsZero() {
-			q.Oldest = max(q.Oldest, now.Val().Sub(at))
+		if age, ok := record.info().Age(now.Val()); ok && (q.Oldest == nil || age > *q.Oldest) {
+			q.Oldest = &age
 		}
 	}
 	return q, nil
-}
-
-// createdAt is when a record says it was made; zero where it does not.
-func createdAt(info task.Info) time.Time {
-	seconds, err := strconv.ParseFloat(info.CreatedAt, 64)
-	if err != nil || seconds <= 0 || seconds > 1e11 {
-		return time.Time{}
-	}
-	return time.UnixMicro(int64(seconds * 1e6)).UTC()
 }
 
 // Peek reads the records that are claimed next, at most n, and 64 KiB of each at most.
@@ -137,6 +126,10 @@ func (s *Store) Peek(ctx context.Context, n int) ([]fleet.Record, error) {
 		}
 		raw = append(raw, some...)
 	}
+	now, err := s.c.Time(ctx).Result()
+	if err != nil {
+		return nil, failure("peek", err)
+	}
 	list := make([]fleet.Record, len(raw))
 	for i, record := range raw {
 		info, err := record.info(), error(nil)
@@ -145,7 +138,11 @@ func (s *Store) Peek(ctx context.Context, n int) ([]fleet.Record, error) {
 		}
 		list[i] = fleet.Record{
 			Index: int64(i), TaskID: info.TaskID, SessionID: info.SessionID, GroupID: info.GroupID,
-			CreatedAt: createdAt(info), Bytes: record.length, Raw: record.text,
+			Bytes: record.length, Raw: record.text,
+		}
+		list[i].CreatedAt, _ = info.Created()
+		if age, ok := info.Age(now); ok {
+			list[i].Age = &age
 		}
 		if err != nil {
 			list[i].Problem = err.Error()

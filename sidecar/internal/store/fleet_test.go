@@ -51,10 +51,10 @@ func TestOverviewAndPeek(t *testing.T) {
 			e.push("rubbish", record("a", old), record("b", old+60))
 			q, err := e.Overview(e.ctx)
 			same(t, "error", err, nil)
-			if q.Oldest < 59*time.Minute || q.Oldest > 2*time.Hour {
+			if q.Oldest == nil || *q.Oldest < 59*time.Minute || *q.Oldest > 2*time.Hour {
 				t.Errorf("oldest %v", q.Oldest)
 			}
-			q.Oldest = 0
+			q.Oldest = nil
 			same(t, "overview", q, fleet.Queue{Depth: 3, InFlight: 1, Dead: 1})
 			list, err := e.Peek(e.ctx, 2)
 			same(t, "peek", fmt.Sprint(len(list), err), "2 <nil>")
@@ -73,6 +73,41 @@ func TestOverviewAndPeek(t *testing.T) {
 	}
 }
 
+// An age that is not known is not 0.
+func TestAgesOfRecordsThatDoNotTellTheirs(t *testing.T) {
+	e := onRedis(t, Options{})
+	now := time.Now()
+	for _, c := range []struct {
+		name, createdAt string
+		known           bool
+	}{
+		{"seconds", fmt.Sprintf(`"created_at":%d.5`, now.Unix()-100), true},
+		{"milliseconds", fmt.Sprintf(`"created_at":%d`, now.UnixMilli()-100_000), true},
+		{"nothing", `"x":1`, false},
+		{"null", `"created_at":null`, false},
+		{"a monotonic clock", `"created_at":86400.5`, false},
+		{"ahead", fmt.Sprintf(`"created_at":%d`, now.Unix()+3600), false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			e.push(`{"task_id":"t",` + c.createdAt + `}`)
+			defer e.c.Del(e.ctx, e.keys.queue())
+			q, err := e.Overview(e.ctx)
+			same(t, "error", err, nil)
+			list, err := e.Peek(e.ctx, 1)
+			same(t, "peek", fmt.Sprint(len(list), err), "1 <nil>")
+			for what, age := range map[string]*time.Duration{"oldest": q.Oldest, "peek": list[0].Age} {
+				if (age != nil) != c.known || age != nil && (*age < 99*time.Second || *age > time.Hour) {
+					t.Errorf("%s: the age is %v", what, age)
+				}
+			}
+		})
+	}
+	e.push(`{"task_id":"a"}`, fmt.Sprintf(`{"task_id":"b","created_at":%d}`, now.Unix()-100), fmt.Sprintf(`{"task_id":"c","created_at":%d}`, now.Unix()+3600))
+	if q, err := e.Overview(e.ctx); err != nil || q.Oldest == nil || *q.Oldest < 99*time.Second {
+		t.Errorf("one that tells it beside others that do not: %+v, %v", q, err)
+	}
+}
+
 // What is looked at every few seconds moves heads and no large record, from the
 // queue, from either end of it and from what is in flight.
 func TestLargeRecordsAreLookedAtByTheirHeads(t *testing.T) {
@@ -87,7 +122,7 @@ func TestLargeRecordsAreLookedAtByTheirHeads(t *testing.T) {
 			e.push(large("queued"))
 			before := e.sent()
 			q, err := e.Overview(e.ctx)
-			same(t, "overview", fmt.Sprint(q.Depth, q.InFlight, q.Oldest > 0, err), "1 1 true <nil>")
+			same(t, "overview", fmt.Sprint(q.Depth, q.InFlight, q.Oldest != nil, err), "1 1 true <nil>")
 			records, err := e.Peek(e.ctx, 5)
 			same(t, "peek", fmt.Sprint(len(records), err), "1 <nil>")
 			r := records[0]

@@ -2,8 +2,6 @@ package tracing
 
 import (
 	"context"
-	"math"
-	"strconv"
 	"strings"
 	"time"
 
@@ -64,24 +62,12 @@ func (t *Tracer) Start(tk *task.Task) task.Span {
 		}
 	}
 	_, s := t.tracer.Start(ctx, "process "+t.queue, trace.WithSpanKind(trace.SpanKindConsumer), trace.WithTimestamp(began), trace.WithAttributes(attrs...))
-	if created, ok := seconds(tk.Info.CreatedAt); ok {
-		// Clocks differ: a record is never younger than nothing.
-		wait := max(began.Sub(created), 0)
+	if wait, ok := tk.Info.Age(began); ok {
+		created, _ := tk.Info.Created()
 		s.AddEvent(eventWaited, trace.WithTimestamp(began), trace.WithAttributes(
 			attrCreated.String(created.UTC().Format(time.RFC3339Nano)), attrWait.Float64(wait.Seconds())))
 	}
 	return span{s}
-}
-
-// seconds reads a record's created_at.
-func seconds(text string) (time.Time, bool) {
-	const most = 1 << 40 // far beyond any date, and well within what a time can hold
-	f, err := strconv.ParseFloat(text, 64)
-	if err != nil || !(f > 0 && f < most) {
-		return time.Time{}, false
-	}
-	whole, part := math.Modf(f)
-	return time.Unix(int64(whole), int64(part*1e9)), true
 }
 
 // Traceparent is what the worker makes its own spans children of. Its last part

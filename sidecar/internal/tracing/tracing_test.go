@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"encoding/pem"
 	"fmt"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -84,6 +85,30 @@ func TestTheSpanOfATask(t *testing.T) {
 	}
 	if r := c.resource; r["service.name"] != "graflow-sidecar" || r["service.version"] != "1.2.3" || !strings.HasPrefix(r["service.instance.id"], "w-") || r["host.name"] == "" {
 		t.Errorf("resource %v", r)
+	}
+}
+
+// A wait that is not known is not 0.
+func TestTheWaitOfARecordAheadOfTime(t *testing.T) {
+	c := collect(t, httptest.NewServer)
+	tracer, _ := start(t, c.URL, nil)
+	claimed := time.Unix(1_732_335_600, 0)
+	for _, createdAt := range []string{"1732335590", "1732335599000", "1732335700", "1.5", ""} {
+		run(tracer, task.Task{Record: []byte("{}"), ClaimedAt: claimed, Info: task.Info{TaskID: createdAt, CreatedAt: createdAt}}, task.Succeeded, "")
+	}
+	tracer.Shutdown(t.Context())
+	got := map[string]string{}
+	for _, s := range c.got() {
+		wait := "none"
+		for _, e := range s.Events {
+			if e.Name == "graflow.queue.wait" {
+				wait = attributes(e.Attributes)["graflow.queue.wait_seconds"]
+			}
+		}
+		got[attributes(s.Attributes)["messaging.message.id"]] = wait
+	}
+	if want := map[string]string{"1732335590": "10", "1732335599000": "1", "1732335700": "none", "1.5": "none", "": "none"}; !maps.Equal(got, want) {
+		t.Errorf("%v, want %v", got, want)
 	}
 }
 

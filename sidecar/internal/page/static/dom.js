@@ -58,7 +58,14 @@ export function span(ms) {
   return pair(86400, 'd', 3600, 'h')
 }
 
+// age is the span since a moment. One that is not known (NaN, undefined), or is ahead
+// by more than clocks differ, has none.
+export function age(ms) {
+  return ms >= -1000 ? span(ms) : 'unknown'
+}
+
 export function ago(ms) {
+  if (!(ms >= -1000)) return 'time unknown'
   if (ms < 5000) return 'just now'
   return span(ms) + ' ago'
 }

@@ -42,7 +42,7 @@ function deadItem(item, writable) {
       const all = await letter(item.id)
       body.replaceChildren(
         h('dl', {}, ...pair('Session', all.session_id), ...pair('Group', all.group_id), ...pair('Attempts', all.attempts, false),
-          ...pair('Given up', new Date(all.at).toLocaleString(), false), ...pair('Delivery', all.id)),
+          ...pair('Given up', all.at ? new Date(all.at).toLocaleString() : 'unknown', false), ...pair('Delivery', all.id)),
         ...block('Error', all.message), ...block('stderr', all.stderr), ...block('Record', pretty(all.record)))
     } catch (err) {
       body.replaceChildren()

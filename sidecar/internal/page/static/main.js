@@ -1,5 +1,5 @@
 // The page: what the stream says, shown.
-import { $, h, list, number, rate, span, text } from './dom.js'
+import { $, age, h, list, number, rate, span, text } from './dom.js'
 import { ask, begin, lock, send, unlock, unlocked, wrongToken } from './actions.js'
 import { chart } from './chart.js'
 import { follow } from './stream.js'
@@ -88,7 +88,7 @@ function tiles() {
   text($('depth'), number(n.depth))
   text($('depth-note'), n.unrouted ? number(n.unrouted) + ' unrouted' : '')
   text($('rate'), n.point.done === null ? '–' : rate(n.point.done))
-  text($('oldest'), n.depth ? span(n.oldest) : '–')
+  text($('oldest'), n.depth ? age(n.oldest) : '–')
   text($('oldest-note'), n.depth ? 'in the queue' : 'nothing waits')
   text($('busy'), number(n.busy))
   text($('slots'), `of ${number(n.slots)}`)

@@ -1,5 +1,5 @@
 // The tables: what runs, and the sidecars.
-import { $, ago, h, list, number, span, text } from './dom.js'
+import { $, age, ago, h, list, number, text } from './dom.js'
 import { ask, button, send } from './actions.js'
 
 const cell = (label, ...children) => h('td', { role: 'cell', 'data-label': label }, ...children)
@@ -53,7 +53,7 @@ function runningRow({ run, child, task }) {
 
 // tick renews every age on the page.
 export function tick(clock) {
-  for (const el of document.querySelectorAll('[data-since]')) text(el, span(clock() - el.dataset.since))
+  for (const el of document.querySelectorAll('[data-since]')) text(el, age(clock() - el.dataset.since))
   for (const el of document.querySelectorAll('[data-ago]')) text(el, ago(clock() - el.dataset.ago))
 }
 
