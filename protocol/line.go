@@ -59,6 +59,7 @@ type LineReader struct {
 	buf              []byte
 	start, scan, end int
 	skip             skipped
+	onSkip           func(part []byte)
 	eof              bool
 }
 
@@ -122,6 +123,14 @@ func (r *LineReader) Next() ([]byte, error) {
 	}
 }
 
+// OnSkip has f called with every part of a line over the limit, in their order, while
+// that line is skipped. A part is valid during the call. It comes before Next.
+func (r *LineReader) OnSkip(f func(part []byte)) { r.onSkip = f }
+
+// Cut takes what has come of a line over the limit for the whole of it, and forgets it:
+// what comes next is a new line. It changes nothing elsewhere.
+func (r *LineReader) Cut() { r.skip = skipped{} }
+
 // Buffered reports whether Next will return a line without a read.
 func (r *LineReader) Buffered() bool { return bytes.IndexByte(r.buf[r.scan:r.end], '\n') >= 0 }
 
@@ -171,6 +180,9 @@ func (r *LineReader) tail() ([]byte, error) {
 
 // pass counts part of an over-long line instead of keeping it.
 func (r *LineReader) pass(part []byte) {
+	if r.onSkip != nil {
+		r.onSkip(part)
+	}
 	s := &r.skip
 	s.on = true
 	if n := min(IDWindow-len(s.prefix), len(part)); n > 0 {

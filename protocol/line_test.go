@@ -99,6 +99,39 @@ func TestLineReader(t *testing.T) {
 	}
 }
 
+func TestLineReaderShowsWhatItSkips(t *testing.T) {
+	long := strings.Repeat("a", 200<<10) + "b\r"
+	r := NewLineReader(strings.NewReader("short\n"+long+"\nsixteen-bytes-16\nshort\n"+long), 15)
+	var shown strings.Builder
+	r.OnSkip(func(part []byte) { shown.Write(part) })
+	events(r)
+	if want := long + "sixteen-bytes-16" + long; shown.String() != want {
+		t.Errorf("%d bytes, want %d", shown.Len(), len(want))
+	}
+}
+
+func TestLineReaderCutsALongLine(t *testing.T) {
+	var parts []string
+	r := NewLineReader(readerFunc(func(p []byte) (int, error) {
+		if len(parts) == 0 {
+			return 0, errors.New("a pause")
+		}
+		n := copy(p, parts[0])
+		parts = parts[1:]
+		return n, nil
+	}), 15)
+	for _, part := range []string{"short\n", "a line over the limit", "short\nst"} {
+		parts = append(parts, part)
+		if line, err := r.Next(); part[0] == 's' && (string(line) != "short" || err != nil) {
+			t.Errorf("got %q, %v", line, err)
+		}
+		r.Cut()
+	}
+	if got := string(r.Partial()); got != "st" {
+		t.Errorf("%q is left", got)
+	}
+}
+
 func TestLineReaderEndStays(t *testing.T) {
 	r := NewLineReader(strings.NewReader("a"), 10)
 	for i, want := range []string{"cut", "eof", "eof"} {

@@ -34,6 +34,8 @@ type MisframedFinder struct {
 	open   *objectScan // an object that begins on an earlier line
 	header bool        // the last line that is not blank is a Content-Length header
 	tail   bool        // what it looks at may go on: only whole objects count
+	part   bool        // it looks at a part of a line
+	begun  bool        // parts of the line were looked at before
 }
 
 // Line looks at one line, without its end, that is not a message, and returns what
@@ -41,12 +43,23 @@ type MisframedFinder struct {
 // returned with the first line that makes it known.
 func (f *MisframedFinder) Line(line []byte) []Misframed {
 	found := f.look(line)
+	f.begun = false
 	if f.open != nil {
+		f.open.line = false
 		f.open.feed([]byte{'\n'})
 	}
 	if len(bytes.TrimSpace(line)) > 0 {
 		f.header = headerField.Match(line)
 	}
+	return found
+}
+
+// Part looks at a part of a line that is too long to be kept. The parts come in their
+// order, and then Line with nothing.
+func (f *MisframedFinder) Part(part []byte) []Misframed {
+	f.part = true
+	found := f.look(part)
+	f.part, f.begun = false, f.begun || len(bytes.TrimSpace(part)) > 0
 	return found
 }
 
@@ -138,7 +151,7 @@ func (f *MisframedFinder) look(line []byte) (found []Misframed) {
 		}
 		at += i
 		front := line[:len(line)-len(rest)+at]
-		o := &objectScan{first: first && isNothing(front)}
+		o := &objectScan{first: first && !f.begun && isNothing(front), line: true}
 		n, state := o.feed(rest[at:])
 		budget -= n
 		var behind []byte
@@ -148,7 +161,7 @@ func (f *MisframedFinder) look(line []byte) (found []Misframed) {
 		f.tell(o, state, &found, wide, front, behind)
 		switch state {
 		case scanOpen:
-			f.open = o
+			f.open, o.before = o, f.place(front)
 			return found
 		case scanClosed:
 			at += n
@@ -164,24 +177,25 @@ func (f *MisframedFinder) look(line []byte) (found []Misframed) {
 const minScan = 64 << 10
 
 // tell adds what an object is, once, if that is known. front and behind are what
-// else is on its line; front is nil for one that began on an earlier line.
+// else is on its line; front is nil for one that began earlier.
 func (f *MisframedFinder) tell(o *objectScan, state scanState, found *[]Misframed, wide bool, front, behind []byte) {
 	if o.told || !o.isMessage() || state == scanOpen && (f.tail || !o.outcome && o.method == "") {
 		return
 	}
 	o.told = true
+	before := o.before
+	if front != nil {
+		before = f.place(front)
+	}
 	m := Misframed{ID: bytes.Clone(o.id), Method: o.method, Outcome: o.outcome}
 	var flaws []string
-	switch before := bytes.TrimSpace(front); {
-	case f.header, headerField.Match(behind), headerField.Match(before):
+	switch {
+	case f.header, headerField.Match(behind), headerField.Match(bytes.TrimSpace(front)):
 		flaws = append(flaws, "it is framed with a Content-Length header")
-	case front == nil || state == scanOpen:
+	case !o.line, state == scanOpen && !f.part:
 		flaws = append(flaws, "it is spread over several lines")
-	case len(before) == 0:
-	case batch.Match(before):
-		flaws = append(flaws, "it stands in a batch")
-	default:
-		flaws = append(flaws, frontFlaw(before))
+	case before != "":
+		flaws = append(flaws, before)
 	}
 	if len(behind) > 0 && len(flaws) == 0 {
 		flaws = append(flaws, "text stands behind it on its line: "+quoted(behind))
@@ -200,6 +214,20 @@ func (f *MisframedFinder) tell(o *objectScan, state scanState, found *[]Misframe
 	}
 	m.Flaw = strings.Join(flaws, ", and ")
 	*found = append(*found, m)
+}
+
+// place says what is wrong with the place of an object behind front, if anything is.
+func (f *MisframedFinder) place(front []byte) string {
+	switch before := bytes.TrimSpace(front); {
+	case batch.Match(before) && !f.begun:
+		return "it stands in a batch"
+	case len(before) > 0:
+		return frontFlaw(before)
+	case f.begun:
+		return "text stands in front of it on its line"
+	default:
+		return ""
+	}
 }
 
 // frontFlaw names what stands in front of a message.

@@ -7,8 +7,10 @@ import "strings"
 // and of the members of its result and its error. It is forgiving about what
 // stands in values, and takes single quotes for double ones.
 type objectScan struct {
-	first bool // nothing that can be seen stands in front of it on its first line
-	told  bool // it was reported
+	first  bool   // nothing that can be seen stands in front of it on its first line
+	line   bool   // that line goes on
+	before string // what is wrong with its place on it
+	told   bool   // it was reported
 
 	id                      []byte
 	method                  string

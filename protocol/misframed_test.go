@@ -84,6 +84,38 @@ func TestSeveralMisframedMessagesOnALine(t *testing.T) {
 	}
 }
 
+// A line that is too long to be kept is looked at in parts, wherever it is cut.
+func TestALineIsLookedAtInParts(t *testing.T) {
+	for _, tt := range []struct{ text, flaw string }{
+		{"loading {3} rows " + rightAnswer + " {done", "text stands in front of it on its line"},
+		{`{"result":{"status":"succeeded"},"id":2,"jsonrpc":"2.0"}`, ""},
+		{`{"result":{"status":"succeeded","value":"` + strings.Repeat("x", 100) + `"},"id":2}`, `it has no "jsonrpc":"2.0"`},
+		{`row 2: {"id":2,"result":{"status":"succeeded"}}`, "nothing"},
+	} {
+		for i := range len(tt.text) {
+			for _, j := range []int{i, (i + len(tt.text)) / 2, len(tt.text)} {
+				var f MisframedFinder
+				var found []Misframed
+				for _, part := range []string{tt.text[:i], tt.text[i:j], tt.text[j:]} {
+					found = append(found, f.Part([]byte(part))...)
+				}
+				found = append(found, f.Line(nil)...)
+				switch {
+				case tt.flaw == "nothing":
+					if len(found) > 0 {
+						t.Errorf("cut at %d and %d: found %+v", i, j, found)
+					}
+				case len(found) != 1 || string(found[0].ID) != "2" || !strings.HasPrefix(found[0].Flaw, tt.flaw):
+					t.Fatalf("cut at %d and %d: found %+v, want %q", i, j, found, tt.flaw)
+				}
+				if found := f.Line([]byte("x" + rightAnswer)); len(found) != 1 || found[0].Flaw != `text stands in front of it on its line: "x"` {
+					t.Fatalf("the next line: %+v", found)
+				}
+			}
+		}
+	}
+}
+
 // What users print stays a print.
 func TestJSONThatIsNoAnswerIsNotFound(t *testing.T) {
 	for _, text := range []string{

@@ -18,6 +18,11 @@ const maxPrintsBeforeAnswer = 1000
 func (c *child) print(line []byte) {
 	found := c.suspects.finder.Line(line)
 	c.look(found, nil, quietAfter)
+	c.printed(line)
+}
+
+// printed logs and counts a print.
+func (c *child) printed(line []byte) {
 	blank := len(bytes.TrimSpace(line)) == 0
 	text := workerlog.Text(strings.ToValidUTF8(string(subproc.LastState(line)), "\uFFFD"))
 	c.mu.Lock()

@@ -22,6 +22,7 @@ func (c *child) attach() error {
 	c.stderr = stderr
 	c.stdout = &listener{pipe: c.proc.Stdout(), due: c.suspects.due, stall: c.cfg.WriteTimeout}
 	c.stdout.lines = protocol.NewLineReader(c.stdout, c.cfg.MaxMessageBytes)
+	c.stdout.lines.OnSkip(c.skipped)
 	c.stdoutDone = make(chan struct{})
 	c.stderrDone = make(chan struct{})
 	c.stdinDone = make(chan struct{})

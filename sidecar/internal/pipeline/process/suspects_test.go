@@ -136,6 +136,45 @@ func TestAnAnswerThatCannotBeRecognisedEndsItsTask(t *testing.T) {
 	}
 }
 
+// A line over the limit is not kept, and an answer is found wherever it stands in it.
+func TestAnAnswerInALineOverTheLimit(t *testing.T) {
+	text, long := strings.Repeat("loading ", 1000), strings.Repeat("x", 9000)
+	for _, tt := range []struct{ name, answer, message string }{
+		{"text in front of a long answer", text[:300] + `{"jsonrpc":"2.0","id":ID,"result":{"status":"succeeded","value":"` + long + `"}}` + "\n", "text stands in front of it on its line"},
+		{"text over the limit in front of an answer", text + right + "\n", "text stands in front of it on its line"},
+		{"the id at the end", `{"result":{"status":"succeeded","value":"` + long + `"},"id":ID,"jsonrpc":"2.0"}` + "\n", "message: its line has 9"},
+		{"no line end", text + right, "its line has no end and more than the 4096 bytes"},
+		{"a print of the answer before it", text + right + "\n‹300ms›" + right + "\n", ""},
+		{"a slow print of the answer before it", text + right + "‹400ms›" + text + "‹400ms›\n" + right + "\n", ""},
+		{"text alone", text + "\n‹9s›" + right + "\n", ""},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				b := startFake(t, &fakes{concurrency: 1, speaks: speaker(1, "RIGHT\n", func(id string) string {
+					if id == "odd" {
+						return tt.answer
+					}
+					return right + "\n"
+				})}, func(c *process.Config) { c.MaxMessageBytes = 4096 })
+				began := time.Now()
+				b.wait("the task", b.push("odd", task.Together))
+				took := time.Since(began)
+				b.wait("the next task", b.push("next", task.Together))
+				failure := b.lastFailure()
+				if tt.message == "" && b.count(task.Succeeded) != 2 {
+					t.Errorf("not understood: %s", failure)
+				}
+				if tt.message != "" && (!strings.Contains(failure, tt.message) || !strings.Contains(failure, "4096") || took > 1500*time.Millisecond) {
+					t.Errorf("after %v: %q, want %q", took, failure, tt.message)
+				}
+				if err := b.stop(); err != nil {
+					t.Error(err)
+				}
+			})
+		})
+	}
+}
+
 // lastFailure is the message of the task that failed last.
 func (b *fakePool) lastFailure() string {
 	b.mu.Lock()
