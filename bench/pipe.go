@@ -94,6 +94,9 @@ func answer(out *protocol.LineReader) (protocol.Message, error) {
 		if err != nil {
 			return protocol.Message{}, err
 		}
+		if len(line) == 0 {
+			continue
+		}
 		m, err := protocol.DecodeMessage(line)
 		if err != nil || m.IsResponse() {
 			return m, err

@@ -123,7 +123,8 @@ func Serve(ctx context.Context, h Handler, opts ...Option) error {
 			return err
 		}
 	}
-	if o.r == nil || o.w == nil {
+	ours := o.r == nil || o.w == nil
+	if ours {
 		if byHand() {
 			explain()
 			return ErrNoSidecar
@@ -138,7 +139,11 @@ func Serve(ctx context.Context, h Handler, opts ...Option) error {
 		defer stop()
 		o.signals = signals
 	}
-	err := newServer(ctx, h, o).serve(ctx)
+	s := newServer(ctx, h, o)
+	if ours {
+		s.out.begin()
+	}
+	err := s.serve(ctx)
 	if errors.Is(err, ErrNoSidecar) {
 		explain()
 	}

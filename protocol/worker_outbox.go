@@ -20,6 +20,7 @@ type outbox struct {
 	mu      sync.Mutex
 	room    sync.Cond // pending has been taken
 	pending []byte
+	fresh   bool // nothing was added yet, and something else may have been written
 	max     int
 	closed  bool
 	err     error
@@ -30,6 +31,10 @@ func newOutbox(w io.Writer, max int) *outbox {
 	o.room.L = &o.mu
 	return o
 }
+
+// begin has a line end written in front of the first line: the stream may have been
+// written to before, without one at the end.
+func (o *outbox) begin() { o.fresh = true }
 
 // put adds the line that build appends. It reports false, and adds nothing, if
 // the line is over the limit. Once the stream is broken or closed it drops
@@ -43,14 +48,22 @@ func (o *outbox) put(build func(dst []byte) []byte) bool {
 	if o.err != nil || o.closed {
 		return true
 	}
+	wakes := len(o.pending) == 0
+	if o.fresh {
+		o.fresh = false
+		o.pending = append(o.pending, '\n')
+	}
 	before := len(o.pending)
 	line := build(o.pending)
 	if len(line)-before > o.max {
 		o.pending = line[:before]
+		if wakes && before > 0 {
+			o.signal()
+		}
 		return false
 	}
 	o.pending = append(line, '\n')
-	if before == 0 {
+	if wakes {
 		o.signal() // else it has been told, and has not come yet
 	}
 	return true

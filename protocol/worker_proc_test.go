@@ -36,6 +36,10 @@ func TestMain(m *testing.M) {
 		goleak.VerifyTestMain(m)
 		return
 	}
+	if role == "banner" {
+		fmt.Print("loading")
+		role = "answer"
+	}
 	name, concurrency, many := strings.Cut(role, " ")
 	atOnce := 2
 	if many {
@@ -151,6 +155,9 @@ func (p *proc) send(tb testing.TB, line string) {
 func (p *proc) next(tb testing.TB) Message {
 	tb.Helper()
 	line, err := p.out.Next()
+	for err == nil && len(line) == 0 { // P5
+		line, err = p.out.Next()
+	}
 	if err != nil {
 		tb.Fatalf("read from the worker: %v; its stderr: %s", err, p.stderr.String())
 	}
@@ -248,6 +255,20 @@ func TestProcessDrainsOnSignals(t *testing.T) {
 			p.shutdown(t)
 		})
 	}
+}
+
+// What was printed before without a line end is not in front of the first message.
+func TestProcessThatPrintsBeforeItServes(t *testing.T) {
+	p := startWorker(t, "banner")
+	if _, err := p.stdin.Write([]byte(`{"jsonrpc":"2.0","id":1,"method":"ping"}` + "\n")); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"loading", `{"jsonrpc":"2.0","id":1,"result":{}}`} {
+		if line, err := p.out.Next(); string(line) != want || err != nil {
+			t.Errorf("got %q, %v, want %q", line, err, want)
+		}
+	}
+	p.shutdown(t)
 }
 
 // The end of stdin without shutdown is the one rule that covers a killed sidecar.

@@ -72,6 +72,9 @@ func (p *peer) ask(line []byte) (protocol.Message, map[string][]string) {
 		if err != nil {
 			p.Fatalf("%v; stderr: %s", err, p.stderr.String())
 		}
+		if len(line) == 0 { // before its first message
+			continue
+		}
 		m, err := protocol.DecodeMessage(line)
 		if err != nil {
 			p.Fatal(err)

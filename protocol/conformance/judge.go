@@ -107,6 +107,9 @@ var (
 // a worker with one fault can then be tested for others.
 func (j *judge) line(c *connection, line []byte) []*protocol.Message {
 	c.judgedLength(j, line)
+	if len(bytes.TrimSpace(line)) == 0 {
+		return nil // P5
+	}
 	m, err := protocol.DecodeMessage(line)
 	if err == nil {
 		j.require("always/framing", !bytes.ContainsRune(line, '\r'), "a CR inside "+clip(line))

@@ -20,7 +20,9 @@ func (p *peer) readMessages(stdout *os.File) {
 		var cut *protocol.UnterminatedError
 		switch {
 		case err == nil:
-			p.tell("←", line)
+			if len(line) > 0 {
+				p.tell("←", line)
+			}
 			p.receive(line)
 		case errors.As(err, &long):
 			p.judge.failed("always/line-length", fmt.Sprintf("a line of %d bytes", long.Length))

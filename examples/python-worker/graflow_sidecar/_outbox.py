@@ -26,7 +26,8 @@ class Outbox:
 
     def __init__(self, fd: int) -> None:
         self._fd = fd
-        self._lines: Deque[str] = deque()
+        # What was printed before, without a line end, is not in front of our first line.
+        self._lines: Deque[str] = deque(("\n",))
         self._writing = threading.Lock()
         self._kicks: "queue.SimpleQueue[None]" = queue.SimpleQueue()
         self._kicked = False

@@ -155,7 +155,8 @@ class Worker:
                 raise Ended(f"the worker ended before {what}; log: {self.log()}")
             if line.startswith(b"{") and b'"jsonrpc"' in line:
                 return json.loads(line)
-            self.noise.append(line)
+            if line:
+                self.noise.append(line)
 
     def rest(self) -> List[Dict[str, Any]]:
         """Everything until the end of its stdout."""

@@ -125,6 +125,9 @@ func (w *worker) ask(line []byte) error {
 		if err != nil {
 			return err
 		}
+		if len(line) == 0 {
+			continue
+		}
 		m, err := protocol.DecodeMessage(line)
 		if err != nil {
 			return err

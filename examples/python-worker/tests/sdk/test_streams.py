@@ -19,6 +19,11 @@ class Streams(WorkerCase):
             worker.logged(text)
         self.assertEqual(worker.noise, [])
 
+    def test_what_was_printed_before_is_not_in_front_of_the_first_message(self):
+        worker = self.handler("return 1", before="os.write(1, b'loading')\n")
+        self.assertEqual(worker.run({})["value"], 1)
+        self.assertEqual(worker.noise, [b"loading"])
+
     def test_each_line_is_flushed_at_once(self):
         worker = self.handler("print('now'); time.sleep(60)")
         worker.begin({})

@@ -75,19 +75,6 @@ func (c *child) line(line []byte) {
 	c.print(line)
 }
 
-func (c *child) tooLong(e *protocol.TooLongError) {
-	c.suspects.skipping = false
-	if protocol.LooksLikeMessage(e.Prefix) {
-		c.misbehaved("too_long")
-		c.faulty(e.Prefix, fmt.Sprintf("the worker's answer has %d bytes, more than the %d that are allowed (SIDECAR_MAX_MESSAGE_BYTES)",
-			e.Length, c.cfg.MaxMessageBytes))
-		return
-	}
-	c.lookSkipped(fmt.Sprintf("its line has %d bytes, more than the %d that are allowed (SIDECAR_MAX_MESSAGE_BYTES)", e.Length, c.cfg.MaxMessageBytes), quietAfter)
-	c.suspects.finder.Line(nil)
-	c.printed(e.Prefix)
-}
-
 // malformed takes a line that is meant as a message and is none. Other messages
 // on the same line are lost with it.
 func (c *child) malformed(line []byte, err error) {

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"fmt"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/graflow/graflow-sidecar/protocol"
@@ -107,29 +106,6 @@ func (c *child) look(found []protocol.Misframed, ours []byte, after time.Duratio
 			c.suspect(suspect{at: at, among: c.sent(), why: why + "; its id is " + idText(m.ID)})
 		}
 	}
-}
-
-// skipped looks at a part of a line over the limit: an answer may stand anywhere in it.
-func (c *child) skipped(part []byte) {
-	s := &c.suspects
-	if !s.skipping {
-		s.skipping = true
-		part = part[min(c.stdout.taken, len(part)):]
-		s.message = protocol.LooksLikeMessage(part[:min(len(part), protocol.IDWindow)])
-	}
-	if !s.message && len(s.found) < maxSuspects {
-		s.found = append(s.found, s.finder.Part(part)...)
-	}
-}
-
-// lookSkipped keeps what was found in such a line. also says what else is wrong.
-func (c *child) lookSkipped(also string, after time.Duration) {
-	found := c.suspects.found
-	c.suspects.found = nil
-	for i := range found {
-		found[i].Flaw = strings.TrimPrefix(found[i].Flaw+", and "+also, ", and ")
-	}
-	c.look(found, nil, after)
 }
 
 // awaits reports whether a request of that id is unanswered.
@@ -244,13 +220,7 @@ func (c *child) unknown(m protocol.Message, used bool) {
 // quiet judges what is there when nothing more comes.
 func (c *child) quiet(l *listener) {
 	if len(c.suspects.found) > 0 {
-		c.lookSkipped(fmt.Sprintf("its line has no end and more than the %d bytes that are allowed (SIDECAR_MAX_MESSAGE_BYTES)", c.cfg.MaxMessageBytes), 0)
-		// Nor will it have one before the next answer, which is then a line of its own.
-		c.printed(l.rest(l.lines.Partial()))
-		c.suspects.finder.Line(nil)
-		c.suspects.skipping = false
-		l.lines.Cut()
-		c.judge(0)
+		c.cutSkipped(l)
 		return
 	}
 	all := l.lines.Partial()
