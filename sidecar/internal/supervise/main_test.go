@@ -35,6 +35,7 @@ type program struct {
 	absent   bool          // it cannot be started
 	busy     bool          // nor can it, for a reason that passes
 	daemon   bool          // it leaves a process behind when it ends
+	content  bool          // it ends with status 0
 	procs    []*proc
 	starts   []time.Time
 	envs     [][]string
@@ -59,9 +60,9 @@ func (p *proc) Stderr() subproc.ReadPipe { return p.stderr }
 func (p *proc) Exited() <-chan struct{}  { return p.exited }
 func (p *proc) Fate() string             { return p.fate }
 
-// Ending is a success only for a program that makes a daemon of itself.
+// Ending is a success only for a program that is content or makes a daemon of itself.
 func (p *proc) Ending() subproc.Ending {
-	if p.program.daemon {
+	if p.program.daemon || p.program.content {
 		return subproc.Ending{}
 	}
 	return subproc.Ending{Code: 3}
@@ -118,7 +119,7 @@ func (g *program) start(cmd *exec.Cmd) (subproc.Process, error) {
 			if words != "" {
 				_, _ = io.WriteString(errs, words)
 			}
-			if g.daemon {
+			if g.daemon || g.content {
 				p.end("exited with status 0")
 			}
 			p.end("exited with status 3")

@@ -55,7 +55,7 @@ func (r *replica) keep(ctx, hard context.Context) error {
 			continue
 		}
 		r.answer(errors.New(life.end))
-		if life.span >= healthyAfter {
+		if life.span >= healthyAfter || life.success && life.span >= provenAfter {
 			pause.Reset()
 			tries.Reset()
 		}
@@ -110,6 +110,7 @@ type life struct {
 	end      string // in words
 	span     time.Duration
 	replaced bool  // it was ended for another one to take its place
+	success  bool  // it ended by itself with status 0, as pools do that recycle their processes
 	passes   error // why it ended, where that passes
 }
 
@@ -135,7 +136,9 @@ func (r *replica) live(ctx, hard context.Context) (life, error) {
 	l := life{replaced: replaced, span: time.Since(began)}
 	out.close()
 	fate := p.Fate()
-	if subproc.EndingOf(p).Code == 0 && subproc.LeftBehind(p) {
+	l.success = subproc.EndingOf(p) == (subproc.Ending{})
+	if l.success && subproc.LeftBehind(p) {
+		l.success = false
 		fate += " and daemonized (the sidecar supervises the process that it starts: have it stay in the foreground)"
 	}
 	l.end = fmt.Sprintf("it %s after %v", fate, l.span.Round(time.Millisecond))

@@ -97,6 +97,33 @@ func TestRestartsBackOffAndAHealthyMinuteResetsThem(t *testing.T) {
 	})
 }
 
+// TestAProgramThatRecyclesItself: one that ends with status 0 after it has worked is
+// started again after the shortest pause, as often as it does that.
+func TestAProgramThatRecyclesItself(t *testing.T) {
+	for _, c := range []struct {
+		name  string
+		lives time.Duration
+		quick bool
+	}{{"after work", 6 * time.Second, true}, {"at once", 4 * time.Second, false}} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				b := setup(t, func(b *bundle, cfg *supervise.Config) {
+					b.program.lives, b.program.content, cfg.StartRetries = c.lives, true, 100
+				})
+				time.Sleep(5 * time.Minute)
+				b.program.set(func() {
+					n := len(b.program.starts)
+					last := b.program.starts[n-1].Sub(b.program.starts[n-2]) - c.lives
+					if quick := last <= 100*time.Millisecond; quick != c.quick {
+						t.Errorf("the last pause is %v", last)
+					}
+				})
+				b.halt()
+			})
+		})
+	}
+}
+
 // TestAProgramThatNeverStaysUp ends the supervisor, with what was seen; one that
 // stayed up once is started again for ever.
 func TestAProgramThatNeverStaysUp(t *testing.T) {
