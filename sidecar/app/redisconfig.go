@@ -7,13 +7,13 @@ import (
 	"fmt"
 	"net"
 	"net/url"
-	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
 	"sync"
 
 	"github.com/graflow/graflow-sidecar/sidecar/internal/backoff"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/settingfile"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/store"
 )
 
@@ -75,7 +75,7 @@ func (r RedisConfig) password() (string, error) {
 	if r.PasswordFile == "" {
 		return r.Password, nil
 	}
-	b, err := os.ReadFile(r.PasswordFile)
+	b, err := settingfile.Read(r.PasswordFile)
 	if err != nil {
 		return "", &ConfigError{Err: fmt.Errorf("REDIS_PASSWORD_FILE cannot be read: %w", err)}
 	}
@@ -113,7 +113,7 @@ func (r RedisConfig) tlsConfig() (*tls.Config, error) {
 		c.ServerName = r.hostname()
 	}
 	if r.TLSCAFile != "" {
-		pem, err := os.ReadFile(r.TLSCAFile)
+		pem, err := settingfile.Read(r.TLSCAFile)
 		if err != nil {
 			return nil, fmt.Errorf("REDIS_TLS_CA_FILE cannot be read: %w", err)
 		}
@@ -124,7 +124,7 @@ func (r RedisConfig) tlsConfig() (*tls.Config, error) {
 	}
 	if r.TLSCertFile != "" {
 		load := func() (*tls.Certificate, error) {
-			cert, err := tls.LoadX509KeyPair(r.TLSCertFile, r.TLSKeyFile)
+			cert, err := settingfile.KeyPair(r.TLSCertFile, r.TLSKeyFile)
 			if err != nil {
 				return nil, fmt.Errorf("REDIS_TLS_CERT_FILE and REDIS_TLS_KEY_FILE cannot be used: %w", err)
 			}

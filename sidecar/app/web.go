@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"os"
 	"strings"
 	"time"
 
@@ -13,6 +12,7 @@ import (
 	"github.com/graflow/graflow-sidecar/sidecar/internal/page"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/pipeline/report"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/safely"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/settingfile"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/store"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/task"
 )
@@ -35,7 +35,7 @@ func (c HTTPConfig) token() (string, error) {
 	if c.AdminTokenFile == "" {
 		return c.AdminToken, nil
 	}
-	b, err := os.ReadFile(c.AdminTokenFile)
+	b, err := settingfile.Read(c.AdminTokenFile)
 	if err != nil {
 		return "", &ConfigError{Err: fmt.Errorf("SIDECAR_ADMIN_TOKEN_FILE cannot be read: %w", err)}
 	}

@@ -13,7 +13,6 @@ import (
 	"net"
 	"net/http"
 	"net/url"
-	"os"
 	"strconv"
 	"strings"
 	"sync"
@@ -24,6 +23,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/graflow/graflow-sidecar/sidecar/internal/backoff"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/settingfile"
 )
 
 // client speaks OTLP over HTTP. It is our own since OpenTelemetry's doubles the
@@ -54,7 +54,7 @@ func newClient(o Options) (*client, error) {
 	}
 	config := &tls.Config{MinVersion: tls.VersionTLS12}
 	if o.CAFile != "" {
-		pem, err := os.ReadFile(o.CAFile)
+		pem, err := settingfile.Read(o.CAFile)
 		if err != nil {
 			return nil, err
 		}
@@ -64,7 +64,7 @@ func newClient(o Options) (*client, error) {
 		}
 	}
 	if o.CertFile != "" || o.KeyFile != "" {
-		pair, err := tls.LoadX509KeyPair(o.CertFile, o.KeyFile)
+		pair, err := settingfile.KeyPair(o.CertFile, o.KeyFile)
 		if err != nil {
 			return nil, err
 		}
