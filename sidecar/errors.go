@@ -16,7 +16,7 @@ const (
 	// 130 is package cli's, which has 1 as well.
 	exitTryAgain = 75 // Redis cannot be asked now: package cli's
 	exitUsage    = 64 // the command line
-	exitRefused  = 69 // Redis refuses us; never for "not yet up"
+	exitRefused  = 69 // Redis refuses us, or our own has ended; never for "not yet up"
 	exitInternal = 70 // the worker cannot be started, a bug, or the watchdog
 	exitConfig   = 78 // the environment or a setting
 )
@@ -34,6 +34,7 @@ func exitStatus(err error) int {
 		wrongConfig *app.ConfigError
 		wrongUse    *config.UsageError
 		refused     *app.RefusedError
+		lost        *app.LocalRedisError
 		start       *app.StartError
 		crashLoop   *app.CrashLoopError
 		panicked    *app.PanicError
@@ -51,7 +52,7 @@ func exitStatus(err error) int {
 		return exitUsage
 	case errors.As(err, &wrongConfig):
 		return exitConfig
-	case errors.As(err, &refused):
+	case errors.As(err, &refused), errors.As(err, &lost):
 		return exitRefused
 	case errors.As(err, &start), errors.As(err, &crashLoop), errors.As(err, &panicked), errors.As(err, &failed):
 		return exitInternal

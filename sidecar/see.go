@@ -24,8 +24,11 @@ func topic(err error) runbook.Topic {
 		crashLoop *app.CrashLoopError
 		panicked  *app.PanicError
 		stuck     *stuckError
+		lost      *app.LocalRedisError
 	)
 	switch status := exitStatus(err); {
+	case errors.As(err, &lost) && status == exitRefused:
+		return runbook.EmbeddedRedis
 	case status == exitUsage:
 		return runbook.Usage
 	case status == exitConfig:

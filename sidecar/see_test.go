@@ -26,6 +26,8 @@ func TestEveryErrorHasItsTopic(t *testing.T) {
 		{&config.UsageError{Err: cause}, runbook.Usage},
 		{&app.ConfigError{Err: cause}, runbook.Config},
 		{failure{&app.RefusedError{Err: cause}}, runbook.Refused},
+		{failure{&app.LocalRedisError{Err: cause}}, runbook.EmbeddedRedis},
+		{failure{errors.Join(&app.StartError{}, &app.LocalRedisError{Err: cause})}, runbook.EmbeddedRedis},
 		{failure{&app.StartError{Reason: "no such file"}}, runbook.WorkerStart},
 		{failure{&app.CrashLoopError{}}, runbook.CrashLoop},
 		{failure{&app.PanicError{}}, runbook.Bug},

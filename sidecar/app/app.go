@@ -96,7 +96,7 @@ func start(ctx context.Context, cfg Config, h hooks) (*App, error) {
 		a.stopLocal(ctx)
 		return nil, err
 	}
-	a.stopWait.limit, a.stopWait.log = cfg.StopRedisWait, a.log
+	a.stopWait.limit, a.stopWait.log, a.stopWait.lost = cfg.StopRedisWait, a.log, a.localDone()
 	seq := &sequence{clock: a.clock, log: a.log}
 	for _, actor := range a.actors(ctx) {
 		seq.add(h.wrapped(actor))
@@ -268,7 +268,7 @@ func (a *App) Abort() {
 func (a *App) Done() <-chan struct{} { return a.ended }
 
 // Wait waits until everything has stopped and returns why, if it was not asked
-// to: see StartError, CrashLoopError, RefusedError and PanicError.
+// to: see StartError, CrashLoopError, RefusedError, LocalRedisError and PanicError.
 func (a *App) Wait() error {
 	<-a.ended
 	return a.err

@@ -23,6 +23,9 @@ func (a *App) runReports(soft, hard context.Context) error {
 // runLeave is the stage that ends the run in Redis.
 func (a *App) runLeave(soft, hard context.Context) error {
 	<-soft.Done()
+	if a.isLost() {
+		return nil
+	}
 	if a.stopWait.over() && a.mon.Away() {
 		// The stop has waited for Redis: one that is back by now answers the first
 		// attempt.

@@ -178,7 +178,7 @@ func stopRealStages(t *testing.T, first, stubborn string, change ...func(*Config
 	}
 	// What is not reported goes back when the run is left; only where that
 	// cannot be done, Redis cannot be told everything.
-	told := first != "leave" && first != "redis" && stubborn != "leave"
+	told := first != "leave" && first != "redis" && first != "local redis" && stubborn != "leave"
 	o.checkRecords(t, told)
 }
 

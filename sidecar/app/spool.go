@@ -19,10 +19,17 @@ import (
 
 // keepUnreported deals with the outcomes that Redis could not be told before
 // the end: they go to the spool if there is one, or else are named in the log;
-// their records are delivered again then.
+// their records are delivered again then. Those of our own Redis have ended with it.
 func (a *App) keepUnreported() {
 	left := a.box.Left()
 	if len(left) == 0 {
+		return
+	}
+	if a.local != nil {
+		for _, o := range left {
+			a.log.Warn("not reported before the end: it is lost with the embedded redis",
+				append(o.Task.LogAttrs(), "outcome", o.Kind.String())...)
+		}
 		return
 	}
 	if a.cfg.SpoolDir != "" && a.lastRun != "" {

@@ -25,7 +25,7 @@ const (
 type stopWait struct {
 	limit time.Duration
 	log   *slog.Logger
-	// lost, if not nil, ends the wait at once: that Redis cannot come back.
+	// lost, if not nil, is closed when that Redis cannot come back: no wait then.
 	lost <-chan struct{}
 
 	mu     sync.Mutex
@@ -58,9 +58,16 @@ func (w *stopWait) watch(ctx context.Context, giveUp func(), what string, waitin
 	ticker := time.NewTicker(stopWaitPoll)
 	defer ticker.Stop()
 	for {
+		select {
+		case <-w.lost:
+			w.end()
+			giveUp()
+			return
+		default:
+		}
 		if n, since := waiting(); n > 0 && !since.IsZero() {
 			waited := time.Since(latest(began, since))
-			if waited >= w.limit || w.knows(since) {
+			if waited >= w.limit || w.hasWaited(since) {
 				w.end()
 				w.log.Warn("redis did not come back: the stop goes on without it", "waited", waited.Round(time.Millisecond).String(), "for", what, "count", n)
 				giveUp()
@@ -75,6 +82,7 @@ func (w *stopWait) watch(ctx context.Context, giveUp func(), what string, waitin
 		select {
 		case <-ctx.Done():
 			return
+		case <-w.lost:
 		case <-ticker.C:
 		}
 	}
@@ -87,14 +95,8 @@ func latest(a, b time.Time) time.Time {
 	return b
 }
 
-// knows reports whether the outage that began at since has been waited for, or
-// has no end.
-func (w *stopWait) knows(since time.Time) bool {
-	select {
-	case <-w.lost:
-		return true
-	default:
-	}
+// hasWaited reports whether the outage that began at since has been waited for.
+func (w *stopWait) hasWaited(since time.Time) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return since.Before(w.gaveUp)

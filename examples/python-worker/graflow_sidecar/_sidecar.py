@@ -17,6 +17,9 @@ from typing import Dict, List, Mapping, Optional, Sequence, Type
 # For the sidecar's own watchdog, after its budget for a stop.
 _ROOM_SECONDS = 5.0
 
+# The sidecar's exit status where Redis refuses it, or its own has ended.
+_UNAVAILABLE = 69
+
 
 class SidecarError(RuntimeError):
     """The sidecar could not be started, or did not end well."""
@@ -147,6 +150,11 @@ class Sidecar:
             self._kill()
             raise
         self._forget()
+        if status == _UNAVAILABLE and self._redis == "embedded":
+            raise SidecarError(
+                "the embedded Redis has ended, and its tasks are lost with it"
+                f" (the sidecar ended with status {status})"
+            )
         if status != 0:
             raise SidecarError(f"the sidecar ended with status {status}")
 

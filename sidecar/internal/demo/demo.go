@@ -4,6 +4,7 @@
 package demo
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -53,23 +54,27 @@ func Run(ctx context.Context, o Options) (err error) {
 		cfg.KeyPrefix = "demo:" + w.Name
 		cfg.Redis.Embedded, cfg.Redis.URL = n == 0, url // the first one owns Redis
 		w.Setup(&cfg.Worker)
-		a, err := app.Start(ctx, cfg)
-		if err != nil {
-			return err
+		a, startErr := app.Start(ctx, cfg)
+		if startErr != nil {
+			return startErr
 		}
 		// The last one to start is the first to stop, and the owner of Redis
 		// the last.
 		defer func() { err = errors.Join(err, a.Close()) }()
+		// Where one ends by itself, Redis with it or not, nobody reaches the barriers.
+		var release context.CancelFunc
+		ctx, release = until(ctx, a)
+		defer release()
 		url = a.RedisURL()
 		select {
 		case <-a.Ready():
 		case <-a.Done():
 			return a.Wait()
 		case <-ctx.Done():
-			return ctx.Err()
+			return context.Cause(ctx)
 		}
 		if err := produce(ctx, o, url, cfg.KeyPrefix, w, &sum); err != nil {
-			return err
+			return cmp.Or(context.Cause(ctx), err)
 		}
 	}
 	sum.print(o.Out)
@@ -77,6 +82,24 @@ func Run(ctx context.Context, o Options) (err error) {
 		return fmt.Errorf("%d of %d tasks failed", sum.failures, sum.tasks)
 	}
 	return nil
+}
+
+// errEnded is why the producer gives up; the sidecar's own error says more.
+var errEnded = errors.New("a sidecar of the demo has ended by itself")
+
+// until returns a context that ends with ctx, or when the sidecar has begun to stop.
+func until(ctx context.Context, a *app.App) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	over := make(chan struct{})
+	go func() {
+		defer close(over)
+		select {
+		case <-a.Stopping():
+			cancel(errEnded)
+		case <-ctx.Done():
+		}
+	}()
+	return ctx, func() { cancel(nil); <-over }
 }
 
 // produce plays the producer for one worker.

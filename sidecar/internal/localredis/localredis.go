@@ -8,15 +8,11 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"net"
 	"net/url"
 	"os"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"sync"
-
-	"github.com/alicebob/miniredis/v2"
 
 	"github.com/graflow/graflow-sidecar/sidecar/internal/redisproc"
 )
@@ -53,8 +49,8 @@ type Server struct {
 	addr     string
 	password string
 
-	proc *redisproc.Process   // nil for miniredis
-	mini *miniredis.Miniredis // nil for a process
+	proc *redisproc.Process // nil for miniredis
+	mini *mini              // nil for a process
 	once sync.Once
 	done chan struct{}
 	err  error // valid once done is closed
@@ -116,21 +112,6 @@ func (s *Server) watch(dir string) {
 	close(s.done)
 }
 
-func startMiniredis(opts Options) (*Server, error) {
-	m := miniredis.NewMiniRedis()
-	// Keys expire by the clock, as in a real server; without it only tests
-	// that call FastForward ever see one expire.
-	m.ClockTTL(true)
-	if opts.Password != "" {
-		m.RequireAuth(opts.Password)
-	}
-	addr := net.JoinHostPort(redisproc.Host, strconv.Itoa(opts.Port))
-	if err := m.StartAddr(addr); err != nil {
-		return nil, fmt.Errorf("local Redis: miniredis: %w", err)
-	}
-	return &Server{kind: KindMiniredis, addr: m.Addr(), password: opts.Password, mini: m, done: make(chan struct{})}, nil
-}
-
 // URL is the address to give to clients, with the password if there is one:
 // not for the log.
 func (s *Server) URL() string {
@@ -167,7 +148,7 @@ func (s *Server) Err() error {
 func (s *Server) Stop(ctx context.Context) error {
 	if s.mini != nil {
 		s.once.Do(func() {
-			s.mini.Close()
+			s.mini.close()
 			close(s.done)
 		})
 		<-s.done

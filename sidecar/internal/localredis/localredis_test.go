@@ -220,7 +220,7 @@ func TestStartErrors(t *testing.T) {
 	}
 }
 
-func stop(t *testing.T, s *localredis.Server) {
+func stop(t testing.TB, s *localredis.Server) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()

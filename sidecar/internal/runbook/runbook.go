@@ -49,13 +49,14 @@ type Topic string
 
 // What ends a command; main knows which error is of which topic.
 const (
-	Usage       Topic = "the-command-line-is-wrong"
-	Config      Topic = "a-setting-is-wrong"
-	Refused     Topic = "redis-refuses-the-sidecar"
-	WorkerStart Topic = "the-worker-does-not-start"
-	CrashLoop   Topic = "crash-loop"
-	Bug         Topic = "internal-error"
-	Unreachable Topic = "a-command-cannot-ask-redis"
+	Usage         Topic = "the-command-line-is-wrong"
+	Config        Topic = "a-setting-is-wrong"
+	Refused       Topic = "redis-refuses-the-sidecar"
+	EmbeddedRedis Topic = "the-embedded-redis-has-ended"
+	WorkerStart   Topic = "the-worker-does-not-start"
+	CrashLoop     Topic = "crash-loop"
+	Bug           Topic = "internal-error"
+	Unreachable   Topic = "a-command-cannot-ask-redis"
 )
 
 // See is where the topic is explained.
@@ -67,4 +68,4 @@ func (t Topic) See() string {
 }
 
 // Topics are all of them.
-var Topics = []Topic{Usage, Config, Refused, WorkerStart, CrashLoop, Bug, Unreachable}
+var Topics = []Topic{Usage, Config, Refused, EmbeddedRedis, WorkerStart, CrashLoop, Bug, Unreachable}

@@ -22,7 +22,7 @@ FAKE = """
     def stop(*_):
         if behaviour != "stubborn":
             open(f"{folder}/stopped", "w").close()
-            os._exit(70 if behaviour == "crash" else 0)
+            os._exit({"crash": 70, "lost": 69}.get(behaviour, 0))
     signal.signal(signal.SIGTERM, stop)
     def descriptor(flag):
         return int(sys.argv[sys.argv.index(flag) + 1])
@@ -148,6 +148,14 @@ class ContextManager(WorkerCase):
         with self.assertRaisesRegex(SidecarError, "status 70"):
             with self.sidecar("crash"):
                 pass
+
+    def test_the_death_of_an_embedded_redis_is_told_as_such(self):
+        for redis, words in (("embedded", "the embedded Redis"), ("redis://h:1/2", "the sidecar")):
+            with self.subTest(redis):
+                with self.assertRaisesRegex(SidecarError, f"^{words} (has )?ended.*status 69"):
+                    with self.sidecar("lost", redis=redis) as sidecar:
+                        sidecar.process.terminate()
+                        self.assertTrue(sidecar.wait(PATIENCE))
 
     def test_one_that_does_not_stop_is_killed(self):
         # The room after the stop's own time is 5 s.

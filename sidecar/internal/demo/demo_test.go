@@ -1,0 +1,63 @@
+package demo
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/graflow/graflow-sidecar/sidecar/app"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/testlog"
+)
+
+// TestTheDemoEndsWithItsRedis: a barrier that nobody can reach any more is not waited for.
+func TestTheDemoEndsWithItsRedis(t *testing.T) {
+	var log testlog.Buffer
+	cfg := app.DefaultConfig()
+	cfg.WorkerID, cfg.Mode, cfg.Log = "demo", app.ModeExec, slog.New(slog.NewTextHandler(&log, nil))
+	ended := make(chan error, 1)
+	go func() {
+		ended <- Run(t.Context(), Options{Config: cfg, Out: io.Discard, Workers: []Worker{{
+			Name: "w", Groups: 1, Size: 2,
+			Setup: func(w *app.WorkerConfig) { w.Command = []string{"/bin/sh", "-c", "sleep 600"} },
+			Task:  func(int) (string, any) { return "sleep", nil },
+		}}})
+	}()
+	address := regexp.MustCompile(`url=redis://([^/ ]+)`)
+	for kill := "*2\r\n$6\r\nEXISTS\r\n$31\r\ndemo:w:barrier:group-0:expected\r\n"; ; time.Sleep(10 * time.Millisecond) {
+		select {
+		case err := <-ended:
+			t.Fatalf("ended before its Redis did: %v\n%s", err, log.String())
+		default:
+		}
+		if found := address.FindStringSubmatch(log.String()); found != nil && ask(t, found[1], kill) == ":1" {
+			ask(t, found[1], "*2\r\n$8\r\nSHUTDOWN\r\n$6\r\nNOSAVE\r\n")
+			break
+		}
+	}
+	err := <-ended
+	if lost, is := errors.AsType[*app.LocalRedisError](err); !is || !errors.Is(err, errEnded) {
+		t.Errorf("ended with %v (%v)", err, lost)
+	}
+}
+
+// ask returns the first line of a reply, "" where none comes.
+func ask(t *testing.T, addr, request string) string {
+	t.Helper()
+	conn, err := net.Dial("tcp", addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	if _, err := io.WriteString(conn, request); err != nil {
+		t.Fatal(err)
+	}
+	var line string
+	_, _ = fmt.Fscanln(conn, &line) // a shutdown answers nothing
+	return strings.TrimSpace(line)
+}
