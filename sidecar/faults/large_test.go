@@ -82,16 +82,8 @@ func TestSpoolBesideTasks(t *testing.T) {
 	folder := filepath.Join(w.dir, "spool")
 	s := setup{env: []string{"SIDECAR_SHUTDOWN_TIMEOUT=2s", "SIDECAR_SPOOL_DIR=" + folder}}
 	first := w.crew(1, s)[0]
-	first.ready(2)
-	w.group(record{Ms: 700}, record{Ms: 700})
-	eventually(t, 10*time.Second, "both tasks in flight", func() bool {
-		held, err := w.heldBy(first.id)
-		return err == nil && len(held) == 2
-	})
-	pause(200 * time.Millisecond) // they run
-	w.hurt("Redis away until the stop is over")
-	w.killRedis()
-	pause(time.Second)
+	w.killRedisUnder(first)
+	pause(time.Second) // the tasks end
 	first.stop()
 	broken := filepath.Join(folder, "broken.spool")
 	if err := os.WriteFile(broken, []byte("no spool file"), 0o600); err != nil {

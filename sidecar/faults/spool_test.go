@@ -28,16 +28,8 @@ func TestRedisAwayUntilTheStopIsOver(t *testing.T) {
 			}
 			for range 3 {
 				first := w.crew(1, s)[0]
-				first.ready(2)
-				w.group(record{Ms: 700}, record{Ms: 700})
-				eventually(t, 10*time.Second, "both tasks in flight", func() bool {
-					held, err := w.heldBy(first.id)
-					return err == nil && len(held) == 2
-				})
-				pause(200 * time.Millisecond) // they run
-				w.hurt("Redis away until the stop is over")
-				w.killRedis()
-				pause(time.Second)
+				w.killRedisUnder(first)
+				pause(time.Second) // the tasks end
 				first.stop()
 				w.server.Restart()
 				if n := strings.Count(first.text(), "not reported before the end"); !c.spool && n != 2 {
@@ -67,6 +59,21 @@ func TestRedisAwayUntilTheStopIsOver(t *testing.T) {
 	}
 }
 
+// killRedisUnder kills Redis while a sidecar with two slots runs two tasks, which end
+// within a second.
+func (w *world) killRedisUnder(s *sidecar) {
+	w.t.Helper()
+	s.ready(2)
+	w.group(record{Ms: 700}, record{Ms: 700})
+	eventually(w.t, 10*time.Second, "both tasks in flight", func() bool {
+		held, err := w.heldBy(s.id)
+		return err == nil && len(held) == 2
+	})
+	pause(200 * time.Millisecond) // they run
+	w.hurt("Redis is gone, and " + s.id + " is to stop")
+	w.killRedis()
+}
+
 // TestAStopWaitsForAGoneRedisForItsBound: Redis goes while tasks run, and the sidecar
 // is told to stop. It ends when its bound is over, not its budget, says what it
 // waits for and names what it could not report, which runs again.
@@ -74,15 +81,7 @@ func TestAStopWaitsForAGoneRedisForItsBound(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, "--appendonly", "yes", "--appendfsync", "always")
 	first := w.crew(1, setup{env: []string{"SIDECAR_SHUTDOWN_TIMEOUT=5m", "SIDECAR_STOP_REDIS_WAIT=4s"}})[0]
-	first.ready(2)
-	w.group(record{Ms: 700}, record{Ms: 700})
-	eventually(t, 10*time.Second, "both tasks in flight", func() bool {
-		held, err := w.heldBy(first.id)
-		return err == nil && len(held) == 2
-	})
-	pause(200 * time.Millisecond) // they run
-	w.hurt("Redis away until the stop's wait for it is over")
-	w.killRedis()
+	w.killRedisUnder(first)
 	first.stop() // bears half a minute, a tenth of the budget
 	w.server.Restart()
 	for _, want := range []struct {
