@@ -2,8 +2,8 @@ package app
 
 import "github.com/graflow/graflow-sidecar/sidecar/internal/subproc"
 
-// checkFolders sees to it that workers can be started where they are to be, while
-// somebody looks.
+// checkFolders sees to it that workers can be started where they are to be: at the
+// start of the sidecar, and not with the first task.
 func (c *Config) checkFolders() error {
 	workers := []WorkerConfig{c.Worker}
 	for _, k := range c.Kinds {

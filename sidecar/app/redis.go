@@ -199,7 +199,7 @@ func (r *reports) end(ctx context.Context, batch []task.Outcome, ours []int, set
 	}
 	for n, v := range got {
 		if v == store.Stale && r.fixed != "" {
-			v = store.Late // a spool's run is over, whoever has ended it
+			v = store.Late // a spool's run is over, in whatever way
 		}
 		set(n, report.Verdict(v))
 	}

@@ -12,7 +12,7 @@ const (
 	// held for a stop that begins after it.
 	signalHold = time.Second
 	// statusHold is the same for a process that has ended with a status other than 0.
-	// It is shorter, since most of those just tell of a failure: whoever signals a
+	// It is shorter, since most of those just tell of a failure: a signal to a
 	// process tree reaches all of it within milliseconds.
 	statusHold = 200 * time.Millisecond
 	// statusAfterStop is how long after the beginning of a stop such a status is taken

@@ -239,7 +239,7 @@ def _say(text: str) -> None:
         if not ready.poll(1000):
             return
     except (AttributeError, OSError, ValueError):
-        pass  # no descriptor to wait for: somebody collects the text
+        pass  # no descriptor to wait for: a test collects the text
     try:
         print(text, file=sys.stderr, flush=True)
     except (OSError, ValueError):

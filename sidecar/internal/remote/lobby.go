@@ -95,7 +95,7 @@ func (h *Hub) greet(ctx context.Context, conn *net.UnixConn) {
 		h.cfg.Log.Debug("a connection said nothing and made room for others")
 	case err == nil:
 		h.cfg.Log.Warn("a connection to the worker socket began with the wrong message", "type", m.Type, "peer", unixsocket.Peer(conn))
-	case !errors.Is(err, io.EOF): // somebody who only looks whether we are there
+	case !errors.Is(err, io.EOF): // EOF is a probe of the socket
 		h.cfg.Log.Warn("a connection to the worker socket did not say what it is", "error", err, "peer", unixsocket.Peer(conn))
 	}
 	_ = conn.Close()

@@ -213,7 +213,7 @@ func (s *File) Bad() []int { return s.bad }
 // CutTo leaves in the file what begins at a place that At has told, and closes it.
 func (s *File) CutTo(at int64) (err error) {
 	if at == s.head || len(s.bad) > 0 {
-		return s.Close() // all of it, or lines that somebody is to see
+		return s.Close() // all of it, or lines that are to be looked at
 	}
 	partial := s.path + temporary
 	rest, err := os.OpenFile(partial, os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o600)

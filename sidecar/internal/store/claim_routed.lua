@@ -4,7 +4,7 @@
 -- KEYS[1], ARGV and Reply are those of claiming.lua (ARGV[6] is how many records
 -- are looked at in each list), and
 -- ARGV[11]   the kinds' patterns, one a line: the first one that fits counts
--- ARGV[12]   after how many ms a record that nobody takes is over
+-- ARGV[12]   after how many ms a record that no run takes is over
 -- ARGV[13…]  free slots of each kind
 -- Reply      fourth: the kind of each record, from 1; 0 for a task that cannot
 --            be told, -1 for one that nobody takes. Fifth: records left in the

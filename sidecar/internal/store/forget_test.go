@@ -62,8 +62,8 @@ func TestAForgottenRunsInboxGoesBack(t *testing.T) {
 	}
 }
 
-// The set of the members is gone, and what they have claimed is not: it goes back, and
-// nobody has died.
+// The set of the members is gone, and what they have claimed is not: it goes back at
+// no cost.
 func TestAForgottenRunsDeliveriesGoBackAtNoCost(t *testing.T) {
 	for name, named := range map[string]bool{"by its own sidecar": true, "by another one": false} {
 		t.Run(name, func(t *testing.T) {

@@ -170,7 +170,7 @@ func TestTakeIsolatedAgainAndLate(t *testing.T) {
 }
 
 // A run with several kinds takes what one of them has a free slot for, and what
-// nobody can tell the kind of.
+// has no kind that is known.
 func TestTakeIsolatedByKinds(t *testing.T) {
 	for _, c := range []struct {
 		record string

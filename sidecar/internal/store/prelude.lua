@@ -73,7 +73,7 @@ end
 
 -- end_run makes a run no member. One that Redis has forgotten, and that is on no list
 -- of those that ended, is entered there as one that left: tick.lua then finds what lies
--- in its inbox and in its in-flight hash, and nobody has died. held is how many
+-- in its inbox and in its in-flight hash, and returns it at no cost. held is how many
 -- deliveries it had.
 local function end_run(run, mode, held)
   local is = redis.call('SREM', RUNS, run) == 1

@@ -10,7 +10,7 @@ import (
 var tickLua string
 var tickScript = script(tickLua)
 
-// Bounds of the search for runs that nobody knows.
+// Bounds of the search for runs that Redis has forgotten.
 const (
 	searchKeys = 1000 // with each look
 	searchRest = 60   // looks between one search and the next

@@ -11,7 +11,7 @@
 -- ARGV[15] grace after a longer one, ms         ARGV[16] most orders to take
 -- ARGV[17] Redis' clock at the caller's last tick, ms, or ''
 -- ARGV[18] how long ago that is by the caller's own clock, ms
--- ARGV[19] most keys to look at for runs that nobody knows
+-- ARGV[19] most keys to look at for runs that Redis has forgotten
 -- ARGV[20] how many looks lie between two such searches
 -- Reply    records promoted, records drained, runs that the caller is to reap,
 --          unfinished runs, records in flight of the caller, 1 if the run is
@@ -36,9 +36,9 @@
 -- ahead is known by the clock of a caller that was here a moment ago.
 --
 -- A FLUSHALL, or a key that was deleted, leaves inboxes and in-flight hashes of runs
--- that nobody knows, where those died before they could register anew. A part of the
--- key space is searched for them with each look, and after the whole of it nothing for
--- a while.
+-- that Redis has forgotten, where those died before they could register anew. A part of
+-- the key space is searched for them with each look, and after the whole of it nothing
+-- for a while.
 --
 -- Orders are taken: a reply that is lost loses them, and whoever gave them sees
 -- that nothing happens and gives them again. A drain or a restart that is done
@@ -137,7 +137,7 @@ local function sweep(page)
   end
 end
 
--- search looks at a part of the key space for what belongs to runs that nobody knows,
+-- search looks at a part of the key space for what belongs to forgotten runs,
 -- and returns where the next part begins. A server that does not allow SCAN is left
 -- alone.
 local function search(cursor)
@@ -158,7 +158,7 @@ local function search(cursor)
 end
 
 -- note writes down what the clock says. One that is ahead of what the caller has
--- measured, while nobody else was here, has been set.
+-- measured, while no other caller was here, has been set.
 local function note()
   local noted = redis.call('HMGET', CLOCK, 'at', 'ahead')
   local at, ahead = tonumber(noted[1]) or RAW, tonumber(noted[2]) or 0

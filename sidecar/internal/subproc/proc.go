@@ -23,7 +23,7 @@ type proc struct {
 	exited chan struct{} // see Process.Exited
 
 	mu     sync.Mutex
-	reaped bool           // the pid may belong to somebody else now
+	reaped bool           // the pid may belong to another process now
 	sent   syscall.Signal // the last one that was sent by Signal
 
 	// Set by wait.

@@ -37,7 +37,7 @@ func IsBusy(p Process, last string) bool {
 }
 
 // Passes reports whether the reason for which p ended before it was of use passes: what
-// it was to execute is busy, or somebody stopped it by a signal that a stop of the
+// it was to execute is busy, or it was stopped by a signal that a stop of the
 // sidecar may follow. last is its last line on stderr. Only after Exited.
 func Passes(p Process, last string) bool { return IsBusy(p, last) || EndingOf(p).IsStop() }
 

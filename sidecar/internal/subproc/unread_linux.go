@@ -6,7 +6,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// unreadBytes is how much of what was written to a pipe nobody has read, 0 where that
+// unreadBytes is how much of what was written to a pipe has not been read, 0 where that
 // cannot be told: the pipe may be closed.
 func unreadBytes(pipe *os.File) int64 {
 	if pipe == nil {

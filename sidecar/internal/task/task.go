@@ -17,7 +17,7 @@ type Task struct {
 	// Seq is the claim sequence number: records that are handed back return
 	// to the queue in descending Seq so that their old order holds.
 	Seq int64
-	// Record is the queue's bytes, verbatim. Nobody may modify it. Of a record that
+	// Record is the queue's bytes, verbatim, and is not modified. Of a record that
 	// is never handed to a worker it may be the head only: see Size.
 	Record []byte
 	// Length is how many bytes the whole record has. 0 means len(Record).

@@ -10,8 +10,8 @@ import (
 
 // runLone runs one task in a child of its own: it is at its last attempt, and
 // the last worker or sidecar it was in died with others in it. Were it among
-// neighbours again, its death would be theirs, too, and nobody could tell whose
-// fault it was. One that must be alone in the sidecar gets its own child, too: the
+// neighbours again, its death would be theirs, too, and its fault would not be told
+// from theirs. One that must be alone in the sidecar gets its own child, too: the
 // claims are held for it for a while only (dispatch). The task's slot is then none
 // of its taker's.
 func (p *Pool) runLone(ctx, hard context.Context, slot int, t task.Task) {

@@ -13,8 +13,8 @@ import (
 // print before it answers initialize: a banner is fine, `yes` is not a worker.
 const maxPrintsBeforeAnswer = 1000
 
-// print takes a line on stdout that is no message: somebody's print. What in it
-// was meant as one is a suspect.
+// print takes a line on stdout that is no message but a print. What in it was
+// meant as a message is a suspect.
 func (c *child) print(line []byte) {
 	found := c.suspects.finder.Line(line)
 	c.look(found, nil, quietAfter)
