@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -354,16 +355,24 @@ func TestConfig(t *testing.T) {
 	t.Setenv("SIDECAR_MAX_ATTEMPTS", "7")
 	secret := "hunter2"
 	b.url = "redis://me:" + secret + "@redis.example:6380/2?password=" + secret
+	t.Setenv("REDIS_TLS_URL", "rediss://:"+secret+"@h")
 	out := b.out("config", "--max-concurrent-tasks", "9")
+	has(t, out, "workers do not get: ", "REDIS_TLS_URL")
 	has(t, out, "SIDECAR_MAX_ATTEMPTS", "--max-concurrent-tasks", "environment", "default", "redis://"+config.Masked+"@redis.example:6380/2")
 	if strings.Contains(out, secret) {
 		t.Error("the password is shown")
 	}
 	out = b.out("config", "--redis-host", "other", "--changed", "-o", "json")
-	var list []config.Value
-	b.must(json.Unmarshal([]byte(out), &list))
+	var shown struct {
+		Settings []config.Value `json:"settings"`
+		Withheld []string       `json:"withheld_from_workers"`
+	}
+	b.must(json.Unmarshal([]byte(out), &shown))
+	if !slices.Contains(shown.Withheld, "REDIS_TLS_URL") || slices.Contains(shown.Withheld, "PATH") {
+		t.Errorf("withheld: %q", shown.Withheld)
+	}
 	sources := make(map[string]string)
-	for _, v := range list {
+	for _, v := range shown.Settings {
 		sources[v.Name] = v.Source
 	}
 	want := map[string]string{"REDIS_URL": "ignored", "REDIS_HOST": "flag", "REDIS_KEY_PREFIX": "environment", "SIDECAR_MAX_ATTEMPTS": "environment"}

@@ -1,6 +1,8 @@
 package cli
 
 import (
+	"strings"
+
 	"github.com/spf13/cobra"
 
 	"github.com/graflow/graflow-sidecar/sidecar/internal/config"
@@ -11,9 +13,10 @@ func configCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "config",
 		Short: "Show every setting, its value and where that came from",
-		Long: `Shows what sidecar run would use with this environment and these flags. Secrets are
-masked. ignored: set in the environment, and set aside by a flag. The status is 78
-where a value cannot be used (64 for a flag), with a line for each.`,
+		Long: `Shows what sidecar run would use with this environment and these flags, and which
+variables of the environment workers do not get. Secrets are masked. ignored: set in the
+environment, and set aside by a flag. The status is 78 where a value cannot be used (64
+for a flag), with a line for each.`,
 		Example: "  sidecar config\n  sidecar config --changed --redis-host redis\n  sidecar config -o json",
 		Args:    cobra.NoArgs,
 	}
@@ -35,7 +38,11 @@ where a value cannot be used (64 for a flag), with a line for each.`,
 			}
 		}
 		if out.json {
-			if err := out.object(list, false); err != nil {
+			shown := struct {
+				Settings []config.Value `json:"settings"`
+				Withheld []string       `json:"withheld_from_workers"`
+			}{list, append([]string{}, loader.Withheld()...)} // [] and not null
+			if err := out.object(shown, false); err != nil {
 				return err
 			}
 			return wrong
@@ -49,6 +56,9 @@ where a value cannot be used (64 for a flag), with a line for each.`,
 			rows[i] = []string{v.Name, orDash(v.Value), source}
 		}
 		out.table([]string{"NAME", "VALUE", "FROM"}, rows)
+		if names := loader.Withheld(); len(names) > 0 {
+			out.say("\nworkers do not get: %s (SIDECAR_CHILD_ENV gives them some)", strings.Join(names, ", "))
+		}
 		return wrong
 	}
 	return c

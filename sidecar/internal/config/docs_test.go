@@ -56,16 +56,22 @@ const documentTail = `
 ## What workers get
 
 A worker gets the sidecar's environment, without names that begin with
-` + "`SIDECAR_`" + ` and without these, which may hold credentials: %s, and
-any other ` + "`REDIS_…`" + ` with %s in its name, and ` + "`OTEL_EXPORTER_OTLP_…`" + ` for
-headers or a client's key. What a service manager says to the sidecar alone is left
-out, too: %s.
-` + "`SIDECAR_CHILD_ENV`" + ` gives it some of them back. Every worker also
-gets ` + "`SIDECAR_PROCESS_ID`" + `, which is unique to its process; what a process of mode
-exec gets about its task is in [modes.md](modes.md). A Graflow worker gets
-where Redis is, credentials included, since Graflow's engine reads graphs and
-channels from it; so does a supervised worker, which connects for itself, and a
-` + "`WORKER_ID`" + ` of its own.
+` + "`SIDECAR_`" + `, ` + "`OTEL_EXPORTER_OTLP_…`" + ` for headers or a client's key, and what a service
+manager says to the sidecar alone: %s.
+
+A worker of mode rpc or exec does not get these either, which may hold credentials of
+the queue: %s, and
+any other ` + "`REDIS_…`" + ` with %s in its name.
+
+A Graflow worker gets where Redis is, credentials included, since Graflow's engine reads
+graphs and channels from it; so does a supervised worker, which connects for itself, and
+a ` + "`WORKER_ID`" + ` of its own. The sidecar sets all of these for them, and removes those of
+them that do not apply: %s.
+Any other ` + "`REDIS_…`" + ` is the user's own, such as ` + "`REDIS_CACHE_URL`" + `, and stays.
+
+` + "`SIDECAR_CHILD_ENV`" + ` gives workers some of them back, and ` + "`sidecar config`" + ` lists those that they
+do not get. Every worker also gets ` + "`SIDECAR_PROCESS_ID`" + `, which is unique to its process; what a
+process of mode exec gets about its task is in [modes.md](modes.md).
 `
 
 func document() string {
@@ -79,7 +85,7 @@ func document() string {
 		}
 		fmt.Fprintf(&b, "| %s | %s | %s | %s | %s |\n", code(v.env), code(dashes(v.flag)), code(v.def), cell(v.accepts), cell(v.help))
 	}
-	fmt.Fprintf(&b, documentTail, codes(secrets, ", "), codes(suspicious, " or "), codes(roles, ", "))
+	fmt.Fprintf(&b, documentTail, codes(roles, ", "), codes(secrets, ", "), codes(suspicious, " or "), codes(redisNames, ", "))
 	return b.String()
 }
 

@@ -366,7 +366,7 @@ func TestChildEnvironment(t *testing.T) {
 	env := []string{
 		"PATH=/bin", "HOME=/root", "REDIS_URL=redis://u:p@h", "REDIS_HOST=h", "REDIS_RETRIES=7", "REDIS_TLS_SERVER_NAME=",
 		"SIDECAR_KILL_GRACE=1", "OTEL_EXPORTER_OTLP_HEADERS=a=b",
-		"REDIS_TLS_URL=rediss://:p@h", "REDIS_SENTINEL_PASSWORD=p", "REDIS_ACCESS_TOKEN=t", "REDISCLI_AUTH=p",
+		"REDIS_TLS_URL=rediss://:p@h", "REDIS_SENTINEL_PASSWORD=p", "REDIS_ACCESS_TOKEN=t", "REDISCLI_AUTH=p", "REDIS_CACHE_URL=redis://cache",
 		"OTEL_EXPORTER_OTLP_METRICS_HEADERS=a=b", "OTEL_EXPORTER_OTLP_CLIENT_KEY=/k",
 		"NOTIFY_SOCKET=/run/n", "LISTEN_FDS=1", "LISTEN_PID=7", "WATCHDOG_USEC=1",
 	}
@@ -377,8 +377,8 @@ func TestChildEnvironment(t *testing.T) {
 		want []string
 	}{
 		{"any worker", nil, worker, []string{"PATH=/bin", "HOME=/root", "REDIS_HOST=h", "REDIS_RETRIES=7", "REDIS_TLS_SERVER_NAME="}},
-		{"Graflow's", nil, []string{"--graflow"}, []string{"PATH=/bin", "HOME=/root", "REDIS_RETRIES=7"}},
-		{"a supervised one", nil, append([]string{"--mode", "supervise"}, worker...), []string{"PATH=/bin", "HOME=/root", "REDIS_RETRIES=7"}},
+		{"Graflow's", nil, []string{"--graflow"}, []string{"PATH=/bin", "HOME=/root", "REDIS_RETRIES=7", "REDIS_TLS_URL=rediss://:p@h", "REDIS_ACCESS_TOKEN=t", "REDISCLI_AUTH=p", "REDIS_CACHE_URL=redis://cache"}},
+		{"a supervised one", nil, append([]string{"--mode", "supervise"}, worker...), []string{"PATH=/bin", "HOME=/root", "REDIS_RETRIES=7", "REDIS_TLS_URL=rediss://:p@h", "REDIS_ACCESS_TOKEN=t", "REDISCLI_AUTH=p", "REDIS_CACHE_URL=redis://cache"}},
 		{"one for each task", nil, append([]string{"--mode", "exec"}, worker...), []string{"PATH=/bin", "HOME=/root", "REDIS_HOST=h", "REDIS_RETRIES=7", "REDIS_TLS_SERVER_NAME="}},
 		{
 			"allowed by name",
@@ -391,6 +391,43 @@ func TestChildEnvironment(t *testing.T) {
 			s := mustLoad(t, slices.Concat(env, c.add), c.args...)
 			if !reflect.DeepEqual(s.App.Worker.Env, c.want) {
 				t.Errorf("got %q\nwant %q", s.App.Worker.Env, c.want)
+			}
+		})
+	}
+}
+
+// Every variable that says where Redis is, is replaced by what the sidecar knows.
+func TestRedisNamesAreComplete(t *testing.T) {
+	for _, v := range newVariables().all {
+		if strings.HasPrefix(v.env, "REDIS_") != slices.Contains(redisNames, v.env) {
+			t.Errorf("%s: among the names that the sidecar sets for workers: %v", v.env, slices.Contains(redisNames, v.env))
+		}
+	}
+}
+
+func TestWithheld(t *testing.T) {
+	env := []string{
+		"PATH=/bin", "REDIS_HOST=h", "REDIS_PASSWORD=p", "REDIS_CACHE_URL=c", "SIDECAR_KILL_GRACE=1", "NOTIFY_SOCKET=/run/n",
+		"OTEL_EXPORTER_OTLP_HEADERS=a=b",
+	}
+	always := []string{"NOTIFY_SOCKET", "OTEL_EXPORTER_OTLP_HEADERS"}
+	for _, c := range []struct {
+		name string
+		add  string
+		want []string
+	}{
+		{"any worker", "A=", append(always, "REDIS_CACHE_URL", "REDIS_PASSWORD", "SIDECAR_KILL_GRACE")},
+		{"Graflow's", "SIDECAR_GRAFLOW=true", append(always, "SIDECAR_GRAFLOW", "SIDECAR_KILL_GRACE")},
+		{"a supervised one", "SIDECAR_MODE=supervise", append(always, "SIDECAR_KILL_GRACE", "SIDECAR_MODE")},
+		{"both", "SIDECAR_WORKERS=a=graflow\n*=./w", append(always, "REDIS_CACHE_URL", "REDIS_PASSWORD", "SIDECAR_KILL_GRACE", "SIDECAR_WORKERS")},
+		{"allowed", "SIDECAR_CHILD_ENV=REDIS_CACHE_URL", append(always, "REDIS_PASSWORD", "SIDECAR_CHILD_ENV", "SIDECAR_KILL_GRACE")},
+		{"elsewhere", "SIDECAR_WORKER_SOCKET=/run/s", nil},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			setEnvironment(t, append(slices.Clone(env), c.add))
+			l := NewLoader()
+			if got := l.Withheld(); !slices.Equal(got, c.want) {
+				t.Errorf("%q, want %q", got, c.want)
 			}
 		})
 	}
