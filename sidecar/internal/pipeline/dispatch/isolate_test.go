@@ -154,6 +154,7 @@ func TestIsolationEnds(t *testing.T) {
 						t.Errorf("wanted %d after %v, expected %d after %v", n, d, c.n, c.after)
 					}
 				}
+				synctest.Wait() // for the rest of what ended the wait
 				same(t, "taken", taken, c.taken)
 				same(t, "set aside", seqs(s.back.aside), c.aside)
 				same(t, "given back", seqs(s.back.ts), c.back)
