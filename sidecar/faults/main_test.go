@@ -36,7 +36,9 @@ func TestMain(m *testing.M) {
 		case "worker":
 			os.Exit(serveTasks())
 		case "quitter":
-			os.Exit(serveOneTask())
+			os.Exit(serveByHand(true))
+		case "by-hand":
+			os.Exit(serveByHand(false))
 		case "task":
 			os.Exit(runTask())
 		case "sleeper":

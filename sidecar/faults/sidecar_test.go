@@ -48,6 +48,8 @@ type setup struct {
 	exec bool
 	// quits has workers that exit with status 0 after each answer.
 	quits bool
+	// byHand has workers whose answers may be in any form.
+	byHand bool
 }
 
 // markVariable is in the environment of every process that a sidecar starts.
@@ -88,6 +90,9 @@ func (w *world) start(s setup) *sidecar {
 	}
 	if s.quits {
 		args = []string{"run", "--", self, "quitter"}
+	}
+	if s.byHand {
+		args = []string{"run", "--", self, "by-hand"}
 	}
 	if len(s.kinds) > 0 {
 		args = []string{"run"}

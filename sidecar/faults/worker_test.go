@@ -76,9 +76,10 @@ func serveTasks() int {
 	return 0
 }
 
-// serveOneTask is a worker that exits with status 0 after its first answer, and does not
-// say so before.
-func serveOneTask() int {
+// serveByHand is a worker that writes its answers by hand, in the form that the record
+// names (see forms). One that quits exits with status 0 after its first answer, and does
+// not say so before.
+func serveByHand(quits bool) int {
 	hist, err := openHistory(os.Getenv(historyVariable))
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
@@ -100,7 +101,7 @@ func serveOneTask() int {
 		}
 		switch m.Method {
 		case protocol.MethodInitialize:
-			fmt.Printf(`{"jsonrpc":"2.0","id":%s,"result":{"protocolVersion":1,"worker":{"name":"quitter","version":"1"},"concurrency":1,"capabilities":{}}}`+"\n", m.ID)
+			fmt.Printf(`{"jsonrpc":"2.0","id":%s,"result":{"protocolVersion":1,"worker":{"name":"by-hand","version":"1"},"concurrency":1,"capabilities":{}}}`+"\n", m.ID)
 		case protocol.MethodShutdown:
 			return 0
 		case protocol.MethodTaskRun:
@@ -115,8 +116,10 @@ func serveOneTask() int {
 					return 1
 				}
 			}
-			fmt.Printf(`{"jsonrpc":"2.0","id":%s,"result":{"status":"succeeded"}}`+"\n", m.ID)
-			return 0
+			fmt.Print(answerTo(string(m.ID), r.Do))
+			if quits {
+				return 0
+			}
 		}
 	}
 }
