@@ -82,6 +82,22 @@ func (r RedisConfig) password() (string, error) {
 	return strings.TrimRight(string(b), "\r\n"), nil
 }
 
+// renewedPassword gives the password anew for each connection. It keeps the last one where
+// the file is empty or cannot be read, as while it is replaced: a login without a password
+// is refused, which would end the sidecar.
+func (r RedisConfig) renewedPassword(last string) func() (string, error) {
+	var mu sync.Mutex
+	return func() (string, error) {
+		password, err := r.password()
+		mu.Lock()
+		defer mu.Unlock()
+		if err == nil && password != "" {
+			last = password
+		}
+		return last, nil
+	}
+}
+
 // clientOptions translates for the store.
 func (r RedisConfig) clientOptions() (store.ClientOptions, error) {
 	password, err := r.password()
@@ -97,7 +113,7 @@ func (r RedisConfig) clientOptions() (store.ClientOptions, error) {
 		DialTimeout: r.DialTimeout, ReadTimeout: r.ReadTimeout, WriteTimeout: r.WriteTimeout,
 	}
 	if r.PasswordFile != "" {
-		o.Renewed = r.password
+		o.Renewed = r.renewedPassword(password)
 	}
 	if r.TLS || strings.HasPrefix(r.URL, "rediss:") {
 		if o.TLS, err = r.tlsConfig(); err != nil {

@@ -182,9 +182,23 @@ func TestAPasswordIsReadAnew(t *testing.T) {
 	setUser(">new")
 	write("new")
 	setUser("<old")
-	if err := rdb.ClientKillByFilter(t.Context(), "USER", "worker").Err(); err != nil {
+	works := func(task string) {
+		t.Helper()
+		if err := rdb.ClientKillByFilter(t.Context(), "USER", "worker").Err(); err != nil {
+			t.Fatal(err)
+		}
+		b.push(job{TaskID: task, SessionID: b.prefix})
+		await(t, "a task with "+task, func() bool { return b.result(b.prefix, task) != "" })
+	}
+	works("a new password")
+
+	// While it is replaced the last password serves.
+	if err := os.Truncate(file, 0); err != nil {
 		t.Fatal(err)
 	}
-	b.push(job{TaskID: "second", SessionID: b.prefix})
-	await(t, "a task after a new password", func() bool { return b.result(b.prefix, "second") != "" })
+	works("an empty file")
+	if err := os.Remove(file); err != nil {
+		t.Fatal(err)
+	}
+	works("no file")
 }
