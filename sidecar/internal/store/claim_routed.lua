@@ -102,7 +102,8 @@ local function served(record)
   if not others then
     others = {}
     for _, run in ipairs(redis.call('SMEMBERS', RUNS)) do
-      local said = redis.call('HMGET', S .. 'meta:' .. run, 'kinds', 'turn')
+      local meta = S .. 'meta:' .. run
+      local said = usable('HLEN', meta) and redis.call('HMGET', meta, 'kinds', 'turn') or {}
       if run ~= RUN and (said[1] or said[2]) then
         others[#others + 1] = said[1] and compile_all(said[1]) or 'all'
       end

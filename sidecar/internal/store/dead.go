@@ -37,16 +37,16 @@ func (s *Store) DeadLetters(ctx context.Context, limit int) ([]fleet.DeadLetter,
 		part := ids[:min(len(ids), chunkLetters)]
 		ids = ids[len(part):]
 		replies := make([]*redis.SliceCmd, len(part))
-		_, err := s.c.Pipelined(ctx, func(p redis.Pipeliner) error {
+		_, _ = s.c.Pipelined(ctx, func(p redis.Pipeliner) error { // each reply has its own error
 			for i, id := range part {
 				replies[i] = p.HMGet(ctx, s.keys.deadLetter(id), letterFields...)
 			}
 			return nil
 		})
-		if err != nil {
-			return nil, failure("dead letters", err)
-		}
 		for i, id := range part {
+			if err := replies[i].Err(); err != nil && !isWrongType(err) {
+				return nil, failure("dead letters", err)
+			}
 			if l, ok := letter(id, replies[i].Val()); ok {
 				letters = append(letters, l)
 			}
@@ -75,6 +75,9 @@ func (s *Store) DeadLetterHead(ctx context.Context, id string) (fleet.DeadLetter
 func (s *Store) deadLetter(ctx context.Context, id string, raw func(ctx context.Context, key, name string) ([]byte, bool, error)) (fleet.DeadLetter, bool, error) {
 	key := s.keys.deadLetter(id)
 	values, err := s.c.HMGet(ctx, key, letterFields...).Result()
+	if isWrongType(err) {
+		return fleet.DeadLetter{}, false, nil
+	}
 	if err != nil {
 		return fleet.DeadLetter{}, false, failure("dead letter", err)
 	}
@@ -89,6 +92,9 @@ func (s *Store) deadLetter(ctx context.Context, id string, raw func(ctx context.
 
 // letter makes one of the values of letterFields; false if there are none.
 func letter(id string, values []any) (fleet.DeadLetter, bool) {
+	if len(values) < len(letterFields) {
+		return fleet.DeadLetter{}, false // the key holds another kind of value
+	}
 	text := func(i int) string {
 		t, _ := values[i].(string)
 		return t

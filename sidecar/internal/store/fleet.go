@@ -24,15 +24,23 @@ func (s *Store) Fleet(ctx context.Context) ([]fleet.Run, error) {
 	slices.Sort(ids)
 	infos, alive := make([]*redis.StringCmd, len(ids)), make([]*redis.IntCmd, len(ids))
 	var paused *redis.MapStringStringCmd
-	_, err = s.c.Pipelined(ctx, func(p redis.Pipeliner) error {
+	_, _ = s.c.Pipelined(ctx, func(p redis.Pipeliner) error { // each reply has its own error
 		paused = p.HGetAll(ctx, s.keys.own("paused"))
 		for i, id := range ids {
 			infos[i], alive[i] = p.Get(ctx, s.keys.own("info:"+id)), p.Exists(ctx, s.keys.alive(id))
 		}
 		return nil
 	})
-	if err != nil && !isNilReply(err) {
+	if err := paused.Err(); err != nil {
 		return nil, failure("fleet", err)
+	}
+	for i := range ids {
+		if err := infos[i].Err(); err != nil && !isNilReply(err) && !isWrongType(err) {
+			return nil, failure("fleet", err)
+		}
+		if err := alive[i].Err(); err != nil {
+			return nil, failure("fleet", err)
+		}
 	}
 	_, all := paused.Val()[fleet.Everyone]
 	runs := make([]fleet.Run, len(ids))
@@ -77,15 +85,20 @@ func (s *Store) Overview(ctx context.Context) (fleet.Queue, error) {
 		return fleet.Queue{}, failure("overview", err)
 	}
 	held := make([]*redis.IntCmd, len(runs.Val()))
-	_, err = s.c.Pipelined(ctx, func(p redis.Pipeliner) error {
+	_, _ = s.c.Pipelined(ctx, func(p redis.Pipeliner) error { // each reply has its own error
 		now = p.Time(ctx)
 		for i, run := range runs.Val() {
 			held[i] = p.HLen(ctx, s.keys.inflight(run))
 		}
 		return nil
 	})
-	if err != nil {
+	if err := now.Err(); err != nil {
 		return fleet.Queue{}, failure("overview", err)
+	}
+	for _, n := range held {
+		if err := n.Err(); err != nil && !isWrongType(err) {
+			return fleet.Queue{}, failure("overview", err)
+		}
 	}
 	q := fleet.Queue{
 		Depth: depth.Val(), Delayed: delayed.Val(), Unrouted: unrouted.Val(), Dead: dead.Val(), Paused: paused.Val(),
@@ -163,6 +176,9 @@ func (s *Store) InFlight(ctx context.Context) ([]fleet.InFlight, error) {
 	for i := range runs {
 		key := s.keys.inflight(runs[i].ID)
 		ids, err := s.c.HKeys(ctx, key).Result()
+		if isWrongType(err) {
+			continue
+		}
 		if err != nil {
 			return nil, failure("in flight", err)
 		}

@@ -71,6 +71,31 @@ local function now()
   return steady, clock
 end
 
+-- usable: a key that belongs to some run holds what a sidecar puts there, or nothing.
+-- command is HLEN or LLEN. What is of another type is nothing of ours and has no record
+-- of ours in it: it is left alone. An error would end the chores of every sidecar of
+-- the prefix, for one key of one run that may be long gone.
+local function usable(command, key)
+  local reply = redis.pcall(command, key)
+  if type(reply) ~= 'table' or not reply.err then
+    return true
+  end
+  if not string.find(reply.err, 'WRONGTYPE', 1, true) then
+    redis.call(command, key) -- ends the script
+  end
+  return false
+end
+
+-- meta_of is the key of what is noted about a run. One of another type cannot be used
+-- for that, and the run's records must not wait for it: it makes room.
+local function meta_of(run)
+  local meta = S .. 'meta:' .. run
+  if not usable('HLEN', meta) then
+    redis.call('DEL', meta)
+  end
+  return meta
+end
+
 -- end_run makes a run no member. One that Redis has forgotten, and that is on no list
 -- of those that ended, is entered there as one that left: tick.lua then finds what lies
 -- in its inbox and in its in-flight hash, and returns it at no cost. held is how many
@@ -80,7 +105,7 @@ local function end_run(run, mode, held)
   if not is and (mode ~= 'clean' or redis.call('ZSCORE', GONE, run)) then
     return
   end
-  local meta = S .. 'meta:' .. run
+  local meta = meta_of(run)
   redis.call('ZADD', GONE, now(), run)
   if is or redis.call('EXISTS', S .. 'inbox:' .. run, S .. 'inflight:' .. run) > 0 then
     redis.call('HSET', meta, 'held', held, 'ended', mode)

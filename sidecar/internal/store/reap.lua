@@ -17,7 +17,7 @@
 -- them as dead. They are numbered from 2^40 on: who reaps need not know what
 -- was claimed meanwhile, and no delivery id ever names two records.
 local VICTIM = ARGV[5]
-local INBOX, META_V = S .. 'inbox:' .. VICTIM, S .. 'meta:' .. VICTIM
+local INBOX, META_V = S .. 'inbox:' .. VICTIM, meta_of(VICTIM)
 local most, room, max_attempts = tonumber(ARGV[6]), tonumber(ARGV[7]), tonumber(ARGV[8])
 local ended = redis.call('HMGET', META_V, 'ended', 'held')
 local costs = ended[1] ~= 'clean'
@@ -29,7 +29,7 @@ if costs and not member(RUN) then
   return gone()
 end
 check_types()
-redis.call('HLEN', KEYS[1])
+local has_inbox, has_inflight = usable('LLEN', INBOX), usable('HLEN', KEYS[1])
 
 local returned, moved, bytes, sent = 0, 0, 0, 0
 local function full(record)
@@ -42,7 +42,7 @@ local function back(record)
 end
 
 local stop = false
-while not stop do
+while has_inbox and not stop do
   local record = redis.call('RPOP', INBOX)
   if not record then
     break
@@ -54,7 +54,7 @@ end
 local reply = { 0, 0 }
 local seq = math.max(tonumber(redis.call('HGET', META, 'adopted')) or 0, tonumber(ARGV[9]), 2 ^ 40)
 local adopted = false
-for _, delivery in ipairs(stop and {} or descending(redis.call('HKEYS', KEYS[1]))) do
+for _, delivery in ipairs((stop or not has_inflight) and {} or descending(redis.call('HKEYS', KEYS[1]))) do
   local record = redis.call('HGET', KEYS[1], delivery)
   local count, exhausted = 0, false
   if costs then
@@ -78,7 +78,7 @@ end
 if adopted then
   redis.call('HSET', META, 'adopted', string.format('%.0f', seq))
 end
-if redis.call('EXISTS', INBOX, KEYS[1]) == 0 then
+if (not has_inbox or redis.call('EXISTS', INBOX) == 0) and (not has_inflight or redis.call('EXISTS', KEYS[1]) == 0) then
   redis.call('DEL', META_V, S .. 'asked:' .. VICTIM)
   reply[1] = 1
 end

@@ -36,6 +36,14 @@ func isNilReply(err error) bool {
 	return !dial && errors.Is(err, redis.Nil)
 }
 
+// isWrongType reports whether err is Redis' answer that a key holds another kind of
+// value. For a key of one run or one dead letter, and of somebody who only looks, that
+// is no more than one that does not exist: it must not hide all the others.
+func isWrongType(err error) bool {
+	var reply redis.Error
+	return errors.As(err, &reply) && redis.HasErrorPrefix(err, "WRONGTYPE ")
+}
+
 // isReply reports whether err is a reply of the server, nil or an error, as opposed
 // to no reply at all.
 func isReply(err error) bool {

@@ -23,6 +23,9 @@
 local ENTRY, DELIVERY, FORCED = KEYS[1], ARGV[5], ARGV[6] == 'force'
 check_types()
 redis.call('ZCARD', DEAD)
+if not usable('HLEN', ENTRY) then
+  return 'no-such-dead-letter'
+end
 local letter = redis.call('HMGET', ENTRY, 'raw', 'task_id', 'group_id', 'counted_as')
 local raw, task, id, NAME = letter[1], letter[2], letter[3], letter[4] or ''
 if not raw then

@@ -12,7 +12,6 @@
 -- and what it said of itself go with it. The gone list keeps the
 -- id for an hour (tick.lua).
 local VICTIM, MODE = ARGV[5], ARGV[6]
-local META_V = S .. 'meta:' .. VICTIM
 if MODE == 'dead' then
   if not member(RUN) then
     return gone()
@@ -23,8 +22,8 @@ if MODE == 'dead' then
 end
 redis.call('ZCARD', GONE)
 redis.call('HLEN', S .. 'paused')
-local held = redis.call('HLEN', KEYS[1])
-local before = tonumber(redis.call('HGET', META_V, 'held')) or 0
+local held = usable('HLEN', KEYS[1]) and redis.call('HLEN', KEYS[1]) or 0
+local before = tonumber(redis.call('HGET', meta_of(VICTIM), 'held')) or 0
 redis.call('HLEN', CLOCK)
 end_run(VICTIM, MODE, math.max(held, before))
 return 1

@@ -112,8 +112,9 @@ local function sweep(page)
   local pages = math.max(math.ceil(redis.call('ZCARD', GONE) / look), 1)
   local start = page % pages * look
   for _, run in ipairs(redis.call('ZRANGE', GONE, start, start + look - 1)) do
-    local inbox = S .. 'inbox:' .. run
-    while drained < most and bytes < room do
+    local inbox, inflight = S .. 'inbox:' .. run, S .. 'inflight:' .. run
+    local has_inbox, has_inflight = usable('LLEN', inbox), usable('HLEN', inflight)
+    while has_inbox and drained < most and bytes < room do
       local record = redis.call('RPOP', inbox)
       if not record then
         break
@@ -121,7 +122,7 @@ local function sweep(page)
       redis.call(PUSH, QUEUE, record)
       drained, bytes = drained + 1, bytes + #record
     end
-    if redis.call('HLEN', S .. 'inflight:' .. run) > 0 then
+    if has_inflight and redis.call('HLEN', inflight) > 0 then
       unfinished[#unfinished + 1] = run
     elseif redis.call('EXISTS', inbox) == 0 then
       redis.call('DEL', S .. 'meta:' .. run)
