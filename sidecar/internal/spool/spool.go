@@ -31,6 +31,11 @@ const (
 	aside     = ".unreadable" // of one that holds lines that are no outcomes
 )
 
+// maxHeader is the most bytes of a header's line. A file of another kind, such as one that
+// a failing disk has filled with zeros, is told by that: it was read whole to find the end
+// of its first line, which took more memory than there was, at each start.
+const maxHeader = 64 << 10
+
 // Header says which Redis the outcomes belong to.
 type Header struct {
 	Run    string    `json:"run"`
@@ -159,10 +164,10 @@ func Open(path string) (_ *File, err error) {
 	if _, err := os.Stat(path); err != nil {
 		return nil, fmt.Errorf("spool: %w", err)
 	}
-	s := &File{path: path, f: f, r: bufio.NewReader(f), line: 1}
-	text, err := s.r.ReadBytes('\n')
+	s := &File{path: path, f: f, r: bufio.NewReaderSize(f, maxHeader), line: 1}
+	text, err := s.r.ReadSlice('\n')
 	if json.Unmarshal(text, &s.Header) != nil || s.Header.Run == "" {
-		if err != nil && !errors.Is(err, io.EOF) {
+		if err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, bufio.ErrBufferFull) {
 			return nil, fmt.Errorf("spool: %w", err)
 		}
 		return nil, fmt.Errorf("spool: %s is not a spool file", path)

@@ -8,7 +8,9 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"runtime"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -106,6 +108,26 @@ func TestFilesThatAreNotCompleteAreNotTaken(t *testing.T) {
 		if _, err := os.Stat(path); err != nil {
 			t.Errorf("%s is gone: %v", path, err)
 		}
+	}
+}
+
+func TestAFileOfAnotherKindIsNotReadWhole(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "w-1.spool")
+	if err := os.WriteFile(path, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Truncate(path, 64<<20); err != nil { // all zeros, and no line end
+		t.Fatal(err)
+	}
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	f, err := spool.Open(path)
+	runtime.ReadMemStats(&after)
+	if err == nil || !strings.Contains(err.Error(), "is not a spool file") {
+		t.Errorf("opened: %+v, %v", f, err)
+	}
+	if took := after.TotalAlloc - before.TotalAlloc; took > 4<<20 {
+		t.Errorf("it took %d bytes of memory to tell that it is no spool file", took)
 	}
 }
 
