@@ -70,7 +70,7 @@ func (s *session) letter(ctx context.Context, id string) (fleet.DeadLetter, erro
 	}
 	var found []string
 	for _, l := range all {
-		if strings.HasPrefix(l.ID, id) && id != "" {
+		if shownAs(l.ID, id) {
 			found = append(found, l.ID)
 		}
 	}

@@ -90,7 +90,8 @@ terminal.
 
 ` + "`sidecar completion bash|zsh|fish`" + ` prints a script for the shell; it completes ids of
 sidecars and dead letters from Redis within a second. An ID may be shortened as long as
-it is the only one; a sidecar may also be named by its worker id or host.
+it is the only one, and given as a table on a narrow terminal shows it: its beginning and its
+end with ` + "`…` or `...`" + ` between them. A sidecar may also be named by its worker id or host.
 
 ## Exit statuses
 

@@ -11,7 +11,6 @@ import (
 	"unicode"
 	"unicode/utf8"
 
-	"github.com/rivo/uniseg"
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
@@ -131,81 +130,6 @@ func (p *printer) paint(code, text string) string {
 		return text
 	}
 	return "\x1b[" + code + "m" + text + "\x1b[0m"
-}
-
-// table prints rows under a head. On a terminal the widest columns are shortened
-// until a line fits; in a pipe nothing is.
-func (p *printer) table(head []string, rows [][]string) {
-	widths := make([]int, len(head))
-	cells := make([][]string, 0, len(rows)+1)
-	for _, row := range append([][]string{head}, rows...) {
-		line := make([]string, len(head))
-		for i := range line {
-			line[i] = clean(row[i])
-			widths[i] = max(widths[i], uniseg.StringWidth(line[i]))
-		}
-		cells = append(cells, line)
-	}
-	if p.width > 0 {
-		narrow(widths, p.width-2*(len(head)-1))
-	}
-	for n, line := range cells {
-		var b strings.Builder
-		for i, cell := range line {
-			cell = shorten(cell, widths[i])
-			pad := widths[i] - uniseg.StringWidth(cell)
-			if n == 0 {
-				cell = p.bold(cell)
-			}
-			b.WriteString(cell)
-			if i < len(line)-1 {
-				b.WriteString(strings.Repeat(" ", pad+2))
-			}
-		}
-		fmt.Fprintln(p.w, b.String())
-	}
-}
-
-// How narrow a column may become: the first one, since it has what is given to
-// other commands, keeps enough of an id to tell it from others.
-const leastColumn, leastFirst = 6, 20
-
-// narrow takes from the widest columns until they fit together.
-func narrow(widths []int, most int) {
-	for {
-		sum, widest := 0, -1
-		for i, w := range widths {
-			sum += w
-			least := leastColumn
-			if i == 0 {
-				least = leastFirst
-			}
-			if w > least && (widest < 0 || w > widths[widest]) {
-				widest = i
-			}
-		}
-		if sum <= most || widest < 0 {
-			return
-		}
-		widths[widest]--
-	}
-}
-
-// shorten cuts a text to a width, with … where something is missing.
-func shorten(text string, width int) string {
-	if uniseg.StringWidth(text) <= width {
-		return text
-	}
-	var b strings.Builder
-	used := 0
-	for g := uniseg.NewGraphemes(text); g.Next(); {
-		if used+g.Width() > width-1 {
-			break
-		}
-		used += g.Width()
-		b.WriteString(g.Str())
-	}
-	return b.String() + "…"
 }
 
 // age is a time span for people.

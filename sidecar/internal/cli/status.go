@@ -167,7 +167,7 @@ func match(runs []fleet.Run, id string) (fleet.Run, error) {
 		func(r fleet.Run) bool { return r.ID == id },
 		func(r fleet.Run) bool { return r.WorkerID == id },
 		func(r fleet.Run) bool { return r.Host == id },
-		func(r fleet.Run) bool { return strings.HasPrefix(r.ID, id) },
+		func(r fleet.Run) bool { return shownAs(r.ID, id) },
 	} {
 		found := slices.DeleteFunc(slices.Clone(runs), func(r fleet.Run) bool { return id == "" || !fits(r) })
 		switch len(found) {
