@@ -25,17 +25,31 @@ type elsewhere struct {
 	mu      sync.Mutex
 	there   chan struct{} // closed while it is there
 	leaving chan struct{} // closed when it drains
+	tie     atomic.Bool
 }
 
 // away is a process there.
 type away struct {
 	*fakeProc
 	leaving chan struct{}
+	tie     *atomic.Bool // it ends, and its container goes, while it is asked for that
 }
 
-func (a away) Leaving() <-chan struct{} { return a.leaving }
-func (a away) Company() bool            { return a.Fate() == "was lost with its container" }
-func (a away) Excused() bool            { return a.Fate() == "was cut short by its container" }
+func (a away) Leaving() <-chan struct{} {
+	if !a.tie.Load() {
+		return a.leaving
+	}
+	if a.alive() {
+		a.end("was cut short by its container")
+		<-a.Exited()
+	}
+	return closed
+}
+
+var closed = func() chan struct{} { c := make(chan struct{}); close(c); return c }()
+
+func (a away) Company() bool { return a.Fate() == "was lost with its container" }
+func (a away) Excused() bool { return a.Fate() == "was cut short by its container" }
 
 func newElsewhere(f *fakes) *elsewhere {
 	return &elsewhere{fakes: f, there: make(chan struct{}), leaving: make(chan struct{})}
@@ -54,7 +68,7 @@ func (e *elsewhere) start(ctx context.Context, _ string) (subproc.Process, error
 	if err != nil {
 		return nil, err
 	}
-	return away{p.(*fakeProc), leaving}, nil
+	return away{p.(*fakeProc), leaving, &e.tie}, nil
 }
 
 func (e *elsewhere) comes() {
@@ -178,6 +192,35 @@ func TestAContainerThatDrainsCostsNothing(t *testing.T) {
 					t.Error(err)
 				}
 			})
+		})
+	}
+}
+
+// TestAContainerThatIsCutShortAtOnceIsNoDeath: the end of a child and the word that its
+// container goes are there at once, and the end is noticed first.
+func TestAContainerThatIsCutShortAtOnceIsNoDeath(t *testing.T) {
+	for range 10 { // each with two ties
+		synctest.Test(t, func(t *testing.T) {
+			e, b := startElsewhere(t, 2)
+			b.takes(time.Hour)
+			e.comes()
+			b.push("t0", task.Together)
+			b.push("t1", task.Together)
+			time.Sleep(10 * time.Second)
+			e.mu.Lock()
+			e.there = make(chan struct{})
+			e.mu.Unlock()
+			e.tie.Store(true) // at the next ping
+			time.Sleep(time.Minute)
+			if strings.Contains(b.log.String(), `"worker ended"`) {
+				t.Errorf("a container that has said that it goes is told as a worker that has died:\n%s", b.log)
+			}
+			if n := b.count(task.Returned); n != 2 || b.count(task.Lost) != 0 {
+				t.Errorf("%d returned, %d lost, want 2 and 0\n%s", n, b.count(task.Lost), b.log)
+			}
+			if err := b.stop(); err != nil {
+				t.Error(err)
+			}
 		})
 	}
 }

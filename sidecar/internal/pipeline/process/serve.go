@@ -89,6 +89,9 @@ func (k *keeper) serve(ctx, hard context.Context, c *child) bool {
 // said so itself, and reports whether it kept to that.
 func (k *keeper) part(ctx, hard context.Context, c *child, asked bool) bool {
 	defer k.pool.discharge(c)
+	if subproc.Within(subproc.Leaving(c.proc), 0) {
+		c.goes() // its end was noticed before its host's word, and both were there
+	}
 	if asked || c.isDraining() {
 		asked = k.finish(ctx, hard, c)
 	}
