@@ -10,6 +10,8 @@ import (
 
 	"github.com/lmittmann/tint"
 	"golang.org/x/term"
+
+	"github.com/graflow/graflow-sidecar/sidecar/internal/workerlog"
 )
 
 // Format says how lines look.
@@ -37,12 +39,47 @@ func New(w io.Writer, format Format, level slog.Level, colour bool) *slog.Logger
 }
 
 // named shows a level above ERROR as ERROR: "ERROR+4" is a name that no search and no
-// alert knows.
+// alert knows. It shortens values as [workerlog.Text] does: a task id or the text of a
+// failure may have megabytes, and a line that is longer than the queue is dropped.
 type named struct{ slog.Handler }
 
 func (h named) Handle(ctx context.Context, r slog.Record) error {
 	r.Level = min(r.Level, slog.LevelError)
-	return h.Handler.Handle(ctx, r)
+	return h.Handler.Handle(ctx, shortened(r))
+}
+
+// shortened is the record itself where all its values are short, as nearly all are.
+func shortened(r slog.Record) slog.Record {
+	long := false
+	r.Attrs(func(a slog.Attr) bool {
+		long = len(text(a.Value)) > workerlog.MaxText
+		return !long
+	})
+	if !long {
+		return r
+	}
+	short := slog.NewRecord(r.Time, r.Level, r.Message, r.PC)
+	r.Attrs(func(a slog.Attr) bool {
+		if s := text(a.Value); len(s) > workerlog.MaxText {
+			a.Value = slog.StringValue(workerlog.Text(s))
+		}
+		short.AddAttrs(a)
+		return true
+	})
+	return short
+}
+
+// text is a value's where it has one; all others are short.
+func text(v slog.Value) string {
+	switch v.Kind() {
+	case slog.KindString:
+		return v.String()
+	case slog.KindAny:
+		if err, ok := v.Any().(error); ok && err != nil {
+			return err.Error()
+		}
+	}
+	return ""
 }
 
 func (h named) WithAttrs(attrs []slog.Attr) slog.Handler { return named{h.Handler.WithAttrs(attrs)} }
