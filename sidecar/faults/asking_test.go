@@ -5,10 +5,27 @@ package faults
 import (
 	"context"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/graflow/graflow-sidecar/protocol"
 )
+
+// keep puts a value of the record's size into the channel, reads it and deletes it.
+func keep(ctx context.Context, t *protocol.Task, r record) error {
+	c, key, value := t.Channel(), r.TaskID+".large", strings.Repeat("v", r.Size)
+	if err := c.Set(ctx, key, value); err != nil {
+		return fmt.Errorf("set: %w", err)
+	}
+	var got string
+	if found, err := c.Get(ctx, key, &got); err != nil || !found || got != value {
+		return fmt.Errorf("get: %v, %d bytes, %w", found, len(got), err)
+	}
+	if there, err := c.Delete(ctx, key); err != nil || !there {
+		return fmt.Errorf("delete: %v, %w", there, err)
+	}
+	return nil
+}
 
 // ask has the sidecar do all that a worker may ask of it, and fails if anything
 // of it was done not at all or twice.

@@ -98,7 +98,7 @@ func (w *world) logged(task, message string) (n int) {
 }
 
 func mayFail(do string) bool {
-	return do == "fail" || do == "die" || do == "die with sidecar" || do == "hang" || do == "retry always" || do == "too large" || forms[do].words != ""
+	return do == "fail" || do == "die" || do == "die with sidecar" || do == "hang" || do == "retry always" || do == "too large" || do == "value too large" || forms[do].words != ""
 }
 
 // checkOrder: no success is reported before the worker had ended the task.

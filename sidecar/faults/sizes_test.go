@@ -11,10 +11,11 @@ import (
 	"github.com/graflow/graflow-sidecar/sidecar/internal/faultproxy"
 )
 
-// TestResultsOverASlowLink: 8 results of a megabyte are ready at once, and the link
-// takes less than a megabyte a second each way, so that a batch of them takes longer
-// than a timeout of Redis. All are reported, nothing runs twice, no sidecar is given up,
-// and Redis counts as lost only if the machine itself stood still for such a timeout.
+// TestResultsOverASlowLink: 7 results of a megabyte are ready at once, a task puts as
+// much into its channel and reads it, and the link takes less than a megabyte a second
+// each way, so that a batch of them takes longer than a timeout of Redis. All are
+// reported, nothing runs twice, no sidecar is given up, and Redis counts as lost only if
+// the machine itself stood still for such a timeout.
 func TestResultsOverASlowLink(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -28,6 +29,7 @@ func TestResultsOverASlowLink(t *testing.T) {
 	for i := range rs {
 		rs[i].Size = 1 << 20
 	}
+	rs[3].Do = "value"
 	w.group(rs...)
 	w.settle(60 * time.Second)
 	p.SetShape(faultproxy.Shape{})
@@ -40,8 +42,8 @@ func TestResultsOverASlowLink(t *testing.T) {
 }
 
 // TestAResultThatRedisRejects: of 20 tasks at a Redis that takes no argument over a
-// megabyte one has a result of two. It fails with both sizes, and the others are
-// done.
+// megabyte one has a result of two, and one puts a value of three into its channel. Both
+// fail with both sizes, and the others are done.
 func TestAResultThatRedisRejects(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, "--proto-max-bulk-len", "1mb")
@@ -50,7 +52,8 @@ func TestAResultThatRedisRejects(t *testing.T) {
 	w.hurt("a result that Redis never takes")
 	rs := w.work(20, 20)
 	rs[7].Do, rs[7].Size = "too large", 2_000_000
-	w.group(rs...)
+	rs[11].Do, rs[11].Size = "value too large", 3_000_000
+	group := w.group(rs...)
 	w.settle(20 * time.Second)
 	w.group(w.work(20, 20)...)
 	w.settle(20 * time.Second)
@@ -58,7 +61,19 @@ func TestAResultThatRedisRejects(t *testing.T) {
 	if !s.says("result of 2 MB is larger than Redis accepts (1 MB)") {
 		w.violation("the log does not say why the task failed")
 	}
-	w.verify("a result that Redis rejects")
+	left, _ := w.verify("a result that Redis rejects")
+	failures := 0
+	for _, c := range left.completions[group] {
+		if !c.Success {
+			failures++
+			if !strings.Contains(*c.Error, "larger than Redis accepts (1 MB)") {
+				t.Errorf("%s failed with %q", c.TaskID, *c.Error)
+			}
+		}
+	}
+	if failures != 2 {
+		t.Errorf("%d tasks have failed, want 2", failures)
+	}
 }
 
 // TestResultsThatWaitAreBounded: Redis serves claims and takes no report, while each

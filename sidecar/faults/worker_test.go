@@ -173,7 +173,7 @@ func (w *worker) handle(ctx context.Context, t *protocol.Task) (any, error) {
 		return nil, err
 	}
 	w.strike(r, "end")
-	if r.Size > 0 {
+	if r.Size > 0 && !strings.HasPrefix(r.Do, "value") {
 		return strings.Repeat("x", r.Size), nil
 	}
 	return r.TaskID, nil
@@ -189,6 +189,8 @@ var errOnPurpose = errors.New("failed on purpose")
 func (w *worker) perform(ctx context.Context, t *protocol.Task, r record) error {
 	switch r.Do {
 	case "too large": // for Redis: Size is
+	case "value", "value too large":
+		return keep(ctx, t, r)
 	case "fail":
 		return errOnPurpose
 	case "retry": // once
