@@ -9,6 +9,7 @@ import platform
 import stat
 import sys
 import traceback
+import warnings
 from typing import Any, Callable, Dict, List, Optional, Union
 
 from . import _forks, _messages, _signals, _stdio, _task
@@ -73,6 +74,9 @@ def serve(
     if not faulthandler.is_enabled() and sys.stderr is not None:
         # A crash in C code then leaves a trace in the log.
         faulthandler.enable()
+    # Python 3.12 and later warn of a fork beside other threads: ours bear one.
+    text = r"This process \(pid=\d+\) is multi-threaded"
+    warnings.filterwarnings("ignore", text, DeprecationWarning)
     problem = None
     handler = plain(handler)
     server = Server(handler, write_fd, concurrency)
