@@ -33,7 +33,7 @@ type controlled interface {
 	Abort()
 	Quiet()
 	Resume()
-	Renew()
+	Hangup()
 	Dump(w io.Writer) error
 	Ready() <-chan struct{}
 	Stopping() <-chan struct{}
@@ -134,6 +134,6 @@ func (s *supervisor) control(sig os.Signal) {
 		s.app.Resume()
 		s.log.Info("claiming tasks", "signal", sig.String())
 	case syscall.SIGHUP:
-		s.app.Renew()
+		s.app.Hangup()
 	}
 }

@@ -43,7 +43,7 @@ func (f *fakeSidecar) Stop() {
 func (f *fakeSidecar) Abort()                    { f.tell("abort") }
 func (f *fakeSidecar) Quiet()                    { f.tell("quiet") }
 func (f *fakeSidecar) Resume()                   { f.tell("resume") }
-func (f *fakeSidecar) Renew()                    { f.tell("renew") }
+func (f *fakeSidecar) Hangup()                   { f.tell("renew") }
 func (f *fakeSidecar) Ready() <-chan struct{}    { return f.ready }
 func (f *fakeSidecar) Stopping() <-chan struct{} { return f.stopping }
 func (f *fakeSidecar) Done() <-chan struct{}     { return f.done }

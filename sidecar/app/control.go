@@ -108,6 +108,13 @@ func (a *App) Renew() {
 	a.pool.Renew()
 }
 
+// Hangup is Renew for a SIGHUP. One to the whole process tree has ended workers that do
+// not handle it: their deaths within a second of it cost their records no attempt.
+func (a *App) Hangup() {
+	a.stops.hangups.note()
+	a.Renew()
+}
+
 // Dump writes what a person needs to see when a sidecar seems stuck: its state,
 // each worker with its tasks, and every goroutine. Where the state cannot be read
 // within dumpPatience, since a lock is never released, the goroutines show why.

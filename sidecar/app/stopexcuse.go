@@ -24,9 +24,42 @@ const (
 // doing. A service manager, the end of a session and kill -TERM -1 send SIGTERM to the
 // sidecar and to its workers at the same moment, in any order: three such stops once
 // used up the three attempts of a record. Its methods may be called concurrently.
+//
+// A SIGHUP to the whole tree is a reload: it has the sidecar replace its workers, and
+// ends those that do not handle it.
 type stopExcuse struct {
 	clock   *stopClock
+	hangups hangups
 	holding sync.WaitGroup
+}
+
+// hangups tells when SIGHUP has reached the sidecar. The zero value is of a sidecar that
+// it has not reached. Its methods may be called concurrently.
+type hangups struct {
+	mu   sync.Mutex
+	last time.Time
+	next chan struct{} // closed by the next one; nil where nothing waits for it
+}
+
+// note is called when SIGHUP comes.
+func (h *hangups) note() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.last = time.Now()
+	if h.next != nil {
+		close(h.next)
+		h.next = nil
+	}
+}
+
+// recent reports whether one came within signalHold; next is closed by the next one.
+func (h *hangups) recent() (is bool, next <-chan struct{}) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.next == nil {
+		h.next = make(chan struct{})
+	}
+	return !h.last.IsZero() && time.Since(h.last) < signalHold, h.next
 }
 
 // hold reports whether the verdict on an outcome has to wait. Then it gives the outcome
@@ -34,7 +67,15 @@ type stopExcuse struct {
 // begun. Where that is known already the outcome is changed at once.
 func (e *stopExcuse) hold(o *task.Outcome, file func(task.Outcome)) bool {
 	var patience time.Duration
+	var hangup <-chan struct{}
 	switch o.Exit {
+	case task.ExitHangup:
+		recent, next := e.hangups.recent()
+		if recent {
+			excuse(o, "a reload")
+			return false
+		}
+		patience, hangup = signalHold, next
 	case task.ExitSignal:
 		patience = signalHold
 	case task.ExitStatus:
@@ -44,12 +85,12 @@ func (e *stopExcuse) hold(o *task.Outcome, file func(task.Outcome)) bool {
 	}
 	select {
 	case <-e.clock.began:
-		if o.Exit == task.ExitSignal || e.clock.age() < statusAfterStop {
-			excuse(o)
+		if o.Exit != task.ExitStatus || e.clock.age() < statusAfterStop {
+			excuse(o, "a stop")
 		}
 		return false
 	case <-o.HostStops:
-		excuse(o)
+		excuse(o, "a stop")
 		return false
 	default:
 	}
@@ -59,9 +100,11 @@ func (e *stopExcuse) hold(o *task.Outcome, file func(task.Outcome)) bool {
 		defer timer.Stop()
 		select {
 		case <-e.clock.began:
-			excuse(&held)
+			excuse(&held, "a stop")
 		case <-held.HostStops:
-			excuse(&held)
+			excuse(&held, "a stop")
+		case <-hangup:
+			excuse(&held, "a reload")
 		case <-timer.C:
 		}
 		file(held)
@@ -73,8 +116,8 @@ func (e *stopExcuse) hold(o *task.Outcome, file func(task.Outcome)) bool {
 // hands outcomes on has ended.
 func (e *stopExcuse) settle() { e.holding.Wait() }
 
-// excuse has the record go back at no cost.
-func excuse(o *task.Outcome) {
+// excuse has the record go back at no cost. why is what ended the process.
+func excuse(o *task.Outcome, why string) {
 	o.Kind, o.Reason, o.Unread, o.Shared, o.Whole, o.MessageJSON = task.Returned, "", false, false, false, nil
-	o.Message = "ended by a stop: " + o.Message
+	o.Message = "ended by " + why + ": " + o.Message
 }

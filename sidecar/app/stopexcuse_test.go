@@ -60,3 +60,50 @@ func TestADeathThatAStopExplainsCostsNothing(t *testing.T) {
 		})
 	}
 }
+
+// TestADeathThatAHangupExplainsCostsNothing: SIGHUP to the whole tree is a reload, and a
+// death by it that nothing explains is an ordinary one.
+func TestADeathThatAHangupExplainsCostsNothing(t *testing.T) {
+	const never = time.Hour
+	for _, c := range []struct {
+		name   string
+		exit   task.Exit
+		hangup time.Duration // of the sidecar, after the death
+		stop   time.Duration // of the sidecar, after the death
+		want   task.Kind
+		after  time.Duration // the death, the outcome is filed
+	}{
+		{"no hangup", task.ExitHangup, never, never, task.Lost, signalHold},
+		{"after it", task.ExitHangup, -900 * time.Millisecond, never, task.Returned, 0},
+		{"at it", task.ExitHangup, 0, never, task.Returned, 0},
+		{"before it", task.ExitHangup, 900 * time.Millisecond, never, task.Returned, 900 * time.Millisecond},
+		{"long before it", task.ExitHangup, 1100 * time.Millisecond, never, task.Lost, signalHold},
+		{"long after it", task.ExitHangup, -1100 * time.Millisecond, never, task.Lost, signalHold},
+		{"before a stop", task.ExitHangup, never, 500 * time.Millisecond, task.Returned, 500 * time.Millisecond},
+		{"long after a stop", task.ExitHangup, never, -20 * time.Second, task.Returned, 0},
+		{"SIGTERM at a hangup", task.ExitSignal, 0, never, task.Lost, signalHold},
+		{"a failure at a hangup", task.ExitStatus, 0, never, task.Lost, statusHold},
+		{"a crash at a hangup", task.ExitOther, 0, never, task.Lost, 0},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				box, stops := report.NewBox(), &stopExcuse{clock: newStopClock(30 * time.Second)}
+				f := filing{box: box, maxAttempts: 3, stops: stops}
+				time.AfterFunc(c.stop+never, stops.clock.begin)
+				time.AfterFunc(c.hangup+never, stops.hangups.note)
+				time.Sleep(never)
+				synctest.Wait()
+				died := time.Now()
+				f.Done(task.Outcome{Task: task.Task{Delivery: "w.1", Attempt: 1}, Kind: task.Lost, Exit: c.exit})
+				stops.settle()
+				if left := box.Left(); len(left) != 1 || left[0].Kind != c.want {
+					t.Fatalf("filed as %+v, want %v", left, c.want)
+				}
+				if got := time.Since(died); got != c.after {
+					t.Errorf("filed after %v, want %v", got, c.after)
+				}
+				time.Sleep(2 * never) // the timers of this test
+			})
+		})
+	}
+}

@@ -67,6 +67,55 @@ func TestASignalToTheWholeTree(t *testing.T) {
 	}
 }
 
+// TestAHangupOfTheWholeTree: SIGHUP to the sidecar and its workers at the same moment,
+// three times in a row. It is a reload: the sidecar goes on, and no record loses an
+// attempt to it.
+func TestAHangupOfTheWholeTree(t *testing.T) {
+	t.Parallel()
+	for _, mode := range []string{"exec", "rpc"} {
+		t.Run(mode, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t)
+			w.group(record{Ms: 1500}, record{Ms: 1500})
+			sc := w.start(setup{exec: mode == "exec"})
+			for turn := range 3 {
+				eventually(t, 20*time.Second, "both tasks in processes", func() bool {
+					events, err := w.hist.read()
+					n := 0
+					for _, e := range events {
+						n += btoi(e.What == started)
+					}
+					return err == nil && n >= 2*(turn+1)
+				})
+				children := sc.children()
+				w.hurt("SIGHUP to the whole tree")
+				if turn == 0 {
+					sc.signal(syscall.SIGHUP)
+				}
+				for _, pid := range children {
+					if err := w.hist.write(event{What: kills, Pid: pid, Text: "the whole tree"}); err != nil {
+						t.Error(err)
+					}
+					_ = syscall.Kill(-pid, syscall.SIGHUP)
+				}
+				if turn > 0 { // the workers first
+					pause(time.Duration(turn-1) * 50 * time.Millisecond)
+					sc.signal(syscall.SIGHUP)
+				}
+			}
+			w.settle(20 * time.Second)
+			ctx, cancel := bounded()
+			used, err := w.c.HLen(ctx, w.key("sidecar", "attempts")).Result()
+			cancel()
+			if err != nil || used != 0 {
+				w.violation("three reloads have cost %d records an attempt (%v)", used, err)
+			}
+			w.stopAll()
+			w.verify("SIGHUP to the sidecar and its workers")
+		})
+	}
+}
+
 // TestWorkersThatExitAfterEachAnswer: a record that was sent to such a worker and that
 // it never read costs no attempt, and the workers are started again at once.
 func TestWorkersThatExitAfterEachAnswer(t *testing.T) {

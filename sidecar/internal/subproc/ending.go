@@ -12,11 +12,19 @@ type Ending struct {
 // by SIGTERM, SIGINT or SIGHUP, or with the status that shells and some runtimes (the
 // JVM) make of these, 128 and the number of the signal.
 func (e Ending) IsStop() bool {
-	sig := e.Signal
-	if sig == 0 && e.Code > 128 {
-		sig = syscall.Signal(e.Code - 128)
-	}
+	sig := e.signal()
 	return sig == syscall.SIGTERM || sig == syscall.SIGINT || sig == syscall.SIGHUP
+}
+
+// IsHangup reports whether it is the one that SIGHUP brings.
+func (e Ending) IsHangup() bool { return e.signal() == syscall.SIGHUP }
+
+// signal is the one that ended the process, or that its status tells of.
+func (e Ending) signal() syscall.Signal {
+	if e.Signal == 0 && e.Code > 128 {
+		return syscall.Signal(e.Code - 128)
+	}
+	return e.Signal
 }
 
 // EndingOf tells how p ended. Only after Exited. A Process that does not tell

@@ -116,9 +116,11 @@ const (
 	// ExitStatus: it ended with a status of its own, as a process does that handles
 	// SIGTERM, and also one whose task has failed.
 	ExitStatus
-	// ExitSignal: it was ended by SIGTERM, SIGINT or SIGHUP, or with the status that a
-	// shell makes of these.
+	// ExitSignal: it was ended by SIGTERM or SIGINT, or with the status that a shell
+	// makes of these.
 	ExitSignal
+	// ExitHangup: the same of SIGHUP, with which the sidecar replaces its workers.
+	ExitHangup
 )
 
 // Outcome is how one delivery ended. Exactly one Outcome reaches the report

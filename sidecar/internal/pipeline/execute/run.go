@@ -173,9 +173,12 @@ func (s *Stage) judge(j *job, p subproc.Process, st *streams, why cause, limit t
 	}
 	end := subproc.EndingOf(p)
 	exit := task.ExitStatus
-	if end.IsStop() {
+	switch {
+	case end.IsHangup():
+		exit = task.ExitHangup
+	case end.IsStop():
 		exit = task.ExitSignal
-	} else if end.Code < 0 {
+	case end.Code < 0:
 		exit = task.ExitOther
 	}
 	switch {

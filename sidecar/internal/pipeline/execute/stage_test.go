@@ -126,6 +126,8 @@ func TestWhatAnExitMeans(t *testing.T) {
 		{"try again, without a word", "exit 75", task.Retry, "exited with status 75"},
 		{"SIGKILL from outside", "dies by SIGKILL", task.Lost, "the worker was killed by SIGKILL"},
 		{"SIGTERM from outside", "kill -TERM $$; sleep 600", task.Lost, "the worker was killed by SIGTERM"},
+		{"SIGHUP from outside", "kill -HUP $$; sleep 600", task.Lost, "the worker was killed by SIGHUP"},
+		{"SIGHUP, as a shell says it", "exit 129", task.Failed, "exited with status 129"},
 		{"SIGTERM, as a shell says it", "exit 143", task.Failed, "exited with status 143"},
 		{"SIGINT, as a shell says it", "exit 130", task.Failed, "exited with status 130"},
 		{"a crash", "dies by a segmentation fault", task.Lost, "the worker was killed by SIGSEGV"},
@@ -151,6 +153,9 @@ func TestWhatAnExitMeans(t *testing.T) {
 			switch {
 			case c.kind == task.Failed, c.kind == task.Retry:
 				exit = task.ExitStatus
+			}
+			if strings.Contains(c.name, "SIGHUP") {
+				exit = task.ExitHangup
 			}
 			if strings.Contains(c.name, "SIGTERM") || strings.Contains(c.name, "SIGINT") {
 				exit = task.ExitSignal

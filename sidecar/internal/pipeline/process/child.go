@@ -236,6 +236,8 @@ func (c *child) abandon(asked bool) {
 	switch end := subproc.EndingOf(c.proc); {
 	case c.fault != "":
 		fate = c.fault
+	case end.IsHangup():
+		exit = task.ExitHangup
 	case end.IsStop():
 		exit = task.ExitSignal
 	case end.Code >= 0:
