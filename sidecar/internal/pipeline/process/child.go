@@ -34,6 +34,7 @@ type child struct {
 	drained  chan struct{}         // closed when the worker said $/draining
 	free     chan struct{}         // one token: a slot may be free
 	idle     chan struct{}         // one token: the last task ended
+	reading  chan struct{}         // a token for each stored value that is fetched, see room
 
 	over     chan struct{} // closed when all it held is accounted for
 	worked   chan struct{} // closed when it has answered a task
@@ -100,6 +101,7 @@ func newChild(k *keeper, p subproc.Process) *child {
 		drained:  make(chan struct{}),
 		free:     make(chan struct{}, 1),
 		idle:     make(chan struct{}, 1),
+		reading:  make(chan struct{}, maxReading),
 		over:     make(chan struct{}),
 		worked:   make(chan struct{}),
 		closing:  make(chan struct{}),

@@ -1,6 +1,7 @@
 package process
 
 import (
+	"context"
 	"errors"
 	"sync"
 	"sync/atomic"
@@ -22,6 +23,9 @@ type outbox struct {
 	bytes  int // of all that
 	closed bool
 	added  int64 // bytes so far
+	// moved is closed when the writer next gets something through; nil where nothing
+	// waits for that.
+	moved chan struct{}
 
 	written atomic.Int64 // bytes so far
 }
@@ -76,11 +80,45 @@ func (o *outbox) take(spare []byte) (parts [][]byte, last []byte, closed bool) {
 	return parts, last, o.closed
 }
 
-// size is how many bytes wait to be written.
-func (o *outbox) size() int {
+// unread is how many bytes wait to be written, those that the writer has taken included.
+func (o *outbox) unread() int {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	return o.bytes
+	return o.unreadLocked()
+}
+
+func (o *outbox) unreadLocked() int { return int(o.added - o.written.Load()) }
+
+// waitBelow waits until at most so many bytes are unread; false where ctx ends before.
+func (o *outbox) waitBelow(ctx context.Context, most int) bool {
+	for {
+		o.mu.Lock()
+		if o.unreadLocked() <= most {
+			o.mu.Unlock()
+			return true
+		}
+		if o.moved == nil {
+			o.moved = make(chan struct{})
+		}
+		moved := o.moved
+		o.mu.Unlock()
+		select {
+		case <-moved:
+		case <-ctx.Done():
+			return false
+		}
+	}
+}
+
+// wrote notes what has got through.
+func (o *outbox) wrote(n int) {
+	o.written.Add(int64(n))
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.moved != nil {
+		close(o.moved)
+		o.moved = nil
+	}
 }
 
 // close lets the writer send what is there, and then close the pipe.
@@ -139,7 +177,7 @@ func (o *outbox) writeAll(pipe subproc.WritePipe, rest []byte, deadline time.Dur
 		}
 		n, err := pipe.Write(rest[:min(len(rest), writeChunk)])
 		rest = rest[n:]
-		o.written.Add(int64(n))
+		o.wrote(n)
 		if err != nil && n == 0 {
 			return err
 		}

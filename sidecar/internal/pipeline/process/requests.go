@@ -32,6 +32,8 @@ type Requests interface {
 const (
 	maxOpen      = 1024
 	maxOpenLines = 4 // in messages of the greatest length
+	// maxReading is how many requests for stored values are served at once for one child.
+	maxReading = 16
 )
 
 // scope is the part of a task's life in which it may ask.
@@ -85,7 +87,7 @@ func (c *child) crowded(size int) *protocol.Error {
 	switch {
 	case c.opened.requests >= maxOpen:
 		return protocol.Errorf(protocol.CodeInvalidRequest, "%d requests are unanswered: wait for some answers", maxOpen)
-	case c.opened.bytes+size > most, c.out.size() > most:
+	case c.opened.bytes+size > most, c.out.unread() > most:
 		return protocol.Errorf(protocol.CodeInvalidRequest, "unanswered requests or unread answers take more than %d bytes: wait for some answers, and read them", most)
 	}
 	return nil
@@ -128,8 +130,35 @@ func (c *child) runOfLocked(delivery string) *run {
 	return nil
 }
 
+// room waits until an answer of any length may be fetched for the child, and counts
+// it until done is called; false where ctx ends before. Requests are small and their
+// answers may be large: a thousand requests for a value of 10 MB that were admitted at once,
+// by a worker that reads none of the answers, had 10 GB of them in memory.
+func (c *child) room(ctx context.Context, method string) (done func(), ok bool) {
+	if method != protocol.MethodChannelGet && method != protocol.MethodChannelKeys {
+		return func() {}, true
+	}
+	select {
+	case c.reading <- struct{}{}:
+	case <-ctx.Done():
+		return nil, false
+	}
+	done = func() { <-c.reading }
+	if !c.out.waitBelow(ctx, c.cfg.MaxMessageBytes) {
+		done()
+		return nil, false
+	}
+	return done, true
+}
+
 // serve answers one request.
 func (c *child) serve(ctx context.Context, r *run, id []byte, method string, a *protocol.Ask) {
+	done, ok := c.room(ctx, method)
+	if !ok {
+		c.refuse(id, deliveryEnded(a.Delivery))
+		return
+	}
+	defer done()
 	result, err := c.cfg.Requests.Ask(ctx, &r.task, method, a)
 	switch problem := (*protocol.Error)(nil); {
 	case err == nil:
