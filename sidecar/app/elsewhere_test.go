@@ -119,6 +119,10 @@ func TestAnotherServerBehindTheAddress(t *testing.T) {
 			t.Errorf("verdicts %v", verdicts)
 		}
 	}
+	until("wait", a.redis.source.Recover, func() error {
+		_, err := a.redis.source.Wait(ctx)
+		return err
+	})
 	if n := strings.Count(log.String(), "two redis servers"); n != 1 {
 		t.Errorf("the log tells of two servers %d times:\n%s", n, log.String())
 	}

@@ -20,17 +20,19 @@ func TestTwoServersAtOneAddress(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
 		name  string
-		lease bool // is led astray, too
+		cut   []string // what ends the connections of before
+		lease bool     // is led astray, too
 	}{
-		{"claims and reports", false},
-		{"all connections", true},
+		{"claims and reports", []string{"claim", "BLMOVE", "report", "release"}, false},
+		{"waits", []string{"BLMOVE"}, false},
+		{"all connections", nil, true},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
 			w := newWorld(t)
 			other := redistest.Start(t)
 			p := w.newProxy(w.server.Addr)
-			cut := &astray{cutter: cutter{names: scripts(t)}}
+			cut := &astray{cutter: cutter{names: scripts(t)}, at: c.cut}
 			p.SetRule(cut.rule)
 			s := w.crew(1, setup{proxy: p})[0]
 			const turns = 2
@@ -76,9 +78,11 @@ func TestTwoServersAtOneAddress(t *testing.T) {
 	}
 }
 
-// astray cuts old connections at what claims and reports say.
+// astray cuts old connections at some commands.
 type astray struct {
 	cutter
+	at []string
+
 	mu  sync.Mutex
 	old int // connections up to this one
 }
@@ -92,7 +96,7 @@ func (a *astray) before(conn int) {
 func (a *astray) rule(cmd faultproxy.Command) faultproxy.Verdict {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if cmd.Conn <= a.old && slices.Contains([]string{"claim", "BLMOVE", "report", "release"}, a.name(cmd)) {
+	if cmd.Conn <= a.old && slices.Contains(a.at, a.name(cmd)) {
 		return faultproxy.Verdict{Action: faultproxy.CutBefore}
 	}
 	return faultproxy.Verdict{}

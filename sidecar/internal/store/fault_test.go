@@ -195,6 +195,9 @@ func TestRestartWithPersistence(t *testing.T) {
 
 func TestRefusedForGood(t *testing.T) {
 	server, e := alone(t)
+	if err := e.Register(e.ctx, "w"); err != nil {
+		t.Fatal(err)
+	}
 	if err := e.c.Do(e.ctx, "acl", "setuser", "weak", "on", ">pw", "~*", "+@read", "+hello", "+eval", "+evalsha").Err(); err != nil {
 		t.Fatal(err)
 	}

@@ -28,26 +28,28 @@ func TestReconnect(t *testing.T) {
 		t.Fatal(err)
 	}
 	ctx := t.Context()
-	use := func() error {
-		_, err := s.Wait(ctx, "w", time.Second)
-		return errors.Join(err, s.Renew(ctx, "w"))
+	use := func() (wait, renew error) {
+		_, wait = s.Wait(ctx, "w", time.Second)
+		return wait, s.Renew(ctx, "w")
 	}
 	if err := s.Register(ctx, "w"); err != nil {
 		t.Fatal(err)
 	}
-	if err := use(); err != nil {
+	if err := errors.Join(use()); err != nil {
 		t.Fatal(err)
 	}
 	proxy.SetUpstream(other.Addr)
-	if err := use(); err != nil {
+	if err := other.Client().RPush(ctx, "p:queue", "r").Err(); err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(use()); err != nil {
 		t.Errorf("the connections have not stayed: %v", err)
 	}
-	before := len(proxy.Accepted())
 	s.Reconnect(ctx)
-	if err := use(); !errors.Is(err, ErrGone) {
-		t.Errorf("the other server knows the run: %v", err)
+	if wait, renew := use(); !errors.Is(wait, ErrGone) || !errors.Is(renew, ErrGone) {
+		t.Errorf("the other server knows the run: %v, %v", wait, renew)
 	}
-	if n := len(proxy.Accepted()) - before; n != 2 {
-		t.Errorf("%d new connections, want that of the waits and one more", n)
+	if n, err := other.Client().Exists(ctx, "p:sidecar:inbox:w").Result(); n != 0 || err != nil {
+		t.Errorf("a record of the other server was taken: %d, %v", n, err)
 	}
 }

@@ -37,9 +37,7 @@ func TestTickDrainsInboxes(t *testing.T) {
 		e.die(self, dead, 3)
 		e.push("a", "b", "c")
 		for range 2 {
-			if _, err := e.Wait(e.ctx, dead, time.Second); err != nil {
-				t.Fatal(err)
-			}
+			e.moves(dead)
 		}
 		same(t, "tick", e.tick(self), TickResult{Drained: 2})
 		claimed := e.claim(self, 9)

@@ -12,7 +12,8 @@ import (
 // Wait blocks until a record arrives in the queue, for at most d (whole
 // seconds, at least one), and reports whether one did. The record is then in
 // the run's inbox, from where [Store.Claim] takes it; a reply that is lost
-// loses nothing.
+// loses nothing. It returns [ErrGone] where a connection that it has not used before
+// leads to a server that does not know the run.
 //
 // The end of ctx does not end a Wait that has begun: BLMOVE cannot be taken
 // back, and what it moved must be found. Cancel ctx and then call
@@ -23,7 +24,12 @@ func (s *Store) Wait(ctx context.Context, run string, d time.Duration) (bool, er
 	if s.o.QueueRight {
 		from = "RIGHT"
 	}
-	unblocked, err := s.wait.block(ctx, d, func(ctx context.Context, c *redis.Conn) error {
+	unblocked, err := s.wait.block(ctx, d, func(ctx context.Context, c *redis.Conn, fresh bool) error {
+		if fresh {
+			if err := s.knows(ctx, c, run); err != nil {
+				return err
+			}
+		}
 		return c.BLMove(ctx, s.keys.queue(), s.keys.inbox(run), from, "RIGHT", d).Err()
 	})
 	switch {
@@ -33,6 +39,21 @@ func (s *Store) Wait(ctx context.Context, run string, d time.Duration) (bool, er
 		return false, nil
 	}
 	return err == nil, failure("wait", err)
+}
+
+// knows returns ErrGone where the server at the other end does not know the run: it may
+// be another one than claims reach, where nothing would ever come, and what came would
+// be taken from others. One that refuses the question is taken for ours.
+func (s *Store) knows(ctx context.Context, c *redis.Conn, run string) error {
+	member, err := c.SIsMember(ctx, s.keys.own("runs"), run).Result()
+	switch {
+	case err != nil && !isReply(err):
+		return err
+	case err == nil && !member:
+		return ErrGone
+	default:
+		return nil
+	}
 }
 
 // Unblock ends a Wait early. It returns when the Wait has ended, at once when
@@ -90,9 +111,9 @@ const (
 	keepConn = time.Second
 )
 
-// block runs a blocking command on a connection of its own. It reports whether
-// unblock has ended it.
-func (w *waiter) block(ctx context.Context, d time.Duration, op func(context.Context, *redis.Conn) error) (unblocked bool, err error) {
+// block runs a blocking command on a connection of its own, and tells it whether that
+// has just been taken. It reports whether unblock has ended it.
+func (w *waiter) block(ctx context.Context, d time.Duration, op func(ctx context.Context, c *redis.Conn, fresh bool) error) (unblocked bool, err error) {
 	w.busy.Lock()
 	defer w.busy.Unlock()
 	bounded, cancel := context.WithTimeout(ctx, d+max(replyGrace-(d-time.Second), leastGrace))
@@ -107,9 +128,9 @@ func (w *waiter) block(ctx context.Context, d time.Duration, op func(context.Con
 	if err := ctx.Err(); err != nil {
 		return false, err
 	}
-	err = w.connect(bounded, node)
+	fresh, err := w.connect(bounded, node)
 	if err == nil {
-		err = op(bounded, w.conn)
+		err = op(bounded, w.conn, fresh)
 	}
 	if redis.HasErrorPrefix(err, "UNBLOCKED ") {
 		// A command that was unblocked while CLIENT PAUSE held it back is done all the
@@ -128,23 +149,24 @@ func (w *waiter) block(ctx context.Context, d time.Duration, op func(context.Con
 }
 
 // connect sees to it that there is a connection to node whose id is known if
-// the server tells it.
-func (w *waiter) connect(ctx context.Context, node *redis.Client) error {
+// the server tells it, and reports whether that is another one than before.
+func (w *waiter) connect(ctx context.Context, node *redis.Client) (fresh bool, err error) {
 	if w.conn != nil && (w.node != node || time.Since(w.used) > keepConn) {
 		w.release()
 	}
 	if w.conn == nil {
+		fresh = true
 		w.conn, w.node = node.Conn(), node
 		id, err := w.conn.ClientID(ctx).Result()
 		if err != nil && !isReply(err) {
-			return err
+			return false, err
 		}
 		w.id = id // idNone where CLIENT ID is refused
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.blocked = w.id
-	return nil
+	return fresh, nil
 }
 
 // release gives the connection back to its pool, which drops a broken one.

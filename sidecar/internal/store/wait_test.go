@@ -190,7 +190,13 @@ func TestWaitOutage(t *testing.T) {
 	if _, err := e.Wait(e.ctx, run, time.Second); ClassName(err) != "conn_refused" {
 		t.Errorf("Redis not there: %v is %q", err, ClassName(err))
 	}
-	server.Restart()
+	server.Restart() // with nothing in it
+	if _, err := e.Wait(e.ctx, run, time.Second); !errors.Is(err, ErrGone) {
+		t.Errorf("Redis back and empty: %v", err)
+	}
+	if err := e.Register(e.ctx, run); err != nil {
+		t.Fatal(err)
+	}
 	if _, err := e.Wait(e.ctx, run, time.Second); err != nil {
 		t.Errorf("Redis back: %v", err)
 	}
