@@ -26,8 +26,9 @@ class Outbox:
 
     def __init__(self, fd: int) -> None:
         self._fd = fd
+        self._lines: Deque[str] = deque()
         # What was printed before, without a line end, is not in front of our first line.
-        self._lines: Deque[str] = deque(("\n",))
+        self._front = "\n"
         self._writing = threading.Lock()
         self._kicks: "queue.SimpleQueue[None]" = queue.SimpleQueue()
         self._kicked = False
@@ -67,8 +68,9 @@ class Outbox:
         while lines:
             with self._writing:
                 take = lines.popleft
-                data = "".join([take() for _ in range(len(lines))]).encode()
-                self._write(data)
+                data = "".join([take() for _ in range(len(lines))])
+                self._write((self._front + data).encode())
+                self._front = ""
 
     def close(self) -> None:
         """Write what is noted, then nothing any more."""
