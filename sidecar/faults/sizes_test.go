@@ -84,7 +84,7 @@ func TestResultsThatWaitAreBounded(t *testing.T) {
 	const (
 		size  = 1 << 20
 		limit = 4 << 20
-		tasks = 40
+		tasks = 24
 		// Beyond the limit: the result that exceeds it, and what was claimed before,
 		// for two slots and ahead of them.
 		most = limit/size + 8
