@@ -38,6 +38,8 @@ type Hub struct {
 	socket *unixsocket.Socket
 	conns  sync.WaitGroup
 	lobby  *lobby
+	// refused bounds the log lines about connections that are no host's.
+	refused reminder
 
 	mu      sync.Mutex
 	links   map[*link]struct{} // that children may be asked of, or still have some

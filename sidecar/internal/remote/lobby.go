@@ -70,6 +70,30 @@ func (l *lobby) size() int {
 	return len(l.conns)
 }
 
+// remindEvery is the least time between two log lines about connections that are no host's.
+const remindEvery = 10 * time.Second
+
+// reminder bounds how often the log is told of something that another process may do
+// a thousand times a second: lines about it would fill the log, and its queue, so that
+// those of others are dropped. The zero value is ready; it may be used concurrently.
+type reminder struct {
+	mu   sync.Mutex
+	last time.Time
+	more int
+}
+
+// due reports whether to tell now, and how often it was not told since the last time.
+func (r *reminder) due() (more int, now bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if !r.last.IsZero() && time.Since(r.last) < remindEvery {
+		r.more++
+		return 0, false
+	}
+	more, r.more, r.last = r.more, 0, time.Now()
+	return more, true
+}
+
 // greet finds out what a connection is for, and serves it if it is a host's. A
 // child's stream is that child's from then on.
 func (h *Hub) greet(ctx context.Context, conn *net.UnixConn) {
@@ -94,9 +118,13 @@ func (h *Hub) greet(ctx context.Context, conn *net.UnixConn) {
 	case pushed:
 		h.cfg.Log.Debug("a connection said nothing and made room for others")
 	case err == nil:
-		h.cfg.Log.Warn("a connection to the worker socket began with the wrong message", "type", m.Type, "peer", unixsocket.Peer(conn))
+		if more, ok := h.refused.due(); ok {
+			h.cfg.Log.Warn("a connection to the worker socket began with the wrong message", "type", m.Type, "peer", unixsocket.Peer(conn), "more", more)
+		}
 	case !errors.Is(err, io.EOF): // EOF is a probe of the socket
-		h.cfg.Log.Warn("a connection to the worker socket did not say what it is", "error", err, "peer", unixsocket.Peer(conn))
+		if more, ok := h.refused.due(); ok {
+			h.cfg.Log.Warn("a connection to the worker socket did not say what it is", "error", err, "peer", unixsocket.Peer(conn), "more", more)
+		}
 	}
 	_ = conn.Close()
 }

@@ -3,6 +3,8 @@ package remote
 import (
 	"net"
 	"testing"
+	"testing/synctest"
+	"time"
 )
 
 func TestLobby(t *testing.T) {
@@ -23,4 +25,26 @@ func TestLobby(t *testing.T) {
 	if l.leave(ours[1]) || l.size() != 0 {
 		t.Error("one left twice")
 	}
+}
+
+// A process that connects in a loop and says rubbish filled the log: 400 lines a second.
+func TestAReminderIsBounded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var r reminder
+		want := func(step string, more int, now bool) {
+			t.Helper()
+			if m, n := r.due(); m != more || n != now {
+				t.Errorf("%s: %d more, tell %t; want %d, %t", step, m, n, more, now)
+			}
+		}
+		want("the first", 0, true)
+		for range 1000 {
+			want("at once", 0, false)
+		}
+		time.Sleep(remindEvery)
+		want("a while later", 1000, true)
+		want("after that", 0, false)
+		time.Sleep(time.Hour)
+		want("much later", 1, true)
+	})
 }
