@@ -112,8 +112,15 @@ func serve(s config.Settings, readyFD, parentFD int) error {
 	cfg := s.App
 	cfg.Log, cfg.Version, cfg.Tracer = log, version.Number, tracer(s, log)
 	cfg.LogLinesDropped = stderr().Dropped
-	a, err := app.Start(context.Background(), cfg)
-	if err != nil {
+	// A signal also ends a start that tries again and again, for up to a minute.
+	ctx, forget := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
+	defer forget()
+	a, err := app.Start(ctx, cfg)
+	switch {
+	case err != nil && ctx.Err() != nil:
+		log.Info("stopped before the start was over", "error", err)
+		return nil
+	case err != nil:
 		return failure{err}
 	}
 	go dog.watch(nil, a.Stopping(), a.Done())

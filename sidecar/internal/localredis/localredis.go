@@ -91,6 +91,9 @@ func startProcess(ctx context.Context, binary string, opts Options) (*Server, er
 		Output: func(line string) {
 			opts.Log.Debug("local redis output", "line", line)
 		},
+		Waiting: func(err error) {
+			opts.Log.Warn("the embedded redis cannot be started yet: trying again", "error", err)
+		},
 	})
 	if err != nil {
 		_ = os.RemoveAll(dir)

@@ -16,13 +16,16 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync/atomic"
 	"syscall"
 	"time"
 
+	"github.com/graflow/graflow-sidecar/sidecar/internal/backoff"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/reaper"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/subproc"
 )
 
 // Host is the only address a server is ever bound to.
@@ -71,6 +74,9 @@ type Options struct {
 	// Output receives each line the server prints, from one goroutine; nil
 	// drops them.
 	Output func(line string)
+	// Waiting is called, once, where the start has failed for a reason that passes, as
+	// while the binary is being written to: it is tried again. nil tells nothing.
+	Waiting func(err error)
 }
 
 // Process is a running server. Its methods may be called from any goroutine.
@@ -83,9 +89,30 @@ type Process struct {
 	stop atomic.Bool
 }
 
-// Start runs a server and returns once it answers, within ctx. The error
+// startPause is between tries of a start that has failed for a reason that passes.
+var startPause = backoff.Policy{Min: 100 * time.Millisecond, Max: time.Second}
+
+// Start runs a server and returns once it answers, within ctx. A start that fails for a
+// reason that passes is tried again for a minute, see [subproc.IsTransient]. The error
 // names the binary and quotes what the server printed.
 func Start(ctx context.Context, opts Options) (*Process, error) {
+	var tries subproc.Tries
+	pause := backoff.New(startPause)
+	for {
+		p, err := startOnAPort(ctx, opts)
+		if err == nil || !tries.Bears(err) || ctx.Err() != nil {
+			return p, err
+		}
+		if opts.Waiting != nil && pause.Failures() == 0 {
+			opts.Waiting(err)
+		}
+		if pause.Sleep(ctx); ctx.Err() != nil {
+			return nil, err
+		}
+	}
+}
+
+func startOnAPort(ctx context.Context, opts Options) (*Process, error) {
 	if opts.Binary == "" {
 		path, err := Find()
 		if err != nil {
@@ -114,6 +141,11 @@ func Start(ctx context.Context, opts Options) (*Process, error) {
 	}
 	return nil, lastErr
 }
+
+// passing are what a server, or a script around it, prints that could not start for a
+// reason that passes: it is being written to, or there is no process, memory or
+// descriptor left.
+var passing = []string{"Text file busy", "Resource temporarily unavailable", "Cannot allocate memory", "Too many open files"}
 
 var errAddressInUse = errors.New("address already in use")
 
@@ -153,6 +185,8 @@ func start(ctx context.Context, opts Options, port int) (*Process, error) {
 		<-p.done
 		if p.tail.contains("Address already in use") {
 			err = fmt.Errorf("port %d: %w", port, errAddressInUse)
+		} else if slices.ContainsFunc(passing, p.tail.contains) {
+			err = fmt.Errorf("%w: %w", err, subproc.ErrPasses)
 		}
 		return nil, fmt.Errorf("%s did not start: %w%s", opts.Binary, err, p.tail.quote())
 	}

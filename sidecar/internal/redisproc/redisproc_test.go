@@ -168,3 +168,67 @@ func TestPasswordStaysOffTheCommandLine(t *testing.T) {
 		t.Errorf("environment %q, %v", env, err)
 	}
 }
+
+// TestAStartThatFailsForAReasonThatPasses is tried again: a package manager writes to
+// the binary, or a script around it finds that so.
+func TestAStartThatFailsForAReasonThatPasses(t *testing.T) {
+	binary, err := redisproc.Find()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		name  string
+		block func(t *testing.T, path string) (release func())
+	}{
+		{"the file is being written to", func(t *testing.T, path string) func() {
+			program, err := os.ReadFile(binary)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := os.WriteFile(path, program, 0o700); err != nil {
+				t.Fatal(err)
+			}
+			f, err := os.OpenFile(path, os.O_RDWR, 0)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return func() { _ = f.Close() }
+		}},
+		{"a script says so", func(t *testing.T, path string) func() {
+			script := "#!/bin/sh\n[ -e \"" + path + ".ok\" ] || { echo 'redis-server: Text file busy' >&2; exit 126; }\nexec " + binary + " \"$@\"\n"
+			if err := os.WriteFile(path, []byte(script), 0o700); err != nil {
+				t.Fatal(err)
+			}
+			return func() { _ = os.WriteFile(path+".ok", nil, 0o600) }
+		}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			path := t.TempDir() + "/server"
+			release := c.block(t, path)
+			waits := 0
+			p, err := start(t, redisproc.Options{Binary: path, Waiting: func(error) {
+				waits++
+				release()
+			}})
+			if err != nil {
+				release()
+				t.Fatal(err)
+			}
+			if waits != 1 || p.Pid() == 0 {
+				t.Errorf("told %d times that the start is tried again", waits)
+			}
+		})
+	}
+	t.Run("until its context ends", func(t *testing.T) {
+		path := t.TempDir() + "/server"
+		if err := os.WriteFile(path, []byte("#!/bin/sh\necho 'x: Text file busy'; exit 126\n"), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		_, err := redisproc.Start(ctx, redisproc.Options{Binary: path, Dir: t.TempDir(), Waiting: func(error) { cancel() }})
+		if err == nil || !strings.Contains(err.Error(), "Text file busy") {
+			t.Errorf("error %v", err)
+		}
+	})
+}

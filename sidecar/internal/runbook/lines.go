@@ -12,6 +12,8 @@ var lines = map[string]string{
 	"the embedded redis has ended: its tasks are lost with it":        "the-embedded-redis-has-ended",
 	"not reported before the end: it is lost with the embedded redis": "the-embedded-redis-has-ended",
 
+	"the embedded redis cannot be started yet: trying again": "the-embedded-redis-has-ended",
+
 	"the embedded redis does not bear a command, whose connection is closed": "the-embedded-redis-has-ended",
 
 	"two redis servers seem to answer at one address: one knows this run, the other does not": "two-servers-at-one-address",
