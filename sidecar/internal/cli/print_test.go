@@ -34,6 +34,19 @@ func TestTablesFitTheTerminal(t *testing.T) {
 	}
 }
 
+func TestALongCellPadsNoOtherInAPipe(t *testing.T) {
+	var b bytes.Buffer
+	long := strings.Repeat("x", 10_000)
+	(&printer{w: &b}).table([]string{"A", "B"}, [][]string{{"short", "1"}, {long, "2"}, {strings.Repeat("y", 100), "3"}})
+	lines := strings.Split(b.String(), "\n")
+	if len(lines[0]) > 300 || len(lines[1]) > 300 || lines[2] != long+"  2" {
+		t.Errorf("lines of %d, %d and %d bytes", len(lines[0]), len(lines[1]), len(lines[2]))
+	}
+	if strings.Index(lines[0], "B") != strings.Index(lines[1], "1") || strings.Index(lines[1], "1") != strings.Index(lines[3], "3") {
+		t.Errorf("the columns are not in line:\n%s", b.String())
+	}
+}
+
 func TestNothingControlsTheTerminal(t *testing.T) {
 	for text, want := range map[string]string{
 		"plain ü 日本": "plain ü 日本", "a\x1b[2Jb": `a\x1b[2Jb`, "a\nb\tc\rd": `a\nb\tc\rd`, "\u009b1m": `\u009b1m`,

@@ -33,17 +33,24 @@ func (p *printer) table(head []string, rows [][]string) {
 				cell = shorten(cell, widths[i])
 			}
 			pad := widths[i] - uniseg.StringWidth(cell)
+			if p.width == 0 {
+				cell, pad = line[i], min(widths[i], mostPadded)-uniseg.StringWidth(line[i])
+			}
 			if n == 0 {
 				cell = p.bold(cell)
 			}
 			b.WriteString(cell)
 			if i < len(line)-1 {
-				b.WriteString(strings.Repeat(" ", pad+2))
+				b.WriteString(strings.Repeat(" ", max(pad, 0)+2))
 			}
 		}
 		fmt.Fprintln(p.w, b.String())
 	}
 }
+
+// mostPadded is how wide a column is at most made for a longer cell of another row, in a
+// pipe: one task id of a megabyte made 50 lines of a megabyte.
+const mostPadded = 200
 
 // How narrow a column may become; the first one at most so far that its cells differ.
 const leastColumn, leastFirst = 6, 20

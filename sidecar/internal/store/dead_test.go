@@ -2,6 +2,8 @@ package store
 
 import (
 	"fmt"
+	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -158,4 +160,37 @@ func TestDeadLetters(t *testing.T) {
 		}
 		same(t, "left", len(e.keysUnder(":sidecar:dead:*")), 2)
 	})
+}
+
+// The parts of a long record grow with it, and shrink where Redis sends no large reply.
+func TestADeadLettersRecordIsReadInFewParts(t *testing.T) {
+	for _, limit := range []string{"0", "1048576"} {
+		t.Run(limit, func(t *testing.T) {
+			e := onRedis(t, Options{})
+			if err := e.c.ConfigSet(e.ctx, "client-output-buffer-limit", "normal "+limit+" "+limit+" 1").Err(); err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { e.c.ConfigSet(e.ctx, "client-output-buffer-limit", "normal 0 0 0") })
+			raw := strings.Repeat("0123456789", 2<<20)
+			id := e.bury(e.run("w"), raw, "", "", "1")
+			calls := func() int {
+				info, err := e.c.Info(e.ctx, "commandstats").Result()
+				if err != nil {
+					t.Fatal(err)
+				}
+				_, rest, _ := strings.Cut(info, "cmdstat_hget:calls=")
+				number, _, _ := strings.Cut(rest, ",")
+				n, _ := strconv.Atoi(number)
+				return n
+			}
+			before := calls()
+			letter, there, err := e.DeadLetter(e.ctx, id)
+			if err != nil || !there || string(letter.Raw) != raw {
+				t.Fatalf("there %t, %d bytes, %v", there, len(letter.Raw), err)
+			}
+			if n := calls() - before; limit == "0" && n > fieldCopies+2 {
+				t.Errorf("Redis has copied the record %d times", n)
+			}
+		})
+	}
 }

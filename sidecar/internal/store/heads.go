@@ -19,6 +19,8 @@ var listHeadsScript = joined(listHeadsLua, nil)
 const (
 	lookHead = 4 << 10 // of a record whose names are wanted
 	lookRead = 4 << 20 // of whole records, in one step of Redis
+	// fieldCopies is how often Redis copies a field that is read whole.
+	fieldCopies = 16
 )
 
 // head is the beginning of a record, and its length.
@@ -126,13 +128,25 @@ func (s *Store) listHeads(ctx context.Context, key string, index, step, count, b
 }
 
 // field reads a field of a hash to its end, in parts.
+//
+// Redis copies the field once for each part. Of a long one the parts are larger, so that
+// there are about [fieldCopies]: 100 MB in parts of 512 KiB were 20 GB to copy, in which
+// Redis did nothing else. Where a larger reply is more than its
+// client-output-buffer-limit, the parts are small again.
 func (s *Store) field(ctx context.Context, key, name string) (text []byte, there bool, err error) {
-	for {
-		got, err := s.fieldParts(ctx, key, len(text), maxReply, []string{name})
+	for size, most := maxReply, false; ; {
+		got, err := s.fieldParts(ctx, key, len(text), size, []string{name})
+		if err != nil && !isReply(err) && size > maxReply && ctx.Err() == nil {
+			size, most = maxReply, true
+			continue
+		}
 		if err != nil || !got[0].there {
 			return nil, false, err
 		}
 		text = append(text, got[0].text...)
+		if !most {
+			size = max(maxReply, got[0].length/fieldCopies)
+		}
 		if len(text) >= got[0].length || len(got[0].text) == 0 {
 			return text, true, nil
 		}
