@@ -88,13 +88,15 @@ func connect(c config.Connect) error {
 	defer letGo()
 	done := make(chan error, 1)
 	log.Info("worker host started", "version", version.Number, "socket", c.Socket, "worker", host.Name)
-	go func() { done <- remote.NewHost(host).Run(soft, hard) }()
+	workers := remote.NewHost(host)
+	go func() { done <- workers.Run(soft, hard) }()
 	var over <-chan time.Time
 	for {
 		select {
 		case sig := <-signals:
 			switch {
 			case sig == syscall.SIGHUP:
+				workers.Hangup()
 				log.Info("SIGHUP is for the sidecar: it replaces the workers", "signal", sig.String())
 			case soft.Err() != nil:
 				letGo()

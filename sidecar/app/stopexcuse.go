@@ -4,6 +4,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/graflow/graflow-sidecar/sidecar/internal/subproc"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/task"
 )
 
@@ -29,37 +30,8 @@ const (
 // ends those that do not handle it.
 type stopExcuse struct {
 	clock   *stopClock
-	hangups hangups
+	hangups subproc.Hangups
 	holding sync.WaitGroup
-}
-
-// hangups tells when SIGHUP has reached the sidecar. The zero value is of a sidecar that
-// it has not reached. Its methods may be called concurrently.
-type hangups struct {
-	mu   sync.Mutex
-	last time.Time
-	next chan struct{} // closed by the next one; nil where nothing waits for it
-}
-
-// note is called when SIGHUP comes.
-func (h *hangups) note() {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.last = time.Now()
-	if h.next != nil {
-		close(h.next)
-		h.next = nil
-	}
-}
-
-// recent reports whether one came within signalHold; next is closed by the next one.
-func (h *hangups) recent() (is bool, next <-chan struct{}) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if h.next == nil {
-		h.next = make(chan struct{})
-	}
-	return !h.last.IsZero() && time.Since(h.last) < signalHold, h.next
 }
 
 // hold reports whether the verdict on an outcome has to wait. Then it gives the outcome
@@ -67,15 +39,19 @@ func (h *hangups) recent() (is bool, next <-chan struct{}) {
 // begun. Where that is known already the outcome is changed at once.
 func (e *stopExcuse) hold(o *task.Outcome, file func(task.Outcome)) bool {
 	var patience time.Duration
-	var hangup <-chan struct{}
+	var hangup, hostHangup <-chan struct{}
 	switch o.Exit {
 	case task.ExitHangup:
-		recent, next := e.hangups.recent()
-		if recent {
+		var ours, hosts bool
+		ours, hangup = e.hangups.Recent(signalHold)
+		if o.HostHangups != nil {
+			hosts, hostHangup = o.HostHangups.Recent(signalHold)
+		}
+		if ours || hosts {
 			excuse(o, "a reload")
 			return false
 		}
-		patience, hangup = signalHold, next
+		patience = signalHold
 	case task.ExitSignal:
 		patience = signalHold
 	case task.ExitStatus:
@@ -104,6 +80,8 @@ func (e *stopExcuse) hold(o *task.Outcome, file func(task.Outcome)) bool {
 		case <-held.HostStops:
 			excuse(&held, "a stop")
 		case <-hangup:
+			excuse(&held, "a reload")
+		case <-hostHangup:
 			excuse(&held, "a reload")
 		case <-timer.C:
 		}

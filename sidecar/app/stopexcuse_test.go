@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/graflow/graflow-sidecar/sidecar/internal/pipeline/report"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/subproc"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/task"
 )
 
@@ -81,6 +82,7 @@ func TestADeathThatAHangupExplainsCostsNothing(t *testing.T) {
 		{"long after it", task.ExitHangup, -1100 * time.Millisecond, never, task.Lost, signalHold},
 		{"before a stop", task.ExitHangup, never, 500 * time.Millisecond, task.Returned, 500 * time.Millisecond},
 		{"long after a stop", task.ExitHangup, never, -20 * time.Second, task.Returned, 0},
+		{"before one of its host", task.ExitHangup, never, never, task.Returned, 50 * time.Millisecond},
 		{"SIGTERM at a hangup", task.ExitSignal, 0, never, task.Lost, signalHold},
 		{"a failure at a hangup", task.ExitStatus, 0, never, task.Lost, statusHold},
 		{"a crash at a hangup", task.ExitOther, 0, never, task.Lost, 0},
@@ -90,11 +92,15 @@ func TestADeathThatAHangupExplainsCostsNothing(t *testing.T) {
 				box, stops := report.NewBox(), &stopExcuse{clock: newStopClock(30 * time.Second)}
 				f := filing{box: box, maxAttempts: 3, stops: stops}
 				time.AfterFunc(c.stop+never, stops.clock.begin)
-				time.AfterFunc(c.hangup+never, stops.hangups.note)
+				time.AfterFunc(c.hangup+never, stops.hangups.Note)
 				time.Sleep(never)
 				synctest.Wait()
 				died := time.Now()
-				f.Done(task.Outcome{Task: task.Task{Delivery: "w.1", Attempt: 1}, Kind: task.Lost, Exit: c.exit})
+				var host subproc.Hangups
+				if c.name == "before one of its host" {
+					time.AfterFunc(c.after, host.Note)
+				}
+				f.Done(task.Outcome{Task: task.Task{Delivery: "w.1", Attempt: 1}, Kind: task.Lost, Exit: c.exit, HostHangups: &host})
 				stops.settle()
 				if left := box.Left(); len(left) != 1 || left[0].Kind != c.want {
 					t.Fatalf("filed as %+v, want %v", left, c.want)

@@ -43,6 +43,7 @@ type HostConfig struct {
 // and runs as many children there as it is asked for.
 type Host struct {
 	cfg     HostConfig
+	hangups chan struct{} // holds a token for a SIGHUP that the sidecar is to be told of
 	started bool          // some child was; from one session to the next
 	tries   subproc.Tries // before that
 	missed  int           // how many of these failed
@@ -51,7 +52,16 @@ type Host struct {
 // NewHost prepares one.
 func NewHost(cfg HostConfig) *Host {
 	cfg.Socket = filepath.Clean(cfg.Socket)
-	return &Host{cfg: cfg, tries: subproc.Tries{Limit: cfg.StartRetries}}
+	return &Host{cfg: cfg, hangups: make(chan struct{}, 1), tries: subproc.Tries{Limit: cfg.StartRetries}}
+}
+
+// Hangup tells the sidecar that SIGHUP has reached this host: it may have ended
+// children, too. It returns at once and may be called concurrently with Run.
+func (h *Host) Hangup() {
+	select {
+	case h.hangups <- struct{}{}:
+	default:
+	}
 }
 
 // RefusedError says that the sidecar does not want this host.
@@ -156,17 +166,24 @@ func (h *Host) serve(soft, hard context.Context, conn *net.UnixConn) error {
 	var reader sync.WaitGroup
 	reader.Go(func() { ended <- listen(conn, s.take) })
 
-	select {
-	case err = <-ended:
-	case err = <-s.fatal:
-	case <-soft.Done():
-		h.cfg.Log.Info("draining: running tasks finish, and no new ones come")
-		s.drain()
+	for serving := true; serving; {
 		select {
-		case err = <-ended: // the sidecar stops, too
-		case <-s.empty():
-		case <-hard.Done():
-			h.cfg.Log.Warn("the time is over: running tasks go back to the queue")
+		case <-h.hangups:
+			s.say(message{Type: typeHangup})
+		case err = <-ended:
+			serving = false
+		case err = <-s.fatal:
+			serving = false
+		case <-soft.Done():
+			serving = false
+			h.cfg.Log.Info("draining: running tasks finish, and no new ones come")
+			s.drain()
+			select {
+			case err = <-ended: // the sidecar stops, too
+			case <-s.empty():
+			case <-hard.Done():
+				h.cfg.Log.Warn("the time is over: running tasks go back to the queue")
+			}
 		}
 	}
 	s.end(err == nil)

@@ -10,6 +10,8 @@ import (
 	"strconv"
 	"sync"
 	"time"
+
+	"github.com/graflow/graflow-sidecar/sidecar/internal/subproc"
 )
 
 // link is one host's control connection. What may change is the hub's, under its
@@ -22,6 +24,7 @@ type link struct {
 	gone chan struct{} // closed when it has fallen
 
 	stopping chan struct{} // closed when leaving is set
+	hangups  subproc.Hangups
 
 	procs   map[string]*process // that have not ended
 	leaving bool                // it drains
@@ -153,6 +156,8 @@ func (l *link) take(m message) {
 		}
 	case typeDrain:
 		l.drain()
+	case typeHangup:
+		l.hangups.Note()
 	}
 }
 

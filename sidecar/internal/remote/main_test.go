@@ -118,6 +118,7 @@ func (p *place) hub() (h *Hub, stop func()) {
 type running struct {
 	t           *testing.T
 	drain, kill context.CancelFunc
+	hangup      func()
 	done        chan struct{}
 	err         error
 }
@@ -142,6 +143,7 @@ func (p *place) hostOf(label string, command ...string) *running {
 		StartRetries: 1, KillGrace: 200 * time.Millisecond, Retry: backoff.Policy{Min: time.Millisecond, Max: 20 * time.Millisecond},
 		Start: spawner.Start, Log: p.logger(),
 	})
+	r.hangup = h.Hangup
 	go func() {
 		defer close(r.done)
 		defer spawner.Stop()

@@ -192,6 +192,9 @@ func (p *process) InputRead(written int64) int64 {
 	return min(written, p.read)
 }
 
+// HostHangups: see [subproc.HostHangups].
+func (p *process) HostHangups() *subproc.Hangups { return &p.link.hangups }
+
 // HostStops: see [subproc.HostStops].
 func (p *process) HostStops() <-chan struct{} { return p.link.stopping }
 

@@ -195,6 +195,32 @@ func TestAWorkersDeathBeforeItsHostsStop(t *testing.T) {
 	closed(t, "its host's stop", subproc.HostStops(c))
 }
 
+// TestAHangupReachesTheSidecar: SIGHUP to a whole container may have ended a child,
+// before or after the host is told.
+func TestAHangupReachesTheSidecar(t *testing.T) {
+	p := newPlace(t)
+	h, _ := p.hub()
+	host := p.host("one", "echo")
+	c := p.start(h, "m")
+	defer finish(c)
+	if err := syscall.Kill(-c.Pid(), syscall.SIGHUP); err != nil {
+		t.Fatal(err)
+	}
+	closed(t, "the child's end", c.Exited())
+	if got := subproc.EndingOf(c); !got.IsHangup() || !got.IsStop() {
+		t.Errorf("%+v", got)
+	}
+	recent, next := subproc.HostHangups(c).Recent(time.Minute)
+	if recent {
+		t.Error("a hangup that was none")
+	}
+	host.hangup()
+	closed(t, "its host's hangup", next)
+	if recent, _ := subproc.HostHangups(c).Recent(time.Minute); !recent {
+		t.Error("it is forgotten")
+	}
+}
+
 // TestAStopWhoseTimeIsOver cuts short what runs, and says so: it was nobody's
 // crash.
 func TestAStopWhoseTimeIsOver(t *testing.T) {

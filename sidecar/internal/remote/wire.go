@@ -45,6 +45,7 @@ const (
 	typeSignal  = "signal"  // hub: to the child's process group
 	typeExit    = "exit"    // host: it has ended, and its group is dead
 	typeDrain   = "drain"   // host: give me nothing more, I am going
+	typeHangup  = "hangup"  // host: SIGHUP has reached me
 	typeBye     = "bye"     // hub: the sidecar stops, this is no failure
 )
 

@@ -24,6 +24,7 @@ func TestDecode(t *testing.T) {
 		{`{"type":"signal","child":"1","signal":15}`, ""},
 		{`{"type":"exit","child":"1"}`, ""},
 		{`{"type":"drain"}`, ""},
+		{`{"type":"hangup"}`, ""},
 		{`{"type":"bye"}`, ""},
 		{`{"type":"of a later version","child":7.0}`, "cannot be read"},
 		{`{"type":"of a later version","more":[1]}`, ""},

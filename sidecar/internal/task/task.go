@@ -152,6 +152,11 @@ type Outcome struct {
 	// HostStops, if set, is closed when the host of the process begins its own stop,
 	// where that is not the sidecar.
 	HostStops <-chan struct{} `json:"-"`
+	// HostHangups, if set, tells of a SIGHUP to that host: whether one came within a
+	// time, and by a channel of the next one.
+	HostHangups interface {
+		Recent(within time.Duration) (bool, <-chan struct{})
+	} `json:"-"`
 	// Isolate says that the task must be AloneInRun and could not be (Returned): it
 	// goes to a sidecar that is idle.
 	Isolate bool

@@ -262,6 +262,9 @@ func (c *child) abandon(asked bool) {
 			r.expiry.Stop()
 		}
 		o := task.Outcome{Kind: task.Lost, Message: "the worker " + fate, Stderr: c.tail.Text(), Shared: len(left) > 1, Whole: subproc.Company(c.proc), Exit: exit, HostStops: subproc.HostStops(c.proc)}
+		if told := subproc.HostHangups(c.proc); told != nil {
+			o.HostHangups = told
+		}
 		switch {
 		case r.expired:
 			o = timedOut(r, c.cfg.TaskTimeout)
