@@ -20,7 +20,7 @@ const (
 	lookHead = 4 << 10 // of a record whose names are wanted
 	lookRead = 4 << 20 // of whole records, in one step of Redis
 	// fieldCopies is how often Redis copies a field that is read whole.
-	fieldCopies = 16
+	fieldCopies = 4
 )
 
 // head is the beginning of a record, and its length.
