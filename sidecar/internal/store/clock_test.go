@@ -81,3 +81,23 @@ func TestALeaseOutlastsNoStepOfTheClock(t *testing.T) {
 		}
 	}
 }
+
+// What is noted of the clock may have been written by anything: a value that is no
+// time counts as not noted, and the looks of all sidecars go on.
+func TestAClockThatIsNone(t *testing.T) {
+	for _, noted := range [][]any{
+		{"at", "1e400"}, {"ahead", "-1e400"}, {"ahead", "1e400"}, {"at", "nan", "ahead", "nan"},
+		{"at", "0x7fffffffffffffffff"}, {"at", "", "ahead", "x"},
+	} {
+		e := onRedis(t, Options{})
+		run := e.run("w")
+		if err := e.c.HSet(e.ctx, e.keys.own("clock"), noted...).Err(); err != nil {
+			t.Fatal(err)
+		}
+		c := e.claimOne(run, "r")
+		if _, err := e.Delay(e.ctx, run, []Delay{{Delivery: c.Delivery, After: time.Millisecond}}); err != nil {
+			t.Fatalf("%v: %v", noted, err)
+		}
+		until(t, "the delayed record is due", func() bool { return e.tick(run).Promoted == 1 })
+	}
+}

@@ -52,6 +52,17 @@ local function renew(about, label)
   end
 end
 
+-- noted_clock reads what is noted of the clock, its time and by how much it is ahead.
+-- What is no time in ms counts as not noted: with an infinite one every tick failed.
+local function noted_clock(time)
+  local noted = redis.call('HMGET', CLOCK, 'at', 'ahead')
+  local function ms(text, default)
+    local n = tonumber(text)
+    return n and n > -1e15 and n < 1e15 and n or default
+  end
+  return ms(noted[1], time), ms(noted[2], 0)
+end
+
 -- now is Redis' clock in ms, since sidecars need not agree on the time, and by how
 -- much that has stepped back since the prefix is in use: what is kept with a time (a
 -- retry that waits 2 s) would otherwise wait for as long as the step. tick.lua notes
@@ -59,9 +70,9 @@ end
 local steady, clock
 local function now()
   if not steady then
-    local t, noted = redis.call('TIME'), redis.call('HMGET', CLOCK, 'at', 'ahead')
+    local t = redis.call('TIME')
     clock = t[1] * 1000 + math.floor(t[2] / 1000)
-    local at, ahead = tonumber(noted[1]) or clock, tonumber(noted[2]) or 0
+    local at, ahead = noted_clock(clock)
     if clock < at then
       ahead = ahead + at - clock
       redis.call('HSET', CLOCK, 'at', clock, 'ahead', ahead)

@@ -161,8 +161,7 @@ end
 -- note writes down what the clock says. One that is ahead of what the caller has
 -- measured, while no other caller was here, has been set.
 local function note()
-  local noted = redis.call('HMGET', CLOCK, 'at', 'ahead')
-  local at, ahead = tonumber(noted[1]) or RAW, tonumber(noted[2]) or 0
+  local at, ahead = noted_clock(RAW)
   local step = ARGV[17] ~= '' and RAW - tonumber(ARGV[17]) - tonumber(ARGV[18]) or 0
   if RAW - at > tonumber(ARGV[13]) and step > 60000 then
     ahead = ahead - math.min(step, RAW - at)
