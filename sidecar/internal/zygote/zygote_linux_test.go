@@ -2,6 +2,7 @@ package zygote
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -148,7 +149,7 @@ func (w *worker) run(t *testing.T, do string) []string {
 			Value []string `json:"value"`
 		} `json:"result"`
 	}
-	line, err := w.out.ReadBytes('\n')
+	line, err := w.line()
 	if err == nil {
 		err = json.Unmarshal(line, &got)
 	}
@@ -161,8 +162,18 @@ func (w *worker) run(t *testing.T, do string) []string {
 func (w *worker) greet(t *testing.T) {
 	t.Helper()
 	w.send(`{"jsonrpc":"2.0","id":1,"method":"initialize","params":{"protocolVersion":1,"workerId":"w","slot":0}}`)
-	if line, err := w.out.ReadString('\n'); err != nil || !strings.Contains(line, `"protocolVersion":1`) {
+	if line, err := w.line(); err != nil || !bytes.Contains(line, []byte(`"protocolVersion":1`)) {
 		t.Fatalf("%v: %q", err, line)
+	}
+}
+
+// line reads the next line that is not empty: a worker begins with a line end.
+func (w *worker) line() ([]byte, error) {
+	for {
+		line, err := w.out.ReadBytes('\n')
+		if err != nil || len(line) > 1 {
+			return line, err
+		}
 	}
 }
 
@@ -417,6 +428,11 @@ func playSidecar() {
 	}
 	go func() {
 		t := &testing.T{}
+		defer func() {
+			if t.Failed() {
+				os.Exit(1) // or the test would wait for ever
+			}
+		}()
 		for _, w := range workers {
 			w.run(t, "")
 			fmt.Println(w.Pid())
