@@ -8,10 +8,12 @@ import "syscall"
 // without reaping it; leftovers of its group are killed by the ladder only.
 const awaitsBeforeReaping = false
 
-// sysProcAttr gives a child a session of its own, without a controlling terminal.
-// Only Linux has a parent-death signal; elsewhere the end of stdin tells a worker
+// sysProcAttr gives a child a process group of its own, and where the sidecar has a
+// controlling terminal a session, which has none. Only Linux has a parent-death signal; elsewhere the end of stdin tells a worker
 // that the sidecar is gone (P38).
-func sysProcAttr() *syscall.SysProcAttr { return &syscall.SysProcAttr{Setsid: true} }
+func sysProcAttr() *syscall.SysProcAttr {
+	return &syscall.SysProcAttr{Setsid: hasTerminal(), Setpgid: !hasTerminal()}
+}
 
 func lockThread() (unlock func()) { return func() {} }
 
