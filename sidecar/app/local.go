@@ -19,8 +19,8 @@ func (e *LocalRedisError) Unwrap() error { return e.Err }
 var errLocalEnded = errors.New("it gave no reason")
 
 // runLocal is the stage of our own Redis, which goes last. Where it dies by itself
-// the sidecar ends at once: no record, lease or barrier comes back, and a task that
-// finishes has nobody to report to.
+// the sidecar ends at once: no record, lease or barrier comes back, and the
+// outcome of a task that finishes can be reported nowhere.
 func (a *App) runLocal(soft, hard context.Context) error {
 	select {
 	case <-soft.Done():

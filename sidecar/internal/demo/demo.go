@@ -61,7 +61,7 @@ func Run(ctx context.Context, o Options) (err error) {
 		// The last one to start is the first to stop, and the owner of Redis
 		// the last.
 		defer func() { err = errors.Join(err, a.Close()) }()
-		// Where one ends by itself, Redis with it or not, nobody reaches the barriers.
+		// Where one ends by itself, Redis with it or not, the barriers are not reached.
 		var release context.CancelFunc
 		ctx, release = until(ctx, a)
 		defer release()

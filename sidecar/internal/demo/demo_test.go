@@ -15,7 +15,7 @@ import (
 	"github.com/graflow/graflow-sidecar/sidecar/internal/testlog"
 )
 
-// TestTheDemoEndsWithItsRedis: a barrier that nobody can reach any more is not waited for.
+// TestTheDemoEndsWithItsRedis: a barrier that cannot be reached any more is not waited for.
 func TestTheDemoEndsWithItsRedis(t *testing.T) {
 	var log testlog.Buffer
 	cfg := app.DefaultConfig()

@@ -50,7 +50,7 @@ func answers(t testing.TB, s *localredis.Server) {
 	c := redis.NewClient(&redis.Options{Addr: s.Addr(), MaxRetries: -1, DialTimeout: 10 * time.Second, ReadTimeout: 10 * time.Second})
 	defer c.Close()
 	if err := c.Set(t.Context(), "other", "v", 0).Err(); err != nil {
-		t.Fatalf("it serves nobody any more: %v", err)
+		t.Fatalf("it does not serve others any more: %v", err)
 	}
 }
 

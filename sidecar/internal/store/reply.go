@@ -37,8 +37,8 @@ func isNilReply(err error) bool {
 }
 
 // isWrongType reports whether err is Redis' answer that a key holds another kind of
-// value. For a key of one run or one dead letter, and of somebody who only looks, that
-// is no more than one that does not exist: it must not hide all the others.
+// value. For a key of one run or one dead letter, and for a command that only looks,
+// that is no more than one that does not exist: it must not hide all the others.
 func isWrongType(err error) bool {
 	var reply redis.Error
 	return errors.As(err, &reply) && redis.HasErrorPrefix(err, "WRONGTYPE ")

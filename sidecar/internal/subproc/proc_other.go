@@ -9,8 +9,8 @@ import "syscall"
 const awaitsBeforeReaping = false
 
 // sysProcAttr gives a child a process group of its own, and where the sidecar has a
-// controlling terminal a session, which has none. Only Linux has a parent-death signal; elsewhere the end of stdin tells a worker
-// that the sidecar is gone (P38).
+// controlling terminal a session, which has none. Only Linux has a parent-death signal;
+// elsewhere the end of stdin tells a worker that the sidecar is gone (P38).
 func sysProcAttr() *syscall.SysProcAttr {
 	return &syscall.SysProcAttr{Setsid: hasTerminal(), Setpgid: !hasTerminal()}
 }

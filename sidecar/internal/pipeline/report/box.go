@@ -105,8 +105,8 @@ func (b *Box) Room(ctx context.Context) error {
 	return nil
 }
 
-// take removes up to maxBatch outcomes that carry up to maxBytes, or one. There is no timer: what is ready goes,
-// and while one batch is on its way the next one grows.
+// take removes up to maxBatch outcomes that carry up to maxBytes, or one. There is no
+// timer: what is ready goes, and while one batch is on its way the next one grows.
 func (b *Box) take() []task.Outcome {
 	b.mu.Lock()
 	defer b.mu.Unlock()

@@ -55,8 +55,9 @@ func (l *Loop) halves(hard context.Context, route Route, batch []task.Outcome, r
 }
 
 // reject makes of an outcome that Redis does not take one that it does: a failure in
-// words in place of a result, one with shorter texts, and then a dead letter without the names, which may
-// be as long as the record allows. False where nothing is left to leave out.
+// words in place of a result, one with shorter texts, and then a dead letter without the
+// names, which may be as long as the record allows. False where nothing is left to leave
+// out.
 func reject(o *task.Outcome, why Rejection) bool {
 	switch {
 	case o.Value != nil:
