@@ -14,8 +14,10 @@ import (
 
 // source is the claim stage's Redis.
 func (a *App) source(st *store.Store) claim.Source {
-	c := &claims{link: a.newLink(), newLink: a.newLink, st: st, held: a.held, poll: a.cfg.PollInterval, maxAttempts: a.cfg.MaxAttempts, holds: &a.holds, brought: a.queue.Brought, unrouted: &a.unrouted,
-		isolated: &a.isolated, canIsolate: a.queue.CanIsolate}
+	c := &claims{
+		link: a.newLink(), newLink: a.newLink, st: st, held: a.held, poll: a.cfg.PollInterval, maxAttempts: a.cfg.MaxAttempts, holds: &a.holds, brought: a.queue.Brought, unrouted: &a.unrouted,
+		isolated: &a.isolated, canIsolate: a.queue.CanIsolate,
+	}
 	if len(a.cfg.Kinds) == 0 {
 		c.patience.long = &a.waitsLong
 		return c

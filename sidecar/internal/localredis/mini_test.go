@@ -62,11 +62,12 @@ func TestABadClientOfTheRedisInThisProcess(t *testing.T) {
 	defer stop(t, s)
 	const ping = "*1\r\n$4\r\nPING\r\n"
 	command := func(args ...string) string {
-		text := fmt.Sprintf("*%d\r\n", len(args))
+		var text strings.Builder
+		text.WriteString(fmt.Sprintf("*%d\r\n", len(args)))
 		for _, a := range args {
-			text += fmt.Sprintf("$%d\r\n%s\r\n", len(a), a)
+			text.WriteString(fmt.Sprintf("$%d\r\n%s\r\n", len(a), a))
 		}
-		return text
+		return text.String()
 	}
 	for _, c := range []struct {
 		name, data string

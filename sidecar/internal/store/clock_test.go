@@ -86,8 +86,12 @@ func TestALeaseOutlastsNoStepOfTheClock(t *testing.T) {
 // time counts as not noted, and the looks of all sidecars go on.
 func TestAClockThatIsNone(t *testing.T) {
 	for _, noted := range [][]any{
-		{"at", "1e400"}, {"ahead", "-1e400"}, {"ahead", "1e400"}, {"at", "nan", "ahead", "nan"},
-		{"at", "0x7fffffffffffffffff"}, {"at", "", "ahead", "x"},
+		{"at", "1e400"},
+		{"ahead", "-1e400"},
+		{"ahead", "1e400"},
+		{"at", "nan", "ahead", "nan"},
+		{"at", "0x7fffffffffffffffff"},
+		{"at", "", "ahead", "x"},
 	} {
 		e := onRedis(t, Options{})
 		run := e.run("w")

@@ -73,39 +73,39 @@ func TestProgressIsShownOnceASecond(t *testing.T) {
 				fmt.Fprintf(w, "%d %%\r", i)
 				time.Sleep(70 * time.Millisecond)
 			}
-			io.WriteString(w, "done\n")
+			_, _ = io.WriteString(w, "done\n")
 		}, []string{"1s 14 %", "2.05s 29 %", "2.45s done"}},
 		{"states with \\r in front", func(w io.Writer) {
 			for i := range 21 {
 				fmt.Fprintf(w, "\r%d %%", i)
 				time.Sleep(70 * time.Millisecond)
 			}
-			io.WriteString(w, "\n")
+			_, _ = io.WriteString(w, "\n")
 		}, []string{"1s 14 %", "1.47s 20 %"}},
 		{"a state that stays", func(w io.Writer) {
-			io.WriteString(w, "waiting\r")
+			_, _ = io.WriteString(w, "waiting\r")
 			time.Sleep(time.Minute)
-			io.WriteString(w, "waiting\r")
+			_, _ = io.WriteString(w, "waiting\r")
 			time.Sleep(time.Minute)
-			io.WriteString(w, "waiting\nwaiting\n")
+			_, _ = io.WriteString(w, "waiting\nwaiting\n")
 		}, []string{"1s waiting", "2m0s waiting"}},
 		{"a bar that is wiped", func(w io.Writer) {
-			io.WriteString(w, "50 %\r")
+			_, _ = io.WriteString(w, "50 %\r")
 			time.Sleep(1500 * time.Millisecond)
-			io.WriteString(w, "     \r\nnext\n")
+			_, _ = io.WriteString(w, "     \r\nnext\n")
 		}, []string{"1s 50 %", "1.5s next"}},
 		{"a line end in two pieces", func(w io.Writer) {
-			io.WriteString(w, "line\r")
+			_, _ = io.WriteString(w, "line\r")
 			time.Sleep(100 * time.Millisecond)
-			io.WriteString(w, "\nnext")
+			_, _ = io.WriteString(w, "\nnext")
 		}, []string{"100ms line", "100ms next"}},
 		{"no progress", func(w io.Writer) {
-			io.WriteString(w, "a question? ")
+			_, _ = io.WriteString(w, "a question? ")
 			time.Sleep(5 * time.Second)
-			io.WriteString(w, "yes\n")
+			_, _ = io.WriteString(w, "yes\n")
 		}, []string{"5s a question? yes"}},
 		{"a stream that ends", func(w io.Writer) {
-			io.WriteString(w, "50 %\r51 %")
+			_, _ = io.WriteString(w, "50 %\r51 %")
 		}, []string{"0s 51 %"}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
