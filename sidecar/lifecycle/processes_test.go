@@ -205,7 +205,8 @@ func TestAWorkerIsGivenNothingElse(t *testing.T) {
 	}
 }
 
-// TestAGraflowWorkerIsGivenTheAdapterAndRedis and no more.
+// TestAGraflowWorkerIsGivenTheAdapterAndRedis and no more, but for variables that are
+// the user's own.
 func TestAGraflowWorkerIsGivenTheAdapterAndRedis(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t, "--requirepass", secret)
@@ -243,7 +244,7 @@ func TestAGraflowWorkerIsGivenTheAdapterAndRedis(t *testing.T) {
 		}
 	}
 	slices.Sort(names)
-	if want := []string{"REDIS_PASSWORD", "REDIS_URL"}; !slices.Equal(names, want) {
+	if want := []string{"REDISCLI_AUTH", "REDIS_PASSWORD", "REDIS_TLS_URL", "REDIS_URL"}; !slices.Equal(names, want) {
 		t.Errorf("secrets are in %v, want them in %v", names, want)
 	}
 	s.terminate(3 * time.Second)

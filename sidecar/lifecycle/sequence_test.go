@@ -177,7 +177,7 @@ func TestContextManagerPattern(t *testing.T) {
 			t.Fatal(err)
 		}
 		b.open(gate)
-		s.exits(70, 4*time.Second)
+		s.exits(69, 4*time.Second)
 		gone(t, b)
 		if got := s.stages(); !slices.Equal(got, stopOrder) {
 			t.Errorf("the stages stopped in the order %v", got)

@@ -78,7 +78,7 @@ that are started in their place, each time after a longer pause.
     wait("nobody to wait for records", lambda: "blocked_clients:0" in night.redis.cli("INFO", "clients"))
     push(night, "third", "e.pdf")
     s.run("queue", "peek")
-    s.status("running")
+    s.status("running", "0 of 1 workers are up, the workers keep dying")
     page.text("""
 **What to do:** [look at the workers' last words](operations.md#crash-loop). The licence
 server is brought back, and nothing else is needed:

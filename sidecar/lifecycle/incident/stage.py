@@ -129,11 +129,12 @@ class Sidecar:
             self.page.command("sidecar " + " ".join(args), done.stdout + done.stderr)
         return done.stdout
 
-    def status(self, state):
-        """Shows the fleet, once the registry has this sidecar in a state and idle."""
+    def status(self, state, problem=""):
+        """Shows the fleet, once the registry has this sidecar in a state, with a problem
+        or none, and idle. What is there is up to 2 s old."""
         def found():
             (run,) = json.loads(self.run("status", "-o", "json", quiet=True))["runs"]
-            return run["state"] == state and run["busy"] == 0
+            return run["state"] == state and run.get("problem", "") == problem and run["busy"] == 0
 
         wait("a sidecar that is " + state, found)
         self.run("status")
