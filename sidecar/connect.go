@@ -55,8 +55,7 @@ func connect(c config.Connect) error {
 	catchBrokenPipe()
 	unblockStderr()
 	signals := make(chan os.Signal, 16)
-	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP)
-	defer signal.Stop(signals)
+	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP) // to the end of the process, see catchSignals
 	_, release := guardStop(c.ShutdownTimeout)
 	defer release()
 	log := newLog(c.LogFormat, c.LogLevel)

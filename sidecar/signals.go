@@ -20,11 +20,12 @@ var ourSignals = []os.Signal{
 
 // catchSignals takes the signals, from here to the end of the process:
 // run.SignalHandler would give them back when the first one comes, and the
-// second would kill a drain.
-func catchSignals() (<-chan os.Signal, func()) {
+// second would kill a drain. They are never given back: a second SIGTERM that came
+// after the last stage, while the log was written out, made a good end a death.
+func catchSignals() <-chan os.Signal {
 	signals := make(chan os.Signal, 16)
 	signal.Notify(signals, ourSignals...)
-	return signals, func() { signal.Stop(signals) }
+	return signals
 }
 
 // controlled is what signals are for: an *app.App.

@@ -57,6 +57,22 @@ func TestALogThatIsNotRead(t *testing.T) {
 	}
 }
 
+// TestSignalsAfterTheLastStage: the process waits a second for the reader of its log, and
+// a signal that comes then does not make a death of a good end.
+func TestSignalsAfterTheLastStage(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	s := b.launch(unread(t), "LOG_LEVEL=DEBUG")
+	b.push(job{TaskID: "a"})
+	await(t, "a result", func() bool { return b.done("a") })
+	s.signal(syscall.SIGTERM)
+	await(t, "its end", func() bool {
+		s.signal(syscall.SIGTERM)
+		return s.over()
+	})
+	s.exits(0, 3*time.Second)
+}
+
 // TestACrashWhileTheLogIsNotRead: a crash of the Go runtime, which writes its stack to
 // stderr with the world stopped, ends the process and its workers.
 func TestACrashWhileTheLogIsNotRead(t *testing.T) {
