@@ -78,7 +78,7 @@ func TestAWorkerIsGivenThePasswordOfItsStart(t *testing.T) {
 
 // TestNoWorkerIsGivenADifferentPassword where none is in a file.
 func TestNoWorkerIsGivenADifferentPassword(t *testing.T) {
-	if (RedisConfig{Password: "one"}).renewedEnvironment("p") != nil {
+	if (RedisConfig{Password: "one"}).renewedEnvironment("p", "one") != nil {
 		t.Error("the environment is made anew")
 	}
 }

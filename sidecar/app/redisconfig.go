@@ -170,17 +170,15 @@ type place struct {
 	username, password string
 }
 
-func (r RedisConfig) place() (place, error) {
-	password, err := r.password()
-	if err != nil {
-		return place{}, err
-	}
+func (r RedisConfig) place(password string) (place, error) {
 	p := place{host: r.host(), port: strconv.Itoa(r.Port), db: strconv.Itoa(r.DB), username: r.Username, password: password}
 	p.url = r.partsURL()
 	if r.URL != "" {
-		if p.url, err = url.Parse(r.URL); err != nil {
+		u, err := url.Parse(r.URL)
+		if err != nil {
 			return place{}, &ConfigError{Err: fmt.Errorf("REDIS_URL is not a URL")}
 		}
+		p.url = u
 		if p.url.Scheme != "unix" {
 			p.host, p.port = p.url.Hostname(), cmp.Or(p.url.Port(), "6379")
 			p.db = cmp.Or(strings.Trim(p.url.Path, "/"), "0")
@@ -204,9 +202,13 @@ func (r RedisConfig) place() (place, error) {
 // ConnectURL is where Redis is, credentials and all, for a client of the same
 // Redis; not for the log. Of several addresses it knows none.
 func (a *App) ConnectURL() string {
-	p, err := a.cfg.Redis.place()
+	password, err := a.cfg.Redis.password()
 	if err != nil {
 		return "" // it was readable when we connected
+	}
+	p, err := a.cfg.Redis.place(password)
+	if err != nil {
+		return ""
 	}
 	return p.url.String()
 }
@@ -214,8 +216,8 @@ func (a *App) ConnectURL() string {
 // environment gives a Graflow child what it needs to find the same Redis. The
 // URL is complete; the parts are there for code that reads Graflow's own
 // variables.
-func (r RedisConfig) environment(prefix string) ([]string, error) {
-	p, err := r.place()
+func (r RedisConfig) environment(prefix, password string) ([]string, error) {
+	p, err := r.place(password)
 	if err != nil {
 		return nil, err
 	}
@@ -255,23 +257,18 @@ func (r RedisConfig) environment(prefix string) ([]string, error) {
 }
 
 // renewedEnvironment gives environment anew for each worker that is started, whose
-// password may have been changed since; nil where it cannot. It keeps the last one where
-// the file is empty or cannot be read, as while it is replaced.
-func (r RedisConfig) renewedEnvironment(prefix string) func() []string {
+// password may have been changed since password was read; nil where it cannot.
+func (r RedisConfig) renewedEnvironment(prefix, password string) func() []string {
 	if r.PasswordFile == "" {
 		return nil
 	}
-	var mu sync.Mutex
-	var last []string
+	renewed := r.renewedPassword(password)
 	return func() []string {
-		mu.Lock()
-		defer mu.Unlock()
-		if password, err := r.password(); err != nil || password == "" {
-			return last
+		password, _ := renewed() // where the file cannot be read it is the last one
+		env, err := r.environment(prefix, password)
+		if err != nil {
+			return nil // the worker has what was right at the start
 		}
-		if env, err := r.environment(prefix); err == nil {
-			last = env
-		}
-		return last
+		return env
 	}
 }

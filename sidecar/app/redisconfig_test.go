@@ -25,7 +25,7 @@ func TestWorkersAreToldWhereRedisIs(t *testing.T) {
 		{"a socket with a password", RedisConfig{Host: "/run/r.sock", Password: "p"}, "unix://:p@/run/r.sock", "/run/r.sock", "0", "unix:///run/r.sock"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			env, err := c.redis.environment("p")
+			env, err := c.redis.environment("p", c.redis.Password)
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -59,7 +59,12 @@ func (a *App) listen(c *process.Config) error {
 	var env []string
 	var err error
 	if a.cfg.Worker.Graflow {
-		if a.away.relay, err = relay.Listen(relay.Config{Path: s.Path + relaySuffix, Mode: s.Mode, Dial: a.dialRedis, Log: a.log}); err != nil {
+		o, err := a.cfg.Redis.clientOptions()
+		if err != nil {
+			return err
+		}
+		dial := func(ctx context.Context) (net.Conn, error) { return store.Dial(ctx, o) }
+		if a.away.relay, err = relay.Listen(relay.Config{Path: s.Path + relaySuffix, Mode: s.Mode, Dial: dial, Log: a.log}); err != nil {
 			return &ConfigError{Err: fmt.Errorf("SIDECAR_WORKER_SOCKET: %w", err)}
 		}
 		if env, err = a.remoteEnv(); err != nil {
@@ -91,14 +96,15 @@ const relaySuffix = ".redis"
 // remoteEnv is what Graflow's workers elsewhere are told: where the relay is,
 // and nothing that would lead around it.
 func (a *App) remoteEnv() ([]string, error) {
-	p, err := a.cfg.Redis.place()
+	const password = "" // the relay logs in for them
+	p, err := a.cfg.Redis.place(password)
 	if err != nil {
 		return nil, err
 	}
 	if db := p.url.Query().Get("db"); p.url.Scheme == "unix" && db != "" {
 		p.db = db
 	}
-	own, err := a.cfg.Redis.environment(a.cfg.KeyPrefix)
+	own, err := a.cfg.Redis.environment(a.cfg.KeyPrefix, password)
 	if err != nil {
 		return nil, err
 	}
@@ -113,16 +119,6 @@ func (a *App) remoteEnv() ([]string, error) {
 	return append(own,
 		"REDIS_URL=unix://{dir}/"+filepath.Base(a.cfg.Worker.Socket.Path)+relaySuffix+"?db="+p.db,
 		"WORKER_ID="+a.cfg.WorkerID, "LOG_LEVEL="+a.cfg.Worker.LogLevel), nil
-}
-
-// dialRedis opens a connection for a worker. The password is read anew: it may
-// have been changed.
-func (a *App) dialRedis(ctx context.Context) (net.Conn, error) {
-	o, err := a.cfg.Redis.clientOptions()
-	if err != nil {
-		return nil, err
-	}
-	return store.Dial(ctx, o)
 }
 
 // host keeps the sockets open around the life of the pool.

@@ -20,12 +20,16 @@ func (a *App) processConfig(k KindConfig) (process.Config, error) {
 	env := w.Env
 	var renewed func() []string
 	if w.Graflow && w.Socket.Path == "" || k.Mode == ModeSupervise {
-		own, err := a.cfg.Redis.environment(a.cfg.KeyPrefix)
+		password, err := a.cfg.Redis.password()
+		if err != nil {
+			return process.Config{}, err
+		}
+		own, err := a.cfg.Redis.environment(a.cfg.KeyPrefix, password)
 		if err != nil {
 			return process.Config{}, err
 		}
 		env = append(slices.Clip(env), own...)
-		renewed = a.cfg.Redis.renewedEnvironment(a.cfg.KeyPrefix)
+		renewed = a.cfg.Redis.renewedEnvironment(a.cfg.KeyPrefix, password)
 		env = append(env, "WORKER_ID="+a.cfg.WorkerID, "LOG_LEVEL="+w.LogLevel)
 	}
 	if k.Mode == ModeSupervise {

@@ -11,8 +11,8 @@ import (
 	"time"
 )
 
-// Dial opens one connection to a single Redis and logs in, for somebody who
-// speaks to it for himself. No error names a password.
+// Dial opens one connection to a single Redis and logs in, for a program that speaks
+// to Redis for itself. It may be called concurrently. No error names a password.
 func Dial(ctx context.Context, o ClientOptions) (net.Conn, error) {
 	u, err := o.universal()
 	if err != nil {
@@ -30,7 +30,14 @@ func Dial(ctx context.Context, o ClientOptions) (net.Conn, error) {
 	if u.TLSConfig != nil {
 		conn = &telling{Conn: tls.Client(conn, u.TLSConfig)}
 	}
-	if err := logIn(conn, u.Username, u.Password, u.DialTimeout); err != nil {
+	password := u.Password
+	if o.Renewed != nil {
+		if password, err = o.Renewed(); err != nil {
+			_ = conn.Close()
+			return nil, err
+		}
+	}
+	if err := logIn(conn, u.Username, password, u.DialTimeout); err != nil {
 		_ = conn.Close()
 		return nil, err
 	}

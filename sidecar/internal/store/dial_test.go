@@ -54,6 +54,30 @@ func TestDialLogsIn(t *testing.T) {
 	}
 }
 
+// TestDialTakesTheRenewedPassword: it may have been changed since the last connection.
+func TestDialTakesTheRenewedPassword(t *testing.T) {
+	p, err := redisproc.Start(t.Context(), redisproc.Options{Dir: t.TempDir(), Args: []string{"--requirepass", "two"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = p.Stop(context.Background()) })
+	password := "one"
+	o := ClientOptions{URL: "redis://" + p.Addr(), Password: "one", DialTimeout: 30 * time.Second, Renewed: func() (string, error) { return password, nil }}
+	if _, err := Dial(t.Context(), o); err == nil || !strings.Contains(err.Error(), "WRONGPASS") {
+		t.Errorf("with the earlier password: %v", err)
+	}
+	password = "two"
+	conn, err := Dial(t.Context(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	_, _ = fmt.Fprint(conn, "PING\r\n")
+	if line, err := bufio.NewReader(conn).ReadString('\n'); line != "+PONG\r\n" {
+		t.Errorf("%q %v", line, err)
+	}
+}
+
 // TestTellingSaysWhatTheServerSaid: it refuses our certificate and is gone before
 // we write.
 func TestTellingSaysWhatTheServerSaid(t *testing.T) {
