@@ -64,7 +64,7 @@ func explain(cmd *exec.Cmd, err error) error {
 	return &refusal{StartReason(err), err}
 }
 
-// CheckDir says what is wrong with a working directory of workers; "" is right.
+// CheckDir says what is wrong with a working directory of workers; nil where nothing is.
 func CheckDir(dir string) error {
 	if dir == "" {
 		return nil
@@ -101,7 +101,8 @@ const longestHashBang = 256
 
 // inspect says what is wrong with a file that is to be executed, or nothing.
 func inspect(path string, env []string) string {
-	f, err := os.Open(path)
+	// Not blocking: of a named pipe that has no writer, open(2) would never return.
+	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0)
 	if err != nil {
 		return ""
 	}

@@ -28,10 +28,15 @@ func TestWhyACommandCannotBeStarted(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	pipe := filepath.Join(dir, "pipe")
+	if err := syscall.Mkfifo(pipe, 0o755); err != nil {
+		t.Fatal(err)
+	}
 	for _, c := range []struct {
 		name, command, dir string
 		want               string
 	}{
+		{"a named pipe without a writer", pipe, "", "permission denied"},
 		{"no file", dir + "/absent", "", "the file does not exist"},
 		{"no interpreter", write("lost", "#! /no/such/sh -e\n"), "", `its interpreter "/no/such/sh" does not exist`},
 		{"line ends of Windows", write("crlf", "#!/bin/sh\r\necho\r\n"), "", `its interpreter "/bin/sh\r" does not exist: the script has the line ends of Windows`},
