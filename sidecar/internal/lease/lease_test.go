@@ -311,8 +311,8 @@ func TestOnlyALaterRenewalEndsAnAlarm(t *testing.T) {
 	})
 }
 
-// The log tells of two servers once, and again when that has been over for a while. An
-// alarm for a run that is over, or that is true, is none.
+// The log tells of two servers once, and again when that has been over for a while. It
+// says nothing of an alarm that is true, or that is for a run that is over.
 func TestTwoServersAreToldOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := start(t)

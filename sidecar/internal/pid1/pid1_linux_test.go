@@ -18,6 +18,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/graflow/graflow-sidecar/sidecar/internal/pid1"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/testpty"
 )
 
 // roleVariable makes this binary play the program that init runs; as process 1 it
@@ -269,7 +270,7 @@ func TestInitKeepsNoDescriptorOpen(t *testing.T) {
 // TestCtrlCComesOnce: the terminal sends it to the child, and init does not send
 // it again.
 func TestCtrlCComesOnce(t *testing.T) {
-	master, slave := terminal(t)
+	master, slave := testpty.Open(t)
 	cmd := namespace(t, "signals", func(cmd *exec.Cmd) {
 		cmd.Stdin, cmd.Stdout = slave, slave
 		cmd.SysProcAttr.Setsid, cmd.SysProcAttr.Setctty = true, true
@@ -310,7 +311,7 @@ func TestCtrlCComesOnce(t *testing.T) {
 
 // TestTheTerminalIsTheChilds, which may read from it.
 func TestTheTerminalIsTheChilds(t *testing.T) {
-	master, slave := terminal(t)
+	master, slave := testpty.Open(t)
 	cmd := namespace(t, "foreground", func(cmd *exec.Cmd) {
 		cmd.Stdin, cmd.Stdout = slave, slave
 		cmd.SysProcAttr.Setsid, cmd.SysProcAttr.Setctty = true, true
@@ -323,26 +324,4 @@ func TestTheTerminalIsTheChilds(t *testing.T) {
 	if got := status(t, cmd); got != 0 {
 		t.Errorf("status %d", got)
 	}
-}
-
-// terminal makes a pseudo terminal.
-func terminal(t *testing.T) (master, slave *os.File) {
-	t.Helper()
-	master, err := os.OpenFile("/dev/ptmx", os.O_RDWR|unix.O_NOCTTY, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { master.Close() })
-	if err := unix.IoctlSetPointerInt(int(master.Fd()), unix.TIOCSPTLCK, 0); err != nil {
-		t.Fatal(err)
-	}
-	n, err := unix.IoctlGetInt(int(master.Fd()), unix.TIOCGPTN)
-	if err != nil {
-		t.Fatal(err)
-	}
-	slave, err = os.OpenFile(fmt.Sprintf("/dev/pts/%d", n), os.O_RDWR|unix.O_NOCTTY, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return master, slave
 }

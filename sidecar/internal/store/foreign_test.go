@@ -78,7 +78,7 @@ func TestADeadLetterOfAnotherTypeHidesNoOther(t *testing.T) {
 	})
 }
 
-// Who takes a record that nobody here takes is looked up in what all members have noted.
+// For a record that no kind of this run takes, the notes of all members are read.
 func TestANoteOfAnotherTypeStopsNoRoutedClaim(t *testing.T) {
 	both(t, Options{}, func(t *testing.T, e *env) {
 		self, other := e.run("self"), e.run("other")

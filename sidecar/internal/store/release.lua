@@ -2,9 +2,9 @@
 --
 -- KEYS[1]  in-flight hash of the run
 -- ARGV[5]  number of deliveries, in descending sequence; then for each:
---          delivery, '', 'lost' or 'unread' (by a worker that died), '' or with whom ('child': others in its
---          child, 'run': other children, too), most attempts, SHA-1 of the
---          record or ''
+--          delivery, '', 'lost' or 'unread' (by a worker that died), '' or with
+--          whom ('child': others in its child, 'run': other children, too), most
+--          attempts, SHA-1 of the record or ''
 -- Reply    for each delivery: late, returned, counted (an unread one that is
 --          returned and has used up an attempt) or exhausted; attempts used up
 --

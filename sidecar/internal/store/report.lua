@@ -148,8 +148,8 @@ local function bury(at)
   return ARGV[at + 7] == '*' and redis.sha1hex(raw) or ARGV[at + 7]
 end
 
--- What a delivery that is not in flight answers. A member's records are taken by no other run:
--- where a call is repeated, its first try was applied.
+-- What a delivery that is not in flight answers. A member's records are taken by no
+-- other run: where a call is repeated, its first try was applied.
 local not_held
 
 local function decide(report, at)

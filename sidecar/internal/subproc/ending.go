@@ -1,6 +1,10 @@
 package subproc
 
-import "syscall"
+import (
+	"syscall"
+
+	"github.com/graflow/graflow-sidecar/sidecar/internal/task"
+)
 
 // Ending is how a process ended: with a status of its own, or by a signal.
 type Ending struct {
@@ -25,6 +29,20 @@ func (e Ending) signal() syscall.Signal {
 		return syscall.Signal(e.Code - 128)
 	}
 	return e.Signal
+}
+
+// Exit says whether a stop that reaches more than the sidecar may have ended the process.
+func (e Ending) Exit() task.Exit {
+	switch {
+	case e.IsHangup():
+		return task.ExitHangup
+	case e.IsStop():
+		return task.ExitSignal
+	case e.Code < 0:
+		return task.ExitOther
+	default:
+		return task.ExitStatus
+	}
 }
 
 // EndingOf tells how p ended. Only after Exited. A Process that does not tell

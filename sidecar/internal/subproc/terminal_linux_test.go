@@ -1,7 +1,6 @@
 package subproc_test
 
 import (
-	"fmt"
 	"io"
 	"os"
 	"os/exec"
@@ -12,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/graflow/graflow-sidecar/sidecar/internal/subproc"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/testpty"
 )
 
 // terminalVariable says what the process that TestAChildHasNoTerminal starts has.
@@ -29,7 +29,9 @@ func TestAChildHasNoTerminal(t *testing.T) {
 			cmd.Env = append(os.Environ(), terminalVariable+"="+has)
 			cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 			if has == "one" {
-				cmd.Stdin = terminal(t)
+				_, slave := testpty.Open(t)
+				defer slave.Close()
+				cmd.Stdin = slave
 				cmd.SysProcAttr.Setctty = true
 			}
 			if out, err := cmd.CombinedOutput(); err != nil || !strings.Contains(string(out), "--- PASS: TestAChildHasNoTerminal") {
@@ -66,27 +68,4 @@ func wantNoTerminal(t *testing.T, ours bool) {
 	<-p.Exited()
 	p.Stdout().Close()
 	p.Stderr().Close()
-}
-
-// terminal makes a pseudo terminal and returns the side of its users.
-func terminal(t *testing.T) *os.File {
-	t.Helper()
-	master, err := os.OpenFile("/dev/ptmx", os.O_RDWR|unix.O_NOCTTY, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { master.Close() })
-	if err := unix.IoctlSetPointerInt(int(master.Fd()), unix.TIOCSPTLCK, 0); err != nil {
-		t.Fatal(err)
-	}
-	n, err := unix.IoctlGetInt(int(master.Fd()), unix.TIOCGPTN)
-	if err != nil {
-		t.Fatal(err)
-	}
-	slave, err := os.OpenFile(fmt.Sprintf("/dev/pts/%d", n), os.O_RDWR|unix.O_NOCTTY, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { slave.Close() })
-	return slave
 }

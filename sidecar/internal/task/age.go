@@ -17,7 +17,7 @@ const (
 
 // Created is when a record was made, by its producer's clock. created_at is a number
 // of seconds; one of milli-, micro- or nanoseconds is known by its size. The result is
-// false where there is none, or where it tells no time.
+// false where created_at is missing or tells no time.
 func (i Info) Created() (time.Time, bool) {
 	n, err := strconv.ParseFloat(i.CreatedAt, 64)
 	if err != nil {

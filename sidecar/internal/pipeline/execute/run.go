@@ -172,15 +172,7 @@ func (s *Stage) judge(j *job, p subproc.Process, st *streams, why cause, limit t
 		return s.tooMuch()
 	}
 	end := subproc.EndingOf(p)
-	exit := task.ExitStatus
-	switch {
-	case end.IsHangup():
-		exit = task.ExitHangup
-	case end.IsStop():
-		exit = task.ExitSignal
-	case end.Code < 0:
-		exit = task.ExitOther
-	}
+	exit := end.Exit()
 	switch {
 	case end.Code < 0:
 		// Killed by somebody else, or by itself: a crash, or the kernel when

@@ -234,16 +234,9 @@ func (c *child) abandon(asked bool) {
 	left := c.running
 	c.running = make(map[int64]*run)
 	read := subproc.InputRead(c.proc, c.out.written.Load())
-	fate, exit := c.proc.Fate(), task.ExitOther
-	switch end := subproc.EndingOf(c.proc); {
-	case c.fault != "":
-		fate = c.fault
-	case end.IsHangup():
-		exit = task.ExitHangup
-	case end.IsStop():
-		exit = task.ExitSignal
-	case end.Code >= 0:
-		exit = task.ExitStatus
+	fate, exit := c.proc.Fate(), subproc.EndingOf(c.proc).Exit()
+	if c.fault != "" {
+		fate, exit = c.fault, task.ExitOther
 	}
 	quit, answers, answered := c.quitLocked(), c.answers, c.answeredAt
 	expired := 0

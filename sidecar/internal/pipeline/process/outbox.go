@@ -45,8 +45,9 @@ func (o *outbox) add(put func(dst []byte) []byte) (end int64) {
 	return end
 }
 
-// addAll appends n lines; put is add's, for each of them. One for which it appends
-// nothing is none. ends is told where each line ends, as by add.
+// addAll appends n lines; put is add's, for each of them. A call of put that appends
+// nothing makes no line. ends is called with the end of each line, which is what add
+// returns.
 func (o *outbox) addAll(n int, put func(dst []byte, i int) []byte, ends func(i int, end int64)) {
 	o.mu.Lock()
 	before := o.bytes
