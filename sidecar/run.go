@@ -128,7 +128,7 @@ func serve(s config.Settings, readyFD, parentFD int) error {
 		"key_prefix", cfg.KeyPrefix, "mode", string(cfg.Mode), "slots", cfg.Slots, "worker", workerName(cfg))
 	defer tellServiceManager(a, log)()
 	sup := supervisor{
-		app: a, log: log, budget: cfg.ShutdownTimeout, signals: signals, orphaned: starter.gone, dump: stderr(),
+		app: a, log: log, budget: cfg.ShutdownTimeout, signals: signals, embedded: cfg.Redis.Embedded, orphaned: starter.gone, dump: stderr(),
 		ready: func() {
 			if err := report.send(a); err != nil {
 				log.Warn("nobody heard that the sidecar is ready", "error", err)

@@ -50,6 +50,8 @@ type supervisor struct {
 	log     *slog.Logger
 	budget  time.Duration // of a stop
 	signals <-chan os.Signal
+	// embedded says that the queue ends with the sidecar: nothing goes back to it.
+	embedded bool
 	// orphaned, if not nil, is closed when whoever started us is gone.
 	orphaned <-chan struct{}
 	dump     io.Writer
@@ -122,6 +124,10 @@ func (s *supervisor) stop(sig string, n int) {
 		return
 	}
 	s.app.Abort()
+	if s.embedded {
+		s.log.Info("stopping at once: running tasks are lost with the embedded redis", "signal", sig)
+		return
+	}
 	s.log.Info("stopping at once: running tasks go back to the queue", "signal", sig)
 }
 

@@ -126,6 +126,21 @@ func TestWhatEachSignalMeans(t *testing.T) {
 	}
 }
 
+// TestASecondSignalPromisesWhatHappens: the queue of an embedded Redis ends with the
+// sidecar.
+func TestASecondSignalPromisesWhatHappens(t *testing.T) {
+	for embedded, want := range map[bool]string{
+		false: "running tasks go back to the queue", true: "running tasks are lost with the embedded redis",
+	} {
+		var log strings.Builder
+		sup := supervisor{app: &fakeSidecar{}, embedded: embedded, log: slog.New(slog.NewTextHandler(&log, nil))}
+		sup.stop("SIGTERM", 2)
+		if !strings.Contains(log.String(), want) || strings.Count(log.String(), "\n") != 1 {
+			t.Errorf("embedded %t: %s", embedded, log.String())
+		}
+	}
+}
+
 // TestTheWatchdogEndsAStopThatHangs: a second after the budget, whatever began
 // the stop, and without a word of anything else in the process.
 func TestTheWatchdogEndsAStopThatHangs(t *testing.T) {
