@@ -29,14 +29,14 @@ func TestTheDemoEndsWithItsRedis(t *testing.T) {
 		}}})
 	}()
 	address := regexp.MustCompile(`url=redis://([^/ ]+)`)
-	for kill := "*2\r\n$6\r\nEXISTS\r\n$31\r\ndemo:w:barrier:group-0:expected\r\n"; ; time.Sleep(10 * time.Millisecond) {
+	for pushed := command("EVAL", allRecords, "0"); ; time.Sleep(10 * time.Millisecond) {
 		select {
 		case err := <-ended:
 			t.Fatalf("ended before its Redis did: %v\n%s", err, log.String())
 		default:
 		}
-		if found := address.FindStringSubmatch(log.String()); found != nil && ask(t, found[1], kill) == ":1" {
-			ask(t, found[1], "*2\r\n$8\r\nSHUTDOWN\r\n$6\r\nNOSAVE\r\n")
+		if found := address.FindStringSubmatch(log.String()); found != nil && ask(t, found[1], pushed) == ":2" {
+			ask(t, found[1], command("SHUTDOWN", "NOSAVE"))
 			break
 		}
 	}
@@ -44,6 +44,23 @@ func TestTheDemoEndsWithItsRedis(t *testing.T) {
 	if lost, is := errors.AsType[*app.LocalRedisError](err); !is || !errors.Is(err, errEnded) {
 		t.Errorf("ended with %v (%v)", err, lost)
 	}
+}
+
+// allRecords counts the records of the group: those that wait, and those in flight.
+const allRecords = `
+local n = redis.call('LLEN', 'demo:w:queue')
+for _, key in ipairs(redis.call('KEYS', 'demo:w:sidecar:inflight:*')) do
+	n = n + redis.call('HLEN', key)
+end
+return n`
+
+// command encodes one command of Redis' protocol.
+func command(args ...string) string {
+	text := fmt.Sprintf("*%d\r\n", len(args))
+	for _, a := range args {
+		text += fmt.Sprintf("$%d\r\n%s\r\n", len(a), a)
+	}
+	return text
 }
 
 // ask returns the first line of a reply, "" where none comes.

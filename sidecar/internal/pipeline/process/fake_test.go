@@ -108,7 +108,11 @@ func (f *fakes) start(*exec.Cmd) (subproc.Process, error) {
 	f.procs = append(f.procs, p)
 	f.most = max(f.most, f.livingLocked())
 	go func() {
-		time.Sleep(f.startTime)
+		select {
+		case <-time.After(f.startTime):
+		case <-closing: // killed before it had started
+			return
+		}
 		if f.speaks != nil {
 			f.speaks(in, out)
 			p.end("exited with status 0")
