@@ -244,6 +244,10 @@ func TestUnreportedResultsAreSpooled(t *testing.T) {
 	}
 	next := b.sidecar("SIDECAR_SPOOL_DIR=" + spool)
 	await(t, "the result", func() bool { return b.done("running") })
+	await(t, "the end of the spool, after that of the run that wrote it", func() bool {
+		files, err := os.ReadDir(spool)
+		return err == nil && len(files) == 0
+	})
 	next.terminate(2 * time.Second)
 	if exists(gate + ".started") {
 		t.Error("the task ran again")
