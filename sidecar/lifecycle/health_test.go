@@ -138,7 +138,7 @@ func TestConnectionHealthChecks(t *testing.T) {
 func TestConnectionPooling(t *testing.T) {
 	t.Parallel()
 	b, proxy, c := tallied(t)
-	s := b.sidecar("SIDECAR_REDIS_POOL_SIZE=3", "SIDECAR_REDIS_MIN_IDLE_CONNS=2",
+	s := b.sidecar("SIDECAR_REDIS_POOL_SIZE=3", "SIDECAR_REDIS_MIN_IDLE_CONNS=3",
 		"SIDECAR_REDIS_HEALTH_CHECK_INTERVAL=1s", "SIDECAR_REDIS_PING_INTERVAL=500ms")
 	first := names("first", 20)
 	b.push(jobs(first...)...)
