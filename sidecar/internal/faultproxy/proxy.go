@@ -181,6 +181,18 @@ func (p *Proxy) Accepted() []time.Time {
 	return append([]time.Time(nil), p.accepted...)
 }
 
+// IsOpen reports whether the connection that commands name so is still there.
+func (p *Proxy) IsOpen(conn int) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for c := range p.conns {
+		if c.id == conn {
+			return true
+		}
+	}
+	return false
+}
+
 func (p *Proxy) down() {
 	p.mu.Lock()
 	ln := p.ln
