@@ -53,7 +53,11 @@ func TestAnswersInTheWrongForm(t *testing.T) {
 	w := newWorld(t)
 	s := w.start(setup{byHand: true, env: append([]string{"SIDECAR_MAX_MESSAGE_BYTES=65536"}, eager...)})
 	s.ready(1)
-	children := slices.Sorted(slices.Values(s.children()))
+	var children []int
+	eventually(t, 30*time.Second, "both workers", func() bool {
+		children = slices.Sorted(slices.Values(s.children()))
+		return len(children) == 2
+	})
 	odd := map[string]string{} // the groups
 	for _, do := range slices.Sorted(maps.Keys(forms)) {
 		rs := w.work(6, 5)
