@@ -56,11 +56,12 @@ return n`
 
 // command encodes one command of Redis' protocol.
 func command(args ...string) string {
-	text := fmt.Sprintf("*%d\r\n", len(args))
+	var text strings.Builder
+	fmt.Fprintf(&text, "*%d\r\n", len(args))
 	for _, a := range args {
-		text += fmt.Sprintf("$%d\r\n%s\r\n", len(a), a)
+		fmt.Fprintf(&text, "$%d\r\n%s\r\n", len(a), a)
 	}
-	return text
+	return text.String()
 }
 
 // ask returns the first line of a reply, "" where none comes.
