@@ -2,6 +2,7 @@ package cli
 
 import (
 	"fmt"
+	"sort"
 	"strings"
 
 	"github.com/rivo/uniseg"
@@ -9,7 +10,8 @@ import (
 
 // table prints rows under a head. On a terminal the widest columns are shortened
 // until a line fits; in a pipe nothing is. The first column has what is given to other
-// commands: its cells are shortened in the middle, see shownAs, and stay distinct.
+// commands: its cells are shortened in the middle, see shownAs, and stay distinct as far
+// as mostFirst columns show that.
 func (p *printer) table(head []string, rows [][]string) {
 	widths := make([]int, len(head))
 	cells := make([][]string, 0, len(rows)+1)
@@ -52,26 +54,32 @@ func (p *printer) table(head []string, rows [][]string) {
 // pipe: one task id of a megabyte made 50 lines of a megabyte.
 const mostPadded = 200
 
-// How narrow a column may become; the first one at most so far that its cells differ.
-const leastColumn, leastFirst = 6, 20
+const (
+	// leastColumn and leastFirst are how narrow a column may become.
+	leastColumn, leastFirst = 6, 20
+	// mostFirst is how wide the first column is made at most so that its cells differ.
+	mostFirst = 200
+)
 
 // leastDistinct is the least width of the first column, whose widest cell has widest,
-// at which cells that differ are shown differently.
+// at which cells that differ are shown differently; mostFirst where they are not then.
 func leastDistinct(cells [][]string, widest int) int {
-	whole := make(map[string]bool, len(cells))
+	whole := make(map[string][]string, len(cells))
 	for _, line := range cells {
-		whole[line[0]] = true
+		whole[line[0]] = clusters(line[0])
 	}
-	for width := leastFirst; width < widest; width++ {
+	most := min(max(widest, leastFirst), mostFirst)
+	// What is shown at a width tells more than what is shown at a smaller one.
+	return leastFirst + sort.Search(most-leastFirst, func(i int) bool {
 		shown := make(map[string]bool, len(whole))
-		for cell := range whole {
-			shown[shortenMiddle(cell, width)] = true
+		for cell, parts := range whole {
+			if uniseg.StringWidth(cell) > leastFirst+i {
+				cell = cutMiddle(parts, leastFirst+i)
+			}
+			shown[cell] = true
 		}
-		if len(shown) == len(whole) {
-			return width
-		}
-	}
-	return max(widest, leastFirst)
+		return len(shown) == len(whole)
+	})
 }
 
 // narrow takes from the widest columns until they fit together, from the first one
@@ -119,13 +127,26 @@ func shortenMiddle(text string, width int) string {
 	if uniseg.StringWidth(text) <= width {
 		return text
 	}
-	var clusters []string
+	return cutMiddle(clusters(text), width)
+}
+
+// clusters are the characters of a text as a terminal shows them. Of a long text the
+// middle is left out, which no column shows: an id may have megabytes.
+func clusters(text string) (list []string) {
 	for g := uniseg.NewGraphemes(text); g.Next(); {
-		clusters = append(clusters, g.Str())
+		if len(list) == 4*mostFirst {
+			list = append(list[:mostFirst], list[len(list)-mostFirst:]...)
+		}
+		list = append(list, g.Str())
 	}
+	return list
+}
+
+// cutMiddle takes clusters from both ends in turn while they fit into a width.
+func cutMiddle(clusters []string, width int) string {
 	head, tail, used := 0, len(clusters), 1
 	for head < tail {
-		next, fromTail := clusters[head], tail-1 >= 0 && len(clusters)-tail <= head
+		next, fromTail := clusters[head], len(clusters)-tail <= head
 		if fromTail {
 			next = clusters[tail-1]
 		}

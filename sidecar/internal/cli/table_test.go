@@ -46,6 +46,38 @@ func TestIDsOnANarrowTerminal(t *testing.T) {
 	}
 }
 
+// Task ids may have megabytes and differ in their middle only: the column stays narrow,
+// and the table is there at once. (One look at each width took minutes for 16 KB.)
+func TestLongIDsOnATerminal(t *testing.T) {
+	half := strings.Repeat("a", 512<<10)
+	for name, ids := range map[string][]string{
+		"a difference in the middle": {half + "x" + half, half + "y" + half},
+		"a difference at the end":    {half + half + "x", half + half + "y"},
+		"the same":                   {half, half},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var b bytes.Buffer
+			(&printer{w: &b, width: 80}).table([]string{"TASK", "STATE"}, [][]string{{ids[0], "running"}, {ids[1], "running"}})
+			lines := strings.Split(strings.TrimSpace(b.String()), "\n")[1:]
+			if len(lines) != 2 {
+				t.Fatalf("%d lines", len(lines))
+			}
+			for i, line := range lines {
+				shown := strings.Fields(line)[0]
+				if w := uniseg.StringWidth(shown); w > mostFirst {
+					t.Errorf("%d columns", w)
+				}
+				if !shownAs(ids[i], shown) {
+					t.Errorf("%s does not name its id", shown)
+				}
+			}
+			if distinct := lines[0] != lines[1]; distinct != (name == "a difference at the end") {
+				t.Errorf("distinct: %t", distinct)
+			}
+		})
+	}
+}
+
 func TestShownAs(t *testing.T) {
 	for _, c := range []struct {
 		typed string
