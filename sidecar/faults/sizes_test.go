@@ -34,11 +34,13 @@ func TestResultsOverASlowLink(t *testing.T) {
 	w.settle(60 * time.Second)
 	p.SetShape(faultproxy.Shape{})
 	w.nobodyGivenUp()
-	// A look of the lease, which has a second and few bytes, may be late on a busy machine.
+	// A look of the lease and the end of a wait have a second or two and few bytes: on a
+	// busy machine they may be late. All that carries payload is to get through.
 	lost := 0
 	for line := range strings.Lines(s.text()) {
-		if strings.Contains(line, "redis is lost") && !strings.Contains(line, `"error":"tick:`) {
+		if strings.Contains(line, "redis is lost") && !strings.Contains(line, `"error":"tick:`) && !strings.Contains(line, `"error":"wait:`) {
 			lost++
+			t.Log(line)
 		}
 	}
 	if longest, _ := w.stalls.longest(); lost > 0 && longest < timeout {

@@ -87,6 +87,7 @@ func serveByHand(quits bool) int {
 	}
 	w := &worker{hist: hist}
 	in := json.NewDecoder(os.Stdin)
+	open := false // the last answer has not ended its line
 	for {
 		var m struct {
 			ID     json.RawMessage `json:"id"`
@@ -116,7 +117,14 @@ func serveByHand(quits bool) int {
 					return 1
 				}
 			}
-			fmt.Print(answerTo(string(m.ID), r.Do))
+			// A worker errs in one way: a line that a form left open does not become the
+			// beginning of another form.
+			if forms[r.Do].answer != "" && open {
+				fmt.Println()
+			}
+			answer := answerTo(string(m.ID), r.Do)
+			open = !strings.HasSuffix(answer, "\n")
+			fmt.Print(answer)
 			if quits {
 				return 0
 			}
