@@ -31,7 +31,7 @@ func keep(ctx context.Context, t *protocol.Task, r record) error {
 // of it was done not at all or twice.
 func ask(ctx context.Context, t *protocol.Task, r record) error {
 	c, key := t.Channel(), func(name string) string { return r.TaskID + "." + name }
-	lock, err := c.Lock(ctx, key("lock"), 20*time.Second)
+	lock, err := c.Lock(ctx, key("lock"), 5*time.Minute)
 	if err != nil || lock == nil {
 		return fmt.Errorf("lock: %v, %w", lock, err)
 	}

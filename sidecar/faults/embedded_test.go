@@ -60,9 +60,7 @@ func TestTheEmbeddedRedisIsKilled(t *testing.T) {
 			if err := syscall.Kill(victim, syscall.SIGKILL); err != nil {
 				t.Fatal(err)
 			}
-			select {
-			case <-s.done:
-			case <-time.After(20 * time.Second): // a stop's budget is 25 s
+			if !s.ends(20 * time.Second) { // a stop's budget is 25 s
 				w.violation("the sidecar has not ended 20 s after its Redis")
 				s.kill()
 				<-s.done

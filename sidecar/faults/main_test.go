@@ -49,6 +49,7 @@ func TestMain(m *testing.M) {
 			return
 		}
 	}
+	go machine.run()
 	os.Exit(run(m))
 }
 
@@ -109,14 +110,25 @@ func setUp() (err error) {
 	return nil
 }
 
-// random is the source of one goroutine (who) of one test: the same seed gives
-// the same plan, whatever others do.
+// random is the source of one task (who) of one test: the same seed gives the same plan,
+// whatever others do. It may be used concurrently.
 func random(t *testing.T, who int) *rand.Rand {
 	name := uint64(who)
 	for _, b := range []byte(t.Name()) {
 		name = name*31 + uint64(b)
 	}
-	return rand.New(rand.NewPCG(seed, name))
+	return rand.New(&lockedSource{source: rand.NewPCG(seed, name)})
+}
+
+type lockedSource struct {
+	mu     sync.Mutex
+	source rand.Source
+}
+
+func (s *lockedSource) Uint64() uint64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.source.Uint64()
 }
 
 // repo is the top of the repository: go test runs in the package's folder.
@@ -163,17 +175,13 @@ func start(cmd *exec.Cmd) error {
 // eventually polls a condition outside this process.
 func eventually(t *testing.T, within time.Duration, what string, holds func() bool) bool {
 	t.Helper()
-	deadline := time.NewTimer(within)
-	defer deadline.Stop()
-	tick := time.NewTicker(5 * time.Millisecond)
-	defer tick.Stop()
+	began := time.Now()
 	for !holds() {
-		select {
-		case <-tick.C:
-		case <-deadline.C:
+		if machine.since(began) > within {
 			t.Errorf("within %v there was not: %s", within, what)
 			return false
 		}
+		pause(5 * time.Millisecond)
 	}
 	return true
 }

@@ -112,9 +112,7 @@ func (w *world) drainBy(addr string, s *sidecar) {
 	s.asked = true
 	w.mu.Unlock()
 	w.command(addr, "no sidecar has the id", "drain", s.id)
-	select {
-	case <-s.done:
-	case <-time.After(20 * time.Second):
+	if !s.ends(20 * time.Second) {
 		w.violation("%s was told to drain, and runs", s.id)
 		return
 	}

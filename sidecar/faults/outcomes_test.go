@@ -17,11 +17,8 @@ func TestOutcomeOfATaskThatWasTakenOver(t *testing.T) {
 	w := newWorld(t)
 	p := w.newProxy(w.server.Addr)
 	s := w.crew(1, setup{proxy: p})[0]
-	id := w.one(record{Ms: 1500})
-	eventually(t, 10*time.Second, "the task to run", func() bool {
-		held, err := w.heldBy(s.id)
-		return err == nil && len(held) > 0
-	})
+	id := w.one(record{Ms: 3000})
+	w.runs(id)
 	w.hurt("a sidecar loses Redis for longer than its lease")
 	w.again++
 	p.Refuse()

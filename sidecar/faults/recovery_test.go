@@ -19,7 +19,7 @@ func (w *world) recovery(s *story) (worst time.Duration) {
 			back = sooner(back, w.back(id, f, at))
 		}
 		worst = max(worst, runs)
-		if at.Add(back).After(w.stalls.excuse(at, at.Add(bound), again)) {
+		if machine.between(at, at.Add(back)) > bound && at.Add(back).After(w.stalls.excuse(at, at.Add(bound), again)) {
 			w.violation("after the death of %s with %v the recovery began after %v", what, tasks, back)
 		}
 	}

@@ -59,7 +59,7 @@ func (w *world) goesOn(back time.Time) {
 		w.t.Fatal(err)
 	}
 	for _, e := range tell(events).of(first).starts {
-		d := e.time().Sub(back)
+		d := machine.between(back, e.time())
 		w.outage = max(w.outage, d)
 		if d > outageRecovery+w.delay {
 			w.violation("the first task after the outage started %v after its end", d)
@@ -221,6 +221,7 @@ func TestMemoryFull(t *testing.T) {
 			w.pausedWhileFull()
 		}
 		fresh := w.start(setup{})
+		fresh.ready(1)
 		w.settle(20 * time.Second)
 		if turn == 0 {
 			w.drainBy(w.server.Addr, fresh)

@@ -118,7 +118,7 @@ func refusal(t *testing.T, where, args []string) (status int, log string) {
 	if err := start(cmd); err != nil {
 		t.Fatal(err)
 	}
-	timer := time.AfterFunc(20*time.Second, func() { _ = cmd.Process.Kill() })
+	timer := time.AfterFunc(2*time.Minute, func() { _ = cmd.Process.Kill() })
 	defer timer.Stop()
 	_ = cmd.Wait() // how it ended is in ProcessState
 	return cmd.ProcessState.ExitCode(), text.String()

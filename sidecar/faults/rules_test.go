@@ -147,7 +147,7 @@ func (w *world) checkGroup(g *pushedGroup, s *story, left final, touched map[str
 	case w.obs.missed() || all < g.expected:
 	case !ok:
 		w.violation("%s: nobody told its producer that it is done", g.id)
-	case done.Sub(g.at) > barrierWait+w.delay && most < 3:
+	case machine.between(g.at, done) > barrierWait+w.delay && most < 3:
 		w.violation("%s took %v, and no task of it lost more than %d sidecars", g.id, done.Sub(g.at), most)
 	}
 }
@@ -182,13 +182,13 @@ func (w *world) awaitTheGone() {
 		return
 	}
 	const within = 15 * time.Second
-	deadline := time.Now().Add(within)
+	began := time.Now()
 	for {
 		gone := w.strangers()
 		if len(gone) == 0 {
 			return
 		}
-		if time.Now().After(deadline) {
+		if machine.since(began) > within {
 			w.violation("%v after the last death these keys are left: %v", within, gone)
 			return
 		}

@@ -169,6 +169,16 @@ func (s *sidecar) signal(sig syscall.Signal) {
 // kill ends it with SIGKILL; its done tells when that was noted.
 func (s *sidecar) kill() { _ = s.cmd.Process.Kill() } // it may be dead already
 
+// ends waits for its end, and reports whether it came in time.
+func (s *sidecar) ends(within time.Duration) bool {
+	for began := time.Now(); machine.since(began) <= within; pause(5 * time.Millisecond) {
+		if s.over() {
+			return true
+		}
+	}
+	return s.over()
+}
+
 // stop ends it with SIGTERM and expects status 0.
 func (s *sidecar) stop() {
 	s.w.mu.Lock()
@@ -179,11 +189,7 @@ func (s *sidecar) stop() {
 	}
 	s.signal(syscall.SIGTERM)
 	s.signal(syscall.SIGCONT)
-	timer := time.NewTimer(30 * time.Second)
-	defer timer.Stop()
-	select {
-	case <-s.done:
-	case <-timer.C:
+	if !s.ends(30 * time.Second) {
 		s.w.violation("%s did not stop within 30 s", s.id)
 		s.kill()
 		<-s.done

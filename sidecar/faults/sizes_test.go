@@ -15,7 +15,7 @@ import (
 // much into its channel and reads it, and the link takes less than a megabyte a second
 // each way, so that a batch of them takes longer than a timeout of Redis. All are
 // reported, nothing runs twice, no sidecar is given up, and Redis counts as lost only if
-// the machine itself stood still for such a timeout.
+// the machine itself stood still for such a timeout, or had time for half of its work.
 func TestResultsOverASlowLink(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -25,6 +25,7 @@ func TestResultsOverASlowLink(t *testing.T) {
 	s.ready(1)
 	p.SetShape(faultproxy.Shape{Slice: 8 << 10, Gap: 9 * time.Millisecond})
 	w.hurt("a slow link")
+	began := time.Now()
 	rs := make([]record, 8)
 	for i := range rs {
 		rs[i].Size = 1 << 20
@@ -43,7 +44,8 @@ func TestResultsOverASlowLink(t *testing.T) {
 			t.Log(line)
 		}
 	}
-	if longest, _ := w.stalls.longest(); lost > 0 && longest < timeout {
+	longest, _ := w.stalls.longest()
+	if slow := time.Since(began) > 2*machine.since(began); lost > 0 && longest < timeout && !slow {
 		w.violation("a slow link counts as lost, %d times", lost)
 	}
 	w.verify("results over a slow link")

@@ -28,8 +28,8 @@ func TestRedisAwayUntilTheStopIsOver(t *testing.T) {
 			}
 			for range 3 {
 				first := w.crew(1, s)[0]
-				w.killRedisUnder(first)
-				pause(time.Second) // the tasks end
+				tasks := w.killRedisUnder(first)
+				eventually(t, 20*time.Second, "the ends of the tasks", func() bool { return w.ended(tasks...) })
 				first.stop()
 				w.server.Restart()
 				if n := strings.Count(first.text(), "not reported before the end"); !c.spool && n != 2 {
@@ -59,19 +59,20 @@ func TestRedisAwayUntilTheStopIsOver(t *testing.T) {
 	}
 }
 
-// killRedisUnder kills Redis while a sidecar with two slots runs two tasks, which end
-// within a second.
-func (w *world) killRedisUnder(s *sidecar) {
+// killRedisUnder kills Redis while a sidecar with two slots runs two short tasks, and
+// returns their ids.
+func (w *world) killRedisUnder(s *sidecar) (tasks []string) {
 	w.t.Helper()
 	s.ready(2)
-	w.group(record{Ms: 700}, record{Ms: 700})
-	eventually(w.t, 10*time.Second, "both tasks in flight", func() bool {
-		held, err := w.heldBy(s.id)
-		return err == nil && len(held) == 2
-	})
-	pause(200 * time.Millisecond) // they run
+	one, other := w.fill(record{Ms: 1500}), w.fill(record{Ms: 1500})
+	w.group(one, other)
+	tasks = []string{one.TaskID, other.TaskID}
+	for _, task := range tasks {
+		w.runs(task)
+	}
 	w.hurt("Redis is gone, and " + s.id + " is to stop")
 	w.killRedis()
+	return tasks
 }
 
 // TestAStopWaitsForAGoneRedisForItsBound: Redis goes while tasks run, and the sidecar

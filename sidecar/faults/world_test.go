@@ -52,7 +52,8 @@ type world struct {
 	// delay is what the fault itself, which goes on during the recovery, adds to
 	// the times that are promised without it.
 	delay time.Duration
-	// outage is the longest time that work took to go on after an outage.
+	// outage is the longest time, by the machine's clock, that work took to go on after an
+	// outage.
 	outage time.Duration
 }
 
@@ -245,18 +246,12 @@ func (w *world) unfinished() (int, error) {
 // settle waits until no record is left anywhere.
 func (w *world) settle(within time.Duration) {
 	w.t.Helper()
-	n, err := 0, error(nil)
-	deadline := time.NewTimer(within)
-	defer deadline.Stop()
-	tick := time.NewTicker(20 * time.Millisecond)
-	defer tick.Stop()
-	for {
-		if n, err = w.unfinished(); err == nil && n == 0 {
+	for began := time.Now(); ; pause(20 * time.Millisecond) {
+		n, err := w.unfinished()
+		if err == nil && n == 0 {
 			return
 		}
-		select {
-		case <-tick.C:
-		case <-deadline.C:
+		if machine.since(began) > within {
 			w.violation("%d records have not ended after %v (%v)", n, within, err)
 			return
 		}
