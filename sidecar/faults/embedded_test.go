@@ -65,7 +65,7 @@ func TestTheEmbeddedRedisIsKilled(t *testing.T) {
 				s.kill()
 				<-s.done
 			}
-			w.outage = time.Since(began)
+			w.outage = machine.since(began)
 			if status := s.cmd.ProcessState.ExitCode(); status != 69 {
 				w.violation("it ended with status %d (%v)", status, s.cmd.ProcessState)
 			}

@@ -117,7 +117,7 @@ func TestFailoverWithAnUnreplicatedTail(t *testing.T) {
 				within += 12 * time.Second // until a slot is free
 			}
 			p.settle(within)
-			p.outage = time.Since(began)
+			p.outage = machine.since(began)
 			p.verify("Redis failover with an unreplicated tail, " + c.name)
 		})
 	}

@@ -110,25 +110,14 @@ func setUp() (err error) {
 	return nil
 }
 
-// random is the source of one task (who) of one test: the same seed gives the same plan,
-// whatever others do. It may be used concurrently.
+// random is the source of one goroutine (who) of one test: the same seed gives
+// the same plan, whatever others do.
 func random(t *testing.T, who int) *rand.Rand {
 	name := uint64(who)
 	for _, b := range []byte(t.Name()) {
 		name = name*31 + uint64(b)
 	}
-	return rand.New(&lockedSource{source: rand.NewPCG(seed, name)})
-}
-
-type lockedSource struct {
-	mu     sync.Mutex
-	source rand.Source
-}
-
-func (s *lockedSource) Uint64() uint64 {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.source.Uint64()
+	return rand.New(rand.NewPCG(seed, name))
 }
 
 // repo is the top of the repository: go test runs in the package's folder.

@@ -3,6 +3,7 @@
 package faults
 
 import (
+	"math/rand/v2"
 	"testing"
 	"time"
 
@@ -16,33 +17,33 @@ func TestBadNetwork(t *testing.T) {
 	for _, c := range []struct {
 		name string
 		// bad breaks the network, over and over, until stop is closed, and
-		// leaves it whole.
-		bad func(w *world, p *faultproxy.Proxy, stop <-chan struct{})
+		// leaves it whole. It runs beside the test, with a plan of its own.
+		bad func(w *world, rnd *rand.Rand, p *faultproxy.Proxy, stop <-chan struct{})
 	}{
 		{"latency 30 ms with 90 ms of jitter", shaped(faultproxy.Shape{Latency: 30 * time.Millisecond, Jitter: 90 * time.Millisecond})},
 		{"bytes in slices of 11, 1 ms apart", shaped(faultproxy.Shape{Slice: 11, Gap: time.Millisecond})},
 		{"slow by 600 ms, close to a lease's timeout", shaped(faultproxy.Shape{Latency: 250 * time.Millisecond, Jitter: 100 * time.Millisecond})},
-		{"resets of all connections", func(w *world, p *faultproxy.Proxy, stop <-chan struct{}) {
-			for again(stop, time.Duration(100+w.rnd.IntN(300))*time.Millisecond) {
+		{"resets of all connections", func(w *world, rnd *rand.Rand, p *faultproxy.Proxy, stop <-chan struct{}) {
+			for again(stop, time.Duration(100+rnd.IntN(300))*time.Millisecond) {
 				w.hurt("reset")
 				p.Reset()
 			}
 		}},
-		{"refused and back", func(w *world, p *faultproxy.Proxy, stop <-chan struct{}) {
+		{"refused and back", func(w *world, rnd *rand.Rand, p *faultproxy.Proxy, stop <-chan struct{}) {
 			for again(stop, 400*time.Millisecond) {
 				w.hurt("refused")
 				p.Refuse()
-				again(stop, time.Duration(w.rnd.IntN(2500))*time.Millisecond)
+				again(stop, time.Duration(rnd.IntN(2500))*time.Millisecond)
 				if err := p.Accept(); err != nil {
 					w.t.Error(err)
 				}
 			}
 		}},
-		{"silent and back", func(w *world, p *faultproxy.Proxy, stop <-chan struct{}) {
+		{"silent and back", func(w *world, rnd *rand.Rand, p *faultproxy.Proxy, stop <-chan struct{}) {
 			for again(stop, 400*time.Millisecond) {
 				w.hurt("stalled")
 				p.Stall()
-				again(stop, time.Duration(w.rnd.IntN(2500))*time.Millisecond)
+				again(stop, time.Duration(rnd.IntN(2500))*time.Millisecond)
 				p.Resume()
 			}
 		}},
@@ -55,7 +56,7 @@ func TestBadNetwork(t *testing.T) {
 			stop, stopped := make(chan struct{}), make(chan struct{})
 			go func() {
 				defer close(stopped)
-				c.bad(w, p, stop)
+				c.bad(w, random(t, 1), p, stop)
 			}()
 			for range 8 {
 				w.group(w.work(6, 100)...)
@@ -74,8 +75,8 @@ func TestBadNetwork(t *testing.T) {
 }
 
 // shaped keeps one shape all the time.
-func shaped(s faultproxy.Shape) func(*world, *faultproxy.Proxy, <-chan struct{}) {
-	return func(w *world, p *faultproxy.Proxy, stop <-chan struct{}) {
+func shaped(s faultproxy.Shape) func(*world, *rand.Rand, *faultproxy.Proxy, <-chan struct{}) {
+	return func(w *world, _ *rand.Rand, p *faultproxy.Proxy, stop <-chan struct{}) {
 		w.hurt("shape")
 		p.SetShape(s)
 		<-stop

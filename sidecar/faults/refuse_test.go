@@ -118,8 +118,22 @@ func refusal(t *testing.T, where, args []string) (status int, log string) {
 	if err := start(cmd); err != nil {
 		t.Fatal(err)
 	}
-	timer := time.AfterFunc(2*time.Minute, func() { _ = cmd.Process.Kill() })
-	defer timer.Stop()
-	_ = cmd.Wait() // how it ended is in ProcessState
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		_ = cmd.Wait() // how it ended is in ProcessState
+	}()
+	over := func() bool {
+		select {
+		case <-ended:
+			return true
+		default:
+			return false
+		}
+	}
+	if !eventually(t, 20*time.Second, "the end of a start that cannot succeed", over) {
+		_ = cmd.Process.Kill()
+	}
+	<-ended
 	return cmd.ProcessState.ExitCode(), text.String()
 }

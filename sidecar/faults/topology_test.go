@@ -61,7 +61,7 @@ func TestSentinelFailover(t *testing.T) {
 	w.obs.move(replica.Addr)
 	w.group(w.work(8, 100)...)
 	w.settle(failoverRecovery)
-	w.outage = time.Since(elected)
+	w.outage = machine.since(elected)
 	t.Logf("Sentinel took %v to elect, everything was over %v later", elected.Sub(died), w.outage)
 	w.verify("Redis failover by Sentinel")
 }
