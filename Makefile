@@ -54,16 +54,16 @@ faults: go redis ## Kill, freeze and cut off everything, and check that nothing 
 .PHONY: lifecycle
 lifecycle: go redis ## Start, signal and stop the real binary in every way (minutes)
 	@python=$$(scripts/setup-venv $(or $(GRAFLOW),latest)) && GRAFLOW_PYTHON=$$python \
-		go test -tags lifecycle -count=1 -timeout 15m $(ARGS) ./sidecar/lifecycle/
+		go test -tags lifecycle -count=1 -timeout 15m $(ARGS) ./sidecar/test/lifecycle/
 
 .PHONY: scale
 scale: go redis ## Measure what fleets of 10, 100 and 1,000 sidecars ask of one Redis (docs/scaling.md)
-	@go test -tags scale -count=1 -timeout 5m -v $(ARGS) ./sidecar/scale/
+	@go test -tags scale -count=1 -timeout 5m -v $(ARGS) ./sidecar/test/scale/
 
 .PHONY: browser
 browser: go redis ## Look at the page in a real Chromium (ARGS=-update takes the pictures in docs/images anew)
 	@scripts/setup-chromium
-	@go test -tags browser -count=1 -timeout 5m ./sidecar/browser/ $(ARGS)
+	@go test -tags browser -count=1 -timeout 5m ./sidecar/test/browser/ $(ARGS)
 
 .PHONY: seed-case
 seed-case: go ## Stop Redis before the workers: Graflow's own and the sidecar, side by side

@@ -13,11 +13,11 @@ import (
 
 	pyworker "github.com/graflow/graflow-sidecar/examples/python-worker"
 	"github.com/graflow/graflow-sidecar/sidecar/app"
+	"github.com/graflow/graflow-sidecar/sidecar/config"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/backoff"
-	"github.com/graflow/graflow-sidecar/sidecar/internal/config"
-	"github.com/graflow/graflow-sidecar/sidecar/internal/remote"
-	"github.com/graflow/graflow-sidecar/sidecar/internal/subproc"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/version"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/worker/spawn/local"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/worker/spawn/remote"
 )
 
 func connectCommand() *cobra.Command {
@@ -49,7 +49,7 @@ the second one lets go at once.`,
 
 // connect runs workers until it is told to stop, or cannot go on.
 func connect(c config.Connect) error {
-	if err := subproc.CheckDir(c.Dir); err != nil {
+	if err := local.CheckDir(c.Dir); err != nil {
 		return &app.ConfigError{Err: err}
 	}
 	catchBrokenPipe()
@@ -77,7 +77,7 @@ func connect(c config.Connect) error {
 		defer cleanup()
 		host.Command, host.Name, host.Files = pyworker.Command(c.Python, adapter.path), adapterName(c.Python), adapter.files
 	}
-	spawner := subproc.NewSpawner()
+	spawner := local.NewSpawner()
 	defer spawner.Stop()
 	host.Start = spawner.Start
 

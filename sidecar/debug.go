@@ -10,8 +10,8 @@ import (
 	"time"
 
 	"github.com/graflow/graflow-sidecar/sidecar/app"
-	"github.com/graflow/graflow-sidecar/sidecar/internal/access"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/connlimit"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/web/httpauth"
 )
 
 // debugConns bounds the connections to the profiles: there are few readers.
@@ -34,7 +34,7 @@ func serveProfiles(addr string, log *slog.Logger) (stop func(), err error) {
 	mux.HandleFunc("/debug/pprof/trace", pprof.Trace)
 	// Another site's page whose name was made to lead here reads nothing.
 	address, _ := listener.Addr().(*net.TCPAddr)
-	guard := access.Rules{Loopback: address != nil && address.IP.IsLoopback()}
+	guard := httpauth.Rules{Loopback: address != nil && address.IP.IsLoopback()}
 	ctx, cancel := context.WithCancel(context.Background())
 	server := &http.Server{
 		Handler: guard.Guard(mux), ReadHeaderTimeout: 5 * time.Second, IdleTimeout: 10 * time.Second,

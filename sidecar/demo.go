@@ -19,9 +19,9 @@ import (
 	pyworker "github.com/graflow/graflow-sidecar/examples/python-worker"
 	"github.com/graflow/graflow-sidecar/protocol"
 	"github.com/graflow/graflow-sidecar/sidecar/app"
-	"github.com/graflow/graflow-sidecar/sidecar/internal/config"
-	"github.com/graflow/graflow-sidecar/sidecar/internal/demo"
-	"github.com/graflow/graflow-sidecar/sidecar/internal/logging"
+	"github.com/graflow/graflow-sidecar/sidecar/config"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/cli/demo"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/observe/logging"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/version"
 )
 

@@ -15,7 +15,7 @@ import (
 	"github.com/graflow/graflow-sidecar/examples/go-worker/tasks"
 	"github.com/graflow/graflow-sidecar/protocol"
 	"github.com/graflow/graflow-sidecar/sidecar/app"
-	"github.com/graflow/graflow-sidecar/sidecar/internal/demo"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/cli/demo"
 )
 
 // execWorkers are the demo's in mode exec: this binary in the role of a program

@@ -5,8 +5,8 @@ import (
 	"strings"
 
 	"github.com/graflow/graflow-sidecar/sidecar/app"
+	"github.com/graflow/graflow-sidecar/sidecar/config"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/cli"
-	"github.com/graflow/graflow-sidecar/sidecar/internal/config"
 )
 
 // Exit statuses, after sysexits.h.

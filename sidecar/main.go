@@ -10,7 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/graflow/graflow-sidecar/sidecar/internal/pid1"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/host/pid1"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/version"
 )
 

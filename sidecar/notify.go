@@ -10,7 +10,7 @@ import (
 	"github.com/coreos/go-systemd/v22/daemon"
 
 	"github.com/graflow/graflow-sidecar/sidecar/app"
-	"github.com/graflow/graflow-sidecar/sidecar/internal/subproc"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/worker/spawn/local"
 )
 
 // told is what a service manager hears of: an *app.App.
@@ -58,7 +58,7 @@ func tellServiceManager(a *app.App, log *slog.Logger) (stop func()) {
 	}()
 	return func() {
 		close(done)
-		subproc.Within(over, 2*notifyTimeout) // it takes locks, which may be why we stop
+		local.Within(over, 2*notifyTimeout) // it takes locks, which may be why we stop
 	}
 }
 

@@ -4,7 +4,7 @@ import (
 	"errors"
 	"log/slog"
 
-	"github.com/graflow/graflow-sidecar/sidecar/internal/reaper"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/worker/spawn/reaper"
 )
 
 // adoptOrphans makes this process the parent of what its workers leave behind.

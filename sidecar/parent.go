@@ -7,7 +7,7 @@ import (
 	"os"
 	"syscall"
 
-	"github.com/graflow/graflow-sidecar/sidecar/internal/config"
+	"github.com/graflow/graflow-sidecar/sidecar/config"
 )
 
 // noFD says that a descriptor was not given.

@@ -15,8 +15,8 @@ import (
 
 	pyworker "github.com/graflow/graflow-sidecar/examples/python-worker"
 	"github.com/graflow/graflow-sidecar/sidecar/app"
-	"github.com/graflow/graflow-sidecar/sidecar/internal/config"
-	"github.com/graflow/graflow-sidecar/sidecar/internal/runbook"
+	"github.com/graflow/graflow-sidecar/sidecar/config"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/observe/logdocs"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/version"
 )
 
@@ -93,7 +93,7 @@ func serve(s config.Settings, readyFD, parentFD int) error {
 	}
 	defer starter.close()
 
-	log := slog.New(runbook.Handler(newLog(s.LogFormat, s.LogLevel).Handler()))
+	log := slog.New(logdocs.Handler(newLog(s.LogFormat, s.LogLevel).Handler()))
 	slog.SetDefault(log)
 	sayDropped(log)
 	profileMemory(s.DebugAddr)

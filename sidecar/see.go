@@ -6,7 +6,7 @@ import (
 	"time"
 
 	"github.com/graflow/graflow-sidecar/sidecar/app"
-	"github.com/graflow/graflow-sidecar/sidecar/internal/runbook"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/observe/logdocs"
 )
 
 // stuckError is what the watchdog says.
@@ -18,7 +18,7 @@ func (e *stuckError) Error() string {
 
 // topic is where an error that ends a command is explained; empty for one that
 // says all there is to say.
-func topic(err error) runbook.Topic {
+func topic(err error) logdocs.Topic {
 	var (
 		start     *app.StartError
 		crashLoop *app.CrashLoopError
@@ -28,21 +28,21 @@ func topic(err error) runbook.Topic {
 	)
 	switch status := exitStatus(err); {
 	case errors.As(err, &lost) && status == exitRefused:
-		return runbook.EmbeddedRedis
+		return logdocs.EmbeddedRedis
 	case status == exitUsage:
-		return runbook.Usage
+		return logdocs.Usage
 	case status == exitConfig:
-		return runbook.Config
+		return logdocs.Config
 	case status == exitRefused:
-		return runbook.Refused
+		return logdocs.Refused
 	case status == exitTryAgain:
-		return runbook.Unreachable
+		return logdocs.Unreachable
 	case errors.As(err, &start):
-		return runbook.WorkerStart
+		return logdocs.WorkerStart
 	case errors.As(err, &crashLoop):
-		return runbook.CrashLoop
+		return logdocs.CrashLoop
 	case errors.As(err, &panicked), errors.As(err, &stuck):
-		return runbook.Bug
+		return logdocs.Bug
 	default:
 		return ""
 	}

@@ -11,7 +11,7 @@ import (
 	"time"
 
 	"github.com/graflow/graflow-sidecar/sidecar/app"
-	"github.com/graflow/graflow-sidecar/sidecar/internal/logging"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/observe/logging"
 )
 
 // flushTime bounds how long the end of the process waits for the reader of stderr.

@@ -4,8 +4,8 @@ import (
 	"log/slog"
 
 	"github.com/graflow/graflow-sidecar/sidecar/app"
-	"github.com/graflow/graflow-sidecar/sidecar/internal/config"
-	"github.com/graflow/graflow-sidecar/sidecar/internal/tracing"
+	"github.com/graflow/graflow-sidecar/sidecar/config"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/observe/tracing"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/version"
 )
 

@@ -7,9 +7,9 @@ import (
 	"time"
 
 	"github.com/graflow/graflow-sidecar/sidecar/app"
-	"github.com/graflow/graflow-sidecar/sidecar/internal/config"
-	"github.com/graflow/graflow-sidecar/sidecar/internal/testlog"
-	"github.com/graflow/graflow-sidecar/sidecar/internal/tracing"
+	"github.com/graflow/graflow-sidecar/sidecar/config"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/observe/tracing"
+	"github.com/graflow/graflow-sidecar/sidecar/test/kit/testlog"
 )
 
 // Whatever is wrong with OpenTelemetry's variables costs a line, never the tasks.

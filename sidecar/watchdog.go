@@ -7,7 +7,7 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/graflow/graflow-sidecar/sidecar/internal/reaper"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/worker/spawn/reaper"
 )
 
 // watchdogGrace is how long after the end of its budget a stop is given up.

@@ -15,7 +15,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/graflow/graflow-sidecar/protocol/conformance"
-	"github.com/graflow/graflow-sidecar/sidecar/internal/config"
+	"github.com/graflow/graflow-sidecar/sidecar/config"
 )
 
 func workerCommand() *cobra.Command {

@@ -14,13 +14,13 @@ import (
 	"time"
 
 	"github.com/graflow/graflow-sidecar/protocol"
-	"github.com/graflow/graflow-sidecar/sidecar/internal/health"
-	"github.com/graflow/graflow-sidecar/sidecar/internal/lease"
-	"github.com/graflow/graflow-sidecar/sidecar/internal/localredis"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/observe/health"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/pipeline/claim"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/pipeline/dispatch"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/pipeline/lease"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/pipeline/report"
-	"github.com/graflow/graflow-sidecar/sidecar/internal/store"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/redis"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/redisserver"
 )
 
 // App is a running sidecar. Its methods may be called concurrently.
@@ -84,7 +84,7 @@ func start(ctx context.Context, cfg Config, h hooks) (*App, error) {
 	}
 	a.box.MaxBytes = cfg.MaxUnreportedBytes
 	if cfg.Redis.Embedded {
-		local, err := localredis.Start(ctx, localredis.Options{Log: a.log, Port: cfg.Redis.EmbeddedPort})
+		local, err := redisserver.Start(ctx, redisserver.Options{Log: a.log, Port: cfg.Redis.EmbeddedPort})
 		if err != nil {
 			return nil, err
 		}
@@ -117,7 +117,7 @@ func (a *App) wire() error {
 	if a.redis, err = a.backend(); err != nil {
 		return err
 	}
-	a.mon.Ping, a.mon.Reached, a.mon.Name = a.redis.ping, store.Answered, store.ClassName
+	a.mon.Ping, a.mon.Reached, a.mon.Name = a.redis.ping, redis.Answered, redis.ClassName
 	a.mon.Interval, a.mon.Timeout, a.mon.Log = a.cfg.Redis.PingInterval, time.Second, a.log
 	a.mon.CheckIdle, a.mon.IdleInterval, a.mon.Pause = a.redis.checkIdle, a.cfg.Redis.HealthCheckInterval, a.cfg.Redis.pause()
 
@@ -129,7 +129,7 @@ func (a *App) wire() error {
 		return errors.Join(err, a.redis.close())
 	}
 	a.lease.Log, a.lease.Store = a.log, a.redis.leases
-	a.lease.NewRun = func() string { return store.NewRunID(a.cfg.WorkerID) }
+	a.lease.NewRun = func() string { return redis.NewRunID(a.cfg.WorkerID) }
 	a.lease.Lost = func(run string) {
 		a.queue.Drop()
 		a.pool.Evict(run)

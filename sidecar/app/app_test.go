@@ -19,8 +19,8 @@ import (
 
 	"github.com/graflow/graflow-sidecar/protocol"
 	"github.com/graflow/graflow-sidecar/sidecar/app"
-	"github.com/graflow/graflow-sidecar/sidecar/internal/redistest"
-	"github.com/graflow/graflow-sidecar/sidecar/internal/testlog"
+	"github.com/graflow/graflow-sidecar/sidecar/test/kit/redistest"
+	"github.com/graflow/graflow-sidecar/sidecar/test/kit/testlog"
 )
 
 const workerVariable = "APP_TEST_WORKER"

@@ -8,7 +8,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/graflow/graflow-sidecar/protocol"
-	"github.com/graflow/graflow-sidecar/sidecar/internal/store"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/redis"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/task"
 )
 
@@ -92,7 +92,7 @@ type inputs struct {
 }
 
 // resolve finds one input: of its two keys, the first one that is there.
-func (in *inputs) resolve(name string, keys []string, values []store.Value) error {
+func (in *inputs) resolve(name string, keys []string, values []redis.Value) error {
 	if in.given[name] {
 		return nil
 	}
@@ -102,7 +102,7 @@ func (in *inputs) resolve(name string, keys []string, values []store.Value) erro
 	}
 	switch v := values[at]; {
 	case v.Kind:
-		return about(keys[at], store.ErrKind)
+		return about(keys[at], redis.ErrKind)
 	case v.Found && !utf8.Valid(v.Text):
 		return about(keys[at], protocol.ErrNotText)
 	case v.Found:
@@ -113,10 +113,10 @@ func (in *inputs) resolve(name string, keys []string, values []store.Value) erro
 
 // objectAt are the members of the object that a key holds; none if it holds
 // nothing.
-func objectAt(key string, v store.Value) ([]protocol.Input, error) {
+func objectAt(key string, v redis.Value) ([]protocol.Input, error) {
 	switch {
 	case v.Kind:
-		return nil, about(key, store.ErrKind)
+		return nil, about(key, redis.ErrKind)
 	case !v.Found:
 		return nil, nil
 	case !utf8.Valid(v.Text):
@@ -133,7 +133,7 @@ func objectAt(key string, v store.Value) ([]protocol.Input, error) {
 type source struct{ name, from string }
 
 // sourcesAt are the inputs that the workflow declares, each with its source.
-func sourcesAt(key string, v store.Value) ([]source, error) {
+func sourcesAt(key string, v redis.Value) ([]source, error) {
 	members, err := objectAt(key, v)
 	if err != nil {
 		return nil, err

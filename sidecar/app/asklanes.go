@@ -8,13 +8,13 @@ import (
 
 	"github.com/graflow/graflow-sidecar/protocol"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/backoff"
-	"github.com/graflow/graflow-sidecar/sidecar/internal/store"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/redis"
 )
 
 // redis does one thing with Redis, again and again until Redis has done it or
 // ctx ends. What passes is waited for; anything else is the answer.
-func (a *asks) redis(ctx context.Context, do func(store.Turn) error) error {
-	var lane *store.Turn
+func (a *asks) redis(ctx context.Context, do func(redis.Turn) error) error {
+	var lane *redis.Turn
 	select {
 	case lane = <-a.lanes:
 	case <-ctx.Done():
@@ -28,17 +28,17 @@ func (a *asks) redis(ctx context.Context, do func(store.Turn) error) error {
 			return err
 		}
 		err := do(*lane)
-		switch class := store.Classify(err); {
+		switch class := redis.Classify(err); {
 		case err == nil:
 			return nil
 		case ctx.Err() != nil:
 			return ctx.Err()
-		case class == store.ClassCanceled:
+		case class == redis.ClassCanceled:
 			// Our connections are closed: the task is about to be cut short, and an
 			// error would be the last thing it hears before it reports a failure.
 			<-ctx.Done()
 			return ctx.Err()
-		case refusal(err), class != store.ClassTransient:
+		case refusal(err), class != redis.ClassTransient:
 			return err
 		}
 		a.failed(err)
@@ -52,7 +52,7 @@ func (a *asks) redis(ctx context.Context, do func(store.Turn) error) error {
 // is away: where it refuses some things and takes others, the claims and reports
 // say how it is, and two voices would have it lost and back all the time.
 func (a *asks) failed(err error) {
-	if !store.Answered(err) {
+	if !redis.Answered(err) {
 		a.mon.Failed(err)
 		return
 	}
@@ -60,7 +60,7 @@ func (a *asks) failed(err error) {
 	defer a.mu.Unlock()
 	if time.Since(a.said) >= askReminder {
 		a.said = time.Now()
-		a.log.Warn("redis refuses what a worker asks, which waits", "class", store.ClassName(err), "error", err.Error())
+		a.log.Warn("redis refuses what a worker asks, which waits", "class", redis.ClassName(err), "error", err.Error())
 	}
 }
 
@@ -72,10 +72,10 @@ var refusals = []struct {
 	err  error
 	code protocol.Code
 }{
-	{store.ErrEnded, protocol.CodeDeliveryEnded},
-	{store.ErrKind, protocol.CodeInvalidParams},
-	{store.ErrNumber, protocol.CodeInvalidParams},
-	{store.ErrTooMuch, protocol.CodeInvalidParams},
+	{redis.ErrEnded, protocol.CodeDeliveryEnded},
+	{redis.ErrKind, protocol.CodeInvalidParams},
+	{redis.ErrNumber, protocol.CodeInvalidParams},
+	{redis.ErrTooMuch, protocol.CodeInvalidParams},
 	{protocol.ErrNotText, protocol.CodeInvalidParams},
 }
 
@@ -107,7 +107,7 @@ func about(key string, err error) error {
 	if _, ok := errors.AsType[*protocol.Error](err); ok {
 		return err
 	}
-	if rejected, ok := errors.AsType[*store.RejectedError](err); ok {
+	if rejected, ok := errors.AsType[*redis.RejectedError](err); ok {
 		return protocol.Errorf(protocol.CodeInvalidParams, "%s", rejected.Of("value"))
 	}
 	return fmt.Errorf("redis refuses the request: %w", err)

@@ -8,7 +8,7 @@ import (
 
 	"github.com/graflow/graflow-sidecar/protocol"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/backoff"
-	"github.com/graflow/graflow-sidecar/sidecar/internal/store"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/redis"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/task"
 )
 
@@ -57,14 +57,14 @@ func (l *locks) take(delivery string) []lock {
 
 // lock takes a lock, or answers that it was not to be had (P48). Between its
 // attempts it has no lane: whoever waits holds nobody up.
-func (a *asks) lock(ctx context.Context, t *task.Task, ch *store.Channel, q *protocol.Ask) ([]byte, error) {
-	k := lock{q.Key, store.NewLockToken()}
+func (a *asks) lock(ctx context.Context, t *task.Task, ch *redis.Channel, q *protocol.Ask) ([]byte, error) {
+	k := lock{q.Key, redis.NewLockToken()}
 	ttl := time.Duration(q.TimeoutMs) * time.Millisecond
 	until := time.Now().Add(ttl)
 	a.locks.add(t.Delivery, k)
 	for {
 		var taken bool
-		err := a.redis(ctx, func(turn store.Turn) (err error) {
+		err := a.redis(ctx, func(turn redis.Turn) (err error) {
 			taken, err = ch.TryLock(ctx, turn, k.key, k.token, ttl)
 			return err
 		})
@@ -80,9 +80,9 @@ func (a *asks) lock(ctx context.Context, t *task.Task, ch *store.Channel, q *pro
 	}
 }
 
-func (a *asks) unlock(ctx context.Context, t *task.Task, ch *store.Channel, q *protocol.Ask) ([]byte, error) {
+func (a *asks) unlock(ctx context.Context, t *task.Task, ch *redis.Channel, q *protocol.Ask) ([]byte, error) {
 	var released bool
-	err := a.redis(ctx, func(turn store.Turn) (err error) {
+	err := a.redis(ctx, func(turn redis.Turn) (err error) {
 		released, err = ch.Unlock(ctx, turn, q.Key, q.Token)
 		return err
 	})
@@ -109,7 +109,7 @@ func (a *asks) Ended(t *task.Task) {
 	ctx, cancel := context.WithTimeout(context.Background(), unlockWithin)
 	defer cancel()
 	for _, k := range left {
-		_ = a.redis(ctx, func(turn store.Turn) error {
+		_ = a.redis(ctx, func(turn redis.Turn) error {
 			_, err := ch.Unlock(ctx, turn, k.key, k.token)
 			return err
 		})

@@ -9,8 +9,8 @@ import (
 	"time"
 
 	"github.com/graflow/graflow-sidecar/protocol"
-	"github.com/graflow/graflow-sidecar/sidecar/internal/health"
-	"github.com/graflow/graflow-sidecar/sidecar/internal/store"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/observe/health"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/redis"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/task"
 )
 
@@ -23,19 +23,19 @@ const askLanes = 16
 type asks struct {
 	mon   *health.Monitor
 	log   *slog.Logger
-	st    *store.Store
+	st    *redis.Store
 	max   int // bytes of an answer
-	lanes chan *store.Turn
+	lanes chan *redis.Turn
 	locks locks
 
 	mu   sync.Mutex
 	said time.Time // when the log was told last, see failed
 }
 
-func newAsks(mon *health.Monitor, log *slog.Logger, st *store.Store, max int) *asks {
-	a := &asks{mon: mon, log: log, st: st, max: max, lanes: make(chan *store.Turn, askLanes), locks: locks{held: map[string][]lock{}}}
+func newAsks(mon *health.Monitor, log *slog.Logger, st *redis.Store, max int) *asks {
+	a := &asks{mon: mon, log: log, st: st, max: max, lanes: make(chan *redis.Turn, askLanes), locks: locks{held: map[string][]lock{}}}
 	for n := range askLanes {
-		a.lanes <- &store.Turn{Lane: n}
+		a.lanes <- &redis.Turn{Lane: n}
 	}
 	return a
 }
@@ -65,7 +65,7 @@ func (a *asks) Ask(ctx context.Context, t *task.Task, method string, q *protocol
 }
 
 // channel is the channel of a task's session.
-func (a *asks) channel(t *task.Task) (*store.Channel, error) {
+func (a *asks) channel(t *task.Task) (*redis.Channel, error) {
 	if t.Info.SessionID == "" {
 		return nil, protocol.Errorf(protocol.CodeInvalidParams, "the record of this task has no session_id, so it has no channel")
 	}
@@ -77,7 +77,7 @@ func (a *asks) channel(t *task.Task) (*store.Channel, error) {
 }
 
 // one serves the requests that are one step in Redis and answer with one member.
-func (a *asks) one(ctx context.Context, ch *store.Channel, method string, q *protocol.Ask) ([]byte, error) {
+func (a *asks) one(ctx context.Context, ch *redis.Channel, method string, q *protocol.Ask) ([]byte, error) {
 	ttl := time.Duration(q.TTLMs) * time.Millisecond
 	var out []byte
 	count := func(name string, n int64, err error) error {
@@ -88,7 +88,7 @@ func (a *asks) one(ctx context.Context, ch *store.Channel, method string, q *pro
 		out = strconv.AppendBool([]byte(`{"`+name+`":`), is)
 		return err
 	}
-	err := a.redis(ctx, func(turn store.Turn) error {
+	err := a.redis(ctx, func(turn redis.Turn) error {
 		switch method {
 		case protocol.MethodChannelSet:
 			out = []byte{'{'}
@@ -121,7 +121,7 @@ func (a *asks) one(ctx context.Context, ch *store.Channel, method string, q *pro
 	return append(out, '}'), nil
 }
 
-func (a *asks) get(ctx context.Context, ch *store.Channel, q *protocol.Ask) ([]byte, error) {
+func (a *asks) get(ctx context.Context, ch *redis.Channel, q *protocol.Ask) ([]byte, error) {
 	keys := q.Keys
 	if keys == nil {
 		keys = []string{q.Key}
@@ -153,10 +153,10 @@ func (a *asks) get(ctx context.Context, ch *store.Channel, q *protocol.Ask) ([]b
 
 // appendFound writes what one key holds. An empty text is none of Graflow's: its
 // channel reads it as nothing, too.
-func appendFound(out []byte, key string, v store.Value) ([]byte, error) {
+func appendFound(out []byte, key string, v redis.Value) ([]byte, error) {
 	switch {
 	case v.Kind:
-		return nil, about(key, store.ErrKind)
+		return nil, about(key, redis.ErrKind)
 	case !v.Found || len(v.Text) == 0:
 		return append(out, `{"found":false}`...), nil
 	}
@@ -167,17 +167,17 @@ func appendFound(out []byte, key string, v store.Value) ([]byte, error) {
 	return append(out, '}'), nil
 }
 
-func (a *asks) read(ctx context.Context, ch *store.Channel, keys []string) (values []store.Value, err error) {
-	err = a.redis(ctx, func(store.Turn) (err error) {
+func (a *asks) read(ctx context.Context, ch *redis.Channel, keys []string) (values []redis.Value, err error) {
+	err = a.redis(ctx, func(redis.Turn) (err error) {
 		values, err = ch.Get(ctx, keys...)
 		return err
 	})
 	return values, about("", err)
 }
 
-func (a *asks) keys(ctx context.Context, ch *store.Channel) ([]byte, error) {
+func (a *asks) keys(ctx context.Context, ch *redis.Channel) ([]byte, error) {
 	var keys []string
-	err := a.redis(ctx, func(store.Turn) (err error) {
+	err := a.redis(ctx, func(redis.Turn) (err error) {
 		keys, err = ch.Keys(ctx, a.max)
 		return err
 	})
@@ -195,7 +195,7 @@ func (a *asks) enqueue(ctx context.Context, t *task.Task, q *protocol.Ask) ([]by
 	if err != nil {
 		return nil, protocol.Errorf(protocol.CodeInvalidParams, "the record is not one: %v", err)
 	}
-	if err := a.redis(ctx, func(turn store.Turn) error { return a.st.Enqueue(ctx, turn, t.Delivery, record) }); err != nil {
+	if err := a.redis(ctx, func(turn redis.Turn) error { return a.st.Enqueue(ctx, turn, t.Delivery, record) }); err != nil {
 		return nil, about("", err)
 	}
 	return []byte(`{}`), nil

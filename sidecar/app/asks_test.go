@@ -11,13 +11,13 @@ import (
 	"testing"
 	"time"
 
-	"github.com/redis/go-redis/v9"
+	goredis "github.com/redis/go-redis/v9"
 
 	"github.com/graflow/graflow-sidecar/protocol"
-	"github.com/graflow/graflow-sidecar/sidecar/internal/health"
-	"github.com/graflow/graflow-sidecar/sidecar/internal/redistest"
-	"github.com/graflow/graflow-sidecar/sidecar/internal/store"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/observe/health"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/redis"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/task"
+	"github.com/graflow/graflow-sidecar/sidecar/test/kit/redistest"
 )
 
 // asker is an asks on a Redis, with tasks in flight.
@@ -25,8 +25,8 @@ type asker struct {
 	*asks
 	t      *testing.T
 	ctx    context.Context
-	c      *redis.Client
-	st     *store.Store
+	c      *goredis.Client
+	st     *redis.Store
 	prefix string
 	run    string
 }
@@ -35,7 +35,7 @@ func newAsker(t *testing.T, server *redistest.Server) *asker {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	t.Cleanup(cancel)
-	client, err := store.NewClient(store.ClientOptions{
+	client, err := redis.NewClient(redis.ClientOptions{
 		Host: server.Host, Port: server.Port, PoolSize: askLanes,
 		DialTimeout: time.Second, ReadTimeout: time.Second, WriteTimeout: time.Second,
 	})
@@ -44,20 +44,20 @@ func newAsker(t *testing.T, server *redistest.Server) *asker {
 	}
 	// No Prefix of redistest: it cleans up with the server there, and some tests
 	// here take it away.
-	prefix := "asks-" + store.NewRunID("")[7:19]
-	st, err := store.New(client, store.Options{Prefix: prefix})
+	prefix := "asks-" + redis.NewRunID("")[7:19]
+	st, err := redis.New(client, redis.Options{Prefix: prefix})
 	if err != nil {
 		t.Fatal(err)
 	}
 	mon := health.New()
-	mon.Ping, mon.Reached, mon.Name = st.Ping, store.Answered, store.ClassName
+	mon.Ping, mon.Reached, mon.Name = st.Ping, redis.Answered, redis.ClassName
 	mon.Interval, mon.Timeout, mon.Log = time.Minute, time.Second, slog.New(slog.DiscardHandler)
 	mon.Pause = DefaultConfig().Redis.pause()
 	watching, stop := context.WithCancel(ctx)
 	var wg sync.WaitGroup
 	wg.Go(func() { _ = mon.Run(watching) })
 	t.Cleanup(func() { stop(); wg.Wait(); st.Close() })
-	a := &asker{newAsks(mon, mon.Log, st, 1<<20), t, ctx, server.Client(), st, prefix, store.NewRunID("w")}
+	a := &asker{newAsks(mon, mon.Log, st, 1<<20), t, ctx, server.Client(), st, prefix, redis.NewRunID("w")}
 	if err := st.Register(ctx, a.run); err != nil {
 		t.Fatal(err)
 	}
@@ -78,7 +78,7 @@ func (a *asker) task(session string) *task.Task {
 	if err := a.c.RPush(a.ctx, a.prefix+":queue", record).Err(); err != nil {
 		a.t.Fatal(err)
 	}
-	got, err := a.st.Claim(a.ctx, a.run, store.NewRunID("nonce"), 1)
+	got, err := a.st.Claim(a.ctx, a.run, redis.NewRunID("nonce"), 1)
 	if err != nil || len(got) != 1 {
 		a.t.Fatal(got, err)
 	}
@@ -274,7 +274,7 @@ func TestAskAfterTheDelivery(t *testing.T) {
 	if got := a.ask(x, "channel/lock", `{"delivery":"$d","key":"k"}`); !strings.HasPrefix(got, `{"token":"`) {
 		t.Fatal(got)
 	}
-	if _, err := a.st.Release(a.ctx, a.run, []store.Release{{Delivery: x.Delivery, Seq: 1}}); err != nil {
+	if _, err := a.st.Release(a.ctx, a.run, []redis.Release{{Delivery: x.Delivery, Seq: 1}}); err != nil {
 		t.Fatal(err)
 	}
 	for method, params := range map[string]string{

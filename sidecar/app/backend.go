@@ -6,12 +6,12 @@ import (
 	"time"
 
 	"github.com/graflow/graflow-sidecar/sidecar/internal/fleet"
-	"github.com/graflow/graflow-sidecar/sidecar/internal/lease"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/pipeline/claim"
-	"github.com/graflow/graflow-sidecar/sidecar/internal/pipeline/process"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/pipeline/lease"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/pipeline/report"
-	"github.com/graflow/graflow-sidecar/sidecar/internal/store"
-	"github.com/graflow/graflow-sidecar/sidecar/internal/subproc"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/redis"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/worker/rpc"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/worker/spawn/local"
 )
 
 // backend is Redis as the actors see it, all of it: a test of the order in
@@ -21,7 +21,7 @@ type backend struct {
 	outcomes report.Store
 	leases   lease.Store
 	// requests serves what workers ask; nil refuses it.
-	requests process.Requests
+	requests rpc.Requests
 	ping     func(ctx context.Context) error
 	// checkIdle has connections that lie idle answer, and closes those that do
 	// not.
@@ -54,9 +54,9 @@ type localServer interface {
 type hooks struct {
 	backend func(a *App) backend
 	around  func(backend) backend // of the real one
-	sink    func(process.Sink) process.Sink
+	sink    func(rpc.Sink) rpc.Sink
 	local   localServer
-	start   subproc.Start
+	start   local.Start
 	wrap    func(actor) actor
 	workers func(a *App) workers // instead of the mode's
 }
@@ -83,7 +83,7 @@ func (a *App) backend() (backend, error) {
 	if a.hooks.backend != nil {
 		return a.hooks.backend(a), nil
 	}
-	store.SetLogger(a.log)
+	redis.SetLogger(a.log)
 	o, err := a.cfg.Redis.clientOptions()
 	if err != nil {
 		return backend{}, err
@@ -104,10 +104,10 @@ func (a *App) backend() (backend, error) {
 	// Who only looks must be in nobody's way.
 	looking := leasing
 
-	var reports, claims, leases, requests, lasts, sights *store.Store
+	var reports, claims, leases, requests, lasts, sights *redis.Store
 	for _, c := range []struct {
-		store   **store.Store
-		options store.ClientOptions
+		store   **redis.Store
+		options redis.ClientOptions
 	}{{&reports, o}, {&claims, claiming}, {&leases, leasing}, {&requests, asking}, {&lasts, last}, {&sights, looking}} {
 		if *c.store, err = a.open(c.options); err != nil {
 			return backend{}, errors.Join(err, closeAll(reports, claims, leases, requests, lasts, sights))
@@ -130,12 +130,12 @@ func (a *App) backend() (backend, error) {
 	return b, nil
 }
 
-func (a *App) open(o store.ClientOptions) (*store.Store, error) {
-	c, err := store.NewClient(o)
+func (a *App) open(o redis.ClientOptions) (*redis.Store, error) {
+	c, err := redis.NewClient(o)
 	if err != nil {
 		return nil, &ConfigError{Err: err}
 	}
-	s, err := store.New(c, store.Options{
+	s, err := redis.New(c, redis.Options{
 		Prefix: a.cfg.KeyPrefix, QueueRight: a.cfg.QueueSide == QueueRight, StoreValues: !a.cfg.Redis.Cluster,
 	})
 	if err != nil {
@@ -146,9 +146,9 @@ func (a *App) open(o store.ClientOptions) (*store.Store, error) {
 }
 
 // onRedis is the real backend, over six clients.
-func (a *App) onRedis(forReports, forClaims, forLeases, forRequests, forLast, forSight *store.Store) backend {
+func (a *App) onRedis(forReports, forClaims, forLeases, forRequests, forLast, forSight *redis.Store) backend {
 	a.reconnect = func(ctx context.Context) {
-		for _, s := range []*store.Store{forClaims, forReports, forRequests, forLast, forSight} {
+		for _, s := range []*redis.Store{forClaims, forReports, forRequests, forLast, forSight} {
 			s.Reconnect(ctx)
 		}
 	}
@@ -190,7 +190,7 @@ func (a *App) onRedis(forReports, forClaims, forLeases, forRequests, forLast, fo
 	}
 }
 
-func closeAll(stores ...*store.Store) error {
+func closeAll(stores ...*redis.Store) error {
 	var errs []error
 	for _, s := range stores {
 		if s != nil {

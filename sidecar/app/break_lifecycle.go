@@ -7,11 +7,11 @@ import (
 	"os"
 	"strings"
 
-	"github.com/graflow/graflow-sidecar/sidecar/internal/lease"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/pipeline/claim"
-	"github.com/graflow/graflow-sidecar/sidecar/internal/pipeline/process"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/pipeline/lease"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/pipeline/report"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/task"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/worker/rpc"
 )
 
 // The binary of the lifecycle tests can be broken from outside, since a bug
@@ -27,7 +27,7 @@ func init() {
 		return
 	}
 	b := breakage{stage, file, hang}
-	standard.sink = func(s process.Sink) process.Sink { return breakingSink{b, s} }
+	standard.sink = func(s rpc.Sink) rpc.Sink { return breakingSink{b, s} }
 	standard.around = func(r backend) backend {
 		ping, leave := r.ping, r.close
 		r.source, r.outcomes, r.leases = breakingSource{b, r.source}, breakingOutcomes{b, r.outcomes}, breakingLeases{b, r.leases}
@@ -56,7 +56,7 @@ func (b breakage) at(stage string) {
 
 type breakingSink struct {
 	breakage
-	process.Sink
+	rpc.Sink
 }
 
 func (b breakingSink) Done(o task.Outcome) {

@@ -6,14 +6,14 @@ import (
 	"time"
 
 	"github.com/graflow/graflow-sidecar/sidecar/internal/backoff"
-	"github.com/graflow/graflow-sidecar/sidecar/internal/store"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/redis"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/task"
 )
 
 // claims is the claim stage's Redis.
 type claims struct {
 	link
-	st          *store.Store
+	st          *redis.Store
 	held        *ledger
 	poll        time.Duration
 	maxAttempts int
@@ -80,7 +80,7 @@ func (c *claims) Claim(ctx context.Context, nonce string, limit int) ([]task.Tas
 	if err := c.collect(ctx, limit); err != nil {
 		return nil, err
 	}
-	switch took, err := c.takeIsolated(ctx, nonce, store.Routes{}); {
+	switch took, err := c.takeIsolated(ctx, nonce, redis.Routes{}); {
 	case err != nil:
 		return nil, err
 	case took:
@@ -109,14 +109,14 @@ func (c *claims) setAside() bool { return c.unrouted.Load()+c.isolated.Load() > 
 
 // takeIsolated brings a record that must run alone into the inbox, from where the
 // claim that follows takes it, if this sidecar is idle.
-func (c *claims) takeIsolated(ctx context.Context, nonce string, r store.Routes) (bool, error) {
+func (c *claims) takeIsolated(ctx context.Context, nonce string, r redis.Routes) (bool, error) {
 	if c.isolated.Load() == 0 || !c.canIsolate() {
 		return false, nil
 	}
 	return c.st.TakeIsolated(ctx, c.run, nonce, r)
 }
 
-func (c *claims) tasks(got []store.Claimed) []task.Task {
+func (c *claims) tasks(got []redis.Claimed) []task.Task {
 	now := time.Now()
 	ts := make([]task.Task, len(got))
 	for i, g := range got {
@@ -130,7 +130,7 @@ func (c *claims) tasks(got []store.Claimed) []task.Task {
 
 // lone is how alone a record has to be: at its last attempt, if there were
 // others.
-func lone(g store.Claimed, maxAttempts int) task.Lone {
+func lone(g redis.Claimed, maxAttempts int) task.Lone {
 	switch {
 	case g.Losses == 0 || g.Losses < maxAttempts-1:
 		return task.Together
@@ -169,7 +169,7 @@ func (c *claims) Wait(ctx context.Context) (bool, error) {
 			c.brought()
 		}
 		return came || c.setAside(), nil
-	case store.Classify(err) == store.ClassTransient && store.Answered(err):
+	case redis.Classify(err) == redis.ClassTransient && redis.Answered(err):
 		// Blocking is refused (out of memory, no such command, unblocked by
 		// hand): ask again in a while by claiming.
 		backoff.Sleep(ctx, max(c.poll, c.pause.Next()))

@@ -1,11 +1,11 @@
 package app
 
-import "github.com/graflow/graflow-sidecar/sidecar/internal/store"
+import "github.com/graflow/graflow-sidecar/sidecar/internal/redis"
 
 // OpenStore returns a client of the Redis that the configuration names, for
 // commands that look and give orders; nothing else of the configuration is used.
 // It does not connect. The error is a *ConfigError.
-func OpenStore(cfg Config) (*store.Store, error) {
+func OpenStore(cfg Config) (*redis.Store, error) {
 	o, err := cfg.Redis.clientOptions()
 	if err != nil {
 		return nil, err

@@ -9,7 +9,7 @@ import (
 	"slices"
 	"time"
 
-	"github.com/graflow/graflow-sidecar/sidecar/internal/subproc"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/worker/spawn/local"
 )
 
 // Config is everything a sidecar needs to know. DefaultConfig gives every
@@ -283,7 +283,7 @@ func (c *Config) Validate() error {
 	check(c.Worker.MaxTasksPerChild >= 0, "Worker.MaxTasksPerChild is %d, and must not be negative", c.Worker.MaxTasksPerChild)
 	check(c.Worker.MaxChildAge >= 0, "Worker.MaxChildAge is %v, and must not be negative", c.Worker.MaxChildAge)
 	check(c.Worker.MaxChildRSS >= 0, "Worker.MaxChildRSS is %d, and must not be negative", c.Worker.MaxChildRSS)
-	check(c.Worker.MaxChildRSS <= 0 || subproc.MeasuresMemory, "Worker.MaxChildRSS (SIDECAR_MAX_CHILD_RSS) needs Linux: this system does not tell a process' memory")
+	check(c.Worker.MaxChildRSS <= 0 || local.MeasuresMemory, "Worker.MaxChildRSS (SIDECAR_MAX_CHILD_RSS) needs Linux: this system does not tell a process' memory")
 	check(c.Worker.MaxLent >= 0 && c.Worker.MaxLent <= 4096, "Worker.MaxLent is %d, and must be 0 to 4096", c.Worker.MaxLent)
 	check(c.Retry.Jitter >= 0 && c.Retry.Jitter <= 1, "Retry.Jitter is %v, and must be 0 to 1", c.Retry.Jitter)
 	check(c.Redis.RetryMax >= c.Redis.RetryBase, "Redis.RetryMax is less than RetryBase")

@@ -6,7 +6,7 @@ import (
 	"runtime"
 	"time"
 
-	"github.com/graflow/graflow-sidecar/sidecar/internal/pipeline/process"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/worker/rpc"
 )
 
 // State is where in its life a sidecar is; docs/lifecycle.md has the diagram.
@@ -40,7 +40,7 @@ type Status struct {
 }
 
 // Slot is one serving worker process.
-type Slot = process.SlotStatus
+type Slot = rpc.SlotStatus
 
 // Status returns a snapshot.
 func (a *App) Status() Status {

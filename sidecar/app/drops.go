@@ -3,7 +3,7 @@ package app
 import (
 	"fmt"
 
-	"github.com/graflow/graflow-sidecar/sidecar/internal/store"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/redis"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/task"
 )
 
@@ -24,7 +24,7 @@ type drops struct {
 
 // count notes a failure and returns what it comes to.
 func (d *drops) count(err error, batch []task.Outcome) error {
-	name := store.ClassName(err)
+	name := redis.ClassName(err)
 	if len(batch) != 1 || len(batch[0].Value) < largeValue || name != "conn_reset" && name != "conn_closed" {
 		*d = drops{}
 		return err

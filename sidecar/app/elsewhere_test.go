@@ -9,14 +9,14 @@ import (
 	"testing"
 	"time"
 
-	"github.com/graflow/graflow-sidecar/sidecar/internal/faultproxy"
-	"github.com/graflow/graflow-sidecar/sidecar/internal/health"
-	"github.com/graflow/graflow-sidecar/sidecar/internal/lease"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/observe/health"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/pipeline/lease"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/pipeline/report"
-	"github.com/graflow/graflow-sidecar/sidecar/internal/redistest"
-	"github.com/graflow/graflow-sidecar/sidecar/internal/store"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/redis"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/task"
-	"github.com/graflow/graflow-sidecar/sidecar/internal/testlog"
+	"github.com/graflow/graflow-sidecar/sidecar/test/kit/faultproxy"
+	"github.com/graflow/graflow-sidecar/sidecar/test/kit/redistest"
+	"github.com/graflow/graflow-sidecar/sidecar/test/kit/testlog"
 )
 
 // TestAnotherServerBehindTheAddress: a proxy leads the connections of claims and reports
@@ -34,11 +34,11 @@ func TestAnotherServerBehindTheAddress(t *testing.T) {
 	cfg.KeyPrefix, cfg.Log = "two", slog.New(slog.NewTextHandler(&log, nil))
 	cfg.Redis.URL = "redis://" + server.Addr + "/0"
 	a := &App{cfg: cfg, log: cfg.Log, mon: health.New(), lease: new(lease.Lease).Init(), held: newLedger(), box: report.NewBox()}
-	a.mon.Reached, a.mon.Name, a.mon.Log = store.Answered, store.ClassName, a.log
+	a.mon.Reached, a.mon.Name, a.mon.Log = redis.Answered, redis.ClassName, a.log
 	a.queue = a.newQueue()
-	open := func(addr string) *store.Store {
+	open := func(addr string) *redis.Store {
 		t.Helper()
-		s, err := a.open(store.ClientOptions{URL: "redis://" + addr + "/0", PoolSize: 4})
+		s, err := a.open(redis.ClientOptions{URL: "redis://" + addr + "/0", PoolSize: 4})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -46,7 +46,7 @@ func TestAnotherServerBehindTheAddress(t *testing.T) {
 	}
 	a.redis = a.onRedis(open(proxy.Addr()), open(proxy.Addr()), open(server.Addr), open(server.Addr), open(server.Addr), open(server.Addr))
 	defer func() { _ = a.redis.close() }()
-	a.lease.Store, a.lease.Log, a.lease.NewRun = a.redis.leases, a.log, func() string { return store.NewRunID("w") }
+	a.lease.Store, a.lease.Log, a.lease.NewRun = a.redis.leases, a.log, func() string { return redis.NewRunID("w") }
 	a.lease.Lost = func(run string) { t.Errorf("%s is lost", run) }
 	a.redis.leases.(*leases).about = func(string) ([]byte, string) { return []byte("{}"), "host:run" }
 	a.redis.leases.(*leases).checkServer = nil
@@ -82,7 +82,7 @@ func TestAnotherServerBehindTheAddress(t *testing.T) {
 			if err == nil {
 				break
 			}
-			if !errors.Is(err, store.ErrGone) {
+			if !errors.Is(err, redis.ErrGone) {
 				t.Fatalf("%s: %v", what, err)
 			}
 			if refused++; refused == 3 {

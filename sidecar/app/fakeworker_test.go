@@ -11,7 +11,7 @@ import (
 	"time"
 
 	"github.com/graflow/graflow-sidecar/protocol"
-	"github.com/graflow/graflow-sidecar/sidecar/internal/subproc"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/worker/spawn/local"
 )
 
 // fakeWorkers starts worker processes that are goroutines: the stage is real,
@@ -53,12 +53,12 @@ type fakeProc struct {
 	env                   []string
 }
 
-func (p *fakeProc) Pid() int                 { return p.pid }
-func (p *fakeProc) Stdin() subproc.WritePipe { return p.stdin }
-func (p *fakeProc) Stdout() subproc.ReadPipe { return brittlePipe{p.stdout, p.workers} }
-func (p *fakeProc) Stderr() subproc.ReadPipe { return p.stderr }
-func (p *fakeProc) Exited() <-chan struct{}  { return p.exited }
-func (p *fakeProc) Fate() string             { return p.fate }
+func (p *fakeProc) Pid() int                { return p.pid }
+func (p *fakeProc) Stdin() local.WritePipe  { return p.stdin }
+func (p *fakeProc) Stdout() local.ReadPipe  { return brittlePipe{p.stdout, p.workers} }
+func (p *fakeProc) Stderr() local.ReadPipe  { return p.stderr }
+func (p *fakeProc) Exited() <-chan struct{} { return p.exited }
+func (p *fakeProc) Fate() string            { return p.fate }
 
 func (p *fakeProc) Signal(sig syscall.Signal) {
 	switch sig {
@@ -69,16 +69,16 @@ func (p *fakeProc) Signal(sig syscall.Signal) {
 	}
 }
 
-func (p *fakeProc) Ending() subproc.Ending {
+func (p *fakeProc) Ending() local.Ending {
 	select {
 	case <-p.killed:
-		return subproc.Ending{Code: -1, Signal: syscall.SIGKILL}
+		return local.Ending{Code: -1, Signal: syscall.SIGKILL}
 	default:
-		return subproc.Ending{}
+		return local.Ending{}
 	}
 }
 
-func (w *fakeWorkers) start(cmd *exec.Cmd) (subproc.Process, error) {
+func (w *fakeWorkers) start(cmd *exec.Cmd) (local.Process, error) {
 	w.mu.Lock()
 	broken := w.broken
 	w.mu.Unlock()

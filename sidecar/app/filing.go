@@ -3,14 +3,14 @@ package app
 import (
 	"time"
 
-	"github.com/graflow/graflow-sidecar/sidecar/internal/pipeline/process"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/pipeline/report"
-	"github.com/graflow/graflow-sidecar/sidecar/internal/subproc"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/task"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/worker/rpc"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/worker/spawn/local"
 )
 
 // StartError says that the worker could not be started; see its message.
-type StartError = subproc.StartError
+type StartError = local.StartError
 
 // filing is the stages' sink: it decides what a retryable failure becomes, and a death
 // that a stop has caused, before the outcome is filed.
@@ -20,7 +20,7 @@ type filing struct {
 	stops       *stopExcuse
 }
 
-func (a *App) sink() process.Sink {
+func (a *App) sink() rpc.Sink {
 	a.stops.clock = a.clock
 	f := &filing{box: a.box, maxAttempts: a.cfg.MaxAttempts, stops: &a.stops}
 	if a.hooks.sink != nil {

@@ -1,6 +1,6 @@
 package app
 
-import "github.com/graflow/graflow-sidecar/sidecar/internal/subproc"
+import "github.com/graflow/graflow-sidecar/sidecar/internal/worker/spawn/local"
 
 // checkFolders sees to it that workers can be started where they are to be: at the
 // start of the sidecar, and not with the first task.
@@ -13,7 +13,7 @@ func (c *Config) checkFolders() error {
 		if w.Socket.Path != "" {
 			continue // they are elsewhere
 		}
-		if err := subproc.CheckDir(w.Dir); err != nil {
+		if err := local.CheckDir(w.Dir); err != nil {
 			return &ConfigError{Err: err}
 		}
 	}

@@ -6,7 +6,7 @@ import (
 	"testing"
 
 	"github.com/graflow/graflow-sidecar/sidecar/app"
-	"github.com/graflow/graflow-sidecar/sidecar/internal/testlog"
+	"github.com/graflow/graflow-sidecar/sidecar/test/kit/testlog"
 )
 
 // TestAWorkingDirectoryThatDoesNotExistIsSaidAtTheStart, and not when the first task

@@ -5,22 +5,22 @@ import (
 	"errors"
 	"sync"
 
-	"github.com/graflow/graflow-sidecar/sidecar/internal/pipeline/process"
-	"github.com/graflow/graflow-sidecar/sidecar/internal/zygote"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/worker/rpc"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/worker/spawn/forkserver"
 )
 
 // forking is what workers are forked from: nothing, unless that is wanted.
-type forking struct{ *zygote.Server }
+type forking struct{ *forkserver.Server }
 
 // prefork prepares that, and has the process stage use it. Several kinds of
 // worker that are forked share one: it is the same command in the same
 // environment.
-func (a *App) prefork(c *process.Config, command []string) {
+func (a *App) prefork(c *rpc.Config, command []string) {
 	if len(command) == 0 {
 		return
 	}
 	if a.fork.Server == nil {
-		a.fork.Server = zygote.New(zygote.Config{
+		a.fork.Server = forkserver.New(forkserver.Config{
 			Command: command, WorkerID: c.WorkerID, Dir: c.Dir, Env: c.Env, Files: c.Extra,
 			StartTimeout: c.StartTimeout, Restart: c.Restart, Log: a.log,
 		})

@@ -9,7 +9,7 @@ import (
 
 	"github.com/oklog/run"
 
-	"github.com/graflow/graflow-sidecar/sidecar/internal/safely"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/recoverpanic"
 )
 
 // actor is one stage as the group runs it.
@@ -94,8 +94,8 @@ func over(done, budget <-chan struct{}, least time.Duration) bool {
 // guard turns a panic into an error: one broken stage must not keep the others
 // from handing back what they hold.
 func guard(a actor, soft, hard context.Context) error {
-	err := safely.Do(func() error { return a.run(soft, hard) })
-	if p, ok := errors.AsType[*safely.Panic](err); ok {
+	err := recoverpanic.Do(func() error { return a.run(soft, hard) })
+	if p, ok := errors.AsType[*recoverpanic.Panic](err); ok {
 		return &PanicError{Stage: a.name, Value: p.Value, Stack: p.Stack}
 	}
 	return err

@@ -8,8 +8,8 @@ import (
 	"testing"
 
 	"github.com/graflow/graflow-sidecar/sidecar/app"
-	"github.com/graflow/graflow-sidecar/sidecar/internal/redistest"
-	"github.com/graflow/graflow-sidecar/sidecar/internal/testlog"
+	"github.com/graflow/graflow-sidecar/sidecar/test/kit/redistest"
+	"github.com/graflow/graflow-sidecar/sidecar/test/kit/testlog"
 )
 
 // suspect pushes a record whose last but one attempt was lost with its sidecar.

@@ -9,10 +9,10 @@ import (
 	"time"
 
 	"github.com/graflow/graflow-sidecar/sidecar/internal/pipeline/dispatch"
-	"github.com/graflow/graflow-sidecar/sidecar/internal/pipeline/process"
-	"github.com/graflow/graflow-sidecar/sidecar/internal/route"
-	"github.com/graflow/graflow-sidecar/sidecar/internal/safely"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/recoverpanic"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/task"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/task/route"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/worker/rpc"
 )
 
 // KindConfig is one of several kinds of worker; docs/routing.md has the rules.
@@ -116,7 +116,7 @@ func (k kinds) Run(soft, hard context.Context) error {
 	var wg sync.WaitGroup
 	for i, s := range k.stages {
 		wg.Go(func() {
-			errs[i] = safely.Do(func() error { return s.Run(ctx, hard) })
+			errs[i] = recoverpanic.Do(func() error { return s.Run(ctx, hard) })
 			if errs[i] != nil && soft.Err() == nil {
 				errs[i] = fmt.Errorf("tasks %s: %w", k.patterns[i], errs[i])
 				k.failed()
@@ -200,4 +200,4 @@ func (a *App) staffed() bool {
 var _ workers = kinds{}
 
 // A kind's lane is what its stage takes tasks from.
-var _ process.Source = (*dispatch.Lane)(nil)
+var _ rpc.Source = (*dispatch.Lane)(nil)

@@ -8,17 +8,17 @@ import (
 	"time"
 
 	"github.com/graflow/graflow-sidecar/sidecar/internal/fleet"
-	"github.com/graflow/graflow-sidecar/sidecar/internal/lease"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/pipeline/lease"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/pipeline/report"
-	"github.com/graflow/graflow-sidecar/sidecar/internal/store"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/redis"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/task"
 )
 
 // leases is the lease's Redis.
 type leases struct {
 	link
-	st          *store.Store
-	last        *store.Store // that outlives st
+	st          *redis.Store
+	last        *redis.Store // that outlives st
 	maxAttempts int
 	box         *report.Box
 	held        *ledger
@@ -48,7 +48,7 @@ const keepRuns = 8
 
 // gone gives the store's word for a run that is no member the lease's.
 func gone(err error) error {
-	if errors.Is(err, store.ErrGone) {
+	if errors.Is(err, redis.ErrGone) {
 		return lease.ErrGone
 	}
 	return err
@@ -182,7 +182,7 @@ func (l *leases) Reap(ctx context.Context, run, dead string) error {
 func (l *leases) Leave(ctx context.Context, run string) error {
 	return l.call(ctx, run, func(ctx context.Context, run string) error {
 		err := l.st.Leave(ctx, run)
-		if store.Classify(err) == store.ClassCanceled && ctx.Err() == nil {
+		if redis.Classify(err) == redis.ClassCanceled && ctx.Err() == nil {
 			err = l.last.Leave(ctx, run)
 		}
 		return err

@@ -6,7 +6,7 @@ import (
 	"io"
 	"syscall"
 
-	"github.com/graflow/graflow-sidecar/sidecar/internal/store"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/redis"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/task"
 )
 
@@ -48,11 +48,11 @@ func (c *claims) Load(soft, hard context.Context, t task.Task) ([]byte, error) {
 	k := c.newLink()
 	k.run, _ = parts(t.Delivery)
 	record := make([]byte, 0, t.Size())
-	for count := store.MaxParts; len(record) < t.Size(); {
+	for count := redis.MaxParts; len(record) < t.Size(); {
 		err := k.open()
 		var part []byte
 		if err == nil {
-			part, err = c.st.RecordParts(hard, k.run, t.Delivery, len(record)/store.PartBytes, count)
+			part, err = c.st.RecordParts(hard, k.run, t.Delivery, len(record)/redis.PartBytes, count)
 		}
 		switch {
 		case soft.Err() != nil:

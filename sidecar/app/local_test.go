@@ -9,7 +9,7 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/graflow/graflow-sidecar/sidecar/internal/testlog"
+	"github.com/graflow/graflow-sidecar/sidecar/test/kit/testlog"
 )
 
 // TestTheDeathOfTheEmbeddedRedis: it cannot come back, and neither can what was in it. The

@@ -8,8 +8,8 @@ import (
 	"time"
 
 	"github.com/graflow/graflow-sidecar/sidecar/internal/pipeline/dispatch"
-	"github.com/graflow/graflow-sidecar/sidecar/internal/pipeline/process"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/task"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/worker/rpc"
 )
 
 // The binary of the benchmarks can go without children: with BENCH_NULL=1 every
@@ -25,7 +25,7 @@ func init() {
 // null is a stage without workers.
 type null struct {
 	queue *dispatch.Queue
-	sink  process.Sink
+	sink  rpc.Sink
 	slots int
 }
 

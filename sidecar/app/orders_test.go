@@ -9,18 +9,18 @@ import (
 
 	"github.com/graflow/graflow-sidecar/sidecar/app"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/fleet"
-	"github.com/graflow/graflow-sidecar/sidecar/internal/redistest"
-	"github.com/graflow/graflow-sidecar/sidecar/internal/store"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/redis"
+	"github.com/graflow/graflow-sidecar/sidecar/test/kit/redistest"
 )
 
 // person is somebody with the commands: a store of its own.
-func (b *bundle) person() *store.Store {
+func (b *bundle) person() *redis.Store {
 	b.t.Helper()
-	c, err := store.NewClient(store.ClientOptions{URL: redistest.New(b.t).URL})
+	c, err := redis.NewClient(redis.ClientOptions{URL: redistest.New(b.t).URL})
 	if err != nil {
 		b.t.Fatal(err)
 	}
-	st, err := store.New(c, store.Options{Prefix: b.prefix})
+	st, err := redis.New(c, redis.Options{Prefix: b.prefix})
 	if err != nil {
 		b.t.Fatal(err)
 	}
@@ -29,7 +29,7 @@ func (b *bundle) person() *store.Store {
 }
 
 // run is the id of the one member.
-func (b *bundle) run(st *store.Store) (id string) {
+func (b *bundle) run(st *redis.Store) (id string) {
 	b.t.Helper()
 	await(b.t, "a run", func() bool {
 		runs, err := st.Fleet(context.Background())

@@ -3,10 +3,10 @@ package app
 import (
 	"context"
 
-	"github.com/graflow/graflow-sidecar/sidecar/internal/access"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/fleet"
-	"github.com/graflow/graflow-sidecar/sidecar/internal/page"
-	"github.com/graflow/graflow-sidecar/sidecar/internal/store"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/redis"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/web/httpauth"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/web/page"
 )
 
 // pageConns is how many connections the page has, of its own: whoever looks never
@@ -16,16 +16,16 @@ const pageConns = 3
 // pageRedis is what the page says to Redis.
 type pageRedis struct {
 	app *App
-	st  *store.Store
+	st  *redis.Store
 }
 
-func (a *App) newPage(st *store.Store, rules access.Rules) *page.Page {
+func (a *App) newPage(st *redis.Store, rules httpauth.Rules) *page.Page {
 	r := &pageRedis{app: a, st: st}
 	return page.New(page.Options{
 		Access: rules, Source: r, Actions: r, Failures: &a.seen.failures, Log: a.log,
 		Prefix: a.cfg.KeyPrefix, Version: a.cfg.Version,
 		Why: func(err error) string {
-			if name := store.ClassName(err); name != "other" && name != "" {
+			if name := redis.ClassName(err); name != "other" && name != "" {
 				return name
 			}
 			return err.Error()

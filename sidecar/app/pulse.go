@@ -6,12 +6,12 @@ import (
 	"sync"
 	"time"
 
-	"github.com/graflow/graflow-sidecar/sidecar/internal/admin"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/pipeline/claim"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/pipeline/dispatch"
-	"github.com/graflow/graflow-sidecar/sidecar/internal/safely"
-	"github.com/graflow/graflow-sidecar/sidecar/internal/subproc"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/recoverpanic"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/task"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/web"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/worker/spawn/local"
 )
 
 // pulse is what the claim loop is doing and since when. A loop that hangs says
@@ -192,19 +192,19 @@ type look struct {
 type glance struct {
 	began  time.Time
 	done   chan struct{}
-	health admin.Health // after done
+	health web.Health // after done
 }
 
 // health is what read says, or what it means that it does not return.
-func (l *look) health(read func() admin.Health) admin.Health {
+func (l *look) health(read func() web.Health) web.Health {
 	l.mu.Lock()
 	g := l.pending
 	if g == nil {
 		g = &glance{began: time.Now(), done: make(chan struct{})}
 		l.pending = g
 		go func() {
-			if err := safely.Do(func() error { g.health = read(); return nil }); err != nil {
-				g.health = admin.Health{Alive: true, Reasons: []string{err.Error()}}
+			if err := recoverpanic.Do(func() error { g.health = read(); return nil }); err != nil {
+				g.health = web.Health{Alive: true, Reasons: []string{err.Error()}}
 			}
 			l.mu.Lock()
 			l.pending = nil
@@ -213,11 +213,11 @@ func (l *look) health(read func() admin.Health) admin.Health {
 		}()
 	}
 	l.mu.Unlock()
-	if subproc.Within(g.done, lookPatience) {
+	if local.Within(g.done, lookPatience) {
 		return g.health
 	}
 	since := time.Since(g.began)
-	return admin.Health{
+	return web.Health{
 		Alive:   since < lookLimit,
 		Reasons: []string{fmt.Sprintf("the state cannot be read since %v: a lock is held", since.Round(time.Second))},
 	}

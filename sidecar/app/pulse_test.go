@@ -7,11 +7,11 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/graflow/graflow-sidecar/sidecar/internal/admin"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/pipeline/claim"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/pipeline/dispatch"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/pipeline/report"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/task"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/web"
 )
 
 // hanging is a Redis call that does not come back.
@@ -153,10 +153,10 @@ func TestAProbeDoesNotHangWithALock(t *testing.T) {
 		var l look
 		lock := make(chan struct{})
 		var reads atomic.Int32
-		read := func() admin.Health {
+		read := func() web.Health {
 			reads.Add(1)
 			<-lock
-			return admin.Health{Alive: true, Ready: true}
+			return web.Health{Alive: true, Ready: true}
 		}
 		for _, alive := range []bool{true, false, false} {
 			began := time.Now()
@@ -174,7 +174,7 @@ func TestAProbeDoesNotHangWithALock(t *testing.T) {
 		if h := l.health(read); !h.Alive || !h.Ready {
 			t.Errorf("%+v when the lock is free", h)
 		}
-		if h := l.health(func() admin.Health { panic("no state") }); !h.Alive || h.Ready || len(h.Reasons) == 0 {
+		if h := l.health(func() web.Health { panic("no state") }); !h.Alive || h.Ready || len(h.Reasons) == 0 {
 			t.Errorf("%+v after a panic", h)
 		}
 	})

@@ -9,10 +9,10 @@ import (
 	"time"
 
 	"github.com/graflow/graflow-sidecar/sidecar/internal/backoff"
-	"github.com/graflow/graflow-sidecar/sidecar/internal/health"
-	"github.com/graflow/graflow-sidecar/sidecar/internal/lease"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/observe/health"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/pipeline/lease"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/pipeline/report"
-	"github.com/graflow/graflow-sidecar/sidecar/internal/store"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/redis"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/task"
 )
 
@@ -72,16 +72,16 @@ func (k *link) Recover(ctx context.Context, err error) error {
 		_ = k.mon.WaitReached(ctx) // ctx's end is the caller's to see
 		return nil
 	}
-	switch store.Classify(err) {
-	case store.ClassFatal:
+	switch redis.Classify(err) {
+	case redis.ClassFatal:
 		return &RefusedError{err}
-	case store.ClassCanceled:
+	case redis.ClassCanceled:
 		if ctx.Err() == nil {
 			// Our own connections are closed, and nobody opens them again.
 			return errClosed
 		}
 		return nil
-	case store.ClassGone:
+	case redis.ClassGone:
 		if held, _ := k.lease.Gone(ctx, k.run); held { // ctx's end is the caller's to see
 			k.elsewhere(ctx)
 		}
@@ -114,11 +114,11 @@ func (k *link) elsewhere(ctx context.Context) {
 // reports is the report stage's Redis.
 type reports struct {
 	link
-	st          *store.Store
+	st          *redis.Store
 	maxAttempts int
 	retryAfter  func(attempt int) time.Duration
 	fixed       string         // the run to report for, if it is not the current one
-	calls       []store.Report // empty; the last batch's memory
+	calls       []redis.Report // empty; the last batch's memory
 	drops       drops
 }
 
@@ -158,7 +158,7 @@ func (r *reports) Report(ctx context.Context, route report.Route, batch []task.O
 		err = r.end(ctx, batch, ours, set)
 	}
 	if err != nil {
-		if store.Unsent(err) {
+		if redis.Unsent(err) {
 			err = fmt.Errorf("%w: %w", report.ErrUnsent, err)
 		}
 		return nil, r.drops.count(err, batch)
@@ -173,7 +173,7 @@ func (r *reports) end(ctx context.Context, batch []task.Outcome, ours []int, set
 	defer func() { clear(calls); r.calls = calls[:0] }() // let go of the records
 	for n, i := range ours {
 		o := &batch[i]
-		calls[n] = store.Report{
+		calls[n] = redis.Report{
 			Delivery: o.Task.Delivery, TaskID: o.Task.Info.TaskID, GroupID: o.Task.Info.GroupID,
 			CreatedAt: o.Task.Info.CreatedAt, SessionID: o.Task.Info.SessionID, RecordSize: o.Task.Size(),
 			Success: o.Kind == task.Succeeded, Timestamp: o.EndedAt, Value: o.Value,
@@ -185,21 +185,21 @@ func (r *reports) end(ctx context.Context, batch []task.Outcome, ours []int, set
 			calls[n].RecordSHA = shaOf(&o.Task)
 		}
 		if o.Kind == task.Dead {
-			calls[n].Dead = &store.DeadLetter{
+			calls[n].Dead = &redis.DeadLetter{
 				Reason: o.Reason, Message: o.Message, Stderr: o.Stderr,
 				Attempts: o.Task.Attempt, At: o.EndedAt,
 			}
 		}
 	}
 	got, err := r.st.Report(ctx, r.run, calls)
-	if err == nil && r.fixed == "" && !slices.ContainsFunc(got, func(v store.Verdict) bool { return v != store.Stale }) {
+	if err == nil && r.fixed == "" && !slices.ContainsFunc(got, func(v redis.Verdict) bool { return v != redis.Stale }) {
 		// A server that knows nothing of the run, nor of any of these: it may be
 		// another one than that of the lease. Nothing was done.
-		return fmt.Errorf("%w: report: %w", report.ErrUnsent, store.ErrGone)
+		return fmt.Errorf("%w: report: %w", report.ErrUnsent, redis.ErrGone)
 	}
 	for n, v := range got {
-		if v == store.Stale && r.fixed != "" {
-			v = store.Late // a spool's run is over, in whatever way
+		if v == redis.Stale && r.fixed != "" {
+			v = redis.Late // a spool's run is over, in whatever way
 		}
 		set(n, report.Verdict(v))
 	}
@@ -209,16 +209,16 @@ func (r *reports) end(ctx context.Context, batch []task.Outcome, ours []int, set
 // shaOf is the name of a record's attempts.
 func shaOf(t *task.Task) string {
 	if t.IsCut() {
-		return store.ShaOfRecord // it ends as a dead letter: no worker has been given it
+		return redis.ShaOfRecord // it ends as a dead letter: no worker has been given it
 	}
-	return store.RecordSHA(t.Record)
+	return redis.RecordSHA(t.Record)
 }
 
 func (r *reports) release(ctx context.Context, batch []task.Outcome, ours []int, set func(int, report.Verdict)) error {
-	calls := make([]store.Release, len(ours))
+	calls := make([]redis.Release, len(ours))
 	for n, i := range ours {
 		o := &batch[i]
-		calls[n] = store.Release{
+		calls[n] = redis.Release{
 			Delivery: o.Task.Delivery, Seq: o.Task.Seq, Lost: o.Kind == task.Lost, Unread: o.Unread, Shared: o.Shared, Whole: o.Whole,
 			MaxAttempts: r.maxAttempts, Record: o.Task.Record,
 		}
@@ -241,10 +241,10 @@ func (r *reports) release(ctx context.Context, batch []task.Outcome, ours []int,
 }
 
 func (r *reports) delay(ctx context.Context, batch []task.Outcome, ours []int, set func(int, report.Verdict)) error {
-	calls := make([]store.Delay, len(ours))
+	calls := make([]redis.Delay, len(ours))
 	for n, i := range ours {
 		o := &batch[i]
-		calls[n] = store.Delay{Delivery: o.Task.Delivery, After: r.retryAfter(o.Task.Attempt), Count: o.Reason != redisUnavailable, Record: o.Task.Record}
+		calls[n] = redis.Delay{Delivery: o.Task.Delivery, After: r.retryAfter(o.Task.Attempt), Count: o.Reason != redisUnavailable, Record: o.Task.Record}
 		if o.Isolate {
 			calls[n].After, calls[n].Count, calls[n].Isolate = isolateFor, false, true
 		}

@@ -8,13 +8,13 @@ import (
 	"testing"
 	"time"
 
-	"github.com/graflow/graflow-sidecar/sidecar/internal/faultproxy"
-	"github.com/graflow/graflow-sidecar/sidecar/internal/health"
-	"github.com/graflow/graflow-sidecar/sidecar/internal/lease"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/observe/health"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/pipeline/lease"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/pipeline/report"
-	"github.com/graflow/graflow-sidecar/sidecar/internal/redistest"
-	"github.com/graflow/graflow-sidecar/sidecar/internal/store"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/redis"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/task"
+	"github.com/graflow/graflow-sidecar/sidecar/test/kit/faultproxy"
+	"github.com/graflow/graflow-sidecar/sidecar/test/kit/redistest"
 )
 
 // TestNoOperationIsTriedOnAConnectionKnownToBeDead: Redis sees no connection and
@@ -30,7 +30,7 @@ func TestNoOperationIsTriedOnAConnectionKnownToBeDead(t *testing.T) {
 	cfg.Redis.URL, cfg.KeyPrefix, cfg.Log = "redis://"+proxy.Addr()+"/0", redistest.Prefix(t), slog.New(slog.DiscardHandler)
 	cfg.Redis.MinIdleConns = 0 // go-redis would dial them by itself
 	a := &App{cfg: cfg, log: cfg.Log, mon: health.New(), lease: new(lease.Lease).Init(), held: newLedger(), box: report.NewBox()}
-	a.mon.Reached, a.mon.Name, a.mon.Log = store.Answered, store.ClassName, a.log
+	a.mon.Reached, a.mon.Name, a.mon.Log = redis.Answered, redis.ClassName, a.log
 	if a.redis, err = a.backend(); err != nil {
 		t.Fatal(err)
 	}
@@ -38,7 +38,7 @@ func TestNoOperationIsTriedOnAConnectionKnownToBeDead(t *testing.T) {
 
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
-	run := store.NewRunID("w")
+	run := redis.NewRunID("w")
 	a.lease.Store, a.lease.Log, a.lease.NewRun = a.redis.leases, a.log, func() string { return run }
 	a.redis.leases.(*leases).about = func(string) ([]byte, string) { return []byte("{}"), "host:" + run }
 	registered := make(chan struct{})

@@ -13,8 +13,8 @@ import (
 	"sync"
 
 	"github.com/graflow/graflow-sidecar/sidecar/internal/backoff"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/redis"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/settingfile"
-	"github.com/graflow/graflow-sidecar/sidecar/internal/store"
 )
 
 // at returns the configuration for a local Redis that we started ourselves.
@@ -99,12 +99,12 @@ func (r RedisConfig) renewedPassword(last string) func() (string, error) {
 }
 
 // clientOptions translates for the store.
-func (r RedisConfig) clientOptions() (store.ClientOptions, error) {
+func (r RedisConfig) clientOptions() (redis.ClientOptions, error) {
 	password, err := r.password()
 	if err != nil {
-		return store.ClientOptions{}, err
+		return redis.ClientOptions{}, err
 	}
-	o := store.ClientOptions{
+	o := redis.ClientOptions{
 		URL: r.URL, Addrs: r.Addrs, Host: r.Host, Port: r.Port, DB: r.DB,
 		SentinelMaster: r.SentinelMaster, SentinelUsername: r.SentinelUsername, SentinelPassword: r.SentinelPassword,
 		Cluster:  r.Cluster,
@@ -117,7 +117,7 @@ func (r RedisConfig) clientOptions() (store.ClientOptions, error) {
 	}
 	if r.TLS || strings.HasPrefix(r.URL, "rediss:") {
 		if o.TLS, err = r.tlsConfig(); err != nil {
-			return store.ClientOptions{}, &ConfigError{Err: err}
+			return redis.ClientOptions{}, &ConfigError{Err: err}
 		}
 	}
 	return o, nil

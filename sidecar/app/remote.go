@@ -11,10 +11,10 @@ import (
 	"strings"
 	"sync"
 
-	"github.com/graflow/graflow-sidecar/sidecar/internal/pipeline/process"
-	"github.com/graflow/graflow-sidecar/sidecar/internal/relay"
-	"github.com/graflow/graflow-sidecar/sidecar/internal/remote"
-	"github.com/graflow/graflow-sidecar/sidecar/internal/store"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/redis"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/redisproxy"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/worker/rpc"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/worker/spawn/remote"
 )
 
 // SocketConfig says where workers of other containers connect to; docs/socket.md
@@ -29,7 +29,7 @@ type SocketConfig struct {
 // that is wanted.
 type elsewhere struct {
 	hub   *remote.Hub
-	relay *relay.Relay // to Redis, for Graflow's workers
+	relay *redisproxy.Relay // to Redis, for Graflow's workers
 }
 
 // WorkersExpected reports whether there is something wrong where no worker is
@@ -51,7 +51,7 @@ func (s SocketConfig) validate(c *Config, check func(ok bool, format string, arg
 
 // listen makes the sockets, if they are wanted, and has the process stage ask
 // there for its children.
-func (a *App) listen(c *process.Config) error {
+func (a *App) listen(c *rpc.Config) error {
 	s := a.cfg.Worker.Socket
 	if s.Path == "" {
 		return nil
@@ -63,8 +63,8 @@ func (a *App) listen(c *process.Config) error {
 		if err != nil {
 			return err
 		}
-		dial := func(ctx context.Context) (net.Conn, error) { return store.Dial(ctx, o) }
-		if a.away.relay, err = relay.Listen(relay.Config{Path: s.Path + relaySuffix, Mode: s.Mode, Dial: dial, Log: a.log}); err != nil {
+		dial := func(ctx context.Context) (net.Conn, error) { return redis.Dial(ctx, o) }
+		if a.away.relay, err = redisproxy.Listen(redisproxy.Config{Path: s.Path + relaySuffix, Mode: s.Mode, Dial: dial, Log: a.log}); err != nil {
 			return &ConfigError{Err: fmt.Errorf("SIDECAR_WORKER_SOCKET: %w", err)}
 		}
 		if env, err = a.remoteEnv(); err != nil {

@@ -13,8 +13,8 @@ import (
 
 	"github.com/graflow/graflow-sidecar/sidecar/app"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/backoff"
-	"github.com/graflow/graflow-sidecar/sidecar/internal/remote"
-	"github.com/graflow/graflow-sidecar/sidecar/internal/subproc"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/worker/spawn/local"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/worker/spawn/remote"
 )
 
 // socketPath is in a folder that two containers would share.
@@ -34,7 +34,7 @@ func (b *bundle) host(path string) (drain, stop func()) {
 	of := config(b.t, "", "", b.log).Worker
 	soft, cancelSoft := context.WithCancel(context.Background())
 	hard, cancelHard := context.WithCancel(context.Background())
-	spawner := subproc.NewSpawner()
+	spawner := local.NewSpawner()
 	done := make(chan error, 1)
 	h := remote.NewHost(remote.HostConfig{
 		Socket: path, Command: of.Command, Name: "test", Env: of.Env, Label: "container", Version: "1", KillGrace: time.Second,

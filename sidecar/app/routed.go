@@ -7,13 +7,13 @@ import (
 
 	"github.com/graflow/graflow-sidecar/sidecar/internal/pipeline/claim"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/pipeline/dispatch"
-	"github.com/graflow/graflow-sidecar/sidecar/internal/route"
-	"github.com/graflow/graflow-sidecar/sidecar/internal/store"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/redis"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/task"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/task/route"
 )
 
 // source is the claim stage's Redis.
-func (a *App) source(st *store.Store) claim.Source {
+func (a *App) source(st *redis.Store) claim.Source {
 	c := &claims{
 		link: a.newLink(), newLink: a.newLink, st: st, held: a.held, poll: a.cfg.PollInterval, maxAttempts: a.cfg.MaxAttempts, holds: &a.holds, brought: a.queue.Brought, unrouted: &a.unrouted,
 		isolated: &a.isolated, canIsolate: a.queue.CanIsolate,
@@ -60,7 +60,7 @@ func (r *routed) Claim(ctx context.Context, nonce string, _ int) ([]task.Task, e
 	if r.holds.isSilent(r.run) {
 		return nil, nil
 	}
-	routes := store.Routes{Patterns: r.patterns, Free: r.queue.Wants(), Keep: r.keep}
+	routes := redis.Routes{Patterns: r.patterns, Free: r.queue.Wants(), Keep: r.keep}
 	if _, err := r.takeIsolated(ctx, nonce, routes); err != nil {
 		return nil, err
 	}

@@ -6,13 +6,13 @@ import (
 	"time"
 
 	"github.com/graflow/graflow-sidecar/sidecar/internal/pipeline/dispatch"
-	"github.com/graflow/graflow-sidecar/sidecar/internal/store"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/redis"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/task"
 )
 
 // A claim's kind is a task's route, also where it is none.
 func TestKindsAreRoutes(t *testing.T) {
-	if store.KindUnknown != task.RouteUnknown || store.KindNone != task.RouteNone {
+	if redis.KindUnknown != task.RouteUnknown || redis.KindNone != task.RouteNone {
 		t.Error("the store and the claim stage have different numbers for no kind")
 	}
 	route := (&App{cfg: Config{Kinds: []KindConfig{{Pattern: "a*"}, {Pattern: "*b"}}}}).routes()

@@ -13,13 +13,13 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/graflow/graflow-sidecar/sidecar/internal/admin"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/fleet"
-	"github.com/graflow/graflow-sidecar/sidecar/internal/metrics"
-	"github.com/graflow/graflow-sidecar/sidecar/internal/page"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/observe/metrics"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/pipeline/report"
-	"github.com/graflow/graflow-sidecar/sidecar/internal/subproc"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/task"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/web"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/web/page"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/worker/spawn/local"
 )
 
 // seen is what others see of this sidecar.
@@ -27,8 +27,8 @@ type seen struct {
 	host    string
 	since   time.Time
 	metrics *metrics.Metrics
-	http    *admin.Server // nil without an address
-	web     *web          // the page, nil where there is none
+	http    *web.Server // nil without an address
+	web     *pageServer // the page, nil where there is none
 
 	look     look
 	failures page.Failures
@@ -49,14 +49,14 @@ func (a *App) see() error {
 	if a.cfg.HTTP.Addr == "" {
 		return nil
 	}
-	o := admin.Options{Health: func() admin.Health { return a.seen.look.health(a.health) }, Self: a.Self, Metrics: a.seen.metrics.Handler(), Log: a.log}
+	o := web.Options{Health: func() web.Health { return a.seen.look.health(a.health) }, Self: a.Self, Metrics: a.seen.metrics.Handler(), Log: a.log}
 	if a.hooks.backend == nil { // a Redis that is not there has no page
 		if a.seen.web, err = a.newWeb(); err != nil {
 			return errors.Join(err, a.redis.close())
 		}
 		o.Details, o.Extra, o.Trusted = a.seen.web.details, a.seen.web, a.seen.web.admin
 	}
-	server, err := admin.New(a.cfg.HTTP.Addr, o)
+	server, err := web.New(a.cfg.HTTP.Addr, o)
 	if err != nil {
 		if a.seen.web != nil {
 			_ = a.seen.web.redis.Close()
@@ -186,10 +186,10 @@ func (a *App) about(run string) (text []byte, label string) {
 }
 
 // health is how this sidecar is, for probes.
-func (a *App) health() admin.Health {
+func (a *App) health() web.Health {
 	s := a.Status()
 	stuck := a.Stuck()
-	h := admin.Health{Alive: stuck == "", Started: s.State != Starting || !a.WorkersExpected(), Reasons: a.reasons(s)}
+	h := web.Health{Alive: stuck == "", Started: s.State != Starting || !a.WorkersExpected(), Reasons: a.reasons(s)}
 	if stuck != "" {
 		h.Reasons = append(h.Reasons, stuck)
 	}
@@ -229,7 +229,7 @@ func (a *App) Draining() bool {
 }
 
 // Resident is the memory of a worker process in bytes.
-func (a *App) Resident(pid int) (int64, error) { return subproc.Resident(pid) }
+func (a *App) Resident(pid int) (int64, error) { return local.Resident(pid) }
 
 // LogLinesDropped is how many lines of the log were dropped so far.
 func (a *App) LogLinesDropped() int64 {

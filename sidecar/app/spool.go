@@ -12,8 +12,8 @@ import (
 
 	"github.com/graflow/graflow-sidecar/sidecar/internal/backoff"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/pipeline/report"
-	"github.com/graflow/graflow-sidecar/sidecar/internal/spool"
-	"github.com/graflow/graflow-sidecar/sidecar/internal/store"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/pipeline/report/spool"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/redis"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/task"
 )
 
@@ -86,7 +86,7 @@ const spoolBatch = 4 << 20
 // applySpool reports what earlier runs could not, beside everything else: a spool
 // of hundreds of megabytes over a slow link held up the start until it was through.
 // It returns when ctx ends, too; what is left is there next time.
-func (a *App) applySpool(ctx context.Context, st *store.Store) {
+func (a *App) applySpool(ctx context.Context, st *redis.Store) {
 	paths, err := spool.List(a.cfg.SpoolDir)
 	if err != nil {
 		a.log.Warn("the spool cannot be read", "error", err)
@@ -136,12 +136,12 @@ const (
 // keepRun keeps the lease of a run whose outcomes are being reported. Without it the
 // run counts as dead, its records go back to the queue, and what is spooled is
 // superseded. One that is no member any more is left alone.
-func (a *App) keepRun(ctx context.Context, st *store.Store, run string) {
+func (a *App) keepRun(ctx context.Context, st *redis.Store, run string) {
 	for ctx.Err() == nil {
 		call, cancel := context.WithTimeout(ctx, keepCall)
 		err := st.Renew(call, run)
 		cancel()
-		if errors.Is(err, store.ErrGone) {
+		if errors.Is(err, redis.ErrGone) {
 			return
 		}
 		backoff.Sleep(ctx, keepEvery)
@@ -150,7 +150,7 @@ func (a *App) keepRun(ctx context.Context, st *store.Store, run string) {
 
 // applyFile reports the outcomes of one file under the run that wrote it, which
 // is over: what else it held goes back to the queue. It closes the file.
-func (a *App) applyFile(ctx context.Context, st *store.Store, f *spool.File) error {
+func (a *App) applyFile(ctx context.Context, st *redis.Store, f *spool.File) error {
 	old := &reports{
 		link: a.newLink(), st: st, maxAttempts: a.cfg.MaxAttempts,
 		retryAfter: a.cfg.Retry.delay, fixed: f.Header.Run,

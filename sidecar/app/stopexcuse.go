@@ -4,8 +4,8 @@ import (
 	"sync"
 	"time"
 
-	"github.com/graflow/graflow-sidecar/sidecar/internal/subproc"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/task"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/worker/spawn/local"
 )
 
 const (
@@ -30,7 +30,7 @@ const (
 // ends those that do not handle it.
 type stopExcuse struct {
 	clock   *stopClock
-	hangups subproc.Hangups
+	hangups local.Hangups
 	holding sync.WaitGroup
 }
 

@@ -6,8 +6,8 @@ import (
 	"time"
 
 	"github.com/graflow/graflow-sidecar/sidecar/internal/pipeline/report"
-	"github.com/graflow/graflow-sidecar/sidecar/internal/subproc"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/task"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/worker/spawn/local"
 )
 
 // TestADeathThatAStopExplainsCostsNothing: the death of a worker, the stop of the
@@ -96,7 +96,7 @@ func TestADeathThatAHangupExplainsCostsNothing(t *testing.T) {
 				time.Sleep(never)
 				synctest.Wait()
 				died := time.Now()
-				var host subproc.Hangups
+				var host local.Hangups
 				if c.name == "before one of its host" {
 					time.AfterFunc(c.after, host.Note)
 				}

@@ -7,9 +7,9 @@ import (
 	"time"
 
 	"github.com/graflow/graflow-sidecar/protocol"
-	"github.com/graflow/graflow-sidecar/sidecar/internal/pipeline/process"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/pipeline/report"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/task"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/worker/rpc"
 )
 
 const (
@@ -156,13 +156,13 @@ func (a *App) outage(failing time.Time) time.Time {
 
 // watchedRequests counts the tasks that have a request under way.
 type watchedRequests struct {
-	process.Requests
+	rpc.Requests
 
 	mu   sync.Mutex
 	open map[string]int // requests by delivery
 }
 
-func newWatchedRequests(r process.Requests) *watchedRequests {
+func newWatchedRequests(r rpc.Requests) *watchedRequests {
 	return &watchedRequests{Requests: r, open: make(map[string]int)}
 }
 

@@ -10,7 +10,7 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/graflow/graflow-sidecar/sidecar/internal/testlog"
+	"github.com/graflow/graflow-sidecar/sidecar/test/kit/testlog"
 )
 
 // TestAStopWaitsForRedisOnlySoLong: Redis goes while tasks run, and does not come

@@ -5,7 +5,7 @@ import (
 	"slices"
 	"time"
 
-	"github.com/graflow/graflow-sidecar/sidecar/internal/store"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/redis"
 )
 
 // reserveAfterSupervise is what supervised workers leave of a stop's budget:
@@ -66,7 +66,7 @@ func (a *App) awaitRedis(ctx context.Context) (waited bool, err error) {
 }
 
 // pingsOnly is the backend of a sidecar that claims nothing: one client.
-func (a *App) pingsOnly(o store.ClientOptions) (backend, error) {
+func (a *App) pingsOnly(o redis.ClientOptions) (backend, error) {
 	o.PoolSize, o.MinIdleConns = 4, 0
 	o.DialTimeout, o.ReadTimeout, o.WriteTimeout = time.Second, time.Second, time.Second
 	st, err := a.open(o)

@@ -17,8 +17,8 @@ import (
 	"time"
 
 	"github.com/graflow/graflow-sidecar/sidecar/app"
-	"github.com/graflow/graflow-sidecar/sidecar/internal/redistest"
-	"github.com/graflow/graflow-sidecar/sidecar/internal/testlog"
+	"github.com/graflow/graflow-sidecar/sidecar/test/kit/redistest"
+	"github.com/graflow/graflow-sidecar/sidecar/test/kit/testlog"
 )
 
 // authority signs the certificates of a test.

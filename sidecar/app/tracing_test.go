@@ -17,9 +17,9 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/graflow/graflow-sidecar/sidecar/app"
-	"github.com/graflow/graflow-sidecar/sidecar/internal/redistest"
-	"github.com/graflow/graflow-sidecar/sidecar/internal/testlog"
-	"github.com/graflow/graflow-sidecar/sidecar/internal/tracing"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/observe/tracing"
+	"github.com/graflow/graflow-sidecar/sidecar/test/kit/redistest"
+	"github.com/graflow/graflow-sidecar/sidecar/test/kit/testlog"
 )
 
 // collector keeps the spans that it is sent.

@@ -8,13 +8,13 @@ import (
 	"strings"
 	"time"
 
-	"github.com/graflow/graflow-sidecar/sidecar/internal/access"
-	"github.com/graflow/graflow-sidecar/sidecar/internal/page"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/pipeline/report"
-	"github.com/graflow/graflow-sidecar/sidecar/internal/safely"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/recoverpanic"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/redis"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/settingfile"
-	"github.com/graflow/graflow-sidecar/sidecar/internal/store"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/task"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/web/httpauth"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/web/page"
 )
 
 // HTTPConfig says where the sidecar answers over HTTP, and what it takes to do
@@ -46,16 +46,16 @@ func (c HTTPConfig) token() (string, error) {
 	return token, nil
 }
 
-// web is the page at the HTTP server's address.
-type web struct {
-	rules   access.Rules
+// pageServer is the page at the HTTP server's address.
+type pageServer struct {
+	rules   httpauth.Rules
 	page    *page.Page
 	handler http.Handler
-	redis   *store.Store
+	redis   *redis.Store
 }
 
 // newWeb makes the page; where the server listens is not known yet.
-func (a *App) newWeb() (*web, error) {
+func (a *App) newWeb() (*pageServer, error) {
 	token, err := a.cfg.HTTP.token()
 	if err != nil {
 		return nil, err
@@ -70,11 +70,11 @@ func (a *App) newWeb() (*web, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &web{rules: access.Rules{Token: token, Hosts: a.cfg.HTTP.Hosts}, redis: st}, nil
+	return &pageServer{rules: httpauth.Rules{Token: token, Hosts: a.cfg.HTTP.Hosts}, redis: st}, nil
 }
 
 // at completes it: what is shown to whom depends on who can reach the address.
-func (w *web) at(a *App, loopback bool) {
+func (w *pageServer) at(a *App, loopback bool) {
 	w.rules.Loopback = loopback
 	w.page = a.newPage(w.redis, w.rules)
 	w.handler = w.page.Handler()
@@ -82,30 +82,30 @@ func (w *web) at(a *App, loopback bool) {
 
 // details reports whether a request may see more than counts. A stranger's page
 // whose name was made to lead here may not, whatever the address.
-func (w *web) details(r *http.Request) bool {
+func (w *pageServer) details(r *http.Request) bool {
 	level, ok := w.rules.Level(r)
-	return ok && level >= access.Details && w.rules.Answers(r.Host)
+	return ok && level >= httpauth.Details && w.rules.Answers(r.Host)
 }
 
 // admin reports whether a request has the token.
-func (w *web) admin(r *http.Request) bool {
+func (w *pageServer) admin(r *http.Request) bool {
 	level, ok := w.rules.Level(r)
-	return ok && level == access.Admin
+	return ok && level == httpauth.Admin
 }
 
 // ServeHTTP serves the page, once the server's address is known.
-func (w *web) ServeHTTP(rw http.ResponseWriter, r *http.Request) { w.handler.ServeHTTP(rw, r) }
+func (w *pageServer) ServeHTTP(rw http.ResponseWriter, r *http.Request) { w.handler.ServeHTTP(rw, r) }
 
 // run keeps the page up to date while serve serves, which has to end with its
 // context. No look at Redis outlasts ctx: its connections are closed then.
-func (w *web) run(ctx context.Context, serve func(context.Context) error) error {
+func (w *pageServer) run(ctx context.Context, serve func(context.Context) error) error {
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
 	defer context.AfterFunc(ctx, func() { _ = w.redis.Close() })()
 	reader := make(chan error, 1)
 	go func() {
 		defer stop() // nothing is served whose reader has panicked
-		reader <- safely.Do(func() error { return w.page.Run(ctx) })
+		reader <- recoverpanic.Do(func() error { return w.page.Run(ctx) })
 	}()
 	err := serve(ctx)
 	stop()

@@ -6,27 +6,27 @@ import (
 	"time"
 
 	"github.com/graflow/graflow-sidecar/sidecar/internal/backoff"
-	"github.com/graflow/graflow-sidecar/sidecar/internal/pipeline/process"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/worker/rpc"
 )
 
 // CrashLoopError says that no worker keeps running; see its message.
-type CrashLoopError = process.CrashLoopError
+type CrashLoopError = rpc.CrashLoopError
 
 func seconds(d time.Duration) string { return strconv.FormatFloat(d.Seconds(), 'f', -1, 64) }
 
 // processConfig translates for the process stage of a kind of worker.
-func (a *App) processConfig(k KindConfig) (process.Config, error) {
+func (a *App) processConfig(k KindConfig) (rpc.Config, error) {
 	w := k.Worker
 	env := w.Env
 	var renewed func() []string
 	if w.Graflow && w.Socket.Path == "" || k.Mode == ModeSupervise {
 		password, err := a.cfg.Redis.password()
 		if err != nil {
-			return process.Config{}, err
+			return rpc.Config{}, err
 		}
 		own, err := a.cfg.Redis.environment(a.cfg.KeyPrefix, password)
 		if err != nil {
-			return process.Config{}, err
+			return rpc.Config{}, err
 		}
 		env = append(slices.Clip(env), own...)
 		renewed = a.cfg.Redis.renewedEnvironment(a.cfg.KeyPrefix, password)
@@ -35,7 +35,7 @@ func (a *App) processConfig(k KindConfig) (process.Config, error) {
 	if k.Mode == ModeSupervise {
 		env = append(env, "MAX_CONCURRENT_TASKS="+strconv.Itoa(k.Slots), "POLL_INTERVAL="+seconds(a.cfg.PollInterval))
 	}
-	c := process.Config{
+	c := rpc.Config{
 		Command: w.Command, Name: w.Name, Dir: w.Dir, Env: env, Renewed: renewed, Extra: w.Files,
 		Concurrency: w.Concurrency, Slots: k.Slots, WorkerID: a.cfg.WorkerID, Version: a.cfg.Version, TaskTimeout: a.cfg.TaskTimeout,
 		StartTimeout: w.StartTimeout, StartRetries: w.StartRetries,

@@ -4,9 +4,9 @@ import (
 	"context"
 
 	"github.com/graflow/graflow-sidecar/sidecar/internal/pipeline/dispatch"
-	"github.com/graflow/graflow-sidecar/sidecar/internal/pipeline/execute"
-	"github.com/graflow/graflow-sidecar/sidecar/internal/pipeline/process"
-	"github.com/graflow/graflow-sidecar/sidecar/internal/supervise"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/worker/exec"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/worker/rpc"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/worker/supervise"
 )
 
 // Mode says what a worker is; docs/modes.md has the contracts.
@@ -44,7 +44,7 @@ type workers interface {
 }
 
 var (
-	_ workers = (*process.Pool)(nil)
+	_ workers = (*rpc.Pool)(nil)
 	_ workers = executing{}
 	_ workers = supervised{}
 )
@@ -74,21 +74,21 @@ func (a *App) workers() (workers, error) {
 }
 
 // stage makes that of a kind of worker, which takes its tasks from a lane.
-func (a *App) stage(k KindConfig, cfg process.Config, lane *dispatch.Lane) workers {
+func (a *App) stage(k KindConfig, cfg rpc.Config, lane *dispatch.Lane) workers {
 	if k.Mode == ModeExec {
-		return executing{execute.New(execute.Config{
+		return executing{exec.New(exec.Config{
 			Command: cfg.Command, Name: cfg.Name, Dir: cfg.Dir, Env: cfg.Env, Extra: cfg.Extra,
 			Slots: cfg.Slots, FirstSlot: cfg.FirstSlot, WorkerID: cfg.WorkerID, TaskTimeout: cfg.TaskTimeout,
 			StartRetries: cfg.StartRetries, Restart: cfg.Restart, KillGrace: cfg.KillGrace,
-			MaxOutput: cfg.MaxMessageBytes, Output: execute.Output(k.Worker.ExecOutput), Start: cfg.Start, Log: cfg.Log,
+			MaxOutput: cfg.MaxMessageBytes, Output: exec.Output(k.Worker.ExecOutput), Start: cfg.Start, Log: cfg.Log,
 		}, lane, a.sink())}
 	}
 	lane.Limit(k.Slots, k.Worker.MaxLent)
-	return process.New(cfg, lane, a.sink())
+	return rpc.New(cfg, lane, a.sink())
 }
 
 // executing is the stage of mode exec.
-type executing struct{ *execute.Stage }
+type executing struct{ *exec.Stage }
 
 // CrashLoop is never so: a process that dies is its task's affair.
 func (executing) CrashLoop() bool { return false }
@@ -101,7 +101,7 @@ func (e executing) Slots() []Slot {
 	running := e.Stage.Slots()
 	list := make([]Slot, len(running))
 	for i, r := range running {
-		list[i] = Slot{Slot: r.Slot, Pid: r.Pid, Concurrency: 1, Tasks: []process.TaskStatus{
+		list[i] = Slot{Slot: r.Slot, Pid: r.Pid, Concurrency: 1, Tasks: []rpc.TaskStatus{
 			{
 				TaskID: r.Task.Info.TaskID, SessionID: r.Task.Info.SessionID, GroupID: r.Task.Info.GroupID,
 				Delivery: r.Task.Delivery, Attempt: r.Task.Attempt, Started: r.Started,

@@ -22,9 +22,9 @@ import (
 	"time"
 
 	"github.com/graflow/graflow-sidecar/protocol"
-	"github.com/graflow/graflow-sidecar/sidecar/internal/reaper"
-	"github.com/graflow/graflow-sidecar/sidecar/internal/store"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/redis"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/task"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/worker/spawn/reaper"
 )
 
 func main() { os.Exit(execute()) } //nolint:forbidigo // nothing is deferred here
@@ -43,16 +43,16 @@ func execute() int {
 }
 
 func serve(ctx context.Context, url, prefix string, command []string) error {
-	c, err := store.NewClient(store.ClientOptions{URL: url, PoolSize: 1})
+	c, err := redis.NewClient(redis.ClientOptions{URL: url, PoolSize: 1})
 	if err != nil {
 		return err
 	}
-	st, err := store.New(c, store.Options{Prefix: prefix, StoreValues: true})
+	st, err := redis.New(c, redis.Options{Prefix: prefix, StoreValues: true})
 	if err != nil {
 		return err
 	}
 	defer st.Close()
-	run := store.NewRunID("bare")
+	run := redis.NewRunID("bare")
 	if err := st.Register(ctx, run); err != nil {
 		return err
 	}
@@ -83,7 +83,7 @@ func serve(ctx context.Context, url, prefix string, command []string) error {
 		if err := handle(got[0].Record, got[0].Delivery); err != nil {
 			return err
 		}
-		if _, err := st.Report(ctx, run, []store.Report{{
+		if _, err := st.Report(ctx, run, []redis.Report{{
 			Delivery: got[0].Delivery, TaskID: info.TaskID, GroupID: info.GroupID, CreatedAt: info.CreatedAt,
 			SessionID: info.SessionID, Success: true, Timestamp: time.Now(),
 		}}); err != nil {

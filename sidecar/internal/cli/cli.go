@@ -17,8 +17,8 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/graflow/graflow-sidecar/sidecar/app"
-	"github.com/graflow/graflow-sidecar/sidecar/internal/config"
-	"github.com/graflow/graflow-sidecar/sidecar/internal/store"
+	"github.com/graflow/graflow-sidecar/sidecar/config"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/redis"
 )
 
 // Exit statuses beside those of the command line and the configuration; after
@@ -76,7 +76,7 @@ const callTimeout = 15 * time.Second
 
 // session is one command's view of the world.
 type session struct {
-	st     *store.Store
+	st     *redis.Store
 	cfg    app.Config
 	out    *printer
 	errOut io.Writer
@@ -111,7 +111,7 @@ func open(c *cobra.Command, loader *config.Loader, format string) (*session, err
 	if err != nil {
 		return nil, err
 	}
-	store.SetLogger(nil) // what go-redis says its callers get as errors too
+	redis.SetLogger(nil) // what go-redis says its callers get as errors too
 	st, err := app.OpenStore(cfg)
 	if err != nil {
 		return nil, err
@@ -129,15 +129,15 @@ func (s *session) explain(err error) error {
 		return err
 	}
 	where := s.cfg.Redis.Address()
-	switch store.Classify(err) {
-	case store.ClassFatal:
+	switch redis.Classify(err) {
+	case redis.ClassFatal:
 		return &StatusError{statusRefused, fmt.Errorf("redis at %s refuses this: %w (check the credentials, the permissions and the key prefix)", where, err)}
-	case store.ClassRejected:
+	case redis.ClassRejected:
 		return &StatusError{statusNo, err}
-	case store.ClassCanceled:
+	case redis.ClassCanceled:
 		return &StatusError{statusInterrupted, errors.New("interrupted")}
 	default:
-		if store.Answered(err) {
+		if redis.Answered(err) {
 			return &StatusError{statusUnreachable, fmt.Errorf("redis at %s cannot do this now: %w", where, err)}
 		}
 		return &StatusError{statusUnreachable, fmt.Errorf("redis at %s cannot be reached: %w (check REDIS_URL or --redis-url)", where, err)}

@@ -12,15 +12,15 @@ import (
 	"testing"
 	"time"
 
-	"github.com/redis/go-redis/v9"
+	goredis "github.com/redis/go-redis/v9"
 	"github.com/spf13/cobra"
 	"go.uber.org/goleak"
 
 	"github.com/graflow/graflow-sidecar/sidecar/app"
-	"github.com/graflow/graflow-sidecar/sidecar/internal/config"
+	"github.com/graflow/graflow-sidecar/sidecar/config"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/fleet"
-	"github.com/graflow/graflow-sidecar/sidecar/internal/redistest"
-	"github.com/graflow/graflow-sidecar/sidecar/internal/store"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/redis"
+	"github.com/graflow/graflow-sidecar/sidecar/test/kit/redistest"
 )
 
 func TestMain(m *testing.M) {
@@ -38,19 +38,19 @@ type bench struct {
 	ctx    context.Context
 	url    string
 	prefix string
-	rdb    *redis.Client
-	st     *store.Store
+	rdb    *goredis.Client
+	st     *redis.Store
 }
 
 func newBench(t *testing.T) *bench {
 	t.Helper()
 	server := redistest.New(t)
 	b := &bench{t: t, ctx: t.Context(), url: server.URL, prefix: redistest.Prefix(t), rdb: server.Client()}
-	c, err := store.NewClient(store.ClientOptions{URL: server.URL})
+	c, err := redis.NewClient(redis.ClientOptions{URL: server.URL})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if b.st, err = store.New(c, store.Options{Prefix: b.prefix}); err != nil {
+	if b.st, err = redis.New(c, redis.Options{Prefix: b.prefix}); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = b.st.Close() })
@@ -133,7 +133,7 @@ func has(t *testing.T, text string, wanted ...string) {
 // member registers a run that says of itself what r does.
 func (b *bench) member(r fleet.Run) string {
 	b.t.Helper()
-	r.ID = store.NewRunID(r.WorkerID)
+	r.ID = redis.NewRunID(r.WorkerID)
 	b.must(b.st.Register(b.ctx, r.ID))
 	text, err := json.Marshal(r)
 	b.must(err)
@@ -141,12 +141,12 @@ func (b *bench) member(r fleet.Run) string {
 	return r.ID
 }
 
-func (b *bench) claim(run string, records ...string) []store.Claimed {
+func (b *bench) claim(run string, records ...string) []redis.Claimed {
 	b.t.Helper()
 	for _, r := range records {
 		b.must(b.rdb.RPush(b.ctx, b.prefix+":queue", r).Err())
 	}
-	claimed, err := b.st.Claim(b.ctx, run, store.NewRunID("n"), len(records))
+	claimed, err := b.st.Claim(b.ctx, run, redis.NewRunID("n"), len(records))
 	b.must(err)
 	return claimed
 }
@@ -155,7 +155,7 @@ func (b *bench) claim(run string, records ...string) []store.Claimed {
 func (b *bench) bury(run, record, task, message string) string {
 	b.t.Helper()
 	c := b.claim(run, record)[0]
-	_, err := b.st.Report(b.ctx, run, []store.Report{{Delivery: c.Delivery, TaskID: task, SessionID: "s", Dead: &store.DeadLetter{
+	_, err := b.st.Report(b.ctx, run, []redis.Report{{Delivery: c.Delivery, TaskID: task, SessionID: "s", Dead: &redis.DeadLetter{
 		Reason: "attempts", Message: message, Stderr: "line\x1b]0;title\x07", Attempts: 3,
 	}}})
 	b.must(err)
@@ -225,7 +225,7 @@ func TestQueueAndTasks(t *testing.T) {
 	if got := strings.TrimSpace(b.out("tasks", "-o", "json")); got != "[]" {
 		t.Error(got)
 	}
-	run := store.NewRunID("w")
+	run := redis.NewRunID("w")
 	b.must(b.st.Register(b.ctx, run))
 	c := b.claim(run, `{"task_id":"running","group_id":"g"}`, `{"task_id":"claimed"}`)
 	half := 0.5
@@ -279,9 +279,9 @@ func TestRequeueSaysWhyNot(t *testing.T) {
 	b := newBench(t)
 	run := b.member(fleet.Run{WorkerID: "w"})
 	c := b.claim(run, `{"task_id":"t","group_id":"g","created_at":1}`)[0]
-	_, err := b.st.Report(b.ctx, run, []store.Report{{
+	_, err := b.st.Report(b.ctx, run, []redis.Report{{
 		Delivery: c.Delivery, TaskID: "t", GroupID: "g", CreatedAt: "1",
-		Dead: &store.DeadLetter{Reason: "attempts"},
+		Dead: &redis.DeadLetter{Reason: "attempts"},
 	}})
 	b.must(err)
 	out, _, err := b.run("", "dead", "requeue", c.Delivery)

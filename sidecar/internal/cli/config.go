@@ -5,7 +5,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/graflow/graflow-sidecar/sidecar/internal/config"
+	"github.com/graflow/graflow-sidecar/sidecar/config"
 )
 
 func configCommand() *cobra.Command {

@@ -9,9 +9,9 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/graflow/graflow-sidecar/sidecar/internal/acl"
-	"github.com/graflow/graflow-sidecar/sidecar/internal/config"
-	"github.com/graflow/graflow-sidecar/sidecar/internal/store"
+	"github.com/graflow/graflow-sidecar/sidecar/config"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/redis"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/redis/acl"
 )
 
 // finding is what one look has shown.
@@ -133,9 +133,9 @@ func (s *session) lookAtRedis(ctx context.Context, f *findings) {
 	if err := s.st.Ping(ctx); err != nil {
 		remedy := "start it, or correct REDIS_URL; a firewall or a wrong port looks the same"
 		switch {
-		case store.ClassName(err) == "no_master":
+		case redis.ClassName(err) == "no_master":
 			remedy = "correct REDIS_SENTINEL_MASTER, or tell the sentinels of the master (SENTINEL MONITOR)"
-		case store.Classify(err) == store.ClassFatal:
+		case redis.Classify(err) == redis.ClassFatal:
 			remedy = "correct REDIS_USERNAME and REDIS_PASSWORD (or the URL's), or the database"
 		}
 		f.add("reach", bad, remedy, "%s: %v", where, err)
@@ -164,7 +164,7 @@ func (s *session) lookAtPermissions(ctx context.Context, f *findings) {
 	for _, p := range tried {
 		if p.Err != nil {
 			refused = append(refused, p.What+": "+p.Err.Error())
-			transient = transient || store.Classify(p.Err) != store.ClassFatal
+			transient = transient || redis.Classify(p.Err) != redis.ClassFatal
 		}
 	}
 	if len(refused) == 0 {

@@ -17,7 +17,7 @@ import (
 	"golang.org/x/term"
 
 	"github.com/graflow/graflow-sidecar/protocol"
-	"github.com/graflow/graflow-sidecar/sidecar/internal/store"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/redis"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/task"
 )
 
@@ -95,7 +95,7 @@ completions, which must be open. The status is 0 when all succeeded, 1 when one 
 // many were added.
 func (s *session) push(ctx context.Context, raw [][]byte) (int64, error) {
 	added, depth, err := s.st.Push(ctx, raw...)
-	if rejected, ok := errors.AsType[*store.RejectedError](err); ok {
+	if rejected, ok := errors.AsType[*redis.RejectedError](err); ok {
 		err = &StatusError{statusNo, errors.New(rejected.Of(fmt.Sprintf("record %d", added+1)))}
 	}
 	if err != nil && added > 0 {

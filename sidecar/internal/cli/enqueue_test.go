@@ -8,7 +8,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/graflow/graflow-sidecar/sidecar/internal/store"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/redis"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/task"
 )
 
@@ -65,7 +65,7 @@ func TestEnqueueFromStdin(t *testing.T) {
 
 // work plays a sidecar: it answers n tasks, those called bad with a failure.
 func (b *bench) work(ctx context.Context, n int) error {
-	run := store.NewRunID("w")
+	run := redis.NewRunID("w")
 	if err := b.st.Register(ctx, run); err != nil {
 		return err
 	}
@@ -82,11 +82,11 @@ func (b *bench) work(ctx context.Context, n int) error {
 			if err != nil {
 				return err
 			}
-			r := store.Report{
+			r := redis.Report{
 				Delivery: c.Delivery, TaskID: info.TaskID, GroupID: info.GroupID, CreatedAt: info.CreatedAt, SessionID: info.SessionID,
 				Success: !strings.HasPrefix(info.TaskID, "bad"), ErrorMessage: "no luck",
 			}
-			if _, err := b.st.Report(ctx, run, []store.Report{r}); err != nil {
+			if _, err := b.st.Report(ctx, run, []redis.Report{r}); err != nil {
 				return err
 			}
 			n--

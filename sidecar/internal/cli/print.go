@@ -14,7 +14,7 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
-	"github.com/graflow/graflow-sidecar/sidecar/internal/config"
+	"github.com/graflow/graflow-sidecar/sidecar/config"
 )
 
 const (

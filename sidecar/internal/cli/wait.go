@@ -13,7 +13,7 @@ import (
 	"github.com/schollz/progressbar/v3"
 	"golang.org/x/term"
 
-	"github.com/graflow/graflow-sidecar/sidecar/internal/store"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/redis"
 )
 
 // outcome is what became of one task that was waited for.
@@ -39,7 +39,7 @@ const (
 type waited struct {
 	id    string
 	named string       // as its records name it: ours not at all
-	group *store.Group // nil: somebody else's
+	group *redis.Group // nil: somebody else's
 	tasks []string
 	over  bool // nobody waits for it any more
 }
@@ -120,16 +120,16 @@ func distinct(records []record) error {
 
 // await looks until all have ended. A Redis that goes and comes back meanwhile is
 // waited for, too.
-func (s *session) await(ctx context.Context, groups []*waited, total int) (map[string]store.Completion, error) {
+func (s *session) await(ctx context.Context, groups []*waited, total int) (map[string]redis.Completion, error) {
 	bar := s.bar(total)
-	got := make(map[string]store.Completion)
+	got := make(map[string]redis.Completion)
 	ticker := time.NewTicker(lookEvery)
 	defer ticker.Stop()
 	kept := time.Now()
 	for {
 		left := 0
 		for _, g := range groups {
-			if err := s.look(ctx, g, got); err != nil && store.Classify(err) == store.ClassFatal {
+			if err := s.look(ctx, g, got); err != nil && redis.Classify(err) == redis.ClassFatal {
 				return got, err
 			}
 			if g.group != nil && time.Since(kept) > renewing && g.group.KeepFor(ctx, groupKeep) == nil {
@@ -154,7 +154,7 @@ func (s *session) await(ctx context.Context, groups []*waited, total int) (map[s
 }
 
 // look takes the tasks of a group that have ended off its list.
-func (s *session) look(ctx context.Context, g *waited, got map[string]store.Completion) error {
+func (s *session) look(ctx context.Context, g *waited, got map[string]redis.Completion) error {
 	if len(g.tasks) == 0 || g.over {
 		return nil
 	}
@@ -189,7 +189,7 @@ func (s *session) bar(total int) *progressbar.ProgressBar {
 
 // outcomes prints what became of the tasks and gives the exit status. ended is why
 // the wait did, if not all have.
-func (s *session) outcomes(records []record, got map[string]store.Completion, ended error) error {
+func (s *session) outcomes(records []record, got map[string]redis.Completion, ended error) error {
 	ctx, cancel := context.WithTimeout(context.Background(), callTimeout)
 	defer cancel()
 	list, failed, unknown := make([]outcome, len(records)), 0, 0

@@ -12,7 +12,7 @@ import (
 	"sync"
 	"syscall"
 
-	"github.com/graflow/graflow-sidecar/sidecar/internal/access"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/web/httpauth"
 )
 
 const (
@@ -200,7 +200,7 @@ func (l *Limiter) serve(w http.ResponseWriter, r *http.Request, next http.Handle
 	if !l.begin(c, trusted) {
 		w.Header().Set("Connection", "close")
 		w.Header().Set("Retry-After", "10")
-		access.Refuse(w, http.StatusServiceUnavailable, "too many requests are being answered")
+		httpauth.Refuse(w, http.StatusServiceUnavailable, "too many requests are being answered")
 		return
 	}
 	if !trusted {

@@ -10,7 +10,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/graflow/graflow-sidecar/sidecar/internal/safely"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/recoverpanic"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/task"
 )
 
@@ -200,7 +200,7 @@ func (l *Loop) load(soft, hard context.Context, t task.Task, stop context.Cancel
 	l.Room.Expect(head.Route, 1)
 	l.loads.Go(func() {
 		defer l.Room.Expect(head.Route, -1) // after it was put
-		err := safely.Do(func() error {
+		err := recoverpanic.Do(func() error {
 			record, err := l.Source.Load(soft, hard, t)
 			if record == nil {
 				l.GiveBack(head)

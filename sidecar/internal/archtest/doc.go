@@ -1,3 +1,0 @@
-// Package archtest holds the tests that keep the import arrows of this
-// repository: which package may know which, and why.
-package archtest

@@ -1,0 +1,390 @@
+package lease_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"github.com/graflow/graflow-sidecar/sidecar/internal/pipeline/lease"
+	"github.com/graflow/graflow-sidecar/sidecar/test/kit/testlog"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+var errDown = errors.New("connection refused")
+
+// store is Redis as the lease sees it.
+type store struct {
+	mu      sync.Mutex
+	down    bool
+	members []string
+	dead    []string
+	renewed int
+	ticks   int
+	reaped  []string
+	left    []string
+	slow    time.Duration // between a tick or a renewal and its reply
+}
+
+func (s *store) do(f func() error) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.down {
+		return errDown
+	}
+	return f()
+}
+
+func (s *store) Register(_ context.Context, run string) error {
+	return s.do(func() error { s.members = append(s.members, run); return nil })
+}
+
+func (s *store) Renew(_ context.Context, run string) error {
+	var slow time.Duration
+	err := s.do(func() error {
+		slow = s.slow
+		if !slices.Contains(s.members, run) {
+			return lease.ErrGone
+		}
+		s.renewed++
+		return nil
+	})
+	time.Sleep(slow)
+	return err
+}
+
+func (s *store) Tick(_ context.Context, run string) (dead []string, err error) {
+	var slow time.Duration
+	err = s.do(func() error {
+		if !slices.Contains(s.members, run) {
+			return lease.ErrGone
+		}
+		s.ticks++
+		dead, slow = slices.Clone(s.dead), s.slow
+		return nil
+	})
+	time.Sleep(slow)
+	return dead, err
+}
+
+func (s *store) Reap(_ context.Context, _, dead string) error {
+	return s.do(func() error {
+		s.reaped = append(s.reaped, dead)
+		s.dead = slices.DeleteFunc(s.dead, func(r string) bool { return r == dead })
+		return nil
+	})
+}
+
+func (s *store) Leave(_ context.Context, run string) error {
+	return s.do(func() error { s.left = append(s.left, run); return nil })
+}
+
+func (s *store) Recover(ctx context.Context, _ error) error {
+	select {
+	case <-time.After(100 * time.Millisecond):
+	case <-ctx.Done():
+	}
+	return nil
+}
+
+func (s *store) set(f func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	f()
+}
+
+func (s *store) calls() (renewed, ticks int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.renewed, s.ticks
+}
+
+func (s *store) reapedNow() []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.reaped)
+}
+
+type bundle struct {
+	*lease.Lease
+	store      *store
+	lost       []string
+	log        testlog.Buffer
+	soft, hard context.CancelFunc
+	ended      chan error
+}
+
+func start(t *testing.T) *bundle {
+	t.Helper()
+	b := &bundle{store: &store{}, ended: make(chan error, 1)}
+	n := 0
+	b.Lease = (&lease.Lease{
+		Store: b.store, Log: slog.New(slog.NewTextHandler(&b.log, nil)),
+		NewRun: func() string { n++; return fmt.Sprint("run", n) },
+		Lost:   func(run string) { b.lost = append(b.lost, run) },
+	}).Init()
+	soft, cancelSoft := context.WithCancel(t.Context())
+	hard, cancelHard := context.WithCancel(t.Context())
+	b.soft, b.hard = cancelSoft, cancelHard
+	go func() {
+		err := b.Run(soft)
+		b.Leave(hard)
+		b.ended <- err
+	}()
+	return b
+}
+
+func (b *bundle) finish(t *testing.T) {
+	t.Helper()
+	b.soft()
+	if err := <-b.ended; err != nil {
+		t.Errorf("ended with %v", err)
+	}
+	b.hard()
+}
+
+func TestARunIsRegisteredRenewedAndLeft(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := start(t)
+		run, err := b.Current(t.Context())
+		if err != nil || run != "run1" {
+			t.Fatalf("%q, %v", run, err)
+		}
+		time.Sleep(10*time.Second + 1)
+		b.finish(t)
+		if b.store.renewed != 0 || b.store.ticks != 10 {
+			t.Errorf("%d ticks in 10 s, and %d renewals besides", b.store.ticks, b.store.renewed)
+		}
+		if !slices.Equal(b.store.left, []string{"run1"}) {
+			t.Errorf("left %v", b.store.left)
+		}
+	})
+}
+
+func TestAnnounceRenewsAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := start(t)
+		time.Sleep(500 * time.Millisecond)
+		b.Announce()
+		synctest.Wait()
+		if renewed, ticks := b.store.calls(); renewed != 1 || ticks != 0 {
+			t.Errorf("%d renewals and %d ticks", renewed, ticks)
+		}
+		time.Sleep(time.Second)
+		b.finish(t)
+		if b.store.renewed != 1 || b.store.ticks != 1 {
+			t.Errorf("%d renewals and %d ticks after that", b.store.renewed, b.store.ticks)
+		}
+		b.Announce() // after the end: it waits for nothing
+	})
+}
+
+func TestWhoIsDeadIsReaped(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := start(t)
+		time.Sleep(500 * time.Millisecond)
+		b.store.set(func() { b.store.dead = []string{"a", "b"} })
+		time.Sleep(time.Second)
+		if got := b.store.reapedNow(); !slices.Equal(got, []string{"a", "b"}) {
+			t.Errorf("reaped %v", got)
+		}
+		time.Sleep(10 * time.Second)
+		b.finish(t)
+		if len(b.store.reaped) != 2 {
+			t.Errorf("reaped %v", b.store.reaped)
+		}
+	})
+}
+
+// After an error the lease stands again before anything else is done, and the
+// next tick comes a whole second later.
+func TestAnErrorIsFollowedByARenewal(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := start(t)
+		time.Sleep(1500 * time.Millisecond)
+		b.store.set(func() { b.store.down = true })
+		time.Sleep(time.Minute)
+		_, before := b.store.calls()
+		b.store.set(func() { b.store.down = false })
+		time.Sleep(900 * time.Millisecond)
+		if renewed, ticks := b.store.calls(); renewed != 1 || ticks != before {
+			t.Errorf("%d renewals, %d ticks at once", renewed, ticks-before)
+		}
+		time.Sleep(500 * time.Millisecond)
+		if _, ticks := b.store.calls(); ticks == before {
+			t.Error("no tick after that")
+		}
+		b.finish(t)
+	})
+}
+
+func TestAGoneRunLetsGoAndStartsOver(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := start(t)
+		if _, err := b.Current(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		b.store.set(func() { b.store.members = nil })
+		if held, err := b.Gone(t.Context(), "run1"); err != nil || held { // some operation was told so
+			t.Fatal(held, err)
+		}
+		if run, _ := b.Current(t.Context()); run != "run2" {
+			t.Errorf("now %q", run)
+		}
+		if !slices.Equal(b.lost, []string{"run1"}) {
+			t.Errorf("lost %v", b.lost)
+		}
+		b.finish(t)
+		if !slices.Equal(b.store.left, []string{"run2"}) {
+			t.Errorf("left %v", b.store.left)
+		}
+	})
+}
+
+// Some operation met another server: a renewal finds the run to be there, and the
+// operation is tried again.
+func TestAFalseAlarmKeepsTheRun(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := start(t)
+		if _, err := b.Current(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		for range 3 {
+			if held, err := b.Gone(t.Context(), "run1"); !held || err != nil {
+				t.Errorf("Gone: %t, %v", held, err)
+			}
+		}
+		if renewed, _ := b.store.calls(); renewed != 3 {
+			t.Errorf("%d renewals for 3 alarms", renewed)
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+		defer cancel()
+		b.store.set(func() { b.store.down = true })
+		if held, err := b.Gone(ctx, "run1"); held || !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("with Redis away: %t, %v", held, err)
+		}
+		var waiting sync.WaitGroup
+		for range 3 {
+			waiting.Go(func() {
+				if held, err := b.Gone(t.Context(), "run1"); !held || err != nil {
+					t.Errorf("after an outage: %t, %v", held, err)
+				}
+			})
+		}
+		time.Sleep(time.Minute)
+		b.store.set(func() { b.store.down = false })
+		waiting.Wait()
+		if run, _ := b.Current(t.Context()); run != "run1" || len(b.lost) != 0 {
+			t.Errorf("now %q, lost %v", run, b.lost)
+		}
+		b.finish(t)
+	})
+}
+
+// A renewal that was under way already says nothing about what came after it: the
+// run may have been reaped in between.
+func TestOnlyALaterRenewalEndsAnAlarm(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := start(t)
+		if _, err := b.Current(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		b.store.set(func() { b.store.slow = 400 * time.Millisecond })
+		time.Sleep(1100 * time.Millisecond) // into a tick
+		b.store.set(func() { b.store.members = nil })
+		if held, err := b.Gone(t.Context(), "run1"); held || err != nil {
+			t.Errorf("Gone: %t, %v", held, err)
+		}
+		if run, _ := b.Current(t.Context()); run != "run2" {
+			t.Errorf("now %q", run)
+		}
+		b.finish(t)
+	})
+}
+
+// The log tells of two servers once, and again when that has been over for a while. It
+// says nothing of an alarm that is true, or that is for a run that is over.
+func TestTwoServersAreToldOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := start(t)
+		if _, err := b.Current(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		warned := func(what string, want int) {
+			t.Helper()
+			time.Sleep(5 * time.Second)
+			if got := strings.Count(b.log.String(), "two redis servers"); got != want {
+				t.Errorf("%s: %d warnings, want %d:\n%s", what, got, want, b.log.String())
+			}
+		}
+		alarm := func(run string) {
+			t.Helper()
+			if _, err := b.Gone(t.Context(), run); err != nil {
+				t.Error(err)
+			}
+		}
+		b.store.set(func() { b.store.members = nil })
+		alarm("run1")
+		warned("the run is lost", 0)
+		alarm("run1")
+		warned("an alarm for a run that is over", 0)
+		for range 30 {
+			alarm("run2")
+			time.Sleep(5 * time.Second)
+		}
+		warned("it goes on for minutes", 1)
+		time.Sleep(time.Minute)
+		alarm("run2")
+		warned("it is back", 2)
+		b.finish(t)
+	})
+}
+
+func TestAnOutageOfAnyLengthKeepsTheRun(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := start(t)
+		time.Sleep(3 * time.Second)
+		b.store.set(func() { b.store.down = true })
+		time.Sleep(time.Hour)
+		b.store.set(func() { b.store.down = false })
+		time.Sleep(5 * time.Second)
+		if run, _ := b.Current(t.Context()); run != "run1" || len(b.lost) != 0 {
+			t.Errorf("now %q, lost %v", run, b.lost)
+		}
+		b.finish(t)
+	})
+}
+
+func TestAStopWithRedisAwayIsShort(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := start(t)
+		time.Sleep(time.Second)
+		b.store.set(func() { b.store.down = true })
+		began := time.Now()
+		b.finish(t)
+		if d := time.Since(began); d > 3*time.Second {
+			t.Errorf("took %v", d)
+		}
+	})
+}
+
+func TestAStopBeforeRedisIsThere(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := start(t)
+		b.store.set(func() { b.store.down = true })
+		time.Sleep(time.Minute)
+		b.finish(t)
+		if len(b.store.left) > 1 {
+			t.Errorf("left %v", b.store.left)
+		}
+	})
+}

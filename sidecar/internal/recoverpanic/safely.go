@@ -1,0 +1,27 @@
+// Package recoverpanic turns a panic into an error: one broken part must not keep the
+// others from handing back what they hold.
+package recoverpanic
+
+import (
+	"fmt"
+	"runtime/debug"
+)
+
+// Panic is a panic that was caught: a bug in the sidecar.
+type Panic struct {
+	Value any
+	Stack []byte // of the goroutine that panicked
+}
+
+func (p *Panic) Error() string { return fmt.Sprintf("panic: %v", p.Value) }
+
+// Do calls f and returns its error, or a *Panic if it panicked. It catches
+// nothing of goroutines that f starts.
+func Do(f func() error) (err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			err = &Panic{Value: r, Stack: debug.Stack()}
+		}
+	}()
+	return f()
+}

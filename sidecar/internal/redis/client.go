@@ -1,0 +1,204 @@
+package redis
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+
+	goredis "github.com/redis/go-redis/v9"
+	"github.com/redis/go-redis/v9/maintnotifications"
+)
+
+// ClientOptions say how to reach Redis. The zero value is localhost:6379.
+type ClientOptions struct {
+	// URL is redis://, rediss:// or unix://, as go-redis reads it. What it does
+	// not say is taken from the fields below.
+	URL string
+	// Host and Port are used without a URL and without Addrs. A Host that
+	// begins with a slash is a Unix socket. Default localhost, 6379.
+	Host string
+	Port int
+	// Addrs are Sentinels with SentinelMaster, else the first nodes to ask of a
+	// Cluster; each is host:port.
+	Addrs []string
+	// SentinelMaster asks Sentinels for the master of this name.
+	SentinelMaster   string
+	SentinelUsername string
+	SentinelPassword string
+	// Cluster speaks to a Redis Cluster even through a single address.
+	Cluster bool
+
+	Username string
+	Password string
+	// Renewed, if set, gives the password for each new connection instead: it may
+	// change while the client lives.
+	Renewed func() (password string, err error)
+	DB      int
+	// TLS is used as it is if set; rediss:// alone means the system's roots.
+	TLS *tls.Config
+	// ClientName is what CLIENT LIST shows, where the server has CLIENT.
+	ClientName string
+
+	// Zero means go-redis' default for each of these. PoolSize is the most
+	// connections at once, to each server: who needs one more gets an error, and
+	// does not wait. One becomes two: a Wait holds one.
+	PoolSize        int
+	MinIdleConns    int
+	ConnMaxIdleTime time.Duration
+	DialTimeout     time.Duration
+	ReadTimeout     time.Duration
+	WriteTimeout    time.Duration
+	// BufferSize is that of each connection's two buffers; go-redis' 32 KiB are
+	// for those that move records.
+	BufferSize int
+}
+
+const minPool = 2
+
+// defaultDialTimeout is go-redis' own.
+const defaultDialTimeout = 5 * time.Second
+
+// breakerOff is go-redis' own PoolSize. When as many dials have failed as that,
+// go-redis answers for itself from then on and tries once a second whether the
+// server is back: a pool of two would find out a second late. When to try is
+// for our callers to say, and the limit is MaxActiveConns.
+const breakerOff = 4096
+
+// NewClient makes a client for [New]. It does not connect. It never repeats a
+// command by itself: backoff and the decision what may be repeated lie with
+// the callers. No error names a password.
+func NewClient(o ClientOptions) (goredis.UniversalClient, error) {
+	u, err := o.universal()
+	if err != nil {
+		return nil, err
+	}
+	switch {
+	case u.IsClusterMode && u.MasterName != "":
+		return nil, errors.New("redis: Sentinel and Cluster exclude each other")
+	case u.IsClusterMode && u.DB != 0:
+		return nil, fmt.Errorf("redis: a Cluster has database 0 only, not %d", u.DB)
+	}
+	return goredis.NewUniversalClient(u), nil
+}
+
+func (o ClientOptions) universal() (*goredis.UniversalOptions, error) {
+	base := &goredis.Options{Addr: o.address(), DB: o.DB}
+	if o.URL != "" {
+		var err error
+		if base, err = goredis.ParseURL(o.URL); err != nil {
+			return nil, fmt.Errorf("redis: URL: %w", withoutURL(err))
+		}
+	}
+	u := &goredis.UniversalOptions{
+		Addrs:            []string{base.Addr},
+		MasterName:       o.SentinelMaster,
+		SentinelUsername: o.SentinelUsername,
+		SentinelPassword: o.SentinelPassword,
+		IsClusterMode:    o.Cluster,
+		Username:         or(base.Username, o.Username),
+		Password:         or(base.Password, o.Password),
+		DB:               or(base.DB, o.DB),
+		TLSConfig:        base.TLSConfig,
+
+		PoolSize:        or(base.PoolSize, o.PoolSize),
+		MinIdleConns:    or(base.MinIdleConns, o.MinIdleConns),
+		ConnMaxIdleTime: or(base.ConnMaxIdleTime, o.ConnMaxIdleTime),
+		DialTimeout:     or(base.DialTimeout, o.DialTimeout),
+		ReadTimeout:     or(base.ReadTimeout, o.ReadTimeout),
+		WriteTimeout:    or(base.WriteTimeout, o.WriteTimeout),
+
+		ReadBufferSize:  o.BufferSize,
+		WriteBufferSize: o.BufferSize,
+
+		// The one that has been idle for longest is used first, so that CheckIdle
+		// sees them all.
+		PoolFIFO: true,
+
+		MaxRetries:            -1,
+		DialerRetries:         1,
+		PipelinePoolSize:      -1,
+		ContextTimeoutEnabled: true,
+		// CLIENT SETINFO is one more round trip for each connection, and
+		// servers before 7.2 answer it with an error.
+		DisableIdentity:          true,
+		MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled},
+	}
+	if o.Renewed != nil {
+		username := u.Username
+		u.Password = ""
+		u.CredentialsProviderContext = func(context.Context) (string, string, error) {
+			password, err := o.Renewed()
+			return username, password, err
+		}
+	}
+	if u.PoolSize > 0 {
+		u.MaxActiveConns = max(u.PoolSize, minPool)
+		u.PoolSize = max(u.MaxActiveConns, breakerOff)
+	}
+	if name := or(base.ClientName, o.ClientName); name != "" {
+		// Not ClientName: go-redis refuses a connection that cannot be named.
+		u.OnConnect = setName(name)
+	}
+	if len(o.Addrs) > 0 {
+		u.Addrs = o.Addrs
+		u.IsClusterMode = o.Cluster || len(o.Addrs) > 1 && o.SentinelMaster == ""
+	}
+	if o.TLS != nil {
+		u.TLSConfig = o.TLS.Clone()
+		if u.TLSConfig.ServerName == "" && base.TLSConfig != nil {
+			u.TLSConfig.ServerName = base.TLSConfig.ServerName
+		}
+	}
+	u.Dialer = dialer(or(u.DialTimeout, defaultDialTimeout), u.TLSConfig)
+	return u, nil
+}
+
+func (o ClientOptions) address() string {
+	host, port := or(o.Host, "localhost"), or(o.Port, 6379)
+	if strings.HasPrefix(host, "/") {
+		return host
+	}
+	return net.JoinHostPort(strings.Trim(host, "[]"), strconv.Itoa(port))
+}
+
+// or is the first value unless it is zero.
+func or[T comparable](first, second T) T {
+	var zero T
+	if first != zero {
+		return first
+	}
+	return second
+}
+
+// withoutURL keeps a URL, which may hold a password, out of an error's text.
+func withoutURL(err error) error {
+	if parse, ok := errors.AsType[*url.Error](err); ok {
+		return parse.Err
+	}
+	return err
+}
+
+// SetLogger sends what go-redis itself logs, for the whole process, to l at
+// the level debug; nil drops it. It logs mostly what its callers get as
+// errors too.
+func SetLogger(l *slog.Logger) {
+	if l == nil {
+		l = slog.New(slog.DiscardHandler)
+	}
+	goredis.SetLogger(logger{l})
+}
+
+type logger struct{ l *slog.Logger }
+
+func (l logger) Printf(ctx context.Context, format string, v ...any) {
+	if l.l.Enabled(ctx, slog.LevelDebug) {
+		l.l.DebugContext(ctx, "go-redis says", "line", fmt.Sprintf(format, v...))
+	}
+}

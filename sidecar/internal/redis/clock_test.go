@@ -1,0 +1,107 @@
+package redis
+
+import (
+	"testing"
+	"time"
+)
+
+// at sets the clock of miniredis.
+func (e *env) at(t time.Time) { e.mini.SetTime(t) }
+
+func TestADelayOutlastsNoStepOfTheClock(t *testing.T) {
+	const hour = time.Hour
+	for name, step := range map[string]time.Duration{"none": 0, "back": -7 * hour, "back a day": -30 * hour, "ahead": 7 * hour} {
+		t.Run(name, func(t *testing.T) {
+			e := onMini(t, Options{})
+			begin := time.Now()
+			e.at(begin)
+			run := e.run("w")
+			c := e.claimOne(run, "r")
+			e.tick(run)
+			if _, err := e.Delay(e.ctx, run, []Delay{{Delivery: c.Delivery, After: 3 * time.Second}}); err != nil {
+				t.Fatal(err)
+			}
+			e.at(begin.Add(step + time.Second))
+			same(t, "too early", e.tick(run), TickResult{})
+			e.at(begin.Add(step + 5*time.Second))
+			same(t, "due", e.tick(run), TickResult{Promoted: 1})
+		})
+	}
+}
+
+// What is put aside between the step and the next look is due in time, too.
+func TestADelayAfterAStep(t *testing.T) {
+	e := onMini(t, Options{})
+	begin := time.Now()
+	e.at(begin)
+	run := e.run("w")
+	c := e.claimOne(run, "r")
+	e.tick(run)
+	e.at(begin.Add(-time.Hour))
+	if _, err := e.Delay(e.ctx, run, []Delay{{Delivery: c.Delivery, After: 3 * time.Second}}); err != nil {
+		t.Fatal(err)
+	}
+	e.at(begin.Add(-time.Hour + time.Second))
+	same(t, "too early", e.tick(run), TickResult{})
+	e.at(begin.Add(-time.Hour + 4*time.Second))
+	same(t, "due", e.tick(run), TickResult{Promoted: 1})
+}
+
+// A task is counted once, on whatever day the clock finds itself.
+func TestATaskIsCountedOnceWhereTheClockStepsBack(t *testing.T) {
+	e := onMini(t, Options{})
+	begin := time.Now()
+	e.at(begin)
+	run := e.run("w")
+	e.barrier("g", 2)
+	first, second := e.claimOne(run, "r"), e.claimOne(run, "r")
+	e.tick(run)
+	same(t, "first", e.report(run, done(first.Delivery, "a", "1")), []Verdict{Completed})
+	e.at(begin.Add(-72 * time.Hour))
+	same(t, "second", e.report(run, done(second.Delivery, "a", "1")), []Verdict{Duplicate})
+	same(t, "counter", e.counter("g"), "1")
+}
+
+// A lease that was given before the clock stepped back lasts for as long as the step,
+// as Redis has it.
+func TestALeaseOutlastsNoStepOfTheClock(t *testing.T) {
+	e := onRedis(t, Options{})
+	self, dead := e.run("w"), e.run("d")
+	e.tick(self)
+	for _, left := range []time.Duration{7 * time.Hour, 0} { // or for ever
+		if left == 0 {
+			e.c.Persist(e.ctx, e.keys.alive(dead))
+		} else {
+			e.c.PExpire(e.ctx, e.keys.alive(dead), left)
+		}
+		e.passes(-7 * time.Hour)
+		same(t, "tick", e.tick(self), TickResult{})
+		if got := e.c.PTTL(e.ctx, e.keys.alive(dead)).Val(); got <= 0 || got > e.o.RunTTL {
+			t.Errorf("the lease ends in %v", got)
+		}
+	}
+}
+
+// What is noted of the clock may have been written by anything: a value that is no
+// time counts as not noted, and the looks of all sidecars go on.
+func TestAClockThatIsNone(t *testing.T) {
+	for _, noted := range [][]any{
+		{"at", "1e400"},
+		{"ahead", "-1e400"},
+		{"ahead", "1e400"},
+		{"at", "nan", "ahead", "nan"},
+		{"at", "0x7fffffffffffffffff"},
+		{"at", "", "ahead", "x"},
+	} {
+		e := onRedis(t, Options{})
+		run := e.run("w")
+		if err := e.c.HSet(e.ctx, e.keys.own("clock"), noted...).Err(); err != nil {
+			t.Fatal(err)
+		}
+		c := e.claimOne(run, "r")
+		if _, err := e.Delay(e.ctx, run, []Delay{{Delivery: c.Delivery, After: time.Millisecond}}); err != nil {
+			t.Fatalf("%v: %v", noted, err)
+		}
+		until(t, "the delayed record is due", func() bool { return e.tick(run).Promoted == 1 })
+	}
+}

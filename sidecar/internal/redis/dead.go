@@ -1,0 +1,129 @@
+package redis
+
+import (
+	"context"
+	_ "embed" // the scripts
+	"strconv"
+	"time"
+
+	goredis "github.com/redis/go-redis/v9"
+
+	"github.com/graflow/graflow-sidecar/sidecar/internal/fleet"
+)
+
+//go:embed requeue.lua
+var requeueLua string
+var requeueScript = script(requeueLua)
+
+//go:embed drop.lua
+var dropLua string
+var dropScript = script(dropLua)
+
+func (k keys) deadLetter(id string) string { return k.own("dead:" + id) }
+
+// letterFields are those of a dead letter but for the record, which may be
+// large.
+var letterFields = []string{"task_id", "session_id", "group_id", "reason", "message", "stderr", "attempts", "time"}
+
+// DeadLetters lists dead letters without their records, the newest first; at
+// most limit, or all if that is below 1.
+func (s *Store) DeadLetters(ctx context.Context, limit int) ([]fleet.DeadLetter, error) {
+	ids, err := s.c.ZRevRange(ctx, s.keys.own("dead"), 0, int64(max(limit, 0))-1).Result()
+	if err != nil {
+		return nil, failure("dead letters", err)
+	}
+	letters := make([]fleet.DeadLetter, 0, len(ids))
+	for len(ids) > 0 {
+		part := ids[:min(len(ids), chunkLetters)]
+		ids = ids[len(part):]
+		replies := make([]*goredis.SliceCmd, len(part))
+		_, _ = s.c.Pipelined(ctx, func(p goredis.Pipeliner) error { // each reply has its own error
+			for i, id := range part {
+				replies[i] = p.HMGet(ctx, s.keys.deadLetter(id), letterFields...)
+			}
+			return nil
+		})
+		for i, id := range part {
+			if err := replies[i].Err(); err != nil && !isWrongType(err) {
+				return nil, failure("dead letters", err)
+			}
+			if l, ok := letter(id, replies[i].Val()); ok {
+				letters = append(letters, l)
+			}
+		}
+	}
+	return letters, nil
+}
+
+// DeadLetter is one with its record, which is read in parts; false if there is none
+// (any more).
+func (s *Store) DeadLetter(ctx context.Context, id string) (fleet.DeadLetter, bool, error) {
+	return s.deadLetter(ctx, id, s.field)
+}
+
+// DeadLetterHead is DeadLetter with the first bytes of its record only, 64 KiB of it.
+func (s *Store) DeadLetterHead(ctx context.Context, id string) (fleet.DeadLetter, bool, error) {
+	return s.deadLetter(ctx, id, func(ctx context.Context, key, name string) ([]byte, bool, error) {
+		got, err := s.heads(ctx, key, maxHead, name)
+		if err != nil {
+			return nil, false, err
+		}
+		return got[0].text, got[0].there, nil
+	})
+}
+
+func (s *Store) deadLetter(ctx context.Context, id string, raw func(ctx context.Context, key, name string) ([]byte, bool, error)) (fleet.DeadLetter, bool, error) {
+	key := s.keys.deadLetter(id)
+	values, err := s.c.HMGet(ctx, key, letterFields...).Result()
+	if isWrongType(err) {
+		return fleet.DeadLetter{}, false, nil
+	}
+	if err != nil {
+		return fleet.DeadLetter{}, false, failure("dead letter", err)
+	}
+	l, ok := letter(id, values)
+	if ok {
+		if l.Raw, _, err = raw(ctx, key, "raw"); err != nil {
+			return fleet.DeadLetter{}, false, failure("dead letter", err)
+		}
+	}
+	return l, ok, nil
+}
+
+// letter makes one of the values of letterFields; false if there are none.
+func letter(id string, values []any) (fleet.DeadLetter, bool) {
+	if len(values) < len(letterFields) {
+		return fleet.DeadLetter{}, false // the key holds another kind of value
+	}
+	text := func(i int) string {
+		t, _ := values[i].(string)
+		return t
+	}
+	attempts, _ := strconv.Atoi(text(6))
+	at, _ := time.Parse(time.RFC3339Nano, text(7))
+	_, there := values[3].(string)
+	return fleet.DeadLetter{
+		ID: id, TaskID: text(0), SessionID: text(1), GroupID: text(2),
+		Reason: text(3), Message: text(4), Stderr: text(5), Attempts: attempts, At: at,
+	}, there
+}
+
+// Requeue puts a dead letter's record into the queue again, byte for byte and
+// with all its attempts, at the end that is taken last. The failure that its
+// group was told of is taken back, so that the next outcome counts; where that
+// cannot be it is refused, unless forced. A retry after a lost reply answers
+// [fleet.RequeueGone].
+func (s *Store) Requeue(ctx context.Context, id string, force bool) (fleet.Requeued, error) {
+	got, err := s.call(ctx, requeueScript, "", s.keys.deadLetter(id), id, flag(force, "force"), countedKeep.Milliseconds()).Text()
+	return fleet.Requeued(got), failure("requeue", err)
+}
+
+// Drop forgets a dead letter for good and reports whether there was one. Its
+// group has been told of the failure when it was buried.
+func (s *Store) Drop(ctx context.Context, id string) (bool, error) {
+	n, err := s.call(ctx, dropScript, "", s.keys.deadLetter(id), id).Int()
+	if isNilReply(err) {
+		err = nil
+	}
+	return n == 1, failure("drop", err)
+}

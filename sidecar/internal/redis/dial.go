@@ -1,0 +1,178 @@
+package redis
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"strings"
+	"time"
+)
+
+// Dial opens one connection to a single Redis and logs in, for a program that speaks
+// to Redis for itself. It may be called concurrently. No error names a password.
+func Dial(ctx context.Context, o ClientOptions) (net.Conn, error) {
+	u, err := o.universal()
+	if err != nil {
+		return nil, err
+	}
+	address, network := u.Addrs[0], "tcp"
+	if strings.HasPrefix(address, "/") {
+		network = "unix"
+	}
+	dialer := net.Dialer{Timeout: u.DialTimeout}
+	conn, err := dialer.DialContext(ctx, network, address)
+	if err != nil {
+		return nil, err
+	}
+	if u.TLSConfig != nil {
+		conn = &telling{Conn: tls.Client(conn, u.TLSConfig)}
+	}
+	password := u.Password
+	if o.Renewed != nil {
+		if password, err = o.Renewed(); err != nil {
+			_ = conn.Close()
+			return nil, err
+		}
+	}
+	if err := logIn(conn, u.Username, password, u.DialTimeout); err != nil {
+		_ = conn.Close()
+		return nil, err
+	}
+	return conn, nil
+}
+
+// dialer is go-redis' own way to a connection, but for [progressConn] and telling.
+func dialer(timeout time.Duration, config *tls.Config) func(context.Context, string, string) (net.Conn, error) {
+	d := net.Dialer{KeepAliveConfig: keepAlive}
+	return func(ctx context.Context, network, address string) (net.Conn, error) {
+		ctx, cancel := context.WithTimeout(ctx, timeout)
+		defer cancel()
+		raw, err := d.DialContext(ctx, network, address)
+		if err != nil {
+			return nil, err
+		}
+		conn := newProgressConn(raw)
+		if config == nil {
+			conn.last = true
+			return conn, nil
+		}
+		encrypted := tls.Client(conn, forServer(config, address))
+		if err := encrypted.HandshakeContext(ctx); err != nil {
+			_ = raw.Close()
+			return nil, err
+		}
+		return &telling{Conn: encrypted}, nil
+	}
+}
+
+// forServer names the server whose certificate is expected, as tls.Dial does.
+func forServer(config *tls.Config, address string) *tls.Config {
+	host, _, err := net.SplitHostPort(address)
+	if config.ServerName != "" || err != nil {
+		return config
+	}
+	config = config.Clone()
+	config.ServerName = host
+	return config
+}
+
+// keepAlive is go-redis' own.
+var keepAlive = net.KeepAliveConfig{Enable: true, Idle: 30 * time.Second, Interval: 5 * time.Second, Count: 3}
+
+// alertWait is how long a write that failed waits for what was sent before.
+const alertWait = 50 * time.Millisecond
+
+// telling is a TLS connection whose writes fail with what the server had to say.
+// TLS 1.3 lets a client write before the server has looked at its certificate: the
+// refusal lies unread while the write fails with a reset, which tells nobody that
+// a certificate is missing.
+type telling struct {
+	*tls.Conn
+	moves moveReply
+}
+
+func (c *telling) Read(b []byte) (int, error) {
+	n, err := c.Conn.Read(b)
+	return n, c.moves.received(n, err)
+}
+
+func (c *telling) Write(b []byte) (int, error) {
+	c.moves.sent(b)
+	n, err := c.Conn.Write(b)
+	if err == nil {
+		return n, nil
+	}
+	_ = c.SetReadDeadline(time.Now().Add(alertWait))
+	said, alert := lastWords(c.Conn, err)
+	if isAlert(alert) {
+		return n, alert
+	}
+	return n, said
+}
+
+// lastWords makes of a write's error the error reply that the server sent before it
+// closed the connection, if there is one: Redis refuses an argument that is too long
+// when it sees its length, and does not wait for the rest. The second error is that
+// of the look.
+func lastWords(conn io.Reader, err error) (said, look error) {
+	reply := make([]byte, 256)
+	n, look := conn.Read(reply)
+	line, _, _ := strings.Cut(string(reply[:n]), "\r\n")
+	if text, is := strings.CutPrefix(line, "-"); is {
+		return &lastReply{text, err}, look
+	}
+	return err, look
+}
+
+// lastReply is an error reply that came while the command was being written. It is
+// no redis.Error on purpose: go-redis would use the connection again.
+type lastReply struct {
+	text string
+	err  error
+}
+
+func (e *lastReply) Error() string { return e.text + " (" + e.err.Error() + ")" }
+func (e *lastReply) Unwrap() error { return e.err }
+
+// isAlert: crypto/tls has no exported type for what the other side said.
+func isAlert(err error) bool {
+	var op *net.OpError
+	return errors.As(err, &op) && op.Op == "remote error"
+}
+
+func logIn(conn net.Conn, username, password string, within time.Duration) error {
+	if password == "" {
+		return nil
+	}
+	if within > 0 {
+		_ = conn.SetDeadline(time.Now().Add(within))
+		defer conn.SetDeadline(time.Time{}) //nolint:errcheck // the next use finds out
+	}
+	words := []string{"AUTH", password}
+	if username != "" {
+		words = []string{"AUTH", username, password}
+	}
+	command := fmt.Appendf(nil, "*%d\r\n", len(words))
+	for _, word := range words {
+		command = fmt.Appendf(command, "$%d\r\n%s\r\n", len(word), word)
+	}
+	if _, err := conn.Write(command); err != nil {
+		return err
+	}
+	// A byte at a time: nothing that follows may be swallowed.
+	var reply []byte
+	one := make([]byte, 1)
+	for len(reply) < 512 && (len(reply) == 0 || reply[len(reply)-1] != '\n') {
+		if _, err := io.ReadFull(conn, one); err != nil {
+			return fmt.Errorf("redis: no answer to AUTH: %w", err)
+		}
+		reply = append(reply, one[0])
+	}
+	if text := strings.TrimSpace(string(reply)); text != "+OK" {
+		return fmt.Errorf("redis: AUTH: %s", strings.TrimPrefix(text, "-"))
+	}
+	return nil
+}

@@ -1,0 +1,167 @@
+package redis
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"io"
+	"net"
+	"os"
+	"syscall"
+
+	goredis "github.com/redis/go-redis/v9"
+)
+
+// ErrClusterNode says that the one server we were sent to is a node of a Redis
+// Cluster and does not have our keys, or not all of them.
+var ErrClusterNode = errors.New("this is one node of a Redis Cluster: name its nodes in REDIS_ADDRS, and use a key prefix with a hash tag, such as {graflow}")
+
+// Class says what to do about an error.
+type Class int
+
+const (
+	// ClassNone is no error.
+	ClassNone Class = iota
+	// ClassTransient passes: wait and go on. Every error that is not known
+	// better belongs here.
+	ClassTransient
+	// ClassFatal does not pass: Redis refuses us, or its data is not what it
+	// must be. Say so and stop.
+	ClassFatal
+	// ClassGone says that the run is no member: see [ErrGone].
+	ClassGone
+	// ClassRejected does not pass for this call, and says nothing about any other:
+	// the call carries something that Redis never takes, see [RejectedError].
+	ClassRejected
+	// ClassCanceled is the caller's own doing: its context was cancelled, or
+	// the client is closed.
+	ClassCanceled
+)
+
+// Classify says what to do about an error of this package.
+func Classify(err error) Class {
+	class, _ := classify(err)
+	return class
+}
+
+// ClassName is a short constant for an error, for logs and metrics:
+// conn_refused, timeout, readonly, noauth … "other" for one that is not
+// known, "" for none.
+func ClassName(err error) string {
+	_, name := classify(err)
+	return name
+}
+
+func classify(err error) (Class, string) {
+	var reply goredis.Error
+	switch {
+	case err == nil, isNilReply(err):
+		return ClassNone, ""
+	case errors.Is(err, ErrGone):
+		return ClassGone, "gone"
+	case errors.Is(err, ErrClusterNode):
+		return ClassFatal, "cluster"
+	case errors.Is(err, context.Canceled), errors.Is(err, goredis.ErrClosed):
+		return ClassCanceled, "canceled"
+	case noMaster(err):
+		return ClassTransient, "no_master"
+	case isRejection(err):
+		return ClassRejected, "rejected"
+	case errors.As(err, &reply):
+		return classifyReply(err)
+	default:
+		return ClassTransient, classifyNetwork(err)
+	}
+}
+
+// replies are those that go-redis has no type for, by how they begin ("ERR "
+// left out).
+var replies = []struct {
+	prefix string
+	class  Class
+	name   string
+}{
+	{"MISCONF ", ClassTransient, "misconf"},
+	{"BUSY ", ClassTransient, "busy"},
+	{"UNBLOCKED ", ClassTransient, "unblocked"},
+	{"NOSCRIPT ", ClassTransient, "noscript"},
+	{"WRONGTYPE ", ClassFatal, "wrongtype"},
+	{"WRONGPASS ", ClassFatal, "wrongpass"},
+	{"NOAUTH ", ClassFatal, "noauth"},
+	{"DB index is out of range", ClassFatal, "bad_db"},
+	{"invalid DB index", ClassFatal, "bad_db"},
+	// NOPERM inside a script: Redis 7.0, and later ones as well as Valkey.
+	{"The user executing the script can't ", ClassFatal, "noperm"},
+	{"ACL failure in script: ", ClassFatal, "noperm"},
+}
+
+func classifyReply(err error) (Class, string) {
+	switch {
+	case goredis.IsLoadingError(err):
+		return ClassTransient, "loading"
+	case goredis.IsReadOnlyError(err):
+		return ClassTransient, "readonly"
+	case goredis.IsMasterDownError(err):
+		return ClassTransient, "masterdown"
+	case goredis.IsClusterDownError(err):
+		return ClassTransient, "clusterdown"
+	case goredis.IsTryAgainError(err):
+		return ClassTransient, "tryagain"
+	case goredis.IsNoReplicasError(err):
+		return ClassTransient, "noreplicas"
+	case goredis.IsOOMError(err):
+		return ClassTransient, "oom"
+	case goredis.IsMaxClientsError(err):
+		return ClassTransient, "max_clients"
+	case goredis.IsPermissionError(err):
+		return ClassFatal, "noperm"
+	}
+	if _, moved := goredis.IsMovedError(err); moved {
+		return ClassTransient, "moved"
+	}
+	for _, r := range replies {
+		if goredis.HasErrorPrefix(err, r.prefix) {
+			return r.class, r.name
+		}
+	}
+	if goredis.IsAuthError(err) {
+		return ClassFatal, "noauth"
+	}
+	return ClassTransient, "other"
+}
+
+func classifyNetwork(err error) string {
+	var dns *net.DNSError
+	var timeout net.Error
+	switch {
+	case errors.Is(err, goredis.ErrPoolTimeout), errors.Is(err, goredis.ErrPoolExhausted):
+		return "pool_timeout"
+	case errors.As(err, &dns):
+		return "dns"
+	case errors.Is(err, syscall.ECONNREFUSED), errors.Is(err, syscall.ENOENT):
+		return "conn_refused" // no socket file is as much as no listener
+	case errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE):
+		return "conn_reset"
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, net.ErrClosed):
+		return "conn_closed"
+	case errors.Is(err, syscall.EHOSTUNREACH), errors.Is(err, syscall.ENETUNREACH):
+		return "unreachable"
+	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, os.ErrDeadlineExceeded),
+		errors.As(err, &timeout) && timeout.Timeout():
+		return "timeout"
+	case isTLS(err):
+		return "tls"
+	default:
+		return "other"
+	}
+}
+
+func isTLS(err error) bool {
+	var verification *tls.CertificateVerificationError
+	var header tls.RecordHeaderError
+	var alert tls.AlertError
+	var authority x509.UnknownAuthorityError
+	return errors.As(err, &verification) || errors.As(err, &header) || errors.As(err, &alert) || errors.As(err, &authority) ||
+		isAlert(err)
+}

@@ -1,0 +1,251 @@
+package redis
+
+import (
+	"fmt"
+	"slices"
+	"sync"
+	"testing"
+)
+
+// numbered are n records in order.
+func numbered(n int) []string {
+	all := make([]string, n)
+	for i := range all {
+		all[i] = fmt.Sprintf("%05d", i)
+	}
+	return all
+}
+
+func TestReap(t *testing.T) {
+	both(t, Options{}, func(t *testing.T, e *env) {
+		self, dead := e.run("self"), e.run("dead")
+		e.push("a", "b", "c", "d")
+		late := e.claim(dead, 2)
+		if _, err := e.Wait(e.ctx, dead, 1); err != nil { // c is in the inbox
+			t.Fatal(err)
+		}
+		got := e.die(self, dead, 3)
+		same(t, "result", got, ReapResult{Returned: 3})
+		same(t, "queue in the old order", e.queue(), []string{"a", "b", "c", "d"})
+		same(t, "keys of the dead run", e.keysUnder("*"+dead+"*"), []string{})
+		same(t, "a late report", e.report(dead, Report{Delivery: late[0].Delivery}), []Verdict{Stale})
+
+		claimed := e.claim(self, 9)
+		same(t, "claimed", records(claimed), []string{"a", "b", "c", "d"})
+		for i, want := range []int{1, 1, 0, 0} { // the inbox cost nothing
+			if claimed[i].Losses != want || claimed[i].LoneRun != (want > 0) {
+				t.Errorf("%s: losses %d, lone run %t", claimed[i].Record, claimed[i].Losses, claimed[i].LoneRun)
+			}
+		}
+		again, err := e.Reap(e.ctx, self, dead, 3)
+		same(t, "again", again, ReapResult{})
+		same(t, "error", err, nil)
+	})
+}
+
+func TestReapRefuses(t *testing.T) {
+	both(t, Options{}, func(t *testing.T, e *env) {
+		self, other := e.run("self"), e.run("other")
+		e.push("a")
+		e.claim(other, 1)
+		got, err := e.Reap(e.ctx, self, other, 3)
+		same(t, "a run whose lease stands", got, ReapResult{})
+		same(t, "error", err, nil)
+		same(t, "it goes on", e.Renew(e.ctx, other), nil)
+		got, done, err := e.reapChunk(e.ctx, self, other, 3) // it came back in mid-reap
+		same(t, "a member", []any{got, done, err}, []any{ReapResult{}, true, nil})
+		same(t, "in flight", len(e.hash(e.keys.inflight(other))), 1)
+		if _, err := e.Reap(e.ctx, self, self, 3); err == nil {
+			t.Error("a run reaped itself")
+		}
+		same(t, "still a member", e.Renew(e.ctx, self), nil)
+	})
+}
+
+// The death of a run that held several records never buries one; the death of
+// one that held a single record does, when it was the last attempt.
+func TestReapLoneRule(t *testing.T) {
+	both(t, Options{}, func(t *testing.T, e *env) {
+		self := e.run("self")
+		e.push("poison", "neighbour")
+		for death, want := range []int{1, 2, 2, 2} {
+			run := e.run("w")
+			e.claim(run, 2)
+			same(t, fmt.Sprint("shared death ", death), e.die(self, run, 3), ReapResult{Returned: 2})
+			claimed := e.claim(self, 2)
+			if claimed[0].Losses != want || claimed[1].Losses != want || !claimed[0].LoneRun {
+				t.Fatalf("after death %d: %+v", death, claimed)
+			}
+			e.release(self, back(claimed...)...)
+		}
+		run := e.run("w")
+		e.claim(run, 1)
+		got := e.die(self, run, 3)
+		if len(got.Exhausted) != 1 || got.Returned != 0 {
+			t.Fatalf("lone death: %+v", got)
+		}
+		adopted := got.Exhausted[0]
+		same(t, "adopted", string(adopted.Record), "poison")
+		same(t, "losses", adopted.Losses, 3)
+		same(t, "delivery", adopted.Delivery, fmt.Sprintf("%s.%d", self, adopted.Seq))
+		same(t, "in flight", e.hash(e.keys.inflight(self)), map[string]string{adopted.Delivery: "poison"})
+		same(t, "queue", e.queue(), []string{"neighbour"})
+		same(t, "ends as dead", e.report(self, Report{
+			Delivery: adopted.Delivery, RecordSHA: RecordSHA(adopted.Record), Dead: &DeadLetter{Attempts: 3},
+		}), []Verdict{Dead})
+		// The next one gets another number, whoever remembers the last.
+		for _, lostBy := range []func(){
+			func() { e.forget(self) },
+			func() { e.c.HDel(e.ctx, e.keys.own("meta:"+self), "adopted") },
+		} {
+			lostBy()
+			again := e.run("w")
+			e.c.Del(e.ctx, e.keys.queue(), e.keys.own("attempts"))
+			e.push("more")
+			e.claim(again, 1)
+			next := e.die(self, again, 1).Exhausted
+			if len(next) != 1 || next[0].Seq <= adopted.Seq {
+				t.Fatalf("adopted %+v after %+v", next, adopted)
+			}
+			adopted = next[0]
+		}
+	})
+}
+
+// Deaths in company do not go on for ever: a nested task that kills its sidecar
+// is a new record each time, and the one around it is never alone.
+func TestReapEndsWhatIsLostInCompanyAgainAndAgain(t *testing.T) {
+	both(t, Options{}, func(t *testing.T, e *env) {
+		self := e.run("self")
+		e.push("parent")
+		for death := 1; ; death++ {
+			e.push(fmt.Sprint("nested ", death))
+			run := e.run("w")
+			e.claim(run, 2)
+			got := e.die(self, run, 3)
+			e.c.LRem(e.ctx, e.keys.queue(), 0, fmt.Sprint("nested ", death))
+			if len(got.Exhausted) > 0 {
+				same(t, "deaths", death, 32) // two use attempts up, and 30 follow
+				same(t, "record", string(got.Exhausted[0].Record), "parent")
+				return
+			}
+			if death > 40 {
+				t.Fatal("it goes on for ever")
+			}
+		}
+	})
+}
+
+// A record that is out of attempts and waits for its dead report survives the
+// death of the one who should have written it.
+func TestReapFindsExhausted(t *testing.T) {
+	both(t, Options{}, func(t *testing.T, e *env) {
+		self, first := e.run("self"), e.run("first")
+		e.push("poison", "x", "y")
+		e.release(first, lost(e.claim(first, 1)[0], false, 2))
+		c := e.claim(first, 3)
+		same(t, "exhausted", e.release(first, lost(c[0], false, 2)), []Released{{Exhausted: true, Losses: 2}})
+		got := e.die(self, first, 2)
+		same(t, "returned", got.Returned, 2) // shared: never the last attempt
+		if len(got.Exhausted) != 1 || string(got.Exhausted[0].Record) != "poison" {
+			t.Errorf("adopted %+v", got.Exhausted)
+		}
+	})
+}
+
+// A reaper that dies between two chunks leaves a run that Tick names, and the
+// rest of it is treated as the first chunk was: the death stays a shared one.
+func TestReapResumes(t *testing.T) {
+	for _, size := range []int{chunkRecords + 1, 3*chunkRecords - 5} {
+		t.Run(fmt.Sprint(size), func(t *testing.T) {
+			both(t, Options{MaxClaimBytes: 1 << 20}, func(t *testing.T, e *env) {
+				other, dead := e.run("other"), e.run("dead")
+				want := numbered(size)
+				e.push(want...)
+				first := e.run("first")
+				e.claim(first, size)
+				e.die(other, first, 2) // one attempt is left to each
+				e.claim(dead, size)
+				e.expire(dead)
+				reaper := e.run("reaper")
+				if ok, err := e.retire(e.ctx, reaper, dead, "dead"); err != nil || !ok {
+					t.Fatalf("retire: %t, %v", ok, err)
+				}
+				if _, done, err := e.reapChunk(e.ctx, reaper, dead, 2); err != nil || done {
+					t.Fatalf("first chunk: done %t, %v", done, err)
+				}
+				// The reaper is gone now. Its own run held nothing.
+				tick := e.tick(other)
+				same(t, "unfinished", tick.Unfinished, []string{dead})
+				got, err := e.Reap(e.ctx, other, dead, 2)
+				same(t, "the rest", got, ReapResult{Returned: size - chunkRecords})
+				same(t, "error", err, nil)
+				same(t, "old order", e.queue(), want)
+				same(t, "unfinished afterwards", e.tick(other).Unfinished, []string(nil))
+				same(t, "keys of the dead run", e.keysUnder("*"+dead+"*"), []string{})
+			})
+		})
+	}
+}
+
+// A reaper that dies before the first chunk leaves nothing behind either.
+func TestReapResumesAfterRetire(t *testing.T) {
+	both(t, Options{}, func(t *testing.T, e *env) {
+		self, empty, full := e.run("self"), e.run("empty"), e.run("full")
+		e.push("r")
+		e.claim(full, 1)
+		for _, run := range []string{empty, full} {
+			e.expire(run)
+			if _, err := e.retire(e.ctx, self, run, "dead"); err != nil {
+				t.Fatal(err)
+			}
+		}
+		same(t, "unfinished", e.tick(self).Unfinished, []string{full})
+		same(t, "keys of the empty one", e.keysUnder("*"+empty+"*"), []string{})
+		got, err := e.Reap(e.ctx, self, full, 3)
+		same(t, "reaped", got, ReapResult{Returned: 1})
+		same(t, "error", err, nil)
+	})
+}
+
+// Two that reap at once return each record once.
+func TestReapTwice(t *testing.T) {
+	const size = 5 * chunkRecords
+	e := onRedis(t, Options{})
+	dead := e.run("dead")
+	want := numbered(size)
+	e.push(want...)
+	e.claim(dead, size)
+	e.expire(dead)
+	var wg sync.WaitGroup
+	var results [2]ReapResult
+	var errs [2]error
+	for i := range results {
+		self := e.run("self")
+		wg.Go(func() { results[i], errs[i] = e.Reap(e.ctx, self, dead, 3) })
+	}
+	wg.Wait()
+	same(t, "errors", errs, [2]error{})
+	same(t, "returned together", results[0].Returned+results[1].Returned, size)
+	got := e.queue()
+	slices.Sort(got)
+	same(t, "queue", got, want)
+}
+
+// A chunk of large records is bounded by bytes.
+func TestReapBytes(t *testing.T) {
+	both(t, Options{MaxClaimBytes: 12}, func(t *testing.T, e *env) {
+		self, dead := e.run("self"), e.run("dead")
+		for i := range 3 {
+			e.claimOne(dead, fmt.Sprint("record ", i))
+		}
+		e.expire(dead)
+		if _, err := e.retire(e.ctx, self, dead, "dead"); err != nil {
+			t.Fatal(err)
+		}
+		chunk, done, err := e.reapChunk(e.ctx, self, dead, 3)
+		same(t, "chunk", chunk, ReapResult{Returned: 2})
+		same(t, "done", done, false)
+		same(t, "error", err, nil)
+	})
+}

@@ -1,0 +1,23 @@
+package redis
+
+import (
+	"net"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// unacknowledged is how many written bytes the peer's machine has not taken yet.
+func unacknowledged(conn net.Conn) (bytes int, known bool) {
+	s, ok := conn.(syscall.Conn)
+	if !ok {
+		return 0, false
+	}
+	raw, err := s.SyscallConn()
+	if err != nil {
+		return 0, false
+	}
+	var failed error
+	err = raw.Control(func(fd uintptr) { bytes, failed = unix.IoctlGetInt(int(fd), unix.SIOCOUTQ) })
+	return bytes, err == nil && failed == nil
+}

@@ -1,9 +1,0 @@
-//go:build !linux
-
-package store
-
-import "net"
-
-// unacknowledged is how many written bytes the peer's machine has not taken yet:
-// not known here.
-func unacknowledged(net.Conn) (bytes int, known bool) { return 0, false }

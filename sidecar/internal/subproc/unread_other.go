@@ -1,8 +1,0 @@
-//go:build !linux
-
-package subproc
-
-import "os"
-
-// unreadBytes is not known: only Linux tells it at the end that is written to.
-func unreadBytes(*os.File) int64 { return 0 }

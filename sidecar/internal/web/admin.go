@@ -1,0 +1,198 @@
+// Package web answers over HTTP how a sidecar is: /livez, /readyz and /startupz
+// for whoever watches it, /status and /metrics for whoever wants numbers. It only
+// reads; what else there is at the address is for Extra to say.
+package web
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"time"
+
+	"github.com/graflow/graflow-sidecar/sidecar/internal/connlimit"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/fleet"
+)
+
+// Health is how a sidecar is, for probes. Ready and Started come with the
+// reasons why not.
+type Health struct {
+	// Alive is false where only a new process helps: the claim loop is stuck.
+	// It never depends on Redis, or an outage would have every sidecar
+	// restarted.
+	Alive bool
+	// Ready: a task in the queue would be run now.
+	Ready bool
+	// Started: it has got so far that readiness may be asked for.
+	Started bool
+	Reasons []string // why it is not ready
+}
+
+// Options are what a server needs.
+type Options struct {
+	Health func() Health
+	Self   func() fleet.Run
+	// Details says whether a request may see task ids and the like, and not only
+	// counts; nil lets everybody.
+	Details func(*http.Request) bool
+	Metrics http.Handler
+	// Extra, if set, serves every other path.
+	Extra http.Handler
+	// Trusted reports whether a request may have one of the places that are kept
+	// where there are many connections; nil trusts none.
+	Trusted func(*http.Request) bool
+	Log     *slog.Logger
+}
+
+// Server listens from New on and answers from Serve on. Its methods may be called
+// concurrently.
+type Server struct {
+	listener net.Listener
+	http     *http.Server
+}
+
+// New listens at an address. An error says that it cannot.
+func New(addr string, o Options) (*Server, error) {
+	listener, err := net.Listen("tcp", addr)
+	if err != nil {
+		return nil, err
+	}
+	s := &Server{
+		listener: listener,
+		http: &http.Server{
+			Handler: o.handler(), ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second,
+			WriteTimeout: writeTimeout, IdleTimeout: idleTimeout, MaxHeaderBytes: 16 << 10,
+			ErrorLog: slog.NewLogLogger(o.Log.Handler(), slog.LevelDebug),
+		},
+	}
+	limiter := connlimit.New(connlimit.Default())
+	limiter.Trusted, limiter.Free = o.Trusted, probes
+	limiter.Guard(s.http)
+	s.listener = limiter.Listener(listener)
+	return s, nil
+}
+
+const (
+	// writeTimeout bounds the writing of an answer: a client that does not read it
+	// loses its connection. A stream sets one of its own before each write.
+	writeTimeout = 15 * time.Second
+	// idleTimeout is how long a connection is kept for the next request, where
+	// there is no other that wants its place.
+	idleTimeout = 30 * time.Second
+)
+
+// statusTimeout bounds the reading of the state, which takes locks.
+const statusTimeout = 5 * time.Second
+
+// probes are answered however many other requests are.
+var probes = []string{"/livez", "/readyz", "/startupz"}
+
+// URL is where the server is. One that listens on all addresses is at this
+// machine's loopback one, too.
+func (s *Server) URL() string { return "http://" + s.listener.Addr().String() }
+
+// Loopback says that only this machine reaches the server.
+func (s *Server) Loopback() bool {
+	addr, ok := s.listener.Addr().(*net.TCPAddr)
+	return ok && addr.IP.IsLoopback()
+}
+
+// Serve answers until ctx ends, and returns when no request is being answered any
+// more: what takes long is cut off then.
+func (s *Server) Serve(ctx context.Context) error {
+	s.http.BaseContext = func(net.Listener) context.Context { return ctx }
+	ended := make(chan error, 1)
+	go func() { ended <- s.http.Serve(s.listener) }()
+	select {
+	case err := <-ended:
+		return fmt.Errorf("the HTTP server has ended: %w", err)
+	case <-ctx.Done():
+	}
+	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), 200*time.Millisecond)
+	defer cancel()
+	if s.http.Shutdown(last) != nil {
+		_ = s.http.Close()
+	}
+	if err := <-ended; !errors.Is(err, http.ErrServerClosed) {
+		return err
+	}
+	return nil
+}
+
+// Close is for a server that never serves.
+func (s *Server) Close() error { return s.listener.Close() }
+
+func (o Options) handler() http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /livez", func(w http.ResponseWriter, _ *http.Request) {
+		h := o.Health()
+		probe(w, h.Alive, h.Reasons)
+	})
+	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
+		h := o.Health()
+		probe(w, h.Ready, h.Reasons)
+	})
+	mux.HandleFunc("GET /startupz", func(w http.ResponseWriter, _ *http.Request) {
+		h := o.Health()
+		probe(w, h.Started, h.Reasons)
+	})
+	status := func(w http.ResponseWriter, r *http.Request) {
+		self := o.Self()
+		if o.Details != nil && !o.Details(r) {
+			self = Counts(self)
+		}
+		h := o.Health()
+		answer(w, http.StatusOK, struct {
+			fleet.Run
+			Ready   bool     `json:"ready"`
+			Reasons []string `json:"reasons,omitempty"`
+		}{self, h.Ready, h.Reasons})
+	}
+	mux.Handle("GET /status", http.TimeoutHandler(http.HandlerFunc(status), statusTimeout, `{"error":"the state cannot be read"}`))
+	mux.Handle("GET /metrics", o.Metrics)
+	if o.Extra != nil {
+		mux.Handle("/", o.Extra)
+	}
+	return mux
+}
+
+// Counts leaves out what a record says: whoever may not see records sees how many
+// there are.
+func Counts(r fleet.Run) fleet.Run {
+	children := make([]fleet.Child, len(r.Children))
+	for i, c := range r.Children {
+		tasks := make([]fleet.Task, len(c.Tasks))
+		for j, t := range c.Tasks {
+			tasks[j] = fleet.Task{Delivery: t.Delivery, Attempt: t.Attempt, Since: t.Since, Waiting: t.Waiting, Progress: t.Progress}
+		}
+		c.Tasks = tasks
+		children[i] = c
+	}
+	r.Children = children
+	return r
+}
+
+type verdict struct {
+	OK      bool     `json:"ok"`
+	Reasons []string `json:"reasons,omitempty"`
+}
+
+func probe(w http.ResponseWriter, ok bool, reasons []string) {
+	if ok {
+		answer(w, http.StatusOK, verdict{OK: true})
+		return
+	}
+	answer(w, http.StatusServiceUnavailable, verdict{Reasons: reasons})
+}
+
+func answer(w http.ResponseWriter, status int, v any) {
+	h := w.Header()
+	h.Set("Content-Type", "application/json")
+	h.Set("Cache-Control", "no-store")
+	h.Set("X-Content-Type-Options", "nosniff")
+	w.WriteHeader(status)
+	_ = json.NewEncoder(w).Encode(v) // to whoever asked
+}

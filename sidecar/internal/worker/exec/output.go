@@ -1,0 +1,78 @@
+package exec
+
+import (
+	"bytes"
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
+	"unicode/utf8"
+
+	"github.com/graflow/graflow-sidecar/protocol"
+)
+
+// Output says what a process prints on its stdout.
+type Output string
+
+const (
+	OutputText   Output = "text"   // UTF-8; other bytes are a failure
+	OutputBase64 Output = "base64" // any bytes; the result is a string of them in base64
+	OutputLatin1 Output = "latin1" // ISO 8859-1, of which UTF-8 is made
+)
+
+// value makes a task's result of what its process printed; nil means none. The
+// error is in words for the producer.
+func (o Output) value(out []byte) ([]byte, error) {
+	switch o {
+	case OutputBase64:
+		if len(out) == 0 {
+			return nil, nil
+		}
+		text := make([]byte, 0, base64.StdEncoding.EncodedLen(len(out))+2)
+		return append(base64.StdEncoding.AppendEncode(append(text, '"'), out), '"'), nil
+	case OutputLatin1:
+		text := make([]byte, 0, len(out)+len(out)/8)
+		for _, b := range out {
+			text = utf8.AppendRune(text, rune(b))
+		}
+		return textValue(text), nil
+	default:
+		if at := firstInvalid(out); at >= 0 {
+			return nil, fmt.Errorf("what the task printed on its stdout is not UTF-8 (byte 0x%02X at %d): "+
+				"set the program's locale (LC_ALL=C.UTF-8), or SIDECAR_EXEC_OUTPUT to latin1 or, for any bytes, to base64", out[at], at)
+		}
+		return textValue(protocol.TrimByteOrderMark(out)), nil
+	}
+}
+
+// firstInvalid is where a text stops being UTF-8; -1 where it does not.
+func firstInvalid(text []byte) int {
+	if utf8.Valid(text) {
+		return -1
+	}
+	at := 0
+	for {
+		r, size := utf8.DecodeRune(text[at:])
+		if r == utf8.RuneError && size <= 1 {
+			return at
+		}
+		at += size
+	}
+}
+
+// textValue makes a result of UTF-8: JSON as it is, digit for digit, and any other
+// text as a string without the line ends behind it, as $(…) has it in a shell.
+// Nothing, or white space, is no result.
+func textValue(out []byte) []byte {
+	text := bytes.Trim(out, " \t\r\n")
+	if len(text) == 0 {
+		return nil
+	}
+	if protocol.CheckJSON(text) == nil {
+		return text
+	}
+	var b bytes.Buffer
+	e := json.NewEncoder(&b)
+	e.SetEscapeHTML(false)
+	_ = e.Encode(string(bytes.TrimRight(out, "\r\n"))) // a string into a buffer
+	return bytes.TrimSuffix(b.Bytes(), []byte("\n"))
+}

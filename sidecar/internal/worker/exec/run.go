@@ -1,0 +1,206 @@
+package exec
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	osexec "os/exec"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/graflow/graflow-sidecar/sidecar/internal/task"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/worker/spawn/local"
+)
+
+// tryAgain is EX_TEMPFAIL of sysexits.h: what mail programs have always said
+// when something is to be tried again later.
+const tryAgain = 75
+
+// job is one task on its way through a slot.
+type job struct {
+	task  task.Task
+	slot  int
+	began time.Time
+	pid   atomic.Int64
+
+	evict func()        // asks for its end; may be called more than once
+	asked chan struct{} // closed by evict
+	over  chan struct{} // closed when it has ended
+}
+
+func newJob(t task.Task, slot int) *job {
+	j := &job{task: t, slot: slot, began: time.Now(), asked: make(chan struct{}), over: make(chan struct{})}
+	j.evict = sync.OnceFunc(func() { close(j.asked) })
+	return j
+}
+
+// run runs one task to its end. The error is that of a process that could not
+// be started; the outcome gives the task back then. With errHalted there is none.
+func (s *Stage) run(hard context.Context, slot int, t task.Task) (task.Outcome, error) {
+	j := newJob(t, slot)
+	if !s.enlist(j) {
+		return j.outcome(task.Outcome{Kind: task.Returned, Message: leaseLost}), nil
+	}
+	defer s.discharge(j)
+	limit := t.Limit(s.cfg.TaskTimeout)
+	env, problem := s.environ(&t, slot, j.began, limit)
+	if problem != "" {
+		return j.outcome(task.Outcome{Kind: task.Failed, Reason: "invalid", Message: problem}), nil
+	}
+	cmd := osexec.Cmd{Path: *s.path.Load(), Args: s.cfg.Command, Dir: s.cfg.Dir, Env: env, ExtraFiles: s.cfg.Extra}
+	record := j.task.Record
+	if len(record) < local.MaxInput {
+		cmd.Stdin, record = bytes.NewReader(append(slices.Clip(record), '\n')), nil
+	}
+	p, err := s.spawn(&cmd)
+	if errors.Is(err, errHalted) {
+		return task.Outcome{}, err
+	}
+	if err != nil {
+		return j.outcome(task.Outcome{Kind: task.Returned, Message: notStarted}), err
+	}
+	s.started.Store(true)
+	j.pid.Store(int64(p.Pid()))
+	st := s.attach(j, p, record)
+	defer st.close() // whatever happens on the way
+	why := s.await(hard, j, p, st, limit)
+	st.close()
+	if why == byItself && local.IsBusy(p, st.tail.Last()) {
+		// A script of env or of a shell, whose program is being written to.
+		return j.outcome(task.Outcome{Kind: task.Returned, Message: notStarted}), syscall.ETXTBSY
+	}
+	if max(st.stdout.seen, st.stderr.seen) >= pipeful {
+		s.talkative.Store(true)
+	}
+	return j.outcome(s.judge(j, p, st, why, limit)), nil
+}
+
+const notStarted = "its process could not be started"
+
+// errHalted: the task was not started, since nothing is any more.
+var errHalted = errors.New("execute: halted")
+
+// spawn starts a process, unless a stop has begun. No more starts than can be made
+// at once get past that question: with many slots the last of them would have
+// waited for their thread until long after the signal.
+func (s *Stage) spawn(cmd *osexec.Cmd) (local.Process, error) {
+	s.begin <- struct{}{}
+	defer func() { <-s.begin }()
+	if s.src.Halted() {
+		return nil, errHalted
+	}
+	return s.start(cmd)
+}
+
+func (j *job) outcome(o task.Outcome) task.Outcome {
+	o.Task, o.StartedAt, o.EndedAt = j.task, j.began, time.Now()
+	o.Slot, o.PID = j.slot, int(j.pid.Load())
+	return o
+}
+
+// cause is why a process was ended by us.
+type cause int
+
+const (
+	byItself cause = iota
+	expired        // it was past its deadline
+	evicted        // its lease was lost
+	cutShort       // we stop
+	flooded        // it printed more than a result may hold
+)
+
+const leaseLost = "its lease was lost"
+
+// await waits for the process to end, and ends it where it has to. It returns
+// when its group is dead.
+func (s *Stage) await(hard context.Context, j *job, p local.Process, st *streams, limit time.Duration) cause {
+	var deadline <-chan time.Time
+	if limit > 0 {
+		timer := time.NewTimer(time.Until(j.began.Add(limit)))
+		defer timer.Stop()
+		deadline = timer.C
+	}
+	var why cause
+	select {
+	case <-p.Exited():
+		return byItself
+	case <-deadline:
+		why = expired
+		s.cfg.Log.Warn("task is past its deadline: ended", j.attrs()...)
+	case <-j.asked:
+		why = evicted
+	case <-hard.Done():
+		why = cutShort
+	case <-st.tooLong:
+		why = flooded
+	}
+	select {
+	case <-p.Exited(): // in the same moment
+		return byItself
+	default:
+	}
+	local.End(hard, p, nil, s.cfg.KillGrace)
+	return why
+}
+
+func (j *job) attrs() []any {
+	return append(j.task.LogAttrs(), "slot", j.slot, "pid", j.pid.Load())
+}
+
+// judge says what became of a task whose process has ended.
+//
+// What a process says after our SIGTERM counts for nothing, a status of 0
+// neither: most programs that end tidily on a signal exit with it, and nobody
+// can tell that from a task that was done in the same moment. It runs again, or
+// is reported as too slow.
+func (s *Stage) judge(j *job, p local.Process, st *streams, why cause, limit time.Duration) task.Outcome {
+	switch why {
+	case expired:
+		return task.Outcome{
+			Kind: task.Failed, Reason: "timeout",
+			Message: fmt.Sprintf("Task execution timeout: it ran longer than %v", limit),
+		}
+	case evicted:
+		return task.Outcome{Kind: task.Returned, Message: leaseLost}
+	case cutShort:
+		return task.Outcome{Kind: task.Returned, Message: "cut short"}
+	case flooded:
+		return s.tooMuch()
+	}
+	end := local.EndingOf(p)
+	exit := end.Exit()
+	switch {
+	case end.Code < 0:
+		// Killed by somebody else, or by itself: a crash, or the kernel when
+		// memory runs out. It is the death of a worker, and costs an attempt.
+		return task.Outcome{Kind: task.Lost, Message: "the worker " + p.Fate(), Stderr: st.tail.Text(), Exit: exit}
+	case end.Code == tryAgain:
+		return task.Outcome{Kind: task.Retry, Reason: "exit", Message: words(st.tail.Text(), p.Fate()), Stderr: st.tail.Text(), Exit: exit}
+	case end.Code != 0:
+		return task.Outcome{Kind: task.Failed, Reason: "exit", Message: words(st.tail.Text(), p.Fate()), Exit: exit}
+	case st.overlong():
+		return s.tooMuch()
+	}
+	value, err := s.cfg.Output.value(st.out)
+	if err != nil {
+		return task.Outcome{Kind: task.Failed, Reason: "output", Message: err.Error()}
+	}
+	return task.Outcome{Kind: task.Succeeded, Value: value}
+}
+
+func (s *Stage) tooMuch() task.Outcome {
+	return task.Outcome{
+		Kind: task.Failed, Reason: "output",
+		Message: fmt.Sprintf("the task printed more than %d bytes on its stdout, the longest result (SIDECAR_MAX_MESSAGE_BYTES)", s.cfg.MaxOutput),
+	}
+}
+
+// kill is for a process that a panic left behind.
+func kill(p local.Process) {
+	p.Signal(syscall.SIGKILL)
+	<-p.Exited()
+}

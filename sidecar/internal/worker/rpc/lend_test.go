@@ -1,0 +1,223 @@
+package rpc_test
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/graflow/graflow-sidecar/protocol"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/task"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/worker/rpc"
+)
+
+// nesting is a handler for tasks called N or N.x: it makes two tasks one level
+// down, and waits for both.
+func (b *fakePool) nesting(lone task.Lone) {
+	b.does(func(ctx context.Context, _ *fakeProc, t *protocol.Task) (any, error) {
+		var r struct {
+			ID string `json:"task_id"`
+		}
+		if err := t.Decode(&r); err != nil {
+			return nil, err
+		}
+		b.work(ctx, 100*time.Millisecond)
+		level, _, _ := strings.Cut(r.ID, ".")
+		if level != "0" {
+			next := string(level[0] - 1)
+			first, second := b.push(next+"."+r.ID+"a", lone), b.push(next+"."+r.ID+"b", task.Together)
+			resumed := t.Waiting()
+			for _, done := range []<-chan struct{}{first, second} {
+				select {
+				case <-done:
+				case <-ctx.Done():
+					return nil, ctx.Err()
+				}
+			}
+			resumed()
+		}
+		b.work(ctx, 100*time.Millisecond)
+		return nil, nil
+	})
+}
+
+func TestNestedTasksRunWhereThereAreFewSlots(t *testing.T) {
+	for _, c := range []struct {
+		concurrency, slots int
+		lone, nested       task.Lone
+	}{
+		{1, 1, task.Together, task.Together},
+		{1, 2, task.Together, task.Together},
+		{4, 1, task.Together, task.Together},
+		{4, 6, task.Together, task.Together},
+		{1, 1, task.AloneInRun, task.Together},
+		{1, 1, task.Together, task.AloneInRun},
+		{1, 1, task.AloneInRun, task.AloneInRun},
+		{4, 4, task.AloneInRun, task.AloneInRun},
+		{4, 4, task.AloneInChild, task.AloneInChild},
+	} {
+		t.Run(fmt.Sprintf("%+v", c), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				b := startFake(t, &fakes{concurrency: c.concurrency, startTime: time.Second}, func(cfg *rpc.Config) {
+					cfg.Slots, cfg.MaxLent = c.slots, 16
+				})
+				b.nesting(c.nested)
+				b.wait("a task with three levels below it", b.push("3", c.lone))
+				if n := b.count(task.Succeeded); n != 1+2+4+8 {
+					t.Errorf("%d tasks succeeded", n)
+				}
+				// A task that resumes goes on at once, beside the one that runs in
+				// its place.
+				if b.most() > c.slots+3 {
+					t.Errorf("%d at work at once on %d slots", b.most(), c.slots)
+				}
+				if err := b.stop(); err != nil {
+					t.Error(err)
+				}
+			})
+		})
+	}
+}
+
+func TestNoMoreSlotsAreLentThanAllowed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := &fakes{}
+		b := startFake(t, f, func(cfg *rpc.Config) { cfg.Slots, cfg.MaxLent = 1, 3 })
+		open := make(chan struct{})
+		b.does(func(_ context.Context, _ *fakeProc, t *protocol.Task) (any, error) {
+			defer t.Waiting()()
+			<-open
+			return nil, nil
+		})
+		for i := range 10 {
+			b.push(fmt.Sprint("w", i), task.Together)
+		}
+		time.Sleep(time.Second)
+		c, waiting := b.queue.Counts(), 0
+		for _, s := range b.pool.Slots() {
+			for _, x := range s.Tasks {
+				if x.Waiting {
+					waiting++
+				}
+			}
+		}
+		if c.Running != 4 || c.Lent != 3 || waiting != 4 || f.living() != 4 {
+			t.Errorf("%+v, %d wait, %d processes; want one task on the slot and one on each of 3 lent ones", c, waiting, f.living())
+		}
+		close(open)
+		time.Sleep(time.Second)
+		if n := b.count(task.Succeeded); n != 10 {
+			t.Errorf("%d succeeded", n)
+		}
+		if err := b.stop(); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// TestWithNothingToLendNothingIsStarted: and the waiting task is not disturbed.
+func TestWithNothingToLendNothingIsStarted(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := &fakes{}
+		b := startFake(t, f, func(cfg *rpc.Config) { cfg.Slots = 2 })
+		b.does(func(_ context.Context, _ *fakeProc, t *protocol.Task) (any, error) {
+			defer t.Waiting()()
+			time.Sleep(time.Second)
+			return nil, nil
+		})
+		b.push("a", task.Together)
+		b.push("b", task.Together)
+		b.wait("c", b.push("c", task.Together))
+		time.Sleep(2 * time.Second)
+		if n := b.count(task.Succeeded); n != 3 || len(f.all()) != 2 {
+			t.Errorf("%d succeeded in %d processes", n, len(f.all()))
+		}
+		if err := b.stop(); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// TestALentChildIsKeptForAWhile: for the next group, and no longer than a minute
+// after the last.
+func TestALentChildIsKeptForAWhile(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := &fakes{startTime: time.Second}
+		b := startFake(t, f, func(cfg *rpc.Config) { cfg.Slots, cfg.MaxLent = 1, 16 })
+		b.nesting(task.Together)
+		for range 5 {
+			b.wait("a nested task", b.push("1", task.Together))
+			time.Sleep(20 * time.Second)
+		}
+		if n := len(f.all()); n != 2 {
+			t.Errorf("%d processes were started for five groups, one after another", n)
+		}
+		lent := 0
+		for _, s := range b.pool.Slots() {
+			if s.Lent {
+				lent++
+			}
+		}
+		if lent != 1 {
+			t.Errorf("%d lent children", lent)
+		}
+		time.Sleep(time.Minute)
+		if n := f.living(); n != 1 || b.count(task.Lost) != 0 {
+			t.Errorf("%d processes a minute later, %d tasks lost", n, b.count(task.Lost))
+		}
+		if err := b.stop(); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// TestATaskThatDiesWaitingTakesItsLoanWithIt: no slot stays lent for nobody.
+func TestATaskThatDiesWaitingTakesItsLoanWithIt(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := &fakes{}
+		b := startFake(t, f, func(cfg *rpc.Config) { cfg.Slots, cfg.MaxLent = 1, 16 })
+		b.does(func(_ context.Context, p *fakeProc, t *protocol.Task) (any, error) {
+			t.Waiting()
+			time.Sleep(time.Second)
+			p.end("exited with status 1")
+			return nil, nil
+		})
+		b.push("dies", task.Together)
+		time.Sleep(500 * time.Millisecond)
+		if n := b.queue.Counts().Lent; n != 1 {
+			t.Errorf("%d lent", n)
+		}
+		time.Sleep(5 * time.Second)
+		if c := b.queue.Counts(); c.Lent != 0 || c.Running != 0 || b.count(task.Lost) != 1 {
+			t.Errorf("%+v, %d lost", c, b.count(task.Lost))
+		}
+		if err := b.stop(); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// TestAStopWithLentSlots: a drain lends nothing more, the waiting task is cut
+// short when its time is up, and no process is left.
+func TestAStopWithLentSlots(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := startFake(t, &fakes{startTime: time.Second}, func(cfg *rpc.Config) { cfg.Slots, cfg.MaxLent = 1, 16 })
+		b.nesting(task.Together)
+		b.push("3", task.Together)
+		time.Sleep(3 * time.Second)
+		if c := b.queue.Counts(); c.Lent < 2 {
+			t.Fatalf("%+v", c)
+		}
+		b.queue.Halt()
+		b.soft()
+		time.Sleep(5 * time.Second)
+		if err := b.stop(); err != nil {
+			t.Error(err)
+		}
+		if b.count(task.Lost) != 0 || b.count(task.Failed) != 0 || b.count(task.Returned) < 2 {
+			t.Errorf("%v", b.outcomes)
+		}
+	})
+}

@@ -1,0 +1,251 @@
+// Package rpc runs worker processes and hands them tasks over the worker
+// protocol (protocol/PROTOCOL.md). A Pool keeps as many children as the wanted
+// slots need; each child has a keeper that starts it, feeds it and replaces it.
+package rpc
+
+import (
+	"context"
+	"log/slog"
+	"os"
+	"os/exec"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/graflow/graflow-sidecar/sidecar/internal/backoff"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/recoverpanic"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/task"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/worker/spawn/local"
+)
+
+// Source is where children get tasks. *dispatch.Lane is one.
+type Source interface {
+	// AddCapacity tells that n more (or fewer) tasks can run at once.
+	AddCapacity(n int)
+	// Take waits for up to limit tasks.
+	Take(ctx context.Context, limit int) ([]task.Task, error)
+	// Undo puts back tasks that were taken and not written to a child.
+	Undo(ts []task.Task)
+	// Move tells that a task that was taken holds its slot in another way.
+	Move(from, to task.Place)
+	// End frees the slot of a task that has ended; EndAll those of several, and
+	// does not keep the slice.
+	End(p task.Place)
+	EndAll(ps []task.Place)
+}
+
+// Sink is where outcomes go. Its methods must not block and must work for as long
+// as any child lives, whatever else has stopped. DoneAll does not keep the slice.
+type Sink interface {
+	Done(o task.Outcome)
+	DoneAll(os []task.Outcome)
+}
+
+// Config says what to run and how patient to be. Every duration is required.
+type Config struct {
+	Command []string
+	Name    string // of the worker, for people; the command if empty
+	Dir     string
+	Env     []string   // complete
+	Extra   []*os.File // handed down as file descriptors 3, 4 …
+	// Renewed, if set, gives each new child variables that replace those of Env: their
+	// values may have been changed since. It may be called concurrently.
+	Renewed func() []string
+
+	// Concurrency is what the worker will declare, if that is known before it
+	// has said so: then all children start at once and not after the first.
+	Concurrency int
+	Slots       int // tasks at once over all children
+	FirstSlot   int // number of the first child's slot
+	WorkerID    string
+	Version     string        // our own
+	TaskTimeout time.Duration // of one run; 0 means none
+
+	StartTimeout    time.Duration
+	StartRetries    int            // after the first failure, for a worker that never started
+	Restart         backoff.Policy // pause before a restart, with full jitter
+	PingInterval    time.Duration
+	PingTimeout     time.Duration // an idle child that is silent for longer is replaced
+	WriteTimeout    time.Duration // a child that reads nothing for longer is replaced
+	KillGrace       time.Duration // between the steps of the kill ladder
+	MaxMessageBytes int
+
+	// Fork, if set, makes a child in a better way than otherwise would, or else
+	// by otherwise.
+	Fork func(cmd *exec.Cmd, otherwise local.Start) (local.Process, error)
+	// Remote, if set, has all of them run elsewhere, and Command, Dir, Env, Extra
+	// and Fork mean nothing. It waits until somebody is there to run a child whose
+	// process id is given.
+	Remote func(ctx context.Context, id string) (local.Process, error)
+	// CrashLoopExit ends Run with a *CrashLoopError when every slot's worker
+	// keeps dying; without it, CrashLoop says so and the pool goes on.
+	CrashLoopExit bool
+
+	// These bound what one child is used for; 0 means no bound. Chance takes up
+	// to a fifth off, for each child anew.
+	MaxTasksPerChild int
+	MaxChildAge      time.Duration
+	MaxChildRSS      int64 // bytes
+
+	MaxLent int // slots of waiting tasks that are lent at the same time
+
+	// Replaced, if set, is told of every worker process that another one takes
+	// the place of: crash, fault (it was ended for what it did), start (it never
+	// began to serve), recycled. Misbehaved is told of every breach of the
+	// protocol: print, malformed, too_long, stray. Neither may block.
+	Replaced, Misbehaved func(what string)
+
+	// Requests serves what workers ask; nil refuses it all (P13).
+	Requests Requests
+	// Start and Resident are for tests; nil starts real processes, and measures
+	// their memory.
+	Start    local.Start
+	Resident func(pid int) (int64, error)
+
+	Log *slog.Logger
+}
+
+// healthyAfter is how long a child must have lived for its next restart to be
+// quick again.
+const healthyAfter = time.Minute
+
+// Pool owns the children.
+type Pool struct {
+	cfg     Config
+	src     Source
+	sink    Sink
+	start   local.Start // set by Run, as the next two are
+	stop    func()      // ends Run as its soft context would
+	failed  chan error  // why
+	started atomic.Bool // some child has initialized once
+	up      atomic.Int64
+
+	aside   sync.WaitGroup // what goes on beside the slots: see runLone, lending, serve
+	asking  sync.WaitGroup // requests that are being served
+	sized   chan int       // the first child's declared concurrency
+	renew   chan struct{}  // one token, see Renew
+	renewAt chan int       // slots, see RenewSlot
+	worn    chan struct{}  // one token: a child may be worn, see recycling
+	lend    chan struct{}  // one token: waiting has changed, see lending
+	waiting atomic.Int64   // running tasks that only wait
+	crashes crashes
+	quits   quits
+
+	evicted atomic.Pointer[string] // the run that lost its lease last
+
+	mu       sync.Mutex
+	children map[*child]struct{} // that serve now
+	live     map[*child]struct{} // whose process may be there, see sweep
+}
+
+// New prepares a pool; nothing runs before Run.
+func New(cfg Config, src Source, sink Sink) *Pool {
+	if cfg.Name == "" {
+		cfg.Name = strings.Join(cfg.Command, " ")
+	}
+	// Full jitter: a child's restart burdens nobody but this machine, where many
+	// that died at once are best spread all over the pause.
+	cfg.Restart.Full = true
+	return &Pool{
+		cfg: cfg, src: src, sink: sink, crashes: crashes{row: make(map[int]int)},
+		sized: make(chan int, 1), renew: make(chan struct{}, 1), renewAt: make(chan int, 8), worn: make(chan struct{}, 1), lend: make(chan struct{}, 1),
+		children: make(map[*child]struct{}), live: make(map[*child]struct{}),
+	}
+}
+
+// Up is how many children are initialized and serving.
+func (p *Pool) Up() int { return int(p.up.Load()) }
+
+// Run starts the children and keeps them until soft ends; then they take
+// nothing more and finish what they have. When hard ends too they are killed
+// and what they held is given back through the sink. Run returns when every
+// child is gone: nil after a stop, a StartError when no child could ever be
+// started, a CrashLoopError if the configuration wants it.
+func (p *Pool) Run(soft, hard context.Context) error {
+	p.start = p.cfg.Start
+	if p.start == nil {
+		spawner := local.NewSpawner()
+		defer spawner.Stop()
+		p.start = spawner.Start
+	}
+	if fork, otherwise := p.cfg.Fork, p.start; fork != nil {
+		p.start = func(cmd *exec.Cmd) (local.Process, error) { return fork(cmd, otherwise) }
+	}
+
+	ctx, stop := context.WithCancel(soft)
+	defer stop()
+	p.stop, p.failed = stop, make(chan error, 1)
+	var wg sync.WaitGroup
+
+	keep := func(slot, limit int) {
+		k := keeper{pool: p, src: p.src, slot: p.cfg.FirstSlot + slot, limit: limit}
+		wg.Go(func() {
+			if err := recoverpanic.Do(func() error { return k.run(ctx, hard) }); err != nil {
+				p.fail(err)
+			}
+		})
+	}
+	wg.Go(func() { p.safe(func() { p.renewals(ctx) }) })
+	wg.Go(func() { p.safe(func() { p.recycling(ctx) }) })
+	// One child first: how much it takes at once says how many are needed.
+	keep(0, p.cfg.Slots)
+	if p.cfg.Concurrency > 0 {
+		p.sized <- p.cfg.Concurrency
+	}
+	select {
+	case each := <-p.sized:
+		slots := (p.cfg.Slots + each - 1) / each
+		p.crashes.count(slots)
+		for slot := 1; slot < slots; slot++ {
+			keep(slot, min(each, p.cfg.Slots-slot*each))
+		}
+		wg.Go(func() { p.safe(func() { p.lending(ctx, hard, p.cfg.FirstSlot+slots, each) }) })
+	case <-ctx.Done():
+	}
+	wg.Wait()
+	p.aside.Wait()
+	p.sweep()
+	p.asking.Wait() // their tasks have ended, and so do they
+	select {
+	case err := <-p.failed:
+		return err
+	default:
+		return nil
+	}
+}
+
+func (p *Pool) enlist(c *child) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.children[c] = struct{}{}
+}
+
+func (p *Pool) discharge(c *child) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	delete(p.children, c)
+}
+
+// Evict ends every task of a run: cancelled, and where that is not enough the
+// child is replaced. It returns when none of them is running any more, and none
+// is started later, not even one that is on its way from the queue to a child.
+// Their lease was lost: somebody else runs them.
+func (p *Pool) Evict(run string) {
+	p.evicted.Store(&run)
+	p.mu.Lock()
+	var wg sync.WaitGroup
+	for c := range p.children {
+		wg.Go(func() { p.safe(c.evict) })
+	}
+	p.mu.Unlock()
+	wg.Wait()
+}
+
+// isEvicted reports whether a task belongs to the run that was evicted last. A
+// child asks under the lock under which it starts tasks, so that either it sees
+// the answer or evict sees the task.
+func (p *Pool) isEvicted(t *task.Task) bool {
+	run := p.evicted.Load()
+	return run != nil && strings.HasPrefix(t.Delivery, *run+".")
+}

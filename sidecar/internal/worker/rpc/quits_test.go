@@ -1,0 +1,58 @@
+package rpc
+
+import (
+	"errors"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// TestAWorkerThatMayQuitIsGivenNoTaskYet: after as many answers as others had given.
+func TestAWorkerThatMayQuitIsGivenNoTaskYet(t *testing.T) {
+	var q quits
+	want := func(step string, answers int, pause time.Duration) {
+		t.Helper()
+		if got := q.pause(answers); got != pause {
+			t.Errorf("%s: after %d answers it waits %v, want %v", step, answers, got, pause)
+		}
+	}
+	want("nothing is known", 1, 0)
+	q.learn(7, time.Minute)
+	want("it was idle", 7, 0)
+	q.learn(5, time.Millisecond)
+	want("before", 4, 0)
+	want("at", 5, leastHold)
+	want("after", 6, leastHold)
+	q.learn(3, 100*time.Millisecond)
+	want("a slow one", 3, 400*time.Millisecond)
+	q.survived(3)
+	want("one went on", 5, 0)
+	want("one went on", 6, 400*time.Millisecond)
+	q.learn(1, 900*time.Millisecond)
+	want("no longer than that", 1, quitting)
+}
+
+// pipeTo is a pipe to a worker whose writes end with err.
+type pipeTo struct {
+	err    error
+	closed bool
+}
+
+func (p *pipeTo) Write([]byte) (int, error)        { return 0, p.err }
+func (p *pipeTo) Close() error                     { p.closed = true; return nil }
+func (p *pipeTo) SetWriteDeadline(time.Time) error { return nil }
+
+// TestABrokenPipeStaysOpen until the worker's end is known: what it has not read is
+// told by the pipe.
+func TestABrokenPipeStaysOpen(t *testing.T) {
+	for _, c := range []struct {
+		err    error
+		closes bool
+	}{{syscall.EPIPE, false}, {errors.New("i/o timeout"), true}} {
+		o, p := newOutbox(), &pipeTo{err: c.err}
+		o.add(func(dst []byte) []byte { return append(dst, "ping"...) })
+		if err := o.write(p, time.Second, nil); !errors.Is(err, c.err) || p.closed != c.closes {
+			t.Errorf("%v: ended with %v, closed %t, want %t", c.err, err, p.closed, c.closes)
+		}
+	}
+}

@@ -1,0 +1,60 @@
+package rpc_test
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/graflow/graflow-sidecar/sidecar/internal/backoff"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/task"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/worker/rpc"
+)
+
+// TestATaskThatItsWorkerHasNotReadCostsNothing: it was sent while the worker ended.
+func TestATaskThatItsWorkerHasNotReadCostsNothing(t *testing.T) {
+	b := setup(t, "reads no more and is killed", nil)
+	b.push("", "")
+	b.push("", "")
+	if o := b.next(); o.Kind != task.Succeeded {
+		t.Fatalf("%v %s", o.Kind, o.Message)
+	}
+	o := b.next()
+	if o.Kind != task.Returned || !o.Unread || !strings.HasPrefix(o.Message, "the worker was killed by SIGKILL") || !strings.HasSuffix(o.Message, " before it read the task") {
+		t.Errorf("%v unread=%t: %s", o.Kind, o.Unread, o.Message)
+	}
+}
+
+// TestAWorkerThatExitsAfterEachAnswer costs no record an attempt, is started again at
+// once, and the log says what it should do instead.
+func TestAWorkerThatExitsAfterEachAnswer(t *testing.T) {
+	b := setup(t, "exits after its first task", func(c *rpc.Config) {
+		c.Restart = backoff.Policy{Min: time.Millisecond, Max: time.Hour} // a pause that grows would never end
+	})
+	const tasks = 25
+	b.push("", "")
+	returned := 0
+	for done := 0; done < tasks; {
+		switch o := b.next(); {
+		case o.Kind == task.Succeeded:
+			if done++; done < tasks {
+				b.push("", "")
+			}
+		case o.Kind == task.Returned:
+			returned++ // for want of a worker, or unread
+			b.push("", "")
+		default:
+			t.Fatalf("%v: %s", o.Kind, o.Message)
+		}
+	}
+	if returned > tasks {
+		t.Errorf("%d came back", returned)
+	}
+	for _, want := range []string{"$/draining", "SIDECAR_MAX_TASKS_PER_CHILD"} {
+		if !strings.Contains(b.log.String(), want) {
+			t.Errorf("the log does not speak of %s", want)
+		}
+	}
+	if strings.Contains(b.log.String(), "crash loop") {
+		t.Error("it is taken for a crash loop")
+	}
+}

@@ -1,0 +1,28 @@
+package rpc_test
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/graflow/graflow-sidecar/sidecar/internal/task"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/worker/rpc"
+)
+
+// TestTheMemoryOfRealProcessesIsLookedAt: any process takes more than a byte.
+func TestTheMemoryOfRealProcessesIsLookedAt(t *testing.T) {
+	b := setup(t, "good", func(c *rpc.Config) { c.Slots, c.MaxChildRSS = 2, 1 })
+	await(t, "two children", func() bool { return b.pool.Up() == 2 })
+	old := b.pids()
+	for b.touched(old) > 0 || !strings.Contains(b.log.String(), "SIDECAR_MAX_CHILD_RSS") {
+		b.push("", "")
+		o := b.next()
+		for o.Kind == task.Returned { // refused, since the child had been told to finish
+			b.queue.Put([]task.Task{o.Task})
+			o = b.next()
+		}
+		if o.Kind != task.Succeeded {
+			t.Fatalf("%v: %s", o.Kind, o.Message)
+		}
+	}
+	b.wantNobodyLeft(t)
+}

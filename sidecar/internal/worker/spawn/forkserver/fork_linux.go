@@ -1,0 +1,143 @@
+package forkserver
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/graflow/graflow-sidecar/sidecar/internal/worker/spawn/local"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/worker/spawn/reaper"
+)
+
+// request is what a fork server is told, beside four descriptors: the worker's
+// stdin, stdout and stderr and a socket for the answer.
+type request struct {
+	Parent int                `json:"parent"` // who is to adopt the worker
+	Env    map[string]*string `json:"env"`    // what differs; null takes away
+}
+
+// answer is the worker's own word that it is there, or what went wrong.
+type answer struct {
+	PID   int    `json:"pid"`
+	Error string `json:"error"`
+}
+
+// fork has the fork server make a worker. The worker goes on when it is ours:
+// when it can be waited for, and ends with us.
+func (p *process) fork(cmd *exec.Cmd) (local.Process, error) {
+	ends, theirs, err := pipes()
+	if err != nil {
+		return nil, err
+	}
+	conn, hers, err := socketPair()
+	if err != nil {
+		closeAll(append(ends, theirs...))
+		return nil, err
+	}
+	defer conn.Close()
+	theirs = append(theirs, hers)
+
+	// The worker may have ended before we have heard of it.
+	defer reaper.Expect()()
+	got, err := p.ask(conn, theirs, request{Parent: os.Getpid(), Env: p.changes(cmd.Env)})
+	if err != nil {
+		closeAll(ends)
+		return nil, err
+	}
+	worker, err := local.Adopt(got.PID, variables(cmd.Env)[local.IDVariable], ends[0], ends[1], ends[2])
+	if err != nil {
+		closeAll(ends) // with conn, which tells the worker that nobody waits for it
+		return nil, err
+	}
+	_, _ = conn.Write([]byte{'\n'}) // if it is gone already, that will show
+	return worker, nil
+}
+
+// ask sends a request, closes the files that go with it, and reads the answer.
+func (p *process) ask(conn *net.UnixConn, theirs []*os.File, r request) (answer, error) {
+	defer closeAll(theirs)
+	packet, err := json.Marshal(r)
+	if err != nil {
+		return answer{}, err
+	}
+	fds := make([]int, len(theirs))
+	for i, f := range theirs {
+		fds[i] = int(f.Fd())
+	}
+	p.turn.Lock()
+	defer p.turn.Unlock()
+	deadline := time.Now().Add(p.cfg.forkTimeout)
+	_ = p.control.SetWriteDeadline(deadline)
+	if _, _, err := p.control.WriteMsgUnix(packet, unix.UnixRights(fds...), nil); err != nil {
+		p.stick()
+		return answer{}, fmt.Errorf("the fork server cannot be asked: %w", err)
+	}
+	closeAll(theirs) // or the end of the socket would never show
+	_ = conn.SetReadDeadline(deadline)
+	buf := make([]byte, 64<<10)
+	n, err := conn.Read(buf)
+	switch {
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		p.stick()
+		return answer{}, fmt.Errorf("the fork server did not answer within %v", p.cfg.forkTimeout)
+	case errors.Is(err, io.EOF) || errors.Is(err, unix.ECONNRESET):
+		return answer{}, errors.New("the fork server or the fork ended")
+	case err != nil:
+		return answer{}, err
+	}
+	var got answer
+	if err := json.Unmarshal(buf[:n], &got); err != nil {
+		p.stick()
+		return answer{}, fmt.Errorf("the fork server's answer cannot be read: %w", err)
+	}
+	if got.Error != "" {
+		return answer{}, errors.New(got.Error)
+	}
+	return got, nil
+}
+
+// changes is what an environment has that the fork server's has not.
+func (p *process) changes(env []string) map[string]*string {
+	wanted := variables(env)
+	changes := make(map[string]*string)
+	for name := range p.env {
+		if _, ok := wanted[name]; !ok {
+			changes[name] = nil
+		}
+	}
+	for name, value := range wanted {
+		if own, ok := p.env[name]; !ok || own != value {
+			changes[name] = &value
+		}
+	}
+	return changes
+}
+
+// pipes makes a worker's standard streams: our ends and the worker's.
+func pipes() (ours, theirs []*os.File, err error) {
+	for i := range 3 {
+		r, w, err := os.Pipe()
+		if err != nil {
+			closeAll(append(ours, theirs...))
+			return nil, nil, fmt.Errorf("no pipe for the worker: %w", err)
+		}
+		if i == 0 {
+			r, w = w, r
+		}
+		ours, theirs = append(ours, r), append(theirs, w)
+	}
+	return ours, theirs, nil
+}
+
+func closeAll(files []*os.File) {
+	for _, f := range files {
+		f.Close()
+	}
+}

@@ -1,0 +1,15 @@
+//go:build !linux
+
+package forkserver
+
+import (
+	"context"
+
+	"github.com/graflow/graflow-sidecar/sidecar/internal/worker/spawn/local"
+)
+
+// launch fails: only on Linux can a process become the parent of what another
+// one has forked.
+func launch(context.Context, *Config, local.Start) (forker, error) {
+	return nil, &UnfitError{Reason: "fork servers need Linux"}
+}

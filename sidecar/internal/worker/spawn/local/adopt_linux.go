@@ -1,0 +1,44 @@
+package local
+
+import (
+	"fmt"
+	"os"
+	"syscall"
+
+	"github.com/graflow/graflow-sidecar/sidecar/internal/worker/spawn/reaper"
+)
+
+// Adopt makes a process of one that somebody else started for us, such as a fork
+// server, and that has become our child since the one between has ended; stdin,
+// stdout and stderr are our ends of its pipes, and id is the [IDVariable] in the
+// environment of whatever it starts. It leads a process group of its
+// own from then on, if it did not yet; its parent-death signal is its own affair.
+// The pipes are left open where it fails.
+//
+// Call [reaper.Expect] before the process is asked for and its done after Adopt:
+// a process that dies in between is adopted all the same, and its exit status is
+// not lost.
+func Adopt(pid int, id string, stdin, stdout, stderr *os.File) (Process, error) {
+	if err := reaper.Claim(pid); err != nil {
+		return nil, err
+	}
+	if err := lead(pid); err != nil {
+		reaper.Release(pid) // and the reaper waits for it
+		return nil, err
+	}
+	p := &proc{pid: pid, id: id, stdin: stdin, stdout: stdout, stderr: stderr, exited: make(chan struct{})}
+	go p.wait()
+	return p, nil
+}
+
+// lead makes a child the leader of its group: signals go to the group, and
+// without one of its own to nobody or to everybody.
+func lead(pid int) error {
+	if group, err := syscall.Getpgid(pid); err == nil && group == pid {
+		return nil
+	}
+	if err := syscall.Setpgid(pid, pid); err != nil {
+		return fmt.Errorf("process %d leads no process group and cannot be made to: %w", pid, err)
+	}
+	return nil
+}

@@ -1,0 +1,45 @@
+package local
+
+import (
+	"sync"
+	"time"
+)
+
+// Hangups tells when SIGHUP has reached a host of processes: the sidecar, or sidecar
+// connect. The zero value is of one that it has not reached. Its methods may be called
+// concurrently.
+type Hangups struct {
+	mu   sync.Mutex
+	last time.Time
+	next chan struct{} // closed by the next one; nil where nothing waits for it
+}
+
+// Note is called when SIGHUP comes.
+func (h *Hangups) Note() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.last = time.Now()
+	if h.next != nil {
+		close(h.next)
+		h.next = nil
+	}
+}
+
+// Recent reports whether one came within a time; next is closed by the next one.
+func (h *Hangups) Recent(within time.Duration) (is bool, next <-chan struct{}) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.next == nil {
+		h.next = make(chan struct{})
+	}
+	return !h.last.IsZero() && time.Since(h.last) < within, h.next
+}
+
+// HostHangups tells of those of the host of p, also where p has ended before; nil where
+// the sidecar is the host.
+func HostHangups(p Process) *Hangups {
+	if told, ok := p.(interface{ HostHangups() *Hangups }); ok {
+		return told.HostHangups()
+	}
+	return nil
+}

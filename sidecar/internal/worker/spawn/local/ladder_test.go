@@ -1,0 +1,26 @@
+package local_test
+
+import (
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/graflow/graflow-sidecar/sidecar/internal/worker/spawn/local"
+)
+
+// TestWithinPrefersWhatIsDone: select alone answers at random where both the end and
+// the time are there.
+func TestWithinPrefersWhatIsDone(t *testing.T) {
+	done := make(chan struct{})
+	close(done)
+	for range 1000 {
+		if !local.Within(done, 0) {
+			t.Fatal("what was closed before was not seen")
+		}
+	}
+	synctest.Test(t, func(t *testing.T) {
+		if local.Within(make(chan struct{}), time.Second) || local.Within(nil, 0) {
+			t.Error("what is not closed was seen")
+		}
+	})
+}

@@ -1,0 +1,173 @@
+package local
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"sync"
+	"syscall"
+	"time"
+)
+
+// MaxInput is how much a command may have as its Stdin, see [Start]: every pipe
+// holds that much, whoever reads it.
+const MaxInput = 4096
+
+// pipes are those of a child's standard streams, in their order: the ends that it
+// gets, and ours. Only ours are made for waiting. theirs are -1, and ours nil,
+// where there is none.
+type pipes struct {
+	theirs [3]int
+	stdin  *os.File
+	out    [2]*outPipe
+}
+
+// open makes the pipes. What is there as the input is in the first one then, and
+// its end, too.
+func (ps *pipes) open(input io.Reader) error {
+	ps.theirs = [3]int{-1, -1, -1}
+	for i := range ps.theirs {
+		r, w, err := openPipe()
+		if err != nil {
+			return fmt.Errorf("no pipe for the worker: %w", err)
+		}
+		ours := r
+		if ps.theirs[i] = w; i == 0 {
+			ps.theirs[i], ours = r, w
+		}
+		if i == 0 && input != nil {
+			err := fill(w, input)
+			_ = syscall.Close(w)
+			if err != nil {
+				return err
+			}
+			continue
+		}
+		_ = syscall.SetNonblock(ours, true)
+		if i == 0 {
+			ps.stdin = os.NewFile(uintptr(ours), "|stdin")
+		} else {
+			ps.out[i-1] = &outPipe{fd: ours}
+		}
+	}
+	return nil
+}
+
+// fill writes into an empty pipe what is sure to have room there.
+func fill(fd int, input io.Reader) error {
+	text, ok := input.(*bytes.Reader)
+	if !ok || text.Len() > MaxInput {
+		return fmt.Errorf("a worker's input is a *bytes.Reader of %d bytes at most", MaxInput)
+	}
+	b := make([]byte, text.Len())
+	_, _ = text.Read(b)
+	if _, err := syscall.Write(fd, b); err != nil {
+		return fmt.Errorf("write the worker's input: %w", err)
+	}
+	return nil
+}
+
+func (ps *pipes) closeTheirs() {
+	for i, fd := range ps.theirs {
+		if fd >= 0 {
+			_ = syscall.Close(fd)
+			ps.theirs[i] = -1
+		}
+	}
+}
+
+func (ps *pipes) close() {
+	ps.closeTheirs()
+	if ps.stdin != nil {
+		_ = ps.stdin.Close()
+	}
+	for _, o := range ps.out {
+		if o != nil {
+			_ = o.Close()
+		}
+	}
+}
+
+// outPipe is our end of a pipe that a child writes to. It is made for waiting when
+// somebody first waits: a process that has ended by then has left all it said in
+// there, see ReadNow. Its methods may be called concurrently.
+type outPipe struct {
+	mu   sync.Mutex
+	fd   int      // -1 once it is closed
+	file *os.File // of fd, where somebody has waited
+}
+
+func (o *outPipe) waitable() (*os.File, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.fd < 0 {
+		return nil, os.ErrClosed
+	}
+	if o.file == nil {
+		o.file = os.NewFile(uintptr(o.fd), "|output")
+	}
+	return o.file, nil
+}
+
+func (o *outPipe) Read(b []byte) (int, error) {
+	f, err := o.waitable()
+	if err != nil {
+		return 0, err
+	}
+	return f.Read(b)
+}
+
+func (o *outPipe) SetReadDeadline(t time.Time) error {
+	f, err := o.waitable()
+	if err != nil {
+		return err
+	}
+	return f.SetReadDeadline(t)
+}
+
+// SyscallConn makes it a [syscall.Conn].
+func (o *outPipe) SyscallConn() (syscall.RawConn, error) {
+	f, err := o.waitable()
+	if err != nil {
+		return nil, err
+	}
+	return f.SyscallConn()
+}
+
+// ReadNow reads what is in the pipe. It fails with [syscall.EAGAIN] where that is
+// nothing, and with [io.EOF] at the end.
+func (o *outPipe) ReadNow(b []byte) (n int, err error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.fd < 0 {
+		return 0, os.ErrClosed
+	}
+	for {
+		n, err = syscall.Read(o.fd, b)
+		switch {
+		case errors.Is(err, syscall.EINTR):
+		case err != nil:
+			return 0, err
+		case n == 0 && len(b) > 0:
+			return 0, io.EOF
+		default:
+			return n, nil
+		}
+	}
+}
+
+func (o *outPipe) Close() error {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.fd < 0 {
+		return os.ErrClosed
+	}
+	fd := o.fd
+	o.fd = -1
+	if o.file != nil {
+		return o.file.Close()
+	}
+	return syscall.Close(fd)
+}

@@ -1,0 +1,135 @@
+package local_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"os"
+	"os/exec"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/graflow/graflow-sidecar/sidecar/internal/worker/spawn/local"
+)
+
+// TestReadingWithoutWaiting: what a process has said lies in its pipe, whether
+// anybody has waited for it before or not.
+func TestReadingWithoutWaiting(t *testing.T) {
+	for _, waits := range []bool{false, true} {
+		spawner := local.NewSpawner()
+		t.Cleanup(spawner.Stop)
+		p, err := spawner.Start(exec.Command("/bin/sh", "-c", "read x; printf 'said '; printf more"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		out := p.Stdout().(local.NowReader)
+		b := make([]byte, 5)
+		if n, err := out.ReadNow(b); n != 0 || !errors.Is(err, syscall.EAGAIN) {
+			t.Errorf("of one that has said nothing: %d, %v", n, err)
+		}
+		_, _ = io.WriteString(p.Stdin(), "\n")
+		var text string
+		if waits {
+			n, err := p.Stdout().Read(b)
+			if err != nil {
+				t.Fatal(err)
+			}
+			text = string(b[:n])
+		}
+		<-p.Exited()
+		for {
+			n, err := out.ReadNow(b)
+			text += string(b[:n])
+			if err != nil {
+				if !errors.Is(err, io.EOF) {
+					t.Error(err)
+				}
+				break
+			}
+		}
+		if text != "said more" {
+			t.Errorf("waited %t: %q", waits, text)
+		}
+		p.Stdin().Close()
+		p.Stdout().Close()
+		p.Stderr().Close()
+		if _, err := out.ReadNow(b); !errors.Is(err, os.ErrClosed) {
+			t.Errorf("of a closed one: %v", err)
+		}
+	}
+}
+
+// TestInputFromTheStart is in the pipe, with its end, before the process is.
+func TestInputFromTheStart(t *testing.T) {
+	spawner := local.NewSpawner()
+	t.Cleanup(spawner.Stop)
+	for _, n := range []int{0, 1, local.MaxInput} {
+		text := strings.Repeat("x", n)
+		cmd := exec.Command("/bin/cat")
+		cmd.Stdin = strings.NewReader(text)
+		if _, err := spawner.Start(cmd); err == nil || !strings.Contains(err.Error(), "*bytes.Reader") {
+			t.Errorf("another reader: %v", err)
+		}
+		p, err := spawner.Start(input(text))
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := io.ReadAll(p.Stdout())
+		if err != nil || string(got) != text {
+			t.Errorf("%d bytes: %d came, %v", n, len(got), err)
+		}
+		if _, err := p.Stdin().Write([]byte("more")); err == nil {
+			t.Error("its stdin is open")
+		}
+		end(p)
+	}
+	if _, err := spawner.Start(input(strings.Repeat("x", local.MaxInput+1))); err == nil {
+		t.Error("more than a pipe may hold was taken")
+	}
+}
+
+func input(text string) *exec.Cmd {
+	cmd := exec.Command("/bin/cat")
+	cmd.Stdin = bytes.NewReader([]byte(text))
+	return cmd
+}
+
+func end(p local.Process) {
+	local.End(context.Background(), p, nil, 10*time.Millisecond)
+	p.Stdout().Close()
+	p.Stderr().Close()
+}
+
+// TestWhatAProcessHasNotRead of its stdin is known after its end, however it ended.
+func TestWhatAProcessHasNotRead(t *testing.T) {
+	spawner := local.NewSpawner()
+	t.Cleanup(spawner.Stop)
+	const text = "first\nsecond\n"
+	for _, c := range []struct {
+		script string
+		read   int64
+	}{{"exit 0", 0}, {"read x; exit 0", 6}, {"read x; kill -KILL $$", 6}, {"cat >/dev/null", int64(len(text))}} {
+		p, err := spawner.Start(exec.Command("/bin/sh", "-c", "kill -STOP $$; "+c.script))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := io.WriteString(p.Stdin(), text); err != nil {
+			t.Fatal(err)
+		}
+		if strings.HasPrefix(c.script, "cat") {
+			p.Stdin().Close()
+		}
+		for !local.Within(p.Exited(), 5*time.Millisecond) {
+			p.Signal(syscall.SIGCONT)
+		}
+		if got := local.InputRead(p, int64(len(text))); got != c.read {
+			t.Errorf("%s: %d bytes are read, want %d", c.script, got, c.read)
+		}
+		p.Stdin().Close()
+		p.Stdout().Close()
+		p.Stderr().Close()
+	}
+}

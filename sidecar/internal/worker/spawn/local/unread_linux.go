@@ -1,0 +1,25 @@
+package local
+
+import (
+	"os"
+
+	"golang.org/x/sys/unix"
+)
+
+// unreadBytes is how much of what was written to a pipe has not been read, 0 where that
+// cannot be told: the pipe may be closed.
+func unreadBytes(pipe *os.File) int64 {
+	if pipe == nil {
+		return 0
+	}
+	conn, err := pipe.SyscallConn()
+	if err != nil {
+		return 0
+	}
+	n := 0
+	_ = conn.Control(func(fd uintptr) { n, err = unix.IoctlGetInt(int(fd), unix.TIOCINQ) })
+	if err != nil {
+		return 0
+	}
+	return int64(n)
+}

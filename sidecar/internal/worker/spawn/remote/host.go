@@ -1,0 +1,227 @@
+package remote
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/graflow/graflow-sidecar/sidecar/internal/backoff"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/worker/spawn/local"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/worker/spawn/unixsocket"
+)
+
+// HostConfig says what a Host runs. Every field is required but for Dir, Env and
+// Files.
+type HostConfig struct {
+	Socket  string
+	Command []string
+	Name    string // of the worker, for people
+	Dir     string
+	Env     []string   // complete but for what the sidecar adds
+	Files   []*os.File // handed down as file descriptors 3, 4 …
+
+	Label   string // of this host, for people
+	Version string // of the binary, for people
+
+	StartRetries int            // of a command that was never started
+	KillGrace    time.Duration  // between the steps that end a child
+	Retry        backoff.Policy // pause between tries to reach the sidecar
+
+	Start local.Start
+	Log   *slog.Logger
+}
+
+// Host is the side of the worker's container: it connects to a sidecar's socket
+// and runs as many children there as it is asked for.
+type Host struct {
+	cfg     HostConfig
+	hangups chan struct{} // holds a token for a SIGHUP that the sidecar is to be told of
+	started bool          // some child was; from one session to the next
+	tries   local.Tries   // before that
+	missed  int           // how many of these failed
+}
+
+// NewHost prepares one.
+func NewHost(cfg HostConfig) *Host {
+	cfg.Socket = filepath.Clean(cfg.Socket)
+	return &Host{cfg: cfg, hangups: make(chan struct{}, 1), tries: local.Tries{Limit: cfg.StartRetries}}
+}
+
+// Hangup tells the sidecar that SIGHUP has reached this host: it may have ended
+// children, too. It returns at once and may be called concurrently with Run.
+func (h *Host) Hangup() {
+	select {
+	case h.hangups <- struct{}{}:
+	default:
+	}
+}
+
+// RefusedError says that the sidecar does not want this host.
+type RefusedError struct{ Reason string }
+
+func (e *RefusedError) Error() string { return "the sidecar refuses this worker: " + e.Reason }
+
+// Run serves one sidecar after another until soft ends: a lost connection ends
+// the children and is followed by another one. Then the sidecar is told, and the
+// children finish what they have, for as long as hard allows. It returns nil
+// after a stop, a *[local.StartError] where the command cannot be started at
+// all and a *[RefusedError]. Call it once.
+func (h *Host) Run(soft, hard context.Context) error {
+	pause := backoff.New(h.cfg.Retry)
+	for soft.Err() == nil {
+		conn, err := dial(soft, h.cfg.Socket)
+		if err != nil {
+			if pause.Failures() == 0 {
+				h.cfg.Log.Info("waiting for the sidecar", "socket", h.cfg.Socket, "reason", reason(err))
+			}
+			pause.Sleep(soft)
+			continue
+		}
+		began := time.Now()
+		err = h.serve(soft, hard, conn)
+		var refused *RefusedError
+		var start *local.StartError
+		switch {
+		case errors.As(err, &refused), errors.As(err, &start):
+			return err
+		case soft.Err() != nil:
+			return nil
+		case err != nil:
+			h.cfg.Log.Warn("the sidecar is lost, connecting again", "reason", reason(err))
+		}
+		if time.Since(began) > h.cfg.Retry.Max {
+			pause.Reset()
+		}
+		pause.Sleep(soft)
+	}
+	return nil
+}
+
+func dial(ctx context.Context, path string) (*net.UnixConn, error) {
+	var d net.Dialer
+	conn, err := d.DialContext(ctx, "unix", path)
+	if err != nil {
+		return nil, err
+	}
+	return conn.(*net.UnixConn), nil
+}
+
+// reason is why a connection is not there, without what everybody knows.
+func reason(err error) string {
+	switch {
+	case errors.Is(err, io.EOF):
+		return "it closed the connection"
+	case errors.Is(err, os.ErrNotExist):
+		return "its socket is not there yet"
+	case errors.Is(err, os.ErrPermission):
+		return fmt.Sprintf("user %d may not use its socket: give both containers a group (fsGroup), or set SIDECAR_WORKER_SOCKET_MODE", os.Getuid())
+	}
+	return unixsocket.Cause(err).Error()
+}
+
+// greet says who we are and reads what the sidecar says to that.
+func (h *Host) greet(conn net.Conn) error {
+	if err := say(conn, message{Type: typeHello, V: Version, Name: h.cfg.Label, Version: h.cfg.Version}); err != nil {
+		return err
+	}
+	_ = conn.SetReadDeadline(time.Now().Add(helloTimeout))
+	m, err := first(conn)
+	_ = conn.SetReadDeadline(time.Time{})
+	switch {
+	case err != nil:
+		return err
+	case m.Type == typeRefused:
+		return &RefusedError{m.Reason}
+	case m.Type != typeWelcome:
+		return fmt.Errorf("it answered %q", m.Type)
+	case m.V > Version:
+		return &RefusedError{fmt.Sprintf("it speaks version %d of the socket's messages, and this binary speaks 1 to %d", m.V, Version)}
+	}
+	h.cfg.Log.Info("connected to the sidecar", "version", m.Version, "socket", h.cfg.Socket)
+	return nil
+}
+
+// serve is one connection's life. It returns when every child is gone.
+func (h *Host) serve(soft, hard context.Context, conn *net.UnixConn) error {
+	defer conn.Close()
+	// A stop does not wait for the answer of one that hangs.
+	unhook := context.AfterFunc(soft, func() { _ = conn.SetReadDeadline(time.Now()) })
+	err := h.greet(conn)
+	if !unhook() {
+		return nil // stopping, and nothing was begun
+	}
+	if err != nil {
+		return err
+	}
+	s := newSession(h, conn)
+	ended := make(chan error, 1)
+	var reader sync.WaitGroup
+	reader.Go(func() { ended <- listen(conn, s.take) })
+
+	for serving := true; serving; {
+		select {
+		case <-h.hangups:
+			s.say(message{Type: typeHangup})
+		case err = <-ended:
+			serving = false
+		case err = <-s.fatal:
+			serving = false
+		case <-soft.Done():
+			serving = false
+			h.cfg.Log.Info("draining: running tasks finish, and no new ones come")
+			s.drain()
+			select {
+			case err = <-ended: // the sidecar stops, too
+			case <-s.empty():
+			case <-hard.Done():
+				h.cfg.Log.Warn("the time is over: running tasks go back to the queue")
+			}
+		}
+	}
+	s.end(err == nil)
+	_ = conn.Close()
+	reader.Wait()
+	s.children.Wait()
+	if err != nil && s.saidBye() && !fatal(err) {
+		h.cfg.Log.Info("the sidecar has stopped, waiting for another one")
+		return nil
+	}
+	return err
+}
+
+func fatal(err error) bool {
+	_, is := errors.AsType[*local.StartError](err)
+	return is
+}
+
+// given is what a child gets from the sidecar: with the folder of the socket put
+// where the sidecar cannot know it, and only names that it has a reason to give.
+// (Whoever can put a socket into the shared folder could else have us run
+// anything, by LD_PRELOAD.)
+func (h *Host) given(env []string) []string {
+	out := make([]string, 0, len(env))
+	for _, entry := range env {
+		name, value, _ := strings.Cut(entry, "=")
+		if name == "WORKER_ID" || name == "LOG_LEVEL" || strings.HasPrefix(name, "REDIS_") {
+			out = append(out, name+"="+strings.ReplaceAll(value, "{dir}", filepath.Dir(h.cfg.Socket)))
+		}
+	}
+	return out
+}
+
+// lastLines bounds what is told of a child's stderr.
+func lastLines(text string) string {
+	const most = 16 << 10
+	if len(text) > most {
+		text = text[len(text)-most:]
+	}
+	return strings.ToValidUTF8(text, "\uFFFD")
+}

@@ -1,0 +1,272 @@
+package remote
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/subtle"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/graflow/graflow-sidecar/sidecar/internal/backoff"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/connlimit"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/recoverpanic"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/worker/spawn/local"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/worker/spawn/unixsocket"
+)
+
+// Config says where a Hub listens. Path and Log are required.
+type Config struct {
+	Path    string
+	Mode    os.FileMode // of the socket
+	Version string      // of the binary, for people
+	// Env is what every child gets besides its host's own environment. "{dir}" in
+	// it is the folder of the socket as the host sees it.
+	Env []string
+	Log *slog.Logger
+}
+
+// Hub is the sidecar's side: hosts connect to it, and it has them start the
+// children that the pool wants. Its methods may be called concurrently.
+type Hub struct {
+	cfg    Config
+	socket *unixsocket.Socket
+	conns  sync.WaitGroup
+	lobby  *lobby
+	// refused bounds the log lines about connections that are no host's.
+	refused reminder
+
+	mu      sync.Mutex
+	links   map[*link]struct{} // that children may be asked of, or still have some
+	moving  *process           // see balanceLocked
+	next    int                // the number of the next child
+	closed  bool
+	told    bool          // that nobody is there
+	changed chan struct{} // closed at the next change that somebody may wait for
+}
+
+// Listen makes the socket. Call Run, or Close if that is not to come. It fails
+// where another process serves the socket, or none can be made there.
+func Listen(cfg Config) (*Hub, error) {
+	socket, err := unixsocket.Listen(cfg.Path, cfg.Mode)
+	if err != nil {
+		return nil, err
+	}
+	return &Hub{
+		cfg: cfg, socket: socket, lobby: newLobby(min(unauthenticated, connlimit.Files()/fileShare)),
+		links: make(map[*link]struct{}), changed: make(chan struct{}),
+	}, nil
+}
+
+// Run takes connections until ctx ends, and returns when all are closed.
+func (h *Hub) Run(ctx context.Context) error {
+	defer context.AfterFunc(ctx, h.Close)()
+	err := recoverpanic.Do(func() error { return h.accept(ctx) })
+	h.Close()
+	h.conns.Wait()
+	return err
+}
+
+func (h *Hub) accept(ctx context.Context) error {
+	pause := backoff.New(backoff.Policy{Min: 10 * time.Millisecond, Max: time.Second})
+	for {
+		conn, err := h.socket.Accept()
+		switch {
+		case err == nil:
+			pause.Reset()
+			h.lobby.enter(conn)
+			h.conns.Go(func() { h.greet(ctx, conn) })
+			continue
+		case errors.Is(err, net.ErrClosed):
+			return nil
+		}
+		h.cfg.Log.Warn("a connection of a worker could not be taken", "error", err) // no more descriptors, say
+		pause.Sleep(ctx)
+	}
+}
+
+// serve is a host's control connection, from its hello to its end.
+func (h *Hub) serve(conn *net.UnixConn, hello message) {
+	l := &link{
+		hub: h, conn: conn, name: hello.Name, procs: make(map[string]*process), gone: make(chan struct{}), stopping: make(chan struct{}),
+		log: h.cfg.Log.With("worker_container", hello.Name),
+	}
+	if h.isFull() {
+		_ = say(conn, message{Type: typeRefused, Reason: fmt.Sprintf("%d worker containers are connected already", maxHosts)})
+		return
+	}
+	if err := say(conn, message{Type: typeWelcome, V: min(hello.V, Version), Version: h.cfg.Version}); err != nil {
+		return
+	}
+	if !h.join(l) {
+		return
+	}
+	l.log.Info("a worker container is connected", "version", hello.Version, "peer", unixsocket.Peer(conn))
+	l.fall(listen(conn, l.take))
+}
+
+// isFull reports whether there are as many hosts as there may be.
+func (h *Hub) isFull() bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return len(h.links) >= min(maxHosts, connlimit.Files()/fileShare)
+}
+
+// find is the child that a stream says it belongs to.
+func (h *Hub) find(id, nonce string) *process {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for l := range h.links {
+		if p := l.procs[id]; p != nil && subtle.ConstantTimeCompare([]byte(p.nonce), []byte(nonce)) == 1 {
+			return p
+		}
+	}
+	return nil
+}
+
+// errGone: the host went, or goes, and another one may be asked.
+var errGone = errors.New("the worker container is gone")
+
+// Start makes a process of the host's command; mark is its
+// [local.IDVariable]. It waits for as long as ctx allows until a host is
+// there. Of several, the one with the fewest children is asked.
+func (h *Hub) Start(ctx context.Context, mark string) (local.Process, error) {
+	for {
+		p, err := h.reserve(ctx)
+		if err != nil {
+			return nil, err
+		}
+		err = p.link.start(ctx, p, mark)
+		if err == nil {
+			return p, nil
+		}
+		h.forget(p)
+		if !errors.Is(err, errGone) {
+			return nil, err
+		}
+	}
+}
+
+// reserve waits for a host and counts a child of it.
+func (h *Hub) reserve(ctx context.Context) (*process, error) {
+	for {
+		h.mu.Lock()
+		if l := h.idlestLocked(); l != nil {
+			h.next++
+			p := newProcess(l, strconv.Itoa(h.next), rand.Text())
+			l.procs[p.id] = p
+			h.mu.Unlock()
+			return p, nil
+		}
+		changed, closed := h.changed, h.closed
+		h.tellLocked()
+		h.mu.Unlock()
+		if closed {
+			return nil, errors.New("the worker socket is closed")
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return nil, fmt.Errorf("no worker container is connected: %w", ctx.Err())
+		}
+	}
+}
+
+// tellLocked says once that there is nobody to run tasks.
+func (h *Hub) tellLocked() {
+	if !h.told && !h.closed {
+		h.told = true
+		h.cfg.Log.Info("no worker is connected: no tasks are taken until one is", "socket", h.cfg.Path)
+	}
+}
+
+// idlestLocked is the host with the fewest children; nil if there is none.
+func (h *Hub) idlestLocked() (best *link) {
+	for l := range h.links {
+		if !l.leaving && (best == nil || l.loadLocked() < best.loadLocked()) {
+			best = l
+		}
+	}
+	return best
+}
+
+// balanceLocked moves one child from the host with the most to the one with the
+// fewest, where that makes a difference: hosts that come later would else have
+// nothing to do. It goes when its tasks are done, and the pool asks for another
+// in its place, which is then looked at again.
+func (h *Hub) balanceLocked() {
+	if h.moving != nil {
+		return
+	}
+	idlest, busiest := h.idlestLocked(), (*link)(nil)
+	for l := range h.links {
+		if !l.leaving && (busiest == nil || l.loadLocked() > busiest.loadLocked()) {
+			busiest = l
+		}
+	}
+	if idlest == nil || busiest.loadLocked()-idlest.loadLocked() < 2 {
+		return
+	}
+	if p := busiest.newestLocked(); p != nil {
+		h.moving = p
+		busiest.log.Info("a worker moves to another container", "from", busiest.name, "to", idlest.name)
+		p.leave()
+	}
+}
+
+// join adds a host; not to a hub that is closed.
+func (h *Hub) join(l *link) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.closed {
+		return false
+	}
+	h.links[l] = struct{}{}
+	h.told = false
+	h.balanceLocked()
+	h.changeLocked()
+	return true
+}
+
+// forget takes a child off its host's count.
+func (h *Hub) forget(p *process) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	delete(p.link.procs, p.id)
+	if h.moving == p {
+		h.moving = nil
+	}
+}
+
+func (h *Hub) changeLocked() {
+	close(h.changed)
+	h.changed = make(chan struct{})
+}
+
+// Close tells the hosts that this is the end, closes everything and removes the
+// socket. It may be called more than once. What runs in the hosts is killed by
+// them: only when the pool is done.
+func (h *Hub) Close() {
+	h.mu.Lock()
+	if h.closed {
+		h.mu.Unlock()
+		return
+	}
+	h.closed = true
+	links := make([]*link, 0, len(h.links))
+	for l := range h.links {
+		links = append(links, l)
+	}
+	h.changeLocked()
+	h.mu.Unlock()
+	_ = h.socket.Close()
+	for _, l := range links {
+		l.say(message{Type: typeBye})
+		_ = l.conn.Close()
+	}
+}

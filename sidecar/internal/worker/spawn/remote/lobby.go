@@ -1,0 +1,130 @@
+package remote
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/graflow/graflow-sidecar/sidecar/internal/recoverpanic"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/worker/spawn/unixsocket"
+)
+
+const (
+	// unauthenticated bounds the connections that have not said yet what they are,
+	// and helloTimeout how long that may take.
+	unauthenticated = 64
+	helloTimeout    = 5 * time.Second
+	// maxHosts bounds the hosts: each has a connection for as long as it likes.
+	maxHosts = 256
+	// fileShare is which part of the descriptors either may take.
+	fileShare = 8
+)
+
+// lobby has the connections that have not said yet what they are, the oldest first.
+// A newcomer beyond the bound takes the oldest one's place: silent connections
+// would else keep a worker container out. Its methods may be called concurrently.
+type lobby struct {
+	most int
+
+	mu    sync.Mutex
+	conns []net.Conn
+}
+
+func newLobby(most int) *lobby { return &lobby{most: max(most, 1)} }
+
+// enter adds a connection, and closes the oldest where there are too many.
+func (l *lobby) enter(conn net.Conn) {
+	l.mu.Lock()
+	var oldest net.Conn
+	if len(l.conns) >= l.most {
+		oldest = l.conns[0]
+		l.conns = slices.Delete(l.conns, 0, 1)
+	}
+	l.conns = append(l.conns, conn)
+	l.mu.Unlock()
+	if oldest != nil {
+		_ = oldest.Close()
+	}
+}
+
+// leave takes a connection out; false where it had to make room.
+func (l *lobby) leave(conn net.Conn) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	i := slices.Index(l.conns, conn)
+	if i < 0 {
+		return false
+	}
+	l.conns = slices.Delete(l.conns, i, i+1)
+	return true
+}
+
+// size is how many there are.
+func (l *lobby) size() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return len(l.conns)
+}
+
+// remindEvery is the least time between two log lines about connections that are no host's.
+const remindEvery = 10 * time.Second
+
+// reminder bounds how often the log is told of something that another process may do
+// a thousand times a second: lines about it would fill the log, and its queue, so that
+// those of others are dropped. The zero value is ready; it may be used concurrently.
+type reminder struct {
+	mu   sync.Mutex
+	last time.Time
+	more int
+}
+
+// due reports whether to tell now, and how often it was not told since the last time.
+func (r *reminder) due() (more int, now bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if !r.last.IsZero() && time.Since(r.last) < remindEvery {
+		r.more++
+		return 0, false
+	}
+	more, r.more, r.last = r.more, 0, time.Now()
+	return more, true
+}
+
+// greet finds out what a connection is for, and serves it if it is a host's. A
+// child's stream is that child's from then on.
+func (h *Hub) greet(ctx context.Context, conn *net.UnixConn) {
+	_ = conn.SetReadDeadline(time.Now().Add(helloTimeout))
+	waiting := context.AfterFunc(ctx, func() { _ = conn.Close() }) // no stop waits for it
+	m, err := first(conn)
+	pushed := !h.lobby.leave(conn)
+	if !waiting() {
+		return
+	}
+	_ = conn.SetReadDeadline(time.Time{})
+	switch {
+	case err == nil && m.Type == typeHello:
+		if err := recoverpanic.Do(func() error { h.serve(conn, m); return nil }); err != nil {
+			h.cfg.Log.Error("a worker's connection failed (this is a bug in the sidecar, please report it)", "error", err)
+		}
+	case err == nil && (m.Type == typeStdin || m.Type == typeStdout):
+		if p := h.find(m.Child, m.Nonce); p != nil && p.attach(m.Type, conn) {
+			return
+		}
+		h.cfg.Log.Debug("a stream came that belongs to no child", "child", m.Child)
+	case pushed:
+		h.cfg.Log.Debug("a connection said nothing and made room for others")
+	case err == nil:
+		if more, ok := h.refused.due(); ok {
+			h.cfg.Log.Warn("a connection to the worker socket began with the wrong message", "type", m.Type, "peer", unixsocket.Peer(conn), "more", more)
+		}
+	case !errors.Is(err, io.EOF): // EOF is a probe of the socket
+		if more, ok := h.refused.due(); ok {
+			h.cfg.Log.Warn("a connection to the worker socket did not say what it is", "error", err, "peer", unixsocket.Peer(conn), "more", more)
+		}
+	}
+	_ = conn.Close()
+}

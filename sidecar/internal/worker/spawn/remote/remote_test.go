@@ -1,0 +1,551 @@
+package remote
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"errors"
+	"io"
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/graflow/graflow-sidecar/sidecar/internal/worker/spawn/local"
+)
+
+// TestStreamsAreCarriedByteForByte, both at once and more than any buffer holds;
+// stderr stays where the child is.
+func TestStreamsAreCarriedByteForByte(t *testing.T) {
+	p := newPlace(t)
+	h, _ := p.hub()
+	host := p.host("one", "echo")
+	c := p.start(h, "mark-1")
+	defer finish(c)
+	data := make([]byte, 5<<20+7)
+	_, _ = rand.Read(data)
+	go func() {
+		_, _ = c.Stdin().Write(data)
+		_ = c.Stdin().Close()
+	}()
+	got, err := io.ReadAll(c.Stdout())
+	if err != nil || !bytes.Equal(got, data) {
+		t.Fatalf("%d of %d bytes came back, or others: %v", len(got), len(data), err)
+	}
+	closed(t, "its end", c.Exited())
+	if c.Fate() != "exited with status 0" || local.EndingOf(c) != (local.Ending{}) || local.Excused(c) || local.Company(c) {
+		t.Errorf("%s, %+v", c.Fate(), local.EndingOf(c))
+	}
+	if text, err := io.ReadAll(c.Stderr()); len(text) != 0 || err != nil {
+		t.Errorf("stderr: %q %v", text, err)
+	}
+	if log := p.log.String(); !strings.Contains(log, "a line for the log here") || c.Pid() == 0 {
+		t.Errorf("pid %d, %s", c.Pid(), log)
+	}
+	if err := host.stop(); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestAChildGetsItsHostsEnvironment and of the sidecar's no more than belongs to
+// it.
+func TestAChildGetsItsHostsEnvironment(t *testing.T) {
+	p := newPlace(t)
+	h, _ := p.hub()
+	p.host("one", "environment")
+	c := p.start(h, "the mark")
+	defer finish(c)
+	text, err := io.ReadAll(c.Stdout())
+	env := strings.Split(string(text), "\n")
+	dir := strings.TrimSuffix(p.path, "/w.sock")
+	for _, want := range []string{"OWN=yes", "WORKER_ID=w", "REDIS_URL=unix://" + dir + "/r.sock", local.IDVariable + "=the mark"} {
+		if !slices.Contains(env, want) {
+			t.Errorf("%s is missing: %q, %v", want, text, err)
+		}
+	}
+	if strings.Contains(string(text), "LD_PRELOAD") {
+		t.Error("the sidecar could have it load anything")
+	}
+	closed(t, "its end", c.Exited())
+}
+
+// TestAChildThatFails tells its status and its last words.
+func TestAChildThatFails(t *testing.T) {
+	p := newPlace(t)
+	h, _ := p.hub()
+	p.host("one", "fail")
+	c := p.start(h, "m")
+	defer finish(c)
+	closed(t, "its end", c.Exited())
+	if got := local.EndingOf(c); got.Code != 3 || c.Fate() != "exited with status 3" {
+		t.Errorf("%+v %s", got, c.Fate())
+	}
+	if text, _ := io.ReadAll(c.Stderr()); !strings.Contains(string(text), "I cannot go on") {
+		t.Errorf("its last words: %q", text)
+	}
+}
+
+// TestSignalsReachAChild: one that heeds none but SIGKILL.
+func TestSignalsReachAChild(t *testing.T) {
+	p := newPlace(t)
+	h, _ := p.hub()
+	p.host("one", "stubborn")
+	c := p.start(h, "m")
+	defer finish(c)
+	_, _ = io.ReadFull(c.Stdout(), make([]byte, len("ready\n")))
+	ctx, now := context.WithCancel(context.Background())
+	now()
+	local.End(ctx, c, func() { c.Stdin().Close() }, time.Second)
+	if got := local.EndingOf(c); got.Signal != syscall.SIGKILL || c.Fate() != "was killed by SIGKILL, sent by the sidecar" {
+		t.Errorf("%+v %s", got, c.Fate())
+	}
+	c.Signal(syscall.SIGKILL) // to nobody
+}
+
+// TestAChildThatClosesItsStdin fails its writer, as a pipe does.
+func TestAChildThatClosesItsStdin(t *testing.T) {
+	p := newPlace(t)
+	h, _ := p.hub()
+	p.host("one", "deaf")
+	c := p.start(h, "m")
+	defer finish(c)
+	_ = c.Stdin().SetWriteDeadline(time.Now().Add(patience))
+	var err error
+	for err == nil {
+		_, err = c.Stdin().Write(make([]byte, 64<<10))
+	}
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Error("the writer never heard of it")
+	}
+	c.Signal(syscall.SIGKILL)
+	closed(t, "its end", c.Exited())
+}
+
+// TestDrain: the children are told to leave, no new one is started there, and the
+// host ends when they have.
+func TestDrain(t *testing.T) {
+	p := newPlace(t)
+	h, _ := p.hub()
+	host := p.host("one", "echo")
+	c := p.start(h, "m")
+	defer finish(c)
+	host.drain()
+	closed(t, "the child to be told", local.Leaving(c))
+	select {
+	case <-host.done:
+		t.Fatal("it has not waited for its child")
+	case <-time.After(50 * time.Millisecond):
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 50*time.Millisecond)
+	defer cancel()
+	if _, err := h.Start(ctx, "n"); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("started there: %v", err)
+	}
+	_ = c.Stdin().Close() // its work is done
+	closed(t, "the host's end", host.done)
+	closed(t, "the child's end", c.Exited())
+	if host.err != nil || c.Fate() != "exited with status 0" {
+		t.Errorf("%v, %s", host.err, c.Fate())
+	}
+	if strings.Contains(p.log.String(), "level=WARN") {
+		t.Errorf("somebody complained: %s", p.log)
+	}
+}
+
+// TestWhatAChildHasNotRead of its stdin is known on this side of the socket, too.
+func TestWhatAChildHasNotRead(t *testing.T) {
+	p := newPlace(t)
+	h, _ := p.hub()
+	p.hostOf("one", "/bin/sh", "-c", "read x; read y; sleep 0.3; exit 0")
+	c := p.start(h, "m")
+	defer finish(c)
+	const text = "first\nsecond\nthird\n"
+	if _, err := io.WriteString(c.Stdin(), text); err != nil {
+		t.Fatal(err)
+	}
+	closed(t, "its end", c.Exited())
+	if got, want := local.InputRead(c, int64(len(text))), int64(len("first\nsecond\n")); got != want {
+		t.Errorf("%d bytes are read, want %d", got, want)
+	}
+}
+
+// TestAWorkersDeathBeforeItsHostsStop: SIGTERM to a whole container may reach the worker
+// before the host, whose stop is told all the same.
+func TestAWorkersDeathBeforeItsHostsStop(t *testing.T) {
+	p := newPlace(t)
+	h, _ := p.hub()
+	host := p.host("one", "echo")
+	c := p.start(h, "m")
+	defer finish(c)
+	if err := syscall.Kill(-c.Pid(), syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	closed(t, "the child's end", c.Exited())
+	if got := local.EndingOf(c); !got.IsStop() || c.Fate() != "was killed by SIGTERM" {
+		t.Errorf("%+v, %s", got, c.Fate())
+	}
+	if stops := local.HostStops(c); stops == nil || local.Within(stops, 0) {
+		t.Errorf("the host stops, or never will: %v", stops)
+	}
+	host.drain()
+	closed(t, "its host's stop", local.HostStops(c))
+}
+
+// TestAHangupReachesTheSidecar: SIGHUP to a whole container may have ended a child,
+// before or after the host is told.
+func TestAHangupReachesTheSidecar(t *testing.T) {
+	p := newPlace(t)
+	h, _ := p.hub()
+	host := p.host("one", "echo")
+	c := p.start(h, "m")
+	defer finish(c)
+	if err := syscall.Kill(-c.Pid(), syscall.SIGHUP); err != nil {
+		t.Fatal(err)
+	}
+	closed(t, "the child's end", c.Exited())
+	if got := local.EndingOf(c); !got.IsHangup() || !got.IsStop() {
+		t.Errorf("%+v", got)
+	}
+	recent, next := local.HostHangups(c).Recent(time.Minute)
+	if recent {
+		t.Error("a hangup that was none")
+	}
+	host.hangup()
+	closed(t, "its host's hangup", next)
+	if recent, _ := local.HostHangups(c).Recent(time.Minute); !recent {
+		t.Error("it is forgotten")
+	}
+}
+
+// TestAStopWhoseTimeIsOver cuts short what runs, and says so: it was nobody's
+// crash.
+func TestAStopWhoseTimeIsOver(t *testing.T) {
+	p := newPlace(t)
+	h, _ := p.hub()
+	host := p.host("one", "stubborn")
+	c := p.start(h, "m")
+	defer finish(c)
+	if err := host.stop(); err != nil {
+		t.Error(err)
+	}
+	closed(t, "the child's end", c.Exited())
+	if !local.Excused(c) || local.Company(c) {
+		t.Errorf("it is taken for a crash: %s", c.Fate())
+	}
+}
+
+// TestALostHostTakesItsChildrenAlong, in company where there are several.
+func TestALostHostTakesItsChildrenAlong(t *testing.T) {
+	for _, children := range []int{1, 3} {
+		p := newPlace(t)
+		h, _ := p.hub()
+		p.host("one", "stubborn")
+		var cs []local.Process
+		for range children {
+			c := p.start(h, "m")
+			defer finish(c)
+			cs = append(cs, c)
+		}
+		for _, l := range h.list() {
+			_ = l.conn.Close() // as its death would
+		}
+		for _, c := range cs {
+			closed(t, "its end", c.Exited())
+			if local.Company(c) != (children > 1) || local.Excused(c) || c.Fate() != "was lost with its container" {
+				t.Errorf("of %d: company=%t, %s", children, local.Company(c), c.Fate())
+			}
+		}
+		// And the host has ended them, and comes again.
+		again := p.start(h, "again")
+		defer finish(again)
+		if n := strings.Count(p.log.String(), "worker ended"); n != children {
+			t.Errorf("%d of %d children were ended first: %s", n, children, p.log)
+		}
+	}
+}
+
+// TestAHostOutlivesSidecars: it ends the children of one that has gone, and serves
+// the next one.
+func TestAHostOutlivesSidecars(t *testing.T) {
+	p := newPlace(t)
+	host := p.host("one", "echo")
+	for range 3 {
+		h, stop := p.hub()
+		c := p.start(h, "m")
+		defer finish(c)
+		stop()
+		closed(t, "the child's end", c.Exited())
+		if _, err := os.Stat(p.path); !errors.Is(err, os.ErrNotExist) {
+			t.Errorf("the socket is left: %v", err)
+		}
+	}
+	if err := host.stop(); err != nil {
+		t.Error(err)
+	}
+	if strings.Contains(p.log.String(), "the sidecar is lost") {
+		t.Errorf("a sidecar that stops is no loss: %s", p.log)
+	}
+}
+
+// TestChildrenAreSpread over the hosts, and over those that come later, too.
+func TestChildrenAreSpread(t *testing.T) {
+	p := newPlace(t)
+	h, _ := p.hub()
+	p.host("one", "echo")
+	var cs []local.Process
+	for range 4 {
+		c := p.start(h, "m")
+		defer finish(c)
+		cs = append(cs, c)
+	}
+	p.host("two", "echo")
+	await(t, "the second host", func() bool { return len(h.list()) == 2 })
+	// The pool's part: for one that leaves another is started.
+	for range 2 {
+		var left local.Process
+		await(t, "one to leave", func() bool {
+			for i, c := range cs {
+				select {
+				case <-local.Leaving(c):
+					left, cs = c, slices.Delete(cs, i, i+1)
+					return true
+				default:
+				}
+			}
+			return false
+		})
+		_ = left.Stdin().Close()
+		closed(t, "its end", left.Exited())
+		c := p.start(h, "m")
+		defer finish(c)
+		cs = append(cs, c)
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for l := range h.links {
+		if n := l.loadLocked(); n != 2 {
+			t.Errorf("%s has %d of 4", l.name, n)
+		}
+	}
+	if h.moving != nil {
+		t.Error("and one more moves")
+	}
+}
+
+// TestACommandThatCannotBeStarted ends the host, where people look, and not the
+// sidecar.
+func TestACommandThatCannotBeStarted(t *testing.T) {
+	p := newPlace(t)
+	h, _ := p.hub()
+	host := p.hostOf("one", "/nowhere/worker")
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	for range 2 {
+		if _, err := h.Start(ctx, "m"); err == nil || !strings.Contains(err.Error(), "the file does not exist") {
+			t.Errorf("the sidecar hears %v", err)
+		}
+	}
+	closed(t, "the host's end", host.done)
+	if failure, ok := errors.AsType[*local.StartError](host.err); !ok || failure.Attempts != 2 {
+		t.Errorf("%v", host.err)
+	}
+}
+
+// TestACommandThatIsBeingReplaced ends no host, however often it cannot be started.
+func TestACommandThatIsBeingReplaced(t *testing.T) {
+	p := newPlace(t)
+	h, _ := p.hub()
+	text, err := os.ReadFile("/bin/cat")
+	if err != nil {
+		t.Fatal(err)
+	}
+	program := filepath.Join(t.TempDir(), "program")
+	if err := os.WriteFile(program, text, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	writer, err := os.OpenFile(program, os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.hostOf("one", program)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	for range 5 {
+		if _, err := h.Start(ctx, "m"); err == nil || !strings.Contains(err.Error(), "text file busy") {
+			t.Errorf("the sidecar hears %v", err)
+		}
+	}
+	writer.Close()
+	c := p.start(h, "m")
+	defer finish(c)
+	_ = c.Stdin().Close()
+	closed(t, "its end", c.Exited())
+}
+
+// TestStrangers at the socket get nothing and disturb nobody.
+func TestStrangers(t *testing.T) {
+	p := newPlace(t)
+	h, _ := p.hub()
+	p.host("one", "echo")
+	c := p.start(h, "m")
+	defer finish(c)
+	for _, text := range []string{
+		"", "\n", "GET / HTTP/1.1\r\n\r\n", `{"type":"stdin","child":"1","nonce":"guessed"}` + "\n",
+		`{"type":"stdout","child":"99","nonce":"guessed"}` + "\n", `{"type":"start","child":"1","nonce":"n","process":"p"}` + "\n",
+		`{"type":"hello"}` + "\n", strings.Repeat("x", 2*maxHello),
+	} {
+		conn, err := net.Dial("unix", p.path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, _ = io.WriteString(conn, text) // one that is too long is cut off in the middle
+		_ = conn.(*net.UnixConn).CloseWrite()
+		_ = conn.SetReadDeadline(time.Now().Add(patience))
+		if got, err := io.ReadAll(conn); len(got) != 0 || errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Errorf("%.40q was answered with %q, %v", text, got, err)
+		}
+		conn.Close()
+	}
+	if _, err := io.WriteString(c.Stdin(), "still\n"); err != nil {
+		t.Error(err)
+	}
+	line := make([]byte, 6)
+	if _, err := io.ReadFull(c.Stdout(), line); err != nil || string(line) != "still\n" {
+		t.Errorf("%q %v", line, err)
+	}
+	_ = c.Stdin().Close()
+	closed(t, "its end", c.Exited())
+}
+
+// TestSilentConnectionsKeepNoHostOut: the oldest ones make room, and a host is
+// there at once and not when their time is over.
+func TestSilentConnectionsKeepNoHostOut(t *testing.T) {
+	p := newPlace(t)
+	h, _ := p.hub()
+	for range 3 * unauthenticated {
+		conn, err := net.Dial("unix", p.path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+	}
+	began := time.Now()
+	p.host("one", "echo")
+	c := p.start(h, "m")
+	defer finish(c)
+	if took := time.Since(began); took >= 2*helloTimeout { // it would be three times that
+		t.Errorf("the host was kept out for %v", took)
+	}
+	if n := h.lobby.size(); n > unauthenticated {
+		t.Errorf("%d connections wait", n)
+	}
+}
+
+// TestAStopDoesNotWaitForStrangers that say nothing.
+func TestAStopDoesNotWaitForStrangers(t *testing.T) {
+	p := newPlace(t)
+	h, stop := p.hub()
+	for range 3 {
+		conn, err := net.Dial("unix", p.path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+	}
+	await(t, "them to be in", func() bool { return h.lobby.size() >= 3 })
+	began := time.Now()
+	stop()
+	if took := time.Since(began); took >= helloTimeout-time.Second {
+		t.Errorf("it took %v", took)
+	}
+}
+
+// TestAHostThatIsRefused, and one that is newer than its sidecar.
+func TestAHostThatIsRefused(t *testing.T) {
+	for _, c := range []struct{ answer, want string }{
+		{`{"type":"refused","reason":"too many"}`, "too many"},
+		{`{"type":"welcome","v":2}`, "it speaks version 2"},
+	} {
+		p := newPlace(t)
+		l, err := net.Listen("unix", p.path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		go func() {
+			conn, err := l.Accept()
+			if err == nil {
+				_, _ = io.WriteString(conn, c.answer+"\n")
+				_, _ = io.Copy(io.Discard, conn)
+				conn.Close()
+			}
+		}()
+		host := p.host("one", "echo")
+		closed(t, "the host's end", host.done)
+		if refused, ok := errors.AsType[*RefusedError](host.err); !ok || !strings.Contains(refused.Error(), c.want) {
+			t.Errorf("%v, want %q", host.err, c.want)
+		}
+		l.Close()
+	}
+}
+
+// TestAFrozenHostIsGivenUp: a stop must not wait for it.
+func TestAFrozenHostIsGivenUp(t *testing.T) {
+	p := newPlace(t)
+	h, _ := p.hub()
+	conn, err := net.Dial("unix", p.path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	if err := say(conn, message{Type: typeHello, V: 1, Name: "frozen"}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := first(conn); err != nil {
+		t.Fatal(err)
+	}
+	result := make(chan local.Process, 1)
+	go func() {
+		c, err := h.Start(context.Background(), "m")
+		if err != nil {
+			t.Error(err)
+		}
+		result <- c
+	}()
+	m, err := first(conn)
+	if err != nil || m.Type != typeStart {
+		t.Fatalf("%+v %v", m, err)
+	}
+	for _, kind := range []string{typeStdin, typeStdout} {
+		stream, err := net.Dial("unix", p.path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer stream.Close()
+		if err := say(stream, message{Type: kind, Child: m.Child, Nonce: m.Nonce}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := say(conn, message{Type: typeStarted, Child: m.Child, PID: 7}); err != nil {
+		t.Fatal(err)
+	}
+	c := <-result
+	defer finish(c)
+	c.Signal(syscall.SIGKILL)
+	closed(t, "the child's end", c.Exited())
+	if !strings.Contains(p.log.String(), "does not kill what it is told to") {
+		t.Errorf("%s", p.log)
+	}
+}
+
+func (h *Hub) list() (all []*link) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for l := range h.links {
+		all = append(all, l)
+	}
+	return all
+}

@@ -1,0 +1,139 @@
+//go:build faults
+
+package faults
+
+import (
+	"fmt"
+	"strconv"
+	"testing"
+	"time"
+
+	"github.com/graflow/graflow-sidecar/sidecar/test/kit/faultproxy"
+	"github.com/graflow/graflow-sidecar/sidecar/test/kit/redistest"
+)
+
+// pair is a master and a replica whose link can be broken, and a way for the
+// sidecars that leads to whichever is the master.
+type pair struct {
+	*world
+	replica *redistest.Instance
+	link    *faultproxy.Proxy // replica to master
+	way     *faultproxy.Proxy // sidecars to master
+}
+
+func newPair(t *testing.T) *pair {
+	t.Helper()
+	w := newWorld(t, "--repl-diskless-sync-delay", "0")
+	p := &pair{world: w, link: w.newProxy(w.server.Addr), way: w.newProxy(w.server.Addr), replica: redistest.Start(t)}
+	var port int
+	if _, err := fmt.Sscanf(p.link.Addr(), "127.0.0.1:%d", &port); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := bounded()
+	defer cancel()
+	rc := p.replica.Client()
+	if err := rc.ReplicaOf(ctx, "127.0.0.1", strconv.Itoa(port)).Err(); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, 20*time.Second, "a replica in step", func() bool {
+		ctx, cancel := bounded()
+		defer cancel()
+		return rc.InfoMap(ctx, "replication").Val()["Replication"]["master_link_status"] == "up"
+	})
+	return p
+}
+
+// caughtUp waits until the replica has all that was pushed.
+func (p *pair) caughtUp() {
+	p.t.Helper()
+	ctx, cancel := bounded()
+	defer cancel()
+	if n, err := p.c.Wait(ctx, 1, 5*time.Second).Result(); err != nil || n != 1 {
+		p.t.Errorf("the replica is behind: %d, %v", n, err)
+	}
+}
+
+// failOver kills the master and makes the replica one. What the link held back
+// is lost.
+func (p *pair) failOver() {
+	p.t.Helper()
+	p.hurt("failover")
+	p.way.Refuse()
+	p.killRedis()
+	p.link.Refuse()
+	ctx, cancel := bounded()
+	defer cancel()
+	p.c = p.replica.Client()
+	if err := p.c.ReplicaOf(ctx, "no", "one").Err(); err != nil {
+		p.t.Fatal(err)
+	}
+	p.way.SetUpstream(p.replica.Addr)
+	p.obs.move(p.replica.Addr)
+	if err := p.way.Accept(); err != nil {
+		p.t.Fatal(err)
+	}
+}
+
+// failoverRecovery is when everything that a failover brought back is over,
+// given free slots.
+const failoverRecovery = 10 * time.Second
+
+// TestFailoverWithAnUnreplicatedTail: a replica takes over that has not heard
+// the last of its master. Every record that it knows of ends exactly once as it
+// sees things: reports that were lost with the master are made up for, by
+// running the task again, and the barrier counts it once.
+func TestFailoverWithAnUnreplicatedTail(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		name string
+		long bool // all slots are taken over the failover and long after
+	}{{"sidecars idle", false}, {"sidecars busy", true}} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			p := newPair(t)
+			p.again = 1 // a lost report
+			p.crew(3, setup{proxy: p.way})
+			p.group(p.work(10, 100)...) // before: counted and replicated
+			p.settle(10 * time.Second)
+			p.group(p.work(12, 200)...)
+			pause(100 * time.Millisecond)
+			p.caughtUp()
+			p.link.Stall() // from here on the replica hears nothing
+			if c.long {
+				p.settle(10 * time.Second) // all of it reported, to the master alone
+				rs := p.work(6, 1)
+				for i := range rs {
+					rs[i].Ms = 12_000
+				}
+				p.group(rs...)
+				p.loseFrom(p.lastGroup())
+			}
+			pause(time.Duration(500+p.rnd.IntN(500)) * time.Millisecond)
+			p.failOver()
+			began := time.Now()
+			p.group(p.work(8, 100)...)
+			within := failoverRecovery
+			if c.long {
+				within += 12 * time.Second // until a slot is free
+			}
+			p.settle(within)
+			p.outage = machine.since(began)
+			p.verify("Redis failover with an unreplicated tail, " + c.name)
+		})
+	}
+}
+
+// lastGroup is the latest group.
+func (w *world) lastGroup() string { return fmt.Sprintf("g%03d", len(w.groups)) }
+
+// loseFrom drops a group from the checks that the new master will not know.
+func (w *world) loseFrom(group string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, t := range w.tasks {
+		if t.group == group {
+			t.pushes, t.unsure = 0, true
+		}
+	}
+	w.groups[group].over = true
+}

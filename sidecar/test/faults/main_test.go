@@ -1,0 +1,183 @@
+//go:build faults
+
+package faults
+
+import (
+	"flag"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/graflow/graflow-sidecar/sidecar/internal/redis"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/redisserver/serverproc"
+)
+
+var (
+	scratch string // the built binary and all histories and logs
+	seed    uint64
+	runs    = 200
+	atMost  = 120 * time.Second
+)
+
+func TestMain(m *testing.M) {
+	// The workers are this binary, started again by the sidecar, and so are the
+	// workers' own children.
+	if len(os.Args) > 1 {
+		switch os.Args[1] {
+		case "worker":
+			os.Exit(serveTasks())
+		case "quitter":
+			os.Exit(serveByHand(true))
+		case "by-hand":
+			os.Exit(serveByHand(false))
+		case "task":
+			os.Exit(runTask())
+		case "sleeper":
+			os.Exit(sleepUntilOrphaned())
+		case "daemon":
+			ms, _ := strconv.Atoi(os.Args[2])
+			pause(time.Duration(ms) * time.Millisecond)
+			return
+		}
+	}
+	go machine.run()
+	os.Exit(run(m))
+}
+
+func run(m *testing.M) int {
+	flag.Parse()
+	redis.SetLogger(nil) // go-redis tells of every connection that a fault costs
+	if err := setUp(); err != nil {
+		fmt.Fprintln(os.Stderr, "faults:", err)
+		return 1
+	}
+	fmt.Printf("FAULT_SEED=%d FAULT_RUNS=%d FAULT_SECONDS=%d\n", seed, runs, int(atMost.Seconds()))
+	began := time.Now()
+	status := m.Run()
+	fmt.Printf("\nFAULT_SEED=%d, %s, %.0f s\n", seed, serverVersion(), time.Since(began).Seconds())
+	table.print(os.Stdout)
+	if os.Getenv("FAULT_KEEP") == "" && status == 0 {
+		_ = os.RemoveAll(scratch) // nothing hangs on what is left of a temporary folder
+	} else {
+		fmt.Println("histories and logs are in", scratch)
+	}
+	return status
+}
+
+// serverVersion is the first line of what the server says of itself.
+func serverVersion() string {
+	binary := os.Getenv("REDISTEST_BINARY")
+	if binary == "" {
+		binary, _ = serverproc.Find() // without one no test has passed
+	}
+	text, _ := exec.Command(binary, "--version").Output()
+	words := strings.Fields(string(text))
+	return strings.Join(words[:min(3, len(words))], " ")
+}
+
+func setUp() (err error) {
+	if scratch = os.Getenv("FAULT_KEEP"); scratch != "" {
+		err = os.MkdirAll(scratch, 0o755)
+	} else {
+		scratch, err = os.MkdirTemp("", "graflow-sidecar-faults-")
+	}
+	if err != nil {
+		return err
+	}
+	seed = rand.Uint64N(1e9)
+	for name, set := range map[string]func(uint64){
+		"FAULT_SEED":    func(n uint64) { seed = n },
+		"FAULT_RUNS":    func(n uint64) { runs = int(n) },
+		"FAULT_SECONDS": func(n uint64) { atMost = time.Duration(n) * time.Second },
+	} {
+		if text := os.Getenv(name); text != "" {
+			n, err := strconv.ParseUint(text, 10, 63)
+			if err != nil {
+				return fmt.Errorf("%s: %w", name, err)
+			}
+			set(n)
+		}
+	}
+	return nil
+}
+
+// random is the source of one goroutine (who) of one test: the same seed gives
+// the same plan, whatever others do.
+func random(t *testing.T, who int) *rand.Rand {
+	name := uint64(who)
+	for _, b := range []byte(t.Name()) {
+		name = name*31 + uint64(b)
+	}
+	return rand.New(rand.NewPCG(seed, name))
+}
+
+// repo is the top of the repository: go test runs in the package's folder.
+func repo(elem ...string) string {
+	_, file, _, _ := runtime.Caller(0)
+	return filepath.Join(append([]string{filepath.Dir(file), "..", "..", ".."}, elem...)...)
+}
+
+var sidecarBinary = sync.OnceValues(func() (string, error) {
+	if given := os.Getenv("FAULT_SIDECAR"); given != "" {
+		return given, nil
+	}
+	out := filepath.Join(scratch, "sidecar")
+	args := append([]string{"build"}, strings.Fields(os.Getenv("FAULT_BUILDFLAGS"))...)
+	cmd := exec.Command("go", append(args, "-o", out, "./sidecar")...)
+	cmd.Dir = repo()
+	if text, err := cmd.CombinedOutput(); err != nil {
+		return "", fmt.Errorf("go build ./sidecar: %w\n%s", err, text)
+	}
+	return out, nil
+})
+
+// spawned starts processes from one thread that lives as long as the tests:
+// the parent-death signal, which ends them even where a test run is killed,
+// fires when the thread that started them exits.
+var spawned = make(chan func())
+
+func init() {
+	go func() {
+		runtime.LockOSThread()
+		for start := range spawned {
+			start()
+		}
+	}()
+}
+
+func start(cmd *exec.Cmd) error {
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
+	errs := make(chan error, 1)
+	spawned <- func() { errs <- cmd.Start() }
+	return <-errs
+}
+
+// eventually polls a condition outside this process.
+func eventually(t *testing.T, within time.Duration, what string, holds func() bool) bool {
+	t.Helper()
+	began := time.Now()
+	for !holds() {
+		if machine.since(began) > within {
+			t.Errorf("within %v there was not: %s", within, what)
+			return false
+		}
+		pause(5 * time.Millisecond)
+	}
+	return true
+}
+
+// pause is part of a fault: how long something stays broken.
+func pause(d time.Duration) {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	<-timer.C
+}

@@ -1,0 +1,122 @@
+//go:build faults
+
+package faults
+
+import (
+	"bytes"
+	"errors"
+	"os/exec"
+	"strings"
+	"time"
+
+	"github.com/graflow/graflow-sidecar/sidecar/test/kit/faultproxy"
+)
+
+// operations are the scripts that only the commands of an operator send here.
+var operations = []string{"requeue", "drop", "pause", "order", "heads", "list_heads"}
+
+// command runs a command of the sidecar's binary on the Redis at addr until it
+// succeeds, and returns its output. It is tried again where Redis could not be reached.
+// A later try may answer gone, where that is not empty: what it asks for was done by
+// one whose reply was lost.
+func (w *world) command(addr, gone string, args ...string) string {
+	binary, err := sidecarBinary()
+	if err != nil {
+		w.violation("%v", err)
+		return ""
+	}
+	var said bytes.Buffer
+	for try := range 10 {
+		said.Reset()
+		cmd := exec.Command(binary, args...)
+		cmd.Env = append(cleanEnv(), "REDIS_URL=redis://"+addr+"/0", "REDIS_KEY_PREFIX="+w.prefix, "SIDECAR_REDIS_READ_TIMEOUT=1s")
+		cmd.Stdout, cmd.Stderr = &said, &said
+		err = cmd.Run()
+		if err == nil || try > 0 && gone != "" && strings.Contains(said.String(), gone) {
+			return said.String()
+		}
+		const tryAgain = 75
+		if exit, ok := errors.AsType[*exec.ExitError](err); !ok || exit.ExitCode() != tryAgain {
+			break
+		}
+	}
+	w.violation("sidecar %s: %v: %s", strings.Join(args, " "), err, said.String())
+	return ""
+}
+
+// operate has an operator use each command that runs a script: what is dead is queued
+// again and dropped, claims are paused, what waits and runs is looked at, and a sidecar
+// is drained. late is how long a request may arrive after its command has ended.
+func (w *world) operate(p *faultproxy.Proxy, late time.Duration) {
+	w.t.Helper()
+	texts := scriptTexts(w.t)
+	for _, name := range operations { // what is cut is the script, not the news that Redis lacks it
+		ctx, cancel := bounded()
+		if err := w.c.ScriptLoad(ctx, texts[name]).Err(); err != nil {
+			w.t.Error(err)
+		}
+		cancel()
+	}
+	s := w.start(setup{env: append([]string{"SIDECAR_MAX_ATTEMPTS=1"}, eager...)})
+	// Each dies once, with its worker, and has no more attempts.
+	again, dropped := w.one(record{Kill: "self-start"}), w.one(record{Kill: "self-start"})
+	letter := func(task string) (id string) {
+		eventually(w.t, 20*time.Second, "the dead letter of "+task, func() bool {
+			ctx, cancel := bounded()
+			defer cancel()
+			ids, err := w.c.ZRange(ctx, w.key("sidecar", "dead"), 0, -1).Result()
+			for _, i := range ids {
+				if w.c.HGet(ctx, w.key("sidecar", "dead", i), "task_id").Val() == task {
+					id = i
+				}
+			}
+			return err == nil && id != ""
+		})
+		return id
+	}
+	w.command(p.Addr(), "dead letter", "dead", "requeue", letter(again))
+	w.command(p.Addr(), "dead letter", "dead", "drop", letter(dropped))
+	w.settle(20 * time.Second)
+	pause(late)
+	if left := w.final().letters; len(left) > 0 {
+		w.violation("dead letters are left: %v", left)
+	}
+	w.mu.Lock()
+	delete(w.tasks, dropped)
+	w.mu.Unlock()
+
+	w.command(p.Addr(), "", "pause", "--all")
+	pause(late + time.Second) // heard by then
+	waits := w.one(record{})
+	if text := w.command(p.Addr(), "", "queue", "peek"); !strings.Contains(text, waits) {
+		w.violation("the queue does not hold %s: %s", waits, text)
+	}
+	w.command(p.Addr(), "", "resume", "--all")
+	runs := w.one(record{Ms: 2500})
+	eventually(w.t, 20*time.Second, "a task in flight", func() bool {
+		held, err := w.heldBy(s.id)
+		return err == nil && len(held) == 1 && held[0] == runs
+	})
+	if text := w.command(p.Addr(), "", "tasks"); !strings.Contains(text, runs) {
+		w.violation("%s is not in flight: %s", runs, text)
+	}
+	w.drainBy(p.Addr(), s)
+	w.settle(5 * time.Second)
+}
+
+// drainBy has a sidecar drain by the command, on the Redis at addr, and waits for its
+// end.
+func (w *world) drainBy(addr string, s *sidecar) {
+	w.t.Helper()
+	w.mu.Lock()
+	s.asked = true
+	w.mu.Unlock()
+	w.command(addr, "no sidecar has the id", "drain", s.id)
+	if !s.ends(20 * time.Second) {
+		w.violation("%s was told to drain, and runs", s.id)
+		return
+	}
+	if status := s.cmd.ProcessState.ExitCode(); status != 0 {
+		w.violation("%s ended with status %d (%v) after it was told to drain", s.id, status, s.cmd.ProcessState)
+	}
+}

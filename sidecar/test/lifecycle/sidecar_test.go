@@ -1,0 +1,278 @@
+//go:build lifecycle
+
+package lifecycle
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/graflow/graflow-sidecar/sidecar/test/kit/testlog"
+)
+
+// sidecar is a running `sidecar run`.
+type sidecar struct {
+	t    *testing.T
+	cmd  *exec.Cmd
+	log  *testlog.Buffer
+	mark string        // in the environment of every process of it
+	temp string        // its TMPDIR, where nothing may be left
+	done chan struct{} // closed when it was waited for
+
+	signalled time.Time // when signal was called last
+	logged    int       // bytes of the log by then
+}
+
+var serial atomic.Int64
+
+// sidecar starts one around this test binary, with more of the environment.
+func (b *bench) sidecar(env ...string) *sidecar {
+	b.t.Helper()
+	return b.launch(nil, env...)
+}
+
+// start starts one with arguments and inherited files of the test's own.
+func (b *bench) start(args []string, files []*os.File, env ...string) *sidecar {
+	b.t.Helper()
+	return b.run(args, files, nil, env...)
+}
+
+// launch starts one around this test binary that writes somewhere else, if
+// stderr is set.
+func (b *bench) launch(stderr *os.File, env ...string) *sidecar {
+	b.t.Helper()
+	self, err := os.Executable()
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	return b.run([]string{"--", self, "worker"}, nil, stderr, env...)
+}
+
+func (b *bench) run(args []string, files []*os.File, stderr *os.File, env ...string) *sidecar {
+	b.t.Helper()
+	binary, err := b.binary()
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	id := fmt.Sprintf("life-%d-%d", os.Getpid(), serial.Add(1))
+	s := &sidecar{t: b.t, log: &testlog.Buffer{}, mark: "LIFECYCLE_MARK=" + id, temp: b.t.TempDir(), done: make(chan struct{})}
+	s.cmd = exec.Command(binary, append([]string{"run"}, args...)...)
+	s.cmd.Dir = s.temp
+	s.cmd.Env = append(cleanEnv(),
+		"WORKER_ID="+id, "REDIS_URL=redis://"+b.addr+"/0", "REDIS_KEY_PREFIX="+b.prefix,
+		"MAX_CONCURRENT_TASKS=2", "SIDECAR_LOG_FORMAT=json", "SIDECAR_KILL_GRACE=1s", "TMPDIR="+s.temp, s.mark)
+	s.cmd.Env = append(s.cmd.Env, env...)
+	s.cmd.Stdout, s.cmd.Stderr, s.cmd.ExtraFiles = s.log, s.log, files
+	if stderr != nil {
+		s.cmd.Stdout, s.cmd.Stderr = stderr, stderr
+	}
+	s.cmd.WaitDelay = 5 * time.Second
+	if err := start(s.cmd); err != nil {
+		b.t.Fatal(err)
+	}
+	go func() {
+		defer close(s.done)
+		_ = s.cmd.Wait() // how it ended is in ProcessState
+	}()
+	b.t.Cleanup(func() {
+		_ = syscall.Kill(-s.cmd.Process.Pid, syscall.SIGKILL)
+		<-s.done
+		if b.t.Failed() {
+			b.t.Logf("%s wrote:\n%s", id, tail(s.log.String()))
+		}
+	})
+	return s
+}
+
+// cleanEnv is our environment without what would configure a sidecar by
+// accident.
+func cleanEnv() (env []string) {
+	for _, kv := range os.Environ() {
+		name, _, _ := strings.Cut(kv, "=")
+		if strings.HasPrefix(name, "REDIS") || strings.HasPrefix(name, "SIDECAR_") || strings.HasPrefix(name, "PYTHON") ||
+			slices.Contains([]string{"WORKER_ID", "MAX_CONCURRENT_TASKS", "POLL_INTERVAL", "LOG_LEVEL", "TMPDIR"}, name) {
+			continue
+		}
+		env = append(env, kv)
+	}
+	return append(env, "PYTHONDONTWRITEBYTECODE=1", "GORACE=atexit_sleep_ms=0")
+}
+
+func (s *sidecar) says(what string) bool { return strings.Contains(s.log.String(), what) }
+
+// ready waits until it can run tasks.
+func (s *sidecar) ready() {
+	s.t.Helper()
+	await(s.t, "the sidecar to be ready", func() bool { return s.says(`"sidecar is ready"`) || s.over() })
+}
+
+func (s *sidecar) over() bool {
+	select {
+	case <-s.done:
+		return true
+	default:
+		return false
+	}
+}
+
+func (s *sidecar) signal(sig syscall.Signal) {
+	s.t.Helper()
+	s.signalled, s.logged = time.Now(), len(s.log.String())
+	if err := s.cmd.Process.Signal(sig); err != nil && !errors.Is(err, os.ErrProcessDone) {
+		s.t.Error(err)
+	}
+}
+
+// exitWatchdog is the status of a stop that the watchdog has ended, exitCrash that of
+// a crash of the Go runtime.
+const (
+	exitWatchdog = 70
+	exitCrash    = 2
+)
+
+// exits waits for its end, and checks status, time since the last signal and
+// that nothing of it is left.
+func (s *sidecar) exits(status int, within time.Duration) (took time.Duration) {
+	s.t.Helper()
+	timer := time.NewTimer(within + 5*time.Second)
+	defer timer.Stop()
+	select {
+	case <-s.done:
+	case <-timer.C:
+		s.t.Fatalf("still there %v after the signal", time.Since(s.signalled))
+	}
+	took = time.Since(s.signalled)
+	if took > within {
+		s.t.Errorf("ended %v after the signal, want within %v", took, within)
+	}
+	if got := s.cmd.ProcessState.ExitCode(); got != status {
+		s.t.Errorf("ended with %v, want status %d", s.cmd.ProcessState, status)
+	}
+	if status == exitWatchdog || status == exitCrash {
+		// The watchdog kills the workers and waits for nothing, and after a crash the
+		// kernel does: it ends them beside it.
+		await(s.t, "the killed workers to end", func() bool { return len(processesWith(s.t, s.mark)) == 0 })
+	}
+	if left := processesWith(s.t, s.mark); len(left) > 0 {
+		s.t.Errorf("processes left over: %v", left)
+	}
+	if files, _ := filepath.Glob(s.temp + "/*"); len(files) > 0 {
+		s.t.Errorf("files left over: %v", files)
+	}
+	return took
+}
+
+// endsWithin is exits for a stop that needs its whole budget. By its own log it
+// keeps it; what the machine takes to end the process and to tell us comes on
+// top, and is no more than the watchdog's second.
+func (s *sidecar) endsWithin(budget time.Duration) (took time.Duration) {
+	s.t.Helper()
+	s.exits(0, budget+time.Second)
+	for _, l := range lines(s.t, s.log.String()[s.logged:]) {
+		if l.Msg == "sidecar stopped" {
+			took = l.Time.Sub(s.signalled)
+		}
+	}
+	if took == 0 || took > budget {
+		s.t.Errorf("it had stopped after %v, with a budget of %v", took, budget)
+	}
+	return took
+}
+
+// terminate is SIGTERM and its wait.
+func (s *sidecar) terminate(within time.Duration) time.Duration {
+	s.t.Helper()
+	s.signal(syscall.SIGTERM)
+	return s.exits(0, within)
+}
+
+// line is one line of the log.
+type line struct {
+	Time  time.Time
+	Level string
+	Msg   string
+	text  string
+}
+
+func lines(t *testing.T, text string) (list []line) {
+	t.Helper()
+	for text := range strings.Lines(text) {
+		l := line{text: strings.TrimSpace(text)}
+		if err := json.Unmarshal([]byte(text), &l); err != nil {
+			t.Errorf("a line of the log that is not JSON: %s", text)
+		}
+		list = append(list, l)
+	}
+	return list
+}
+
+// noise is what no log of ours may hold about an expected fault.
+var noise = regexp.MustCompile(`(?i)goroutine \d|panic:|traceback|stack trace`)
+
+// netNoise is what must not be complained about once a stop has begun.
+var netNoise = regexp.MustCompile(`(?i)closed file|bad file descriptor|connection refused|closed network|reset by peer|broken pipe|i/o timeout`)
+
+// silent checks the log: no stack trace at all, and nothing about Redis being
+// away, and no error whatever, after the last signal.
+func (s *sidecar) silent() {
+	s.t.Helper()
+	text := s.log.String()
+	if found := noise.FindString(text); found != "" {
+		s.t.Errorf("the log has %q", found)
+	}
+	after := text[s.logged:]
+	// What was written between the signal and its arrival is of before.
+	if at := strings.Index(after, `"msg":"stopping`); at >= 0 {
+		after = after[strings.LastIndexByte(after[:at], '\n')+1:]
+	}
+	for _, l := range lines(s.t, after) {
+		if l.Level == "ERROR" || (l.Level != "DEBUG" && netNoise.MatchString(l.text)) {
+			s.t.Errorf("after the signal it wrote: %s", l.text)
+		}
+	}
+}
+
+// processesWith lists the processes that have an environment entry. The entry
+// is inherited, so it marks everything a sidecar ever started.
+func processesWith(t *testing.T, entry string) (found []string) {
+	t.Helper()
+	files, err := filepath.Glob("/proc/[0-9]*/environ")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, file := range files {
+		env, err := os.ReadFile(file)
+		if err != nil || !strings.Contains("\x00"+string(env), "\x00"+entry+"\x00") {
+			continue // ended meanwhile, or not ours
+		}
+		cmdline, _ := os.ReadFile(filepath.Join(filepath.Dir(file), "cmdline"))
+		found = append(found, filepath.Base(filepath.Dir(file))+" "+strings.ReplaceAll(string(cmdline), "\x00", " "))
+	}
+	return found
+}
+
+// alive reports whether a process runs; one that is dead and waits for somebody
+// to reap it does not.
+func alive(pid string) bool {
+	stat, err := os.ReadFile("/proc/" + pid + "/stat")
+	return err == nil && !strings.Contains(string(stat), ") Z ")
+}
+
+// tail keeps failure messages readable.
+func tail(text string) string {
+	const most = 12_000
+	if len(text) <= most {
+		return text
+	}
+	return "[…]" + text[len(text)-most:]
+}
