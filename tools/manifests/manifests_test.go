@@ -33,7 +33,7 @@ func files(t *testing.T, patterns ...string) (all []string) {
 
 func TestKubernetes(t *testing.T) {
 	seen := map[string]int{}
-	for _, path := range files(t, "deploy/kubernetes/*.yaml", "sidecar/testdata/manifest/[khn]*.yaml") {
+	for _, path := range files(t, "deploy/kubernetes/*.yaml", "sidecar/internal/cli/testdata/manifest/[khn]*.yaml") {
 		text, err := os.ReadFile(path)
 		if err != nil {
 			t.Fatal(err)
@@ -218,7 +218,7 @@ func TestConformFinds(t *testing.T) {
 }
 
 func TestCompose(t *testing.T) {
-	for _, path := range files(t, "deploy/compose.yaml", "sidecar/testdata/manifest/compose-*.yaml") {
+	for _, path := range files(t, "deploy/compose.yaml", "sidecar/internal/cli/testdata/manifest/compose-*.yaml") {
 		t.Run(path, func(t *testing.T) {
 			text, err := os.ReadFile(path)
 			if err != nil {

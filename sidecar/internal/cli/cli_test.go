@@ -29,7 +29,8 @@ func TestMain(m *testing.M) {
 			_ = os.Unsetenv(name)
 		}
 	}
-	goleak.VerifyTestMain(m, redistest.LeakOptions()...)
+	// Stderr's queue is the process's own.
+	goleak.VerifyTestMain(m, append(redistest.LeakOptions(), goleak.IgnoreAnyFunction("github.com/graflow/graflow-sidecar/sidecar/internal/observe/logging.(*Queue).run"))...)
 }
 
 // bench is a Redis with a prefix of its own and somebody at a terminal.

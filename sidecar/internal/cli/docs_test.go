@@ -11,7 +11,7 @@ import (
 	"github.com/spf13/pflag"
 )
 
-var update = flag.Bool("update", false, "write docs/commands.md anew")
+var update = flag.Bool("update", false, "write docs/commands.md and the printed manifests anew")
 
 // The document is made from the commands themselves, so that neither can say what
 // the other does not do.

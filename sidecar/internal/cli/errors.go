@@ -1,0 +1,94 @@
+package cli
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/graflow/graflow-sidecar/sidecar/app"
+	"github.com/graflow/graflow-sidecar/sidecar/config"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/host"
+)
+
+// Exit statuses, after sysexits.h.
+const (
+	exitOK       = 0
+	exitNegative = 1 // the question was answered, with no
+	// 130 is package cli's, which has 1 as well.
+	exitTryAgain = 75 // Redis cannot be asked now: package cli's
+	exitUsage    = 64 // the command line
+	exitRefused  = 69 // Redis refuses us, or our own has ended; never for "not yet up"
+	ExitInternal = 70 // the worker cannot be started, a bug, or the watchdog
+	exitConfig   = 78 // the environment or a setting
+)
+
+// failure marks an error that is not the command line's; what it wraps may be
+// of a kind that has a status of its own.
+type failure struct{ error }
+
+func (f failure) Unwrap() error { return f.error }
+
+// exitStatus gives an error its status. What nobody has marked comes from
+// cobra, which has untyped errors for wrong command lines.
+func exitStatus(err error) int {
+	var (
+		wrongConfig *app.ConfigError
+		wrongUse    *config.UsageError
+		refused     *app.RefusedError
+		lost        *app.LocalRedisError
+		start       *app.StartError
+		crashLoop   *app.CrashLoopError
+		panicked    *app.PanicError
+		failed      failure
+		own         *StatusError
+	)
+	switch {
+	case err == nil:
+		return exitOK
+	case errors.Is(err, errUnhealthy):
+		return exitNegative
+	case errors.As(err, &own):
+		return own.Status
+	case errors.As(err, &wrongUse):
+		return exitUsage
+	case errors.As(err, &wrongConfig):
+		return exitConfig
+	case errors.As(err, &refused), errors.As(err, &lost):
+		return exitRefused
+	case errors.As(err, &start), errors.As(err, &crashLoop), errors.As(err, &panicked), errors.As(err, &failed):
+		return ExitInternal
+	default:
+		return exitUsage
+	}
+}
+
+// lines splits an error's text, so that each line can carry our name.
+func lines(err error) []string {
+	return strings.Split(strings.TrimSpace(err.Error()), "\n")
+}
+
+// explain writes why a command has failed.
+func explain(w io.Writer, err error) {
+	text := lines(err)
+	if exitStatus(err) == exitUsage {
+		text = append(text, "'sidecar --help' and 'sidecar run --help' say more")
+	}
+	if see := topic(err).See(); see != "" {
+		text[len(text)-1] += "; see " + see
+	}
+	var out bytes.Buffer
+	for _, line := range text {
+		if line != "" {
+			fmt.Fprintln(&out, "sidecar: "+line)
+		}
+	}
+	if panicked, ok := errors.AsType[*app.PanicError](err); ok {
+		out.Write(panicked.Stack) // a bug of ours: here the stack is the message
+	}
+	_, _ = w.Write(out.Bytes())
+}
+
+// explainInternal writes why the sidecar ends by itself.
+func explainInternal(err error) { explain(host.Stderr(), failure{err}) }

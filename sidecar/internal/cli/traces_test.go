@@ -1,0 +1,47 @@
+package cli
+
+import (
+	"log/slog"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/graflow/graflow-sidecar/sidecar/app"
+	"github.com/graflow/graflow-sidecar/sidecar/config"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/observe/tracing"
+	"github.com/graflow/graflow-sidecar/sidecar/test/kit/testlog"
+)
+
+// Whatever is wrong with OpenTelemetry's variables costs a line, never the tasks.
+func TestTracer(t *testing.T) {
+	wanted := &tracing.Options{Endpoint: "http://127.0.0.1:1/", Timeout: time.Second, Share: 1}
+	for name, c := range map[string]struct {
+		traces   *tracing.Options
+		mode     app.Mode
+		problems []config.TraceProblem
+		want     bool
+		log      string
+	}{
+		"not wanted":       {nil, app.ModeRPC, nil, false, ""},
+		"wanted":           {wanted, app.ModeRPC, nil, true, ""},
+		"with a complaint": {wanted, app.ModeExec, []config.TraceProblem{{Variable: "OTEL_X", Reason: "odd"}}, true, "variable=OTEL_X reason=odd"},
+		"no task is seen":  {wanted, app.ModeSupervise, nil, false, ""},
+		"no such file":     {&tracing.Options{CAFile: "/no/such/file"}, app.ModeRPC, nil, false, "/no/such/file"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var log testlog.Buffer
+			s := config.Settings{App: app.DefaultConfig(), Traces: c.traces, TraceProblems: c.problems}
+			s.App.Mode = c.mode
+			got := tracer(s, slog.New(slog.NewTextHandler(&log, nil)))
+			if (got != nil) != c.want {
+				t.Errorf("a tracer: %v", got)
+			}
+			if got != nil {
+				got.Shutdown(t.Context())
+			}
+			if text := log.String(); (text == "") != (c.log == "") || !strings.Contains(text, c.log) {
+				t.Errorf("the log: %q, want %q", text, c.log)
+			}
+		})
+	}
+}

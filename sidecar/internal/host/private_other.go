@@ -1,0 +1,6 @@
+//go:build !linux
+
+package host
+
+// KeepPrivate is for Linux.
+func KeepPrivate() {}

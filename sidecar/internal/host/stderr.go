@@ -1,0 +1,30 @@
+package host
+
+import (
+	"log/slog"
+	"os"
+	"sync"
+	"time"
+
+	"github.com/graflow/graflow-sidecar/sidecar/internal/observe/logging"
+)
+
+// FlushTimeout bounds how long the end of the process waits for the reader of stderr.
+const FlushTimeout = time.Second
+
+// stderr takes everything that this process writes to its standard error, and
+// never waits for the reader of it: with direct writes a log driver that stalled
+// stopped the claims, the end of a stop and the watchdog.
+var Stderr = sync.OnceValue(func() *logging.Queue { return logging.NewQueue(os.Stderr) })
+
+// NewLog makes the log of a command that runs workers, on [stderr].
+func NewLog(format logging.Format, level slog.Level) *slog.Logger {
+	return logging.New(Stderr(), format, level, os.Getenv("NO_COLOR") == "")
+}
+
+// ReportDroppedLines has the log tell of lines that were dropped, once it is read again.
+func ReportDroppedLines(log *slog.Logger) {
+	Stderr().OnDrained(func(lines int64) {
+		log.Warn("log lines were dropped: the log was not read, or could not be written", "lines", lines)
+	})
+}

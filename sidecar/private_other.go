@@ -1,6 +1,0 @@
-//go:build !linux
-
-package main
-
-// keepPrivate is for Linux.
-func keepPrivate() {}
