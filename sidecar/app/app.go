@@ -13,6 +13,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/graflow/graflow-sidecar/sidecar/config"
+
 	"github.com/graflow/graflow-sidecar/protocol"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/observe/health"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/pipeline/claim"
@@ -25,7 +27,7 @@ import (
 
 // App is a running sidecar. Its methods may be called concurrently.
 type App struct {
-	cfg   Config
+	cfg   config.Config
 	log   *slog.Logger
 	clock *stopClock
 	stops stopExcuse
@@ -64,16 +66,20 @@ type App struct {
 	checkOnce sync.Once
 }
 
+// DefaultConfig returns the defaults; a worker's command, WorkerID and Log are left
+// to fill in.
+func DefaultConfig() config.Config { return config.Default() }
+
 // Start validates the configuration, starts the local Redis if one is wanted,
 // and sets everything going. It does not wait for Redis or for the worker: see
 // Ready. Cancelling ctx is like calling Stop.
-func Start(ctx context.Context, cfg Config) (*App, error) { return start(ctx, cfg, standard) }
+func Start(ctx context.Context, cfg config.Config) (*App, error) { return start(ctx, cfg, standard) }
 
-func start(ctx context.Context, cfg Config, h hooks) (*App, error) {
+func start(ctx context.Context, cfg config.Config, h hooks) (*App, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	if err := errors.Join(cfg.checkFolders(), cfg.prepareSpool()); err != nil {
+	if err := errors.Join(checkFolders(&cfg), prepareSpool(&cfg)); err != nil {
 		return nil, err
 	}
 	a := &App{
@@ -89,7 +95,7 @@ func start(ctx context.Context, cfg Config, h hooks) (*App, error) {
 			return nil, err
 		}
 		a.local = local
-		a.cfg.Redis = a.cfg.Redis.at(local.URL())
+		a.cfg.Redis = a.cfg.Redis.At(local.URL())
 		a.log.Info("embedded redis is up", "kind", local.Kind(), "url", local.URL())
 	}
 	if err := a.wire(); err != nil {
@@ -119,7 +125,7 @@ func (a *App) wire() error {
 	}
 	a.mon.Ping, a.mon.Reached, a.mon.Name = a.redis.ping, redis.Answered, redis.ClassName
 	a.mon.Interval, a.mon.Timeout, a.mon.Log = a.cfg.Redis.PingInterval, time.Second, a.log
-	a.mon.CheckIdle, a.mon.IdleInterval, a.mon.Pause = a.redis.checkIdle, a.cfg.Redis.HealthCheckInterval, a.cfg.Redis.pause()
+	a.mon.CheckIdle, a.mon.IdleInterval, a.mon.Pause = a.redis.checkIdle, a.cfg.Redis.HealthCheckInterval, redis.RetryPause(a.cfg.Redis)
 
 	if a.redis.requests != nil {
 		a.requests = newWatchedRequests(a.redis.requests)
@@ -199,7 +205,7 @@ func (a *App) actors(ctx context.Context) []actor {
 	}
 	list = a.spooling(list)
 	list = a.tracing(list)
-	if a.cfg.Mode == ModeSupervise {
+	if a.cfg.Mode == config.ModeSupervise {
 		list = a.supervising(list)
 	}
 	if a.local != nil {

@@ -19,6 +19,7 @@ import (
 
 	"github.com/graflow/graflow-sidecar/protocol"
 	"github.com/graflow/graflow-sidecar/sidecar/app"
+	"github.com/graflow/graflow-sidecar/sidecar/config"
 	"github.com/graflow/graflow-sidecar/sidecar/test/kit/redistest"
 	"github.com/graflow/graflow-sidecar/sidecar/test/kit/testlog"
 )
@@ -92,7 +93,7 @@ type bundle struct {
 	log    *testlog.Buffer
 }
 
-func config(t *testing.T, url, prefix string, log *testlog.Buffer) app.Config {
+func settings(t *testing.T, url, prefix string, log *testlog.Buffer) config.Config {
 	t.Helper()
 	self, err := os.Executable()
 	if err != nil {
@@ -106,11 +107,11 @@ func config(t *testing.T, url, prefix string, log *testlog.Buffer) app.Config {
 	return cfg
 }
 
-func setup(t *testing.T, change func(*app.Config)) *bundle {
+func setup(t *testing.T, change func(*config.Config)) *bundle {
 	t.Helper()
 	server := redistest.New(t)
 	b := &bundle{t: t, rdb: server.Client(), prefix: redistest.Prefix(t), log: &testlog.Buffer{}}
-	cfg := config(t, server.URL, b.prefix, b.log)
+	cfg := settings(t, server.URL, b.prefix, b.log)
 	if change != nil {
 		change(&cfg)
 	}
@@ -118,7 +119,7 @@ func setup(t *testing.T, change func(*app.Config)) *bundle {
 	return b
 }
 
-func start(t *testing.T, cfg app.Config, log *testlog.Buffer) *app.App {
+func start(t *testing.T, cfg config.Config, log *testlog.Buffer) *app.App {
 	t.Helper()
 	a, err := app.Start(t.Context(), cfg)
 	if err != nil {
@@ -288,7 +289,7 @@ func TestARecordThatCannotBeReadIsPutAside(t *testing.T) {
 }
 
 func TestAStopFinishesWhatRunsAndHandsBackTheRestInOrder(t *testing.T) {
-	b := setup(t, func(c *app.Config) { c.Slots = 1 })
+	b := setup(t, func(c *config.Config) { c.Slots = 1 })
 	gate := filepath.Join(t.TempDir(), "gate")
 	b.push(job{TaskID: "running", SessionID: b.prefix, Do: "gate", Path: gate})
 	await(t, "it to start", func() bool { _, err := os.Stat(gate + ".started"); return err == nil })
@@ -327,7 +328,7 @@ func TestAnIdleStopIsQuick(t *testing.T) {
 }
 
 func TestAbortHandsBackWhatRuns(t *testing.T) {
-	b := setup(t, func(c *app.Config) { c.Slots = 2 })
+	b := setup(t, func(c *config.Config) { c.Slots = 2 })
 	dir := t.TempDir()
 	b.push(job{TaskID: "a", SessionID: b.prefix, Do: "gate", Path: dir + "/a"}, job{TaskID: "b", SessionID: b.prefix, Do: "gate", Path: dir + "/b"})
 	await(t, "both to start", func() bool { return len(b.queue()) == 0 })
@@ -350,7 +351,7 @@ func TestAbortHandsBackWhatRuns(t *testing.T) {
 }
 
 func TestAWorkerThatCannotStartEndsTheSidecarAndLosesNothing(t *testing.T) {
-	b := setup(t, func(c *app.Config) { c.Worker.Command, c.Worker.StartRetries = []string{"/no/such/worker"}, 1 })
+	b := setup(t, func(c *config.Config) { c.Worker.Command, c.Worker.StartRetries = []string{"/no/such/worker"}, 1 })
 	b.push(job{TaskID: "a", SessionID: b.prefix})
 	err := within(t, 10*time.Second, b.app)
 	var failure *app.StartError
@@ -363,7 +364,7 @@ func TestAWorkerThatCannotStartEndsTheSidecarAndLosesNothing(t *testing.T) {
 }
 
 // crashing makes workers that initialize, take whatever comes, and die.
-func crashing(c *app.Config) {
+func crashing(c *config.Config) {
 	c.Slots, c.MaxAttempts = 2, 1000
 	c.Worker.Env = append(c.Worker.Env, workerVariable+"=crash")
 	c.Worker.RestartBackoffMin, c.Worker.RestartBackoffMax = time.Millisecond, 20*time.Millisecond
@@ -385,7 +386,7 @@ func TestACrashLoopIsNotReady(t *testing.T) {
 }
 
 func TestACrashLoopEndsTheSidecarAndLosesNothing(t *testing.T) {
-	b := setup(t, func(c *app.Config) { crashing(c); c.Worker.CrashLoopExit = true })
+	b := setup(t, func(c *config.Config) { crashing(c); c.Worker.CrashLoopExit = true })
 	for i := range 5 { // they hang, since no worker lives to answer them
 		b.push(job{TaskID: fmt.Sprint("t", i), SessionID: b.prefix, Do: "gate", Path: filepath.Join(t.TempDir(), "gate")})
 	}
@@ -407,7 +408,7 @@ func TestACrashLoopEndsTheSidecarAndLosesNothing(t *testing.T) {
 // TestAWaitingTaskLendsItsSlot: the only slot's task waits for one that is
 // pushed later, and says so in Status.
 func TestAWaitingTaskLendsItsSlot(t *testing.T) {
-	b := setup(t, func(c *app.Config) { c.Slots = 1 })
+	b := setup(t, func(c *config.Config) { c.Slots = 1 })
 	gate := filepath.Join(t.TempDir(), "gate")
 	b.push(job{TaskID: "waits", SessionID: b.prefix, Do: "wait and gate", Path: gate})
 	await(t, "the slot to be lent", func() bool {
@@ -440,7 +441,7 @@ func TestAWaitingTaskLendsItsSlot(t *testing.T) {
 
 func TestEmbeddedRedisStopsLast(t *testing.T) {
 	log := &testlog.Buffer{}
-	cfg := config(t, "", "graflow", log)
+	cfg := settings(t, "", "graflow", log)
 	cfg.Redis.Embedded = true
 	a := start(t, cfg, log)
 	<-a.Ready()
@@ -466,7 +467,7 @@ func TestEmbeddedRedisStopsLast(t *testing.T) {
 
 // TestGracefulWorkerShutdown: waiting for the end of a stop with a timeout.
 func TestGracefulWorkerShutdown(t *testing.T) {
-	b := setup(t, func(c *app.Config) { c.Slots = 1 })
+	b := setup(t, func(c *config.Config) { c.Slots = 1 })
 	gate := filepath.Join(t.TempDir(), "gate")
 	b.push(job{TaskID: "running", SessionID: b.prefix, Do: "gate", Path: gate})
 	await(t, "it to start", func() bool { _, err := os.Stat(gate + ".started"); return err == nil })
@@ -498,7 +499,7 @@ func TestGracefulWorkerShutdown(t *testing.T) {
 // TestContextManagerPattern: Start and Close around a body, which may fail.
 func TestContextManagerPattern(t *testing.T) {
 	log := &testlog.Buffer{}
-	cfg := config(t, "", "graflow", log)
+	cfg := settings(t, "", "graflow", log)
 	cfg.Redis.Embedded = true
 	var rdb *redis.Client
 	errBody := errors.New("from the body")

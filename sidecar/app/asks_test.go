@@ -52,7 +52,7 @@ func newAsker(t *testing.T, server *redistest.Server) *asker {
 	mon := health.New()
 	mon.Ping, mon.Reached, mon.Name = st.Ping, redis.Answered, redis.ClassName
 	mon.Interval, mon.Timeout, mon.Log = time.Minute, time.Second, slog.New(slog.DiscardHandler)
-	mon.Pause = DefaultConfig().Redis.pause()
+	mon.Pause = redis.RetryPause(DefaultConfig().Redis)
 	watching, stop := context.WithCancel(ctx)
 	var wg sync.WaitGroup
 	wg.Go(func() { _ = mon.Run(watching) })

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"time"
 
+	"github.com/graflow/graflow-sidecar/sidecar/config"
+
 	"github.com/graflow/graflow-sidecar/sidecar/internal/fleet"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/pipeline/claim"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/pipeline/lease"
@@ -84,11 +86,11 @@ func (a *App) backend() (backend, error) {
 		return a.hooks.backend(a), nil
 	}
 	redis.SetLogger(a.log)
-	o, err := a.cfg.Redis.clientOptions()
+	o, err := redis.OptionsOf(a.cfg.Redis)
 	if err != nil {
 		return backend{}, err
 	}
-	if a.cfg.Mode == ModeSupervise {
+	if a.cfg.Mode == config.ModeSupervise {
 		return a.pingsOnly(o)
 	}
 	claiming := o
@@ -133,14 +135,14 @@ func (a *App) backend() (backend, error) {
 func (a *App) open(o redis.ClientOptions) (*redis.Store, error) {
 	c, err := redis.NewClient(o)
 	if err != nil {
-		return nil, &ConfigError{Err: err}
+		return nil, &config.Error{Err: err}
 	}
 	s, err := redis.New(c, redis.Options{
-		Prefix: a.cfg.KeyPrefix, QueueRight: a.cfg.QueueSide == QueueRight, StoreValues: !a.cfg.Redis.Cluster,
+		Prefix: a.cfg.KeyPrefix, QueueRight: a.cfg.QueueSide == config.QueueRight, StoreValues: !a.cfg.Redis.Cluster,
 	})
 	if err != nil {
 		_ = c.Close()
-		return nil, &ConfigError{Err: err}
+		return nil, &config.Error{Err: err}
 	}
 	return s, nil
 }
@@ -155,7 +157,7 @@ func (a *App) onRedis(forReports, forClaims, forLeases, forRequests, forLast, fo
 	return backend{
 		source: a.source(forClaims),
 		outcomes: &reports{
-			link: a.newLink(), st: forReports, maxAttempts: a.cfg.MaxAttempts, retryAfter: a.cfg.Retry.delay,
+			link: a.newLink(), st: forReports, maxAttempts: a.cfg.MaxAttempts, retryAfter: a.cfg.Retry.Delay,
 		},
 		leases: &leases{
 			link: a.newLink(), st: forLeases, last: forLast, maxAttempts: a.cfg.MaxAttempts, box: a.box, held: a.held,

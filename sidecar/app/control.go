@@ -6,6 +6,9 @@ import (
 	"runtime"
 	"time"
 
+	"github.com/graflow/graflow-sidecar/sidecar/config"
+
+	"github.com/graflow/graflow-sidecar/sidecar/internal/worker"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/worker/rpc"
 )
 
@@ -28,7 +31,7 @@ type Status struct {
 	// first word of a stop, and is not there in a crash loop.
 	Ready     bool
 	RedisLost bool
-	// CrashLoop says that the workers keep dying; see WorkerConfig.CrashLoopExit.
+	// CrashLoop says that the workers keep dying; see config.Worker.CrashLoopExit.
 	CrashLoop  bool
 	Workers    int // worker processes that are up
 	Capacity   int // tasks that they can run at once
@@ -87,7 +90,7 @@ func (a *App) state() State {
 // over in the same moment is given back. Supervised workers claim for themselves
 // and go on.
 func (a *App) Quiet() {
-	if a.cfg.Mode == ModeSupervise {
+	if a.cfg.Mode == config.ModeSupervise {
 		a.log.Warn("supervised workers take their tasks themselves: they go on")
 		return
 	}
@@ -172,4 +175,18 @@ func stacks() []byte {
 		}
 		buf = make([]byte, 2*len(buf))
 	}
+}
+
+// ConnectURL is where Redis is, credentials and all, for a client of the same
+// Redis; not for the log. Of several addresses it knows none.
+func (a *App) ConnectURL() string {
+	password, err := a.cfg.Redis.ReadPassword()
+	if err != nil {
+		return "" // it was readable when we connected
+	}
+	p, err := worker.PlaceOf(a.cfg.Redis, password)
+	if err != nil {
+		return ""
+	}
+	return p.URL.String()
 }

@@ -1,11 +1,14 @@
 package app
 
-import "github.com/graflow/graflow-sidecar/sidecar/internal/worker/spawn/local"
+import (
+	"github.com/graflow/graflow-sidecar/sidecar/config"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/worker/spawn/local"
+)
 
 // checkFolders sees to it that workers can be started where they are to be: at the
 // start of the sidecar, and not with the first task.
-func (c *Config) checkFolders() error {
-	workers := []WorkerConfig{c.Worker}
+func checkFolders(c *config.Config) error {
+	workers := []config.Worker{c.Worker}
 	for _, k := range c.Kinds {
 		workers = append(workers, k.Worker)
 	}
@@ -14,7 +17,7 @@ func (c *Config) checkFolders() error {
 			continue // they are elsewhere
 		}
 		if err := local.CheckDir(w.Dir); err != nil {
-			return &ConfigError{Err: err}
+			return &config.Error{Err: err}
 		}
 	}
 	return nil

@@ -7,7 +7,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/graflow/graflow-sidecar/sidecar/app"
+	"github.com/graflow/graflow-sidecar/sidecar/config"
 	"github.com/graflow/graflow-sidecar/sidecar/test/kit/redistest"
 	"github.com/graflow/graflow-sidecar/sidecar/test/kit/testlog"
 )
@@ -33,9 +33,9 @@ func (b *bundle) suspect(j job) {
 // an idle sidecar, while both go on.
 func TestASuspectHoldsUpNothing(t *testing.T) {
 	for _, several := range []bool{false, true} {
-		name, change := "one kind", func(c *app.Config) { c.Slots, c.Worker.MaxLent = 3, 1 }
+		name, change := "one kind", func(c *config.Config) { c.Slots, c.Worker.MaxLent = 3, 1 }
 		if several {
-			name, change = "several kinds", func(c *app.Config) { kinds(c, 2, "outer*", "*") }
+			name, change = "several kinds", func(c *config.Config) { kinds(c, 2, "outer*", "*") }
 		}
 		t.Run(name, func(t *testing.T) {
 			b := setup(t, change)
@@ -52,7 +52,7 @@ func TestASuspectHoldsUpNothing(t *testing.T) {
 			await(t, "the nested task", func() bool { return b.result(b.prefix, "inner") != "" })
 
 			log := &testlog.Buffer{}
-			cfg := config(t, redistest.New(t).URL, b.prefix, log)
+			cfg := settings(t, redistest.New(t).URL, b.prefix, log)
 			cfg.WorkerID = "idle"
 			change(&cfg)
 			start(t, cfg, log)

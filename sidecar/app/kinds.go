@@ -11,52 +11,8 @@ import (
 	"github.com/graflow/graflow-sidecar/sidecar/internal/pipeline/dispatch"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/recoverpanic"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/task"
-	"github.com/graflow/graflow-sidecar/sidecar/internal/task/route"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/worker/rpc"
 )
-
-// KindConfig is one of several kinds of worker; docs/routing.md has the rules.
-type KindConfig struct {
-	// Pattern says which tasks it runs: those whose id fits it, and the pattern
-	// of no kind before it.
-	Pattern string
-	// Mode is ModeRPC or ModeExec.
-	Mode Mode
-	// Slots is how many of its tasks run at once.
-	Slots int
-	// Worker is complete, but for Redis' coordinates of a Graflow worker.
-	Worker WorkerConfig
-}
-
-// maxKinds bounds what is sent with every claim.
-const maxKinds = 64
-
-// validateKinds complains about several kinds of worker that do not work.
-func (c *Config) validateKinds(check func(ok bool, format string, args ...any)) {
-	check(c.Mode == ModeRPC, "Mode is %q, and must be rpc with Kinds, which have modes of their own", c.Mode)
-	check(len(c.Worker.Command) == 0 && !c.Worker.Graflow, "Worker has a command, and Kinds have others")
-	check(c.Worker.Socket.Path == "", "Worker.Socket.Path is set, and goes with one kind of worker only")
-	check(len(c.Kinds) <= maxKinds, "there are %d Kinds, and may be %d", len(c.Kinds), maxKinds)
-	check(c.UnroutedTimeout > 0, "UnroutedTimeout is %v, and must be more than 0", c.UnroutedTimeout)
-	if _, err := route.ParseAll(c.patterns()); err != nil {
-		check(false, "%w", err)
-	}
-	for _, k := range c.Kinds {
-		check(len(k.Worker.Command) > 0, "the kind %q has no worker command", k.Pattern)
-		check(k.Mode == ModeRPC || k.Mode == ModeExec, "the mode of the kind %q is %q, and must be rpc or exec", k.Pattern, k.Mode)
-		check(k.Mode == ModeRPC || !k.Worker.Graflow, "the kind %q is Graflow's, which is for ModeRPC", k.Pattern)
-		check(k.Slots >= 1 && k.Slots <= 4096, "the kind %q has %d slots, and must have 1 to 4096", k.Pattern, k.Slots)
-	}
-}
-
-// patterns are those of the kinds.
-func (c *Config) patterns() []string {
-	list := make([]string, len(c.Kinds))
-	for i, k := range c.Kinds {
-		list[i] = k.Pattern
-	}
-	return list
-}
 
 // newQueue makes the stage between claim and process.
 func (a *App) newQueue() *dispatch.Queue {
@@ -93,7 +49,7 @@ type kinds struct {
 // kindStages makes them. The slots of all have numbers of their own: those of a
 // kind begin where the one before cannot come, also with all that it lends.
 func (a *App) kindStages() (workers, error) {
-	all := kinds{patterns: a.cfg.patterns(), failed: a.Stop}
+	all := kinds{patterns: a.cfg.Patterns(), failed: a.Stop}
 	first := 0
 	for i, k := range a.cfg.Kinds {
 		cfg, err := a.processConfig(k)

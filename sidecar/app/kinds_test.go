@@ -9,13 +9,14 @@ import (
 	"time"
 
 	"github.com/graflow/graflow-sidecar/sidecar/app"
+	"github.com/graflow/graflow-sidecar/sidecar/config"
 )
 
 // kinds makes a sidecar's worker several of them, with so many slots each.
-func kinds(c *app.Config, slots int, patterns ...string) {
+func kinds(c *config.Config, slots int, patterns ...string) {
 	w := c.Worker
 	for _, p := range patterns {
-		c.Kinds = append(c.Kinds, app.KindConfig{Pattern: p, Mode: app.ModeRPC, Slots: slots, Worker: w})
+		c.Kinds = append(c.Kinds, config.Kind{Pattern: p, Mode: config.ModeRPC, Slots: slots, Worker: w})
 	}
 	c.Worker.Command = nil
 }
@@ -33,9 +34,9 @@ func open(t *testing.T, gate string) {
 }
 
 func TestAKindThatIsFullDoesNotHoldUpTheOthers(t *testing.T) {
-	b := setup(t, func(c *app.Config) {
+	b := setup(t, func(c *config.Config) {
 		kinds(c, 1, "a*", "b*")
-		c.Kinds = append(c.Kinds, app.KindConfig{Pattern: "*", Mode: app.ModeExec, Slots: 2, Worker: c.Kinds[0].Worker})
+		c.Kinds = append(c.Kinds, config.Kind{Pattern: "*", Mode: config.ModeExec, Slots: 2, Worker: c.Kinds[0].Worker})
 		c.Kinds[2].Worker.Command = []string{"sh", "-c", `echo "$SIDECAR_TASK_ID by exec"`}
 	})
 	gate := t.TempDir() + "/gate"
@@ -85,7 +86,7 @@ func TestAKindThatIsFullDoesNotHoldUpTheOthers(t *testing.T) {
 }
 
 func TestATaskOfNoKindIsADeadLetter(t *testing.T) {
-	b := setup(t, func(c *app.Config) {
+	b := setup(t, func(c *config.Config) {
 		kinds(c, 1, "a*")
 		c.UnroutedTimeout = 1500 * time.Millisecond
 	})
@@ -124,12 +125,12 @@ func TestATaskOfNoKindIsADeadLetter(t *testing.T) {
 // What one sidecar has no worker for, another takes that has, also one with a
 // single worker for everything.
 func TestASidecarTakesWhatAnotherCannot(t *testing.T) {
-	for name, change := range map[string]func(*app.Config){
-		"by kinds":   func(c *app.Config) { kinds(c, 1, "z", "x*") },
-		"everything": func(*app.Config) {},
+	for name, change := range map[string]func(*config.Config){
+		"by kinds":   func(c *config.Config) { kinds(c, 1, "z", "x*") },
+		"everything": func(*config.Config) {},
 	} {
 		t.Run(name, func(t *testing.T) {
-			b := setup(t, func(c *app.Config) {
+			b := setup(t, func(c *config.Config) {
 				kinds(c, 1, "a*")
 				c.UnroutedTimeout = time.Minute
 			})
@@ -138,7 +139,7 @@ func TestASidecarTakesWhatAnotherCannot(t *testing.T) {
 			}
 			await(t, "the tasks between them", func() bool { return b.result(b.prefix, "a4") != "" })
 			await(t, "them to be unrouted", func() bool { return b.rdb.LLen(t.Context(), b.prefix+":sidecar:unrouted").Val() == 5 })
-			cfg := config(t, "redis://"+b.rdb.Options().Addr, b.prefix, b.log)
+			cfg := settings(t, "redis://"+b.rdb.Options().Addr, b.prefix, b.log)
 			change(&cfg)
 			start(t, cfg, b.log)
 			await(t, "all of them", func() bool {
@@ -159,7 +160,7 @@ func TestASidecarTakesWhatAnotherCannot(t *testing.T) {
 // A kind whose workers keep dying leaves its tasks in the queue, and the others
 // go on.
 func TestAKindInACrashLoop(t *testing.T) {
-	b := setup(t, func(c *app.Config) {
+	b := setup(t, func(c *config.Config) {
 		c.Worker.RestartBackoffMax = 200 * time.Millisecond
 		kinds(c, 1, "a*", "b*")
 		w := &c.Kinds[0].Worker
@@ -178,7 +179,7 @@ func TestAKindInACrashLoop(t *testing.T) {
 }
 
 func TestAKindThatNeverStartsEndsTheSidecar(t *testing.T) {
-	b := setup(t, func(c *app.Config) {
+	b := setup(t, func(c *config.Config) {
 		c.Worker.StartRetries, c.Worker.RestartBackoffMin = 1, time.Millisecond
 		kinds(c, 1, "a*", "b*")
 		c.Kinds[1].Worker.Command = []string{"/no/such/worker"}
@@ -193,20 +194,20 @@ func TestAKindThatNeverStartsEndsTheSidecar(t *testing.T) {
 }
 
 func TestKindsAreChecked(t *testing.T) {
-	for want, change := range map[string]func(*app.Config){
-		`pattern "b" stands behind "*"`:               func(c *app.Config) { kinds(c, 1, "*", "b") },
-		`the kind "a" has 0 slots`:                    func(c *app.Config) { kinds(c, 0, "a") },
-		"Worker has a command, and Kinds have others": func(c *app.Config) { kinds(c, 1, "a"); c.Worker.Command = []string{"x"} },
-		`the kind "a" has no worker command`:          func(c *app.Config) { kinds(c, 1, "a"); c.Kinds[0].Worker.Command = nil },
-		`the mode of the kind "a" is "supervise"`:     func(c *app.Config) { kinds(c, 1, "a"); c.Kinds[0].Mode = app.ModeSupervise },
-		`Mode is "exec", and must be rpc with Kinds`:  func(c *app.Config) { kinds(c, 1, "a"); c.Mode = app.ModeExec },
-		"UnroutedTimeout is 0s":                       func(c *app.Config) { kinds(c, 1, "a"); c.UnroutedTimeout = 0 },
-		`the kind "a" is Graflow's, which is for ModeRPC`: func(c *app.Config) {
+	for want, change := range map[string]func(*config.Config){
+		`pattern "b" stands behind "*"`:               func(c *config.Config) { kinds(c, 1, "*", "b") },
+		`the kind "a" has 0 slots`:                    func(c *config.Config) { kinds(c, 0, "a") },
+		"Worker has a command, and Kinds have others": func(c *config.Config) { kinds(c, 1, "a"); c.Worker.Command = []string{"x"} },
+		`the kind "a" has no worker command`:          func(c *config.Config) { kinds(c, 1, "a"); c.Kinds[0].Worker.Command = nil },
+		`the mode of the kind "a" is "supervise"`:     func(c *config.Config) { kinds(c, 1, "a"); c.Kinds[0].Mode = config.ModeSupervise },
+		`Mode is "exec", and must be rpc with Kinds`:  func(c *config.Config) { kinds(c, 1, "a"); c.Mode = config.ModeExec },
+		"UnroutedTimeout is 0s":                       func(c *config.Config) { kinds(c, 1, "a"); c.UnroutedTimeout = 0 },
+		`the kind "a" is Graflow's, which is for ModeRPC`: func(c *config.Config) {
 			kinds(c, 1, "a")
-			c.Kinds[0].Mode, c.Kinds[0].Worker.Graflow = app.ModeExec, true
+			c.Kinds[0].Mode, c.Kinds[0].Worker.Graflow = config.ModeExec, true
 		},
 	} {
-		cfg := config(t, "redis://localhost:1", "p", nil)
+		cfg := settings(t, "redis://localhost:1", "p", nil)
 		change(&cfg)
 		if err := cfg.Validate(); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("got %v, want %q", err, want)

@@ -6,6 +6,8 @@ import (
 	"io"
 	"syscall"
 
+	"github.com/graflow/graflow-sidecar/sidecar/config"
+
 	"github.com/graflow/graflow-sidecar/sidecar/internal/redis"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/task"
 )
@@ -33,8 +35,8 @@ func (a *App) longest(route int) int {
 	return most
 }
 
-func longestFor(m Mode, maxMessage int) int {
-	if m == ModeExec {
+func longestFor(m config.Mode, maxMessage int) int {
+	if m == config.ModeExec {
 		return maxMessage
 	}
 	return maxMessage - maxEnvelope

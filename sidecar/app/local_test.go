@@ -9,6 +9,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/graflow/graflow-sidecar/sidecar/config"
+
 	"github.com/graflow/graflow-sidecar/sidecar/test/kit/testlog"
 )
 
@@ -17,7 +19,7 @@ import (
 func TestTheDeathOfTheEmbeddedRedis(t *testing.T) {
 	for _, c := range []struct {
 		name     string
-		change   func(*Config)
+		change   func(*config.Config)
 		deaf     bool // the workers do not end by themselves
 		stopping bool // a stop has begun before
 		most     time.Duration
@@ -25,13 +27,13 @@ func TestTheDeathOfTheEmbeddedRedis(t *testing.T) {
 		{name: "tasks that end soon", most: 2 * time.Second},
 		{name: "tasks that do not end", deaf: true, most: 2 * time.Second},
 		{name: "a stop is under way", deaf: true, stopping: true, most: 2 * time.Second},
-		{name: "a process for each task", change: func(cfg *Config) {
-			cfg.Mode, cfg.Worker.Command = ModeExec, []string{execCommand}
+		{name: "a process for each task", change: func(cfg *config.Config) {
+			cfg.Mode, cfg.Worker.Command = config.ModeExec, []string{execCommand}
 		}, deaf: true, most: 2 * time.Second},
-		{name: "supervised workers", change: func(cfg *Config) {
-			cfg.Mode, cfg.Worker.Command = ModeSupervise, []string{supervisedCommand}
+		{name: "supervised workers", change: func(cfg *config.Config) {
+			cfg.Mode, cfg.Worker.Command = config.ModeSupervise, []string{supervisedCommand}
 		}, most: 2 * time.Second},
-		{name: "a spool", change: func(cfg *Config) { cfg.StopRedisWait = time.Hour }, deaf: true, most: 2 * time.Second},
+		{name: "a spool", change: func(cfg *config.Config) { cfg.StopRedisWait = time.Hour }, deaf: true, most: 2 * time.Second},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			folder := t.TempDir()
@@ -41,7 +43,7 @@ func TestTheDeathOfTheEmbeddedRedis(t *testing.T) {
 				if c.deaf {
 					stubborn = "process"
 				}
-				o := startOrder(t, "", stubborn, func(cfg *Config) {
+				o := startOrder(t, "", stubborn, func(cfg *config.Config) {
 					cfg.SpoolDir, cfg.Log = folder, slog.New(slog.NewTextHandler(&log, nil))
 					cfg.Redis.PingInterval = 100 * time.Millisecond
 					if c.change != nil {

@@ -9,6 +9,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/graflow/graflow-sidecar/sidecar/config"
 )
 
 // TestStopOrderInModeExec: the rules of TestStopOrderOfTheRealStages hold for the
@@ -18,8 +20,8 @@ func TestStopOrderInModeExec(t *testing.T) {
 		for _, stubborn := range []string{"", "claim", "process", "report", "lease"} {
 			t.Run(first+" dies, "+stubborn+" ignores", func(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
-					stopRealStages(t, first, stubborn, func(c *Config) {
-						c.Mode, c.Worker.Command = ModeExec, []string{execCommand}
+					stopRealStages(t, first, stubborn, func(c *config.Config) {
+						c.Mode, c.Worker.Command = config.ModeExec, []string{execCommand}
 					})
 				})
 			})
@@ -28,10 +30,10 @@ func TestStopOrderInModeExec(t *testing.T) {
 }
 
 // twoKinds are one of each mode that has a pipeline.
-func twoKinds(c *Config) {
+func twoKinds(c *config.Config) {
 	rpc, exec := c.Worker, c.Worker
 	exec.Command = []string{execCommand}
-	c.Kinds = []KindConfig{{"a*", ModeRPC, orderSlots, rpc}, {"*", ModeExec, orderSlots, exec}}
+	c.Kinds = []config.Kind{{Pattern: "a*", Mode: config.ModeRPC, Slots: orderSlots, Worker: rpc}, {Pattern: "*", Mode: config.ModeExec, Slots: orderSlots, Worker: exec}}
 	c.Worker.Command = nil
 }
 
@@ -52,9 +54,9 @@ func TestAKindThatFailsEndsTheOthers(t *testing.T) {
 	for name, stubborn := range map[string]string{"and they finish": "", "and they do not": "process"} {
 		t.Run("it does not start "+name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				o := startOrder(t, "", stubborn, func(c *Config) {
+				o := startOrder(t, "", stubborn, func(c *config.Config) {
 					twoKinds(c)
-					c.Kinds[1].Mode, c.Kinds[1].Worker.Command = ModeRPC, []string{absentCommand}
+					c.Kinds[1].Mode, c.Kinds[1].Worker.Command = config.ModeRPC, []string{absentCommand}
 				})
 				began := time.Now()
 				var failure *StartError
@@ -102,7 +104,7 @@ func (o *orderTest) checkPlaces(t *testing.T) {
 
 func TestModeExecRunsEveryTaskOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		o := startOrder(t, "", "", func(c *Config) { c.Mode, c.Worker.Command = ModeExec, []string{execCommand} })
+		o := startOrder(t, "", "", func(c *config.Config) { c.Mode, c.Worker.Command = config.ModeExec, []string{execCommand} })
 		<-o.Ready()
 		time.Sleep(500 * time.Millisecond)
 		s := o.Status()
@@ -126,8 +128,8 @@ func TestModeExecRunsEveryTaskOnce(t *testing.T) {
 // what is reported is a failure.
 func TestADeadlineInModeExec(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		o := startOrder(t, "", "process", func(c *Config) {
-			c.Mode, c.Worker.Command, c.TaskTimeout = ModeExec, []string{execCommand}, 10*time.Second
+		o := startOrder(t, "", "process", func(c *config.Config) {
+			c.Mode, c.Worker.Command, c.TaskTimeout = config.ModeExec, []string{execCommand}, 10*time.Second
 		})
 		time.Sleep(14900 * time.Millisecond)
 		if _, inflight, ended := o.redis.state(); len(ended) != 0 || len(inflight) < orderSlots {
@@ -151,8 +153,8 @@ func TestADeadlineInModeExec(t *testing.T) {
 
 var supervisedStages = []string{"stop", "supervise", "health", "redis", "local redis"}
 
-func supervisedConfig(c *Config) {
-	c.Mode, c.Replicas, c.Worker.Command = ModeSupervise, 2, []string{supervisedCommand}
+func supervisedConfig(c *config.Config) {
+	c.Mode, c.Replicas, c.Worker.Command = config.ModeSupervise, 2, []string{supervisedCommand}
 }
 
 // TestStopOrderInModeSupervise: the workers end before the connections and the
@@ -264,7 +266,7 @@ func (l *lockedBuffer) count(words string) int {
 func TestSupervisedWorkersAndALostRedis(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		log := &lockedBuffer{}
-		o := startOrder(t, "", "", func(c *Config) {
+		o := startOrder(t, "", "", func(c *config.Config) {
 			supervisedConfig(c)
 			c.Log = slog.New(slog.NewTextHandler(log, nil))
 		})

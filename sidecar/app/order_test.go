@@ -10,6 +10,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/graflow/graflow-sidecar/sidecar/config"
 )
 
 // orderTest is one sidecar in a bubble: every stage is the real one, and Redis
@@ -30,7 +32,7 @@ var orderRecords = []string{"a", "b", "c", "d", "e", "f", "g"}
 
 // startOrder starts it. The stage first can be made to end, and the stage
 // stubborn does not do what its soft stop asks for.
-func startOrder(t *testing.T, first, stubborn string, change func(*Config)) *orderTest {
+func startOrder(t *testing.T, first, stubborn string, change func(*config.Config)) *orderTest {
 	t.Helper()
 	o := &orderTest{
 		redis:   newFakeRedis(stubborn, orderRecords...),
@@ -140,8 +142,8 @@ func TestStopOrderOfTheRealStages(t *testing.T) {
 	}
 }
 
-func stopRealStages(t *testing.T, first, stubborn string, change ...func(*Config)) {
-	o := startOrder(t, first, stubborn, func(c *Config) {
+func stopRealStages(t *testing.T, first, stubborn string, change ...func(*config.Config)) {
+	o := startOrder(t, first, stubborn, func(c *config.Config) {
 		for _, f := range change {
 			f(c)
 		}
@@ -277,7 +279,7 @@ func TestAStageThatCannotGoOnStopsTheOthers(t *testing.T) {
 	}
 	t.Run("no worker starts", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
-			o := startOrder(t, "", "", func(c *Config) { c.Worker.Command = []string{absentCommand} })
+			o := startOrder(t, "", "", func(c *config.Config) { c.Worker.Command = []string{absentCommand} })
 			var failure *StartError
 			if err := o.Wait(); !errors.As(err, &failure) {
 				t.Errorf("ended with %v", err)

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/graflow/graflow-sidecar/sidecar/app"
+	"github.com/graflow/graflow-sidecar/sidecar/config"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/fleet"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/redis"
 	"github.com/graflow/graflow-sidecar/sidecar/test/kit/redistest"
@@ -83,7 +84,7 @@ func TestStartsPaused(t *testing.T) {
 	st := b.person()
 	b.must(st.Pause(t.Context(), fleet.Everyone, "me"))
 	prefix := b.prefix
-	b = setup(t, func(c *app.Config) {
+	b = setup(t, func(c *config.Config) {
 		c.KeyPrefix = prefix
 		c.WorkerID = "paused"
 	})
@@ -130,7 +131,7 @@ func TestDrainByOrder(t *testing.T) {
 }
 
 func TestChildrenAreReplacedByOrder(t *testing.T) {
-	b := setup(t, func(c *app.Config) { c.Slots = 2 })
+	b := setup(t, func(c *config.Config) { c.Slots = 2 })
 	st := b.person()
 	run := b.run(st)
 	pids := func() map[int]int {

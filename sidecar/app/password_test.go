@@ -8,14 +8,16 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/graflow/graflow-sidecar/sidecar/config"
 )
 
 // TestAWorkerIsGivenThePasswordOfItsStart, and not that of the sidecar's, where it
 // connects to Redis by itself.
 func TestAWorkerIsGivenThePasswordOfItsStart(t *testing.T) {
-	for name, change := range map[string]func(*Config){
+	for name, change := range map[string]func(*config.Config){
 		"supervise": supervisedConfig,
-		"graflow":   func(c *Config) { c.Worker.Graflow = true },
+		"graflow":   func(c *config.Config) { c.Worker.Graflow = true },
 	} {
 		t.Run(name, func(t *testing.T) {
 			file := filepath.Join(t.TempDir(), "password")
@@ -28,7 +30,7 @@ func TestAWorkerIsGivenThePasswordOfItsStart(t *testing.T) {
 			write("one\n")
 			t.Chdir(filepath.Dir(file))
 			synctest.Test(t, func(t *testing.T) {
-				o := startOrder(t, "", "", func(c *Config) {
+				o := startOrder(t, "", "", func(c *config.Config) {
 					change(c)
 					c.Worker.Dir = "/" // a relative path would be another file there
 					c.Redis.Host, c.Redis.Username, c.Redis.PasswordFile = "h", "w", "password"
@@ -73,12 +75,5 @@ func TestAWorkerIsGivenThePasswordOfItsStart(t *testing.T) {
 				}
 			})
 		})
-	}
-}
-
-// TestNoWorkerIsGivenADifferentPassword where none is in a file.
-func TestNoWorkerIsGivenADifferentPassword(t *testing.T) {
-	if (RedisConfig{Password: "one"}).renewedEnvironment("p", "one") != nil {
-		t.Error("the environment is made anew")
 	}
 }

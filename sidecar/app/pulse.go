@@ -6,6 +6,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/graflow/graflow-sidecar/sidecar/config"
+
 	"github.com/graflow/graflow-sidecar/sidecar/internal/pipeline/claim"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/pipeline/dispatch"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/recoverpanic"
@@ -132,19 +134,19 @@ func (f felt) Recover(ctx context.Context, err error) error {
 // stillFor is how long a claim loop that is well may stand still: the longest
 // that one call to Redis takes, where go-redis adds ten seconds to the wait for
 // a blocked one.
-func (r RedisConfig) stillFor() time.Duration {
+func stillFor(r config.Redis) time.Duration {
 	return r.DialTimeout + r.ReadTimeout + r.WriteTimeout + 15*time.Second
 }
 
 // takeWithin is how long a task that could start may wait for a worker to take it.
 // Meanwhile a worker that ignores a cancelled task may be ended, which keeps its other
 // slots from taking any.
-func (c *Config) takeWithin() time.Duration {
+func takeWithin(c *config.Config) time.Duration {
 	grace := c.Worker.KillGrace
 	for _, k := range c.Kinds {
 		grace = max(grace, k.Worker.KillGrace)
 	}
-	return c.Redis.stillFor() + 2*grace
+	return stillFor(c.Redis) + 2*grace
 }
 
 // Stuck says in words that the loop that claims tasks, or the stage that runs them, no
@@ -152,14 +154,14 @@ func (c *Config) takeWithin() time.Duration {
 // taken, a pause and a stop are no such reasons. It is a question for a watchdog, to be asked
 // every few seconds; where a lock is what is stuck, it does not return.
 func (a *App) Stuck() string {
-	if a.cfg.Mode == ModeSupervise {
+	if a.cfg.Mode == config.ModeSupervise {
 		return "" // the workers take their tasks themselves
 	}
 	excused := a.mon.Lost() || a.queue.IsQuiet() || a.queue.Halted()
-	if still := a.pulse.overdue(a.cfg.Redis.stillFor(), excused, !a.wantsTasks()); still > 0 {
+	if still := a.pulse.overdue(stillFor(a.cfg.Redis), excused, !a.wantsTasks()); still > 0 {
 		return fmt.Sprintf("the claim loop has not moved for %v", still.Round(time.Second))
 	}
-	if waited := a.pulse.notTaken(a.cfg.takeWithin(), a.queue.Handover()); waited > 0 {
+	if waited := a.pulse.notTaken(takeWithin(&a.cfg), a.queue.Handover()); waited > 0 {
 		return fmt.Sprintf("a slot is free, and no worker has taken the next task for %v", waited.Round(time.Second))
 	}
 	return ""

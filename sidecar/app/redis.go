@@ -48,7 +48,7 @@ type link struct {
 // answers with a refusal that passes (OOM, READONLY, LOADING …), and after a
 // connection has come back without working.
 func (a *App) newLink() link {
-	return link{lease: a.lease, mon: a.mon, pause: backoff.New(a.cfg.Redis.pause()), reconnect: a.reconnect}
+	return link{lease: a.lease, mon: a.mon, pause: backoff.New(redis.RetryPause(a.cfg.Redis)), reconnect: a.reconnect}
 }
 
 // open comes before every operation. One that is bound to fail is not tried:

@@ -5,25 +5,19 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
 
+	"github.com/graflow/graflow-sidecar/sidecar/config"
+
 	"github.com/graflow/graflow-sidecar/sidecar/internal/redis"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/redisproxy"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/worker"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/worker/rpc"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/worker/spawn/remote"
 )
-
-// SocketConfig says where workers of other containers connect to; docs/socket.md
-// has what it is for.
-type SocketConfig struct {
-	// Path is that of a Unix socket that the sidecar makes; none if empty.
-	Path string
-	Mode os.FileMode
-}
 
 // elsewhere is what there is for workers in other containers: nothing, unless
 // that is wanted.
@@ -36,19 +30,6 @@ type elsewhere struct {
 // up: false where they come by themselves, and after the sidecar.
 func (a *App) WorkersExpected() bool { return a.cfg.Worker.Socket.Path == "" }
 
-// validate complains about what does not go together.
-func (s SocketConfig) validate(c *Config, check func(ok bool, format string, args ...any)) {
-	if s.Path == "" {
-		check(len(c.Worker.Command) > 0, "no worker command")
-		return
-	}
-	check(len(c.Worker.Command) == 0, "Worker.Command and Worker.Socket exclude each other: the command is that of the worker's container")
-	check(c.Mode == ModeRPC, "Worker.Socket (SIDECAR_WORKER_SOCKET) goes with mode rpc only: the others start processes of their own")
-	check(s.Mode&^0o770 == 0 && s.Mode&0o600 == 0o600, "Worker.Socket.Mode is %04o, and must be 0600 to 0770: who can reach the socket gets tasks", s.Mode)
-	check(c.Worker.MaxChildRSS == 0, "Worker.MaxChildRSS (SIDECAR_MAX_CHILD_RSS) does not go with Worker.Socket: the memory of a process in another container cannot be seen; bound that container's")
-	check(len(c.Worker.ForkServer) == 0, "Worker.ForkServer does not go with Worker.Socket")
-}
-
 // listen makes the sockets, if they are wanted, and has the process stage ask
 // there for its children.
 func (a *App) listen(c *rpc.Config) error {
@@ -59,13 +40,13 @@ func (a *App) listen(c *rpc.Config) error {
 	var env []string
 	var err error
 	if a.cfg.Worker.Graflow {
-		o, err := a.cfg.Redis.clientOptions()
+		o, err := redis.OptionsOf(a.cfg.Redis)
 		if err != nil {
 			return err
 		}
 		dial := func(ctx context.Context) (net.Conn, error) { return redis.Dial(ctx, o) }
 		if a.away.relay, err = redisproxy.Listen(redisproxy.Config{Path: s.Path + relaySuffix, Mode: s.Mode, Dial: dial, Log: a.log}); err != nil {
-			return &ConfigError{Err: fmt.Errorf("SIDECAR_WORKER_SOCKET: %w", err)}
+			return &config.Error{Err: fmt.Errorf("SIDECAR_WORKER_SOCKET: %w", err)}
 		}
 		if env, err = a.remoteEnv(); err != nil {
 			return err
@@ -74,7 +55,7 @@ func (a *App) listen(c *rpc.Config) error {
 	a.away.hub, err = remote.Listen(remote.Config{Path: s.Path, Mode: s.Mode, Version: a.cfg.Version, Env: env, Log: a.log})
 	if err != nil {
 		a.away.close()
-		return &ConfigError{Err: fmt.Errorf("SIDECAR_WORKER_SOCKET: %w", err)}
+		return &config.Error{Err: fmt.Errorf("SIDECAR_WORKER_SOCKET: %w", err)}
 	}
 	c.Remote = a.away.hub.Start
 	c.Name = "worker at " + s.Path
@@ -97,14 +78,14 @@ const relaySuffix = ".redis"
 // and nothing that would lead around it.
 func (a *App) remoteEnv() ([]string, error) {
 	const password = "" // the relay logs in for them
-	p, err := a.cfg.Redis.place(password)
+	p, err := worker.PlaceOf(a.cfg.Redis, password)
 	if err != nil {
 		return nil, err
 	}
-	if db := p.url.Query().Get("db"); p.url.Scheme == "unix" && db != "" {
-		p.db = db
+	if db := p.URL.Query().Get("db"); p.URL.Scheme == "unix" && db != "" {
+		p.DB = db
 	}
-	own, err := a.cfg.Redis.environment(a.cfg.KeyPrefix, password)
+	own, err := worker.Environment(a.cfg.Redis, a.cfg.KeyPrefix, password)
 	if err != nil {
 		return nil, err
 	}
@@ -117,7 +98,7 @@ func (a *App) remoteEnv() ([]string, error) {
 		return !slices.Contains(harmless, name)
 	})
 	return append(own,
-		"REDIS_URL=unix://{dir}/"+filepath.Base(a.cfg.Worker.Socket.Path)+relaySuffix+"?db="+p.db,
+		"REDIS_URL=unix://{dir}/"+filepath.Base(a.cfg.Worker.Socket.Path)+relaySuffix+"?db="+p.DB,
 		"WORKER_ID="+a.cfg.WorkerID, "LOG_LEVEL="+a.cfg.Worker.LogLevel), nil
 }
 

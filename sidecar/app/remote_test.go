@@ -12,6 +12,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/graflow/graflow-sidecar/sidecar/app"
+	"github.com/graflow/graflow-sidecar/sidecar/config"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/backoff"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/worker/spawn/local"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/worker/spawn/remote"
@@ -31,7 +32,7 @@ func socketPath(t *testing.T) string {
 // host is the worker's container; drain has it go, and stop ends it.
 func (b *bundle) host(path string) (drain, stop func()) {
 	b.t.Helper()
-	of := config(b.t, "", "", b.log).Worker
+	of := settings(b.t, "", "", b.log).Worker
 	soft, cancelSoft := context.WithCancel(context.Background())
 	hard, cancelHard := context.WithCancel(context.Background())
 	spawner := local.NewSpawner()
@@ -39,7 +40,7 @@ func (b *bundle) host(path string) (drain, stop func()) {
 	h := remote.NewHost(remote.HostConfig{
 		Socket: path, Command: of.Command, Name: "test", Env: of.Env, Label: "container", Version: "1", KillGrace: time.Second,
 		Retry: backoff.Policy{Min: time.Millisecond, Max: 50 * time.Millisecond}, Start: spawner.Start,
-		Log: config(b.t, "", "", b.log).Log,
+		Log: settings(b.t, "", "", b.log).Log,
 	})
 	go func() {
 		defer spawner.Stop()
@@ -65,7 +66,7 @@ func (b *bundle) host(path string) (drain, stop func()) {
 // come, and is unready again when they have gone.
 func TestWorkersInAnotherContainer(t *testing.T) {
 	path := socketPath(t)
-	b := setup(t, func(c *app.Config) {
+	b := setup(t, func(c *config.Config) {
 		c.Worker.Command, c.Worker.Socket.Path, c.Slots = nil, path, 2
 	})
 	if b.app.WorkersExpected() {
@@ -107,8 +108,8 @@ func TestWorkersInAnotherContainer(t *testing.T) {
 // TestGraflowWorkersElsewhereReachRedis through the sidecar, and not without it.
 func TestGraflowWorkersElsewhereReachRedis(t *testing.T) {
 	path := socketPath(t)
-	b := setup(t, func(c *app.Config) {
-		c.Worker.Command, c.Worker.Socket, c.Worker.Graflow = nil, app.SocketConfig{Path: path, Mode: 0o600}, true
+	b := setup(t, func(c *config.Config) {
+		c.Worker.Command, c.Worker.Socket, c.Worker.Graflow = nil, config.Socket{Path: path, Mode: 0o600}, true
 	})
 	through := redis.NewClient(&redis.Options{Network: "unix", Addr: path + ".redis", MaxRetries: -1})
 	defer through.Close()
@@ -129,13 +130,13 @@ func TestGraflowWorkersElsewhereReachRedis(t *testing.T) {
 // TestASocketThatIsTaken is a matter of configuration, and said at once.
 func TestASocketThatIsTaken(t *testing.T) {
 	path := socketPath(t)
-	b := setup(t, func(c *app.Config) { c.Worker.Command, c.Worker.Socket.Path = nil, path })
-	cfg := config(t, "redis://127.0.0.1:1", "x", b.log)
+	b := setup(t, func(c *config.Config) { c.Worker.Command, c.Worker.Socket.Path = nil, path })
+	cfg := settings(t, "redis://127.0.0.1:1", "x", b.log)
 	cfg.Worker.Command, cfg.Worker.Socket.Path = nil, path
 	for _, graflow := range []bool{false, true} {
 		cfg.Worker.Graflow = graflow
 		_, err := app.Start(t.Context(), cfg)
-		if _, ok := errors.AsType[*app.ConfigError](err); !ok || !strings.Contains(err.Error(), "another process serves") {
+		if _, ok := errors.AsType[*config.Error](err); !ok || !strings.Contains(err.Error(), "another process serves") {
 			t.Errorf("%v", err)
 		}
 	}
@@ -145,12 +146,12 @@ func TestASocketThatIsTaken(t *testing.T) {
 }
 
 func TestWhatASocketExcludes(t *testing.T) {
-	b := config(t, "redis://127.0.0.1:1", "x", nil)
-	for want, change := range map[string]func(*app.Config){
-		"exclude each other":      func(c *app.Config) { c.Worker.Command = []string{"w"} },
-		"mode rpc only":           func(c *app.Config) { c.Mode = app.ModeExec },
-		"must be 0600 to 0770":    func(c *app.Config) { c.Worker.Socket.Mode = 0o666 },
-		"(SIDECAR_MAX_CHILD_RSS)": func(c *app.Config) { c.Worker.MaxChildRSS = 1 << 30 },
+	b := settings(t, "redis://127.0.0.1:1", "x", nil)
+	for want, change := range map[string]func(*config.Config){
+		"exclude each other":      func(c *config.Config) { c.Worker.Command = []string{"w"} },
+		"mode rpc only":           func(c *config.Config) { c.Mode = config.ModeExec },
+		"must be 0600 to 0770":    func(c *config.Config) { c.Worker.Socket.Mode = 0o666 },
+		"(SIDECAR_MAX_CHILD_RSS)": func(c *config.Config) { c.Worker.MaxChildRSS = 1 << 30 },
 	} {
 		cfg := b
 		cfg.Worker.Command, cfg.Worker.Socket.Path = nil, "/s"

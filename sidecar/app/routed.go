@@ -22,7 +22,7 @@ func (a *App) source(st *redis.Store) claim.Source {
 		c.patience.long = &a.waitsLong
 		return c
 	}
-	return &routed{claims: c, queue: a.queue, patterns: a.cfg.patterns(), keep: a.cfg.UnroutedTimeout}
+	return &routed{claims: c, queue: a.queue, patterns: a.cfg.Patterns(), keep: a.cfg.UnroutedTimeout}
 }
 
 // collectEvery is how often a sidecar that takes every kind of task looks for
@@ -96,7 +96,7 @@ func (r *routed) Wait(ctx context.Context) (bool, error) {
 
 // routes tells the claim stage of a task that Redis could not tell.
 func (a *App) routes() func(taskID string) int {
-	list, _ := route.ParseAll(a.cfg.patterns()) // they are valid
+	list, _ := route.ParseAll(a.cfg.Patterns()) // they are valid
 	return func(taskID string) int {
 		if i := route.Find(list, taskID); i >= 0 {
 			return i

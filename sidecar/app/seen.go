@@ -13,6 +13,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/graflow/graflow-sidecar/sidecar/config"
+
 	"github.com/graflow/graflow-sidecar/sidecar/internal/fleet"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/observe/metrics"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/pipeline/report"
@@ -61,7 +63,7 @@ func (a *App) see() error {
 		if a.seen.web != nil {
 			_ = a.seen.web.redis.Close()
 		}
-		return errors.Join(&ConfigError{Err: fmt.Errorf("SIDECAR_HTTP_ADDR: %w", err)}, a.redis.close())
+		return errors.Join(&config.Error{Err: fmt.Errorf("SIDECAR_HTTP_ADDR: %w", err)}, a.redis.close())
 	}
 	if a.seen.web != nil {
 		a.seen.web.at(a, server.Loopback())
@@ -156,7 +158,7 @@ func (a *App) program() string {
 	return program(a.cfg.Worker)
 }
 
-func program(w WorkerConfig) string {
+func program(w config.Worker) string {
 	if w.Name != "" {
 		return w.Name
 	}

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/graflow/graflow-sidecar/sidecar/app"
+	"github.com/graflow/graflow-sidecar/sidecar/config"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/fleet"
 )
 
@@ -30,7 +31,7 @@ func (b *bundle) get(path string) (int, string) {
 	return answer.StatusCode, string(text)
 }
 
-func answering(c *app.Config) { c.HTTP.Addr, c.Slots = "127.0.0.1:0", 2 }
+func answering(c *config.Config) { c.HTTP.Addr, c.Slots = "127.0.0.1:0", 2 }
 
 // TestASidecarIsSeen: over HTTP and in the registry, for as long as it is there.
 func TestASidecarIsSeen(t *testing.T) {
@@ -105,7 +106,7 @@ func TestADrainingSidecarSaysSo(t *testing.T) {
 // TestWhyASidecarIsNotReady is said in its entry of the registry, too: a list of
 // sidecars that all run must show the one that does not work.
 func TestWhyASidecarIsNotReady(t *testing.T) {
-	b := setup(t, func(c *app.Config) { answering(c); crashing(c) })
+	b := setup(t, func(c *config.Config) { answering(c); crashing(c) })
 	await(t, "the crash loop", func() bool { return b.app.Status().CrashLoop })
 	if status, text := b.get("/readyz"); status != 503 || !strings.Contains(text, "the workers keep dying") {
 		t.Errorf("/readyz: %d %s", status, text)
@@ -120,10 +121,10 @@ func TestWhyASidecarIsNotReady(t *testing.T) {
 
 func TestAnAddressThatIsTakenIsAConfigError(t *testing.T) {
 	b := setup(t, answering)
-	cfg := config(t, "redis://127.0.0.1:1", b.prefix, b.log)
+	cfg := settings(t, "redis://127.0.0.1:1", b.prefix, b.log)
 	cfg.HTTP.Addr = strings.TrimPrefix(b.app.HTTP(), "http://")
 	_, err := app.Start(t.Context(), cfg)
-	if _, ok := errors.AsType[*app.ConfigError](err); !ok || !strings.Contains(err.Error(), "SIDECAR_HTTP_ADDR") {
+	if _, ok := errors.AsType[*config.Error](err); !ok || !strings.Contains(err.Error(), "SIDECAR_HTTP_ADDR") {
 		t.Errorf("%v", err)
 	}
 }

@@ -10,6 +10,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/graflow/graflow-sidecar/sidecar/config"
+
 	"github.com/graflow/graflow-sidecar/sidecar/internal/backoff"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/pipeline/report"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/pipeline/report/spool"
@@ -50,12 +52,12 @@ func (a *App) keepUnreported() {
 }
 
 // prepareSpool sees to it that the spool can be used, while somebody looks.
-func (c *Config) prepareSpool() error {
+func prepareSpool(c *config.Config) error {
 	if c.SpoolDir == "" {
 		return nil
 	}
 	if err := spool.Prepare(c.SpoolDir); err != nil {
-		return &ConfigError{Err: fmt.Errorf("SIDECAR_SPOOL_DIR cannot be used: %w", err)}
+		return &config.Error{Err: fmt.Errorf("SIDECAR_SPOOL_DIR cannot be used: %w", err)}
 	}
 	return nil
 }
@@ -153,7 +155,7 @@ func (a *App) keepRun(ctx context.Context, st *redis.Store, run string) {
 func (a *App) applyFile(ctx context.Context, st *redis.Store, f *spool.File) error {
 	old := &reports{
 		link: a.newLink(), st: st, maxAttempts: a.cfg.MaxAttempts,
-		retryAfter: a.cfg.Retry.delay, fixed: f.Header.Run,
+		retryAfter: a.cfg.Retry.Delay, fixed: f.Header.Run,
 	}
 	applied, superseded := 0, 0
 	box := report.NewBox()

@@ -14,6 +14,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/graflow/graflow-sidecar/sidecar/app"
+	"github.com/graflow/graflow-sidecar/sidecar/config"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/pipeline/report/spool"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/task"
 	"github.com/graflow/graflow-sidecar/sidecar/test/kit/redistest"
@@ -21,10 +22,10 @@ import (
 )
 
 // private is a sidecar on a Redis of its own, which the test may stop.
-func private(t *testing.T, instance *redistest.Instance, prefix string, change func(*app.Config)) *bundle {
+func private(t *testing.T, instance *redistest.Instance, prefix string, change func(*config.Config)) *bundle {
 	t.Helper()
 	b := &bundle{t: t, rdb: instance.Client(), prefix: prefix, log: &testlog.Buffer{}}
-	cfg := config(t, instance.URL, prefix, b.log)
+	cfg := settings(t, instance.URL, prefix, b.log)
 	if change != nil {
 		change(&cfg)
 	}
@@ -44,7 +45,7 @@ func TestSpooledOutcomesAreReportedByTheNextStart(t *testing.T) {
 			instance := redistest.Start(t, "--appendonly", "yes", "--appendfsync", "always")
 			dir := t.TempDir()
 			gate := filepath.Join(dir, "gate")
-			spooling := func(c *app.Config) {
+			spooling := func(c *config.Config) {
 				c.SpoolDir, c.ShutdownTimeout = dir, 2*time.Second
 				c.Redis.DialTimeout, c.Redis.ReadTimeout = time.Second, time.Second
 			}
@@ -115,7 +116,7 @@ func TestASpoolOfAnotherRedisIsLeftAlone(t *testing.T) {
 	if err := os.WriteFile(file, []byte(header), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	b := setup(t, func(c *app.Config) { c.SpoolDir = dir })
+	b := setup(t, func(c *config.Config) { c.SpoolDir = dir })
 	<-b.app.Ready()
 	if _, err := os.Stat(file); err != nil {
 		t.Error(err)
@@ -142,7 +143,7 @@ func TestASpoolThatCannotBeReportedBlocksNothing(t *testing.T) {
 	if err := rdb.Set(t.Context(), "p:sidecar:inflight:w-1", "x", 0).Err(); err != nil {
 		t.Fatal(err)
 	}
-	b := private(t, instance, "p", func(c *app.Config) { c.SpoolDir = dir })
+	b := private(t, instance, "p", func(c *config.Config) { c.SpoolDir = dir })
 	b.push(job{TaskID: "fresh", SessionID: "s", Do: "echo"})
 	await(t, "a fresh task to end", func() bool { return b.result("s", "fresh") != "" })
 	await(t, "the log to name both", func() bool {
@@ -177,7 +178,7 @@ func TestTheRunOfASpoolIsKeptWhileItIsReported(t *testing.T) {
 	if _, err := spool.Write(dir, spool.Header{Run: "w-1", Server: instance.URL, Prefix: "p"}, outcomes); err != nil {
 		t.Fatal(err)
 	}
-	b := private(t, instance, "p", func(c *app.Config) { c.SpoolDir = dir })
+	b := private(t, instance, "p", func(c *config.Config) { c.SpoolDir = dir })
 	await(t, "the spool to be applied", func() bool { files, _ := filepath.Glob(dir + "/*.spool"); return len(files) == 0 })
 	for _, o := range outcomes {
 		if b.result("s", o.Task.Info.TaskID) != string(o.Value) {
@@ -197,7 +198,7 @@ func TestTheRunOfASpoolIsKeptWhileItIsReported(t *testing.T) {
 func TestASpoolFileOutlivesAnOutage(t *testing.T) {
 	instance := redistest.Start(t, "--appendonly", "yes", "--appendfsync", "always")
 	rdb, dir := instance.Client(), t.TempDir()
-	spooling := func(c *app.Config) { c.SpoolDir, c.ShutdownTimeout = dir, 2*time.Second }
+	spooling := func(c *config.Config) { c.SpoolDir, c.ShutdownTimeout = dir, 2*time.Second }
 	outcome := task.Outcome{
 		Task:    task.Task{Delivery: "w-1.1", Seq: 1, Record: []byte(`{"task_id":"t","session_id":"s"}`), Info: task.Info{TaskID: "t", SessionID: "s"}},
 		Kind:    task.Succeeded,
@@ -230,13 +231,13 @@ func TestASpoolFileOutlivesAnOutage(t *testing.T) {
 }
 
 func TestASpoolThatCannotBeWrittenIsSaidAtTheStart(t *testing.T) {
-	cfg := config(t, "redis://localhost:1/0", "p", &testlog.Buffer{})
+	cfg := settings(t, "redis://localhost:1/0", "p", &testlog.Buffer{})
 	cfg.SpoolDir = "/dev/null/spool"
 	a, err := app.Start(t.Context(), cfg)
 	if err == nil {
 		_ = a.Close()
 	}
-	if wrong, ok := errors.AsType[*app.ConfigError](err); !ok || !strings.Contains(wrong.Error(), "SIDECAR_SPOOL_DIR") {
+	if wrong, ok := errors.AsType[*config.Error](err); !ok || !strings.Contains(wrong.Error(), "SIDECAR_SPOOL_DIR") {
 		t.Errorf("started with %v", err)
 	}
 }

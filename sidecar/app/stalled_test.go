@@ -8,6 +8,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/graflow/graflow-sidecar/sidecar/config"
+
 	"github.com/graflow/graflow-sidecar/sidecar/internal/pipeline/dispatch"
 )
 
@@ -33,13 +35,13 @@ func (hungWorkers) Slots() []Slot      { return nil }
 func TestStalledWorkers(t *testing.T) {
 	for _, c := range []struct {
 		name   string
-		mode   Mode
+		mode   config.Mode
 		hung   func(a *App) workers
 		reason string
 	}{
-		{"long tasks, rpc", ModeRPC, nil, ""},
-		{"long tasks, exec", ModeExec, nil, ""},
-		{"hung", ModeRPC, func(a *App) workers { return hungWorkers{a.queue.Kind(0)} }, "no worker has taken the next task"},
+		{"long tasks, rpc", config.ModeRPC, nil, ""},
+		{"long tasks, exec", config.ModeExec, nil, ""},
+		{"hung", config.ModeRPC, func(a *App) workers { return hungWorkers{a.queue.Kind(0)} }, "no worker has taken the next task"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -48,7 +50,7 @@ func TestStalledWorkers(t *testing.T) {
 				cfg := DefaultConfig()
 				cfg.WorkerID, cfg.Slots, cfg.Mode, cfg.Log = "stalled", orderSlots, c.mode, slog.New(slog.DiscardHandler)
 				cfg.Worker.Command = []string{"fake"}
-				if c.mode == ModeExec {
+				if c.mode == config.ModeExec {
 					cfg.Worker.Command = []string{execCommand}
 				}
 				a, err := start(t.Context(), cfg, hooks{backend: redis.backend, start: processes.start, workers: c.hung})
@@ -59,7 +61,7 @@ func TestStalledWorkers(t *testing.T) {
 					a.Abort()
 					_ = a.Wait()
 				}()
-				bound := cfg.takeWithin()
+				bound := takeWithin(&cfg)
 				for began := time.Now(); time.Since(began) < bound; time.Sleep(10 * time.Second) {
 					if got := a.Stuck(); got != "" {
 						t.Errorf("stuck after %v: %s", time.Since(began), got)

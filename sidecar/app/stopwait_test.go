@@ -10,6 +10,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/graflow/graflow-sidecar/sidecar/config"
+
 	"github.com/graflow/graflow-sidecar/sidecar/test/kit/testlog"
 )
 
@@ -37,7 +39,7 @@ func TestAStopWaitsForRedisOnlySoLong(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				var log testlog.Buffer
-				o := startOrder(t, "", "", func(cfg *Config) {
+				o := startOrder(t, "", "", func(cfg *config.Config) {
 					cfg.StopRedisWait, cfg.Redis.PingInterval = c.wait, 100*time.Millisecond
 					cfg.Log = slog.New(slog.NewTextHandler(&log, nil))
 				})

@@ -5,6 +5,8 @@ import (
 	"slices"
 	"time"
 
+	"github.com/graflow/graflow-sidecar/sidecar/config"
+
 	"github.com/graflow/graflow-sidecar/sidecar/internal/redis"
 )
 
@@ -91,7 +93,7 @@ func (a *App) allUp() { a.becomeReady() }
 
 // wanted is how many workers there must be for a sidecar to be ready.
 func (a *App) wanted() int {
-	if a.cfg.Mode == ModeSupervise {
+	if a.cfg.Mode == config.ModeSupervise {
 		return a.cfg.Replicas
 	}
 	return 1

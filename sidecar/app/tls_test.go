@@ -16,7 +16,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/graflow/graflow-sidecar/sidecar/app"
+	"github.com/graflow/graflow-sidecar/sidecar/config"
 	"github.com/graflow/graflow-sidecar/sidecar/test/kit/redistest"
 	"github.com/graflow/graflow-sidecar/sidecar/test/kit/testlog"
 )
@@ -95,7 +95,7 @@ func TestMutualTLS(t *testing.T) {
 	server, addr := tlsServer(t, a)
 	log := &testlog.Buffer{}
 	b := &bundle{t: t, rdb: server.Client(), prefix: redistest.Prefix(t), log: log}
-	cfg := config(t, "rediss://"+addr+"/0", b.prefix, log)
+	cfg := settings(t, "rediss://"+addr+"/0", b.prefix, log)
 	cfg.Redis.TLS, cfg.Redis.TLSCAFile, cfg.Redis.TLSServerName = true, a.path("ca.crt"), "redis.test"
 	cfg.Redis.TLSCertFile, cfg.Redis.TLSKeyFile = a.path("client.crt"), a.path("client.key")
 	b.app = start(t, cfg, log)
@@ -119,17 +119,17 @@ func TestTLSMistakes(t *testing.T) {
 	_, addr := tlsServer(t, a)
 	for _, test := range []struct {
 		name   string
-		change func(*app.RedisConfig)
+		change func(*config.Redis)
 		want   string
 	}{
-		{"another authority", func(r *app.RedisConfig) { r.TLSCAFile = a.path("other.crt") }, "certificate signed by unknown authority"},
-		{"another name", func(r *app.RedisConfig) { r.TLSServerName = "elsewhere.test" }, "not elsewhere.test"},
-		{"no certificate of ours", func(r *app.RedisConfig) { r.TLSCertFile, r.TLSKeyFile = "", "" }, "certificate required"},
+		{"another authority", func(r *config.Redis) { r.TLSCAFile = a.path("other.crt") }, "certificate signed by unknown authority"},
+		{"another name", func(r *config.Redis) { r.TLSServerName = "elsewhere.test" }, "not elsewhere.test"},
+		{"no certificate of ours", func(r *config.Redis) { r.TLSCertFile, r.TLSKeyFile = "", "" }, "certificate required"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
 			log := &testlog.Buffer{}
-			cfg := config(t, "rediss://"+addr+"/0", redistest.Prefix(t), log)
+			cfg := settings(t, "rediss://"+addr+"/0", redistest.Prefix(t), log)
 			cfg.Redis.TLS, cfg.Redis.TLSCAFile, cfg.Redis.TLSServerName = true, a.path("ca.crt"), "redis.test"
 			cfg.Redis.TLSCertFile, cfg.Redis.TLSKeyFile = a.path("client.crt"), a.path("client.key")
 			test.change(&cfg.Redis)
@@ -172,7 +172,7 @@ func TestAPasswordIsReadAnew(t *testing.T) {
 	}
 	setUser(">old")
 	write("old")
-	cfg := config(t, "redis://worker@"+server.Addr+"/0", b.prefix, log)
+	cfg := settings(t, "redis://worker@"+server.Addr+"/0", b.prefix, log)
 	cfg.Redis.PasswordFile = file
 	b.app = start(t, cfg, log)
 	b.push(job{TaskID: "first", SessionID: b.prefix})

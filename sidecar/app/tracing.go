@@ -9,25 +9,6 @@ import (
 	"github.com/graflow/graflow-sidecar/sidecar/internal/task"
 )
 
-// Tracer makes a span of every delivery. The sidecar's command has one that sends
-// them to an OpenTelemetry collector. Its methods may be called concurrently and
-// must not wait for anything, but for Shutdown.
-type Tracer interface {
-	// Start begins the span of a delivery that was claimed. The result is nil for
-	// none.
-	Start(t *Task) Span
-	// Shutdown sends what is still there, for as long as ctx allows. No span
-	// begins or ends after it.
-	Shutdown(ctx context.Context)
-}
-
-// What a Tracer is told of.
-type (
-	Task    = task.Task
-	Outcome = task.Outcome
-	Span    = task.Span
-)
-
 // trace begins the span of a task, where spans are made.
 func (a *App) trace(t *task.Task) task.Span {
 	if a.cfg.Tracer == nil {

@@ -8,6 +8,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/graflow/graflow-sidecar/sidecar/config"
+
 	"github.com/graflow/graflow-sidecar/sidecar/internal/task"
 )
 
@@ -65,7 +67,7 @@ func TestTracesInAStop(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				tracer := &fakeTracer{hangs: c.hangs, verdicts: map[string][]string{}}
-				o := startOrder(t, "", "", func(cfg *Config) { cfg.Tracer = tracer })
+				o := startOrder(t, "", "", func(cfg *config.Config) { cfg.Tracer = tracer })
 				time.Sleep(time.Second)
 				began := time.Now()
 				if err := o.Close(); err != nil {

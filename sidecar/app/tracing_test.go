@@ -16,7 +16,7 @@ import (
 	tracepb "go.opentelemetry.io/proto/otlp/trace/v1"
 	"google.golang.org/protobuf/proto"
 
-	"github.com/graflow/graflow-sidecar/sidecar/app"
+	"github.com/graflow/graflow-sidecar/sidecar/config"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/observe/tracing"
 	"github.com/graflow/graflow-sidecar/sidecar/test/kit/redistest"
 	"github.com/graflow/graflow-sidecar/sidecar/test/kit/testlog"
@@ -75,7 +75,7 @@ func attribute(s *tracepb.Span, name string) string {
 	return ""
 }
 
-func tracer(t *testing.T, c *collector, cfg app.Config) app.Tracer {
+func tracer(t *testing.T, c *collector, cfg config.Config) config.Tracer {
 	t.Helper()
 	tracer, err := tracing.New(tracing.Options{
 		Endpoint: c.URL, Timeout: 10 * time.Second, Share: 1, WorkerID: cfg.WorkerID, Queue: cfg.KeyPrefix + ":queue", Log: cfg.Log,
@@ -86,9 +86,9 @@ func tracer(t *testing.T, c *collector, cfg app.Config) app.Tracer {
 	return tracer
 }
 
-func traced(t *testing.T, c *collector, more func(*app.Config)) *bundle {
+func traced(t *testing.T, c *collector, more func(*config.Config)) *bundle {
 	t.Helper()
-	return setup(t, func(cfg *app.Config) {
+	return setup(t, func(cfg *config.Config) {
 		cfg.Tracer = tracer(t, c, *cfg)
 		more(cfg)
 	})
@@ -108,11 +108,11 @@ func (b *bundle) pushTraced(id, do string) {
 // The worker's parent is the task's span, and that one's parent is whoever the
 // record names. What has ended before the stop is with the collector after it.
 func TestTracesFromEndToEnd(t *testing.T) {
-	for _, mode := range []app.Mode{app.ModeRPC, app.ModeExec} {
+	for _, mode := range []config.Mode{config.ModeRPC, config.ModeExec} {
 		t.Run(string(mode), func(t *testing.T) {
 			c := newCollector(t)
-			b := traced(t, c, func(cfg *app.Config) {
-				if cfg.Mode = mode; mode == app.ModeExec {
+			b := traced(t, c, func(cfg *config.Config) {
+				if cfg.Mode = mode; mode == config.ModeExec {
 					cfg.Worker.Command = []string{"sh", "-c", `printf %s "$TRACEPARENT"`}
 				}
 			})
@@ -149,7 +149,7 @@ func TestTracesFromEndToEnd(t *testing.T) {
 // Each attempt has a span of its own, beside the others, and a dead letter too.
 func TestTheSpansOfATaskThatKillsItsWorker(t *testing.T) {
 	c := newCollector(t)
-	b := traced(t, c, func(cfg *app.Config) { cfg.MaxAttempts = 2 })
+	b := traced(t, c, func(cfg *config.Config) { cfg.MaxAttempts = 2 })
 	b.pushTraced("poison", "die")
 	record := `{"trace_id":"` + traceID + `","session_id":7}`
 	if err := b.rdb.RPush(t.Context(), b.prefix+":queue", record).Err(); err != nil {
@@ -184,7 +184,7 @@ func TestTracesOfAStopWithoutRedis(t *testing.T) {
 	c := newCollector(t)
 	instance := redistest.Start(t)
 	b := &bundle{t: t, rdb: instance.Client(), prefix: "p", log: &testlog.Buffer{}}
-	cfg := config(t, instance.URL, b.prefix, b.log)
+	cfg := settings(t, instance.URL, b.prefix, b.log)
 	cfg.ShutdownTimeout, cfg.Tracer = 3*time.Second, tracer(t, c, cfg)
 	b.app = start(t, cfg, b.log)
 	gate := t.TempDir() + "/gate"

@@ -3,48 +3,16 @@ package app
 import (
 	"context"
 	"errors"
-	"fmt"
 	"net/http"
-	"strings"
 	"time"
 
 	"github.com/graflow/graflow-sidecar/sidecar/internal/pipeline/report"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/recoverpanic"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/redis"
-	"github.com/graflow/graflow-sidecar/sidecar/internal/settingfile"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/task"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/web/httpauth"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/web/page"
 )
-
-// HTTPConfig says where the sidecar answers over HTTP, and what it takes to do
-// something there.
-type HTTPConfig struct {
-	// Addr is host:port; port 0 takes any that is free. Empty means nowhere.
-	Addr string
-	// Hosts are the names that the address answers to besides its own; on one
-	// that is not loopback any name will do if there are none.
-	Hosts []string
-	// AdminToken allows actions, and everything to be seen on an address that is
-	// not loopback. It is read from AdminTokenFile at the start, if that is set.
-	AdminToken     string
-	AdminTokenFile string
-}
-
-func (c HTTPConfig) token() (string, error) {
-	if c.AdminTokenFile == "" {
-		return c.AdminToken, nil
-	}
-	b, err := settingfile.Read(c.AdminTokenFile)
-	if err != nil {
-		return "", &ConfigError{Err: fmt.Errorf("SIDECAR_ADMIN_TOKEN_FILE cannot be read: %w", err)}
-	}
-	token := strings.TrimSpace(string(b))
-	if token == "" {
-		return "", &ConfigError{Err: errors.New("SIDECAR_ADMIN_TOKEN_FILE is empty: put the token in it, or leave the variable out for a page that only shows")}
-	}
-	return token, nil
-}
 
 // pageServer is the page at the HTTP server's address.
 type pageServer struct {
@@ -56,11 +24,11 @@ type pageServer struct {
 
 // newWeb makes the page; where the server listens is not known yet.
 func (a *App) newWeb() (*pageServer, error) {
-	token, err := a.cfg.HTTP.token()
+	token, err := a.cfg.HTTP.ReadToken()
 	if err != nil {
 		return nil, err
 	}
-	o, err := a.cfg.Redis.clientOptions()
+	o, err := redis.OptionsOf(a.cfg.Redis)
 	if err != nil {
 		return nil, err
 	}

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/graflow/graflow-sidecar/sidecar/app"
+	"github.com/graflow/graflow-sidecar/sidecar/config"
 	"github.com/graflow/graflow-sidecar/sidecar/test/kit/redistest"
 	"github.com/graflow/graflow-sidecar/sidecar/test/kit/testlog"
 )
@@ -77,7 +78,7 @@ func saying(t *testing.T, lines <-chan string, words ...string) string {
 func TestThePageWhileRedisIsAway(t *testing.T) {
 	redis := redistest.Start(t)
 	log := &testlog.Buffer{}
-	cfg := config(t, redis.URL, "graflow", log)
+	cfg := settings(t, redis.URL, "graflow", log)
 	cfg.HTTP.Addr = "127.0.0.1:0"
 	a := start(t, cfg, log)
 	<-a.Ready()
@@ -102,8 +103,8 @@ func TestCountsOnlyOnANetworkAddress(t *testing.T) {
 	if err := os.WriteFile(file, []byte("from-a-file\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	b := setup(t, func(c *app.Config) {
-		c.HTTP = app.HTTPConfig{Addr: "0.0.0.0:0", AdminTokenFile: file}
+	b := setup(t, func(c *config.Config) {
+		c.HTTP = config.HTTP{Addr: "0.0.0.0:0", AdminTokenFile: file}
 	})
 	b.push(job{TaskID: "confidential", SessionID: "s", Do: "fail"})
 	with := look(t, b.app, "from-a-file")
@@ -121,24 +122,24 @@ func TestCountsOnlyOnANetworkAddress(t *testing.T) {
 }
 
 func TestWhatCannotBeServed(t *testing.T) {
-	b := setup(t, func(c *app.Config) { c.HTTP.Addr = "127.0.0.1:0" })
+	b := setup(t, func(c *config.Config) { c.HTTP.Addr = "127.0.0.1:0" })
 	empty := filepath.Join(t.TempDir(), "empty")
 	if err := os.WriteFile(empty, []byte("\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	for name, h := range map[string]app.HTTPConfig{
+	for name, h := range map[string]config.HTTP{
 		"an address that is taken":     {Addr: strings.TrimPrefix(b.app.HTTP(), "http://")},
 		"a token file that is empty":   {Addr: "127.0.0.1:0", AdminTokenFile: empty},
 		"a token file that is missing": {Addr: "127.0.0.1:0", AdminTokenFile: empty + "-not"},
 	} {
 		log := &testlog.Buffer{}
-		cfg := config(t, redistest.New(t).URL, b.prefix, log)
+		cfg := settings(t, redistest.New(t).URL, b.prefix, log)
 		cfg.HTTP = h
 		a, err := app.Start(t.Context(), cfg)
 		if err == nil {
 			_ = a.Close()
 		}
-		if _, is := errors.AsType[*app.ConfigError](err); !is {
+		if _, is := errors.AsType[*config.Error](err); !is {
 			t.Errorf("%s: %v, want a configuration error", name, err)
 		}
 	}

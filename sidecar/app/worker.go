@@ -3,37 +3,37 @@ package app
 import (
 	"slices"
 	"strconv"
-	"time"
+
+	"github.com/graflow/graflow-sidecar/sidecar/config"
 
 	"github.com/graflow/graflow-sidecar/sidecar/internal/backoff"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/worker"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/worker/rpc"
 )
 
 // CrashLoopError says that no worker keeps running; see its message.
 type CrashLoopError = rpc.CrashLoopError
 
-func seconds(d time.Duration) string { return strconv.FormatFloat(d.Seconds(), 'f', -1, 64) }
-
 // processConfig translates for the process stage of a kind of worker.
-func (a *App) processConfig(k KindConfig) (rpc.Config, error) {
+func (a *App) processConfig(k config.Kind) (rpc.Config, error) {
 	w := k.Worker
 	env := w.Env
 	var renewed func() []string
-	if w.Graflow && w.Socket.Path == "" || k.Mode == ModeSupervise {
-		password, err := a.cfg.Redis.password()
+	if w.Graflow && w.Socket.Path == "" || k.Mode == config.ModeSupervise {
+		password, err := a.cfg.Redis.ReadPassword()
 		if err != nil {
 			return rpc.Config{}, err
 		}
-		own, err := a.cfg.Redis.environment(a.cfg.KeyPrefix, password)
+		own, err := worker.Environment(a.cfg.Redis, a.cfg.KeyPrefix, password)
 		if err != nil {
 			return rpc.Config{}, err
 		}
 		env = append(slices.Clip(env), own...)
-		renewed = a.cfg.Redis.renewedEnvironment(a.cfg.KeyPrefix, password)
+		renewed = worker.RenewedEnvironment(a.cfg.Redis, a.cfg.KeyPrefix, password)
 		env = append(env, "WORKER_ID="+a.cfg.WorkerID, "LOG_LEVEL="+w.LogLevel)
 	}
-	if k.Mode == ModeSupervise {
-		env = append(env, "MAX_CONCURRENT_TASKS="+strconv.Itoa(k.Slots), "POLL_INTERVAL="+seconds(a.cfg.PollInterval))
+	if k.Mode == config.ModeSupervise {
+		env = append(env, "MAX_CONCURRENT_TASKS="+strconv.Itoa(k.Slots), "POLL_INTERVAL="+worker.Seconds(a.cfg.PollInterval))
 	}
 	c := rpc.Config{
 		Command: w.Command, Name: w.Name, Dir: w.Dir, Env: env, Renewed: renewed, Extra: w.Files,

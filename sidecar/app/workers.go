@@ -3,22 +3,12 @@ package app
 import (
 	"context"
 
+	"github.com/graflow/graflow-sidecar/sidecar/config"
+
 	"github.com/graflow/graflow-sidecar/sidecar/internal/pipeline/dispatch"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/worker/exec"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/worker/rpc"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/worker/supervise"
-)
-
-// Mode says what a worker is; docs/modes.md has the contracts.
-type Mode string
-
-const (
-	// ModeRPC: long-lived processes that speak the worker protocol.
-	ModeRPC Mode = "rpc"
-	// ModeExec: any executable, one process for each task.
-	ModeExec Mode = "exec"
-	// ModeSupervise: programs that take their tasks from Redis themselves.
-	ModeSupervise Mode = "supervise"
 )
 
 // workers is what runs the tasks, as the rest of the sidecar sees it: the stage
@@ -57,12 +47,12 @@ func (a *App) workers() (workers, error) {
 	if len(a.cfg.Kinds) > 0 {
 		return a.kindStages()
 	}
-	only := KindConfig{Mode: a.cfg.Mode, Slots: a.cfg.Slots, Worker: a.cfg.Worker}
+	only := config.Kind{Mode: a.cfg.Mode, Slots: a.cfg.Slots, Worker: a.cfg.Worker}
 	cfg, err := a.processConfig(only)
 	if err != nil {
 		return nil, err
 	}
-	if a.cfg.Mode == ModeSupervise {
+	if a.cfg.Mode == config.ModeSupervise {
 		return supervised{supervise.New(supervise.Config{
 			Command: cfg.Command, Name: cfg.Name, Dir: cfg.Dir, Env: cfg.Env, Renewed: cfg.Renewed, Extra: cfg.Extra,
 			Replicas: a.cfg.Replicas, WorkerID: cfg.WorkerID,
@@ -74,8 +64,8 @@ func (a *App) workers() (workers, error) {
 }
 
 // stage makes that of a kind of worker, which takes its tasks from a lane.
-func (a *App) stage(k KindConfig, cfg rpc.Config, lane *dispatch.Lane) workers {
-	if k.Mode == ModeExec {
+func (a *App) stage(k config.Kind, cfg rpc.Config, lane *dispatch.Lane) workers {
+	if k.Mode == config.ModeExec {
 		return executing{exec.New(exec.Config{
 			Command: cfg.Command, Name: cfg.Name, Dir: cfg.Dir, Env: cfg.Env, Extra: cfg.Extra,
 			Slots: cfg.Slots, FirstSlot: cfg.FirstSlot, WorkerID: cfg.WorkerID, TaskTimeout: cfg.TaskTimeout,

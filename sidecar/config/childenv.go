@@ -4,8 +4,6 @@ import (
 	"os"
 	"slices"
 	"strings"
-
-	"github.com/graflow/graflow-sidecar/sidecar/app"
 )
 
 // redisNames are the names that begin with REDIS_ and that Graflow or the sidecar
@@ -78,11 +76,11 @@ func (l *Loader) Withheld() []string {
 		return nil
 	}
 	allowed := splitList(l.vars.own.ChildEnv.text())
-	speak, others := w.Graflow || s.App.Mode == app.ModeSupervise, !w.Graflow && s.App.Mode != app.ModeSupervise
+	speak, others := w.Graflow || s.App.Mode == ModeSupervise, !w.Graflow && s.App.Mode != ModeSupervise
 	if len(s.App.Kinds) > 0 {
-		isGraflow := func(k app.KindConfig) bool { return k.Worker.Graflow }
+		isGraflow := func(k Kind) bool { return k.Worker.Graflow }
 		speak = slices.ContainsFunc(s.App.Kinds, isGraflow)
-		others = slices.ContainsFunc(s.App.Kinds, func(k app.KindConfig) bool { return !isGraflow(k) })
+		others = slices.ContainsFunc(s.App.Kinds, func(k Kind) bool { return !isGraflow(k) })
 	}
 	var names []string
 	for _, entry := range os.Environ() {

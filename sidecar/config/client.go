@@ -8,8 +8,6 @@ import (
 	"strings"
 
 	"github.com/spf13/pflag"
-
-	"github.com/graflow/graflow-sidecar/sidecar/app"
 )
 
 // clientFlags say which Redis and which prefix; a command that only looks needs
@@ -27,14 +25,14 @@ func (l *Loader) AddClientFlags(fs *pflag.FlagSet) {
 }
 
 // LoadClient is Load for a command that speaks to Redis and runs no worker.
-func (l *Loader) LoadClient() (app.Config, error) {
+func (l *Loader) LoadClient() (Config, error) {
 	s, err := l.read()
 	if err != nil {
-		return app.Config{}, err
+		return Config{}, err
 	}
 	if s.App.Redis.Embedded {
 		err = errors.New("REDIS_URL is embedded, and that Redis belongs to the sidecar that started it: name the URL that its log has")
-		return app.Config{}, &app.ConfigError{Err: err}
+		return Config{}, &Error{Err: err}
 	}
 	return s.App, nil
 }
@@ -42,12 +40,12 @@ func (l *Loader) LoadClient() (app.Config, error) {
 // read interprets the environment and the flags, without a worker's command.
 func (l *Loader) read() (Settings, error) {
 	if err := l.vars.readEnvironment(); err != nil {
-		return Settings{}, &app.ConfigError{Err: err}
+		return Settings{}, &Error{Err: err}
 	}
 	in := &interpreter{}
 	s := l.vars.settings(in)
 	in.env = append(in.env, unknownNames(os.Environ(), l.vars)...)
-	return s, in.err(func(err error) error { return &app.ConfigError{Err: err} })
+	return s, in.err(func(err error) error { return &Error{Err: err} })
 }
 
 // Color reports whether a terminal is to be coloured: NO_COLOR says no, and a dumb terminal cannot.
@@ -81,7 +79,7 @@ func (l *Loader) Values() ([]Value, error) {
 	_, err := l.read()
 	raw := newVariables()
 	if envErr := raw.readEnvironment(); envErr != nil {
-		return nil, &app.ConfigError{Err: envErr}
+		return nil, &Error{Err: envErr}
 	}
 	list := make([]Value, len(l.vars.all))
 	section := ""

@@ -11,7 +11,6 @@ import (
 
 	"github.com/spf13/pflag"
 
-	"github.com/graflow/graflow-sidecar/sidecar/app"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/observe/logging"
 )
 
@@ -54,12 +53,12 @@ func (l *Loader) AddConnectFlags(fs *pflag.FlagSet) {
 // LoadConnect is Load for sidecar connect.
 func (l *Loader) LoadConnect(args []string) (Connect, error) {
 	if err := l.vars.readEnvironment(); err != nil {
-		return Connect{}, &app.ConfigError{Err: err}
+		return Connect{}, &Error{Err: err}
 	}
 	environ := os.Environ()
 	in := &interpreter{}
 	o := &l.vars.own
-	def := app.DefaultConfig()
+	def := Default()
 	s := Settings{LogLevel: slog.LevelInfo, LogFormat: logging.Auto}
 	c := Connect{
 		Python: "python3", StartRetries: def.Worker.StartRetries, KillGrace: def.Worker.KillGrace, ShutdownTimeout: def.ShutdownTimeout,
@@ -80,7 +79,7 @@ func (l *Loader) LoadConnect(args []string) (Connect, error) {
 	if err := l.connectCommand(&c, args); err != nil {
 		in.usage = append(in.usage, err)
 	}
-	if err := in.err(func(err error) error { return &app.ConfigError{Err: err} }); err != nil {
+	if err := in.err(func(err error) error { return &Error{Err: err} }); err != nil {
 		return Connect{}, err
 	}
 	// Where Redis is the sidecar knows: what this container was told of that, by a

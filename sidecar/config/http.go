@@ -2,12 +2,10 @@ package config
 
 import (
 	"strings"
-
-	"github.com/graflow/graflow-sidecar/sidecar/app"
 )
 
 // http interprets what is about the page.
-func (vs *variables) http(in *interpreter, c *app.HTTPConfig) {
+func (vs *variables) http(in *interpreter, c *HTTP) {
 	o := &vs.own
 	var hosts string
 	set(in, &o.HTTPHosts, &hosts, "host names, separated by commas", "", func(s string) (string, bool) {

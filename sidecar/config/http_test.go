@@ -4,28 +4,26 @@ import (
 	"reflect"
 	"strings"
 	"testing"
-
-	"github.com/graflow/graflow-sidecar/sidecar/app"
 )
 
 func TestHTTP(t *testing.T) {
 	for _, c := range []struct {
 		name string
 		env  []string
-		want app.HTTPConfig
+		want HTTP
 		bad  string // part of the message
 	}{
-		{"default", nil, app.HTTPConfig{Addr: "127.0.0.1:0"}, ""},
-		{"any address", []string{"SIDECAR_HTTP_ADDR=:8000"}, app.HTTPConfig{Addr: ":8000"}, ""},
-		{"off", []string{"SIDECAR_HTTP_ADDR=OFF"}, app.HTTPConfig{}, ""},
-		{"no port", []string{"SIDECAR_HTTP_ADDR=localhost"}, app.HTTPConfig{}, "SIDECAR_HTTP_ADDR"},
-		{"a port that is none", []string{"SIDECAR_HTTP_ADDR=:http"}, app.HTTPConfig{}, "SIDECAR_HTTP_ADDR"},
-		{"token and hosts", []string{"SIDECAR_ADMIN_TOKEN=t0+/=", "SIDECAR_HTTP_HOSTS=a.example, b"}, app.HTTPConfig{}, "SIDECAR_HTTP_HOSTS"},
-		{"hosts", []string{"SIDECAR_HTTP_HOSTS=a.example,b"}, app.HTTPConfig{Addr: "127.0.0.1:0", Hosts: []string{"a.example", "b"}}, ""},
-		{"token", []string{"SIDECAR_ADMIN_TOKEN=t0+/="}, app.HTTPConfig{Addr: "127.0.0.1:0", AdminToken: "t0+/="}, ""},
-		{"token file", []string{"SIDECAR_ADMIN_TOKEN_FILE=/run/t"}, app.HTTPConfig{Addr: "127.0.0.1:0", AdminTokenFile: "/run/t"}, ""},
-		{"both", []string{"SIDECAR_ADMIN_TOKEN=hush", "SIDECAR_ADMIN_TOKEN_FILE=/run/t"}, app.HTTPConfig{}, "exclude each other"},
-		{"a token that no header can carry", []string{"SIDECAR_ADMIN_TOKEN=hush hush"}, app.HTTPConfig{}, "SIDECAR_ADMIN_TOKEN has a value that cannot be used"},
+		{"default", nil, HTTP{Addr: "127.0.0.1:0"}, ""},
+		{"any address", []string{"SIDECAR_HTTP_ADDR=:8000"}, HTTP{Addr: ":8000"}, ""},
+		{"off", []string{"SIDECAR_HTTP_ADDR=OFF"}, HTTP{}, ""},
+		{"no port", []string{"SIDECAR_HTTP_ADDR=localhost"}, HTTP{}, "SIDECAR_HTTP_ADDR"},
+		{"a port that is none", []string{"SIDECAR_HTTP_ADDR=:http"}, HTTP{}, "SIDECAR_HTTP_ADDR"},
+		{"token and hosts", []string{"SIDECAR_ADMIN_TOKEN=t0+/=", "SIDECAR_HTTP_HOSTS=a.example, b"}, HTTP{}, "SIDECAR_HTTP_HOSTS"},
+		{"hosts", []string{"SIDECAR_HTTP_HOSTS=a.example,b"}, HTTP{Addr: "127.0.0.1:0", Hosts: []string{"a.example", "b"}}, ""},
+		{"token", []string{"SIDECAR_ADMIN_TOKEN=t0+/="}, HTTP{Addr: "127.0.0.1:0", AdminToken: "t0+/="}, ""},
+		{"token file", []string{"SIDECAR_ADMIN_TOKEN_FILE=/run/t"}, HTTP{Addr: "127.0.0.1:0", AdminTokenFile: "/run/t"}, ""},
+		{"both", []string{"SIDECAR_ADMIN_TOKEN=hush", "SIDECAR_ADMIN_TOKEN_FILE=/run/t"}, HTTP{}, "exclude each other"},
+		{"a token that no header can carry", []string{"SIDECAR_ADMIN_TOKEN=hush hush"}, HTTP{}, "SIDECAR_ADMIN_TOKEN has a value that cannot be used"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			s, err := load(t, c.env, "--", "w")

@@ -12,7 +12,7 @@ import (
 )
 
 // UsageError is a bad command line, as against a bad environment, which is an
-// app.ConfigError.
+// Error.
 type UsageError struct{ Err error }
 
 func (e *UsageError) Error() string { return e.Err.Error() }

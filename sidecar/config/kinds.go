@@ -11,7 +11,6 @@ import (
 
 	"github.com/kballard/go-shellquote"
 
-	"github.com/graflow/graflow-sidecar/sidecar/app"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/task/route"
 )
 
@@ -93,7 +92,7 @@ func fields(text string) []string {
 }
 
 // parseKinds reads either form.
-func parseKinds(v *value, bad func(error)) (list []app.KindConfig) {
+func parseKinds(v *value, bad func(error)) (list []Kind) {
 	if !v.byFlag() && strings.HasPrefix(v.text(), "[") {
 		list, err := parseKindsJSON([]byte(v.text()))
 		if err != nil {
@@ -114,7 +113,7 @@ func parseKinds(v *value, bad func(error)) (list []app.KindConfig) {
 
 // parseKind reads PATTERN=COMMAND LINE. A = of the pattern stands behind a
 // backslash.
-func parseKind(line string) (app.KindConfig, error) {
+func parseKind(line string) (Kind, error) {
 	at := 0
 	for at < len(line) && line[at] != '=' {
 		if line[at] == '\\' {
@@ -123,12 +122,12 @@ func parseKind(line string) (app.KindConfig, error) {
 		at++
 	}
 	if at >= len(line) {
-		return app.KindConfig{}, fmt.Errorf("%s is not PATTERN=COMMAND, as in etl.*=./etl", shorten(line))
+		return Kind{}, fmt.Errorf("%s is not PATTERN=COMMAND, as in etl.*=./etl", shorten(line))
 	}
-	k := app.KindConfig{Pattern: strings.TrimSpace(line[:at]), Mode: app.ModeRPC}
+	k := Kind{Pattern: strings.TrimSpace(line[:at]), Mode: ModeRPC}
 	command, isExec := strings.CutPrefix(strings.TrimSpace(line[at+1:]), execPrefix)
 	if isExec {
-		k.Mode = app.ModeExec
+		k.Mode = ModeExec
 	}
 	words, err := shellquote.Split(command)
 	switch {
@@ -147,12 +146,12 @@ func parseKind(line string) (app.KindConfig, error) {
 }
 
 // parseKindsJSON reads a JSON list, which has room for every argument.
-func parseKindsJSON(text []byte) ([]app.KindConfig, error) {
+func parseKindsJSON(text []byte) ([]Kind, error) {
 	var entries []struct {
 		Pattern string   `json:"pattern"`
 		Command []string `json:"command"`
 		Graflow bool     `json:"graflow"`
-		Mode    app.Mode `json:"mode"`
+		Mode    Mode     `json:"mode"`
 		Slots   int      `json:"slots"`
 	}
 	dec := json.NewDecoder(bytes.NewReader(text))
@@ -163,38 +162,38 @@ func parseKindsJSON(text []byte) ([]app.KindConfig, error) {
 	if dec.More() {
 		return nil, errors.New("there is something behind the JSON list")
 	}
-	list := make([]app.KindConfig, len(entries))
+	list := make([]Kind, len(entries))
 	for i, e := range entries {
 		switch {
 		case e.Mode == "":
-			e.Mode = app.ModeRPC
-		case e.Mode != app.ModeRPC && e.Mode != app.ModeExec:
+			e.Mode = ModeRPC
+		case e.Mode != ModeRPC && e.Mode != ModeExec:
 			return nil, fmt.Errorf("the pattern %q has mode %q, and may have rpc or exec", e.Pattern, e.Mode)
 		}
 		switch {
 		case e.Graflow == (len(e.Command) > 0):
 			return nil, fmt.Errorf("the pattern %q needs a command or graflow, one of the two", e.Pattern)
-		case e.Graflow && e.Mode != app.ModeRPC:
+		case e.Graflow && e.Mode != ModeRPC:
 			return nil, fmt.Errorf("the pattern %q: graflow goes with mode rpc only", e.Pattern)
 		case e.Slots < 0 || e.Slots > maxSlots:
 			return nil, fmt.Errorf("the pattern %q has %d slots, and may have 1 to %d", e.Pattern, e.Slots, maxSlots)
 		}
-		list[i] = app.KindConfig{
+		list[i] = Kind{
 			Pattern: e.Pattern, Mode: e.Mode, Slots: e.Slots,
-			Worker: app.WorkerConfig{Command: e.Command, Graflow: e.Graflow},
+			Worker: Worker{Command: e.Command, Graflow: e.Graflow},
 		}
 	}
 	return list, nil
 }
 
 // kindConflicts finds what does not go with several kinds of worker.
-func (vs *variables) kindConflicts(in *interpreter, c *app.Config) {
+func (vs *variables) kindConflicts(in *interpreter, c *Config) {
 	o := &vs.own
 	switch {
 	case !o.Workers.given():
 	case c.Worker.Graflow:
 		in.complain(&o.Workers, "%s and --graflow exclude each other: give the adapter a pattern, as in --worker '*=graflow'", o.Workers.name())
-	case c.Mode != app.ModeRPC:
+	case c.Mode != ModeRPC:
 		in.complain(&o.Mode, "%s is %s, and %s says for each kind of worker what it is: --worker 'img.*=exec:./resize'", o.Mode.name(), c.Mode, o.Workers.name())
 	}
 }
@@ -211,8 +210,8 @@ func (s *Settings) completeKinds(environ, allowed []string) {
 }
 
 // Adapter lists the workers that are the adapter, to be told what runs it.
-func (s *Settings) Adapter() []*app.WorkerConfig {
-	var list []*app.WorkerConfig
+func (s *Settings) Adapter() []*Worker {
+	var list []*Worker
 	if s.App.Worker.Graflow {
 		list = append(list, &s.App.Worker)
 	}

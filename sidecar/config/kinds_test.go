@@ -6,12 +6,10 @@ import (
 	"slices"
 	"strings"
 	"testing"
-
-	"github.com/graflow/graflow-sidecar/sidecar/app"
 )
 
 // told is a kind in one line.
-func told(k app.KindConfig) string {
+func told(k Kind) string {
 	return fmt.Sprintf("%s %s %d %q graflow=%t", k.Pattern, k.Mode, k.Slots, k.Worker.Command, k.Worker.Graflow)
 }
 
@@ -85,7 +83,7 @@ func TestKindsAreToldWhatAllAre(t *testing.T) {
 	s := mustLoad(t, []string{"SIDECAR_KILL_GRACE=3s", "SIDECAR_MAX_LENT=2", "REDIS_HOST=h", "X=y", "REDIS_TLS_SERVER_NAME="},
 		"--worker", "a=./a", "--worker", "*=graflow")
 	a, g := s.App.Kinds[0].Worker, s.App.Kinds[1].Worker
-	for _, w := range []app.WorkerConfig{a, g} {
+	for _, w := range []Worker{a, g} {
 		if w.KillGrace.Seconds() != 3 || w.MaxLent != 2 || !slices.Contains(w.Env, "X=y") {
 			t.Errorf("%+v", w)
 		}
@@ -134,7 +132,7 @@ func TestKindsThatAreNone(t *testing.T) {
 		t.Run(c.want, func(t *testing.T) {
 			_, err := load(t, c.env, c.args...)
 			var usage *UsageError
-			var bad *app.ConfigError
+			var bad *Error
 			if is := errors.As(err, &usage); is != c.usage || (!is && !errors.As(err, &bad)) {
 				t.Fatalf("%T %v", err, err)
 			}

@@ -20,7 +20,6 @@ import (
 	"github.com/kballard/go-shellquote"
 	"github.com/spf13/pflag"
 
-	"github.com/graflow/graflow-sidecar/sidecar/app"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/observe/logging"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/observe/tracing"
 )
@@ -29,7 +28,7 @@ import (
 type Settings struct {
 	// App is complete but for Version, Log and the command that runs the adapter:
 	// see Adapter.
-	App       app.Config
+	App       Config
 	LogLevel  slog.Level
 	LogFormat logging.Format
 	// Python runs the adapter, if there is one.
@@ -127,7 +126,7 @@ func (f flagValue) Type() string {
 // Load reads the environment and combines it with the flags, once they have
 // been parsed, and with the worker's command: args is what is left of the
 // command line. The error is a *UsageError for the command line and an
-// *app.ConfigError for the environment.
+// *Error for the environment.
 func (l *Loader) Load(args []string) (Settings, error) { return l.load(args, true) }
 
 // LoadIdle is Load for whoever starts no worker: none has to be named.
@@ -135,7 +134,7 @@ func (l *Loader) LoadIdle(args []string) (Settings, error) { return l.load(args,
 
 func (l *Loader) load(args []string, worker bool) (Settings, error) {
 	if err := l.vars.readEnvironment(); err != nil {
-		return Settings{}, &app.ConfigError{Err: err}
+		return Settings{}, &Error{Err: err}
 	}
 	environ := os.Environ()
 	in := &interpreter{}
@@ -146,26 +145,26 @@ func (l *Loader) load(args []string, worker bool) (Settings, error) {
 	} else if err := l.command(in, &s, args); err != nil {
 		in.usage = append(in.usage, err)
 	}
-	if err := in.err(func(err error) error { return &app.ConfigError{Err: err} }); err != nil {
+	if err := in.err(func(err error) error { return &Error{Err: err} }); err != nil {
 		return Settings{}, err
 	}
 	allowed := splitList(l.vars.own.ChildEnv.text())
-	s.App.Worker.Env = ChildEnv(environ, s.App.Worker.Graflow || s.App.Mode == app.ModeSupervise, allowed)
+	s.App.Worker.Env = ChildEnv(environ, s.App.Worker.Graflow || s.App.Mode == ModeSupervise, allowed)
 	s.completeKinds(environ, allowed)
 	s.Traces, s.TraceProblems = traces(os.Getenv)
 	return s, l.backstop(s)
 }
 
 // HTTPAddr is SIDECAR_HTTP_ADDR alone, for whoever asks a sidecar: "" for none.
-// The error is an *app.ConfigError.
+// The error is an *Error.
 func (l *Loader) HTTPAddr() (string, error) {
 	if err := l.vars.readEnvironment(); err != nil {
-		return "", &app.ConfigError{Err: err}
+		return "", &Error{Err: err}
 	}
 	in := &interpreter{}
 	addr := defaultHTTPAddr
 	in.address(&l.vars.own.HTTPAddr, &addr)
-	return addr, in.err(func(err error) error { return &app.ConfigError{Err: err} })
+	return addr, in.err(func(err error) error { return &Error{Err: err} })
 }
 
 // command takes the worker's command. It has to come after "--", or pflag

@@ -12,7 +12,6 @@ import (
 
 	"github.com/spf13/pflag"
 
-	"github.com/graflow/graflow-sidecar/sidecar/app"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/observe/logging"
 )
 
@@ -60,7 +59,7 @@ var worker = []string{"--", "./w", "-v"}
 
 func TestDefaults(t *testing.T) {
 	s := mustLoad(t, nil, worker...)
-	want := app.DefaultConfig()
+	want := Default()
 	want.WorkerID = defaultWorkerID()
 	want.HTTP.Addr = defaultHTTPAddr // none for whoever embeds the sidecar
 	want.Worker.Command = []string{"./w", "-v"}
@@ -77,7 +76,7 @@ func TestDefaults(t *testing.T) {
 // Graflow's own defaults (graflow/worker/main.py), which the sidecar must not
 // change under its users.
 func TestDefaultsAreGraflows(t *testing.T) {
-	c := app.DefaultConfig()
+	c := Default()
 	if c.Redis.Host != "localhost" || c.Redis.Port != 6379 || c.Redis.DB != 0 || c.KeyPrefix != "graflow" ||
 		c.Slots != 4 || c.PollInterval != 100*time.Millisecond || c.Worker.LogLevel != "INFO" {
 		t.Errorf("%+v", c)
@@ -106,12 +105,12 @@ func TestValues(t *testing.T) {
 		{"level, short", "LOG_LEVEL=WARN", func(s Settings) any { return s.App.Worker.LogLevel }, "WARNING"},
 		{"level for the worker", "LOG_LEVEL=debug", func(s Settings) any { return s.App.Worker.LogLevel }, "DEBUG"},
 		{"format", "SIDECAR_LOG_FORMAT=JSON", func(s Settings) any { return s.LogFormat }, logging.JSON},
-		{"side", "SIDECAR_QUEUE_SIDE=Right", func(s Settings) any { return s.App.QueueSide }, app.QueueRight},
+		{"side", "SIDECAR_QUEUE_SIDE=Right", func(s Settings) any { return s.App.QueueSide }, QueueRight},
 		{"whole seconds", "SIDECAR_SHUTDOWN_TIMEOUT=40", func(s Settings) any { return s.App.ShutdownTimeout }, 40 * time.Second},
 		{"no limit", "SIDECAR_TASK_TIMEOUT=0", func(s Settings) any { return s.App.TaskTimeout }, time.Duration(0)},
 		{"task limit", "SIDECAR_TASK_TIMEOUT=1h30m", func(s Settings) any { return s.App.TaskTimeout }, 90 * time.Minute},
 		{"jitter", "SIDECAR_RETRY_JITTER=0.25", func(s Settings) any { return s.App.Retry.Jitter }, 0.25},
-		{"exec output", "SIDECAR_EXEC_OUTPUT=Latin1", func(s Settings) any { return s.App.Worker.ExecOutput }, app.ExecLatin1},
+		{"exec output", "SIDECAR_EXEC_OUTPUT=Latin1", func(s Settings) any { return s.App.Worker.ExecOutput }, ExecLatin1},
 		{"max message", "SIDECAR_MAX_MESSAGE_BYTES=65536", func(s Settings) any { return s.App.Worker.MaxMessageBytes }, 65536},
 		{"start retries", "SIDECAR_START_RETRIES=0", func(s Settings) any { return s.App.Worker.StartRetries }, 0},
 		{"crash loop", "SIDECAR_CRASH_LOOP_EXIT=yes", func(s Settings) any { return s.App.Worker.CrashLoopExit }, true},
@@ -122,8 +121,8 @@ func TestValues(t *testing.T) {
 		{"python", "SIDECAR_PYTHON=/opt/py, thon", func(s Settings) any { return s.Python }, "/opt/py, thon"},
 		{"health check", "SIDECAR_REDIS_HEALTH_CHECK_INTERVAL=10", func(s Settings) any { return s.App.Redis.HealthCheckInterval }, 10 * time.Second},
 		{"bare names are not ours", "PYTHON=x", func(s Settings) any { return s.Python }, "python3"},
-		{"nor is a MODE", "MODE=exec", func(s Settings) any { return s.App.Mode }, app.ModeRPC},
-		{"mode", "SIDECAR_MODE=Exec", func(s Settings) any { return s.App.Mode }, app.ModeExec},
+		{"nor is a MODE", "MODE=exec", func(s Settings) any { return s.App.Mode }, ModeRPC},
+		{"mode", "SIDECAR_MODE=Exec", func(s Settings) any { return s.App.Mode }, ModeExec},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			s := mustLoad(t, []string{c.env}, worker...)
@@ -180,7 +179,7 @@ func TestWhatGraflowsWorkerTakes(t *testing.T) {
 		{"", "--l DEBUG", level, [2]any{slog.LevelDebug, "DEBUG"}},
 
 		// Ours, which begin like Graflow's.
-		{"", "--mode exec", func(s Settings) any { return s.App.Mode }, app.ModeExec},
+		{"", "--mode exec", func(s Settings) any { return s.App.Mode }, ModeExec},
 		{"", "--log-format json", func(s Settings) any { return s.LogFormat }, logging.JSON},
 	} {
 		t.Run(c.env+c.args, func(t *testing.T) {
@@ -308,7 +307,7 @@ func TestBadValues(t *testing.T) {
 	} {
 		t.Run(c.env[:min(len(c.env), 40)], func(t *testing.T) {
 			_, err := load(t, []string{c.env}, worker...)
-			var bad *app.ConfigError
+			var bad *Error
 			if !errors.As(err, &bad) || !strings.Contains(err.Error(), c.want) {
 				t.Errorf("error %v; want a ConfigError with %q", err, c.want)
 			}

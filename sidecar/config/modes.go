@@ -1,17 +1,15 @@
 package config
 
-import "github.com/graflow/graflow-sidecar/sidecar/app"
-
 // modeConflicts finds settings that do nothing in the mode that was chosen where
 // whoever gave them would count on them. (Those that only tune something are
 // left alone: one environment may serve several modes.)
-func (vs *variables) modeConflicts(in *interpreter, mode app.Mode, graflow bool) {
+func (vs *variables) modeConflicts(in *interpreter, mode Mode, graflow bool) {
 	o, d := &vs.own, &vs.dropIn
-	if graflow && mode != app.ModeRPC {
+	if graflow && mode != ModeRPC {
 		in.complain(&o.Mode, "%s is %s, and --graflow goes with rpc only: it is an adapter that speaks the worker protocol; "+
 			"for Graflow's own worker: sidecar run --mode supervise -- python -m graflow.worker.main", o.Mode.name(), mode)
 	}
-	if mode != app.ModeSupervise {
+	if mode != ModeSupervise {
 		if o.Replicas.given() {
 			in.complain(&o.Replicas, "%s goes with --mode supervise only: in mode %s %s says how many tasks run at once",
 				o.Replicas.name(), mode, d.MaxConcurrentTasks.env)

@@ -4,13 +4,11 @@ import (
 	"errors"
 	"strings"
 	"testing"
-
-	"github.com/graflow/graflow-sidecar/sidecar/app"
 )
 
 func TestModes(t *testing.T) {
 	s := mustLoad(t, []string{"SIDECAR_REPLICAS=3"}, "--mode", "supervise", "--replicas", "2", "--", "w")
-	if s.App.Mode != app.ModeSupervise || s.App.Replicas != 2 {
+	if s.App.Mode != ModeSupervise || s.App.Replicas != 2 {
 		t.Errorf("%s, %d replicas", s.App.Mode, s.App.Replicas)
 	}
 	// What only tunes may be there for another mode's sake.
@@ -39,7 +37,7 @@ func TestWhatDoesNotGoWithAMode(t *testing.T) {
 		t.Run(c.want, func(t *testing.T) {
 			_, err := load(t, c.env, c.args...)
 			var usage *UsageError
-			var bad *app.ConfigError
+			var bad *Error
 			if is := errors.As(err, &usage); is != c.usage || (!is && !errors.As(err, &bad)) {
 				t.Fatalf("%T %v", err, err)
 			}

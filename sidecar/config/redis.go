@@ -6,15 +6,13 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
-
-	"github.com/graflow/graflow-sidecar/sidecar/app"
 )
 
 const embedded = "embedded"
 
 // redis interprets everything that says where Redis is. Afterwards the parts
 // and the URL, where there is one, agree.
-func (vs *variables) redis(in *interpreter, r *app.RedisConfig) {
+func (vs *variables) redis(in *interpreter, r *Redis) {
 	d := &vs.dropIn
 	vs.flagsBeatEnvironment()
 
@@ -64,7 +62,7 @@ var serviceLink = regexp.MustCompile(`^tcp://(\[[0-9A-Fa-f:.]+\]|[^:/\[\]]+):(\d
 
 // port also takes what Kubernetes puts into REDIS_PORT where a service is
 // called redis: tcp://10.0.0.1:6379. Its address serves where no host is given.
-func (in *interpreter) port(v, host *value, r *app.RedisConfig) {
+func (in *interpreter) port(v, host *value, r *Redis) {
 	addr := ""
 	set(in, v, &r.Port, "a port from 1 to 65535", strconv.Itoa(r.Port), func(s string) (int, bool) {
 		if m := serviceLink.FindStringSubmatch(s); m != nil {
@@ -99,7 +97,7 @@ const acceptsURL = "redis://, rediss:// or unix:// with a host or path, or embed
 
 // url takes the URL apart. No part of it appears in a message: it may hold a
 // password, and net/url's own errors quote it.
-func (in *interpreter) url(v, db *value, r *app.RedisConfig) {
+func (in *interpreter) url(v, db *value, r *Redis) {
 	v.accepts = acceptsURL
 	if !v.given() {
 		return
@@ -135,7 +133,7 @@ func (in *interpreter) url(v, db *value, r *app.RedisConfig) {
 	r.URL = u.String()
 }
 
-func (in *interpreter) hostOf(v *value, u *url.URL, r *app.RedisConfig) bool {
+func (in *interpreter) hostOf(v *value, u *url.URL, r *Redis) bool {
 	if u.Hostname() == "" || u.Opaque != "" {
 		in.complain(v, "%s names no host, and must be %s", v.name(), acceptsURL)
 		return false
@@ -155,7 +153,7 @@ func (in *interpreter) hostOf(v *value, u *url.URL, r *app.RedisConfig) bool {
 
 // database makes the URL and DB say the same: the URL where it names a
 // database, unless a flag does.
-func (in *interpreter) database(v, db *value, u *url.URL, r *app.RedisConfig) bool {
+func (in *interpreter) database(v, db *value, u *url.URL, r *Redis) bool {
 	query := u.Query()
 	named := query.Get("db")
 	query.Del("db")
@@ -185,7 +183,7 @@ func (in *interpreter) database(v, db *value, u *url.URL, r *app.RedisConfig) bo
 
 // redisConflicts finds settings that contradict each other, and what does not
 // work yet.
-func (vs *variables) redisConflicts(in *interpreter, r *app.RedisConfig, graflow bool) {
+func (vs *variables) redisConflicts(in *interpreter, r *Redis, graflow bool) {
 	d := &vs.dropIn
 	exclude := func(a, b *value) {
 		if a.given() && b.given() {

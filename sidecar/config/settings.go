@@ -9,7 +9,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/graflow/graflow-sidecar/sidecar/app"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/observe/logging"
 )
 
@@ -18,7 +17,7 @@ const day = 24 * time.Hour
 // settings interprets every variable over the defaults.
 func (vs *variables) settings(in *interpreter) Settings {
 	s := Settings{
-		App: app.DefaultConfig(), LogLevel: slog.LevelInfo, LogFormat: logging.Auto, Python: "python3",
+		App: Default(), LogLevel: slog.LevelInfo, LogFormat: logging.Auto, Python: "python3",
 	}
 	c, d, o := &s.App, &vs.dropIn, &vs.own
 	c.WorkerID = defaultWorkerID()
@@ -30,7 +29,7 @@ func (vs *variables) settings(in *interpreter) Settings {
 	in.logLevel(&d.LogLevel, &s)
 	vs.redis(in, &c.Redis)
 
-	choice(in, &o.Mode, &c.Mode, app.ModeRPC, app.ModeExec, app.ModeSupervise)
+	choice(in, &o.Mode, &c.Mode, ModeRPC, ModeExec, ModeSupervise)
 	in.integer(&o.Replicas, &c.Replicas, 1, 1024)
 	in.boolean(&o.Graflow, &c.Worker.Graflow)
 	vs.kinds(in, &s)
@@ -55,7 +54,7 @@ func (vs *variables) settings(in *interpreter) Settings {
 	in.duration(&o.WriteTimeout, &w.WriteTimeout, 100*time.Millisecond, time.Hour)
 	in.duration(&o.KillGrace, &w.KillGrace, 10*time.Millisecond, time.Hour)
 	in.integer(&o.MaxMessageBytes, &w.MaxMessageBytes, 4096, 1<<30)
-	choice(in, &o.ExecOutput, &w.ExecOutput, app.ExecText, app.ExecBase64, app.ExecLatin1)
+	choice(in, &o.ExecOutput, &w.ExecOutput, ExecText, ExecBase64, ExecLatin1)
 	in.boolean(&o.CrashLoopExit, &w.CrashLoopExit)
 	in.integer(&o.MaxTasksPerChild, &w.MaxTasksPerChild, 0, math.MaxInt32)
 	in.duration(&o.MaxChildAge, &w.MaxChildAge, 0, 365*day)
@@ -63,7 +62,7 @@ func (vs *variables) settings(in *interpreter) Settings {
 	in.integer(&o.MaxLent, &w.MaxLent, 0, 4096)
 	in.ordered(&o.RestartBackoffMin, w.RestartBackoffMin, &o.RestartBackoffMax, w.RestartBackoffMax)
 
-	choice(in, &o.QueueSide, &c.QueueSide, app.QueueLeft, app.QueueRight)
+	choice(in, &o.QueueSide, &c.QueueSide, QueueLeft, QueueRight)
 	in.duration(&o.TaskTimeout, &c.TaskTimeout, 0, 365*day)
 	in.duration(&o.UnroutedTimeout, &c.UnroutedTimeout, time.Second, day)
 	in.integer(&o.MaxAttempts, &c.MaxAttempts, 1, 1000)

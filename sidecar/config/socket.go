@@ -5,8 +5,6 @@ import (
 	"io/fs"
 	"strconv"
 	"strings"
-
-	"github.com/graflow/graflow-sidecar/sidecar/app"
 )
 
 // socket takes the path of a Unix socket.
@@ -28,12 +26,12 @@ func (in *interpreter) fileMode(v *value, dst *fs.FileMode) {
 }
 
 // socketConflicts finds what does not go with workers in another container.
-func (vs *variables) socketConflicts(in *interpreter, mode app.Mode) {
+func (vs *variables) socketConflicts(in *interpreter, mode Mode) {
 	o := &vs.own
 	if !o.Socket.given() {
 		return
 	}
-	if mode != app.ModeRPC {
+	if mode != ModeRPC {
 		in.complain(&o.Mode, "%s is %s, and %s goes with rpc only: the other modes start processes of their own", o.Mode.name(), mode, o.Socket.name())
 	}
 	if v := &o.MaxChildRSS; v.given() {

@@ -7,8 +7,6 @@ import (
 	"testing"
 
 	"github.com/spf13/pflag"
-
-	"github.com/graflow/graflow-sidecar/sidecar/app"
 )
 
 func TestWorkerSocket(t *testing.T) {
@@ -42,7 +40,7 @@ func TestWhatDoesNotGoWithAWorkerSocket(t *testing.T) {
 		t.Run(c.want, func(t *testing.T) {
 			_, err := load(t, c.env, c.args...)
 			var usage *UsageError
-			var bad *app.ConfigError
+			var bad *Error
 			if is := errors.As(err, &usage); is != c.usage && !strings.Contains(err.Error(), "no worker") || (!is && !errors.As(err, &bad)) {
 				t.Fatalf("%T %v", err, err)
 			}
@@ -106,7 +104,7 @@ func TestWhatConnectRefuses(t *testing.T) {
 		t.Run(c.want, func(t *testing.T) {
 			_, err := loadConnect(t, c.env, c.args...)
 			var usage *UsageError
-			var bad *app.ConfigError
+			var bad *Error
 			if is := errors.As(err, &usage); is != c.usage || (!is && !errors.As(err, &bad)) {
 				t.Fatalf("%T %v", err, err)
 			}

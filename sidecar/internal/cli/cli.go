@@ -77,7 +77,7 @@ const callTimeout = 15 * time.Second
 // session is one command's view of the world.
 type session struct {
 	st     *redis.Store
-	cfg    app.Config
+	cfg    config.Config
 	out    *printer
 	errOut io.Writer
 	in     *os.File

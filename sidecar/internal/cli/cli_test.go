@@ -100,7 +100,7 @@ func (b *bench) out(args ...string) string {
 
 // status is the exit status that main would give.
 func status(err error) int {
-	own, usage, wrong := new(StatusError), new(config.UsageError), new(app.ConfigError)
+	own, usage, wrong := new(StatusError), new(config.UsageError), new(config.Error)
 	switch {
 	case err == nil:
 		return 0

@@ -2,7 +2,6 @@ package cli
 
 import (
 	"context"
-	"github.com/graflow/graflow-sidecar/sidecar/internal/host"
 	"log/slog"
 	"os"
 	"os/signal"
@@ -10,10 +9,11 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/graflow/graflow-sidecar/sidecar/internal/host"
+
 	"github.com/spf13/cobra"
 
 	pyworker "github.com/graflow/graflow-sidecar/examples/python-worker"
-	"github.com/graflow/graflow-sidecar/sidecar/app"
 	"github.com/graflow/graflow-sidecar/sidecar/config"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/backoff"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/version"
@@ -51,7 +51,7 @@ the second one lets go at once.`,
 // connect runs workers until it is told to stop, or cannot go on.
 func connect(c config.Connect) error {
 	if err := local.CheckDir(c.Dir); err != nil {
-		return &app.ConfigError{Err: err}
+		return &config.Error{Err: err}
 	}
 	host.CatchBrokenPipe()
 	host.UnblockStderr()

@@ -9,7 +9,8 @@ import (
 	"net/http/pprof"
 	"time"
 
-	"github.com/graflow/graflow-sidecar/sidecar/app"
+	"github.com/graflow/graflow-sidecar/sidecar/config"
+
 	"github.com/graflow/graflow-sidecar/sidecar/internal/connlimit"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/web/httpauth"
 )
@@ -25,7 +26,7 @@ func serveProfiles(addr string, log *slog.Logger) (stop func(), err error) {
 	}
 	listener, err := net.Listen("tcp", addr)
 	if err != nil {
-		return nil, &app.ConfigError{Err: fmt.Errorf("SIDECAR_DEBUG_ADDR: %w", err)}
+		return nil, &config.Error{Err: fmt.Errorf("SIDECAR_DEBUG_ADDR: %w", err)}
 	}
 	mux := http.NewServeMux() // and not the default one, which anybody may add to
 	mux.HandleFunc("/debug/pprof/", pprof.Index)

@@ -10,7 +10,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/graflow/graflow-sidecar/sidecar/app"
+	"github.com/graflow/graflow-sidecar/sidecar/config"
 )
 
 func TestProfilesAreServed(t *testing.T) {
@@ -50,7 +50,7 @@ func TestProfilesAreServed(t *testing.T) {
 
 	// A port that is taken is the user's to mend.
 	_, err = serveProfiles(strings.TrimSuffix(strings.TrimPrefix(url, "http://"), "/debug/pprof/"), log)
-	if _, ok := errors.AsType[*app.ConfigError](err); !ok || !strings.Contains(err.Error(), "SIDECAR_DEBUG_ADDR") {
+	if _, ok := errors.AsType[*config.Error](err); !ok || !strings.Contains(err.Error(), "SIDECAR_DEBUG_ADDR") {
 		t.Errorf("a port that is taken: %v", err)
 	}
 	stop()

@@ -3,7 +3,6 @@ package cli
 import (
 	"context"
 	"fmt"
-	"github.com/graflow/graflow-sidecar/sidecar/internal/host"
 	"log/slog"
 	"os"
 	"os/exec"
@@ -11,6 +10,8 @@ import (
 	"slices"
 	"syscall"
 	"time"
+
+	"github.com/graflow/graflow-sidecar/sidecar/internal/host"
 
 	"github.com/schollz/progressbar/v3"
 	"github.com/spf13/cobra"
@@ -27,7 +28,7 @@ import (
 )
 
 func demoCommand() *cobra.Command {
-	verbose, mode := false, string(app.ModeRPC)
+	verbose, mode := false, string(config.ModeRPC)
 	cmd := &cobra.Command{
 		Use:   "demo",
 		Short: "Run a few hundred tasks on a Redis of its own, and stop",
@@ -37,15 +38,15 @@ Go worker is this binary in another role; the Python one joins in where python3
 is found. With --mode exec each task has a process: this binary in yet another
 role, and a line of shell.`,
 		Args: cobra.NoArgs,
-		RunE: func(*cobra.Command, []string) error { return runDemo(app.Mode(mode), verbose) },
+		RunE: func(*cobra.Command, []string) error { return runDemo(config.Mode(mode), verbose) },
 	}
 	cmd.Flags().StringVar(&mode, "mode", mode, "rpc or exec")
 	cmd.Flags().BoolVarP(&verbose, "verbose", "v", false, "show the sidecar's log")
 	return cmd
 }
 
-func runDemo(mode app.Mode, verbose bool) error {
-	if mode != app.ModeRPC && mode != app.ModeExec {
+func runDemo(mode config.Mode, verbose bool) error {
+	if mode != config.ModeRPC && mode != config.ModeExec {
 		return &config.UsageError{Err: fmt.Errorf("--mode is %q, and must be rpc or exec: supervised workers would need Graflow", mode)}
 	}
 	host.CatchBrokenPipe()
@@ -67,7 +68,7 @@ func runDemo(mode app.Mode, verbose bool) error {
 	defer host.AdoptOrphans(cfg.Log)()
 
 	workers := []demo.Worker{goWorker(self)}
-	if mode == app.ModeExec {
+	if mode == config.ModeExec {
 		workers = execWorkers(self)
 	} else if python, err := exec.LookPath("python3"); err == nil {
 		zip, cleanup, err := adapterFile()
@@ -107,7 +108,7 @@ incredulity, it was the season of Light, it was the season of Darkness.`
 func goWorker(self string) demo.Worker {
 	return demo.Worker{
 		Name: "go", Groups: 4, Size: 60,
-		Setup: func(w *app.WorkerConfig) { w.Command = []string{self, exampleWorkerName} },
+		Setup: func(w *config.Worker) { w.Command = []string{self, exampleWorkerName} },
 		Task: func(i int) (string, any) {
 			if i%3 == 0 {
 				return "words", map[string]any{"text": text, "top": 3}
@@ -121,7 +122,7 @@ func goWorker(self string) demo.Worker {
 func pythonWorker(python string, zip adapter) demo.Worker {
 	return demo.Worker{
 		Name: "python", Groups: 2, Size: 60,
-		Setup: func(w *app.WorkerConfig) {
+		Setup: func(w *config.Worker) {
 			w.Command = []string{python, "-c", pyworker.Example}
 			w.Env = append(slices.Clip(w.Env), "PYTHONPATH="+zip.path)
 			w.Files = zip.files

@@ -10,11 +10,12 @@ import (
 	"os/signal"
 	"syscall"
 
+	"github.com/graflow/graflow-sidecar/sidecar/config"
+
 	"github.com/spf13/cobra"
 
 	"github.com/graflow/graflow-sidecar/examples/go-worker/tasks"
 	"github.com/graflow/graflow-sidecar/protocol"
-	"github.com/graflow/graflow-sidecar/sidecar/app"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/cli/demo"
 )
 
@@ -22,7 +23,7 @@ import (
 // that does one task, and a line of shell.
 func execWorkers(self string) []demo.Worker {
 	one := goWorker(self)
-	one.Setup = func(w *app.WorkerConfig) { w.Command = []string{self, exampleTaskName} }
+	one.Setup = func(w *config.Worker) { w.Command = []string{self, exampleTaskName} }
 	workers := []demo.Worker{one}
 	if _, err := exec.LookPath("sh"); err != nil {
 		fmt.Println("no sh on PATH: the shell script sits this one out")
@@ -30,7 +31,7 @@ func execWorkers(self string) []demo.Worker {
 	}
 	return append(workers, demo.Worker{
 		Name: "sh", Groups: 2, Size: 60,
-		Setup: func(w *app.WorkerConfig) {
+		Setup: func(w *config.Worker) {
 			w.Command = []string{"sh", "-c", `echo "{\"task\": \"$SIDECAR_TASK_ID\", \"words\": $(wc -w)}"`}
 		},
 		Task: func(int) (string, any) { return "text", map[string]any{"text": text} },

@@ -34,7 +34,7 @@ func (f failure) Unwrap() error { return f.error }
 // cobra, which has untyped errors for wrong command lines.
 func exitStatus(err error) int {
 	var (
-		wrongConfig *app.ConfigError
+		wrongConfig *config.Error
 		wrongUse    *config.UsageError
 		refused     *app.RefusedError
 		lost        *app.LocalRedisError

@@ -12,7 +12,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/graflow/graflow-sidecar/sidecar/app"
 	"github.com/graflow/graflow-sidecar/sidecar/config"
 )
 
@@ -45,7 +44,7 @@ const healthPatience = 3 * time.Second
 func checkHealth(ctx context.Context, out io.Writer, addr string, ready bool) error {
 	host, port, err := net.SplitHostPort(addr)
 	if err != nil || port == "0" {
-		return &app.ConfigError{Err: errors.New("SIDECAR_HTTP_ADDR names no fixed port: set it to one, such as :8000, for the sidecar and for its check")}
+		return &config.Error{Err: errors.New("SIDECAR_HTTP_ADDR names no fixed port: set it to one, such as :8000, for the sidecar and for its check")}
 	}
 	if ip := net.ParseIP(host); host == "" || ip != nil && ip.IsUnspecified() {
 		host = "127.0.0.1"

@@ -10,7 +10,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/graflow/graflow-sidecar/sidecar/app"
 	"github.com/graflow/graflow-sidecar/sidecar/config"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/cli/manifest"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/version"
@@ -92,7 +91,7 @@ func printed(loader *config.Loader, kind string, args []string, p manifest.Param
 		return "", &config.UsageError{Err: fmt.Errorf("--min is %d and --max %d: replicas are at least 1 (0 with keda), and not more than --max", p.Min, p.Max)}
 	}
 	c, r := s.App, s.App.Redis
-	if kind == "native-sidecar" && c.Mode != app.ModeRPC {
+	if kind == "native-sidecar" && c.Mode != config.ModeRPC {
 		return "", &config.UsageError{Err: fmt.Errorf("workers in a container of their own speak the worker protocol: SIDECAR_MODE=%s does not go with native-sidecar", c.Mode)}
 	}
 	p.Command, p.Graflow = c.Worker.Command, c.Worker.Graflow

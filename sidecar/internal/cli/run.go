@@ -4,13 +4,14 @@ import (
 	"cmp"
 	"context"
 	"fmt"
-	"github.com/graflow/graflow-sidecar/sidecar/internal/host"
 	"log/slog"
 	"os"
 	"os/signal"
 	"runtime"
 	"strings"
 	"syscall"
+
+	"github.com/graflow/graflow-sidecar/sidecar/internal/host"
 
 	"github.com/spf13/cobra"
 
@@ -171,8 +172,8 @@ func adapt(s *config.Settings) (cleanup func(), err error) {
 }
 
 // workerName is what runs the tasks, for the log.
-func workerName(cfg app.Config) string {
-	name := func(w app.WorkerConfig) string { return cmp.Or(w.Name, strings.Join(w.Command, " ")) }
+func workerName(cfg config.Config) string {
+	name := func(w config.Worker) string { return cmp.Or(w.Name, strings.Join(w.Command, " ")) }
 	switch {
 	case cfg.Worker.Socket.Path != "":
 		return "at " + cfg.Worker.Socket.Path

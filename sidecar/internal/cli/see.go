@@ -2,6 +2,7 @@ package cli
 
 import (
 	"errors"
+
 	"github.com/graflow/graflow-sidecar/sidecar/internal/host"
 
 	"github.com/graflow/graflow-sidecar/sidecar/app"

@@ -26,7 +26,7 @@ func TestEveryErrorHasItsTopic(t *testing.T) {
 		{failure{cause}, ""},
 		{cause, logdocs.Usage}, // cobra's
 		{&config.UsageError{Err: cause}, logdocs.Usage},
-		{&app.ConfigError{Err: cause}, logdocs.Config},
+		{&config.Error{Err: cause}, logdocs.Config},
 		{failure{&app.RefusedError{Err: cause}}, logdocs.Refused},
 		{failure{&app.LocalRedisError{Err: cause}}, logdocs.EmbeddedRedis},
 		{failure{errors.Join(&app.StartError{}, &app.LocalRedisError{Err: cause})}, logdocs.EmbeddedRedis},

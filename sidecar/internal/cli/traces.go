@@ -3,7 +3,6 @@ package cli
 import (
 	"log/slog"
 
-	"github.com/graflow/graflow-sidecar/sidecar/app"
 	"github.com/graflow/graflow-sidecar/sidecar/config"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/observe/tracing"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/version"
@@ -12,11 +11,11 @@ import (
 // tracer makes the traces that OpenTelemetry's variables ask for; nil for none. The
 // variables may be those of a whole cluster, so that what is wrong with them costs
 // the traces and not the tasks.
-func tracer(s config.Settings, log *slog.Logger) app.Tracer {
+func tracer(s config.Settings, log *slog.Logger) config.Tracer {
 	for _, p := range s.TraceProblems {
 		log.Warn("a variable of opentelemetry cannot be used", "variable", p.Variable, "reason", p.Reason)
 	}
-	if s.Traces == nil || s.App.Mode == app.ModeSupervise { // there a task is never seen
+	if s.Traces == nil || s.App.Mode == config.ModeSupervise { // there a task is never seen
 		return nil
 	}
 	o := *s.Traces

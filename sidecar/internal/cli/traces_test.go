@@ -17,16 +17,16 @@ func TestTracer(t *testing.T) {
 	wanted := &tracing.Options{Endpoint: "http://127.0.0.1:1/", Timeout: time.Second, Share: 1}
 	for name, c := range map[string]struct {
 		traces   *tracing.Options
-		mode     app.Mode
+		mode     config.Mode
 		problems []config.TraceProblem
 		want     bool
 		log      string
 	}{
-		"not wanted":       {nil, app.ModeRPC, nil, false, ""},
-		"wanted":           {wanted, app.ModeRPC, nil, true, ""},
-		"with a complaint": {wanted, app.ModeExec, []config.TraceProblem{{Variable: "OTEL_X", Reason: "odd"}}, true, "variable=OTEL_X reason=odd"},
-		"no task is seen":  {wanted, app.ModeSupervise, nil, false, ""},
-		"no such file":     {&tracing.Options{CAFile: "/no/such/file"}, app.ModeRPC, nil, false, "/no/such/file"},
+		"not wanted":       {nil, config.ModeRPC, nil, false, ""},
+		"wanted":           {wanted, config.ModeRPC, nil, true, ""},
+		"with a complaint": {wanted, config.ModeExec, []config.TraceProblem{{Variable: "OTEL_X", Reason: "odd"}}, true, "variable=OTEL_X reason=odd"},
+		"no task is seen":  {wanted, config.ModeSupervise, nil, false, ""},
+		"no such file":     {&tracing.Options{CAFile: "/no/such/file"}, config.ModeRPC, nil, false, "/no/such/file"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			var log testlog.Buffer

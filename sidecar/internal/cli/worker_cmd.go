@@ -5,13 +5,14 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"github.com/graflow/graflow-sidecar/sidecar/internal/host"
 	"io"
 	"os"
 	"os/signal"
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/graflow/graflow-sidecar/sidecar/internal/host"
 
 	"github.com/spf13/cobra"
 

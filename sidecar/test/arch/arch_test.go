@@ -151,11 +151,6 @@ func TestOnlyTheseMayImport(t *testing.T) {
 			"it is for the tests of workers and for sidecar worker test; a worker and the pipeline do without",
 		},
 		{
-			module + "/sidecar/config",
-			[]string{"sidecar/internal/cli", "sidecar/internal/host"},
-			"app and its stages are given their configuration and never look for it",
-		},
-		{
 			"go.opentelemetry.io",
 			[]string{"sidecar/internal/observe/tracing"},
 			"the rest knows spans by an interface of two methods, and costs nothing without them",

@@ -1,16 +1,12 @@
 package arch
 
 import (
-	"bytes"
 	"go/ast"
 	"go/parser"
 	"go/token"
-	"io/fs"
-	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
-	"strings"
 	"testing"
 )
 
@@ -41,7 +37,7 @@ func TestOnlyConfigReadsTheEnvironment(t *testing.T) {
 					return true
 				}
 				if id, ok := sel.X.(*ast.Ident); ok && slices.Contains(environment[names[id.Name]], sel.Sel.Name) {
-					t.Errorf("%s: %s.%s: only config, host and cli read the environment; whoever embeds the sidecar passes an app.Config",
+					t.Errorf("%s: %s.%s: only config, host and cli read the environment; whoever embeds the sidecar passes an config.Config",
 						fset.Position(sel.Pos()), id.Name, sel.Sel.Name)
 				}
 				return true
@@ -117,38 +113,6 @@ func imported(f *ast.File) map[string]string {
 		names[name] = path
 	}
 	return names
-}
-
-// maxLines is what one file may grow to before it says more than one thing.
-const maxLines = 300
-
-func TestFilesAreSmall(t *testing.T) {
-	root := filepath.Join("..", "..", "..")
-	err := filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
-		if err != nil {
-			return err
-		}
-		if d.IsDir() && path != root && strings.HasPrefix(d.Name(), ".") {
-			return filepath.SkipDir
-		}
-		if d.IsDir() && d.Name() == "tests" {
-			return filepath.SkipDir
-		}
-		if !slices.Contains([]string{".go", ".py", ".lua"}, filepath.Ext(path)) || strings.HasSuffix(path, "_test.go") {
-			return nil
-		}
-		text, err := os.ReadFile(path)
-		if err != nil {
-			return err
-		}
-		if n := bytes.Count(text, []byte("\n")); n > maxLines {
-			t.Errorf("%s has %d lines: past %d a file does more than one thing; split it by what it does", path, n, maxLines)
-		}
-		return nil
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
 }
 
 // redis.Nil is also in errors that are none of the server's to what was asked: see

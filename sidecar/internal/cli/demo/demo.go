@@ -13,6 +13,8 @@ import (
 	"slices"
 	"time"
 
+	"github.com/graflow/graflow-sidecar/sidecar/config"
+
 	"github.com/graflow/graflow-sidecar/sidecar/app"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/redis"
 )
@@ -23,7 +25,7 @@ const barrierTimeout = 30 * time.Second
 // Worker is one of the example workers, with its tasks.
 type Worker struct {
 	Name   string
-	Setup  func(*app.WorkerConfig)              // its command
+	Setup  func(*config.Worker)                 // its command
 	Task   func(i int) (kind string, param any) // the i-th task of a group
 	Groups int
 	Size   int // tasks a group
@@ -37,7 +39,7 @@ type Bar interface {
 
 // Options say what to show and where.
 type Options struct {
-	Config  app.Config // for everything but the worker, the prefix and Redis
+	Config  config.Config // for everything but the worker, the prefix and Redis
 	Workers []Worker
 	Out     io.Writer
 	// Bar makes a progress bar for a worker's tasks; nil prints a line a group.

@@ -11,6 +11,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/graflow/graflow-sidecar/sidecar/config"
+
 	"github.com/graflow/graflow-sidecar/sidecar/app"
 	"github.com/graflow/graflow-sidecar/sidecar/test/kit/testlog"
 )
@@ -19,12 +21,12 @@ import (
 func TestTheDemoEndsWithItsRedis(t *testing.T) {
 	var log testlog.Buffer
 	cfg := app.DefaultConfig()
-	cfg.WorkerID, cfg.Mode, cfg.Log = "demo", app.ModeExec, slog.New(slog.NewTextHandler(&log, nil))
+	cfg.WorkerID, cfg.Mode, cfg.Log = "demo", config.ModeExec, slog.New(slog.NewTextHandler(&log, nil))
 	ended := make(chan error, 1)
 	go func() {
 		ended <- Run(t.Context(), Options{Config: cfg, Out: io.Discard, Workers: []Worker{{
 			Name: "w", Groups: 1, Size: 2,
-			Setup: func(w *app.WorkerConfig) { w.Command = []string{"/bin/sh", "-c", "sleep 600"} },
+			Setup: func(w *config.Worker) { w.Command = []string{"/bin/sh", "-c", "sleep 600"} },
 			Task:  func(int) (string, any) { return "sleep", nil },
 		}}})
 	}()

@@ -1,24 +1,29 @@
-package app
+package config
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
 	"os"
+	"runtime"
 	"slices"
+	"strings"
 	"time"
 
-	"github.com/graflow/graflow-sidecar/sidecar/internal/worker/spawn/local"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/settingfile"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/task"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/task/route"
 )
 
-// Config is everything a sidecar needs to know. DefaultConfig gives every
+// Config is everything a sidecar needs to know. Default gives every
 // default; a zero value of a field that has one is refused by Validate.
 type Config struct {
 	// WorkerID is a label for people: containers often share one.
 	WorkerID string
 	Version  string
-	Redis    RedisConfig
+	Redis    Redis
 	// KeyPrefix is Graflow's REDIS_KEY_PREFIX.
 	KeyPrefix string
 	// Mode says what a worker is.
@@ -32,10 +37,10 @@ type Config struct {
 	PollInterval time.Duration
 	// QueueSide is the end of the list that records are taken from.
 	QueueSide QueueSide
-	Worker    WorkerConfig
+	Worker    Worker
 	// Kinds, if there are any, run the tasks in place of Worker, each those whose
 	// ids fit its pattern. Slots means nothing then.
-	Kinds []KindConfig
+	Kinds []Kind
 	// UnroutedTimeout is how long a task is kept that no kind of worker takes,
 	// here or in another sidecar, before it becomes a dead letter.
 	UnroutedTimeout time.Duration
@@ -48,7 +53,7 @@ type Config struct {
 	MaxAttempts int
 	// TaskTimeout bounds one run of a task; 0 means no bound.
 	TaskTimeout time.Duration
-	Retry       RetryConfig
+	Retry       Retry
 	// MaxUnreportedBytes is how many bytes of outcomes may wait to be reported: nothing
 	// is claimed above it. 0 means any number.
 	MaxUnreportedBytes int64
@@ -57,7 +62,7 @@ type Config struct {
 	SpoolDir string
 	// Tracer, if set, makes a span of every task; see Tracer.
 	Tracer Tracer
-	HTTP   HTTPConfig
+	HTTP   HTTP
 	// Log gets every line of the sidecar. Required. A line that waits for its
 	// reader holds up what it is about: give it a writer that does not.
 	Log *slog.Logger
@@ -82,8 +87,8 @@ const (
 	ExecLatin1 ExecOutput = "latin1" // ISO 8859-1, of which UTF-8 is made
 )
 
-// RedisConfig says where Redis is and how to speak to it.
-type RedisConfig struct {
+// Redis says where Redis is and how to speak to it.
+type Redis struct {
 	// Embedded starts a Redis that the sidecar owns, on EmbeddedPort or, if
 	// that is 0, on any port that is free; nothing else here says then where
 	// Redis is.
@@ -127,14 +132,14 @@ type RedisConfig struct {
 	WorkerRetries  int // of a command on connection and timeout errors
 }
 
-// WorkerConfig says what runs the tasks.
-type WorkerConfig struct {
+// Worker says what runs the tasks.
+type Worker struct {
 	Command []string
 	Name    string // for people; the command if empty
 	// Socket, if its Path is set, has the workers run in other containers, by
 	// what `sidecar connect` says there: Command is empty then, and Dir, Env and
 	// Files mean nothing. With Graflow they reach Redis through the sidecar.
-	Socket SocketConfig
+	Socket Socket
 	// Concurrency is what the worker will declare, if that is known: then all
 	// of its processes start at once.
 	Concurrency int
@@ -186,15 +191,15 @@ type WorkerConfig struct {
 	MaxLent int
 }
 
-// RetryConfig says when a task is tried again whose failure is retryable.
-type RetryConfig struct {
+// Retry says when a task is tried again whose failure is retryable.
+type Retry struct {
 	Base   time.Duration // before the second try; doubles with every further one
 	Max    time.Duration
 	Jitter float64 // up to this share of the pause is taken off, by chance
 }
 
-// delay is the pause after the given attempt (from 1).
-func (r RetryConfig) delay(attempt int) time.Duration {
+// Delay is the pause after the given attempt (from 1).
+func (r Retry) Delay(attempt int) time.Duration {
 	d := r.Base
 	for i := 1; i < attempt && d < r.Max; i++ {
 		d *= 2
@@ -203,13 +208,13 @@ func (r RetryConfig) delay(attempt int) time.Duration {
 	return d - time.Duration(rand.Float64()*r.Jitter*float64(d))
 }
 
-// DefaultConfig returns the defaults: Graflow's own where Graflow's worker has
+// Default returns the defaults: Graflow's own where Graflow's worker has
 // them (graflow/worker/main.py). WorkerID, Log and the worker's command are
 // left to fill in.
-func DefaultConfig() Config {
+func Default() Config {
 	return Config{
 		Version: "dev",
-		Redis: RedisConfig{
+		Redis: Redis{
 			Host: "localhost", Port: 6379,
 			PoolSize: 4, MinIdleConns: 1, ConnMaxIdleTime: 5 * time.Minute,
 			HealthCheckInterval: 30 * time.Second, PingInterval: 5 * time.Second,
@@ -218,27 +223,27 @@ func DefaultConfig() Config {
 			WorkerPoolSize: 10, WorkerRetries: 5,
 		},
 		KeyPrefix: "graflow", Mode: ModeRPC, Slots: 4, Replicas: 1, PollInterval: 100 * time.Millisecond, QueueSide: QueueLeft,
-		Worker: WorkerConfig{
+		Worker: Worker{
 			StartTimeout: 30 * time.Second, StartRetries: 3,
 			RestartBackoffMin: 100 * time.Millisecond, RestartBackoffMax: 30 * time.Second,
 			PingInterval: 15 * time.Second, PingTimeout: 30 * time.Second,
 			WriteTimeout: 30 * time.Second, KillGrace: 5 * time.Second, MaxMessageBytes: 16 << 20,
-			LogLevel: "INFO", MaxLent: 16, ExecOutput: ExecText, Socket: SocketConfig{Mode: 0o660},
+			LogLevel: "INFO", MaxLent: 16, ExecOutput: ExecText, Socket: Socket{Mode: 0o660},
 		},
 		ShutdownTimeout: 25 * time.Second, StopRedisWait: 8 * time.Second, MaxAttempts: 3, MaxUnreportedBytes: 64 << 20, UnroutedTimeout: 20 * time.Second,
-		Retry: RetryConfig{Base: time.Second, Max: time.Minute, Jitter: 0.5},
+		Retry: Retry{Base: time.Second, Max: time.Minute, Jitter: 0.5},
 	}
 }
 
-// ConfigError says what is wrong with a configuration.
-type ConfigError struct{ Err error }
+// Error says what is wrong with a configuration.
+type Error struct{ Err error }
 
-func (e *ConfigError) Error() string { return "configuration: " + e.Err.Error() }
+func (e *Error) Error() string { return "configuration: " + e.Err.Error() }
 
 // Unwrap gives the cause.
-func (e *ConfigError) Unwrap() error { return e.Err }
+func (e *Error) Unwrap() error { return e.Err }
 
-// Validate checks every field and returns a *ConfigError that names all that
+// Validate checks every field and returns a *Error that names all that
 // are wrong.
 func (c *Config) Validate() error {
 	var errs []error
@@ -283,7 +288,7 @@ func (c *Config) Validate() error {
 	check(c.Worker.MaxTasksPerChild >= 0, "Worker.MaxTasksPerChild is %d, and must not be negative", c.Worker.MaxTasksPerChild)
 	check(c.Worker.MaxChildAge >= 0, "Worker.MaxChildAge is %v, and must not be negative", c.Worker.MaxChildAge)
 	check(c.Worker.MaxChildRSS >= 0, "Worker.MaxChildRSS is %d, and must not be negative", c.Worker.MaxChildRSS)
-	check(c.Worker.MaxChildRSS <= 0 || local.MeasuresMemory, "Worker.MaxChildRSS (SIDECAR_MAX_CHILD_RSS) needs Linux: this system does not tell a process' memory")
+	check(c.Worker.MaxChildRSS <= 0 || runtime.GOOS == "linux", "Worker.MaxChildRSS (SIDECAR_MAX_CHILD_RSS) needs Linux: this system does not tell a process' memory")
 	check(c.Worker.MaxLent >= 0 && c.Worker.MaxLent <= 4096, "Worker.MaxLent is %d, and must be 0 to 4096", c.Worker.MaxLent)
 	check(c.Retry.Jitter >= 0 && c.Retry.Jitter <= 1, "Retry.Jitter is %v, and must be 0 to 1", c.Retry.Jitter)
 	check(c.Redis.RetryMax >= c.Redis.RetryBase, "Redis.RetryMax is less than RetryBase")
@@ -291,7 +296,124 @@ func (c *Config) Validate() error {
 	check(c.Redis.WorkerRetries >= 0, "Redis.WorkerRetries is %d, and must not be negative", c.Redis.WorkerRetries)
 	check(c.Redis.PoolSize >= 1, "Redis.PoolSize is %d, and must be at least 1", c.Redis.PoolSize)
 	if len(errs) > 0 {
-		return &ConfigError{Err: errors.Join(errs...)}
+		return &Error{Err: errors.Join(errs...)}
 	}
 	return nil
+}
+
+// Mode says what a worker is; docs/modes.md has the contracts.
+type Mode string
+
+const (
+	// ModeRPC: long-lived processes that speak the worker protocol.
+	ModeRPC Mode = "rpc"
+	// ModeExec: any executable, one process for each task.
+	ModeExec Mode = "exec"
+	// ModeSupervise: programs that take their tasks from Redis themselves.
+	ModeSupervise Mode = "supervise"
+)
+
+// Kind is one of several kinds of worker; docs/routing.md has the rules.
+type Kind struct {
+	// Pattern says which tasks it runs: those whose id fits it, and the pattern
+	// of no kind before it.
+	Pattern string
+	// Mode is ModeRPC or ModeExec.
+	Mode Mode
+	// Slots is how many of its tasks run at once.
+	Slots int
+	// Worker is complete, but for Redis' coordinates of a Graflow worker.
+	Worker Worker
+}
+
+// maxKinds bounds what is sent with every claim.
+const maxKinds = 64
+
+// validateKinds complains about several kinds of worker that do not work.
+func (c *Config) validateKinds(check func(ok bool, format string, args ...any)) {
+	check(c.Mode == ModeRPC, "Mode is %q, and must be rpc with Kinds, which have modes of their own", c.Mode)
+	check(len(c.Worker.Command) == 0 && !c.Worker.Graflow, "Worker has a command, and Kinds have others")
+	check(c.Worker.Socket.Path == "", "Worker.Socket.Path is set, and goes with one kind of worker only")
+	check(len(c.Kinds) <= maxKinds, "there are %d Kinds, and may be %d", len(c.Kinds), maxKinds)
+	check(c.UnroutedTimeout > 0, "UnroutedTimeout is %v, and must be more than 0", c.UnroutedTimeout)
+	if _, err := route.ParseAll(c.Patterns()); err != nil {
+		check(false, "%w", err)
+	}
+	for _, k := range c.Kinds {
+		check(len(k.Worker.Command) > 0, "the kind %q has no worker command", k.Pattern)
+		check(k.Mode == ModeRPC || k.Mode == ModeExec, "the mode of the kind %q is %q, and must be rpc or exec", k.Pattern, k.Mode)
+		check(k.Mode == ModeRPC || !k.Worker.Graflow, "the kind %q is Graflow's, which is for ModeRPC", k.Pattern)
+		check(k.Slots >= 1 && k.Slots <= 4096, "the kind %q has %d slots, and must have 1 to 4096", k.Pattern, k.Slots)
+	}
+}
+
+// Patterns are those of the kinds.
+func (c *Config) Patterns() []string {
+	list := make([]string, len(c.Kinds))
+	for i, k := range c.Kinds {
+		list[i] = k.Pattern
+	}
+	return list
+}
+
+// Socket says where workers of other containers connect to; docs/socket.md
+// has what it is for.
+type Socket struct {
+	// Path is that of a Unix socket that the sidecar makes; none if empty.
+	Path string
+	Mode os.FileMode
+}
+
+// validate complains about what does not go together.
+func (s Socket) validate(c *Config, check func(ok bool, format string, args ...any)) {
+	if s.Path == "" {
+		check(len(c.Worker.Command) > 0, "no worker command")
+		return
+	}
+	check(len(c.Worker.Command) == 0, "Worker.Command and Worker.Socket exclude each other: the command is that of the worker's container")
+	check(c.Mode == ModeRPC, "Worker.Socket (SIDECAR_WORKER_SOCKET) goes with mode rpc only: the others start processes of their own")
+	check(s.Mode&^0o770 == 0 && s.Mode&0o600 == 0o600, "Worker.Socket.Mode is %04o, and must be 0600 to 0770: who can reach the socket gets tasks", s.Mode)
+	check(c.Worker.MaxChildRSS == 0, "Worker.MaxChildRSS (SIDECAR_MAX_CHILD_RSS) does not go with Worker.Socket: the memory of a process in another container cannot be seen; bound that container's")
+	check(len(c.Worker.ForkServer) == 0, "Worker.ForkServer does not go with Worker.Socket")
+}
+
+// HTTP says where the sidecar answers over HTTP, and what it takes to do
+// something there.
+type HTTP struct {
+	// Addr is host:port; port 0 takes any that is free. Empty means nowhere.
+	Addr string
+	// Hosts are the names that the address answers to besides its own; on one
+	// that is not loopback any name will do if there are none.
+	Hosts []string
+	// AdminToken allows actions, and everything to be seen on an address that is
+	// not loopback. It is read from AdminTokenFile at the start, if that is set.
+	AdminToken     string
+	AdminTokenFile string
+}
+
+func (c HTTP) ReadToken() (string, error) {
+	if c.AdminTokenFile == "" {
+		return c.AdminToken, nil
+	}
+	b, err := settingfile.Read(c.AdminTokenFile)
+	if err != nil {
+		return "", &Error{Err: fmt.Errorf("SIDECAR_ADMIN_TOKEN_FILE cannot be read: %w", err)}
+	}
+	token := strings.TrimSpace(string(b))
+	if token == "" {
+		return "", &Error{Err: errors.New("SIDECAR_ADMIN_TOKEN_FILE is empty: put the token in it, or leave the variable out for a page that only shows")}
+	}
+	return token, nil
+}
+
+// Tracer makes a span of every delivery. The sidecar's command has one that sends
+// them to an OpenTelemetry collector. Its methods may be called concurrently and
+// must not wait for anything, but for Shutdown.
+type Tracer interface {
+	// Start begins the span of a delivery that was claimed. The result is nil for
+	// none.
+	Start(t *task.Task) task.Span
+	// Shutdown sends what is still there, for as long as ctx allows. No span
+	// begins or ends after it.
+	Shutdown(ctx context.Context)
 }
