@@ -22,6 +22,7 @@ import (
 	"github.com/graflow/graflow-sidecar/sidecar/internal/pipeline/lease"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/pipeline/report"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/redis"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/redis/link"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/redisserver"
 )
 
@@ -41,7 +42,7 @@ type App struct {
 	fork  forking
 	away  elsewhere
 	box   *report.Box
-	held  *ledger
+	held  *lease.InFlight
 	pulse pulse
 	seen  seen
 	redis backend
@@ -52,9 +53,9 @@ type App struct {
 	requests *watchedRequests // of the workers; nil where Redis serves none
 	stopWait stopWait
 
-	unrouted, isolated atomic.Int64 // as of the last tick
-	waitsLong          atomic.Bool  // the claim loop does, see patience
-	lastRun            string       // set by the lease, read when all has ended
+	aside     link.Aside
+	waitsLong atomic.Bool // the claim loop does
+	lastRun   string      // set by the lease, read when all has ended
 
 	asked   chan struct{} // closed by Stop
 	askOnce sync.Once
@@ -85,7 +86,7 @@ func start(ctx context.Context, cfg config.Config, h hooks) (*App, error) {
 	a := &App{
 		cfg: cfg, log: cfg.Log, clock: newStopClock(cfg.ShutdownTimeout),
 		asked: make(chan struct{}), ended: make(chan struct{}), ready: make(chan struct{}),
-		held: newLedger(), box: report.NewBox(), mon: health.New(), lease: new(lease.Lease).Init(),
+		held: lease.NewInFlight(), box: report.NewBox(), mon: health.New(), lease: new(lease.Lease).Init(),
 		hooks: h, local: h.local,
 	}
 	a.box.MaxBytes = cfg.MaxUnreportedBytes
@@ -149,7 +150,7 @@ func (a *App) wire() error {
 func (a *App) actors(ctx context.Context) []actor {
 	claiming := &claim.Loop{
 		Source: felt{a.redis.source, &a.pulse}, Room: room{a.queue, a.box, &a.pulse}, NewNonce: rand.Text, Log: a.log,
-		MaxAttempts: a.cfg.MaxAttempts, Refuse: a.refuse, Claimed: a.held.add, Progress: a.progress,
+		MaxAttempts: a.cfg.MaxAttempts, Refuse: a.refuse, Claimed: a.held.Add, Progress: a.progress,
 		Check: protocol.CheckJSON, Route: a.routes(), Longest: a.longest, GiveBack: a.giveBack, Trace: a.trace,
 	}
 	list := []actor{

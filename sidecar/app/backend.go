@@ -12,6 +12,7 @@ import (
 	"github.com/graflow/graflow-sidecar/sidecar/internal/pipeline/lease"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/pipeline/report"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/redis"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/redis/link"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/worker/rpc"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/worker/spawn/local"
 )
@@ -61,6 +62,7 @@ type hooks struct {
 	start   local.Start
 	wrap    func(actor) actor
 	workers func(a *App) workers // instead of the mode's
+	about   func(run string) (text []byte, label string)
 }
 
 // standard are the hooks of Start: none but in a binary that the lifecycle tests
@@ -147,6 +149,24 @@ func (a *App) open(o redis.ClientOptions) (*redis.Store, error) {
 	return s, nil
 }
 
+// source is the queue as the claim loop's source.
+func (a *App) source(st *redis.Store) claim.Source {
+	o := claim.RedisOptions{
+		Store: st, NewLink: a.newLink, PollInterval: a.cfg.PollInterval, MaxAttempts: a.cfg.MaxAttempts,
+		Silent: a.holds.isSilent, Arrived: a.queue.Brought, Aside: &a.aside, CanIsolate: a.queue.CanIsolate,
+	}
+	if len(a.cfg.Kinds) > 0 {
+		return claim.NewRoutedRedis(o, a.queue, a.cfg.Patterns(), a.cfg.UnroutedTimeout)
+	}
+	o.LongWait = &a.waitsLong
+	return claim.NewRedis(o)
+}
+
+// newLink makes a loop's way to Redis.
+func (a *App) newLink() *link.Link {
+	return link.New(a.lease, a.mon, redis.RetryPause(a.cfg.Redis), a.reconnect)
+}
+
 // onRedis is the real backend, over six clients.
 func (a *App) onRedis(forReports, forClaims, forLeases, forRequests, forLast, forSight *redis.Store) backend {
 	a.reconnect = func(ctx context.Context) {
@@ -156,14 +176,13 @@ func (a *App) onRedis(forReports, forClaims, forLeases, forRequests, forLast, fo
 	}
 	return backend{
 		source: a.source(forClaims),
-		outcomes: &reports{
-			link: a.newLink(), st: forReports, maxAttempts: a.cfg.MaxAttempts, retryAfter: a.cfg.Retry.Delay,
-		},
-		leases: &leases{
-			link: a.newLink(), st: forLeases, last: forLast, maxAttempts: a.cfg.MaxAttempts, box: a.box, held: a.held,
-			about: a.about, trace: a.trace, told: a.told, holds: &a.holds, unrouted: &a.unrouted, isolated: &a.isolated,
-			checkServer: a.checkEviction,
-		},
+		outcomes: report.NewRedis(report.RedisOptions{
+			Store: forReports, Link: a.newLink(), MaxAttempts: a.cfg.MaxAttempts, RetryAfter: a.cfg.Retry.Delay,
+		}),
+		leases: lease.NewRedis(lease.RedisOptions{
+			Store: forLeases, Last: forLast, Link: a.newLink(), MaxAttempts: a.cfg.MaxAttempts, InFlight: a.held, Aside: &a.aside,
+			About: a.about, Trace: a.trace, OnTick: a.told, OnRegistered: a.holds.silence, DeadLetter: a.box.Done, CheckServer: a.checkEviction,
+		}),
 		eviction: forLeases.EvictionPolicy,
 		ping:     forLast.Ping,
 		overview: forSight.Overview,
@@ -175,7 +194,7 @@ func (a *App) onRedis(forReports, forClaims, forLeases, forRequests, forLast, fo
 		},
 		unblock: func(ctx context.Context) error {
 			if a.mon.Away() {
-				return errAway
+				return link.ErrAway
 			}
 			return forClaims.Unblock(ctx)
 		},

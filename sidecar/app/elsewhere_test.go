@@ -33,7 +33,7 @@ func TestAnotherServerBehindTheAddress(t *testing.T) {
 	cfg := DefaultConfig()
 	cfg.KeyPrefix, cfg.Log = "two", slog.New(slog.NewTextHandler(&log, nil))
 	cfg.Redis.URL = "redis://" + server.Addr + "/0"
-	a := &App{cfg: cfg, log: cfg.Log, mon: health.New(), lease: new(lease.Lease).Init(), held: newLedger(), box: report.NewBox()}
+	a := &App{cfg: cfg, log: cfg.Log, mon: health.New(), lease: new(lease.Lease).Init(), held: lease.NewInFlight(), box: report.NewBox()}
 	a.mon.Reached, a.mon.Name, a.mon.Log = redis.Answered, redis.ClassName, a.log
 	a.queue = a.newQueue()
 	open := func(addr string) *redis.Store {
@@ -48,8 +48,8 @@ func TestAnotherServerBehindTheAddress(t *testing.T) {
 	defer func() { _ = a.redis.close() }()
 	a.lease.Store, a.lease.Log, a.lease.NewRun = a.redis.leases, a.log, func() string { return redis.NewRunID("w") }
 	a.lease.Lost = func(run string) { t.Errorf("%s is lost", run) }
-	a.redis.leases.(*leases).about = func(string) ([]byte, string) { return []byte("{}"), "host:run" }
-	a.redis.leases.(*leases).checkServer = nil
+	a.hooks.about = func(string) ([]byte, string) { return []byte("{}"), "host:run" }
+	a.redis.eviction = nil
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	leased, stop := context.WithCancel(ctx)

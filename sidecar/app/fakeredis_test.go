@@ -12,6 +12,7 @@ import (
 	"github.com/graflow/graflow-sidecar/protocol"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/pipeline/lease"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/pipeline/report"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/redis/link"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/task"
 )
 
@@ -204,9 +205,9 @@ func (f fakeSource) Wait(context.Context) (bool, error) {
 func (f *fakeRedis) Recover(ctx context.Context, err error) error {
 	switch {
 	case errors.Is(err, errFakeClosed) && ctx.Err() == nil:
-		return errClosed
+		return link.ErrClosed
 	case errors.Is(err, errFakeRefused):
-		return &RefusedError{err}
+		return &RefusedError{Err: err}
 	}
 	timer := time.NewTimer(50 * time.Millisecond)
 	defer timer.Stop()

@@ -29,10 +29,6 @@ func (a *App) sink() rpc.Sink {
 	return f
 }
 
-// redisUnavailable is the type of a failure that is Redis' and not the task's
-// (the Python adapter's word for it): it is tried again without limit.
-const redisUnavailable = "RedisUnavailable"
-
 // Done files an outcome.
 func (f *filing) Done(o task.Outcome) {
 	f.decide(&o)
@@ -50,7 +46,7 @@ func (f *filing) DoneAll(os []task.Outcome) {
 }
 
 func (f *filing) decide(o *task.Outcome) {
-	if o.Kind == task.Retry && o.Reason != redisUnavailable && o.Task.Attempt >= f.maxAttempts {
+	if o.Kind == task.Retry && o.Reason != report.RedisUnavailable && o.Task.Attempt >= f.maxAttempts {
 		o.Kind = task.Failed // it was tried often enough
 	}
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/graflow/graflow-sidecar/sidecar/internal/pipeline/dispatch"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/recoverpanic"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/task"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/task/route"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/worker/rpc"
 )
 
@@ -22,10 +23,6 @@ func (a *App) newQueue() *dispatch.Queue {
 	}
 	return dispatch.New(exits)
 }
-
-// isolateFor is how long a record that must run alone waits for a sidecar that is
-// idle, before it runs beside others. Each of them looks once a second.
-const isolateFor = 10 * time.Second
 
 // setAside hands on what must run alone in a sidecar and cannot be alone in this one.
 func (a *App) setAside(t task.Task) {
@@ -157,3 +154,14 @@ var _ workers = kinds{}
 
 // A kind's lane is what its stage takes tasks from.
 var _ rpc.Source = (*dispatch.Lane)(nil)
+
+// routes tells the claim stage of a task that Redis could not tell.
+func (a *App) routes() func(taskID string) int {
+	list, _ := route.ParseAll(a.cfg.Patterns()) // they are valid
+	return func(taskID string) int {
+		if i := route.Find(list, taskID); i >= 0 {
+			return i
+		}
+		return task.RouteNone
+	}
+}

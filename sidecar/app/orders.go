@@ -73,7 +73,7 @@ func (a *App) told(own, all bool, orders []fleet.Order) {
 	for _, o := range orders {
 		a.obey(o)
 	}
-	if a.unrouted.Load()+a.isolated.Load() > 0 && a.waitsLong.Load() {
+	if a.aside.Any() && a.waitsLong.Load() {
 		go a.unblock() // bounded by claimBudget; no arrival tells of such records
 	}
 }

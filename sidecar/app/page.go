@@ -5,6 +5,7 @@ import (
 
 	"github.com/graflow/graflow-sidecar/sidecar/internal/fleet"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/redis"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/redis/link"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/web/httpauth"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/web/page"
 )
@@ -36,7 +37,7 @@ func (a *App) newPage(st *redis.Store, rules httpauth.Rules) *page.Page {
 // open keeps the page from a connection that is known to be dead, as everybody.
 func (r *pageRedis) open() error {
 	if r.app.mon.Away() {
-		return errAway
+		return link.ErrAway
 	}
 	return nil
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/graflow/graflow-sidecar/sidecar/internal/pipeline/lease"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/pipeline/report"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/redis"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/redis/link"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/task"
 	"github.com/graflow/graflow-sidecar/sidecar/test/kit/faultproxy"
 	"github.com/graflow/graflow-sidecar/sidecar/test/kit/redistest"
@@ -29,7 +30,7 @@ func TestNoOperationIsTriedOnAConnectionKnownToBeDead(t *testing.T) {
 	cfg := DefaultConfig()
 	cfg.Redis.URL, cfg.KeyPrefix, cfg.Log = "redis://"+proxy.Addr()+"/0", redistest.Prefix(t), slog.New(slog.DiscardHandler)
 	cfg.Redis.MinIdleConns = 0 // go-redis would dial them by itself
-	a := &App{cfg: cfg, log: cfg.Log, mon: health.New(), lease: new(lease.Lease).Init(), held: newLedger(), box: report.NewBox()}
+	a := &App{cfg: cfg, log: cfg.Log, mon: health.New(), lease: new(lease.Lease).Init(), held: lease.NewInFlight(), box: report.NewBox()}
 	a.mon.Reached, a.mon.Name, a.mon.Log = redis.Answered, redis.ClassName, a.log
 	if a.redis, err = a.backend(); err != nil {
 		t.Fatal(err)
@@ -40,7 +41,7 @@ func TestNoOperationIsTriedOnAConnectionKnownToBeDead(t *testing.T) {
 	defer cancel()
 	run := redis.NewRunID("w")
 	a.lease.Store, a.lease.Log, a.lease.NewRun = a.redis.leases, a.log, func() string { return run }
-	a.redis.leases.(*leases).about = func(string) ([]byte, string) { return []byte("{}"), "host:" + run }
+	a.hooks.about = func(string) ([]byte, string) { return []byte("{}"), "host:" + run }
 	registered := make(chan struct{})
 	a.lease.Registered = func(string) { close(registered) }
 	ended := make(chan error, 1)
@@ -72,7 +73,7 @@ func TestNoOperationIsTriedOnAConnectionKnownToBeDead(t *testing.T) {
 	})
 	a.mon.Failed(syscall.ECONNREFUSED)
 	for name, do := range operations {
-		if err := do(); !errors.Is(err, errAway) {
+		if err := do(); !errors.Is(err, link.ErrAway) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
@@ -82,7 +83,7 @@ func TestNoOperationIsTriedOnAConnectionKnownToBeDead(t *testing.T) {
 
 	// A loop that was told waits for the ping, and asks nobody meanwhile.
 	recovered := make(chan error, 1)
-	go func() { recovered <- a.redis.source.Recover(ctx, errAway) }()
+	go func() { recovered <- a.redis.source.Recover(ctx, link.ErrAway) }()
 	select {
 	case err := <-recovered:
 		t.Errorf("it did not wait: %v", err)

@@ -20,7 +20,7 @@ func TestWhatARetryableFailureBecomes(t *testing.T) {
 		{"the last but one", "ValueError", 2, task.Retry},
 		{"the last", "ValueError", 3, task.Failed},
 		{"beyond it, after crashes", "ValueError", 4, task.Failed},
-		{"Redis was away", redisUnavailable, 3, task.Retry},
+		{"Redis was away", report.RedisUnavailable, 3, task.Retry},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			box := report.NewBox()

@@ -18,6 +18,7 @@ import (
 	"github.com/graflow/graflow-sidecar/sidecar/internal/fleet"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/observe/metrics"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/pipeline/report"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/redis/link"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/task"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/web"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/web/page"
@@ -174,6 +175,9 @@ const maxAbout = 32 << 10
 
 // about is Self for the registry, and a run's entry in Graflow's set of workers.
 func (a *App) about(run string) (text []byte, label string) {
+	if a.hooks.about != nil {
+		return a.hooks.about(run)
+	}
 	self := a.Self()
 	self.ID = run
 	text, err := json.Marshal(self)
@@ -250,7 +254,7 @@ func (a *App) Overview(ctx context.Context) (fleet.Queue, error) {
 		return fleet.Queue{}, errNoOverview
 	}
 	if a.mon.Away() {
-		return fleet.Queue{}, errAway
+		return fleet.Queue{}, link.ErrAway
 	}
 	return a.redis.overview(ctx)
 }

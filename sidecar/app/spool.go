@@ -153,10 +153,9 @@ func (a *App) keepRun(ctx context.Context, st *redis.Store, run string) {
 // applyFile reports the outcomes of one file under the run that wrote it, which
 // is over: what else it held goes back to the queue. It closes the file.
 func (a *App) applyFile(ctx context.Context, st *redis.Store, f *spool.File) error {
-	old := &reports{
-		link: a.newLink(), st: st, maxAttempts: a.cfg.MaxAttempts,
-		retryAfter: a.cfg.Retry.Delay, fixed: f.Header.Run,
-	}
+	old := report.NewRedis(report.RedisOptions{
+		Store: st, Link: a.newLink(), MaxAttempts: a.cfg.MaxAttempts, RetryAfter: a.cfg.Retry.Delay, Run: f.Header.Run,
+	})
 	applied, superseded := 0, 0
 	box := report.NewBox()
 	loop := &report.Loop{Store: old, Box: box, Log: a.log, Settled: func(batch []task.Outcome, verdicts []report.Verdict) {

@@ -54,7 +54,7 @@ func (a *App) awaitRedis(ctx context.Context) (waited bool, err error) {
 		done()
 		switch {
 		case err == nil:
-			k.ok()
+			k.OK()
 			return waited, nil
 		case ctx.Err() != nil:
 		default:

@@ -19,7 +19,7 @@ func (a *App) trace(t *task.Task) task.Span {
 
 // settled is called when Redis has answered for outcomes for good.
 func (a *App) settled(batch []task.Outcome, verdicts []report.Verdict) {
-	a.held.remove(batch)
+	a.held.Remove(batch)
 	a.pulse.reported()
 	for i := range batch {
 		o, v := &batch[i], verdicts[i]

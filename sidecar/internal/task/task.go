@@ -5,6 +5,8 @@
 package task
 
 import (
+	"strconv"
+	"strings"
 	"time"
 )
 
@@ -188,4 +190,11 @@ func (t Task) Limit(otherwise time.Duration) time.Duration {
 		return t.Info.Timeout
 	}
 	return otherwise
+}
+
+// SplitDelivery returns a delivery's run and number.
+func SplitDelivery(delivery string) (run string, n int64) {
+	dot := strings.LastIndexByte(delivery, '.')
+	n, _ = strconv.ParseInt(delivery[dot+1:], 10, 64) // the ids are made in package redis
+	return delivery[:dot], n
 }

@@ -107,109 +107,100 @@ func TestOnlyTheseMayImport(t *testing.T) {
 		by   []string
 		why  string
 	}{
-		{
-			"github.com/redis/go-redis",
-			[]string{"sidecar/internal/redis", "sidecar/test/kit/redistest", "bench"},
-			"everything said to Redis is in store, where its atomicity can be read in one place",
-		},
-		{
-			"github.com/oklog/run",
-			[]string{"sidecar/app"},
-			"the order of the stop is decided in app/group.go and nowhere else",
-		},
-		{
-			"github.com/kelseyhightower/envconfig",
-			[]string{"sidecar/config"},
-			"only config reads the environment; everything else can be used as a library",
-		},
-		{
-			"github.com/spf13/pflag",
-			[]string{"sidecar/config"},
-			"flags are another form of what config reads",
-		},
-		{
-			"github.com/spf13/cobra",
-			[]string{"sidecar/internal/cli"},
-			"the command line belongs to package main and to the commands beside it",
-		},
-		{
-			"github.com/alicebob/miniredis",
-			[]string{"sidecar/internal/redisserver"},
-			"it stands in for a Redis of ours only: tests use a real one",
-		},
-		{
-			"github.com/testcontainers/testcontainers-go",
-			[]string{"sidecar/test/kit/redistest"},
-			"it is for tests and must not get into the binary",
-		},
-		{module + "/sidecar/test/kit/redistest", nil, "it is for tests and must not get into the binary"},
-		{module + "/sidecar/test/kit/testlog", nil, "it is for tests and must not get into the binary"},
-		{module + "/sidecar/test/kit/faultproxy", nil, "it is for tests and must not get into the binary"},
-		{
-			module + "/protocol/conformance",
-			[]string{"sidecar/internal/cli"},
-			"it is for the tests of workers and for sidecar worker test; a worker and the pipeline do without",
-		},
-		{
-			"go.opentelemetry.io",
-			[]string{"sidecar/internal/observe/tracing"},
-			"the rest knows spans by an interface of two methods, and costs nothing without them",
-		},
-		{
-			module + "/sidecar/internal/observe/tracing",
-			[]string{"sidecar/internal/cli", "sidecar/config"},
-			"app is given a Tracer, or none",
-		},
-		{
-			module + "/sidecar/internal/redis",
-			[]string{"sidecar/app", "sidecar/internal/cli/demo", "sidecar/internal/bare", "sidecar/internal/cli"},
-			"stages declare the interface they need; app gives them the store (the demo's producer, the benchmarks' bare loop and the commands are no stages)",
-		},
-		{
-			module + "/sidecar/internal/pipeline",
-			[]string{"sidecar/app"},
-			"app alone wires the stages",
-		},
-		{
-			module + "/sidecar/internal/worker/spawn/remote",
-			[]string{"sidecar/app", "sidecar/internal/cli"},
-			"app wires the sidecar's side, and sidecar connect is the other one; the pool knows neither",
-		},
-		{
-			module + "/sidecar/internal/redisproxy",
-			[]string{"sidecar/app"},
-			"app alone decides who is passed on to Redis",
-		},
-		{
-			module + "/sidecar/internal/worker/supervise",
-			[]string{"sidecar/app"},
-			"app alone decides what stands in the place of the pipeline",
-		},
-		{
-			"github.com/chromedp",
-			nil,
-			"it is for tests and must not get into the binary",
-		},
-		{
-			module + "/sidecar/internal/web/page",
-			[]string{"sidecar/app"},
-			"app alone gives the page what it shows and does",
-		},
+		{"github.com/redis/go-redis", []string{"sidecar/internal/redis", "sidecar/test/kit", "bench"}, "everything said to Redis is in redis, where its atomicity can be read in one place"},
+		{"github.com/oklog/run", []string{"sidecar/app"}, "the order of the stop is decided in app/group.go and nowhere else"},
+		{"github.com/kelseyhightower/envconfig", []string{"sidecar/config"}, "config reads the environment; everything else can be used as a library"},
+		{"github.com/spf13/pflag", []string{"sidecar/config"}, "flags are another form of what config reads"},
+		{"github.com/spf13/cobra", []string{"sidecar/internal/cli"}, "the command line belongs to the commands"},
+		{"github.com/alicebob/miniredis", []string{"sidecar/internal/redisserver"}, "it stands in for a Redis of ours only"},
+		{"github.com/testcontainers/testcontainers-go", []string{"sidecar/test/kit"}, "it is for tests and must not get into the binary"},
+		{"github.com/chromedp", nil, "it is for tests and must not get into the binary"},
+		{"go.opentelemetry.io", []string{"sidecar/internal/observe"}, "the rest knows spans by an interface of two methods"},
+		{module + "/sidecar/test", nil, "it is for tests and must not get into the binary"},
+		{module + "/protocol/conformance", []string{"sidecar/internal/cli"}, "it is for the tests of workers and for sidecar worker test"},
+		{module + "/sidecar/internal/pipeline", []string{"sidecar/app"}, "app alone wires the stages"},
+		{module + "/sidecar/internal/web", []string{"sidecar/app", "sidecar/internal/cli", "sidecar/internal/connlimit"}, "app alone says what is shown and done over HTTP (the profiles are the command's)"},
 	} {
 		for path, p := range all {
 			if !p.ours() || pathWithin(path, rule.path) {
 				continue
 			}
-			// "sidecar" means package main itself, not what lies below it.
-			allowed := slices.ContainsFunc(rule.by, func(rel string) bool {
-				return path == module+"/"+rel || (rel != "sidecar" && within(path, rel))
-			})
+			allowed := withinAny(path, rule.by)
 			for _, imp := range p.Imports {
 				if pathWithin(imp, rule.path) && !allowed {
 					t.Errorf("%s imports %s, which is for %s only: %s", path, imp, strings.Join(rule.by, ", "), rule.why)
 				}
 			}
 		}
+	}
+}
+
+// The arrows between the rooms run one way.
+func TestArrows(t *testing.T) {
+	all := list(t)
+	for _, rule := range []struct {
+		from, to []string
+		why      string
+	}{
+		{
+			[]string{"sidecar/internal/pipeline", "sidecar/internal/worker", "sidecar/internal/redis", "sidecar/internal/observe"},
+			[]string{"sidecar/app", "sidecar/internal/cli", "sidecar/internal/web", "sidecar/internal/host"},
+			"what is wired does not know who wires it, shows it or starts it",
+		},
+		{
+			[]string{"sidecar/internal/redis", "sidecar/internal/web", "sidecar/internal/host", "sidecar/internal/redisserver"},
+			[]string{"sidecar/internal/pipeline"},
+			"stages use these, not the reverse",
+		},
+		{
+			[]string{"sidecar/config"},
+			[]string{"sidecar/app", "sidecar/internal/pipeline", "sidecar/internal/worker", "sidecar/internal/redis", "sidecar/internal/web", "sidecar/internal/host", "sidecar/internal/cli"},
+			"a configuration knows no stage",
+		},
+		{
+			[]string{"sidecar/internal/host"},
+			[]string{"sidecar/app", "sidecar/internal/cli", "sidecar/internal/redis"},
+			"what belongs to the process knows a sidecar by an interface",
+		},
+	} {
+		for _, from := range rule.from {
+			found := false
+			for path, p := range all {
+				if !within(path, from) {
+					continue
+				}
+				found = true
+				for _, imp := range p.Imports {
+					if withinAny(imp, rule.to) {
+						t.Errorf("%s imports %s: %s", path, imp, rule.why)
+					}
+				}
+			}
+			if !found {
+				t.Errorf("no package %s: the rule guards nothing", from)
+			}
+		}
+	}
+}
+
+// The stages of the pipeline do not know each other.
+func TestStagesAreApart(t *testing.T) {
+	const pipeline = "sidecar/internal/pipeline"
+	stages := map[string]bool{}
+	for path, p := range list(t) {
+		if !within(path, pipeline) {
+			continue
+		}
+		stage, _, _ := strings.Cut(strings.TrimPrefix(path, module+"/"+pipeline+"/"), "/")
+		stages[stage] = true
+		for _, dep := range p.Deps {
+			if within(dep, pipeline) && !within(dep, pipeline+"/"+stage) {
+				t.Errorf("%s depends on %s: stages never know each other; app puts interfaces between them", path, dep)
+			}
+		}
+	}
+	if len(stages) != 4 {
+		t.Errorf("the stages are %v: claim, dispatch, report and lease are expected", stages)
 	}
 }
 
@@ -247,33 +238,5 @@ func TestTheBinaryHasNoGRPC(t *testing.T) {
 		if pathWithin(dep, "google.golang.org/grpc") {
 			t.Errorf("sidecar depends on %s: see docs/adr/0037", dep)
 		}
-	}
-}
-
-// The stages of the pipeline know neither each other nor Redis.
-func TestStagesAreApart(t *testing.T) {
-	all := list(t)
-	const pipeline = "sidecar/internal/pipeline"
-	stages := 0
-	for path, p := range all {
-		if !within(path, pipeline) {
-			continue
-		}
-		stages++
-		stage, _, _ := strings.Cut(strings.TrimPrefix(path, module+"/"+pipeline+"/"), "/")
-		for _, dep := range p.Deps {
-			switch {
-			case within(dep, pipeline+"/"+stage):
-			case within(dep, pipeline):
-				t.Errorf("%s depends on %s: stages never know each other; app puts interfaces between them", path, dep)
-			case within(dep, "sidecar/internal/redis"), pathWithin(dep, "github.com/redis/go-redis"):
-				t.Errorf("%s depends on %s: a stage declares the one to three methods it needs, and app gives it the store", path, dep)
-			case within(dep, "sidecar/app"):
-				t.Errorf("%s depends on %s: app wires the stages, not the reverse", path, dep)
-			}
-		}
-	}
-	if stages < 4 {
-		t.Errorf("%d stages found: claim, dispatch, process and report are expected", stages)
 	}
 }

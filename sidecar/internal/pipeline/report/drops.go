@@ -1,4 +1,4 @@
-package app
+package report
 
 import (
 	"fmt"
@@ -39,7 +39,7 @@ func (d *drops) count(err error, batch []task.Outcome) error {
 	return &droppedError{len(batch[0].Value), err}
 }
 
-// droppedError is a [report.Rejection].
+// droppedError is a [Rejection].
 type droppedError struct {
 	size int
 	err  error

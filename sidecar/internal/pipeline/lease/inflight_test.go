@@ -1,4 +1,4 @@
-package app
+package lease
 
 import (
 	"slices"
@@ -7,27 +7,27 @@ import (
 	"github.com/graflow/graflow-sidecar/sidecar/internal/task"
 )
 
-func TestLedger(t *testing.T) {
-	h := newLedger()
+func TestInFlight(t *testing.T) {
+	h := NewInFlight()
 	check := func(run string, seen int64, held ...string) {
 		t.Helper()
-		got, upTo := h.of(run)
+		got, upTo := h.Of(run)
 		slices.Sort(got)
 		if upTo != seen || !slices.Equal(got, held) {
 			t.Errorf("of %s: %v up to %d, want %v up to %d", run, got, upTo, held, seen)
 		}
 	}
 	check("a", 0)
-	h.add([]task.Task{{Delivery: "a.1", Seq: 1}, {Delivery: "a.2", Seq: 2}})
+	h.Add([]task.Task{{Delivery: "a.1", Seq: 1}, {Delivery: "a.2", Seq: 2}})
 	check("a", 2, "a.1", "a.2")
-	h.remove([]task.Outcome{{Task: task.Task{Delivery: "a.2"}}})
+	h.Remove([]task.Outcome{{Task: task.Task{Delivery: "a.2"}}})
 	check("a", 2, "a.1")
-	h.adopt(task.Task{Delivery: "a.1099511627777", Seq: 1 << 40}) // its number says nothing about claims
+	h.Adopt(task.Task{Delivery: "a.1099511627777", Seq: 1 << 40}) // its number says nothing about claims
 	check("a", 2, "a.1", "a.1099511627777")
 	check("b", 0)
-	h.add([]task.Task{{Delivery: "b.1", Seq: 1}})
+	h.Add([]task.Task{{Delivery: "b.1", Seq: 1}})
 	check("b", 1, "b.1")
 	check("a", 0)
-	h.remove([]task.Outcome{{Task: task.Task{Delivery: "a.1"}}}) // its outcome came late
+	h.Remove([]task.Outcome{{Task: task.Task{Delivery: "a.1"}}}) // its outcome came late
 	check("b", 1, "b.1")
 }

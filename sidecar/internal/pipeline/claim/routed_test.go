@@ -1,35 +1,19 @@
-package app
+package claim
 
 import (
 	"testing"
 	"testing/synctest"
 	"time"
 
-	"github.com/graflow/graflow-sidecar/sidecar/config"
-
 	"github.com/graflow/graflow-sidecar/sidecar/internal/pipeline/dispatch"
-	"github.com/graflow/graflow-sidecar/sidecar/internal/redis"
-	"github.com/graflow/graflow-sidecar/sidecar/internal/task"
 )
-
-// A claim's kind is a task's route, also where it is none.
-func TestKindsAreRoutes(t *testing.T) {
-	if redis.KindUnknown != task.RouteUnknown || redis.KindNone != task.RouteNone {
-		t.Error("the store and the claim stage have different numbers for no kind")
-	}
-	route := (&App{cfg: config.Config{Kinds: []config.Kind{{Pattern: "a*"}, {Pattern: "*b"}}}}).routes()
-	for id, want := range map[string]int{"ab": 0, "cb": 1, "c": task.RouteNone} {
-		if got := route(id); got != want {
-			t.Errorf("%s: %d, want %d", id, got, want)
-		}
-	}
-}
 
 // TestWaitingWithKinds: a blocking wait on Redis, which here there is none of, is
 // for an empty queue and a free slot only.
 func TestWaitingWithKinds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r := &routed{claims: &claims{}, queue: dispatch.NewKinds(2, dispatch.Exits{})}
+		queue := dispatch.NewKinds(2, dispatch.Exits{})
+		r := &RoutedRedis{slots: queue}
 		waits := func() time.Duration {
 			t.Helper()
 			began := time.Now()
@@ -41,7 +25,7 @@ func TestWaitingWithKinds(t *testing.T) {
 		if d := waits(); d != 0 {
 			t.Errorf("no slot is free: waited %v", d)
 		}
-		r.queue.Kind(1).AddCapacity(1)
+		queue.Kind(1).AddCapacity(1)
 		r.left = 3
 		if d := waits(); d != 0 {
 			t.Errorf("a slot has just become free: waited %v", d)
@@ -49,7 +33,7 @@ func TestWaitingWithKinds(t *testing.T) {
 		if d := waits(); d != slotPatience {
 			t.Errorf("only tasks of full kinds are left: waited %v", d)
 		}
-		time.AfterFunc(slotPatience/2, func() { r.queue.Kind(0).AddCapacity(1) })
+		time.AfterFunc(slotPatience/2, func() { queue.Kind(0).AddCapacity(1) })
 		if d := waits(); d != slotPatience/2 {
 			t.Errorf("a slot becomes free: waited %v", d)
 		}

@@ -1,4 +1,4 @@
-package app
+package claim
 
 import (
 	"context"
@@ -7,25 +7,44 @@ import (
 
 	"github.com/graflow/graflow-sidecar/sidecar/internal/backoff"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/redis"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/redis/link"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/task"
 )
 
-// claims is the claim stage's Redis.
-type claims struct {
-	link
-	st          *redis.Store
-	held        *ledger
-	poll        time.Duration
-	maxAttempts int
-	holds       *holds
-	brought     func()        // a record is in the inbox
-	unrouted    *atomic.Int64 // records that others have no worker for, as of the last tick
-	isolated    *atomic.Int64 // records that must run alone, likewise
-	canIsolate  func() bool   // one of them would run alone now
-	collected   time.Time     // see collect
-	patience    patience
-	newLink     func() link // for a load
-	cut         bool        // the last wait ended with its connection
+// RedisOptions are what a [Redis] needs.
+type RedisOptions struct {
+	Store *redis.Store
+	// NewLink makes a link: one for the loop and one for each record that is loaded.
+	NewLink func() *link.Link
+	// PollInterval is between claims where Redis refuses to block.
+	PollInterval time.Duration
+	// MaxAttempts is how many lost deliveries a record may have had.
+	MaxAttempts int
+	// Silent reports whether nothing may be claimed for a run.
+	Silent func(run string) bool
+	// Arrived is called when a record is in the inbox.
+	Arrived func()
+	// Aside counts the records that no arrival tells of.
+	Aside *link.Aside
+	// CanIsolate reports whether a record that must run alone would run now.
+	CanIsolate func() bool
+	// LongWait is set while a wait is under way that lasts longer than a stop may take:
+	// its end has to be asked for. Nil allows no such wait.
+	LongWait *atomic.Bool
+}
+
+// Redis is the queue as a [Source].
+type Redis struct {
+	*link.Link
+	o         RedisOptions
+	collected time.Time // see collect
+	patience  patience
+	cut       bool // the last wait ended with its connection
+}
+
+// NewRedis makes a source.
+func NewRedis(o RedisOptions) *Redis {
+	return &Redis{Link: o.NewLink(), o: o, patience: patience{long: o.LongWait}}
 }
 
 const (
@@ -44,7 +63,7 @@ const (
 // patience is how long the next wait lasts.
 type patience struct {
 	dry  int          // waits in a row that brought nothing
-	long *atomic.Bool // a long wait is under way, see App.told; nil where none may be
+	long *atomic.Bool // a long wait is under way, see RedisOptions.LongWait; nil where none may be
 }
 
 // begin says how long. endable: a stop can end it.
@@ -70,11 +89,12 @@ func (p *patience) end(nothing bool) {
 	}
 }
 
-func (c *claims) Claim(ctx context.Context, nonce string, limit int) ([]task.Task, error) {
+// Claim is [Source].
+func (c *Redis) Claim(ctx context.Context, nonce string, limit int) ([]task.Task, error) {
 	if err := c.begin(ctx); err != nil {
 		return nil, err
 	}
-	if c.holds.isSilent(c.run) {
+	if c.o.Silent(c.Run) {
 		return nil, nil
 	}
 	if err := c.collect(ctx, limit); err != nil {
@@ -86,43 +106,43 @@ func (c *claims) Claim(ctx context.Context, nonce string, limit int) ([]task.Tas
 	case took:
 		limit = 1
 	}
-	got, err := c.st.Claim(ctx, c.run, nonce, limit)
+	got, err := c.o.Store.Claim(ctx, c.Run, nonce, limit)
 	if err != nil {
 		return nil, err
 	}
-	c.ok()
+	c.OK()
 	return c.tasks(got), nil
 }
 
 // begin comes before every claim: it is made for a run that is registered.
-func (c *claims) begin(ctx context.Context) error {
-	run, err := c.lease.Current(ctx)
+func (c *Redis) begin(ctx context.Context) error {
+	run, err := c.Lease.Current(ctx)
 	if err != nil {
 		return err
 	}
-	c.run = run
-	return c.open()
+	c.Run = run
+	return c.Open()
 }
 
 // setAside: there are records of which no arrival tells.
-func (c *claims) setAside() bool { return c.unrouted.Load()+c.isolated.Load() > 0 }
+func (c *Redis) setAside() bool { return c.o.Aside.Any() }
 
 // takeIsolated brings a record that must run alone into the inbox, from where the
 // claim that follows takes it, if this sidecar is idle.
-func (c *claims) takeIsolated(ctx context.Context, nonce string, r redis.Routes) (bool, error) {
-	if c.isolated.Load() == 0 || !c.canIsolate() {
+func (c *Redis) takeIsolated(ctx context.Context, nonce string, r redis.Routes) (bool, error) {
+	if c.o.Aside.Isolated.Load() == 0 || !c.o.CanIsolate() {
 		return false, nil
 	}
-	return c.st.TakeIsolated(ctx, c.run, nonce, r)
+	return c.o.Store.TakeIsolated(ctx, c.Run, nonce, r)
 }
 
-func (c *claims) tasks(got []redis.Claimed) []task.Task {
+func (c *Redis) tasks(got []redis.Claimed) []task.Task {
 	now := time.Now()
 	ts := make([]task.Task, len(got))
 	for i, g := range got {
 		ts[i] = task.Task{
 			Delivery: g.Delivery, Seq: g.Seq, Record: g.Record, Length: g.Length, Route: g.Kind, // the same numbers
-			Attempt: g.Losses + 1, Counted: g.Counted, Lone: lone(g, c.maxAttempts), ClaimedAt: now,
+			Attempt: g.Losses + 1, Counted: g.Counted, Lone: lone(g, c.o.MaxAttempts), ClaimedAt: now,
 		}
 	}
 	return ts
@@ -141,18 +161,19 @@ func lone(g redis.Claimed, maxAttempts int) task.Lone {
 	}
 }
 
-func (c *claims) Wait(ctx context.Context) (bool, error) {
-	run, err := c.lease.Current(ctx)
+// Wait is [Source].
+func (c *Redis) Wait(ctx context.Context) (bool, error) {
+	run, err := c.Lease.Current(ctx)
 	if err != nil {
 		return false, err
 	}
-	if err := c.open(); err != nil {
+	if err := c.Open(); err != nil {
 		return false, err
 	}
-	if run != c.run {
+	if run != c.Run {
 		return true, nil // a new run begins with a claim: this inbox is not ours any more
 	}
-	came, err := c.st.Wait(ctx, c.run, c.patience.begin(c.st.CanUnblock(), c.setAside))
+	came, err := c.o.Store.Wait(ctx, c.Run, c.patience.begin(c.o.Store.CanUnblock(), c.setAside))
 	c.patience.end(!came && err == nil)
 	cut := c.cut
 	c.cut = isCut(err)
@@ -161,18 +182,18 @@ func (c *claims) Wait(ctx context.Context) (bool, error) {
 		// Redis closes the connection instead of sending a record that exceeds its
 		// client-output-buffer-limit, and has moved it into the inbox then. If Redis is
 		// gone, the claim finds out.
-		c.brought()
+		c.o.Arrived()
 		return true, nil
 	case err == nil:
-		c.ok()
+		c.OK()
 		if came {
-			c.brought()
+			c.o.Arrived()
 		}
 		return came || c.setAside(), nil
 	case redis.Classify(err) == redis.ClassTransient && redis.Answered(err):
 		// Blocking is refused (out of memory, no such command, unblocked by
 		// hand): ask again in a while by claiming.
-		backoff.Sleep(ctx, max(c.poll, c.pause.Next()))
+		backoff.Sleep(ctx, max(c.o.PollInterval, c.Pause.Next()))
 		return true, nil
 	default:
 		return false, err

@@ -1,0 +1,22 @@
+package app
+
+import (
+	"testing"
+
+	"github.com/graflow/graflow-sidecar/sidecar/config"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/redis"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/task"
+)
+
+// A claim's kind is a task's route, also where it is none.
+func TestKindsAreRoutes(t *testing.T) {
+	if redis.KindUnknown != task.RouteUnknown || redis.KindNone != task.RouteNone {
+		t.Error("the store and the claim stage have different numbers for no kind")
+	}
+	route := (&App{cfg: config.Config{Kinds: []config.Kind{{Pattern: "a*"}, {Pattern: "*b"}}}}).routes()
+	for id, want := range map[string]int{"ab": 0, "cb": 1, "c": task.RouteNone} {
+		if got := route(id); got != want {
+			t.Errorf("%s: %d, want %d", id, got, want)
+		}
+	}
+}
