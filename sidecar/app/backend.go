@@ -13,6 +13,7 @@ import (
 	"github.com/graflow/graflow-sidecar/sidecar/internal/pipeline/report"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/redis"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/redis/link"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/worker/requests"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/worker/rpc"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/worker/spawn/local"
 )
@@ -98,7 +99,7 @@ func (a *App) backend() (backend, error) {
 	claiming := o
 	claiming.PoolSize, claiming.MinIdleConns = 4, 0 // one claims, another ends its wait
 	asking := o
-	asking.PoolSize, asking.MinIdleConns = askLanes, 0 // one for each lane
+	asking.PoolSize, asking.MinIdleConns = requests.Lanes, 0 // one for each lane
 	// Short timeouts for the lease: a slow answer costs one tick.
 	leasing := o
 	leasing.PoolSize, leasing.MinIdleConns = 2, 0
@@ -203,7 +204,7 @@ func (a *App) onRedis(forReports, forClaims, forLeases, forRequests, forLast, fo
 		cutLeases:   func() { _ = forLeases.Close() },
 		cutRequests: func() { _ = forRequests.Close() },
 		cutLast:     func() { _ = forLast.Close() },
-		requests:    newAsks(a.mon, a.log, forRequests, a.cfg.Worker.MaxMessageBytes),
+		requests:    requests.New(a.mon, a.log, forRequests, a.cfg.Worker.MaxMessageBytes),
 		close: func() error {
 			_ = closeAll(forReports, forClaims, forLeases, forRequests, forLast, forSight) // they may be cut already
 			return nil

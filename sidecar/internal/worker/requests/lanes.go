@@ -1,4 +1,4 @@
-package app
+package requests
 
 import (
 	"context"
@@ -13,7 +13,7 @@ import (
 
 // redis does one thing with Redis, again and again until Redis has done it or
 // ctx ends. What passes is waited for; anything else is the answer.
-func (a *asks) redis(ctx context.Context, do func(redis.Turn) error) error {
+func (a *Server) redis(ctx context.Context, do func(redis.Turn) error) error {
 	var lane *redis.Turn
 	select {
 	case lane = <-a.lanes:
@@ -51,7 +51,7 @@ func (a *asks) redis(ctx context.Context, do func(redis.Turn) error) error {
 // failed tells of a failure that passes. The monitor hears only of a Redis that
 // is away: where it refuses some things and takes others, the claims and reports
 // say how it is, and two voices would have it lost and back all the time.
-func (a *asks) failed(err error) {
+func (a *Server) failed(err error) {
 	if !redis.Answered(err) {
 		a.mon.Failed(err)
 		return

@@ -1,4 +1,6 @@
-package app
+// Package requests serves what workers ask for their tasks: values in the channel of
+// their workflow, locks, inputs, and records to add to the queue.
+package requests
 
 import (
 	"context"
@@ -14,13 +16,12 @@ import (
 	"github.com/graflow/graflow-sidecar/sidecar/internal/task"
 )
 
-// askLanes is how many requests of workers are with Redis at once, over all
+// Lanes is how many requests of workers are with Redis at once, over all
 // children; each has a connection. The others wait.
-const askLanes = 16
+const Lanes = 16
 
-// asks is the process stage's Redis: it serves what workers ask for their tasks.
-// It is safe for concurrent use.
-type asks struct {
+// Server answers the requests of all workers. Its methods may be called concurrently.
+type Server struct {
 	mon   *health.Monitor
 	log   *slog.Logger
 	st    *redis.Store
@@ -32,9 +33,10 @@ type asks struct {
 	said time.Time // when the log was told last, see failed
 }
 
-func newAsks(mon *health.Monitor, log *slog.Logger, st *redis.Store, max int) *asks {
-	a := &asks{mon: mon, log: log, st: st, max: max, lanes: make(chan *redis.Turn, askLanes), locks: locks{held: map[string][]lock{}}}
-	for n := range askLanes {
+// New makes a server. max is how many bytes an answer may have.
+func New(mon *health.Monitor, log *slog.Logger, st *redis.Store, max int) *Server {
+	a := &Server{mon: mon, log: log, st: st, max: max, lanes: make(chan *redis.Turn, Lanes), locks: locks{held: map[string][]lock{}}}
+	for n := range Lanes {
 		a.lanes <- &redis.Turn{Lane: n}
 	}
 	return a
@@ -42,7 +44,7 @@ func newAsks(mon *health.Monitor, log *slog.Logger, st *redis.Store, max int) *a
 
 // Ask answers one request. While Redis is away it waits, for as long as the task
 // lives: that Redis fails is not the task's failure.
-func (a *asks) Ask(ctx context.Context, t *task.Task, method string, q *protocol.Ask) ([]byte, error) {
+func (a *Server) Ask(ctx context.Context, t *task.Task, method string, q *protocol.Ask) ([]byte, error) {
 	if method == protocol.MethodTaskEnqueue {
 		return a.enqueue(ctx, t, q)
 	}
@@ -65,7 +67,7 @@ func (a *asks) Ask(ctx context.Context, t *task.Task, method string, q *protocol
 }
 
 // channel is the channel of a task's session.
-func (a *asks) channel(t *task.Task) (*redis.Channel, error) {
+func (a *Server) channel(t *task.Task) (*redis.Channel, error) {
 	if t.Info.SessionID == "" {
 		return nil, protocol.Errorf(protocol.CodeInvalidParams, "the record of this task has no session_id, so it has no channel")
 	}
@@ -77,7 +79,7 @@ func (a *asks) channel(t *task.Task) (*redis.Channel, error) {
 }
 
 // one serves the requests that are one step in Redis and answer with one member.
-func (a *asks) one(ctx context.Context, ch *redis.Channel, method string, q *protocol.Ask) ([]byte, error) {
+func (a *Server) one(ctx context.Context, ch *redis.Channel, method string, q *protocol.Ask) ([]byte, error) {
 	ttl := time.Duration(q.TTLMs) * time.Millisecond
 	var out []byte
 	count := func(name string, n int64, err error) error {
@@ -121,7 +123,7 @@ func (a *asks) one(ctx context.Context, ch *redis.Channel, method string, q *pro
 	return append(out, '}'), nil
 }
 
-func (a *asks) get(ctx context.Context, ch *redis.Channel, q *protocol.Ask) ([]byte, error) {
+func (a *Server) get(ctx context.Context, ch *redis.Channel, q *protocol.Ask) ([]byte, error) {
 	keys := q.Keys
 	if keys == nil {
 		keys = []string{q.Key}
@@ -167,7 +169,7 @@ func appendFound(out []byte, key string, v redis.Value) ([]byte, error) {
 	return append(out, '}'), nil
 }
 
-func (a *asks) read(ctx context.Context, ch *redis.Channel, keys []string) (values []redis.Value, err error) {
+func (a *Server) read(ctx context.Context, ch *redis.Channel, keys []string) (values []redis.Value, err error) {
 	err = a.redis(ctx, func(redis.Turn) (err error) {
 		values, err = ch.Get(ctx, keys...)
 		return err
@@ -175,7 +177,7 @@ func (a *asks) read(ctx context.Context, ch *redis.Channel, keys []string) (valu
 	return values, about("", err)
 }
 
-func (a *asks) keys(ctx context.Context, ch *redis.Channel) ([]byte, error) {
+func (a *Server) keys(ctx context.Context, ch *redis.Channel) ([]byte, error) {
 	var keys []string
 	err := a.redis(ctx, func(redis.Turn) (err error) {
 		keys, err = ch.Keys(ctx, a.max)
@@ -190,7 +192,7 @@ func (a *asks) keys(ctx context.Context, ch *redis.Channel) ([]byte, error) {
 }
 
 // enqueue adds a record to the queue (P49).
-func (a *asks) enqueue(ctx context.Context, t *task.Task, q *protocol.Ask) ([]byte, error) {
+func (a *Server) enqueue(ctx context.Context, t *task.Task, q *protocol.Ask) ([]byte, error) {
 	record, err := completed(q.Record, t.Info, time.Now())
 	if err != nil {
 		return nil, protocol.Errorf(protocol.CodeInvalidParams, "the record is not one: %v", err)

@@ -1,4 +1,4 @@
-package app
+package requests
 
 import (
 	"context"
@@ -57,7 +57,7 @@ func (l *locks) take(delivery string) []lock {
 
 // lock takes a lock, or answers that it was not to be had (P48). Between its
 // attempts it has no lane: whoever waits holds nobody up.
-func (a *asks) lock(ctx context.Context, t *task.Task, ch *redis.Channel, q *protocol.Ask) ([]byte, error) {
+func (a *Server) lock(ctx context.Context, t *task.Task, ch *redis.Channel, q *protocol.Ask) ([]byte, error) {
 	k := lock{q.Key, redis.NewLockToken()}
 	ttl := time.Duration(q.TimeoutMs) * time.Millisecond
 	until := time.Now().Add(ttl)
@@ -80,7 +80,7 @@ func (a *asks) lock(ctx context.Context, t *task.Task, ch *redis.Channel, q *pro
 	}
 }
 
-func (a *asks) unlock(ctx context.Context, t *task.Task, ch *redis.Channel, q *protocol.Ask) ([]byte, error) {
+func (a *Server) unlock(ctx context.Context, t *task.Task, ch *redis.Channel, q *protocol.Ask) ([]byte, error) {
 	var released bool
 	err := a.redis(ctx, func(turn redis.Turn) (err error) {
 		released, err = ch.Unlock(ctx, turn, q.Key, q.Token)
@@ -97,7 +97,7 @@ func (a *asks) unlock(ctx context.Context, t *task.Task, ch *redis.Channel, q *p
 }
 
 // Ended gives back the locks that a delivery still has.
-func (a *asks) Ended(t *task.Task) {
+func (a *Server) Ended(t *task.Task) {
 	left := a.locks.take(t.Delivery)
 	if len(left) == 0 {
 		return

@@ -1,4 +1,4 @@
-package app
+package requests
 
 import (
 	"context"
@@ -12,17 +12,19 @@ import (
 	"time"
 
 	goredis "github.com/redis/go-redis/v9"
+	"go.uber.org/goleak"
 
 	"github.com/graflow/graflow-sidecar/protocol"
+	"github.com/graflow/graflow-sidecar/sidecar/config"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/observe/health"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/redis"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/task"
 	"github.com/graflow/graflow-sidecar/sidecar/test/kit/redistest"
 )
 
-// asker is an asks on a Redis, with tasks in flight.
+// asker is a [Server] on a Redis, with tasks in flight.
 type asker struct {
-	*asks
+	*Server
 	t      *testing.T
 	ctx    context.Context
 	c      *goredis.Client
@@ -36,7 +38,7 @@ func newAsker(t *testing.T, server *redistest.Server) *asker {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	t.Cleanup(cancel)
 	client, err := redis.NewClient(redis.ClientOptions{
-		Host: server.Host, Port: server.Port, PoolSize: askLanes,
+		Host: server.Host, Port: server.Port, PoolSize: Lanes,
 		DialTimeout: time.Second, ReadTimeout: time.Second, WriteTimeout: time.Second,
 	})
 	if err != nil {
@@ -52,12 +54,12 @@ func newAsker(t *testing.T, server *redistest.Server) *asker {
 	mon := health.New()
 	mon.Ping, mon.Reached, mon.Name = st.Ping, redis.Answered, redis.ClassName
 	mon.Interval, mon.Timeout, mon.Log = time.Minute, time.Second, slog.New(slog.DiscardHandler)
-	mon.Pause = redis.RetryPause(DefaultConfig().Redis)
+	mon.Pause = redis.RetryPause(config.Default().Redis)
 	watching, stop := context.WithCancel(ctx)
 	var wg sync.WaitGroup
 	wg.Go(func() { _ = mon.Run(watching) })
 	t.Cleanup(func() { stop(); wg.Wait(); st.Close() })
-	a := &asker{newAsks(mon, mon.Log, st, 1<<20), t, ctx, server.Client(), st, prefix, redis.NewRunID("w")}
+	a := &asker{New(mon, mon.Log, st, 1<<20), t, ctx, server.Client(), st, prefix, redis.NewRunID("w")}
 	if err := st.Register(ctx, a.run); err != nil {
 		t.Fatal(err)
 	}
@@ -345,7 +347,7 @@ func TestAskManyWaitForALock(t *testing.T) {
 	}
 	ctx, end := context.WithCancel(a.ctx)
 	var wg sync.WaitGroup
-	for range 4 * askLanes {
+	for range 4 * Lanes {
 		wg.Go(func() {
 			if got := a.askWithin(ctx, y, "channel/lock", `{"delivery":"$d","key":"k","timeoutMs":60000}`); got != "error: context canceled" {
 				t.Errorf("who waited got %s", got)
@@ -414,7 +416,7 @@ func TestAskWhileRedisIsAway(t *testing.T) {
 	ctx, end := context.WithCancel(a.ctx)
 	gone := make(chan string)
 	go func() { gone <- a.askWithin(ctx, x, "channel/get", `{"delivery":"$d","key":"n"}`) }()
-	for len(a.lanes) > askLanes-6 || !a.mon.Lost() {
+	for len(a.lanes) > Lanes-6 || !a.mon.Lost() {
 		time.Sleep(time.Millisecond)
 	}
 	end()
@@ -455,7 +457,7 @@ func TestAskWithoutMemory(t *testing.T) {
 	}
 }
 
-func (a *asks) saidAt() time.Time {
+func (a *Server) saidAt() time.Time {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	return a.said
@@ -479,3 +481,5 @@ func TestAskWithoutPermission(t *testing.T) {
 	}
 	a.c.Do(a.ctx, "ACL", "SETUSER", "default", "allkeys")
 }
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m, redistest.LeakOptions()...) }

@@ -1,4 +1,4 @@
-package app
+package requests
 
 import (
 	"context"
@@ -20,7 +20,7 @@ import (
 //
 // All is read in one exchange with Redis, and in a second one where the workflow
 // declares inputs that the worker does not.
-func (a *asks) Inputs(ctx context.Context, t *task.Task, names []string) ([]protocol.Input, error) {
+func (a *Server) Inputs(ctx context.Context, t *task.Task, names []string) ([]protocol.Input, error) {
 	if t.Info.SessionID == "" {
 		return nil, nil
 	}
