@@ -126,7 +126,7 @@ func (a *App) backend() (backend, error) {
 		if err != nil {
 			return backend{}, errors.Join(err, b.close())
 		}
-		b.spool = func(ctx context.Context) { a.applySpool(ctx, forSpool) }
+		b.spool = func(ctx context.Context) { a.spooler(forSpool).Apply(ctx, forSpool) }
 		b.cutSpool = func() { _ = forSpool.Close() }
 	}
 	if a.hooks.around != nil {
@@ -168,6 +168,11 @@ func (a *App) newLink() *link.Link {
 	return link.New(a.lease, a.mon, redis.RetryPause(a.cfg.Redis), a.reconnect)
 }
 
+// reportOptions are those of what reports for a run; "" is the current one.
+func (a *App) reportOptions(st *redis.Store, run string) report.RedisOptions {
+	return report.RedisOptions{Store: st, Link: a.newLink(), MaxAttempts: a.cfg.MaxAttempts, RetryAfter: a.cfg.Retry.Delay, Run: run}
+}
+
 // onRedis is the real backend, over six clients.
 func (a *App) onRedis(forReports, forClaims, forLeases, forRequests, forLast, forSight *redis.Store) backend {
 	a.reconnect = func(ctx context.Context) {
@@ -176,10 +181,8 @@ func (a *App) onRedis(forReports, forClaims, forLeases, forRequests, forLast, fo
 		}
 	}
 	return backend{
-		source: a.source(forClaims),
-		outcomes: report.NewRedis(report.RedisOptions{
-			Store: forReports, Link: a.newLink(), MaxAttempts: a.cfg.MaxAttempts, RetryAfter: a.cfg.Retry.Delay,
-		}),
+		source:   a.source(forClaims),
+		outcomes: report.NewRedis(a.reportOptions(forReports, "")),
 		leases: lease.NewRedis(lease.RedisOptions{
 			Store: forLeases, Last: forLast, Link: a.newLink(), MaxAttempts: a.cfg.MaxAttempts, InFlight: a.held, Aside: &a.aside,
 			About: a.about, Trace: a.trace, OnTick: a.told, OnRegistered: a.holds.silence, DeadLetter: a.box.Done, CheckServer: a.checkEviction,
