@@ -24,6 +24,7 @@ import (
 	"github.com/graflow/graflow-sidecar/sidecar/internal/redis"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/redis/link"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/redisserver"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/worker"
 )
 
 // App is a running sidecar. Its methods may be called concurrently.
@@ -38,7 +39,7 @@ type App struct {
 	mon   *health.Monitor
 	lease *lease.Lease
 	queue *dispatch.Queue
-	pool  workers // the stage of the mode
+	pool  worker.Pool // the stage of the mode
 	fork  forking
 	away  elsewhere
 	box   *report.Box

@@ -13,6 +13,7 @@ import (
 	"github.com/graflow/graflow-sidecar/sidecar/internal/pipeline/report"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/redis"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/redis/link"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/worker"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/worker/requests"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/worker/rpc"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/worker/spawn/local"
@@ -62,7 +63,7 @@ type hooks struct {
 	local   localServer
 	start   local.Start
 	wrap    func(actor) actor
-	workers func(a *App) workers // instead of the mode's
+	workers func(a *App) worker.Pool // instead of the mode's
 	about   func(run string) (text []byte, label string)
 }
 

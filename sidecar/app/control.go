@@ -9,7 +9,6 @@ import (
 	"github.com/graflow/graflow-sidecar/sidecar/config"
 
 	"github.com/graflow/graflow-sidecar/sidecar/internal/worker"
-	"github.com/graflow/graflow-sidecar/sidecar/internal/worker/rpc"
 )
 
 // State is where in its life a sidecar is; docs/lifecycle.md has the diagram.
@@ -43,7 +42,7 @@ type Status struct {
 }
 
 // Slot is one serving worker process.
-type Slot = rpc.SlotStatus
+type Slot = worker.Slot
 
 // Status returns a snapshot.
 func (a *App) Status() Status {

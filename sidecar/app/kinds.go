@@ -1,17 +1,12 @@
 package app
 
 import (
-	"context"
-	"errors"
-	"fmt"
-	"slices"
-	"sync"
 	"time"
 
 	"github.com/graflow/graflow-sidecar/sidecar/internal/pipeline/dispatch"
-	"github.com/graflow/graflow-sidecar/sidecar/internal/recoverpanic"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/task"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/task/route"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/worker"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/worker/rpc"
 )
 
@@ -34,19 +29,10 @@ func (a *App) giveBack(t task.Task) {
 	a.box.Done(task.Outcome{Task: t, Kind: task.Returned, Message: "not started", EndedAt: time.Now()})
 }
 
-// kinds is the process stage of a sidecar with several kinds of worker: that of
-// each kind, side by side.
-type kinds struct {
-	patterns []string
-	stages   []workers
-	// failed is called when one of them has ended by itself.
-	failed func()
-}
-
 // kindStages makes them. The slots of all have numbers of their own: those of a
 // kind begin where the one before cannot come, also with all that it lends.
-func (a *App) kindStages() (workers, error) {
-	all := kinds{patterns: a.cfg.Patterns(), failed: a.Stop}
+func (a *App) kindStages() (worker.Pool, error) {
+	all := worker.Group{Patterns: a.cfg.Patterns(), Failed: a.Stop}
 	first := 0
 	for i, k := range a.cfg.Kinds {
 		cfg, err := a.processConfig(k)
@@ -54,103 +40,19 @@ func (a *App) kindStages() (workers, error) {
 			return nil, err
 		}
 		cfg.FirstSlot, cfg.Log = first, a.log.With("kind", k.Pattern)
-		all.stages = append(all.stages, a.stage(k, cfg, a.queue.Kind(i)))
+		all.Stages = append(all.Stages, a.stage(k, cfg, a.queue.Kind(i)))
 		first += k.Slots + k.Worker.MaxLent
 	}
 	return all, nil
 }
 
-// Run runs all of them. One that fails ends the sidecar as one alone would: the
-// others finish what they have, within the budget of a stop.
-func (k kinds) Run(soft, hard context.Context) error {
-	ctx, stop := context.WithCancel(soft)
-	defer stop()
-	errs := make([]error, len(k.stages))
-	var wg sync.WaitGroup
-	for i, s := range k.stages {
-		wg.Go(func() {
-			errs[i] = recoverpanic.Do(func() error { return s.Run(ctx, hard) })
-			if errs[i] != nil && soft.Err() == nil {
-				errs[i] = fmt.Errorf("tasks %s: %w", k.patterns[i], errs[i])
-				k.failed()
-				stop()
-			}
-		})
-	}
-	wg.Wait()
-	return errors.Join(errs...)
-}
-
-// Up is how many workers are up, of all kinds.
-func (k kinds) Up() (n int) {
-	for _, s := range k.stages {
-		n += s.Up()
-	}
-	return n
-}
-
-// complete reports whether a task of any kind would run.
-func (k kinds) complete() bool {
-	for _, s := range k.stages {
-		if s.Up() == 0 {
-			return false
-		}
-	}
-	return true
-}
-
-// Renew replaces the workers of each kind one by one.
-func (k kinds) Renew() {
-	for _, s := range k.stages {
-		s.Renew()
-	}
-}
-
-// RenewSlot replaces the worker in a slot, whichever kind it is of.
-func (k kinds) RenewSlot(slot int) bool {
-	return slices.ContainsFunc(k.stages, func(s workers) bool { return s.RenewSlot(slot) })
-}
-
-// Evict ends the tasks of a run in all of them.
-func (k kinds) Evict(run string) {
-	var wg sync.WaitGroup
-	for _, s := range k.stages {
-		wg.Go(func() { s.Evict(run) })
-	}
-	wg.Wait()
-}
-
-// CrashLoop reports whether the workers of some kind keep dying. Its tasks stay
-// in the queue meanwhile, and the others are run.
-func (k kinds) CrashLoop() bool {
-	for _, s := range k.stages {
-		if s.CrashLoop() {
-			return true
-		}
-	}
-	return false
-}
-
-// Slots lists those of all kinds.
-func (k kinds) Slots() (list []Slot) {
-	for i, s := range k.stages {
-		for _, slot := range s.Slots() {
-			slot.Kind = k.patterns[i]
-			list = append(list, slot)
-		}
-	}
-	return list
-}
-
 // staffed reports whether there are the workers that a ready sidecar has.
 func (a *App) staffed() bool {
-	if k, several := a.pool.(kinds); several {
-		return k.complete()
+	if k, several := a.pool.(worker.Group); several {
+		return k.Complete()
 	}
 	return a.pool.Up() >= a.wanted()
 }
-
-var _ workers = kinds{}
 
 // A kind's lane is what its stage takes tasks from.
 var _ rpc.Source = (*dispatch.Lane)(nil)

@@ -9,6 +9,7 @@ import (
 
 	"github.com/graflow/graflow-sidecar/sidecar/internal/pipeline/dispatch"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/task"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/worker"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/worker/rpc"
 )
 
@@ -19,7 +20,7 @@ func init() {
 	if os.Getenv("BENCH_NULL") == "" {
 		return
 	}
-	standard.workers = func(a *App) workers { return &null{queue: a.queue, sink: a.sink(), slots: a.cfg.Slots} }
+	standard.workers = func(a *App) worker.Pool { return &null{queue: a.queue, sink: a.sink(), slots: a.cfg.Slots} }
 }
 
 // null is a stage without workers.

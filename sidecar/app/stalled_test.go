@@ -11,6 +11,7 @@ import (
 	"github.com/graflow/graflow-sidecar/sidecar/config"
 
 	"github.com/graflow/graflow-sidecar/sidecar/internal/pipeline/dispatch"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/worker"
 )
 
 // hungWorkers have slots for tasks, and take none.
@@ -31,17 +32,17 @@ func (hungWorkers) CrashLoop() bool    { return false }
 func (hungWorkers) Slots() []Slot      { return nil }
 
 // TestStalledWorkers: tasks that take days in all slots are no reason to restart the
-// sidecar, and a stage of workers that no longer takes tasks is one.
+// sidecar, and a stage of worker.Pool that no longer takes tasks is one.
 func TestStalledWorkers(t *testing.T) {
 	for _, c := range []struct {
 		name   string
 		mode   config.Mode
-		hung   func(a *App) workers
+		hung   func(a *App) worker.Pool
 		reason string
 	}{
 		{"long tasks, rpc", config.ModeRPC, nil, ""},
 		{"long tasks, exec", config.ModeExec, nil, ""},
-		{"hung", config.ModeRPC, func(a *App) workers { return hungWorkers{a.queue.Kind(0)} }, "no worker has taken the next task"},
+		{"hung", config.ModeRPC, func(a *App) worker.Pool { return hungWorkers{a.queue.Kind(0)} }, "no worker has taken the next task"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {

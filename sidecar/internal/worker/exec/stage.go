@@ -17,6 +17,7 @@ import (
 	"github.com/graflow/graflow-sidecar/sidecar/internal/backoff"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/recoverpanic"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/task"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/worker"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/worker/spawn/local"
 )
 
@@ -205,21 +206,24 @@ func (s *Stage) discharge(j *job) {
 	close(j.over)
 }
 
-// Running is one task and its process at a moment.
-type Running struct {
-	Slot, Pid int // Pid is 0 while it is being started
-	Task      task.Task
-	Started   time.Time
-}
-
-// Slots is a snapshot of every task that runs, by slot.
-func (s *Stage) Slots() []Running {
+// Slots is a snapshot of every task that runs, by slot: a slot without one has no
+// process. The process id is 0 while it is being started.
+func (s *Stage) Slots() []worker.Slot {
 	s.mu.Lock()
-	list := make([]Running, 0, len(s.jobs))
+	list := make([]worker.Slot, 0, len(s.jobs))
 	for j := range s.jobs {
-		list = append(list, Running{j.slot, int(j.pid.Load()), j.task, j.began})
+		list = append(list, worker.Slot{Slot: j.slot, Pid: int(j.pid.Load()), Concurrency: 1, Tasks: []worker.Task{{
+			TaskID: j.task.Info.TaskID, SessionID: j.task.Info.SessionID, GroupID: j.task.Info.GroupID,
+			Delivery: j.task.Delivery, Attempt: j.task.Attempt, Started: j.began,
+		}}})
 	}
 	s.mu.Unlock()
-	slices.SortFunc(list, func(a, b Running) int { return cmp.Compare(a.Slot, b.Slot) })
+	slices.SortFunc(list, func(a, b worker.Slot) int { return cmp.Compare(a.Slot, b.Slot) })
 	return list
 }
+
+// CrashLoop is never so: a process that dies is its task's affair.
+func (*Stage) CrashLoop() bool { return false }
+
+// RenewSlot has nothing to replace: each task has a process of its own.
+func (*Stage) RenewSlot(int) bool { return false }

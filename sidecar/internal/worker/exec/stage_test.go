@@ -473,7 +473,7 @@ func TestEvict(t *testing.T) {
 	})
 	b.put("{}")
 	pid := b.marked()
-	if s := b.stage.Slots(); len(s) != 1 || s[0].Pid != pid || s[0].Task.Delivery != "run.1" {
+	if s := b.stage.Slots(); len(s) != 1 || s[0].Pid != pid || s[0].Tasks[0].Delivery != "run.1" {
 		t.Errorf("slots %+v", s)
 	}
 	b.stage.Evict("other")

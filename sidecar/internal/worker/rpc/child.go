@@ -9,6 +9,7 @@ import (
 
 	"github.com/graflow/graflow-sidecar/protocol"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/task"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/worker"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/worker/spawn/local"
 )
 
@@ -83,7 +84,7 @@ type run struct {
 	place    task.Place         // how it held its slot when it was taken out of running
 	scope    *scope             // nil until it asks for something
 	fetching context.CancelFunc // nil once it is started, see fetchLocked
-	said     Progress           // last
+	said     worker.Progress    // last
 	end      atomic.Int64       // where its line ends in what is written to the child; 0 before
 }
 

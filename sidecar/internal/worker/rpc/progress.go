@@ -7,13 +7,6 @@ import (
 	"unicode/utf8"
 )
 
-// Progress is what a worker said last about a task with $/progress.
-type Progress struct {
-	At       time.Time // zero if it said nothing yet
-	Fraction float64   // from 0 to 1; 0 too if it did not say
-	Message  string
-}
-
 // maxProgress is how many bytes of a progress message are kept.
 const maxProgress = 256
 

@@ -14,6 +14,7 @@ import (
 
 	"github.com/graflow/graflow-sidecar/protocol"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/task"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/worker"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/worker/rpc"
 )
 
@@ -315,13 +316,13 @@ func TestProgressIsInTheStatus(t *testing.T) {
 		return []byte(`{}`), nil
 	})
 	b := setup(t, "asks", func(c *rpc.Config) { c.Requests = s })
-	said := func() rpc.Progress {
+	said := func() worker.Progress {
 		for _, slot := range b.pool.Slots() {
 			for _, x := range slot.Tasks {
 				return x.Progress
 			}
 		}
-		return rpc.Progress{}
+		return worker.Progress{}
 	}
 	progress := func(params string) string {
 		return `{"jsonrpc":"2.0","method":"$/progress","params":` + params + `}`

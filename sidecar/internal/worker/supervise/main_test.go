@@ -259,8 +259,8 @@ func (b *bundle) wait() error {
 	if n := b.program.left(); n > 0 {
 		b.t.Errorf("%d processes are left", n)
 	}
-	if b.Up() != 0 || len(b.Replicas()) != 0 {
-		b.t.Errorf("%d up, %v", b.Up(), b.Replicas())
+	if b.Up() != 0 || len(b.Slots()) != 0 {
+		b.t.Errorf("%d up, %v", b.Up(), b.Slots())
 	}
 	return err
 }

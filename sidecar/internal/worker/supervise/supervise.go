@@ -18,6 +18,7 @@ import (
 
 	"github.com/graflow/graflow-sidecar/sidecar/internal/backoff"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/recoverpanic"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/worker"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/worker/spawn/local"
 )
 
@@ -146,25 +147,29 @@ func (s *Supervisor) Up() int {
 	return s.up
 }
 
-// Replica is one replica that runs at a moment.
-type Replica struct {
-	Replica, Pid int
-	Leaving      bool // it was told to stop
-}
-
-// Replicas is a snapshot of those that run, by number.
-func (s *Supervisor) Replicas() []Replica {
+// Slots is a snapshot of the replicas that run, by number. What they are at only they
+// know.
+func (s *Supervisor) Slots() []worker.Slot {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	var list []Replica
+	var list []worker.Slot
 	for _, r := range s.replicas {
 		if r.pid != 0 {
-			list = append(list, Replica{r.n, r.pid, r.leaving})
+			list = append(list, worker.Slot{Slot: r.n, Pid: r.pid, Leaving: r.leaving})
 		}
 	}
-	slices.SortFunc(list, func(a, b Replica) int { return cmp.Compare(a.Replica, b.Replica) })
+	slices.SortFunc(list, func(a, b worker.Slot) int { return cmp.Compare(a.Slot, b.Slot) })
 	return list
 }
+
+// CrashLoop is never so: a replica that does not run is missing in Up.
+func (*Supervisor) CrashLoop() bool { return false }
+
+// RenewSlot is never asked for: orders are for a run, and none is registered.
+func (*Supervisor) RenewSlot(int) bool { return false }
+
+// Evict has nothing to end: no run is registered and nothing is claimed.
+func (*Supervisor) Evict(string) {}
 
 // Renew asks for every replica to be replaced, and returns at once. It is one
 // after another, the old one first: two programs of the same name or port may

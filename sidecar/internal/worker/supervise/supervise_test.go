@@ -30,15 +30,15 @@ func TestReplicasStartWhenRedisAnswersAndAreReadyASecondLater(t *testing.T) {
 		}
 		b.redis.set(false)
 		time.Sleep(900 * time.Millisecond)
-		if len(b.Replicas()) != 3 || b.Up() != 0 || b.allUp.Load() != 0 {
-			t.Errorf("before a second: %v, %d up", b.Replicas(), b.Up())
+		if len(b.Slots()) != 3 || b.Up() != 0 || b.allUp.Load() != 0 {
+			t.Errorf("before a second: %v, %d up", b.Slots(), b.Up())
 		}
 		time.Sleep(300 * time.Millisecond)
 		if b.Up() != 3 || b.allUp.Load() != 1 {
 			t.Errorf("after a second: %d up, told %d times", b.Up(), b.allUp.Load())
 		}
-		for n, r := range b.Replicas() {
-			if r.Replica != n || r.Leaving {
+		for n, r := range b.Slots() {
+			if r.Slot != n || r.Leaving {
 				t.Errorf("%+v", r)
 			}
 		}
@@ -226,7 +226,7 @@ func TestAStop(t *testing.T) {
 				timer := time.AfterFunc(c.abort, b.abort)
 				defer timer.Stop()
 				synctest.Wait()
-				for _, r := range b.Replicas() {
+				for _, r := range b.Slots() {
 					if !r.Leaving {
 						t.Errorf("%+v", r)
 					}

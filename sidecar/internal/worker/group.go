@@ -1,0 +1,102 @@
+package worker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+
+	"github.com/graflow/graflow-sidecar/sidecar/internal/recoverpanic"
+)
+
+// Group is the worker stage of a sidecar with several Group of worker: that of
+// each kind, side by side.
+type Group struct {
+	Patterns []string
+	Stages   []Pool
+	// Failed is called when one of them has ended by itself.
+	Failed func()
+}
+
+// Run runs all of them. One that fails ends the sidecar as one alone would: the
+// others finish what they have, within the budget of a stop.
+func (g Group) Run(soft, hard context.Context) error {
+	ctx, stop := context.WithCancel(soft)
+	defer stop()
+	errs := make([]error, len(g.Stages))
+	var wg sync.WaitGroup
+	for i, s := range g.Stages {
+		wg.Go(func() {
+			errs[i] = recoverpanic.Do(func() error { return s.Run(ctx, hard) })
+			if errs[i] != nil && soft.Err() == nil {
+				errs[i] = fmt.Errorf("tasks %s: %w", g.Patterns[i], errs[i])
+				g.Failed()
+				stop()
+			}
+		})
+	}
+	wg.Wait()
+	return errors.Join(errs...)
+}
+
+// Up is how many workers are up, of all Group.
+func (g Group) Up() (n int) {
+	for _, s := range g.Stages {
+		n += s.Up()
+	}
+	return n
+}
+
+// Complete reports whether a task of any kind would run.
+func (g Group) Complete() bool {
+	for _, s := range g.Stages {
+		if s.Up() == 0 {
+			return false
+		}
+	}
+	return true
+}
+
+// Renew replaces the workers of each kind one by one.
+func (g Group) Renew() {
+	for _, s := range g.Stages {
+		s.Renew()
+	}
+}
+
+// RenewSlot replaces the worker in a slot, whichever kind it is of.
+func (g Group) RenewSlot(slot int) bool {
+	return slices.ContainsFunc(g.Stages, func(s Pool) bool { return s.RenewSlot(slot) })
+}
+
+// Evict ends the tasks of a run in all of them.
+func (g Group) Evict(run string) {
+	var wg sync.WaitGroup
+	for _, s := range g.Stages {
+		wg.Go(func() { s.Evict(run) })
+	}
+	wg.Wait()
+}
+
+// CrashLoop reports whether the workers of some kind keep dying. Its tasks stay
+// in the queue meanwhile, and the others are run.
+func (g Group) CrashLoop() bool {
+	for _, s := range g.Stages {
+		if s.CrashLoop() {
+			return true
+		}
+	}
+	return false
+}
+
+// Slots lists those of all Group.
+func (g Group) Slots() (list []Slot) {
+	for i, s := range g.Stages {
+		for _, slot := range s.Slots() {
+			slot.Kind = g.Patterns[i]
+			list = append(list, slot)
+		}
+	}
+	return list
+}
