@@ -36,17 +36,18 @@ type App struct {
 	local localServer // nil unless the sidecar owns its Redis
 	hooks hooks       // of tests
 
-	mon   *health.Monitor
-	lease *lease.Lease
-	queue *dispatch.Queue
-	pool  worker.Pool // the stage of the mode
-	fork  forking
-	away  elsewhere
-	box   *report.Box
-	held  *lease.InFlight
-	pulse pulse
-	seen  seen
-	redis backend
+	mon      *health.Monitor
+	lease    *lease.Lease
+	queue    *dispatch.Queue
+	pool     worker.Pool // the stage of the mode
+	fork     forking
+	away     elsewhere
+	box      *report.Box
+	held     *lease.InFlight
+	tracker  claim.Tracker
+	handover dispatch.HandoverWatch
+	seen     seen
+	redis    backend
 	// reconnect has what leads to another server than the lease dial anew; nil without Redis.
 	reconnect func(ctx context.Context)
 	holds     holds // why nothing is claimed
@@ -150,7 +151,7 @@ func (a *App) wire() error {
 // receivers, and Redis after everyone who speaks to it.
 func (a *App) actors(ctx context.Context) []actor {
 	claiming := &claim.Loop{
-		Source: felt{a.redis.source, &a.pulse}, Room: room{a.queue, a.box, &a.pulse}, NewNonce: rand.Text, Log: a.log,
+		Source: a.redis.source, Room: a.queue, Backlog: a.box.Room, Tracker: &a.tracker, NewNonce: rand.Text, Log: a.log,
 		MaxAttempts: a.cfg.MaxAttempts, Refuse: a.refuse, Claimed: a.held.Add, Progress: a.progress,
 		Check: protocol.CheckJSON, Route: a.routes(), Longest: a.longest, GiveBack: a.giveBack, Trace: a.trace,
 	}

@@ -33,7 +33,6 @@ type seen struct {
 	http    *web.Server // nil without an address
 	web     *pageServer // the page, nil where there is none
 
-	look     look
 	failures page.Failures
 
 	done, failed atomic.Int64 // tasks
@@ -52,7 +51,7 @@ func (a *App) see() error {
 	if a.cfg.HTTP.Addr == "" {
 		return nil
 	}
-	o := web.Options{Health: func() web.Health { return a.seen.look.health(a.health) }, Self: a.Self, Metrics: a.seen.metrics.Handler(), Log: a.log}
+	o := web.Options{Health: a.health, Self: a.Self, Metrics: a.seen.metrics.Handler(), Log: a.log}
 	if a.hooks.backend == nil { // a Redis that is not there has no page
 		if a.seen.web, err = a.newWeb(); err != nil {
 			return errors.Join(err, a.redis.close())

@@ -20,7 +20,7 @@ func (a *App) trace(t *task.Task) task.Span {
 // settled is called when Redis has answered for outcomes for good.
 func (a *App) settled(batch []task.Outcome, verdicts []report.Verdict) {
 	a.held.Remove(batch)
-	a.pulse.reported()
+	a.tracker.Reported()
 	for i := range batch {
 		o, v := &batch[i], verdicts[i]
 		a.countEnded(o, v)

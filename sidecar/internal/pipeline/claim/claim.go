@@ -49,8 +49,12 @@ type Room interface {
 
 // Loop is the claim stage.
 type Loop struct {
-	Source   Source
-	Room     Room
+	Source Source
+	Room   Room
+	// Backlog waits while too many outcomes are not reported yet.
+	Backlog func(ctx context.Context) error
+	// Tracker notes what the loop does.
+	Tracker  *Tracker
 	NewNonce func() string
 	Log      *slog.Logger
 	// MaxAttempts is how many lost deliveries a record may have had.
@@ -104,7 +108,7 @@ func (l *Loop) run(soft, hard context.Context, stop context.CancelFunc) error {
 	var looked time.Time
 	empty := false // the last wait said so
 	for {
-		limit, err := l.Room.Want(soft)
+		limit, err := l.want(soft)
 		if err != nil {
 			return nil // stopping
 		}
@@ -126,12 +130,29 @@ func (l *Loop) run(soft, hard context.Context, stop context.CancelFunc) error {
 	}
 }
 
+// want waits until tasks are wanted.
+func (l *Loop) want(soft context.Context) (int, error) {
+	l.Tracker.step(waitsForReports)
+	if err := l.Backlog(soft); err != nil {
+		return 0, err
+	}
+	l.Tracker.step(waitsForSlots)
+	return l.Room.Want(soft)
+}
+
+// recover waits until it makes sense to try again after an error.
+func (l *Loop) recover(ctx context.Context, err error) error {
+	l.Tracker.step(waitsForNothing)
+	return l.Source.Recover(ctx, err)
+}
+
 // claim takes records once, repeating the call with one nonce until Redis
 // answers it. A stop ends the repeating: what a lost reply left in our
 // in-flight hash is given back with the lease.
 func (l *Loop) claim(soft, hard context.Context, limit int, stop context.CancelFunc) (int, error) {
 	nonce := l.NewNonce()
 	for {
+		l.Tracker.step(waitsForNothing)
 		ts, err := l.Source.Claim(hard, nonce, limit)
 		if err == nil {
 			l.Progress()
@@ -141,7 +162,7 @@ func (l *Loop) claim(soft, hard context.Context, limit int, stop context.CancelF
 		if soft.Err() != nil {
 			return 0, nil
 		}
-		if err := l.Source.Recover(soft, err); err != nil {
+		if err := l.recover(soft, err); err != nil {
 			return 0, err
 		}
 	}
@@ -149,9 +170,10 @@ func (l *Loop) claim(soft, hard context.Context, limit int, stop context.CancelF
 
 // wait waits for records and reports whether it is sure that there are none.
 func (l *Loop) wait(soft context.Context) (bool, error) {
+	l.Tracker.step(waitsForNothing)
 	came, err := l.Source.Wait(soft)
 	if err != nil && soft.Err() == nil {
-		return false, l.Source.Recover(soft, err)
+		return false, l.recover(soft, err)
 	}
 	l.Progress()
 	return !came && err == nil, nil
@@ -265,6 +287,7 @@ func (l *Loop) admit(ts []task.Task) {
 		}
 	}
 	if good > 0 {
+		l.Tracker.step(waitsForNothing)
 		l.Room.Put(ts[:good])
 	}
 }

@@ -171,6 +171,7 @@ func start(t *testing.T, src *source, free int) *bundle {
 	b := &bundle{src: src, room: &room{free: free}, ended: make(chan error, 1)}
 	n := 0
 	loop := &claim.Loop{
+		Backlog: func(context.Context) error { return nil }, Tracker: new(claim.Tracker),
 		Source: src, Room: b.room, MaxAttempts: 3,
 		NewNonce: func() string { n++; return fmt.Sprint("n", n) },
 		Refuse: func(_ task.Task, reason, message string) {

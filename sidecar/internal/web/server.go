@@ -33,6 +33,8 @@ type Health struct {
 
 // Options are what a server needs.
 type Options struct {
+	// Health reads the state. It is called on a goroutine of its own, one at a time: a
+	// lock that is never released fails the probes instead of holding them up.
 	Health func() Health
 	Self   func() fleet.Run
 	// Details says whether a request may see task ids and the like, and not only
@@ -60,6 +62,8 @@ func New(addr string, o Options) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
+	read, look := o.Health, &prober{}
+	o.Health = func() Health { return look.health(read) }
 	s := &Server{
 		listener: listener,
 		http: &http.Server{
