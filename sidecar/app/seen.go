@@ -18,6 +18,7 @@ import (
 	"github.com/graflow/graflow-sidecar/sidecar/internal/fleet"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/observe/metrics"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/pipeline/report"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/redis"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/redis/link"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/task"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/web"
@@ -31,7 +32,7 @@ type seen struct {
 	since   time.Time
 	metrics *metrics.Metrics
 	http    *web.Server // nil without an address
-	web     *pageServer // the page, nil where there is none
+	web     *web.Page   // nil where there is none
 
 	failures page.Failures
 
@@ -53,20 +54,20 @@ func (a *App) see() error {
 	}
 	o := web.Options{Health: a.health, Self: a.Self, Metrics: a.seen.metrics.Handler(), Log: a.log}
 	if a.hooks.backend == nil { // a Redis that is not there has no page
-		if a.seen.web, err = a.newWeb(); err != nil {
+		if a.seen.web, err = a.newPage(); err != nil {
 			return errors.Join(err, a.redis.close())
 		}
-		o.Details, o.Extra, o.Trusted = a.seen.web.details, a.seen.web, a.seen.web.admin
+		o.Details, o.Extra, o.Trusted = a.seen.web.Details, a.seen.web, a.seen.web.Admin
 	}
 	server, err := web.New(a.cfg.HTTP.Addr, o)
 	if err != nil {
 		if a.seen.web != nil {
-			_ = a.seen.web.redis.Close()
+			a.seen.web.Close()
 		}
 		return errors.Join(&config.Error{Err: fmt.Errorf("SIDECAR_HTTP_ADDR: %w", err)}, a.redis.close())
 	}
 	if a.seen.web != nil {
-		a.seen.web.at(a, server.Loopback())
+		a.seen.web.Bind(server.Loopback())
 	}
 	a.seen.http = server
 	a.log.Info("http server listens", "url", server.URL())
@@ -85,7 +86,7 @@ func (a *App) answering(list []actor) []actor {
 		if a.seen.web == nil {
 			return a.seen.http.Serve(soft)
 		}
-		return a.seen.web.run(soft, a.seen.http.Serve)
+		return a.seen.web.Run(soft, a.seen.http.Serve)
 	}})
 }
 
@@ -302,4 +303,43 @@ func (a *App) totalSlots() int {
 		n += k.Slots
 	}
 	return n
+}
+
+// newPage makes the page.
+func (a *App) newPage() (*web.Page, error) {
+	token, err := a.cfg.HTTP.ReadToken()
+	if err != nil {
+		return nil, err
+	}
+	o, err := redis.OptionsOf(a.cfg.Redis)
+	if err != nil {
+		return nil, err
+	}
+	o.PoolSize, o.MinIdleConns = web.PageConns, 0
+	o.DialTimeout, o.ReadTimeout, o.WriteTimeout = time.Second, time.Second, time.Second
+	st, err := a.open(o)
+	if err != nil {
+		return nil, err
+	}
+	return web.NewPage(web.PageOptions{
+		Store: st, Away: a.mon.Away, Self: a.Self, Failures: &a.seen.failures, Token: token, Hosts: a.cfg.HTTP.Hosts,
+		Prefix: a.cfg.KeyPrefix, Version: a.cfg.Version, Log: a.log,
+	}), nil
+}
+
+// noteFailure enters what did not succeed into the page's list of failures. What
+// only went back to the queue did not fail.
+func (a *App) noteFailure(o *task.Outcome, v report.Verdict) {
+	if v == report.Stale || o.Kind == task.Returned || o.Kind == task.Succeeded {
+		return
+	}
+	var took time.Duration
+	if !o.StartedAt.IsZero() {
+		took = o.EndedAt.Sub(o.StartedAt)
+	}
+	a.seen.failures.Add(page.Failure{
+		At: o.EndedAt, TaskID: o.Task.Info.TaskID, SessionID: o.Task.Info.SessionID, GroupID: o.Task.Info.GroupID,
+		Kind: o.Kind.String(), Reason: o.Reason, Message: o.Message, Stderr: o.Stderr,
+		Attempt: o.Task.Attempt, Took: took.Milliseconds(),
+	})
 }

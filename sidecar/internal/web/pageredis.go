@@ -1,4 +1,4 @@
-package app
+package web
 
 import (
 	"context"
@@ -6,43 +6,28 @@ import (
 	"github.com/graflow/graflow-sidecar/sidecar/internal/fleet"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/redis"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/redis/link"
-	"github.com/graflow/graflow-sidecar/sidecar/internal/web/httpauth"
-	"github.com/graflow/graflow-sidecar/sidecar/internal/web/page"
 )
 
-// pageConns is how many connections the page has, of its own: whoever looks never
-// makes a claim or a report wait. One reads, the others do what is clicked.
-const pageConns = 3
+// PageConns is how many connections the page has, of its own, so that it never delays
+// a claim or a report. One reads, the others do what is clicked.
+const PageConns = 3
 
 // pageRedis is what the page says to Redis.
 type pageRedis struct {
-	app *App
-	st  *redis.Store
-}
-
-func (a *App) newPage(st *redis.Store, rules httpauth.Rules) *page.Page {
-	r := &pageRedis{app: a, st: st}
-	return page.New(page.Options{
-		Access: rules, Source: r, Actions: r, Failures: &a.seen.failures, Log: a.log,
-		Prefix: a.cfg.KeyPrefix, Version: a.cfg.Version,
-		Why: func(err error) string {
-			if name := redis.ClassName(err); name != "other" && name != "" {
-				return name
-			}
-			return err.Error()
-		},
-	})
+	st   *redis.Store
+	away func() bool
+	self func() fleet.Run
 }
 
 // open keeps the page from a connection that is known to be dead, as everybody.
 func (r *pageRedis) open() error {
-	if r.app.mon.Away() {
+	if r.away() {
 		return link.ErrAway
 	}
 	return nil
 }
 
-func (r *pageRedis) Self() fleet.Run { return r.app.Self() }
+func (r *pageRedis) Self() fleet.Run { return r.self() }
 
 func (r *pageRedis) Overview(ctx context.Context) (fleet.Queue, error) {
 	if err := r.open(); err != nil {
