@@ -129,6 +129,10 @@ func parseKind(line string) (Kind, error) {
 	if isExec {
 		k.Mode = ModeExec
 	}
+	// go-shellquote follows the shell's rules for quotes and backslashes and reports
+	// what is not closed. A shell is not used: it would be one more process to kill and
+	// to pass signals on, it would hide how the worker ended, and images without a shell
+	// have none.
 	words, err := shellquote.Split(command)
 	switch {
 	case err != nil:

@@ -11,8 +11,13 @@ class Mark:
     That file shows the memory in which the kernel has put the environment at
     the last exec. Nothing that a process sets later appears there, and a fork
     shows what its parent was started with. The sidecar finds the processes that
-    a worker left behind by what stands there, so it is written over, in place:
-    whoever starts this process leaves enough room in the value.
+    a worker left behind by that file. Without a mark of its own, a fork and what
+    it forks without an exec (a daemon, multiprocessing) would carry the mark of
+    the fork server, and the end of the fork server would kill every worker. So
+    the value is overwritten in place. The fork server is started with a value
+    that is much longer than any worker's; the entry is the last one of the
+    environment, and readers take the zero bytes behind it for its end.
+    prctl(PR_SET_MM_ENV_START) would move the place, but needs CAP_SYS_RESOURCE.
 
     Raises OSError, ImportError or ValueError where that cannot be done.
     """

@@ -24,10 +24,13 @@ func inherited(flag string, fd int) (*os.File, error) {
 	return os.NewFile(uintptr(fd), flag), nil
 }
 
-// Parent watches a pipe whose other end only our parent has: the end of that
-// pipe says that the parent is gone, however it went. (The signal that Linux
-// sends on a parent's death comes when the thread that started us ends, and one
-// that is killed runs no code that could tell us.)
+// Parent watches the read end of a pipe whose write end the parent process holds
+// open. The end of the pipe means that the parent has ended, also by SIGKILL, after
+// which no clean-up code runs, and counts as the first SIGTERM. A pipe works on every
+// Unix. Linux's parent-death signal is not used here: it fires when the thread that
+// started the sidecar ends, and as SIGKILL it would leave no time to drain. A process
+// that inherits the write end keeps the sidecar alive, so the Python package opens it
+// close-on-exec.
 type Parent struct {
 	file *os.File
 	Gone chan struct{} // closed at its end; nil if nobody is watched

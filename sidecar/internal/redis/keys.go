@@ -47,6 +47,11 @@ import (
 //	P:sidecar:dead:{delivery}      hash: raw, reason, message, stderr, attempts,
 //	                               time, task_id, group_id, session_id
 //
+// Counted tasks have one set for each group and UTC day; a task is a duplicate if it is
+// in the set of today or of yesterday. One set for each group would have its TTL renewed
+// for ever by a group name that is used every hour, and never shrink; without the renewal
+// it would expire in the middle of a group and a task would be counted twice.
+//
 // Times are Unix milliseconds, but for those in gone, attempts:at, delayed, isolated and
 // unrouted, which are that and what the clock has stepped back (prelude.lua). A run id holds no
 // brace, so a hash tag in P is the only one in any of these names and puts them all into

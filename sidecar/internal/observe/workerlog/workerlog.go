@@ -1,6 +1,10 @@
 // Package workerlog makes attributes of the sidecar's log from what workers log
-// themselves, so that a search for a worker's request_id finds it like any other.
-// Standard library only.
+// themselves, so that a search for a worker's request_id finds it like any other: a
+// search does not find a string within a string. A worker must not be able to set the
+// sidecar's own attributes, so a member with one of those names becomes worker_…, and
+// so does a name that occurs twice. A number as a level is read as pino's: 30 is a
+// warning in Python and an ordinary line in pino, but Python's JSON loggers write
+// level names and pino writes numbers. Standard library only.
 package workerlog
 
 import (

@@ -51,9 +51,12 @@ type child struct {
 
 	mu      sync.Mutex
 	running map[int64]*run
-	nextID  int64
-	left    bool // its slots are not in the capacity any more, see leave
-	useful  bool // worked is closed
+	// nextID is the id of the next request. Ids count from 1 for each child and stay
+	// within 2^53 (P10): JavaScript and jq 1.6 keep numbers as 64-bit floats and would
+	// return a larger id changed.
+	nextID int64
+	left   bool // its slots are not in the capacity any more, see leave
+	useful bool // worked is closed
 	// answers is how many tasks it has answered, and answeredAt when the last one.
 	answers    int
 	answeredAt time.Time
