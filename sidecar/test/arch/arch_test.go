@@ -204,27 +204,6 @@ func TestStagesAreApart(t *testing.T) {
 	}
 }
 
-// Templates look methods up by name: once one is filled in, the linker keeps every
-// exported method of every type, and the binary grows by 8 MB. Others of our
-// dependencies import these packages too, but nothing calls that part of them.
-func TestNoTemplatesAtRunTime(t *testing.T) {
-	found := false
-	for path, p := range list(t) {
-		if !withinAny(path, []string{"sidecar/internal", "sidecar/app"}) {
-			continue
-		}
-		found = true
-		for _, imp := range p.Imports {
-			if imp == "text/template" || imp == "html/template" {
-				t.Errorf("%s imports %s: the linker would keep every exported method (8 MB); compile templates, as internal/manifest does", path, imp)
-			}
-		}
-	}
-	if !found {
-		t.Error("no package below sidecar/internal and sidecar/app: the rule guards nothing")
-	}
-}
-
 func pathWithin(path, root string) bool { return path == root || strings.HasPrefix(path, root+"/") }
 
 // OpenTelemetry's exporter brings all of gRPC along for one message type, which

@@ -6,23 +6,23 @@ package manifest
 
 import (
 	"bytes"
+	"embed"
 	"encoding/json"
 	"fmt"
 	"slices"
 	"strings"
+	"text/template"
 	"time"
 )
 
-// The templates (*.qtpl) are compiled, and not filled in by text/template: that
-// looks methods up by name, so that the linker keeps every one there is, and the
-// binary is 8 MB larger.
-//
-//go:generate go run github.com/valyala/quicktemplate/qtc@v1.8.0 -dir=. -skipLineComments
+//go:embed *.tmpl
+var files embed.FS
 
-// templates are what writes each kind.
-var templates = map[string]func(Params) string{
-	"k8s": k8s, "native-sidecar": nativeSidecar, "hpa": hpa, "keda": keda, "compose": compose, "systemd": systemd,
-}
+// templates holds a template for each kind, and the parts that they share.
+var templates = template.Must(template.New("").Funcs(template.FuncMap{
+	"dollars": dollars, "execWord": execWord, "join": strings.Join, "objectName": objectName,
+	"quote": quote, "unit": unit, "words": words,
+}).ParseFS(files, "*.tmpl"))
 
 // Kinds are what Write can write.
 var Kinds = []string{"k8s", "native-sidecar", "hpa", "keda", "compose", "systemd"}
@@ -100,7 +100,11 @@ func Write(kind string, p Params) (string, error) {
 	if kind == "keda" && (p.LocalSocket || p.EmbeddedRedis) {
 		return "", fmt.Errorf("KEDA has to reach Redis over the network: give its address in REDIS_URL or REDIS_HOST")
 	}
-	return templates[kind](p), nil
+	var text strings.Builder
+	if err := templates.ExecuteTemplate(&text, kind+".tmpl", p); err != nil {
+		return "", err
+	}
+	return text.String(), nil
 }
 
 // quote writes a YAML scalar: JSON's strings are YAML's. Bytes that are no text
