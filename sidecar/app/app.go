@@ -21,20 +21,24 @@ import (
 	"github.com/graflow/graflow-sidecar/sidecar/internal/pipeline/dispatch"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/pipeline/lease"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/pipeline/report"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/pipeline/report/spool"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/redis"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/redis/link"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/redisserver"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/worker"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/worker/requests"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/worker/spawn/local"
 )
 
 // App is a running sidecar. Its methods may be called concurrently.
 type App struct {
-	cfg   config.Config
-	log   *slog.Logger
-	clock *stopClock
-	stops stopExcuse
-	local localServer // nil unless the sidecar owns its Redis
-	hooks hooks       // of tests
+	cfg     config.Config
+	log     *slog.Logger
+	clock   *stopClock
+	hangups local.Hangups
+	sink    *report.Sink
+	local   localServer // nil unless the sidecar owns its Redis
+	hooks   hooks       // of tests
 
 	mon      *health.Monitor
 	lease    *lease.Lease
@@ -52,8 +56,8 @@ type App struct {
 	reconnect func(ctx context.Context)
 	holds     holds // why nothing is claimed
 
-	requests *watchedRequests // of the workers; nil where Redis serves none
-	stopWait stopWait
+	requests *requests.Counter // of the workers; nil where Redis serves none
+	stopWait health.StopWait
 
 	aside     link.Aside
 	waitsLong atomic.Bool // the claim loop does
@@ -82,7 +86,11 @@ func start(ctx context.Context, cfg config.Config, h hooks) (*App, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	if err := errors.Join(checkFolders(&cfg), prepareSpool(&cfg)); err != nil {
+	err := checkFolders(&cfg)
+	if cfg.SpoolDir != "" {
+		err = errors.Join(err, spool.Prepare(cfg.SpoolDir))
+	}
+	if err != nil {
 		return nil, err
 	}
 	a := &App{
@@ -92,6 +100,7 @@ func start(ctx context.Context, cfg config.Config, h hooks) (*App, error) {
 		hooks: h, local: h.local,
 	}
 	a.box.MaxBytes = cfg.MaxUnreportedBytes
+	a.sink = &report.Sink{Box: a.box, MaxAttempts: cfg.MaxAttempts, Stop: a.clock, Hangups: &a.hangups}
 	if cfg.Redis.Embedded {
 		local, err := redisserver.Start(ctx, redisserver.Options{Log: a.log, Port: cfg.Redis.EmbeddedPort})
 		if err != nil {
@@ -105,14 +114,14 @@ func start(ctx context.Context, cfg config.Config, h hooks) (*App, error) {
 		a.stopLocal(ctx)
 		return nil, err
 	}
-	a.stopWait.limit, a.stopWait.log, a.stopWait.lost = cfg.StopRedisWait, a.log, a.localDone()
+	a.stopWait.Limit, a.stopWait.Log, a.stopWait.Lost = cfg.StopRedisWait, a.log, a.localDone()
 	seq := &sequence{clock: a.clock, log: a.log}
 	for _, actor := range a.actors(ctx) {
 		seq.add(h.wrapped(actor))
 	}
 	go func() {
 		_ = seq.group.Run()
-		a.keepUnreported()
+		a.keepUndelivered()
 		a.err = errors.Join(seq.errs...)
 		close(a.ended)
 	}()
@@ -131,7 +140,7 @@ func (a *App) wire() error {
 	a.mon.CheckIdle, a.mon.IdleInterval, a.mon.Pause = a.redis.checkIdle, a.cfg.Redis.HealthCheckInterval, redis.RetryPause(a.cfg.Redis)
 
 	if a.redis.requests != nil {
-		a.requests = newWatchedRequests(a.redis.requests)
+		a.requests = requests.NewCounter(a.redis.requests)
 		a.redis.requests = a.requests
 	}
 	if a.pool, err = a.workers(); err != nil {
@@ -152,8 +161,8 @@ func (a *App) wire() error {
 func (a *App) actors(ctx context.Context) []actor {
 	claiming := &claim.Loop{
 		Source: a.redis.source, Room: a.queue, Backlog: a.box.Room, Tracker: &a.tracker, NewNonce: rand.Text, Log: a.log,
-		MaxAttempts: a.cfg.MaxAttempts, Refuse: a.refuse, Claimed: a.held.Add, Progress: a.progress,
-		Check: protocol.CheckJSON, Route: a.routes(), Longest: a.longest, GiveBack: a.giveBack, Trace: a.trace,
+		MaxAttempts: a.cfg.MaxAttempts, Refuse: a.box.DeadLetter, Claimed: a.held.Add, Progress: a.progress,
+		Check: protocol.CheckJSON, Route: a.routes(), Longest: a.longest, GiveBack: a.box.GiveBack, Trace: a.trace,
 	}
 	list := []actor{
 		// stop: waits for the word. Its end, or any other actor's, begins the stop.

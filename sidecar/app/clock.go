@@ -34,8 +34,11 @@ func (c *stopClock) begin() {
 	}
 }
 
-// age is how long ago the stop began. Only after that.
-func (c *stopClock) age() time.Duration {
+// Begun is closed when the stop begins.
+func (c *stopClock) Begun() <-chan struct{} { return c.began }
+
+// Age is how long ago the stop began. Only after that.
+func (c *stopClock) Age() time.Duration {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return time.Since(c.begun)

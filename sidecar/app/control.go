@@ -113,7 +113,7 @@ func (a *App) Renew() {
 // Hangup is Renew for a SIGHUP. One to the whole process tree has ended workers that do
 // not handle it: their deaths within a second of it cost their records no attempt.
 func (a *App) Hangup() {
-	a.stops.hangups.Note()
+	a.hangups.Note()
 	a.Renew()
 }
 

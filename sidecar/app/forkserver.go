@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"sync"
+	"time"
 
 	"github.com/graflow/graflow-sidecar/sidecar/internal/worker/rpc"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/worker/spawn/forkserver"
@@ -31,8 +32,8 @@ func (a *App) prefork(c *rpc.Config, command []string) {
 // runWorkers is the process stage: the pool, and around its life that of the
 // fork server, so that whoever needs a worker finds somebody to ask.
 func (a *App) runWorkers(soft, hard context.Context) error {
-	defer a.stops.settle() // before the turn of the stage that reports
-	hard, release := a.stopWait.bound(soft, hard, "tasks that wait for redis", a.onlyRedisHolds)
+	defer a.sink.Settle() // before the turn of the stage that reports
+	hard, release := a.stopWait.Bound(soft, hard, "tasks that wait for redis", a.onlyRedisHolds)
 	defer release()
 	// What a worker asks for must not hold up a stop whose time is over.
 	defer context.AfterFunc(hard, a.redis.cutRequests)()
@@ -60,4 +61,15 @@ func (a *App) runWorkers(soft, hard context.Context) error {
 	stop()
 	wg.Wait()
 	return errors.Join(failed, err)
+}
+
+// onlyRedisHolds returns how many tasks run, if all of them wait for a request
+// to a Redis that is lost, and since when it is; else 0. Such tasks cannot end
+// by themselves.
+func (a *App) onlyRedisHolds() (n int, since time.Time) {
+	running := a.queue.Counts().Running
+	if a.requests == nil || a.requests.Tasks() < running {
+		return 0, time.Time{}
+	}
+	return running, a.mon.LostSince()
 }

@@ -1,8 +1,6 @@
 package app
 
 import (
-	"time"
-
 	"github.com/graflow/graflow-sidecar/sidecar/internal/pipeline/dispatch"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/task"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/task/route"
@@ -12,21 +10,11 @@ import (
 
 // newQueue makes the stage between claim and process.
 func (a *App) newQueue() *dispatch.Queue {
-	exits := dispatch.Exits{GiveBack: a.giveBack, SetAside: a.setAside}
+	exits := dispatch.Exits{GiveBack: a.box.GiveBack, SetAside: a.box.SetAside}
 	if n := len(a.cfg.Kinds); n > 0 {
 		return dispatch.NewKinds(n, exits)
 	}
 	return dispatch.New(exits)
-}
-
-// setAside hands on what must run alone in a sidecar and cannot be alone in this one.
-func (a *App) setAside(t task.Task) {
-	a.box.Done(task.Outcome{Task: t, Kind: task.Returned, Isolate: true, Message: "not started: other tasks run in this sidecar", EndedAt: time.Now()})
-}
-
-// giveBack hands back what was claimed and is not started.
-func (a *App) giveBack(t task.Task) {
-	a.box.Done(task.Outcome{Task: t, Kind: task.Returned, Message: "not started", EndedAt: time.Now()})
 }
 
 // kindStages makes them. The slots of all have numbers of their own: those of a

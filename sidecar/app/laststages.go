@@ -10,10 +10,9 @@ import (
 // runReports is the report stage. It gives up early where a stop has waited long
 // enough for a Redis that is gone.
 func (a *App) runReports(soft, hard context.Context) error {
-	outcomes := &watchedOutcomes{Store: a.redis.outcomes}
-	loop := &report.Loop{Store: outcomes, Box: a.box, Log: a.log, Settled: a.settled}
-	hard, release := a.stopWait.bound(soft, hard, "outcomes to report", func() (int, time.Time) {
-		return a.box.Pending(), a.outage(outcomes.since())
+	loop := &report.Loop{Store: a.redis.outcomes, Box: a.box, Log: a.log, Settled: a.settled}
+	hard, release := a.stopWait.Bound(soft, hard, "outcomes to report", func() (int, time.Time) {
+		return a.box.Pending(), a.mon.OutageSince(loop.FailingSince())
 	})
 	defer release()
 	defer context.AfterFunc(hard, a.redis.cutReports)()
@@ -26,7 +25,7 @@ func (a *App) runLeave(soft, hard context.Context) error {
 	if a.isLost() {
 		return nil
 	}
-	if a.stopWait.over() && a.mon.Away() {
+	if a.stopWait.Over() && a.mon.Away() {
 		// The stop has waited for Redis: one that is back by now answers the first
 		// attempt.
 		var cancel context.CancelFunc

@@ -20,7 +20,7 @@ func init() {
 	if os.Getenv("BENCH_NULL") == "" {
 		return
 	}
-	standard.workers = func(a *App) worker.Pool { return &null{queue: a.queue, sink: a.sink(), slots: a.cfg.Slots} }
+	standard.workers = func(a *App) worker.Pool { return &null{queue: a.queue, sink: a.outcomeSink(), slots: a.cfg.Slots} }
 }
 
 // null is a stage without workers.

@@ -2,53 +2,24 @@ package app
 
 import (
 	"context"
-	"fmt"
 	"slices"
 
-	"github.com/graflow/graflow-sidecar/sidecar/config"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/pipeline/report"
-	"github.com/graflow/graflow-sidecar/sidecar/internal/pipeline/report/spool"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/redis"
 )
 
-// keepUnreported deals with the outcomes that Redis could not be told before
-// the end: they go to the spool if there is one, or else are named in the log;
-// their records are delivered again then. Those of our own Redis have ended with it.
-func (a *App) keepUnreported() {
+// keepUndelivered deals with the outcomes that Redis could not be told before the end.
+// Those of our own Redis have ended with it.
+func (a *App) keepUndelivered() {
 	left := a.box.Left()
-	if len(left) == 0 {
+	if a.local == nil {
+		a.spooler(nil).Keep(a.lastRun, left)
 		return
 	}
-	if a.local != nil {
-		for _, o := range left {
-			a.log.Warn("not reported before the end: it is lost with the embedded redis",
-				append(o.Task.LogAttrs(), "outcome", o.Kind.String())...)
-		}
-		return
+	for i := range left {
+		a.log.Warn("not reported before the end: it is lost with the embedded redis",
+			append(left[i].Task.LogAttrs(), "outcome", left[i].Kind.String())...)
 	}
-	if a.cfg.SpoolDir != "" && a.lastRun != "" {
-		path, err := a.spooler(nil).Keep(a.lastRun, left)
-		if err == nil {
-			a.log.Warn("redis did not come back: outcomes are spooled for the next start", "outcomes", len(left), "file", path)
-			return
-		}
-		a.log.Error("outcomes could not be spooled", "error", err)
-	}
-	for _, o := range left {
-		a.log.Warn("not reported before the end: it will be delivered again",
-			append(o.Task.LogAttrs(), "outcome", o.Kind.String())...)
-	}
-}
-
-// prepareSpool sees to it that the spool can be used, while somebody looks.
-func prepareSpool(c *config.Config) error {
-	if c.SpoolDir == "" {
-		return nil
-	}
-	if err := spool.Prepare(c.SpoolDir); err != nil {
-		return &config.Error{Err: fmt.Errorf("SIDECAR_SPOOL_DIR cannot be used: %w", err)}
-	}
-	return nil
 }
 
 // spooler makes what keeps and reports outcomes on disk.

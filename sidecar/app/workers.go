@@ -42,8 +42,16 @@ func (a *App) stage(k config.Kind, cfg rpc.Config, lane *dispatch.Lane) worker.P
 			Slots: cfg.Slots, FirstSlot: cfg.FirstSlot, WorkerID: cfg.WorkerID, TaskTimeout: cfg.TaskTimeout,
 			StartRetries: cfg.StartRetries, Restart: cfg.Restart, KillGrace: cfg.KillGrace,
 			MaxOutput: cfg.MaxMessageBytes, Output: exec.Output(k.Worker.ExecOutput), Start: cfg.Start, Log: cfg.Log,
-		}, lane, a.sink())
+		}, lane, a.outcomeSink())
 	}
 	lane.Limit(k.Slots, k.Worker.MaxLent)
-	return rpc.New(cfg, lane, a.sink())
+	return rpc.New(cfg, lane, a.outcomeSink())
+}
+
+// outcomeSink is where the workers' outcomes go.
+func (a *App) outcomeSink() rpc.Sink {
+	if a.hooks.sink != nil {
+		return a.hooks.sink(a.sink)
+	}
+	return a.sink
 }

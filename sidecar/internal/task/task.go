@@ -125,6 +125,12 @@ const (
 	ExitHangup
 )
 
+// Hangups tells of the SIGHUPs that reach a process.
+type Hangups interface {
+	// Recent reports whether one came within a time; next is closed with the next one.
+	Recent(within time.Duration) (is bool, next <-chan struct{})
+}
+
 // Outcome is how one delivery ended. Exactly one Outcome reaches the report
 // stage for every Task that was claimed.
 type Outcome struct {
@@ -154,11 +160,8 @@ type Outcome struct {
 	// HostStops, if set, is closed when the host of the process begins its own stop,
 	// where that is not the sidecar.
 	HostStops <-chan struct{} `json:"-"`
-	// HostHangups, if set, tells of a SIGHUP to that host: whether one came within a
-	// time, and by a channel of the next one.
-	HostHangups interface {
-		Recent(within time.Duration) (bool, <-chan struct{})
-	} `json:"-"`
+	// HostHangups, if set, are the SIGHUPs to that host.
+	HostHangups Hangups `json:"-"`
 	// Isolate says that the task must be AloneInRun and could not be (Returned): it
 	// goes to a sidecar that is idle.
 	Isolate bool

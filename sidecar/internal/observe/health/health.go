@@ -128,6 +128,16 @@ func (m *Monitor) LostSince() time.Time {
 	return m.lost
 }
 
+// OutageSince is when the outage began in which calls of a loop have failed since
+// failing, which is zero while they succeed. The outage may have begun before the loop
+// had something to call for.
+func (m *Monitor) OutageSince(failing time.Time) time.Time {
+	if lost := m.LostSince(); !failing.IsZero() && !lost.IsZero() && lost.Before(failing) {
+		return lost
+	}
+	return failing
+}
+
 // Away reports whether the connection is known to be dead: then nothing is to be
 // tried before WaitReached returns.
 func (m *Monitor) Away() bool {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/graflow/graflow-sidecar/sidecar/internal/task"
 )
@@ -48,6 +49,23 @@ func (b *Box) DoneAll(os []task.Outcome) {
 	b.bytes += memory(b.pending[len(b.pending)-len(os):]...)
 	b.mu.Unlock()
 	b.nudge()
+}
+
+// DeadLetter adds the outcome of a record that is not to be run: reason is a short
+// constant, message says it in words.
+func (b *Box) DeadLetter(t task.Task, reason, message string) {
+	b.Done(task.Outcome{Task: t, Kind: task.Dead, Reason: reason, Message: message, EndedAt: time.Now()})
+}
+
+// GiveBack adds the outcome of a task that was claimed and is not started.
+func (b *Box) GiveBack(t task.Task) {
+	b.Done(task.Outcome{Task: t, Kind: task.Returned, Message: "not started", EndedAt: time.Now()})
+}
+
+// SetAside adds the outcome of a task that must run alone in a sidecar and cannot be
+// alone in this one.
+func (b *Box) SetAside(t task.Task) {
+	b.Done(task.Outcome{Task: t, Kind: task.Returned, Isolate: true, Message: "not started: other tasks run in this sidecar", EndedAt: time.Now()})
 }
 
 func (b *Box) nudge() {

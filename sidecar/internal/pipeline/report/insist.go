@@ -17,7 +17,7 @@ const splitAfter = 3
 // fails alone. repeated: a try before this one may have been applied.
 func (l *Loop) insist(hard context.Context, route Route, batch []task.Outcome, repeated bool) ([]task.Outcome, error) {
 	for try := 1; ; try++ {
-		verdicts, err := l.Store.Report(hard, route, batch)
+		verdicts, err := l.call(hard, route, batch)
 		if err == nil {
 			return l.judge(batch, verdicts, repeated), nil
 		}

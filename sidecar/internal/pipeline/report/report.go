@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"sync"
 	"time"
 
 	"github.com/graflow/graflow-sidecar/sidecar/internal/task"
@@ -114,6 +115,32 @@ type Loop struct {
 	// Settled is called with all outcomes of a batch that Redis has answered for
 	// good, and its verdicts; once for each outcome. It must not keep the slices.
 	Settled func(batch []task.Outcome, verdicts []Verdict)
+
+	mu      sync.Mutex
+	failing time.Time // when calls began to fail; zero while they succeed
+}
+
+// FailingSince is when calls of the Store began to fail; zero while they succeed. The
+// health monitor cannot tell: where Redis refuses reports and takes other commands, it
+// hears of both. It may be called concurrently.
+func (l *Loop) FailingSince() time.Time {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.failing
+}
+
+// call is one call of the Store.
+func (l *Loop) call(ctx context.Context, route Route, batch []task.Outcome) ([]Verdict, error) {
+	verdicts, err := l.Store.Report(ctx, route, batch)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	switch {
+	case err == nil:
+		l.failing = time.Time{}
+	case l.failing.IsZero():
+		l.failing = time.Now()
+	}
+	return verdicts, err
 }
 
 // Run reports until soft ends and the box is empty, or hard ends. Outcomes may

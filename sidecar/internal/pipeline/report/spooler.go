@@ -28,12 +28,24 @@ type Spooler struct {
 	NewRedis func(run string) *Redis
 }
 
-// Keep writes outcomes of a run to a file, and returns its path.
-func (s *Spooler) Keep(run string, outcomes []task.Outcome) (path string, err error) {
-	h := s.header()
-	h.Run, h.At = run, time.Now()
-	bySize(outcomes)
-	return spool.Write(s.Dir, h, outcomes)
+// Keep writes outcomes of a run to a file. Without a Dir or a run, or where that fails,
+// it names them in the log: their records are delivered again then.
+func (s *Spooler) Keep(run string, outcomes []task.Outcome) {
+	if len(outcomes) > 0 && s.Dir != "" && run != "" {
+		h := s.header()
+		h.Run, h.At = run, time.Now()
+		bySize(outcomes)
+		path, err := spool.Write(s.Dir, h, outcomes)
+		if err == nil {
+			s.Log.Warn("redis did not come back: outcomes are spooled for the next start", "outcomes", len(outcomes), "file", path)
+			return
+		}
+		s.Log.Error("outcomes could not be spooled", "error", err)
+	}
+	for i := range outcomes {
+		s.Log.Warn("not reported before the end: it will be delivered again",
+			append(outcomes[i].Task.LogAttrs(), "outcome", outcomes[i].Kind.String())...)
+	}
 }
 
 func (s *Spooler) header() spool.Header { return spool.Header{Server: s.Server, Prefix: s.Prefix} }

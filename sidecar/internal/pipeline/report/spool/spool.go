@@ -20,6 +20,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/graflow/graflow-sidecar/sidecar/config"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/task"
 )
 
@@ -47,17 +48,20 @@ type Header struct {
 // Matches reports whether two headers mean the same keys.
 func (h Header) Matches(o Header) bool { return h.Server == o.Server && h.Prefix == o.Prefix }
 
-// Prepare makes dir if it is not there, and finds out now whether it can be
-// written: when it is needed it is too late to say so.
+// Prepare makes dir if it is not there, and finds out at the start whether it can be
+// written: an error when it is needed would come too late. The error is a *config.Error.
 func Prepare(dir string) error {
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return err
+	err := os.MkdirAll(dir, 0o700)
+	if err == nil {
+		var probe *os.File
+		if probe, err = os.CreateTemp(dir, ".probe-*"); err == nil {
+			err = errors.Join(probe.Close(), os.Remove(probe.Name()))
+		}
 	}
-	probe, err := os.CreateTemp(dir, ".probe-*")
 	if err != nil {
-		return err
+		return &config.Error{Err: fmt.Errorf("SIDECAR_SPOOL_DIR cannot be used: %w", err)}
 	}
-	return errors.Join(probe.Close(), os.Remove(probe.Name()))
+	return nil
 }
 
 // Write stores the outcomes of one run in a file of its own in dir and returns

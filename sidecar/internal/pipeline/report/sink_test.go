@@ -1,4 +1,4 @@
-package app
+package report_test
 
 import (
 	"testing"
@@ -9,6 +9,22 @@ import (
 	"github.com/graflow/graflow-sidecar/sidecar/internal/task"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/worker/spawn/local"
 )
+
+// stop is one of a sidecar.
+type stop struct {
+	begun chan struct{}
+	at    time.Time
+}
+
+func newStop() *stop { return &stop{begun: make(chan struct{})} }
+
+func (s *stop) begin() {
+	s.at = time.Now()
+	close(s.begun)
+}
+
+func (s *stop) Begun() <-chan struct{} { return s.begun }
+func (s *stop) Age() time.Duration     { return time.Since(s.at) }
 
 // TestADeathThatAStopExplainsCostsNothing: the death of a worker, the stop of the
 // sidecar and that of the worker's host come in any order.
@@ -23,15 +39,15 @@ func TestADeathThatAStopExplainsCostsNothing(t *testing.T) {
 		want  task.Kind
 		after time.Duration // the death, the outcome is filed
 	}{
-		{"SIGTERM, no stop", task.ExitSignal, task.Lost, never, never, task.Lost, signalHold},
+		{"SIGTERM, no stop", task.ExitSignal, task.Lost, never, never, task.Lost, time.Second},
 		{"SIGTERM, after the stop", task.ExitSignal, task.Lost, -20 * time.Second, never, task.Returned, 0},
 		{"SIGTERM, at the stop", task.ExitSignal, task.Lost, 0, never, task.Returned, 0},
 		{"SIGTERM, before the stop", task.ExitSignal, task.Lost, 900 * time.Millisecond, never, task.Returned, 900 * time.Millisecond},
-		{"SIGTERM, long before the stop", task.ExitSignal, task.Lost, 1100 * time.Millisecond, never, task.Lost, signalHold},
+		{"SIGTERM, long before the stop", task.ExitSignal, task.Lost, 1100 * time.Millisecond, never, task.Lost, time.Second},
 		{"SIGTERM, after the host's stop", task.ExitSignal, task.Lost, never, -time.Second, task.Returned, 0},
 		{"SIGTERM, before the host's stop", task.ExitSignal, task.Lost, never, 50 * time.Millisecond, task.Returned, 50 * time.Millisecond},
 		{"a failure with 143", task.ExitSignal, task.Failed, 50 * time.Millisecond, never, task.Returned, 50 * time.Millisecond},
-		{"a failure, no stop", task.ExitStatus, task.Failed, never, never, task.Failed, statusHold},
+		{"a failure, no stop", task.ExitStatus, task.Failed, never, never, task.Failed, 200 * time.Millisecond},
 		{"a failure, before the stop", task.ExitStatus, task.Failed, 50 * time.Millisecond, never, task.Returned, 50 * time.Millisecond},
 		{"a failure, soon after the stop", task.ExitStatus, task.Retry, -4 * time.Second, never, task.Returned, 0},
 		{"a failure, long after the stop", task.ExitStatus, task.Failed, -6 * time.Second, never, task.Failed, 0},
@@ -39,16 +55,17 @@ func TestADeathThatAStopExplainsCostsNothing(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				box, stops := report.NewBox(), &stopExcuse{clock: newStopClock(30 * time.Second)}
-				f := filing{box: box, maxAttempts: 3, stops: stops}
+				var hangups local.Hangups
+				box, stop := report.NewBox(), newStop()
+				f := report.Sink{Box: box, MaxAttempts: 3, Stop: stop, Hangups: &hangups}
 				host := make(chan struct{})
-				time.AfterFunc(c.stop+never, stops.clock.begin)
+				time.AfterFunc(c.stop+never, stop.begin)
 				time.AfterFunc(c.host+never, func() { close(host) })
 				time.Sleep(never)
 				synctest.Wait()
 				died := time.Now()
 				f.Done(task.Outcome{Task: task.Task{Delivery: "w.1", Attempt: 1}, Kind: c.kind, Reason: "r", Exit: c.exit, HostStops: host})
-				stops.settle()
+				f.Settle()
 				left := box.Left()
 				if len(left) != 1 || left[0].Kind != c.want {
 					t.Fatalf("filed as %+v, want %v", left, c.want)
@@ -74,25 +91,26 @@ func TestADeathThatAHangupExplainsCostsNothing(t *testing.T) {
 		want   task.Kind
 		after  time.Duration // the death, the outcome is filed
 	}{
-		{"no hangup", task.ExitHangup, never, never, task.Lost, signalHold},
+		{"no hangup", task.ExitHangup, never, never, task.Lost, time.Second},
 		{"after it", task.ExitHangup, -900 * time.Millisecond, never, task.Returned, 0},
 		{"at it", task.ExitHangup, 0, never, task.Returned, 0},
 		{"before it", task.ExitHangup, 900 * time.Millisecond, never, task.Returned, 900 * time.Millisecond},
-		{"long before it", task.ExitHangup, 1100 * time.Millisecond, never, task.Lost, signalHold},
-		{"long after it", task.ExitHangup, -1100 * time.Millisecond, never, task.Lost, signalHold},
+		{"long before it", task.ExitHangup, 1100 * time.Millisecond, never, task.Lost, time.Second},
+		{"long after it", task.ExitHangup, -1100 * time.Millisecond, never, task.Lost, time.Second},
 		{"before a stop", task.ExitHangup, never, 500 * time.Millisecond, task.Returned, 500 * time.Millisecond},
 		{"long after a stop", task.ExitHangup, never, -20 * time.Second, task.Returned, 0},
 		{"before one of its host", task.ExitHangup, never, never, task.Returned, 50 * time.Millisecond},
-		{"SIGTERM at a hangup", task.ExitSignal, 0, never, task.Lost, signalHold},
-		{"a failure at a hangup", task.ExitStatus, 0, never, task.Lost, statusHold},
+		{"SIGTERM at a hangup", task.ExitSignal, 0, never, task.Lost, time.Second},
+		{"a failure at a hangup", task.ExitStatus, 0, never, task.Lost, 200 * time.Millisecond},
 		{"a crash at a hangup", task.ExitOther, 0, never, task.Lost, 0},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				box, stops := report.NewBox(), &stopExcuse{clock: newStopClock(30 * time.Second)}
-				f := filing{box: box, maxAttempts: 3, stops: stops}
-				time.AfterFunc(c.stop+never, stops.clock.begin)
-				time.AfterFunc(c.hangup+never, stops.hangups.Note)
+				var hangups local.Hangups
+				box, stop := report.NewBox(), newStop()
+				f := report.Sink{Box: box, MaxAttempts: 3, Stop: stop, Hangups: &hangups}
+				time.AfterFunc(c.stop+never, stop.begin)
+				time.AfterFunc(c.hangup+never, hangups.Note)
 				time.Sleep(never)
 				synctest.Wait()
 				died := time.Now()
@@ -101,7 +119,7 @@ func TestADeathThatAHangupExplainsCostsNothing(t *testing.T) {
 					time.AfterFunc(c.after, host.Note)
 				}
 				f.Done(task.Outcome{Task: task.Task{Delivery: "w.1", Attempt: 1}, Kind: task.Lost, Exit: c.exit, HostHangups: &host})
-				stops.settle()
+				f.Settle()
 				if left := box.Left(); len(left) != 1 || left[0].Kind != c.want {
 					t.Fatalf("filed as %+v, want %v", left, c.want)
 				}
@@ -110,6 +128,31 @@ func TestADeathThatAHangupExplainsCostsNothing(t *testing.T) {
 				}
 				time.Sleep(2 * never) // the timers of this test
 			})
+		})
+	}
+}
+
+// A retryable failure is tried again until the attempts are used up; one that
+// is Redis' for ever, since it costs none.
+func TestWhatARetryableFailureBecomes(t *testing.T) {
+	for _, c := range []struct {
+		name, reason string
+		attempt      int
+		want         task.Kind
+	}{
+		{"the first attempt", "ValueError", 1, task.Retry},
+		{"the last but one", "ValueError", 2, task.Retry},
+		{"the last", "ValueError", 3, task.Failed},
+		{"beyond it, after crashes", "ValueError", 4, task.Failed},
+		{"Redis was away", report.RedisUnavailable, 3, task.Retry},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			box := report.NewBox()
+			f := report.Sink{Box: box, MaxAttempts: 3, Stop: newStop(), Hangups: &local.Hangups{}}
+			f.Done(task.Outcome{Task: task.Task{Delivery: "w.1", Attempt: c.attempt}, Kind: task.Retry, Reason: c.reason})
+			if left := box.Left(); len(left) != 1 || left[0].Kind != c.want {
+				t.Errorf("filed as %+v, want %v", left, c.want)
+			}
 		})
 	}
 }
