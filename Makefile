@@ -115,7 +115,7 @@ bench-units: go redis ## Run the Go benchmarks of single packages (BENCH is a pa
 		| { grep -v -e '^ok ' -e '^?' -e '^PASS' || true; }
 
 .PHONY: bench-prefork
-bench-prefork: go redis ## Measure the start and the memory of 8 Graflow workers, forked and not (docs/prefork.md)
+bench-prefork: go redis ## Measure the start and the memory of 8 Graflow workers, forked and not (docs/processes.md)
 	@scripts/e2e $(or $(GRAFLOW),latest) -run '^TestForksAreCheaper$$' -v
 
 .PHONY: image

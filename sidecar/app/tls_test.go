@@ -178,7 +178,7 @@ func TestAPasswordIsReadAnew(t *testing.T) {
 	b.push(job{TaskID: "first", SessionID: b.prefix})
 	await(t, "the first task", func() bool { return b.result(b.prefix, "first") != "" })
 
-	// The order that docs/security.md recommends: both are valid for a while.
+	// The order that docs/redis.md recommends: both are valid for a while.
 	setUser(">new")
 	write("new")
 	setUser("<old")

@@ -47,7 +47,7 @@ type own struct {
 	Workers     value `envconfig:"SIDECAR_WORKERS" flag:"worker" list:"true" help:"PATTERN=COMMAND LINE, for each of several kinds of worker in place of one command: it runs the tasks whose id fits the pattern, the first that fits counts. exec: before the command line means that mode; graflow in its place is the adapter. See docs/routing.md."`
 	WorkerSlots value `envconfig:"SIDECAR_WORKER_SLOTS" flag:"worker-slots" list:"true" help:"PATTERN=N: how many tasks of the kind of worker with that pattern run at once; MAX_CONCURRENT_TASKS if not said."`
 	Python      value `envconfig:"SIDECAR_PYTHON" flag:"python" help:"Python that has Graflow installed, for SIDECAR_GRAFLOW."`
-	Prefork     value `envconfig:"SIDECAR_PREFORK" shown:"true on Linux" help:"Whether Graflow is imported once and the workers are forked from there, with SIDECAR_GRAFLOW; see docs/prefork.md. SIGHUP imports it anew."`
+	Prefork     value `envconfig:"SIDECAR_PREFORK" shown:"true on Linux" help:"Whether Graflow is imported once and the workers are forked from there, with SIDECAR_GRAFLOW; see docs/processes.md. SIGHUP imports it anew."`
 	WorkerDir   value `envconfig:"SIDECAR_WORKER_DIR" help:"Working directory of the workers; the sidecar's own if unset."`
 	Socket      value `envconfig:"SIDECAR_WORKER_SOCKET" help:"Path of a Unix socket, in a folder that another container shares: the workers run there, under sidecar connect, and no command is given here; see docs/socket.md. For sidecar connect it is the socket to connect to."`
 	SocketMode  value `envconfig:"SIDECAR_WORKER_SOCKET_MODE" help:"Who may connect to that socket: 0660 is its user and its group, which fsGroup makes the same for the containers of a pod."`
@@ -85,7 +85,7 @@ type own struct {
 	LogFormat       value `envconfig:"SIDECAR_LOG_FORMAT" flag:"log-format" help:"auto is text on a terminal and json elsewhere."`
 
 	HTTPHosts      value `envconfig:"SIDECAR_HTTP_HOSTS" section:"The page" help:"Names that the address answers to besides its own, separated by commas. On loopback that is localhost alone; on another address any name, unless this is set."`
-	AdminToken     value `envconfig:"SIDECAR_ADMIN_TOKEN" secret:"true" exact:"true" help:"Token that allows actions on the page, and to see more than counts on an address that is not loopback; see docs/page.md. Without one the page only shows."`
+	AdminToken     value `envconfig:"SIDECAR_ADMIN_TOKEN" secret:"true" exact:"true" help:"Token that allows actions on the page, and to see more than counts on an address that is not loopback; see docs/monitoring.md. Without one the page only shows."`
 	AdminTokenFile value `envconfig:"SIDECAR_ADMIN_TOKEN_FILE" help:"File that holds the token, read at the start."`
 
 	PoolSize        value `envconfig:"SIDECAR_REDIS_POOL_SIZE" section:"Connections to Redis" help:"Most connections at once for reports."`

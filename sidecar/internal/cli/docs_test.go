@@ -115,5 +115,5 @@ The user of a sidecar may give all commands. For less, with P the key prefix:
 | pause, resume, drain, children restart, enqueue | ` + "`+@write`" + ` as well |
 | dead requeue, dead drop | ` + "`+@write +@scripting`" + ` as well |
 | enqueue --wait | ` + "`~graflow:channel:* &P:barrier_done:* +@write +@pubsub`" + ` as well |
-| doctor | what a sidecar needs (docs/guarantees.md), and ` + "`+info`" + ` for what INFO tells |
+| doctor | what a sidecar needs (docs/redis.md), and ` + "`+info`" + ` for what INFO tells |
 `

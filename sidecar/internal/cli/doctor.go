@@ -171,7 +171,7 @@ func (s *session) lookAtPermissions(ctx context.Context, f *findings) {
 		f.add("permissions", fine, "", "all %d kinds of commands are allowed", len(tried))
 		return
 	}
-	remedy := "give this user the commands and keys that docs/guarantees.md lists"
+	remedy := "give this user the commands and keys that docs/redis.md lists"
 	if transient {
 		remedy = "Redis takes no writes now (a replica, a full memory or a failed save): see the other findings"
 	}

@@ -25,7 +25,7 @@ type cost struct {
 
 const costSlots = 8
 
-// TestForksAreCheaper measures what docs/prefork.md says. Not parallel: it
+// TestForksAreCheaper measures what docs/processes.md says. Not parallel: it
 // measures time, which it only tells, and memory, which it judges.
 func TestForksAreCheaper(t *testing.T) {
 	sidecarOnly(t, "it forks nothing")

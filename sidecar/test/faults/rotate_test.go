@@ -49,7 +49,7 @@ func TestAPasswordThatIsRotated(t *testing.T) {
 		for len(w.alive()) < 2 { // a service manager does that to a sidecar that is refused
 			g.startWorker()
 		}
-		// The order that docs/security.md recommends.
+		// The order that docs/redis.md recommends.
 		w.hurt("password")
 		r.user(">three")
 		r.write("three")

@@ -1,7 +1,7 @@
 // Package page is the web page of a sidecar: what stands in the queue, who
 // works on it, what failed and what was given up, live, and the few things that
 // a person can do about it. It is one page that the binary carries, with no
-// outside resource, and a stream of server-sent events; see docs/page.md.
+// outside resource, and a stream of server-sent events; see docs/monitoring.md.
 //
 // However many people look, Redis is asked once a second, and not at all while
 // nobody does.
