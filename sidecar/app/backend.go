@@ -194,7 +194,7 @@ func (a *App) onRedis(forReports, forClaims, forLeases, forRequests, forLast, fo
 		// The others' are never idle: one waits for records, the other pings.
 		checkIdle: func(ctx context.Context) {
 			if n := forReports.CheckIdle(ctx); n > 0 {
-				a.log.Debug("idle connections to redis were dead and are closed", "connections", n)
+				a.log.Debug("dead idle connections to redis closed", "connections", n)
 			}
 		},
 		unblock: func(ctx context.Context) error {

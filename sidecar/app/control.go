@@ -90,7 +90,7 @@ func (a *App) state() State {
 // and go on.
 func (a *App) Quiet() {
 	if a.cfg.Mode == config.ModeSupervise {
-		a.log.Warn("supervised workers take their tasks themselves: they go on")
+		a.log.Warn("supervised workers cannot be paused")
 		return
 	}
 	a.hold(func(h *holds) { h.signal = true })

@@ -13,5 +13,5 @@ func (a *App) checkEviction(ctx context.Context) {
 	if err != nil || policy == "" || policy == "noeviction" {
 		return
 	}
-	a.log.Warn("redis may evict records, leases and barriers: set maxmemory-policy to noeviction", "policy", policy)
+	a.log.Warn("redis may evict keys: set maxmemory-policy to noeviction", "policy", policy)
 }

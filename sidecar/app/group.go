@@ -65,7 +65,7 @@ func (s *sequence) add(a actor) {
 			defer end()
 		}
 		if !over(done, budget.Done(), time.Until(began.Add(a.atLeast))) {
-			s.log.Debug("stage is told to let go", "stage", a.name)
+			s.log.Debug("force stop of a stage", "stage", a.name)
 		}
 		cancelHard()
 		<-done

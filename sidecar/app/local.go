@@ -33,7 +33,7 @@ func (a *App) runLocal(soft, hard context.Context) error {
 	}
 	counts := a.queue.Counts()
 	a.Abort()
-	a.log.Error("the embedded redis has ended: its tasks are lost with it",
+	a.log.Error("embedded redis has ended: its tasks are lost",
 		"running", counts.Running, "waiting", counts.Ready, "unreported", a.box.Pending(), "error", err)
 	return &LocalRedisError{errors.Join(err, a.local.Stop(hard))}
 }

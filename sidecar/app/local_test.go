@@ -73,13 +73,13 @@ func TestTheDeathOfTheEmbeddedRedis(t *testing.T) {
 					t.Errorf("%d worker processes are left", n)
 				}
 				text := log.String()
-				if n := strings.Count(text, `level=ERROR msg="the embedded redis has ended: its tasks are lost with it"`); n != 1 {
+				if n := strings.Count(text, `level=ERROR msg="embedded redis has ended: its tasks are lost"`); n != 1 {
 					t.Errorf("the log says %d times that it has ended:\n%s", n, text)
 				}
-				if n := strings.Count(text, "it is lost with the embedded redis"); n != len(held) {
+				if n := strings.Count(text, "lost with the embedded redis\""); n != len(held) {
 					t.Errorf("%d tasks are told as lost, %d were held\n%s", n, len(held), text)
 				}
-				for _, untrue := range []string{"delivered again", "waits for redis", "did not come back", "go back to the queue", "lease runs out"} {
+				for _, untrue := range []string{"delivered again", "waits for redis", "did not come back", "go back to the queue", "lease will expire"} {
 					if strings.Contains(text, untrue) {
 						t.Errorf("the log says %q:\n%s", untrue, text)
 					}

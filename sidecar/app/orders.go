@@ -68,7 +68,7 @@ func (a *App) told(own, all bool, orders []fleet.Order) {
 	}
 	a.hold(func(h *holds) { h.own, h.all = own, all })
 	if was && !is {
-		a.log.Info("the pause is over: claiming tasks")
+		a.log.Info("pause is over: claiming tasks")
 	}
 	for _, o := range orders {
 		a.obey(o)
@@ -81,17 +81,17 @@ func (a *App) told(own, all bool, orders []fleet.Order) {
 func (a *App) obey(o fleet.Order) {
 	switch o.Do {
 	case fleet.Drain:
-		a.log.Info("stopping by order: no new tasks, the running ones finish", "by", o.By, "within", a.cfg.ShutdownTimeout.String())
+		a.log.Info("stopping by command: no new tasks, the running ones finish", "by", o.By, "within", a.cfg.ShutdownTimeout.String())
 		a.Stop()
 	case fleet.RestartChildren:
-		a.log.Info("replacing the workers by order", "by", o.By)
+		a.log.Info("replacing the workers by command", "by", o.By)
 		a.Renew()
 	case fleet.RestartChild:
-		a.log.Info("replacing a worker by order", "by", o.By, "slot", o.Slot)
+		a.log.Info("replacing a worker by command", "by", o.By, "slot", o.Slot)
 		if !a.pool.RenewSlot(o.Slot) {
-			a.log.Warn("there is no worker to replace in this slot", "slot", o.Slot)
+			a.log.Warn("no worker to replace in this slot", "slot", o.Slot)
 		}
 	default:
-		a.log.Warn("an order is not known to this version", "do", o.Do, "by", o.By)
+		a.log.Warn("unknown command", "do", o.Do, "by", o.By)
 	}
 }

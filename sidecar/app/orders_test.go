@@ -122,7 +122,7 @@ func TestDrainByOrder(t *testing.T) {
 	if err := within(t, 30*time.Second, b.app); err != nil {
 		t.Error(err)
 	}
-	if text := b.log.String(); !strings.Contains(text, "stopping by order") || !strings.Contains(text, "by=ann") {
+	if text := b.log.String(); !strings.Contains(text, "stopping by command") || !strings.Contains(text, "by=ann") {
 		t.Error("the log does not say who ordered it")
 	}
 	if left := b.leftovers(); len(left) > 0 {
@@ -155,5 +155,5 @@ func TestChildrenAreReplacedByOrder(t *testing.T) {
 	b.must(st.Order(t.Context(), run, fleet.Order{Do: fleet.RestartChildren}))
 	await(t, "another worker in slot 0", func() bool { now := pids(); return len(now) == 2 && now[0] != old[0] })
 	b.must(st.Order(t.Context(), run, fleet.Order{Do: "dance"}))
-	await(t, "the word on an order from the future", func() bool { return strings.Contains(b.log.String(), "not known to this version") })
+	await(t, "the word on an order from the future", func() bool { return strings.Contains(b.log.String(), "unknown command") })
 }

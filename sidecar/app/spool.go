@@ -17,7 +17,7 @@ func (a *App) keepUndelivered() {
 		return
 	}
 	for i := range left {
-		a.log.Warn("not reported before the end: it is lost with the embedded redis",
+		a.log.Warn("not reported before the end: lost with the embedded redis",
 			append(left[i].Task.LogAttrs(), "outcome", left[i].Kind.String())...)
 	}
 }

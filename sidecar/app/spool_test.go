@@ -121,7 +121,7 @@ func TestASpoolOfAnotherRedisIsLeftAlone(t *testing.T) {
 	if _, err := os.Stat(file); err != nil {
 		t.Error(err)
 	}
-	await(t, "the log to say so", func() bool { return strings.Contains(b.log.String(), "belongs to another Redis") })
+	await(t, "the log to say so", func() bool { return strings.Contains(b.log.String(), "spool file of another redis or prefix") })
 }
 
 // TestASpoolThatCannotBeReportedBlocksNothing: a file whose outcomes Redis refuses for
@@ -148,8 +148,8 @@ func TestASpoolThatCannotBeReportedBlocksNothing(t *testing.T) {
 	await(t, "a fresh task to end", func() bool { return b.result("s", "fresh") != "" })
 	await(t, "the log to name both", func() bool {
 		log := b.log.String()
-		return strings.Contains(log, "a spool file cannot be reported and is kept") && strings.Contains(log, name) &&
-			strings.Contains(log, "a spool file cannot be used and is left alone")
+		return strings.Contains(log, "spool file cannot be reported and is kept") && strings.Contains(log, name) &&
+			strings.Contains(log, "spool file cannot be used and is skipped")
 	})
 	b.app.Stop()
 	if err := within(t, 10*time.Second, b.app); err != nil {
@@ -185,7 +185,7 @@ func TestTheRunOfASpoolIsKeptWhileItIsReported(t *testing.T) {
 			t.Errorf("%s has no result", o.Task.Info.TaskID)
 		}
 	}
-	if log := b.log.String(); strings.Contains(log, "superseded:") {
+	if log := b.log.String(); strings.Contains(log, "is superseded") {
 		t.Error("some outcome was superseded")
 	}
 	if left := rdb.Keys(t.Context(), "p:sidecar:*w-1*").Val(); len(left) > 0 {

@@ -97,7 +97,7 @@ func connect(c config.Connect) error {
 			switch {
 			case sig == syscall.SIGHUP:
 				workers.Hangup()
-				log.Info("SIGHUP is for the sidecar: it replaces the workers", "signal", sig.String())
+				log.Info("replacing the workers is up to the sidecar", "signal", sig.String())
 			case soft.Err() != nil:
 				letGo()
 			default:

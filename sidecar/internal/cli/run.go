@@ -119,7 +119,7 @@ func serve(s config.Settings, readyFD, parentFD int) error {
 	a, err := app.Start(ctx, cfg)
 	switch {
 	case err != nil && ctx.Err() != nil:
-		log.Info("stopped before the start was over", "error", err)
+		log.Info("stopped during the start", "error", err)
 		return nil
 	case err != nil:
 		return failure{err}
@@ -133,7 +133,7 @@ func serve(s config.Settings, readyFD, parentFD int) error {
 		Sidecar: a, Log: log, Budget: cfg.ShutdownTimeout, Signals: signals, Embedded: cfg.Redis.Embedded, ParentGone: starter.Gone, DumpTo: host.Stderr(),
 		OnReady: func() {
 			if err := report.Send(a.ConnectURL()); err != nil {
-				log.Warn("nobody heard that the sidecar is ready", "error", err)
+				log.Warn("readiness could not be reported to the starter", "error", err)
 			}
 		},
 	}

@@ -13,7 +13,7 @@ import (
 // the traces and not the tasks.
 func tracer(s config.Settings, log *slog.Logger) config.Tracer {
 	for _, p := range s.TraceProblems {
-		log.Warn("a variable of opentelemetry cannot be used", "variable", p.Variable, "reason", p.Reason)
+		log.Warn("opentelemetry variable cannot be used", "variable", p.Variable, "reason", p.Reason)
 	}
 	if s.Traces == nil || s.App.Mode == config.ModeSupervise { // there a task is never seen
 		return nil
@@ -22,7 +22,7 @@ func tracer(s config.Settings, log *slog.Logger) config.Tracer {
 	o.Version, o.WorkerID, o.Queue, o.Log = version.Number, s.App.WorkerID, s.App.KeyPrefix+":queue", log
 	t, err := tracing.New(o)
 	if err != nil {
-		log.Warn("no traces are made: a file for the collector's TLS cannot be used", "error", err)
+		log.Warn("tracing is off: a TLS file of the collector cannot be used", "error", err)
 		return nil
 	}
 	return t

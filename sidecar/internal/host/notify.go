@@ -41,13 +41,13 @@ func NotifyServiceManager(a Reporter, log *slog.Logger) (stop func()) {
 		return func() {}
 	}
 	if err := notify(socket, "STATUS=starting"); err != nil {
-		log.Warn("the service manager at NOTIFY_SOCKET cannot be told anything", "error", err)
+		log.Warn("service manager at NOTIFY_SOCKET cannot be reached", "error", err)
 		return func() {}
 	}
 	m := manager{app: a, log: log, say: func(state string) error { return notify(socket, state) }}
 	var err error
 	if m.watchdog, err = daemon.SdWatchdogEnabled(false); err != nil {
-		log.Warn("the service manager's watchdog is not served", "error", err)
+		log.Warn("service manager watchdog is not served", "error", err)
 	}
 	done := make(chan struct{})
 	over := make(chan struct{})
@@ -111,14 +111,14 @@ func (m *manager) run(done <-chan struct{}) {
 			if stuck = m.app.Stuck(); stuck == "" {
 				state += "WATCHDOG=1\n"
 			} else if was == "" {
-				m.log.Error("stuck: the service manager's watchdog is not fed (this is a bug in the sidecar, please report it)", "reason", stuck)
+				m.log.Error("sidecar is stuck: the service manager watchdog is not fed", "reason", stuck)
 			}
 		}
 		if state == "" {
 			continue
 		}
 		if err := m.say(state); err != nil {
-			m.log.Debug("the service manager did not hear", "error", err)
+			m.log.Debug("service manager was not notified", "error", err)
 		}
 	}
 }

@@ -14,7 +14,7 @@ func AdoptOrphans(log *slog.Logger) (stop func()) {
 	r, err := reaper.Begin(log)
 	if err != nil {
 		if !errors.Is(err, errors.ErrUnsupported) {
-			log.Warn("processes that workers leave behind are not looked after", "error", err)
+			log.Warn("leftover processes of workers cannot be adopted", "error", err)
 		}
 		return func() {}
 	}

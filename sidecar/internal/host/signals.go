@@ -108,7 +108,7 @@ func (s *SignalHandler) dumpNow() {
 	go func() {
 		defer s.dumping.Store(false)
 		if err := s.Sidecar.Dump(s.DumpTo); err != nil {
-			s.Log.Warn("the dump could not be written", "error", err)
+			s.Log.Warn("dump could not be written", "error", err)
 		}
 	}()
 }
@@ -122,10 +122,10 @@ func (s *SignalHandler) stop(sig string, n int) {
 	}
 	s.Sidecar.Abort()
 	if s.Embedded {
-		s.Log.Info("stopping at once: running tasks are lost with the embedded redis", "signal", sig)
+		s.Log.Info("force stop: running tasks are lost with the embedded redis", "signal", sig)
 		return
 	}
-	s.Log.Info("stopping at once: running tasks go back to the queue", "signal", sig)
+	s.Log.Info("force stop: running tasks go back to the queue", "signal", sig)
 }
 
 // control handles the signals of a sidecar that goes on.

@@ -25,6 +25,6 @@ func NewLog(format logging.Format, level slog.Level) *slog.Logger {
 // ReportDroppedLines has the log tell of lines that were dropped, once it is read again.
 func ReportDroppedLines(log *slog.Logger) {
 	Stderr().OnDrained(func(lines int64) {
-		log.Warn("log lines were dropped: the log was not read, or could not be written", "lines", lines)
+		log.Warn("log lines were dropped", "lines", lines)
 	})
 }

@@ -199,6 +199,6 @@ type logger struct{ l *slog.Logger }
 
 func (l logger) Printf(ctx context.Context, format string, v ...any) {
 	if l.l.Enabled(ctx, slog.LevelDebug) {
-		l.l.DebugContext(ctx, "go-redis says", "line", fmt.Sprintf(format, v...))
+		l.l.DebugContext(ctx, "go-redis message", "line", fmt.Sprintf(format, v...))
 	}
 }

@@ -81,12 +81,12 @@ func (r *Relay) accept(ctx context.Context) error {
 				})
 			default:
 				_ = conn.Close() // the worker's client tries again
-				r.cfg.Log.Debug("there are too many connections of workers to redis", "connections", len(r.places))
+				r.cfg.Log.Debug("too many connections of workers to redis", "connections", len(r.places))
 			}
 		case errors.Is(err, net.ErrClosed):
 			return nil
 		default:
-			r.cfg.Log.Warn("a worker's connection to redis could not be taken", "error", err)
+			r.cfg.Log.Warn("connection of a worker to redis could not be accepted", "error", err)
 			pause.Sleep(ctx)
 		}
 	}
@@ -98,7 +98,7 @@ func (r *Relay) serve(ctx context.Context, near *net.UnixConn) {
 	defer near.Close()
 	far, err := r.cfg.Dial(ctx)
 	if err != nil {
-		r.cfg.Log.Debug("redis is not reached for a worker", "error", err)
+		r.cfg.Log.Debug("redis could not be reached for a worker", "error", err)
 		return
 	}
 	defer far.Close()

@@ -89,10 +89,10 @@ func startProcess(ctx context.Context, binary string, opts Options) (*Server, er
 	proc, err := serverproc.Start(ctx, serverproc.Options{
 		Binary: binary, Dir: dir, Port: opts.Port, Args: args,
 		Output: func(line string) {
-			opts.Log.Debug("local redis output", "line", line)
+			opts.Log.Debug("embedded redis output", "line", line)
 		},
 		Waiting: func(err error) {
-			opts.Log.Warn("the embedded redis cannot be started yet: trying again", "error", err)
+			opts.Log.Warn("embedded redis cannot be started, trying again", "error", err)
 		},
 	})
 	if err != nil {

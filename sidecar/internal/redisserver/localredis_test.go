@@ -189,7 +189,7 @@ func TestOutputGoesToTheLogAtDebug(t *testing.T) {
 		t.Fatal(err)
 	}
 	stop(t, s)
-	if text := out.String(); !strings.Contains(text, `level=DEBUG msg="local redis output"`) || !strings.Contains(text, "Ready to accept") {
+	if text := out.String(); !strings.Contains(text, `level=DEBUG msg="embedded redis output"`) || !strings.Contains(text, "Ready to accept") {
 		t.Errorf("log: %s", text)
 	}
 }

@@ -105,7 +105,7 @@ func (g *guard) broke(p *server.Peer, cmd string, v any) {
 	if strings.Contains(stack, ".withTx(") {
 		g.lock.Unlock() // withTx does not defer that
 	}
-	g.log.Warn("the embedded redis does not bear a command, whose connection is closed", "command", cmd, "error", fmt.Sprint(v))
+	g.log.Warn("embedded redis panicked at a command: connection closed", "command", cmd, "error", fmt.Sprint(v))
 	p.WriteError("ERR miniredis does not bear this command")
 	p.Close()
 }

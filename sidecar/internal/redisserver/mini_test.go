@@ -91,11 +91,11 @@ func TestABadClientOfTheRedisInThisProcess(t *testing.T) {
 		{"one in a transaction", command("MULTI") + command("SSCAN", "s", "-2") + command("EXEC"), "+OK\r\n+QUEUED\r\n", true},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			before := strings.Count(log.String(), "does not bear a command")
+			before := strings.Count(log.String(), "panicked at a command")
 			if got := say(t, s, []byte(c.data)); !strings.HasPrefix(got, c.want) || c.want == "" && got != "" {
 				t.Errorf("answered %.100q, want %q", got, c.want)
 			}
-			if warned := strings.Count(log.String(), "does not bear a command") > before; warned != c.warned {
+			if warned := strings.Count(log.String(), "panicked at a command") > before; warned != c.warned {
 				t.Errorf("warned: %t, want %t: %s", warned, c.warned, log.String())
 			}
 			answers(t, s)

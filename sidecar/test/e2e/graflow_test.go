@@ -149,7 +149,7 @@ func TestNestedGroupsThreeDeepWithOneSlot(t *testing.T) {
 	equal(t, "results", got.Results, want)
 	started := 0
 	for _, line := range w.lines() {
-		if line.Msg == "a worker is started for a lent slot" {
+		if line.Msg == "worker started for an extra slot" {
 			started++
 		}
 	}

@@ -42,7 +42,7 @@ func (w *worker) await(msg string, n int) event {
 const (
 	forkServerReady = "fork server ready"
 	workerReady     = "worker ready"
-	aloneInstead    = "workers cannot be forked and are started one by one instead"
+	aloneInstead    = "workers cannot be forked: starting them one by one"
 )
 
 func isAlive(pid int) bool {

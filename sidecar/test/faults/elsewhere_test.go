@@ -66,7 +66,7 @@ func TestTwoServersAtOneAddress(t *testing.T) {
 			}
 			switch told := strings.Count(s.text(), `"two redis servers seem to answer`); {
 			case c.lease:
-			case s.says("given up for dead"):
+			case s.says("lease lost"):
 				// The machine was so slow that the lease has made a new connection.
 				t.Log("the lease has met the other server, too")
 				w.again = turns

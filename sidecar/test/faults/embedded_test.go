@@ -70,10 +70,10 @@ func TestTheEmbeddedRedisIsKilled(t *testing.T) {
 				w.violation("it ended with status %d (%v)", status, s.cmd.ProcessState)
 			}
 			text := s.text()
-			if !strings.Contains(text, "the embedded redis has ended: its tasks are lost with it") {
+			if !strings.Contains(text, "embedded redis has ended: its tasks are lost") {
 				w.violation("the log does not say that the tasks are lost")
 			}
-			if n := strings.Count(text, "it is lost with the embedded redis"); n != 2 {
+			if n := strings.Count(text, "lost with the embedded redis"); n != 2 {
 				w.violation("the log names %d lost tasks of 2", n)
 			}
 			if untrue := regexp.MustCompile(`delivered again|waits for redis|spooled for`).FindString(text); untrue != "" {

@@ -46,7 +46,7 @@ func TestSIGSTOPOfASidecar(t *testing.T) {
 				}
 				w.settle(20 * time.Second)
 				for _, v := range victims {
-					eventually(t, 10*time.Second, v.id+" to find out", func() bool { return v.says("given up for dead") })
+					eventually(t, 10*time.Second, v.id+" to find out", func() bool { return v.says("lease lost") })
 				}
 				w.group(w.work(12, 50)...) // all of them work again
 				w.settle(20 * time.Second)

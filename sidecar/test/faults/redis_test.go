@@ -28,7 +28,7 @@ func (w *world) nobodyGivenUp() {
 	w.t.Helper()
 	for _, s := range w.sidecars {
 		for line := range strings.Lines(s.text()) {
-			if strings.Contains(line, "given up for dead") || strings.Contains(line, "another sidecar is gone") {
+			if strings.Contains(line, "lease lost") || strings.Contains(line, "taking over the records") {
 				w.violation("%s: %s", s.id, strings.TrimSpace(line))
 			}
 		}
@@ -264,7 +264,7 @@ func (w *world) configure(name, value string) {
 // nobodyDead: no sidecar was taken for dead.
 func (w *world) nobodyDead() {
 	for _, s := range w.sidecars {
-		if s.says("given up for dead") {
+		if s.says("lease lost") {
 			w.violation("%s was given up for dead", s.id)
 		}
 	}

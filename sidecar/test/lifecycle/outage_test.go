@@ -236,7 +236,7 @@ func TestUnreportedResultsAreSpooled(t *testing.T) {
 	b.open(gate)
 	s.endsWithin(2 * time.Second)
 	s.silent()
-	if !s.says("outcomes are spooled for the next start") {
+	if !s.says("outcomes are spooled") {
 		t.Error("it does not say that it spooled anything")
 	}
 	if err := errors.Join(proxy.Accept(), os.Remove(gate+".started")); err != nil {

@@ -144,7 +144,7 @@ func TestStopInKubernetesOrder(t *testing.T) {
 	await(t, "as many tasks as there are slots", func() bool { return p.inFlight() >= 3 })
 
 	worker.stop()
-	sidecar.says("a worker container is gone")
+	sidecar.says("worker container is gone")
 	await(t, "what ran to be reported", func() bool { return p.inFlight() == 0 })
 	queued := p.rdb.LLen(t.Context(), p.prefix+":queue").Val()
 	done := p.rdb.Keys(t.Context(), "graflow:channel:*square_*.__result__").Val()

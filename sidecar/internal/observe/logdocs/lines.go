@@ -7,66 +7,66 @@ var lines = map[string]string{
 	"redis is lost, waiting for it": "redis-is-lost",
 	"redis is still lost":           "redis-is-lost",
 
-	"redis may evict records, leases and barriers: set maxmemory-policy to noeviction": "redis-evicts-keys",
+	"redis may evict keys: set maxmemory-policy to noeviction": "redis-evicts-keys",
 
-	"the embedded redis has ended: its tasks are lost with it":        "the-embedded-redis-has-ended",
-	"not reported before the end: it is lost with the embedded redis": "the-embedded-redis-has-ended",
+	"embedded redis has ended: its tasks are lost":              "the-embedded-redis-has-ended",
+	"not reported before the end: lost with the embedded redis": "the-embedded-redis-has-ended",
 
-	"the embedded redis cannot be started yet: trying again": "the-embedded-redis-has-ended",
+	"embedded redis cannot be started, trying again": "the-embedded-redis-has-ended",
 
-	"the embedded redis does not bear a command, whose connection is closed": "the-embedded-redis-has-ended",
+	"embedded redis panicked at a command: connection closed": "the-embedded-redis-has-ended",
 
-	"two redis servers seem to answer at one address: one knows this run, the other does not": "two-servers-at-one-address",
+	"two redis servers answer at one address": "two-servers-at-one-address",
 
-	"redis refuses what a worker asks, which waits": "redis-refuses-what-a-worker-asks",
+	"redis refuses a request of a worker: the request waits": "redis-refuses-what-a-worker-asks",
 
-	"redis did not come back: the stop goes on without it":             "the-sidecar-ended-with-results-that-redis-has-not-heard-of",
-	"redis did not come back: outcomes are spooled for the next start": "the-sidecar-ended-with-results-that-redis-has-not-heard-of",
-	"outcomes could not be spooled":                                    "the-sidecar-ended-with-results-that-redis-has-not-heard-of",
-	"not reported before the end: it will be delivered again":          "the-sidecar-ended-with-results-that-redis-has-not-heard-of",
+	"redis did not come back: the stop goes on without it":    "the-sidecar-ended-with-results-that-redis-has-not-heard-of",
+	"redis did not come back: outcomes are spooled":           "the-sidecar-ended-with-results-that-redis-has-not-heard-of",
+	"outcomes could not be spooled":                           "the-sidecar-ended-with-results-that-redis-has-not-heard-of",
+	"not reported before the end: it will be delivered again": "the-sidecar-ended-with-results-that-redis-has-not-heard-of",
 
-	"the spool cannot be read":                                          "the-spool-cannot-be-used",
-	"a spool file cannot be used and is left alone":                     "the-spool-cannot-be-used",
-	"a spool file belongs to another Redis or prefix and is left alone": "the-spool-cannot-be-used",
-	"a spool file cannot be reported and is kept":                       "the-spool-cannot-be-used",
-	"a spool file holds lines that cannot be read, and is kept":         "the-spool-cannot-be-used",
+	"spool cannot be read":                             "the-spool-cannot-be-used",
+	"spool file cannot be used and is skipped":         "the-spool-cannot-be-used",
+	"spool file of another redis or prefix is skipped": "the-spool-cannot-be-used",
+	"spool file cannot be reported and is kept":        "the-spool-cannot-be-used",
+	"spool file has unreadable lines and is kept":      "the-spool-cannot-be-used",
 
-	"a spooled outcome is superseded: its record was taken over and runs again": "a-spooled-outcome-is-superseded",
+	"spooled outcome is superseded": "a-spooled-outcome-is-superseded",
 
-	"outcome dropped: another sidecar has taken the record over":                                             "a-sidecar-was-given-up-for-dead",
-	"this sidecar was given up for dead while it could not be heard: its tasks run elsewhere, starting over": "a-sidecar-was-given-up-for-dead",
-	"another sidecar is gone: taking over its records":                                                       "a-sidecar-was-given-up-for-dead",
+	"outcome dropped: another sidecar has taken the record over": "a-sidecar-was-given-up-for-dead",
+	"lease lost: the tasks of this sidecar start over elsewhere": "a-sidecar-was-given-up-for-dead",
+	"taking over the records of a lost sidecar":                  "a-sidecar-was-given-up-for-dead",
 
-	"worker did not start, trying again":                      "the-worker-does-not-start",
-	"worker did not start":                                    "the-worker-does-not-start",
-	"the command cannot be run, trying again":                 "the-worker-does-not-start",
-	"a process cannot be started: tasks go back to the queue": "the-worker-does-not-start",
+	"worker did not start, trying again":                    "the-worker-does-not-start",
+	"worker did not start":                                  "the-worker-does-not-start",
+	"command cannot be run, trying again":                   "the-worker-does-not-start",
+	"process cannot be started: tasks go back to the queue": "the-worker-does-not-start",
 
-	"a new worker does not start: the old ones stay":           "a-new-worker-does-not-start",
-	"a new worker does not stay up: the other old ones stay":   "a-new-worker-does-not-start",
-	"a worker is to be replaced, and a new one does not start": "a-new-worker-does-not-start",
+	"new worker does not start: the old ones stay":         "a-new-worker-does-not-start",
+	"new worker does not stay up: the other old ones stay": "a-new-worker-does-not-start",
+	"replacement of a worker does not start":               "a-new-worker-does-not-start",
 
 	"worker ended":                 "a-worker-ended",
 	"worker does not stop: killed": "a-worker-ended",
 
 	"crash loop: not ready until a worker keeps running": "crash-loop",
 
-	"malformed message from the worker":                     "a-worker-breaks-the-protocol",
-	"worker answered what was not asked, or twice: ignored": "a-worker-breaks-the-protocol",
+	"malformed message from the worker": "a-worker-breaks-the-protocol",
+	"unexpected response id":            "a-worker-breaks-the-protocol",
 
-	"a message of the worker has no line end: taken after a pause": "a-worker-breaks-the-protocol",
+	"worker message without a line end: taken after a pause": "a-worker-breaks-the-protocol",
 
-	"the answer to a worker's request is too long": "a-message-is-too-long",
+	"response to a worker is too long": "a-message-is-too-long",
 
-	"processes that a worker has left behind cannot be killed": "processes-are-left-behind",
-	"processes that workers leave behind are not looked after": "processes-are-left-behind",
+	"leftover processes of a worker cannot be killed": "processes-are-left-behind",
+	"leftover processes of workers cannot be adopted": "processes-are-left-behind",
 
-	"the fork server ended, starting another one; the workers live on":             "workers-are-not-forked",
-	"workers cannot be forked and are started one by one instead":                  "workers-are-not-forked",
-	"the fork server does not start; workers are started one by one until it does": "workers-are-not-forked",
-	"a worker could not be forked and is started by itself":                        "workers-are-not-forked",
+	"fork server ended, starting another one":                 "workers-are-not-forked",
+	"workers cannot be forked: starting them one by one":      "workers-are-not-forked",
+	"fork server does not start: starting workers one by one": "workers-are-not-forked",
+	"worker could not be forked: starting it by itself":       "workers-are-not-forked",
 
-	"supervised workers take their tasks themselves: they go on": "supervised-workers-go-on",
+	"supervised workers cannot be paused": "supervised-workers-go-on",
 
 	"task failed":              "a-task-failed",
 	"task will be tried again": "a-task-failed",
@@ -78,36 +78,36 @@ var lines = map[string]string{
 
 	"record put into the dead letters": "dead-letters",
 
-	"there is no worker to replace in this slot": "an-order-was-not-carried-out",
-	"an order is not known to this version":      "an-order-was-not-carried-out",
+	"no worker to replace in this slot": "an-order-was-not-carried-out",
+	"unknown command":                   "an-order-was-not-carried-out",
 
-	"a variable of opentelemetry cannot be used":                        "traces-are-not-delivered",
-	"no traces are made: a file for the collector's TLS cannot be used": "traces-are-not-delivered",
-	"traces cannot be delivered and are dropped":                        "traces-are-not-delivered",
+	"opentelemetry variable cannot be used":                      "traces-are-not-delivered",
+	"tracing is off: a TLS file of the collector cannot be used": "traces-are-not-delivered",
+	"traces cannot be delivered and are dropped":                 "traces-are-not-delivered",
 
-	"the service manager at NOTIFY_SOCKET cannot be told anything": "the-service-manager-is-not-told",
-	"the service manager's watchdog is not served":                 "the-service-manager-is-not-told",
+	"service manager at NOTIFY_SOCKET cannot be reached": "the-service-manager-is-not-told",
+	"service manager watchdog is not served":             "the-service-manager-is-not-told",
 
-	"stuck: the service manager's watchdog is not fed (this is a bug in the sidecar, please report it)": "internal-error",
+	"sidecar is stuck: the service manager watchdog is not fed": "internal-error",
 
-	"a worker container is given up":        "a-worker-container-is-lost",
-	"a worker container is lost":            "a-worker-container-is-lost",
-	"the sidecar is lost, connecting again": "the-sidecar-is-lost",
-	"the worker could not be started":       "the-worker-does-not-start",
+	"worker container is given up":      "a-worker-container-is-lost",
+	"worker container is lost":          "a-worker-container-is-lost",
+	"sidecar is lost, connecting again": "the-sidecar-is-lost",
+	"worker could not be started":       "the-worker-does-not-start",
 
-	"the time is over: running tasks go back to the queue": "the-sidecar-is-lost",
+	"deadline reached: running tasks go back to the queue": "the-sidecar-is-lost",
 
-	"a connection of a worker could not be taken":                                   "a-connection-at-the-worker-socket-is-refused",
-	"a connection to the worker socket began with the wrong message":                "a-connection-at-the-worker-socket-is-refused",
-	"a connection to the worker socket did not say what it is":                      "a-connection-at-the-worker-socket-is-refused",
-	"a worker's connection to redis could not be taken":                             "a-connection-at-the-worker-socket-is-refused",
-	"a worker's connection failed (this is a bug in the sidecar, please report it)": "internal-error",
+	"connection to the worker socket could not be accepted": "a-connection-at-the-worker-socket-is-refused",
+	"wrong first message on the worker socket":              "a-connection-at-the-worker-socket-is-refused",
+	"no first message on the worker socket":                 "a-connection-at-the-worker-socket-is-refused",
+	"connection of a worker to redis could not be accepted": "a-connection-at-the-worker-socket-is-refused",
+	"internal error in a connection to the worker socket":   "internal-error",
 
-	"an action from the page failed":  "an-action-from-the-page-failed",
-	"a wrong admin token was refused": "a-wrong-admin-token",
+	"action from the page failed": "an-action-from-the-page-failed",
+	"wrong admin token refused":   "a-wrong-admin-token",
 
-	"log lines were dropped: the log was not read, or could not be written": "log-lines-were-dropped",
+	"log lines were dropped": "log-lines-were-dropped",
 
-	"nobody heard that the sidecar is ready": "the-starter-is-not-listening",
-	"the dump could not be written":          "the-starter-is-not-listening",
+	"readiness could not be reported to the starter": "the-starter-is-not-listening",
+	"dump could not be written":                      "the-starter-is-not-listening",
 }

@@ -227,7 +227,7 @@ func TestLinksWithinTheDocument(t *testing.T) {
 
 // Every class that the store gives to an error of Redis is in the table.
 func TestEveryClassIsExplained(t *testing.T) {
-	source, err := os.ReadFile(filepath.Join(root, "sidecar", "internal", "store", "errors.go"))
+	source, err := os.ReadFile(filepath.Join(root, "sidecar", "internal", "redis", "errors.go"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -247,12 +247,12 @@ func TestEveryClassIsExplained(t *testing.T) {
 // known here for what it is.
 func TestEveryErrorTypeIsKnown(t *testing.T) {
 	known := map[string]string{
-		"RefusedError": string(Refused), "LocalRedisError": string(EmbeddedRedis), "PanicError": string(Bug), "stuckError": string(Bug), "ConfigError": string(Config),
+		"RefusedError": string(Refused), "LocalRedisError": string(EmbeddedRedis), "PanicError": string(Bug), "StuckError": string(Bug), "Error": string(Config),
 		"UsageError": string(Usage), "CrashLoopError": string(CrashLoop), "StartError": string(WorkerStart),
-		"refusal":     string(WorkerStart),                                                  // of the system, to start a command
-		"StatusError": string(Unreachable),                                                  // or an answer that is no
-		"UnfitError":  lines["workers cannot be forked and are started one by one instead"], // ends in that line
-		"Panic":       string(Bug),                                                          // becomes a PanicError
+		"refusal":     string(WorkerStart),                                         // of the system, to start a command
+		"StatusError": string(Unreachable),                                         // or an answer that is no
+		"UnfitError":  lines["workers cannot be forked: starting them one by one"], // ends in that line
+		"Panic":       string(Bug),                                                 // becomes a PanicError
 		// What Redis refuses of one task is that task's failure, and a worker's answer.
 		"RejectedError": lines["task failed"], "droppedError": lines["task failed"],
 		"lastReply": lines["redis is lost, waiting for it"], // or becomes a RejectedError

@@ -231,7 +231,7 @@ func (c *client) note(err error) {
 	defer c.mu.Unlock()
 	switch {
 	case err == nil && !c.lost.IsZero():
-		c.o.Log.Info("the collector takes traces again", "after", time.Since(c.lost).Round(time.Millisecond).String())
+		c.o.Log.Info("traces are delivered again", "after", time.Since(c.lost).Round(time.Millisecond).String())
 		c.lost = time.Time{}
 	case err != nil && c.lost.IsZero():
 		c.lost = time.Now()

@@ -58,7 +58,7 @@ func New(o Options) (*Tracer, error) {
 	// Whatever else the SDK complains of is nothing that an operator must see; by
 	// itself it would write to our stderr.
 	otel.SetLogger(logr.FromSlogHandler(quiet{o.Log.Handler()}))
-	otel.SetErrorHandler(otel.ErrorHandlerFunc(func(err error) { o.Log.Debug("opentelemetry complains", "error", err) }))
+	otel.SetErrorHandler(otel.ErrorHandlerFunc(func(err error) { o.Log.Debug("opentelemetry error", "error", err) }))
 	// Detectors that fail leave out what they would have told.
 	described, _ := resource.New(context.Background(),
 		resource.WithTelemetrySDK(), resource.WithHost(),

@@ -69,7 +69,7 @@ func (l *Lease) clear(run string, doubts int) {
 	l.strange = now
 	l.mu.Unlock()
 	if say {
-		l.Log.Warn("two redis servers seem to answer at one address: one knows this run, the other does not", "run", run)
+		l.Log.Warn("two redis servers answer at one address", "run", run)
 	}
 }
 

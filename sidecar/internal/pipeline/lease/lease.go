@@ -214,7 +214,7 @@ func (l *Lease) keep(soft context.Context) error {
 // regain lets go of everything that belonged to a run that is gone and
 // registers a new one.
 func (l *Lease) regain(soft context.Context, run string) error {
-	l.Log.Warn("this sidecar was given up for dead while it could not be heard: its tasks run elsewhere, starting over", "run", run)
+	l.Log.Warn("lease lost: the tasks of this sidecar start over elsewhere", "run", run)
 	l.set("")
 	l.Lost(run)
 	return l.register(soft)
@@ -231,7 +231,7 @@ func (l *Lease) chores(soft context.Context, run string) error {
 		return err
 	}
 	for _, other := range dead {
-		l.Log.Warn("another sidecar is gone: taking over its records", "run", other)
+		l.Log.Warn("taking over the records of a lost sidecar", "run", other)
 		if err := l.Store.Reap(soft, run, other); err != nil {
 			return err
 		}

@@ -46,5 +46,5 @@ func (l *Lease) Leave(hard context.Context) {
 	if !member {
 		return
 	}
-	l.Log.Info("redis could not be told that this run has ended: its lease runs out by itself", "run", run)
+	l.Log.Info("run could not be ended in redis: its lease will expire", "run", run)
 }

@@ -275,7 +275,7 @@ func staleLine(o *task.Outcome) (slog.Level, string) {
 	if routeOf(o) == End {
 		return slog.LevelWarn, "outcome dropped: another sidecar has taken the record over"
 	}
-	return slog.LevelDebug, "record handed back was taken over before"
+	return slog.LevelDebug, "returned record was taken over before"
 }
 
 func line(o *task.Outcome) (slog.Level, string) {

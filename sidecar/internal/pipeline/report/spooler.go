@@ -37,7 +37,7 @@ func (s *Spooler) Keep(run string, outcomes []task.Outcome) {
 		bySize(outcomes)
 		path, err := spool.Write(s.Dir, h, outcomes)
 		if err == nil {
-			s.Log.Warn("redis did not come back: outcomes are spooled for the next start", "outcomes", len(outcomes), "file", path)
+			s.Log.Warn("redis did not come back: outcomes are spooled", "outcomes", len(outcomes), "file", path)
 			return
 		}
 		s.Log.Error("outcomes could not be spooled", "error", err)
@@ -59,7 +59,7 @@ const spoolBatch = 4 << 20
 func (s *Spooler) Apply(ctx context.Context, st *redis.Store) {
 	paths, err := spool.List(s.Dir)
 	if err != nil {
-		s.Log.Warn("the spool cannot be read", "error", err)
+		s.Log.Warn("spool cannot be read", "error", err)
 		return
 	}
 	var files []*spool.File
@@ -69,9 +69,9 @@ func (s *Spooler) Apply(ctx context.Context, st *redis.Store) {
 		case errors.Is(err, spool.ErrBusy), errors.Is(err, fs.ErrNotExist):
 			// another sidecar is at it
 		case err != nil:
-			s.Log.Warn("a spool file cannot be used and is left alone", "file", path, "error", err)
+			s.Log.Warn("spool file cannot be used and is skipped", "file", path, "error", err)
 		case !f.Header.Matches(s.header()):
-			s.Log.Warn("a spool file belongs to another Redis or prefix and is left alone",
+			s.Log.Warn("spool file of another redis or prefix is skipped",
 				"file", path, "redis", f.Header.Server, "key_prefix", f.Header.Prefix)
 			_ = f.Close()
 		default:
@@ -89,7 +89,7 @@ func (s *Spooler) Apply(ctx context.Context, st *redis.Store) {
 	}
 	for i, f := range files {
 		if err := s.applyFile(ctx, st, f); err != nil {
-			s.Log.Error("a spool file cannot be reported and is kept", "file", f.Path(), "error", err)
+			s.Log.Error("spool file cannot be reported and is kept", "file", f.Path(), "error", err)
 		}
 		kept[i]()
 	}
@@ -131,7 +131,7 @@ func (s *Spooler) applyFile(ctx context.Context, st *redis.Store, f *spool.File)
 				continue
 			}
 			superseded++
-			s.Log.Warn("a spooled outcome is superseded: its record was taken over and runs again",
+			s.Log.Warn("spooled outcome is superseded",
 				batch[i].Task.LogAttrs()...)
 		}
 	}}
@@ -170,7 +170,7 @@ func (s *Spooler) applyFile(ctx context.Context, st *redis.Store, f *spool.File)
 	s.Log.Info("spooled outcomes of an earlier run are reported", "run", f.Header.Run, "outcomes", applied, "superseded", superseded)
 	if bad := f.Bad(); len(bad) > 0 {
 		path, err := f.SetAside()
-		s.Log.Error("a spool file holds lines that cannot be read, and is kept", "file", path, "lines", bad, "error", err)
+		s.Log.Error("spool file has unreadable lines and is kept", "file", path, "lines", bad, "error", err)
 		return nil
 	}
 	return f.Remove()

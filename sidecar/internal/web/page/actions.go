@@ -75,7 +75,7 @@ func action(p *Page, do func(context.Context, request) (outcome, error)) http.Ha
 		defer cancel()
 		out, err := do(ctx, req)
 		if err != nil {
-			p.o.Log.Warn("an action from the page failed", "action", r.URL.Path, "remote", r.RemoteAddr, "error", err)
+			p.o.Log.Warn("action from the page failed", "action", r.URL.Path, "remote", r.RemoteAddr, "error", err)
 			httpauth.Refuse(w, http.StatusServiceUnavailable, "Redis: "+p.o.Why(err))
 			return
 		}

@@ -200,6 +200,6 @@ func (p *Page) refused(r *http.Request) {
 	defer p.mu.Unlock()
 	if now := time.Now(); now.Sub(p.refusals) > refusalPause {
 		p.refusals = now
-		p.o.Log.Warn("a wrong admin token was refused", "remote", r.RemoteAddr, "path", r.URL.Path)
+		p.o.Log.Warn("wrong admin token refused", "remote", r.RemoteAddr, "path", r.URL.Path)
 	}
 }

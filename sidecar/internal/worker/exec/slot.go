@@ -27,7 +27,7 @@ func (s *Stage) find(ctx context.Context) error {
 		if tries.Failed(err) {
 			return s.startError(err, pause)
 		}
-		s.cfg.Log.Warn("the command cannot be run, trying again", "error", local.StartReason(err))
+		s.cfg.Log.Warn("command cannot be run, trying again", "error", local.StartReason(err))
 		if !pause.Sleep(ctx) {
 			return nil
 		}
@@ -141,6 +141,6 @@ func (s *Stage) complain(slot int, err error) {
 	}
 	s.mu.Unlock()
 	if !quiet {
-		s.cfg.Log.Warn("a process cannot be started: tasks go back to the queue", "slot", slot, "error", local.StartReason(err))
+		s.cfg.Log.Warn("process cannot be started: tasks go back to the queue", "slot", slot, "error", local.StartReason(err))
 	}
 }

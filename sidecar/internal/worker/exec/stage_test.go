@@ -625,7 +625,7 @@ func TestACommandThatVanishes(t *testing.T) {
 			t.Fatalf("%v %s", o.Kind, o.Message)
 		}
 	}
-	if n := strings.Count(b.log.String(), "a process cannot be started"); n != 1 {
+	if n := strings.Count(b.log.String(), "process cannot be started: tasks"); n != 1 {
 		t.Errorf("said %d times", n)
 	}
 	if err := os.Rename(path+".away", path); err != nil {

@@ -60,7 +60,7 @@ func (a *Server) failed(err error) {
 	defer a.mu.Unlock()
 	if time.Since(a.said) >= askReminder {
 		a.said = time.Now()
-		a.log.Warn("redis refuses what a worker asks, which waits", "class", redis.ClassName(err), "error", err.Error())
+		a.log.Warn("redis refuses a request of a worker: the request waits", "class", redis.ClassName(err), "error", err.Error())
 	}
 }
 

@@ -187,7 +187,7 @@ func TestInputsAndAnAnswerTooEarly(t *testing.T) {
 	}
 	b := setup(t, "answers before it is asked", func(c *rpc.Config) { c.Requests, c.PingInterval = s, 10*time.Millisecond })
 	b.push("", "")
-	await(t, "the stray answer", func() bool { return strings.Contains(b.log.String(), "answered what was not asked") })
+	await(t, "the stray answer", func() bool { return strings.Contains(b.log.String(), "unexpected response id") })
 	close(free)
 	if o := b.next(); string(o.Value) != `"the truth"` {
 		t.Errorf("outcome %+v: %s", o, o.Value)

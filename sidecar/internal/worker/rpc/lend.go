@@ -41,7 +41,7 @@ func (p *Pool) lending(ctx, hard context.Context, slot, each int) {
 		for len(extra) < n {
 			own, end := context.WithCancel(ctx)
 			k := keeper{pool: p, src: p.src, slot: slot + len(extra), kind: kindLent, limit: each}
-			p.cfg.Log.Debug("a worker is started for a lent slot", "slot", k.slot)
+			p.cfg.Log.Debug("worker started for an extra slot", "slot", k.slot)
 			p.aside.Go(func() { p.safe(func() { _ = k.run(own, hard) }) })
 			extra = append(extra, end)
 		}

@@ -199,7 +199,7 @@ const settleLimit = 5 * time.Second
 func (c *child) stray(m protocol.Message, used bool) {
 	c.misbehaved("stray")
 	c.unknown(m, used)
-	c.log.Warn("worker answered what was not asked, or twice: ignored", "id", string(m.ID))
+	c.log.Warn("unexpected response id", "id", string(m.ID))
 }
 
 // outcome reads the answer to a task/run.

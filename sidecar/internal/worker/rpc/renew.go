@@ -64,7 +64,7 @@ func (p *Pool) renewAll(ctx context.Context, old []*child) {
 	for n, c := range old {
 		if err := c.replace(ctx); err != nil {
 			if ctx.Err() == nil {
-				p.cfg.Log.Warn("a new worker does not start: the old ones stay", "replaced", n, "error", err)
+				p.cfg.Log.Warn("new worker does not start: the old ones stay", "replaced", n, "error", err)
 			}
 			return
 		}

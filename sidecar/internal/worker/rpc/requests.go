@@ -182,7 +182,7 @@ func (c *child) serve(ctx context.Context, r *run, id []byte, method string, a *
 		return line
 	})
 	if tooLong > 0 {
-		c.log.Warn("the answer to a worker's request is too long", append(r.task.LogAttrs(), "method", method, "bytes", tooLong)...)
+		c.log.Warn("response to a worker is too long", append(r.task.LogAttrs(), "method", method, "bytes", tooLong)...)
 	}
 }
 

@@ -249,7 +249,7 @@ func (c *child) quietPart(l *listener, part []byte) {
 		if !c.suspects.warned {
 			c.suspects.warned = true
 			c.misbehaved("malformed")
-			c.log.Warn("a message of the worker has no line end: taken after a pause", "pause", quietAfter.String())
+			c.log.Warn("worker message without a line end: taken after a pause", "pause", quietAfter.String())
 		}
 		c.message(m)
 		return

@@ -141,7 +141,7 @@ func (p *Pool) recycle(ctx context.Context, c *child, reason string) {
 		replace = c.succeed
 	}
 	if err := replace(ctx); err != nil && ctx.Err() == nil {
-		c.log.Warn("a worker is to be replaced, and a new one does not start", "reason", reason, "error", err)
+		c.log.Warn("replacement of a worker does not start", "reason", reason, "error", err)
 	}
 }
 

@@ -201,7 +201,7 @@ func TestAnOldWorkerStaysWhileNoNewOneStarts(t *testing.T) {
 				if up != want {
 					t.Errorf("%d workers, want %d\n%s", up, want, b.log)
 				}
-				if n := strings.Count(b.log.String(), "a new one does not start"); n == 0 || n > 20 {
+				if n := strings.Count(b.log.String(), "replacement of a worker does not start"); n == 0 || n > 20 {
 					t.Errorf("said %d times in five minutes\n%s", n, b.log)
 				}
 				f.set(func() { f.broken = false })

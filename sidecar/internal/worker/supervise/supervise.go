@@ -208,7 +208,7 @@ func (s *Supervisor) renewAll(ctx context.Context) {
 		select {
 		case err := <-came:
 			if err != nil {
-				s.cfg.Log.Warn("a new worker does not stay up: the other old ones stay", "replaced", n, "error", err)
+				s.cfg.Log.Warn("new worker does not stay up: the other old ones stay", "replaced", n, "error", err)
 				return
 			}
 		case <-ctx.Done():

@@ -118,7 +118,7 @@ func (s *Server) loop(ctx context.Context) {
 		if time.Since(began) > healthyAfter {
 			pause.Reset()
 		}
-		s.cfg.Log.Warn("the fork server ended, starting another one; the workers live on", "reason", fate)
+		s.cfg.Log.Warn("fork server ended, starting another one", "reason", fate)
 		s.sleep(ctx, pause.Next())
 	}
 }
@@ -160,7 +160,7 @@ func (s *Server) serve(ctx context.Context, z forker, round int) (asked bool) {
 func (s *Server) rest(ctx context.Context, pause *backoff.Backoff, err error) {
 	switch unfit, permanent := errors.AsType[*UnfitError](err); {
 	case permanent:
-		s.cfg.Log.Warn("workers cannot be forked and are started one by one instead", "reason", unfit.Reason)
+		s.cfg.Log.Warn("workers cannot be forked: starting them one by one", "reason", unfit.Reason)
 		pause.Reset()
 		select {
 		case <-s.renew:
@@ -168,9 +168,9 @@ func (s *Server) rest(ctx context.Context, pause *backoff.Backoff, err error) {
 		}
 		return
 	case pause.Failures() == 0:
-		s.cfg.Log.Warn("the fork server does not start; workers are started one by one until it does", "error", err)
+		s.cfg.Log.Warn("fork server does not start: starting workers one by one", "error", err)
 	default:
-		s.cfg.Log.Debug("the fork server does not start", "error", err)
+		s.cfg.Log.Debug("fork server still does not start", "error", err)
 	}
 	s.sleep(ctx, pause.Next())
 }
@@ -231,7 +231,7 @@ func (s *Server) Start(cmd *exec.Cmd, otherwise local.Start) (local.Process, err
 			discard(p) // it has imported what was there before the renewal
 		case current:
 			if z.complain() {
-				s.cfg.Log.Warn("a worker could not be forked and is started by itself", "reason", err)
+				s.cfg.Log.Warn("worker could not be forked: starting it by itself", "reason", err)
 			}
 			return otherwise(cmd)
 		}

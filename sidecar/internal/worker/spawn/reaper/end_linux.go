@@ -50,10 +50,10 @@ func HasLeft(entry string, of int) bool {
 
 func (r *Reaper) tell(killed, left int, attrs ...any) {
 	if killed > 0 {
-		r.log.Info("killed the processes that a worker had left behind", append(attrs, "processes", killed)...)
+		r.log.Info("leftover processes of a worker killed", append(attrs, "processes", killed)...)
 	}
 	if left > 0 {
-		r.log.Warn("processes that a worker has left behind cannot be killed", append(attrs, "processes", left)...)
+		r.log.Warn("leftover processes of a worker cannot be killed", append(attrs, "processes", left)...)
 	}
 }
 

@@ -121,7 +121,7 @@ func TestUnmarkedOrphansMayEndByThemselves(t *testing.T) {
 	if letter, _ := state(left[0]); letter != "" {
 		t.Errorf("an orphan outlived the reaper, in state %s", letter)
 	}
-	if !strings.Contains(log.String(), "killed the processes that a worker had left behind") || strings.Contains(log.String(), "WARN") {
+	if !strings.Contains(log.String(), "leftover processes of a worker killed") || strings.Contains(log.String(), "WARN") {
 		t.Errorf("the log says: %s", &log)
 	}
 }

@@ -118,7 +118,7 @@ func (r *Reaper) reap() {
 	for _, pid := range f.orphansLocked(ended) {
 		_, err := unix.Wait4(pid, nil, unix.WNOHANG, nil)
 		if err == nil {
-			r.log.Debug("an orphan has ended", "pid", pid)
+			r.log.Debug("leftover process ended", "pid", pid)
 		}
 	}
 }

@@ -95,7 +95,7 @@ func (h *Host) Run(soft, hard context.Context) error {
 		case soft.Err() != nil:
 			return nil
 		case err != nil:
-			h.cfg.Log.Warn("the sidecar is lost, connecting again", "reason", reason(err))
+			h.cfg.Log.Warn("sidecar is lost, connecting again", "reason", reason(err))
 		}
 		if time.Since(began) > h.cfg.Retry.Max {
 			pause.Reset()
@@ -176,13 +176,13 @@ func (h *Host) serve(soft, hard context.Context, conn *net.UnixConn) error {
 			serving = false
 		case <-soft.Done():
 			serving = false
-			h.cfg.Log.Info("draining: running tasks finish, and no new ones come")
+			h.cfg.Log.Info("draining: no new tasks, the running ones finish")
 			s.drain()
 			select {
 			case err = <-ended: // the sidecar stops, too
 			case <-s.empty():
 			case <-hard.Done():
-				h.cfg.Log.Warn("the time is over: running tasks go back to the queue")
+				h.cfg.Log.Warn("deadline reached: running tasks go back to the queue")
 			}
 		}
 	}
@@ -191,7 +191,7 @@ func (h *Host) serve(soft, hard context.Context, conn *net.UnixConn) error {
 	reader.Wait()
 	s.children.Wait()
 	if err != nil && s.saidBye() && !fatal(err) {
-		h.cfg.Log.Info("the sidecar has stopped, waiting for another one")
+		h.cfg.Log.Info("sidecar has stopped, waiting for another one")
 		return nil
 	}
 	return err

@@ -85,7 +85,7 @@ func (h *Hub) accept(ctx context.Context) error {
 		case errors.Is(err, net.ErrClosed):
 			return nil
 		}
-		h.cfg.Log.Warn("a connection of a worker could not be taken", "error", err) // no more descriptors, say
+		h.cfg.Log.Warn("connection to the worker socket could not be accepted", "error", err) // no more descriptors, say
 		pause.Sleep(ctx)
 	}
 }
@@ -106,7 +106,7 @@ func (h *Hub) serve(conn *net.UnixConn, hello message) {
 	if !h.join(l) {
 		return
 	}
-	l.log.Info("a worker container is connected", "version", hello.Version, "peer", unixsocket.Peer(conn))
+	l.log.Info("worker container connected", "version", hello.Version, "peer", unixsocket.Peer(conn))
 	l.fall(listen(conn, l.take))
 }
 
@@ -181,7 +181,7 @@ func (h *Hub) reserve(ctx context.Context) (*process, error) {
 func (h *Hub) tellLocked() {
 	if !h.told && !h.closed {
 		h.told = true
-		h.cfg.Log.Info("no worker is connected: no tasks are taken until one is", "socket", h.cfg.Path)
+		h.cfg.Log.Info("no worker is connected: claiming no tasks", "socket", h.cfg.Path)
 	}
 }
 
@@ -214,7 +214,7 @@ func (h *Hub) balanceLocked() {
 	}
 	if p := busiest.newestLocked(); p != nil {
 		h.moving = p
-		busiest.log.Info("a worker moves to another container", "from", busiest.name, "to", idlest.name)
+		busiest.log.Info("worker moves to another container", "from", busiest.name, "to", idlest.name)
 		p.leave()
 	}
 }

@@ -170,7 +170,7 @@ func (l *link) drain() {
 	}
 	l.leaving = true
 	close(l.stopping)
-	l.log.Info("a worker container drains: its tasks finish, and it gets no more", "workers", len(l.procs))
+	l.log.Info("worker container drains: its tasks finish, no new ones", "workers", len(l.procs))
 	for _, p := range l.procs {
 		p.leave()
 	}
@@ -193,13 +193,13 @@ func (l *link) fall(err error) {
 
 	switch {
 	case closed, leaving && len(left) == 0:
-		l.log.Info("a worker container is gone")
+		l.log.Info("worker container is gone")
 	case why != "":
-		l.log.Warn("a worker container is given up", "reason", why, "workers", len(left))
+		l.log.Warn("worker container is given up", "reason", why, "workers", len(left))
 	case errors.Is(err, io.EOF), errors.Is(err, net.ErrClosed):
-		l.log.Warn("a worker container is lost", "workers", len(left))
+		l.log.Warn("worker container is lost", "workers", len(left))
 	default:
-		l.log.Warn("a worker container is lost", "workers", len(left), "error", err)
+		l.log.Warn("worker container is lost", "workers", len(left), "error", err)
 	}
 	for _, p := range left {
 		p.lost("was lost with its container", len(left) > 1)

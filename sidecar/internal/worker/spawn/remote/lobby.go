@@ -108,22 +108,22 @@ func (h *Hub) greet(ctx context.Context, conn *net.UnixConn) {
 	switch {
 	case err == nil && m.Type == typeHello:
 		if err := recoverpanic.Do(func() error { h.serve(conn, m); return nil }); err != nil {
-			h.cfg.Log.Error("a worker's connection failed (this is a bug in the sidecar, please report it)", "error", err)
+			h.cfg.Log.Error("internal error in a connection to the worker socket", "error", err)
 		}
 	case err == nil && (m.Type == typeStdin || m.Type == typeStdout):
 		if p := h.find(m.Child, m.Nonce); p != nil && p.attach(m.Type, conn) {
 			return
 		}
-		h.cfg.Log.Debug("a stream came that belongs to no child", "child", m.Child)
+		h.cfg.Log.Debug("stream of an unknown worker on the worker socket", "child", m.Child)
 	case pushed:
-		h.cfg.Log.Debug("a connection said nothing and made room for others")
+		h.cfg.Log.Debug("silent connection to the worker socket closed")
 	case err == nil:
 		if more, ok := h.refused.due(); ok {
-			h.cfg.Log.Warn("a connection to the worker socket began with the wrong message", "type", m.Type, "peer", unixsocket.Peer(conn), "more", more)
+			h.cfg.Log.Warn("wrong first message on the worker socket", "type", m.Type, "peer", unixsocket.Peer(conn), "more", more)
 		}
 	case !errors.Is(err, io.EOF): // EOF is a probe of the socket
 		if more, ok := h.refused.due(); ok {
-			h.cfg.Log.Warn("a connection to the worker socket did not say what it is", "error", err, "peer", unixsocket.Peer(conn), "more", more)
+			h.cfg.Log.Warn("no first message on the worker socket", "error", err, "peer", unixsocket.Peer(conn), "more", more)
 		}
 	}
 	_ = conn.Close()

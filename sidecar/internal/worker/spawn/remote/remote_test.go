@@ -286,7 +286,7 @@ func TestAHostOutlivesSidecars(t *testing.T) {
 	if err := host.stop(); err != nil {
 		t.Error(err)
 	}
-	if strings.Contains(p.log.String(), "the sidecar is lost") {
+	if strings.Contains(p.log.String(), "sidecar is lost, connecting again") {
 		t.Errorf("a sidecar that stops is no loss: %s", p.log)
 	}
 }

@@ -229,7 +229,7 @@ func (s *session) missed(err error) error {
 	failure := &local.StartError{Worker: h.cfg.Name, Reason: local.StartReason(err), Err: err}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	h.cfg.Log.Warn("the worker could not be started", "error", failure.Reason)
+	h.cfg.Log.Warn("worker could not be started", "error", failure.Reason)
 	if h.started {
 		return failure
 	}
