@@ -92,10 +92,10 @@ func DecodeAsk(method string, raw []byte) (Ask, error) {
 	if at := invalidUTF8(raw); at >= 0 {
 		return Ask{}, fmt.Errorf("%w of %s: not UTF-8 at byte %d", ErrBadAsk, method, at)
 	}
-	s := scan{b: raw}
+	s := newScan(raw)
 	a, seen := s.ask()
-	if s.msg != "" {
-		return a, fmt.Errorf("%w of %s: %s at byte %d", ErrBadAsk, method, s.msg, s.i)
+	if s.Problem != "" {
+		return a, fmt.Errorf("%w of %s: %s at byte %d", ErrBadAsk, method, s.Problem, s.Pos)
 	}
 	if what := a.wrong(method, seen); what != "" {
 		return a, fmt.Errorf("%w of %s: %s", ErrBadAsk, method, what)
@@ -138,33 +138,33 @@ func (a *Ask) wrong(method string, seen uint16) string {
 }
 
 func (s *scan) ask() (a Ask, seen uint16) {
-	s.space()
-	if !s.expect('{', "the params are not an object") {
+	s.Space()
+	if !s.Expect('{', "the params are not an object") {
 		return a, 0
 	}
 	var before uint16
-	for name, more := s.member(true); more; name, more = s.member(false) {
-		start := s.i
+	for name, more := s.Member(true); more; name, more = s.Member(false) {
+		start := s.Pos
 		i := slices.Index(askNames, string(name))
 		switch {
 		case i < 0:
 			s.value(1)
 		case before&(1<<i) != 0:
-			s.fail("a member occurs twice: " + string(name))
-		case 1<<i != askValue && s.peek() == 'n':
+			s.Fail("a member occurs twice: " + string(name))
+		case 1<<i != askValue && s.Peek() == 'n':
 			before |= 1 << i
-			s.literal("null")
+			s.Literal("null")
 		default:
 			before |= 1 << i
 			seen |= 1 << i
 			s.askMember(&a, 1<<i, start)
 		}
-		if s.msg != "" {
+		if s.Problem != "" {
 			return a, seen
 		}
 	}
-	if s.msg == "" {
-		s.end()
+	if s.Problem == "" {
+		s.End()
 	}
 	return a, seen
 }
@@ -180,7 +180,7 @@ func (s *scan) askMember(a *Ask, bit uint16, start int) {
 		a.Keys = s.keys()
 	case askValue:
 		if s.value(1) {
-			a.Value = s.b[start:s.i]
+			a.Value = s.Data[start:s.Pos]
 		}
 	case askText:
 		a.Value = s.required("valueText")
@@ -191,70 +191,70 @@ func (s *scan) askMember(a *Ask, bit uint16, start int) {
 	case askToken:
 		a.Token = string(s.required("the token"))
 	case askAmount:
-		if c := s.peek(); c != '-' && (c < '0' || c > '9') {
-			s.fail("the amount is not a number")
-		} else if s.number() {
-			if a.Amount = string(s.b[start:s.i]); len(a.Amount) > maxAmount {
-				s.fail("the amount has more than " + strconv.Itoa(maxAmount) + " characters")
+		if c := s.Peek(); c != '-' && (c < '0' || c > '9') {
+			s.Fail("the amount is not a number")
+		} else if s.Number() {
+			if a.Amount = string(s.Data[start:s.Pos]); len(a.Amount) > maxAmount {
+				s.Fail("the amount has more than " + strconv.Itoa(maxAmount) + " characters")
 			}
 		}
 	case askRecord:
-		if s.peek() != '{' {
-			s.fail("the record is not an object")
+		if s.Peek() != '{' {
+			s.Fail("the record is not an object")
 		} else if s.value(1) {
-			a.Record = s.b[start:s.i]
+			a.Record = s.Data[start:s.Pos]
 		}
 	}
 }
 
 func (s *scan) required(what string) []byte {
-	if s.peek() != '"' {
-		s.fail(what + " is not a string")
+	if s.Peek() != '"' {
+		s.Fail(what + " is not a string")
 		return nil
 	}
-	text, _ := s.text()
+	text, _ := s.Text()
 	return text
 }
 
 func (s *scan) key() string {
 	key := s.required("a key")
 	if len(key) > MaxKeyBytes {
-		s.fail("a key has more than " + strconv.Itoa(MaxKeyBytes) + " bytes")
+		s.Fail("a key has more than " + strconv.Itoa(MaxKeyBytes) + " bytes")
 	}
 	return string(key)
 }
 
 func (s *scan) keys() []string {
-	if !s.expect('[', "keys is not an array") {
+	if !s.Expect('[', "keys is not an array") {
 		return nil
 	}
 	keys := []string{}
-	for s.space(); s.peek() != ']'; s.space() {
+	for s.Space(); s.Peek() != ']'; s.Space() {
 		if len(keys) > 0 {
-			if !s.expect(',', "expected , or ] in an array") {
+			if !s.Expect(',', "expected , or ] in an array") {
 				return nil
 			}
-			s.space()
+			s.Space()
 		}
 		if len(keys) == MaxKeys {
-			s.fail("more than " + strconv.Itoa(MaxKeys) + " keys")
+			s.Fail("more than " + strconv.Itoa(MaxKeys) + " keys")
 		}
 		keys = append(keys, s.key())
-		if s.msg != "" {
+		if s.Problem != "" {
 			return nil
 		}
 	}
-	s.i++
+	s.Pos++
 	return keys
 }
 
 // duration reads a whole number from 1 to most.
 func (s *scan) duration(what string, most int64) int64 {
-	start := s.i
+	start := s.Pos
 	n := s.integer(what, 64)
-	if s.msg == "" && (n < 1 || n > most) {
-		s.i = start
-		s.fail(fmt.Sprintf("%s is not from 1 to %d", what, most))
+	if s.Problem == "" && (n < 1 || n > most) {
+		s.Pos = start
+		s.Fail(fmt.Sprintf("%s is not from 1 to %d", what, most))
 	}
 	return n
 }

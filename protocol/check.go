@@ -23,13 +23,13 @@ func checkJSON(raw []byte) (big bool, err error) {
 	}
 	// A value stands in two objects at most: the message, and its params or
 	// its result.
-	s := scan{b: raw}
-	s.space()
+	s := newScan(raw)
+	s.Space()
 	if s.value(2) {
-		s.end()
+		s.End()
 	}
-	if s.msg != "" {
-		return false, fmt.Errorf("%w: %s at byte %d", ErrNotJSON, s.msg, s.i)
+	if s.Problem != "" {
+		return false, fmt.Errorf("%w: %s at byte %d", ErrNotJSON, s.Problem, s.Pos)
 	}
-	return s.big, nil
+	return s.LargeInteger, nil
 }

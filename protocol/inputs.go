@@ -48,20 +48,20 @@ func appendInputs(dst []byte, inputs []Input) []byte {
 // inputs reads the member inputs of a task/run, in the order in which it has
 // them; null is none.
 func (s *scan) inputs(depth int) []Input {
-	if s.peek() == 'n' {
-		s.literal("null")
+	if s.Peek() == 'n' {
+		s.Literal("null")
 		return nil
 	}
-	if !s.expect('{', "the inputs are not an object") {
+	if !s.Expect('{', "the inputs are not an object") {
 		return nil
 	}
 	var all []Input
-	for name, more := s.member(true); more; name, more = s.member(false) {
+	for name, more := s.Member(true); more; name, more = s.Member(false) {
 		in := Input{Name: string(name), Text: s.input(depth + 1)}
-		if s.msg == "" && slices.ContainsFunc(all, func(other Input) bool { return other.Name == in.Name }) {
-			s.fail("an input occurs twice: " + in.Name)
+		if s.Problem == "" && slices.ContainsFunc(all, func(other Input) bool { return other.Name == in.Name }) {
+			s.Fail("an input occurs twice: " + in.Name)
 		}
-		if s.msg != "" {
+		if s.Problem != "" {
 			return nil
 		}
 		all = append(all, in)
@@ -71,17 +71,17 @@ func (s *scan) inputs(depth int) []Input {
 
 // input reads an object with either value or valueText.
 func (s *scan) input(depth int) (text []byte) {
-	if !s.expect('{', "an input is not an object") {
+	if !s.Expect('{', "an input is not an object") {
 		return nil
 	}
 	var seen members
-	for name, more := s.member(true); more; name, more = s.member(false) {
-		start := s.i
+	for name, more := s.Member(true); more; name, more = s.Member(false) {
+		start := s.Pos
 		switch string(name) {
 		case "value":
 			seen.add(s, 0)
 			if s.value(depth) {
-				text = s.b[start:s.i]
+				text = s.Data[start:s.Pos]
 			}
 		case "valueText":
 			seen.add(s, 0) // never beside a value
@@ -89,12 +89,12 @@ func (s *scan) input(depth int) (text []byte) {
 		default:
 			s.value(depth)
 		}
-		if s.msg != "" {
+		if s.Problem != "" {
 			return nil
 		}
 	}
-	if s.msg == "" && len(text) == 0 {
-		s.fail("an input without a value")
+	if s.Problem == "" && len(text) == 0 {
+		s.Fail("an input without a value")
 	}
 	return text
 }

@@ -62,13 +62,13 @@ func DecodeMessage(line []byte) (Message, error) {
 	if at := invalidUTF8(line); at >= 0 {
 		return Message{}, notMessage("not UTF-8", at)
 	}
-	s := scan{b: line}
+	s := newScan(line)
 	m, seen := s.message()
-	if s.msg == "" {
+	if s.Problem == "" {
 		check(&s, &m, seen)
 	}
-	if s.msg != "" {
-		return Message{}, notMessage(s.msg, s.i)
+	if s.Problem != "" {
+		return Message{}, notMessage(s.Problem, s.Pos)
 	}
 	return m, nil
 }
@@ -79,44 +79,44 @@ func notMessage(what string, at int) error {
 
 // message reads the members; whether they make a message is for check to say.
 func (s *scan) message() (m Message, seen int) {
-	s.space()
-	if !s.expect('{', "expected an object") {
+	s.Space()
+	if !s.Expect('{', "expected an object") {
 		return m, 0
 	}
-	for name, more := s.member(true); more; name, more = s.member(false) {
-		start, bit := s.i, 0
+	for name, more := s.Member(true); more; name, more = s.Member(false) {
+		start, bit := s.Pos, 0
 		switch string(name) {
 		case "jsonrpc":
 			bit = seenVersion
-			if s.peek() != '"' {
-				s.fail(`jsonrpc is not "2.0"`)
-			} else if v, ok := s.text(); ok && string(v) != "2.0" {
-				s.i = start
-				s.fail(`jsonrpc is not "2.0"`)
+			if s.Peek() != '"' {
+				s.Fail(`jsonrpc is not "2.0"`)
+			} else if v, ok := s.Text(); ok && string(v) != "2.0" {
+				s.Pos = start
+				s.Fail(`jsonrpc is not "2.0"`)
 			}
 		case "id":
 			bit = seenID
 			m.ID = s.id()
 		case "method":
 			bit = seenMethod
-			if s.peek() != '"' {
-				s.fail("the method is not a string")
-			} else if v, ok := s.text(); ok {
+			if s.Peek() != '"' {
+				s.Fail("the method is not a string")
+			} else if v, ok := s.Text(); ok {
 				if m.Method = methodName(v); m.Method == "" {
-					s.fail("the method is empty")
+					s.Fail("the method is empty")
 				}
 			}
 		case "params":
 			bit = seenParams
-			if c := s.peek(); c != '{' && c != '[' {
-				s.fail("the params are neither an object nor an array")
+			if c := s.Peek(); c != '{' && c != '[' {
+				s.Fail("the params are neither an object nor an array")
 			} else if s.value(1) {
-				m.Params = s.b[start:s.i]
+				m.Params = s.Data[start:s.Pos]
 			}
 		case "result":
 			bit = seenResult
 			if s.value(1) {
-				m.Result = s.b[start:s.i]
+				m.Result = s.Data[start:s.Pos]
 			}
 		case "error":
 			bit = seenError
@@ -125,16 +125,16 @@ func (s *scan) message() (m Message, seen int) {
 			s.value(1)
 		}
 		if seen&bit != 0 {
-			s.i = start
-			s.fail("a member occurs twice: " + string(name))
+			s.Pos = start
+			s.Fail("a member occurs twice: " + string(name))
 		}
-		if s.msg != "" {
+		if s.Problem != "" {
 			return m, seen
 		}
 		seen |= bit
 	}
-	if s.msg == "" {
-		s.end()
+	if s.Problem == "" {
+		s.End()
 	}
 	return m, seen
 }
@@ -144,67 +144,67 @@ func check(s *scan, m *Message, seen int) {
 	null := string(m.ID) == "null"
 	switch {
 	case seen&seenVersion == 0:
-		s.fail(`no "jsonrpc":"2.0"`)
+		s.Fail(`no "jsonrpc":"2.0"`)
 	case seen&seenMethod != 0:
 		switch {
 		case seen&(seenResult|seenError) != 0:
-			s.fail("both a method and a result or error")
+			s.Fail("both a method and a result or error")
 		case null:
-			s.fail("the id of a request is null")
+			s.Fail("the id of a request is null")
 		}
 	case seen&seenResult != 0 && seen&seenError != 0:
-		s.fail("both a result and an error")
+		s.Fail("both a result and an error")
 	case seen&(seenResult|seenError) == 0:
-		s.fail("neither a method nor a result nor an error")
+		s.Fail("neither a method nor a result nor an error")
 	case seen&seenParams != 0:
-		s.fail("a response with params")
+		s.Fail("a response with params")
 	case seen&seenID == 0:
-		s.fail("a response without an id")
+		s.Fail("a response without an id")
 	case null && seen&seenResult != 0:
-		s.fail("the id of a result is null")
+		s.Fail("the id of a result is null")
 	}
 }
 
 // id reads an id: a number, a string or null.
 func (s *scan) id() []byte {
-	start := s.i
-	switch c := s.peek(); {
+	start := s.Pos
+	switch c := s.Peek(); {
 	case c == '"' || c == '-' || c == 'n' || c >= '0' && c <= '9':
 		if !s.value(1) {
 			return nil
 		}
 	default:
-		s.fail("the id is neither a number nor a string")
+		s.Fail("the id is neither a number nor a string")
 		return nil
 	}
-	if s.i-start > MaxIDBytes {
-		s.i = start
-		s.fail("the id is longer than " + strconv.Itoa(MaxIDBytes) + " bytes")
+	if s.Pos-start > MaxIDBytes {
+		s.Pos = start
+		s.Fail("the id is longer than " + strconv.Itoa(MaxIDBytes) + " bytes")
 		return nil
 	}
-	return s.b[start:s.i]
+	return s.Data[start:s.Pos]
 }
 
 // rpcError reads the error of a response. Errors are rare, so that encoding/json
 // may fill it in once the text is known to be valid.
 func (s *scan) rpcError() *Error {
-	start := s.i
-	if s.peek() != '{' {
-		s.fail("the error is not an object")
+	start := s.Pos
+	if s.Peek() != '{' {
+		s.Fail("the error is not an object")
 		return nil
 	}
 	if !s.value(1) {
 		return nil
 	}
-	end := s.i
+	end := s.Pos
 	var members map[string]json.RawMessage
 	var e Error
 	bad := func(what string) *Error {
-		s.i = start
-		s.fail(what)
+		s.Pos = start
+		s.Fail(what)
 		return nil
 	}
-	if err := json.Unmarshal(s.b[start:end], &members); err != nil {
+	if err := json.Unmarshal(s.Data[start:end], &members); err != nil {
 		return bad("the error cannot be read")
 	}
 	code := string(members["code"])

@@ -6,6 +6,10 @@ import "strings"
 // byte and however its text is cut: the names and a few values of its members,
 // and of the members of its result and its error. It is forgiving about what
 // stands in values, and takes single quotes for double ones.
+//
+// A jsonscan.Scanner cannot serve it: that needs the whole text at once and stops at
+// the first mistake, where this reads objects that are spread over lines, of which no
+// more than a few bytes are kept.
 type objectScan struct {
 	first  bool   // nothing that can be seen stands in front of it on its first line
 	line   bool   // that line goes on

@@ -108,22 +108,22 @@ func DecodeRunResult(raw []byte) (RunResult, error) {
 	if at := invalidUTF8(raw); at >= 0 {
 		return RunResult{}, fmt.Errorf("%w: not UTF-8 at byte %d", ErrBadResult, at)
 	}
-	s := scan{b: raw}
+	s := newScan(raw)
 	r := s.runResult()
-	if s.msg != "" {
-		return RunResult{}, fmt.Errorf("%w: %s at byte %d", ErrBadResult, s.msg, s.i)
+	if s.Problem != "" {
+		return RunResult{}, fmt.Errorf("%w: %s at byte %d", ErrBadResult, s.Problem, s.Pos)
 	}
 	return r, nil
 }
 
 func (s *scan) runResult() (r RunResult) {
-	s.space()
-	if !s.expect('{', "expected an object") {
+	s.Space()
+	if !s.Expect('{', "expected an object") {
 		return r
 	}
 	var seen members
 	hasText := false
-	for name, more := s.member(true); more; name, more = s.member(false) {
+	for name, more := s.Member(true); more; name, more = s.Member(false) {
 		switch string(name) {
 		case "status":
 			seen.add(s, 0)
@@ -133,17 +133,17 @@ func (s *scan) runResult() (r RunResult) {
 			case StatusFailed:
 				r.Status = StatusFailed
 			default:
-				s.fail("the status is neither succeeded nor failed")
+				s.Fail("the status is neither succeeded nor failed")
 			}
 		case "value":
 			seen.add(s, 1)
-			start := s.i
+			start := s.Pos
 			if s.value(1) {
-				r.Value = s.b[start:s.i]
+				r.Value = s.Data[start:s.Pos]
 			}
 		case "valueText":
 			seen.add(s, 2)
-			hasText = s.peek() == '"'
+			hasText = s.Peek() == '"'
 			r.ValueText = string(s.optionalText("valueText"))
 		case "error":
 			seen.add(s, 3)
@@ -151,77 +151,77 @@ func (s *scan) runResult() (r RunResult) {
 		default:
 			s.value(1)
 		}
-		if s.msg != "" {
+		if s.Problem != "" {
 			return r
 		}
 	}
 	switch {
-	case s.msg != "" || !s.end():
+	case s.Problem != "" || !s.End():
 	case r.Status == "":
-		s.fail("no status")
+		s.Fail("no status")
 	case r.Value != nil && hasText:
-		s.fail("both a value and a valueText")
+		s.Fail("both a value and a valueText")
 	case hasText && r.ValueText == "":
-		s.fail("an empty valueText")
+		s.Fail("an empty valueText")
 	case r.Status == StatusFailed && r.Err == nil:
-		s.fail("failed without an error")
+		s.Fail("failed without an error")
 	case r.Status == StatusFailed && (r.Value != nil || hasText):
-		s.fail("failed with a value")
+		s.Fail("failed with a value")
 	case r.Status == StatusSucceeded && r.Err != nil:
-		s.fail("succeeded with an error")
+		s.Fail("succeeded with an error")
 	}
 	return r
 }
 
 // taskError reads the error of a failed task; nil for null.
 func (s *scan) taskError() *TaskError {
-	if s.peek() == 'n' {
-		s.literal("null")
+	if s.Peek() == 'n' {
+		s.Literal("null")
 		return nil
 	}
-	if !s.expect('{', "the error is not an object") {
+	if !s.Expect('{', "the error is not an object") {
 		return nil
 	}
 	var e TaskError
 	var seen members
 	hasMessage := false
-	for name, more := s.member(true); more; name, more = s.member(false) {
+	for name, more := s.Member(true); more; name, more = s.Member(false) {
 		switch string(name) {
 		case "type":
 			seen.add(s, 0)
 			e.Type = string(s.optionalText("the error's type"))
 		case "message":
 			seen.add(s, 1)
-			hasMessage = s.peek() == '"'
-			from := s.i
+			hasMessage = s.Peek() == '"'
+			from := s.Pos
 			e.Message = string(s.optionalText("the error's message"))
-			if hasMessage && s.msg == "" {
-				e.RawMessage = s.b[from:s.i]
+			if hasMessage && s.Problem == "" {
+				e.RawMessage = s.Data[from:s.Pos]
 			}
 		case "stack":
 			seen.add(s, 2)
 			e.Stack = string(s.optionalText("the error's stack"))
 		case "retryable":
 			seen.add(s, 3)
-			switch s.peek() {
+			switch s.Peek() {
 			case 't':
-				e.Retryable = s.literal("true")
+				e.Retryable = s.Literal("true")
 			case 'f':
-				s.literal("false")
+				s.Literal("false")
 			case 'n':
-				s.literal("null")
+				s.Literal("null")
 			default:
-				s.fail("retryable is neither true nor false")
+				s.Fail("retryable is neither true nor false")
 			}
 		default:
 			s.value(2)
 		}
-		if s.msg != "" {
+		if s.Problem != "" {
 			return nil
 		}
 	}
-	if s.msg == "" && !hasMessage {
-		s.fail("an error without a message")
+	if s.Problem == "" && !hasMessage {
+		s.Fail("an error without a message")
 	}
 	return &e
 }
@@ -232,21 +232,21 @@ type members uint8
 // add marks a member, and fails if it was seen before (P12).
 func (m *members) add(s *scan, bit uint) {
 	if *m&(1<<bit) != 0 {
-		s.fail("a member occurs twice")
+		s.Fail("a member occurs twice")
 	}
 	*m |= 1 << bit
 }
 
 // optionalText reads a string, or null as nothing.
 func (s *scan) optionalText(what string) []byte {
-	switch s.peek() {
+	switch s.Peek() {
 	case '"':
-		text, _ := s.text()
+		text, _ := s.Text()
 		return text
 	case 'n':
-		s.literal("null")
+		s.Literal("null")
 	default:
-		s.fail(what + " is not a string")
+		s.Fail(what + " is not a string")
 	}
 	return nil
 }

@@ -18,10 +18,10 @@ func DecodeRunParams(raw []byte) (RunParams, error) {
 	if at := invalidUTF8(raw); at >= 0 {
 		return RunParams{}, fmt.Errorf("%w: not UTF-8 at byte %d", ErrBadParams, at)
 	}
-	s := scan{b: raw}
+	s := newScan(raw)
 	p := s.runParams(1)
-	if s.msg != "" {
-		return RunParams{}, fmt.Errorf("%w: %s at byte %d", ErrBadParams, s.msg, s.i)
+	if s.Problem != "" {
+		return RunParams{}, fmt.Errorf("%w: %s at byte %d", ErrBadParams, s.Problem, s.Pos)
 	}
 	return p, nil
 }
@@ -44,28 +44,28 @@ func decodeTaskRun(line []byte) (id []byte, p RunParams, ok bool) {
 	if !found || len(params) == 0 || params[len(params)-1] != '}' || !utf8.Valid(params) {
 		return nil, p, false
 	}
-	s := scan{b: params[:len(params)-1]}
+	s := newScan(params[:len(params)-1])
 	p = s.runParams(2)
-	return id, p, s.msg == ""
+	return id, p, s.Problem == ""
 }
 
 // runParams reads the params, whose members stand in depth containers.
 func (s *scan) runParams(depth int) (p RunParams) {
-	s.space()
-	if !s.expect('{', "expected an object") {
+	s.Space()
+	if !s.Expect('{', "expected an object") {
 		return p
 	}
 	var seen members
-	for name, more := s.member(true); more; name, more = s.member(false) {
+	for name, more := s.Member(true); more; name, more = s.Member(false) {
 		switch string(name) {
 		case "delivery":
 			seen.add(s, 0)
 			p.Delivery = string(s.optionalText("the delivery"))
 		case "record":
 			seen.add(s, 1)
-			start := s.i
+			start := s.Pos
 			if s.value(depth) {
-				p.Record = s.b[start:s.i]
+				p.Record = s.Data[start:s.Pos]
 			}
 		case "attempt":
 			seen.add(s, 2)
@@ -82,16 +82,16 @@ func (s *scan) runParams(depth int) (p RunParams) {
 		default:
 			s.value(depth)
 		}
-		if s.msg != "" {
+		if s.Problem != "" {
 			return p
 		}
 	}
 	switch {
-	case s.msg != "" || !s.end():
+	case s.Problem != "" || !s.End():
 	case p.Delivery == "":
-		s.fail("no delivery")
+		s.Fail("no delivery")
 	case p.Record == nil:
-		s.fail("no record")
+		s.Fail("no record")
 	}
 	if p.Attempt == 0 {
 		p.Attempt = 1
@@ -101,20 +101,20 @@ func (s *scan) runParams(depth int) (p RunParams) {
 
 // meta reads the traceparent of _meta.
 func (s *scan) meta(depth int) (traceparent string) {
-	if s.peek() == 'n' {
-		s.literal("null")
+	if s.Peek() == 'n' {
+		s.Literal("null")
 		return ""
 	}
-	if !s.expect('{', "_meta is not an object") {
+	if !s.Expect('{', "_meta is not an object") {
 		return ""
 	}
-	for name, more := s.member(true); more; name, more = s.member(false) {
+	for name, more := s.Member(true); more; name, more = s.Member(false) {
 		if string(name) == "traceparent" {
 			traceparent = string(s.optionalText("the traceparent"))
 		} else {
 			s.value(depth)
 		}
-		if s.msg != "" {
+		if s.Problem != "" {
 			return ""
 		}
 	}
@@ -123,19 +123,19 @@ func (s *scan) meta(depth int) (traceparent string) {
 
 // integer reads a whole number that is not negative, or null as 0.
 func (s *scan) integer(what string, bits int) int64 {
-	if s.peek() == 'n' {
-		s.literal("null")
+	if s.Peek() == 'n' {
+		s.Literal("null")
 		return 0
 	}
-	start := s.i
-	if c := s.peek(); c < '0' || c > '9' || !s.number() {
-		s.fail(what + " is not a whole number")
+	start := s.Pos
+	if c := s.Peek(); c < '0' || c > '9' || !s.Number() {
+		s.Fail(what + " is not a whole number")
 		return 0
 	}
-	n, err := strconv.ParseInt(string(s.b[start:s.i]), 10, bits)
+	n, err := strconv.ParseInt(string(s.Data[start:s.Pos]), 10, bits)
 	if err != nil {
-		s.i = start
-		s.fail(what + " is not a whole number")
+		s.Pos = start
+		s.Fail(what + " is not a whole number")
 	}
 	return n
 }

@@ -33,7 +33,7 @@ func AppendValue(dst, text []byte) ([]byte, error) {
 // travels reports whether text, which is UTF-8, survives as a value: strict JSON
 // with no integer beyond 2^53 that does not nest too deep.
 func travels(text []byte) bool {
-	s := scan{b: text}
-	s.space()
-	return s.value(valueDepth) && s.end() && !s.big
+	s := newScan(text)
+	s.Space()
+	return s.value(valueDepth) && s.End() && !s.LargeInteger
 }

@@ -1,7 +1,7 @@
 // Package task holds the nouns that travel through the pipeline: what was
 // claimed from Redis (Task) and what became of it (Outcome). It imports only
-// the standard library, so that every stage can speak of a task without
-// knowing any other stage, Redis or the worker protocol.
+// the standard library and jsonscan, so that every stage can speak of a task
+// without knowing any other stage, Redis or the worker protocol.
 package task
 
 import (

@@ -71,14 +71,15 @@ func TestStandardLibraryOnly(t *testing.T) {
 		besides []string // of this module
 		why     string
 	}{
-		{"protocol", []string{"protocol"}, "a Go worker imports it and must not inherit our dependencies"},
-		{"sidecar/internal/task", nil, "the nouns travel through every stage: what they know, everyone knows"},
+		{"internal/jsonscan", nil, "protocol uses it, and with protocol every Go worker"},
+		{"protocol", []string{"protocol", "internal/jsonscan"}, "a Go worker imports it and must not inherit our dependencies"},
+		{"sidecar/internal/task", []string{"internal/jsonscan"}, "the nouns travel through every stage: what they know, everyone knows"},
 		{"sidecar/internal/observe/workerlog", nil, "whoever reads a worker's output logs by it"},
 		{"sidecar/internal/web/httpauth", []string{"sidecar/internal/web/httpauth"}, "who may see and do what is decided in one small place"},
 		{"sidecar/internal/web/page", []string{"sidecar/internal/web/httpauth", "sidecar/internal/fleet", "sidecar/internal/web/page"}, "the page knows neither Redis nor the app: it declares what it shows and does"},
 		{"sidecar/internal/observe/logdocs", nil, "whoever writes a log can use it"},
 		{"sidecar/internal/fleet", nil, "store, commands, HTTP and the page share these nouns and nothing else"},
-		{"examples/go-worker", []string{"protocol", "examples/go-worker"}, "it shows that a worker needs nothing but protocol"},
+		{"examples/go-worker", []string{"protocol", "internal/jsonscan", "examples/go-worker"}, "it shows that a worker needs nothing but protocol"},
 	} {
 		found := false
 		for path, p := range all {
