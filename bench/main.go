@@ -1,6 +1,6 @@
 // Command bench measures the sidecar beside what limits it and beside its
 // peers, all in one run and interleaved, since only ratios within one run mean
-// anything on a shared machine. It writes RESULTS.md and the plots next to it.
+// anything on a shared machine. It writes RESULTS.md next to it.
 //
 // scripts/bench builds what it needs and calls it; see docs/performance.md.
 package main
@@ -42,9 +42,10 @@ type options struct {
 	only   *regexp.Regexp
 	bin    string // folder with the programs that scripts/bench built
 	python string // interpreter with Graflow, RQ and Celery
-	out    string // folder for RESULTS.md and the plots; empty writes none
+	out    string // folder for RESULTS.md; empty writes none
 	quick  bool
 	soak   bool
+	format bool   // print what benchstat reads
 	before string // folder with the sidecar of an earlier commit; empty compares nothing
 }
 
@@ -56,9 +57,10 @@ func parse(args []string) (options, error) {
 	flags.StringVar(&only, "run", "", "measure only what matches this `pattern`, and write no files")
 	flags.StringVar(&o.bin, "bin", ".cache/bench", "`folder` with the programs to measure")
 	flags.StringVar(&o.python, "python", "python3", "Python interpreter that has graflow, rq and celery")
-	flags.StringVar(&o.out, "out", "bench", "`folder` for RESULTS.md and the plots")
+	flags.StringVar(&o.out, "out", "bench", "`folder` for RESULTS.md")
 	flags.BoolVar(&o.soak, "soak", false, "run ten million tasks through one sidecar, and nothing else: does it grow?")
 	flags.StringVar(&o.before, "before", "", "compare with the sidecar in this `folder`, in turns, and write no files")
+	flags.BoolVar(&o.format, "benchstat", false, "print the samples in the format that benchstat reads, and write no files")
 	flags.BoolVar(&o.quick, "quick", false, "a tenth of the tasks: to see that everything works")
 	if err := flags.Parse(args); err != nil {
 		return o, err
@@ -102,6 +104,10 @@ func run(ctx context.Context, args []string) error {
 	}
 	b.results.took = time.Since(began)
 	b.results.machine = describeMachine(ctx, server, o)
+	if o.format {
+		fmt.Print(b.results.benchstat())
+		return nil
+	}
 	if o.before != "" {
 		text, worse := b.results.compared(o.rounds)
 		fmt.Print(text)
@@ -115,10 +121,7 @@ func run(ctx context.Context, args []string) error {
 	if o.out == "" {
 		return nil
 	}
-	if err := os.WriteFile(filepath.Join(o.out, "RESULTS.md"), []byte(text), 0o644); err != nil {
-		return err
-	}
-	return b.results.plots(o.out)
+	return os.WriteFile(filepath.Join(o.out, "RESULTS.md"), []byte(text), 0o644)
 }
 
 // bench is one run of this program.

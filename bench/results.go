@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"maps"
 	"os"
 	"os/exec"
 	"runtime"
@@ -86,19 +87,58 @@ func (r *results) markdown(rounds int) string {
 	fmt.Fprintf(&b, "# Results of `make bench`\n\nWritten by the program in this folder; docs/performance.md says what follows from it.\n\n")
 	fmt.Fprintf(&b, "%s\n\n%d rounds, interleaved, in %s. Only ratios within the run mean anything: the machine is shared.\n", r.machine, rounds, r.took.Round(time.Second))
 	r.goals(&b)
+	r.sweeps(&b)
 	b.WriteString("\n## Everything that was measured\n\n| what | unit | min | median | max |\n| --- | --- | ---: | ---: | ---: |\n")
 	for _, name := range r.order {
-		units := make([]string, 0, 3)
-		for unit := range r.samples[name] {
-			units = append(units, unit)
-		}
-		slices.Sort(units)
-		for _, unit := range units {
+		for _, unit := range slices.Sorted(maps.Keys(r.samples[name])) {
 			fmt.Fprintf(&b, "| %s | %s | %s |\n", name, unit, spreadOf(r.samples[name][unit]).cells())
 		}
 	}
 	for name, why := range r.left {
 		fmt.Fprintf(&b, "\nNot measured: %s, since %s.\n", name, why)
+	}
+	return b.String()
+}
+
+// sweeps is the table of the rates as one thing changes and the others stay.
+func (r *results) sweeps(b *strings.Builder) {
+	b.WriteString("\n## Sweeps\n\n| tasks/s by | | min | median | max |\n| --- | ---: | ---: | ---: | ---: |\n")
+	for _, sweep := range []struct {
+		name, title string
+		values      []int
+	}{
+		{sweepSlots, "slots (one Go child)", slotCounts},
+		{sweepChildren, "children (64 slots)", childCounts},
+		{sweepSize, "record size in bytes", recordSizes},
+		{sweepFleet, "sidecars on one queue (8 slots each)", fleetSizes},
+	} {
+		for _, v := range sweep.values {
+			if samples := r.samples[at(sweep.name, v)]["tasks/s"]; len(samples) > 0 {
+				fmt.Fprintf(b, "| %s | %d | %s |\n", sweep.title, v, spreadOf(samples).cells())
+			}
+		}
+	}
+}
+
+// benchstat prints the samples in the format of Go benchmarks, which benchstat reads: a
+// line for each sample, with one value for each unit.
+func (r *results) benchstat() string {
+	word := strings.NewReplacer(" ", "_", ",", "")
+	var b strings.Builder
+	for _, name := range r.order {
+		units := slices.Sorted(maps.Keys(r.samples[name]))
+		for i := 0; ; i++ {
+			line := ""
+			for _, unit := range units {
+				if list := r.samples[name][unit]; i < len(list) {
+					line += fmt.Sprintf("\t%g %s", list[i], word.Replace(unit))
+				}
+			}
+			if line == "" {
+				break
+			}
+			fmt.Fprintf(&b, "Benchmark/%s\t1%s\n", word.Replace(name), line)
+		}
 	}
 	return b.String()
 }

@@ -25,6 +25,14 @@ const (
 	ahead         = "claimed and not started"
 )
 
+// What the sweeps change their thing to.
+var (
+	slotCounts  = []int{1, 4, 16, 64, 256}
+	childCounts = []int{1, 2, 4, 8}
+	recordSizes = []int{300, 1_000, 10_000, 100_000, 1_000_000}
+	fleetSizes  = []int{1, 10, 50}
+)
+
 func at(sweep string, value int) string { return fmt.Sprintf("%s %d", sweep, value) }
 
 func (b *bench) sweeps() []measure {
@@ -32,13 +40,13 @@ func (b *bench) sweeps() []measure {
 	add := func(name string, do func(context.Context) error) {
 		list = append(list, measure{name: name, do: do})
 	}
-	for _, n := range []int{1, 4, 16, 64, 256} {
+	for _, n := range slotCounts {
 		add(at(sweepSlots, n), b.rate(at(sweepSlots, n), min(30_000, 4_000*n), recordSize, nil, func() (*subject, error) { return b.withGo(n, n) }))
 	}
-	for _, n := range []int{1, 2, 4, 8} {
+	for _, n := range childCounts {
 		add(at(sweepChildren, n), b.rate(at(sweepChildren, n), 30_000, recordSize, nil, func() (*subject, error) { return b.withGo(slots, slots/n) }))
 	}
-	for _, size := range []int{300, 1_000, 10_000, 100_000, 1_000_000} {
+	for _, size := range recordSizes {
 		n := max(60, min(30_000, 40_000_000/size))
 		add(at(sweepSize, size), b.rate(at(sweepSize, size), n, size, nil, func() (*subject, error) { return b.withGo(slots, slots) }))
 	}
@@ -51,7 +59,7 @@ func (b *bench) sweeps() []measure {
 	add(bigBare, b.rate(bigBare, 60, 1_000_000, nil, func() (*subject, error) {
 		return b.bare(self())
 	}))
-	for _, n := range []int{1, 10, 50} {
+	for _, n := range fleetSizes {
 		add(at(sweepFleet, n), b.fleet(n))
 	}
 	add(shallowQueue+", and one of a million", b.backlogs)
