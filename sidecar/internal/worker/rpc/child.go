@@ -17,18 +17,18 @@ import (
 // by its methods under mu; the goroutines are: reader (stdout), stderr logger,
 // writer (stdin), pump (takes tasks) and the keeper that owns it.
 type child struct {
-	pool   *Pool
-	cfg    *Config
-	slot   int
-	kind   kind
-	limit  int // tasks at once
-	log    *slog.Logger
-	proc   local.Process
-	out    *outbox
-	tail   *local.Tail
-	stderr *watched
-	src    Source
-	wear   wear
+	pool    *Pool
+	cfg     *Config
+	slot    int
+	kind    kind
+	limit   int // tasks at once
+	log     *slog.Logger
+	proc    local.Process
+	out     *outbox
+	tail    *local.Tail
+	stderr  *watched
+	src     Source
+	recycle recycleState
 
 	answered chan protocol.Message // the answer to initialize; buffered
 	broken   chan struct{}         // closed with the first fault that ends this child
@@ -42,10 +42,7 @@ type child struct {
 	closing  chan struct{} // closed when it takes nothing more for good
 	detached atomic.Bool   // its process and the goroutines of its pipes are gone
 
-	turn      chan struct{} // one token: held by who replaces this child, see succeed
-	renew     chan struct{} // one token: a successor is wanted
-	succeeded chan error    // what came of that; buffered
-	inherited atomic.Bool   // its successor is there
+	replacing chan chan<- error // ask for a replacement, see requestReplacement; each is told what came of it
 
 	stdoutDone, stderrDone, stdinDone chan struct{} // see attach
 
@@ -97,24 +94,22 @@ func newChild(k *keeper, p local.Process) *child {
 	cfg := &k.pool.cfg
 	c := &child{
 		pool: k.pool, cfg: cfg, slot: k.slot, kind: k.kind, proc: p, src: k.src,
-		log:      cfg.Log.With("slot", k.slot, "pid", p.Pid()),
-		out:      newOutbox(),
-		tail:     &local.Tail{},
-		answered: make(chan protocol.Message, 1),
-		broken:   make(chan struct{}),
-		drained:  make(chan struct{}),
-		free:     make(chan struct{}, 1),
-		idle:     make(chan struct{}, 1),
-		reading:  make(chan struct{}, maxReading),
-		over:     make(chan struct{}),
-		worked:   make(chan struct{}),
-		closing:  make(chan struct{}),
-		turn:     make(chan struct{}, 1),
-		renew:    make(chan struct{}, 1), succeeded: make(chan error, 1),
-		running: make(map[int64]*run),
-		nextID:  initializeID + 1,
+		log:       cfg.Log.With("slot", k.slot, "pid", p.Pid()),
+		out:       newOutbox(),
+		tail:      &local.Tail{},
+		answered:  make(chan protocol.Message, 1),
+		broken:    make(chan struct{}),
+		drained:   make(chan struct{}),
+		free:      make(chan struct{}, 1),
+		idle:      make(chan struct{}, 1),
+		reading:   make(chan struct{}, maxReading),
+		over:      make(chan struct{}),
+		worked:    make(chan struct{}),
+		closing:   make(chan struct{}),
+		replacing: make(chan chan<- error),
+		running:   make(map[int64]*run),
+		nextID:    initializeID + 1,
 	}
-	c.turn <- struct{}{}
 	return c
 }
 
@@ -188,7 +183,7 @@ func (c *child) finished(r *run) {
 		c.pool.waited(-1)
 	}
 	if c.cfg.MaxChildRSS > 0 {
-		notify(c.pool.worn) // between tasks is the time to look
+		notify(c.pool.recycleCheck) // between tasks is the time to look
 	}
 }
 

@@ -39,8 +39,8 @@ func (c *child) pump(ctx context.Context, lone func(task.Task)) {
 func (c *child) awaitFree(ctx context.Context) int {
 	for {
 		c.mu.Lock()
-		n := c.wear.bound(c.limit - len(c.running))
-		if c.dead || c.draining || c.condemned || c.wear.spent() {
+		n := c.recycle.bound(c.limit - len(c.running))
+		if c.dead || c.draining || c.condemned || c.recycle.spent() {
 			n = -1
 		}
 		c.mu.Unlock()
@@ -81,7 +81,7 @@ func (c *child) begin(ctx context.Context, ts []task.Task) {
 		}
 		id := c.nextID
 		c.nextID++
-		c.wear.taken++
+		c.recycle.taken++
 		if names := c.inputsFor(t.Info.TaskID); names != nil {
 			c.fetchLocked(ctx, id, &run{task: t}, names)
 			continue
@@ -94,11 +94,11 @@ func (c *child) begin(ctx context.Context, ts []task.Task) {
 		}
 		c.running[id] = r
 	}
-	spent := c.wear.spent()
+	spent := c.recycle.spent()
 	c.mu.Unlock()
 	if spent {
 		c.leave()
-		notify(c.pool.worn)
+		notify(c.pool.recycleCheck)
 	}
 	for _, t := range evicted {
 		r := &run{task: t}

@@ -21,9 +21,9 @@ type keeper struct {
 	kind  kind
 	limit int // most tasks at once for this child
 
-	tries local.Tries // to start a first child
-	heir  chan heir   // a successor that is being started, see succeed
-	ready *child      // one that was
+	tries    local.Tries      // to start a first child
+	starting chan replacement // one that is being started, see startReplacement
+	ready    *child           // one that was
 }
 
 // run starts, serves and restarts children until ctx ends. It fails only with
@@ -32,7 +32,7 @@ func (k *keeper) run(ctx, hard context.Context) error {
 	cfg := &k.pool.cfg
 	pause := backoff.New(cfg.Restart)
 	k.tries.Limit = cfg.StartRetries
-	defer func() { k.dismiss(ctx, hard) }()
+	defer func() { k.stopReplacement(ctx, hard) }()
 	for ctx.Err() == nil {
 		began := time.Now()
 		c, err := k.next(ctx, hard)
@@ -158,7 +158,7 @@ func (k *keeper) handshake(ctx, hard context.Context, c *child) string {
 	c.inputs = inputs
 	c.limit = min(each, k.limit)
 	if k.kind != kindLone {
-		c.wear = newWear(cfg, time.Now())
+		c.recycle = newRecycleState(cfg, time.Now())
 	}
 	c.mu.Unlock()
 	k.pool.started.Store(true)

@@ -121,16 +121,16 @@ type Pool struct {
 	started atomic.Bool // some child has initialized once
 	up      atomic.Int64
 
-	aside   sync.WaitGroup // what goes on beside the slots: see runLone, lending, serve
-	asking  sync.WaitGroup // requests that are being served
-	sized   chan int       // the first child's declared concurrency
-	renew   chan struct{}  // one token, see Renew
-	renewAt chan int       // slots, see RenewSlot
-	worn    chan struct{}  // one token: a child may be worn, see recycling
-	lend    chan struct{}  // one token: waiting has changed, see lending
-	waiting atomic.Int64   // running tasks that only wait
-	crashes crashes
-	quits   quits
+	aside        sync.WaitGroup // what goes on beside the slots: see runLone, lending, serve
+	asking       sync.WaitGroup // requests that are being served
+	sized        chan int       // the first child's declared concurrency
+	renew        chan struct{}  // one token, see Renew
+	renewAt      chan int       // slots, see RenewSlot
+	recycleCheck chan struct{}  // one token: a child may have to be recycled, see recycleLoop
+	lend         chan struct{}  // one token: waiting has changed, see lending
+	waiting      atomic.Int64   // running tasks that only wait
+	crashes      crashes
+	quits        quits
 
 	evicted atomic.Pointer[string] // the run that lost its lease last
 
@@ -149,7 +149,7 @@ func New(cfg Config, src Source, sink Sink) *Pool {
 	cfg.Restart.Full = true
 	return &Pool{
 		cfg: cfg, src: src, sink: sink, crashes: crashes{row: make(map[int]int)},
-		sized: make(chan int, 1), renew: make(chan struct{}, 1), renewAt: make(chan int, 8), worn: make(chan struct{}, 1), lend: make(chan struct{}, 1),
+		sized: make(chan int, 1), renew: make(chan struct{}, 1), renewAt: make(chan int, 8), recycleCheck: make(chan struct{}, 1), lend: make(chan struct{}, 1),
 		children: make(map[*child]struct{}), live: make(map[*child]struct{}),
 	}
 }
@@ -187,7 +187,7 @@ func (p *Pool) Run(soft, hard context.Context) error {
 		})
 	}
 	wg.Go(func() { p.safe(func() { p.renewals(ctx) }) })
-	wg.Go(func() { p.safe(func() { p.recycling(ctx) }) })
+	wg.Go(func() { p.safe(func() { p.recycleLoop(ctx) }) })
 	// One child first: how much it takes at once says how many are needed.
 	keep(0, p.cfg.Slots)
 	if p.cfg.Concurrency > 0 {

@@ -3,15 +3,8 @@ package rpc
 import (
 	"cmp"
 	"context"
-	"errors"
 	"slices"
-	"time"
 )
-
-// renewPatience is how long a child that is being replaced may go on with what
-// it has before the next one's turn comes: one task of an hour must not keep
-// the other workers old for an hour.
-const renewPatience = 10 * time.Second
 
 // Renew asks for every child to be replaced by a fresh one and returns at once.
 //
@@ -20,7 +13,7 @@ const renewPatience = 10 * time.Second
 // is without a worker for as long as a start takes, and a successor that does
 // not start ends the round with the old workers at their places. There are never
 // more tasks at once than slots, and one process more than usual (a few, where
-// tasks outlast renewPatience).
+// tasks outlast replacePatience).
 //
 // Asking again during a round makes one more of it. A stop ends it.
 func (p *Pool) Renew() { notify(p.renew) }
@@ -85,100 +78,6 @@ func (p *Pool) serving() []*child {
 	}
 	slices.SortFunc(list, func(a, b *child) int { return cmp.Compare(a.slot, b.slot) })
 	return list
-}
-
-// succeed has the child's keeper start a successor, and returns when it is
-// there. It fails when the successor did not start or ctx has ended. Of several
-// who want the same child replaced, one does it. A child that ends by itself is
-// replaced as any other that does.
-func (c *child) succeed(ctx context.Context) error {
-	select {
-	case <-c.turn:
-	case <-c.closing:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-	defer func() { c.turn <- struct{}{} }()
-	if c.inherited.Load() {
-		return nil
-	}
-	notify(c.renew)
-	select {
-	case err := <-c.succeeded:
-		return err
-	case <-c.closing:
-		select {
-		case err := <-c.succeeded:
-			return err
-		default:
-			return nil
-		}
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-}
-
-// replace also waits until the child is gone, for renewPatience at most once
-// the successor is there.
-func (c *child) replace(ctx context.Context) error {
-	if err := c.succeed(ctx); err != nil {
-		return err
-	}
-	patience := time.NewTimer(renewPatience)
-	defer patience.Stop()
-	select {
-	case <-c.over:
-	case <-patience.C:
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-	return nil
-}
-
-// heir is a successor that was started while its predecessor serves.
-type heir struct {
-	c   *child
-	err error
-}
-
-// beget starts a successor in the background; its keeper reads k.heir.
-func (k *keeper) beget(ctx, hard context.Context) {
-	successor := make(chan heir, 1)
-	k.heir = successor
-	go func() {
-		h := heir{err: errors.New("the sidecar itself failed")} // if start panics
-		defer func() { successor <- h }()
-		k.pool.safe(func() { h.c, h.err = k.start(ctx, hard) })
-	}()
-}
-
-// next gives the child to serve next: the successor if there is one, else one
-// that is started now.
-func (k *keeper) next(ctx, hard context.Context) (*child, error) {
-	if c := k.takeHeir(); c != nil {
-		return c, nil
-	}
-	return k.start(ctx, hard)
-}
-
-// takeHeir waits for a successor that is being started; nil if none is, or it
-// did not start.
-func (k *keeper) takeHeir() *child {
-	c := k.ready
-	k.ready = nil
-	if k.heir != nil {
-		c = (<-k.heir).c
-		k.heir = nil
-	}
-	return c
-}
-
-// dismiss ends a successor that a stop found waiting. ctx has ended.
-func (k *keeper) dismiss(ctx, hard context.Context) {
-	if c := k.takeHeir(); c != nil {
-		k.serve(ctx, hard, c)
-	}
 }
 
 func closed(ch <-chan struct{}) bool {

@@ -35,16 +35,20 @@ func (k *keeper) serve(ctx, hard context.Context, c *child) bool {
 	// asked: we end a child that did nothing wrong, so what it holds costs nothing.
 	asked := false
 	over := false
+	var came chan<- error // is told whether the replacement that is being started came up
 	for !over {
+		requests := c.replacing
+		if k.starting != nil {
+			requests = nil // one replacement at a time
+		}
 		select {
-		case <-c.renew:
-			k.beget(ctx, hard)
-		case h := <-k.heir:
-			k.heir, k.ready = nil, h.c
-			c.inherited.Store(h.err == nil)
-			c.succeeded <- h.err
-			// One that may take nothing more is of no use without one, either.
-			over = h.err == nil || c.isSpent()
+		case came = <-requests:
+			k.startReplacement(ctx, hard)
+		case r := <-k.starting:
+			k.starting, k.ready = nil, r.c
+			came <- r.err // buffered
+			// A child that may take nothing more is of no use without one, either.
+			over = r.err == nil || c.isSpent()
 			asked = over
 		case <-worked:
 			worked = nil
@@ -189,5 +193,5 @@ func (c *child) lastWords() string {
 func (c *child) isSpent() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.wear.spent()
+	return c.recycle.spent()
 }
