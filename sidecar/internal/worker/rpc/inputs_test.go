@@ -18,12 +18,16 @@ import (
 func init() {
 	menu["wants inputs"] = wantsInputs(`{"task-*":["x","y"],"*":["y"],"other":["z"]}`)
 	menu["answers before it is asked"] = func() {
+		lied := false // once: of several lies, one may come when the task has just been sent
 		raw(func(id json.RawMessage, method string, _ json.RawMessage) {
 			switch method {
 			case protocol.MethodInitialize:
 				fmt.Printf(`{"jsonrpc":"2.0","id":%s,"result":{"protocolVersion":1,"worker":{"name":"menu","version":"1"},"concurrency":1,"capabilities":{},"inputs":{"*":["x"]}}}`+"\n", id)
 			case protocol.MethodPing: // the task of id 2 waits for its inputs
-				fmt.Println(`{"jsonrpc":"2.0","id":2,"result":{"status":"succeeded","value":"a lie"}}`)
+				if !lied {
+					lied = true
+					fmt.Println(`{"jsonrpc":"2.0","id":2,"result":{"status":"succeeded","value":"a lie"}}`)
+				}
 				fmt.Printf(`{"jsonrpc":"2.0","id":%s,"result":{}}`+"\n", id)
 			case protocol.MethodTaskRun:
 				fmt.Printf(`{"jsonrpc":"2.0","id":%s,"result":{"status":"succeeded","value":"the truth"}}`+"\n", id)
