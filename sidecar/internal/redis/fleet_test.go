@@ -193,15 +193,15 @@ func TestPauseAndOrders(t *testing.T) {
 		same(t, "paused", fmt.Sprint(own, all, err), "true false <nil>")
 
 		for i := range chunkOrders + 1 {
-			same(t, "order", e.Order(e.ctx, b, fleet.Order{Do: fleet.RestartChild, Slot: i, By: "me"}), nil)
+			same(t, "order", e.Order(e.ctx, b, fleet.Command{Do: fleet.RestartChild, Slot: i, By: "me"}), nil)
 		}
 		e.c.RPush(e.ctx, e.keys.own("orders:"+b), "rubbish")
 		got := e.tick(b).Orders
-		same(t, "orders", fmt.Sprint(len(got), got[7]), fmt.Sprint(chunkOrders, fleet.Order{Do: fleet.RestartChild, Slot: 7, By: "me"}))
-		same(t, "the rest", e.tick(b), TickResult{Orders: []fleet.Order{{Do: fleet.RestartChild, Slot: 8, By: "me"}}})
+		same(t, "orders", fmt.Sprint(len(got), got[7]), fmt.Sprint(chunkOrders, fleet.Command{Do: fleet.RestartChild, Slot: 7, By: "me"}))
+		same(t, "the rest", e.tick(b), TickResult{Orders: []fleet.Command{{Do: fleet.RestartChild, Slot: 8, By: "me"}}})
 		same(t, "nothing left", e.tick(b), TickResult{})
 
-		same(t, "an order for a", e.Order(e.ctx, a, fleet.Order{Do: fleet.Drain}), nil)
+		same(t, "an order for a", e.Order(e.ctx, a, fleet.Command{Do: fleet.Drain}), nil)
 		if ttl := e.c.PTTL(e.ctx, e.keys.own("orders:"+a)).Val(); ttl <= 0 || ttl > orderKeep {
 			t.Errorf("an order is kept for %v", ttl)
 		}

@@ -33,7 +33,7 @@ import (
 //	P:sidecar:parts:{delivery}     list with a TTL: the parts of a record that is read in parts
 //	P:sidecar:info:{run}           string with the lease's TTL: fleet.Run as JSON
 //	P:sidecar:paused               hash: run, or * for all → who and when, as JSON
-//	P:sidecar:orders:{run}         list with a TTL: fleet.Order as JSON
+//	P:sidecar:orders:{run}         list with a TTL: fleet.Command as JSON
 //	P:sidecar:counted:{day}:{group} set with a TTL: task NUL created_at
 //	P:sidecar:unrouted             list: records that no kind of worker took where they
 //	                               were seen, each behind the time and a colon

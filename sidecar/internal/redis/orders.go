@@ -58,7 +58,7 @@ func (s *Store) Paused(ctx context.Context, run string) (own, all bool, err erro
 
 // Order tells a run to do something. It hears of it within a second, if it is
 // there; within a minute if Redis was away.
-func (s *Store) Order(ctx context.Context, run string, o fleet.Order) error {
+func (s *Store) Order(ctx context.Context, run string, o fleet.Command) error {
 	text, err := json.Marshal(o)
 	if err != nil {
 		return failure("order", err)
@@ -68,10 +68,10 @@ func (s *Store) Order(ctx context.Context, run string, o fleet.Order) error {
 }
 
 // decodeOrders leaves out what is none.
-func decodeOrders(list []string) []fleet.Order {
-	var orders []fleet.Order
+func decodeOrders(list []string) []fleet.Command {
+	var orders []fleet.Command
 	for _, text := range list {
-		var o fleet.Order
+		var o fleet.Command
 		if json.Unmarshal([]byte(text), &o) == nil {
 			orders = append(orders, o)
 		}

@@ -161,7 +161,7 @@ type TickResult struct {
 	InFlight   int  // records that the caller holds, as Redis has it
 	Paused     bool // this run is
 	AllPaused  bool // every run of the prefix is
-	Orders     []fleet.Order
+	Orders     []fleet.Command
 	Unrouted   int // records that wait for a run that takes them
 	Isolated   int // records that wait for an idle run, see Delay
 }

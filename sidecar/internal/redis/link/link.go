@@ -102,6 +102,29 @@ func (k *Link) Recover(ctx context.Context, err error) error {
 	}
 }
 
+// Await waits until a ping gets through, and reports whether it had to. It returns an
+// error where Redis refuses us for good, and none when ctx ends. timeout is that of one
+// ping.
+func (k *Link) Await(ctx context.Context, ping func(ctx context.Context) error, timeout time.Duration) (waited bool, err error) {
+	for ctx.Err() == nil {
+		bounded, done := context.WithTimeout(ctx, timeout)
+		err := ping(bounded)
+		done()
+		switch {
+		case err == nil:
+			k.OK()
+			return waited, nil
+		case ctx.Err() != nil:
+		default:
+			waited = true
+			if err := k.Recover(ctx, err); err != nil {
+				return waited, err
+			}
+		}
+	}
+	return waited, nil
+}
+
 // reconnectTimeout bounds the end of the connections to a server that is not ours.
 const reconnectTimeout = time.Second
 
