@@ -48,6 +48,20 @@ func PlaceOf(r config.Redis, password string) (Place, error) {
 	return p, nil
 }
 
+// ConnectURL is where Redis is, credentials and all, for a client of the same Redis; not
+// for the log. Of several addresses it knows none.
+func ConnectURL(r config.Redis) string {
+	password, err := r.ReadPassword()
+	if err != nil {
+		return "" // the sidecar could read it when it connected
+	}
+	p, err := PlaceOf(r, password)
+	if err != nil {
+		return ""
+	}
+	return p.URL.String()
+}
+
 // Environment gives a Graflow child what it needs to find the same Redis. The
 // URL is complete; the parts are there for code that reads Graflow's own
 // variables.

@@ -1,0 +1,108 @@
+package stage
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/graflow/graflow-sidecar/sidecar/config"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/redis"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/redisproxy"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/worker"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/worker/rpc"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/worker/spawn/remote"
+)
+
+// remoteWorkers are the sockets for workers in other containers: none, unless they are
+// wanted.
+type remoteWorkers struct {
+	hub   *remote.Hub
+	relay *redisproxy.Relay // to Redis, for Graflow's workers
+}
+
+// listen makes the sockets, if they are wanted, and has the pool ask there for its
+// children.
+func (s *Stage) listen(c *rpc.Config) error {
+	all := s.o.Config
+	w := all.Worker.Socket
+	if w.Path == "" {
+		return nil
+	}
+	var env []string
+	var err error
+	if all.Worker.Graflow {
+		o, err := redis.OptionsOf(all.Redis)
+		if err != nil {
+			return err
+		}
+		dial := func(ctx context.Context) (net.Conn, error) { return redis.Dial(ctx, o) }
+		if s.remote.relay, err = redisproxy.Listen(redisproxy.Config{Path: w.Path + relaySuffix, Mode: w.Mode, Dial: dial, Log: s.log}); err != nil {
+			return &config.Error{Err: fmt.Errorf("SIDECAR_WORKER_SOCKET: %w", err)}
+		}
+		if env, err = remoteEnvironment(all); err != nil {
+			return err
+		}
+	}
+	s.remote.hub, err = remote.Listen(remote.Config{Path: w.Path, Mode: w.Mode, Version: all.Version, Env: env, Log: s.log})
+	if err != nil {
+		if s.remote.relay != nil {
+			s.remote.relay.Close()
+		}
+		return &config.Error{Err: fmt.Errorf("SIDECAR_WORKER_SOCKET: %w", err)}
+	}
+	c.Remote = s.remote.hub.Start
+	c.Name = "worker at " + w.Path
+	return nil
+}
+
+// serve keeps the sockets open for as long as the pool runs.
+func (r *remoteWorkers) serve(pool func() error) error {
+	serving, stop := context.WithCancel(context.Background())
+	defer stop()
+	var wg sync.WaitGroup
+	errs := make([]error, 3)
+	wg.Go(func() { errs[1] = r.hub.Run(serving) })
+	if r.relay != nil {
+		wg.Go(func() { errs[2] = r.relay.Run(serving) })
+	}
+	errs[0] = pool()
+	stop()
+	wg.Wait()
+	return errors.Join(errs...)
+}
+
+// relaySuffix makes the name of the socket that leads to Redis.
+const relaySuffix = ".redis"
+
+// remoteEnvironment is what Graflow's workers in other containers are told: where the
+// relay is, and nothing that would lead around it.
+func remoteEnvironment(c *config.Config) ([]string, error) {
+	const password = "" // the relay logs in for them
+	p, err := worker.PlaceOf(c.Redis, password)
+	if err != nil {
+		return nil, err
+	}
+	if db := p.URL.Query().Get("db"); p.URL.Scheme == "unix" && db != "" {
+		p.DB = db
+	}
+	own, err := worker.Environment(c.Redis, c.KeyPrefix, password)
+	if err != nil {
+		return nil, err
+	}
+	harmless := []string{
+		"REDIS_KEY_PREFIX", "REDIS_SOCKET_TIMEOUT", "REDIS_SOCKET_CONNECT_TIMEOUT",
+		"REDIS_HEALTH_CHECK_INTERVAL", "REDIS_MAX_CONNECTIONS", "REDIS_RETRIES",
+	}
+	own = slices.DeleteFunc(own, func(entry string) bool {
+		name, _, _ := strings.Cut(entry, "=")
+		return !slices.Contains(harmless, name)
+	})
+	return append(own,
+		"REDIS_URL=unix://{dir}/"+filepath.Base(c.Worker.Socket.Path)+relaySuffix+"?db="+p.DB,
+		"WORKER_ID="+c.WorkerID, "LOG_LEVEL="+c.Worker.LogLevel), nil
+}
