@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"os"
+	"path/filepath"
 	"runtime"
 	"slices"
 	"strings"
@@ -345,6 +346,39 @@ func (c *Config) validateKinds(check func(ok bool, format string, args ...any)) 
 		check(k.Mode == ModeRPC || !k.Worker.Graflow, "the kind %q is Graflow's, which is for ModeRPC", k.Pattern)
 		check(k.Slots >= 1 && k.Slots <= 4096, "the kind %q has %d slots, and must have 1 to 4096", k.Pattern, k.Slots)
 	}
+}
+
+// TotalSlots is how many tasks run at once, over all kinds of worker.
+func (c *Config) TotalSlots() int {
+	if len(c.Kinds) == 0 {
+		return c.Slots
+	}
+	n := 0
+	for _, k := range c.Kinds {
+		n += k.Slots
+	}
+	return n
+}
+
+// Program is the worker's command without its arguments, which may hold secrets.
+func (c *Config) Program() string {
+	of := func(w Worker) string {
+		switch {
+		case w.Name != "":
+			return w.Name
+		case len(w.Command) == 0:
+			return ""
+		}
+		return filepath.Base(w.Command[0])
+	}
+	if len(c.Kinds) == 0 {
+		return of(c.Worker)
+	}
+	list := make([]string, len(c.Kinds))
+	for i, k := range c.Kinds {
+		list[i] = k.Pattern + "=" + of(k.Worker)
+	}
+	return strings.Join(list, " ")
 }
 
 // Patterns are those of the kinds.
