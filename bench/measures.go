@@ -69,7 +69,7 @@ func self() string {
 func (b *bench) measures() []measure {
 	list := []measure{
 		{name: nullSidecar, do: b.rate(nullSidecar, 100_000, recordSize, nil, func() (*subject, error) {
-			return start(b.sidecarEnv("BENCH_NULL=1"), b.program("sidecar-null"), "run", "--", "none")
+			return start(b.sidecarEnv(), b.program("sidecar-null"), "run", "--", "none")
 		})},
 		{name: goChild, do: b.rate(goChild, 100_000, recordSize, nil, func() (*subject, error) { return b.withGo(slots, slots) })},
 		{name: nullBatch1, do: b.rate(nullBatch1, 3_000, recordSize, nil, func() (*subject, error) {

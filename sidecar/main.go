@@ -4,32 +4,9 @@
 package main
 
 import (
-	"fmt"
 	"os"
 
 	"github.com/graflow/graflow-sidecar/sidecar/internal/cli"
-	"github.com/graflow/graflow-sidecar/sidecar/internal/host"
-	"github.com/graflow/graflow-sidecar/sidecar/internal/host/pid1"
 )
 
-func main() {
-	if pid1.Needed() {
-		os.Exit(beInit())
-	}
-	host.KeepDescriptors()
-	status := cli.Execute(os.Args[1:])
-	host.Stderr().Close(host.FlushTimeout)
-	os.Exit(status)
-}
-
-// beInit is for a container whose entrypoint this is: the first process looks
-// after the others, and the second one is the sidecar.
-func beInit() int {
-	host.KeepPrivate()
-	status, err := pid1.Run(os.Args, os.Environ())
-	if err != nil {
-		fmt.Fprintln(os.Stderr, "sidecar: "+err.Error())
-		return cli.ExitInternal
-	}
-	return status
-}
+func main() { os.Exit(cli.Main(os.Args, os.Environ())) }

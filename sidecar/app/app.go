@@ -1,67 +1,70 @@
 // Package app is the sidecar as a library: Start wires the stages of the
 // pipeline to Redis and to the worker processes and runs them; Close stops
 // them in order. It never reads the environment and never handles signals:
-// both belong to whoever calls it (package main does).
+// both belong to the program that embeds it.
 package app
 
 import (
 	"context"
-	"crypto/rand"
 	"errors"
+	"io"
 	"log/slog"
 	"sync"
 	"sync/atomic"
-	"time"
 
 	"github.com/graflow/graflow-sidecar/sidecar/config"
-
-	"github.com/graflow/graflow-sidecar/protocol"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/fleet"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/observe"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/observe/health"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/pipeline/claim"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/pipeline/dispatch"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/pipeline/lease"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/pipeline/report"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/pipeline/report/spool"
-	"github.com/graflow/graflow-sidecar/sidecar/internal/redis"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/redis/link"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/redisserver"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/testhook"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/web"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/worker"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/worker/requests"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/worker/spawn/local"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/worker/stage"
 )
 
 // App is a running sidecar. Its methods may be called concurrently.
 type App struct {
-	cfg     config.Config
-	log     *slog.Logger
-	clock   *stopClock
-	hangups local.Hangups
-	sink    *report.Sink
-	local   localServer // nil unless the sidecar owns its Redis
-	hooks   hooks       // of tests
+	cfg   config.Config
+	log   *slog.Logger
+	clock *stopClock
+	local localServer // nil unless the sidecar owns its Redis
+	hooks hooks       // of tests
 
-	mon      *health.Monitor
-	lease    *lease.Lease
+	// The stages, in the order of a record's way.
 	queue    *dispatch.Queue
-	pool     worker.Pool // the stage of the mode
-	fork     forking
-	away     elsewhere
+	workers  *stage.Stage
+	sink     *report.Sink
 	box      *report.Box
-	held     *lease.InFlight
-	tracker  claim.Tracker
-	handover dispatch.HandoverWatch
-	seen     seen
-	redis    backend
+	inFlight *lease.InFlight
+	lease    *lease.Lease
+
+	redis backend
+	mon   *health.Monitor
 	// reconnect has what leads to another server than the lease dial anew; nil without Redis.
 	reconnect func(ctx context.Context)
-	holds     holds // why nothing is claimed
-
-	requests *requests.Counter // of the workers; nil where Redis serves none
-	stopWait health.StopWait
-
 	aside     link.Aside
-	waitsLong atomic.Bool // the claim loop does
-	lastRun   string      // set by the lease, read when all has ended
+	waitsLong atomic.Bool       // the claim loop does
+	requests  *requests.Counter // of the workers; nil where Redis serves none
+	stopWait  health.StopWait
+
+	control  fleet.Control
+	hangups  local.Hangups
+	obs      *observe.Observability
+	tracker  claim.Tracker
+	watchdog observe.Watchdog
+	server   *web.Server // nil without an address
+	page     *web.Page   // nil where there is none
+
+	lastRun string // set by the lease, read when all has ended
 
 	asked   chan struct{} // closed by Stop
 	askOnce sync.Once
@@ -69,8 +72,22 @@ type App struct {
 	err     error         // after ended
 	ready   chan struct{}
 	isReady sync.Once
-	// checkOnce is for what a supervising sidecar looks at when it first reaches Redis.
-	checkOnce sync.Once
+}
+
+// localServer is the Redis that the sidecar owns. *redisserver.Server is one.
+type localServer interface {
+	Done() <-chan struct{} // closed when it has ended
+	Err() error            // how, if not by Stop
+	Stop(ctx context.Context) error
+}
+
+// hooks are for tests: none is set otherwise.
+type hooks struct {
+	testhook.Set
+	backend func(a *App) backend
+	local   localServer
+	start   local.Start
+	wrap    func(actor) actor
 }
 
 // DefaultConfig returns the defaults; a worker's command, WorkerID and Log are left
@@ -80,27 +97,22 @@ func DefaultConfig() config.Config { return config.Default() }
 // Start validates the configuration, starts the local Redis if one is wanted,
 // and sets everything going. It does not wait for Redis or for the worker: see
 // Ready. Cancelling ctx is like calling Stop.
-func Start(ctx context.Context, cfg config.Config) (*App, error) { return start(ctx, cfg, standard) }
+func Start(ctx context.Context, cfg config.Config) (*App, error) {
+	return start(ctx, cfg, hooks{Set: testhook.Hooks})
+}
 
 func start(ctx context.Context, cfg config.Config, h hooks) (*App, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	err := checkFolders(&cfg)
+	err := stage.CheckDirs(&cfg)
 	if cfg.SpoolDir != "" {
 		err = errors.Join(err, spool.Prepare(cfg.SpoolDir))
 	}
 	if err != nil {
 		return nil, err
 	}
-	a := &App{
-		cfg: cfg, log: cfg.Log, clock: newStopClock(cfg.ShutdownTimeout),
-		asked: make(chan struct{}), ended: make(chan struct{}), ready: make(chan struct{}),
-		held: lease.NewInFlight(), box: report.NewBox(), mon: health.New(), lease: new(lease.Lease).Init(),
-		hooks: h, local: h.local,
-	}
-	a.box.MaxBytes = cfg.MaxUnreportedBytes
-	a.sink = &report.Sink{Box: a.box, MaxAttempts: cfg.MaxAttempts, Stop: a.clock, Hangups: &a.hangups}
+	a := newApp(cfg, h)
 	if cfg.Redis.Embedded {
 		local, err := redisserver.Start(ctx, redisserver.Options{Log: a.log, Port: cfg.Redis.EmbeddedPort})
 		if err != nil {
@@ -111,13 +123,17 @@ func start(ctx context.Context, cfg config.Config, h hooks) (*App, error) {
 		a.log.Info("embedded redis is up", "kind", local.Kind(), "url", local.URL())
 	}
 	if err := a.wire(); err != nil {
-		a.stopLocal(ctx)
+		if a.local != nil {
+			_ = a.local.Stop(ctx)
+		}
 		return nil, err
 	}
-	a.stopWait.Limit, a.stopWait.Log, a.stopWait.Lost = cfg.StopRedisWait, a.log, a.localDone()
 	seq := &sequence{clock: a.clock, log: a.log}
 	for _, actor := range a.actors(ctx) {
-		seq.add(h.wrapped(actor))
+		if h.wrap != nil {
+			actor = h.wrap(actor)
+		}
+		seq.add(actor)
 	}
 	go func() {
 		_ = seq.group.Run()
@@ -126,140 +142,6 @@ func start(ctx context.Context, cfg config.Config, h hooks) (*App, error) {
 		close(a.ended)
 	}()
 	return a, nil
-}
-
-// wire makes the stages. Nothing runs yet.
-func (a *App) wire() error {
-	a.queue = a.newQueue()
-	var err error
-	if a.redis, err = a.backend(); err != nil {
-		return err
-	}
-	a.mon.Ping, a.mon.Reached, a.mon.Name = a.redis.ping, redis.Answered, redis.ClassName
-	a.mon.Interval, a.mon.Timeout, a.mon.Log = a.cfg.Redis.PingInterval, time.Second, a.log
-	a.mon.CheckIdle, a.mon.IdleInterval, a.mon.Pause = a.redis.checkIdle, a.cfg.Redis.HealthCheckInterval, redis.RetryPause(a.cfg.Redis)
-
-	if a.redis.requests != nil {
-		a.requests = requests.NewCounter(a.redis.requests)
-		a.redis.requests = a.requests
-	}
-	if a.pool, err = a.workers(); err != nil {
-		return errors.Join(err, a.redis.close())
-	}
-	a.lease.Log, a.lease.Store = a.log, a.redis.leases
-	a.lease.NewRun = func() string { return redis.NewRunID(a.cfg.WorkerID) }
-	a.lease.Lost = func(run string) {
-		a.queue.Drop()
-		a.pool.Evict(run)
-	}
-	a.lease.Registered = func(run string) { a.lastRun = run }
-	return a.see()
-}
-
-// actors lists the stages in the order in which they stop: senders before
-// receivers, and Redis after everyone who speaks to it.
-func (a *App) actors(ctx context.Context) []actor {
-	claiming := &claim.Loop{
-		Source: a.redis.source, Room: a.queue, Backlog: a.box.Room, Tracker: &a.tracker, NewNonce: rand.Text, Log: a.log,
-		MaxAttempts: a.cfg.MaxAttempts, Refuse: a.box.DeadLetter, Claimed: a.held.Add, Progress: a.progress,
-		Check: protocol.CheckJSON, Route: a.routes(), Longest: a.longest, GiveBack: a.box.GiveBack, Trace: a.trace,
-	}
-	list := []actor{
-		// stop: waits for the word. Its end, or any other actor's, begins the stop.
-		{name: "stop", run: func(soft, _ context.Context) error {
-			select {
-			case <-a.asked:
-			case <-ctx.Done():
-			case <-soft.Done():
-			}
-			a.beginStop()
-			return nil
-		}},
-		// claim: first, so that nothing new becomes ours.
-		{name: "claim", within: claimBudget, run: func(soft, hard context.Context) error {
-			defer context.AfterFunc(soft, a.unblock)()
-			// A reply that does not come must not hold the others up: what it
-			// would have told is in Redis under our name and goes back with it.
-			defer context.AfterFunc(hard, a.redis.cutClaims)()
-			return claiming.Run(soft, hard)
-		}},
-		// dispatch: what was claimed and not started goes to the report stage, all
-		// of it: the claim stage has read its last reply. (Nothing is started
-		// since the first word of the stop, which halted the queue.)
-		{name: "dispatch", run: func(soft, _ context.Context) error {
-			<-soft.Done()
-			a.queue.Close()
-			return nil
-		}},
-		// process: the children finish what they have.
-		{name: "process", reserve: reserveAfterProcess, run: a.runWorkers},
-		// report: after everyone who has something to report.
-		{name: "report", reserve: reserveAfterReport, atLeast: speakAtLeast, run: a.runReports},
-		// lease: after the last report, which is only accepted from a live run.
-		{name: "lease", reserve: reserveAfterLeave, run: func(soft, hard context.Context) error {
-			defer context.AfterFunc(hard, a.redis.cutLeases)()
-			return a.lease.Run(soft)
-		}},
-		// leave: apart from the lease, so that the run is left and what it held
-		// goes back also where the lease has failed.
-		{name: "leave", reserve: reserveAfterLeave, atLeast: speakAtLeast, run: a.runLeave},
-		// health: everyone above waits by it while Redis is away. Its pings have
-		// the connections of stages that are over.
-		{name: "health", run: func(soft, _ context.Context) error {
-			defer context.AfterFunc(soft, func() { a.redis.cutLast(); a.redis.cutReports() })()
-			return a.mon.Run(soft)
-		}},
-		// redis: the connections close when nobody speaks any more.
-		{name: "redis", run: func(soft, _ context.Context) error {
-			<-soft.Done()
-			return a.redis.close()
-		}},
-	}
-	list = a.spooling(list)
-	list = a.tracing(list)
-	if a.cfg.Mode == config.ModeSupervise {
-		list = a.supervising(list)
-	}
-	if a.local != nil {
-		list = append(list, actor{name: "local redis", run: a.runLocal})
-	}
-	return a.answering(list)
-}
-
-// claimBudget is how long the claim stage may take to stop: it waits for at
-// most one reply of Redis.
-const claimBudget = time.Second
-
-// unblock ends the claim stage's blocked wait from another connection. Where
-// that fails the wait ends by itself, or with claimBudget.
-func (a *App) unblock() {
-	ctx, cancel := context.WithTimeout(context.Background(), claimBudget/2)
-	defer cancel()
-	_ = a.redis.unblock(ctx)
-}
-
-// progress notes that the claim loop got an answer from Redis.
-func (a *App) progress() {
-	if a.staffed() {
-		a.becomeReady()
-	}
-}
-
-// becomeReady notes, once, that a task in the queue would be run now.
-func (a *App) becomeReady() {
-	a.isReady.Do(func() {
-		close(a.ready)
-		a.lease.Announce()
-	})
-}
-
-// beginStop halts the queue and quietens the health monitor: what a stop does
-// at once, whatever stage's turn it is.
-func (a *App) beginStop() {
-	a.clock.begin()
-	a.mon.Stopping()
-	a.queue.Halt()
-	a.lease.Announce()
 }
 
 // Ready is closed when a worker is up and Redis has answered the claim loop.
@@ -281,6 +163,9 @@ func (a *App) Abort() {
 	a.Stop()
 	a.clock.letGo()
 }
+
+// Stopping is closed when a stop has begun, for whatever reason.
+func (a *App) Stopping() <-chan struct{} { return a.clock.began }
 
 // Done is closed when everything has stopped.
 func (a *App) Done() <-chan struct{} { return a.ended }
@@ -309,8 +194,60 @@ func (a *App) Close() error {
 	return a.Wait()
 }
 
-// Stopping is closed when a stop has begun, whoever asked for it.
-func (a *App) Stopping() <-chan struct{} { return a.clock.began }
+// Quiet makes the sidecar claim nothing more until Resume; what runs goes on,
+// and everything else stays up. It returns at once; a record that Redis hands
+// over in the same moment is given back. Supervised workers claim for themselves
+// and go on.
+func (a *App) Quiet() {
+	if a.cfg.Mode == config.ModeSupervise {
+		a.log.Warn("supervised workers cannot be paused")
+		return
+	}
+	a.control.SetQuiet(true)
+}
+
+// Resume ends Quiet. A sidecar that is paused through Redis still claims nothing.
+func (a *App) Resume() { a.control.SetQuiet(false) }
+
+// Renew replaces the worker processes by fresh ones, one after another and
+// with no task lost. It returns at once. A worker that does not start again
+// ends the round: the old ones stay.
+func (a *App) Renew() { a.workers.Renew() }
+
+// Hangup is Renew for a SIGHUP. One to the whole process tree has ended workers that do
+// not handle it: their deaths within a second of it cost their records no attempt.
+func (a *App) Hangup() {
+	a.hangups.Note()
+	a.Renew()
+}
+
+// Dump writes what a person needs to see when a sidecar seems stuck: its state,
+// each worker with its tasks, and every goroutine. A lock that is never released does
+// not keep it from the goroutines.
+func (a *App) Dump(w io.Writer) error { return observe.Dump(w, a.snapshot) }
+
+// Stalled says in words that the loop that claims tasks, or the stage that runs them,
+// no longer moves though it should; "" while they do. A Redis that is away, slots that
+// are taken, a pause and a stop are no such reasons. A watchdog is to ask it every few
+// seconds; it does not return where the stall is a lock that is never released.
+func (a *App) Stalled() string {
+	if a.cfg.Mode == config.ModeSupervise {
+		return "" // the workers take their tasks themselves
+	}
+	return a.watchdog.Stalled()
+}
+
+// HTTP is the address that the sidecar answers at, as a URL; "" without one.
+func (a *App) HTTP() string {
+	if a.server == nil {
+		return ""
+	}
+	return a.server.URL()
+}
 
 // RedisURL is where Redis is, without credentials for one that is not ours.
 func (a *App) RedisURL() string { return a.cfg.Redis.Address() }
+
+// ConnectURL is where Redis is, credentials and all, for a client of the same
+// Redis; not for the log. Of several addresses it knows none.
+func (a *App) ConnectURL() string { return worker.ConnectURL(a.cfg.Redis) }

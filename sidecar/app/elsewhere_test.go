@@ -9,11 +9,12 @@ import (
 	"testing"
 	"time"
 
-	"github.com/graflow/graflow-sidecar/sidecar/internal/observe/health"
-	"github.com/graflow/graflow-sidecar/sidecar/internal/pipeline/lease"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/pipeline/report"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/redis"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/task"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/testhook"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/worker"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/worker/stage"
 	"github.com/graflow/graflow-sidecar/sidecar/test/kit/faultproxy"
 	"github.com/graflow/graflow-sidecar/sidecar/test/kit/redistest"
 	"github.com/graflow/graflow-sidecar/sidecar/test/kit/testlog"
@@ -33,23 +34,26 @@ func TestAnotherServerBehindTheAddress(t *testing.T) {
 	cfg := DefaultConfig()
 	cfg.KeyPrefix, cfg.Log = "two", slog.New(slog.NewTextHandler(&log, nil))
 	cfg.Redis.URL = "redis://" + server.Addr + "/0"
-	a := &App{cfg: cfg, log: cfg.Log, mon: health.New(), lease: new(lease.Lease).Init(), held: lease.NewInFlight(), box: report.NewBox()}
-	a.mon.Reached, a.mon.Name, a.mon.Log = redis.Answered, redis.ClassName, a.log
-	a.queue = a.newQueue()
+	a := newApp(cfg, hooks{Set: testhook.Set{Pool: func(stage.Options) worker.Pool { return hungWorkers{} }}})
+	if err := a.initWorkers(); err != nil {
+		t.Fatal(err)
+	}
 	open := func(addr string) *redis.Store {
 		t.Helper()
-		s, err := a.open(redis.ClientOptions{URL: "redis://" + addr + "/0", PoolSize: 4})
+		s, err := redis.Open(&cfg, redis.ClientOptions{URL: "redis://" + addr + "/0", PoolSize: 4})
 		if err != nil {
 			t.Fatal(err)
 		}
 		return s
 	}
-	a.redis = a.onRedis(open(proxy.Addr()), open(proxy.Addr()), open(server.Addr), open(server.Addr), open(server.Addr), open(server.Addr))
-	defer func() { _ = a.redis.close() }()
-	a.lease.Store, a.lease.Log, a.lease.NewRun = a.redis.leases, a.log, func() string { return redis.NewRunID("w") }
+	connections := &redis.Connections{
+		Reports: open(proxy.Addr()), Claims: open(proxy.Addr()),
+		Leases: open(server.Addr), Requests: open(server.Addr), Last: open(server.Addr), Stats: open(server.Addr),
+	}
+	defer connections.Close()
+	a.redis = a.pipelineBackend(connections)
+	a.lease.Store, a.lease.Log, a.lease.NewRun = a.redis.Leases, a.log, func() string { return redis.NewRunID("w") }
 	a.lease.Lost = func(run string) { t.Errorf("%s is lost", run) }
-	a.hooks.about = func(string) ([]byte, string) { return []byte("{}"), "host:run" }
-	a.redis.eviction = nil
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	leased, stop := context.WithCancel(ctx)
@@ -97,8 +101,8 @@ func TestAnotherServerBehindTheAddress(t *testing.T) {
 		}
 	}
 	var ts []task.Task
-	until("claim", a.redis.source.Recover, func() (err error) {
-		ts, err = a.redis.source.Claim(ctx, "nonce", 2)
+	until("claim", a.redis.Source.Recover, func() (err error) {
+		ts, err = a.redis.Source.Claim(ctx, "nonce", 2)
 		return err
 	})
 	if len(ts) != 2 {
@@ -110,8 +114,8 @@ func TestAnotherServerBehindTheAddress(t *testing.T) {
 		outcomes[i] = task.Outcome{Task: ts[i], Kind: task.Succeeded, EndedAt: time.Now(), Value: json.RawMessage(`1`)}
 	}
 	var verdicts []report.Verdict
-	until("report", a.redis.outcomes.Recover, func() (err error) {
-		verdicts, err = a.redis.outcomes.Report(ctx, report.End, outcomes)
+	until("report", a.redis.Outcomes.Recover, func() (err error) {
+		verdicts, err = a.redis.Outcomes.Report(ctx, report.End, outcomes)
 		return err
 	})
 	for _, v := range verdicts {
@@ -119,8 +123,8 @@ func TestAnotherServerBehindTheAddress(t *testing.T) {
 			t.Errorf("verdicts %v", verdicts)
 		}
 	}
-	until("wait", a.redis.source.Recover, func() error {
-		_, err := a.redis.source.Wait(ctx)
+	until("wait", a.redis.Source.Recover, func() error {
+		_, err := a.redis.Source.Wait(ctx)
 		return err
 	})
 	if n := strings.Count(log.String(), "two redis servers"); n != 1 {

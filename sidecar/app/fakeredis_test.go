@@ -14,6 +14,7 @@ import (
 	"github.com/graflow/graflow-sidecar/sidecar/internal/pipeline/report"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/redis/link"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/task"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/testhook"
 )
 
 var (
@@ -55,10 +56,12 @@ func newFakeRedis(stubborn string, records ...string) *fakeRedis {
 }
 
 func (f *fakeRedis) backend(a *App) backend {
-	f.kinds, f.stateOf = len(a.cfg.Kinds), a.state
+	f.kinds, f.stateOf = len(a.cfg.Kinds), func() State { return State(a.state()) }
 	return backend{
-		source: fakeSource{f}, outcomes: fakeOutcomes{f}, leases: fakeLeases{f}, requests: fakeRequests{f},
-		ping: f.ping, checkIdle: func(context.Context) {},
+		Redis: testhook.Redis{
+			Source: fakeSource{f}, Outcomes: fakeOutcomes{f}, Leases: fakeLeases{f}, Ping: f.ping, Close: f.close,
+		},
+		requests: fakeRequests{f}, checkIdle: func(context.Context) {},
 		unblock: func(context.Context) error {
 			select {
 			case f.unwait <- struct{}{}:
@@ -66,18 +69,19 @@ func (f *fakeRedis) backend(a *App) backend {
 			}
 			return nil
 		},
-		cutClaims: sync.OnceFunc(func() { close(f.cut) }), cutReports: func() {}, cutLeases: func() {}, cutRequests: func() {}, cutLast: func() {},
-		close: func() error {
-			if f.stubborn == "redis" {
-				time.Sleep(500 * time.Millisecond)
-			}
-			if f.broken == "redis" {
-				panic("redis is broken")
-			}
-			close(f.closed)
-			return nil
-		},
+		closeClaims: sync.OnceFunc(func() { close(f.cut) }), closeReports: func() {}, closeLeases: func() {}, closeRequests: func() {}, closeLast: func() {},
 	}
+}
+
+func (f *fakeRedis) close() error {
+	if f.stubborn == "redis" {
+		time.Sleep(500 * time.Millisecond)
+	}
+	if f.broken == "redis" {
+		panic("redis is broken")
+	}
+	close(f.closed)
+	return nil
 }
 
 // do is one call by a stage.
@@ -207,7 +211,7 @@ func (f *fakeRedis) Recover(ctx context.Context, err error) error {
 	case errors.Is(err, errFakeClosed) && ctx.Err() == nil:
 		return link.ErrClosed
 	case errors.Is(err, errFakeRefused):
-		return &RefusedError{Err: err}
+		return &link.RefusedError{Err: err}
 	}
 	timer := time.NewTimer(50 * time.Millisecond)
 	defer timer.Stop()

@@ -3,7 +3,6 @@ package app
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"time"
 
@@ -98,16 +97,5 @@ func guard(a actor, soft, hard context.Context) error {
 	if p, ok := errors.AsType[*recoverpanic.Panic](err); ok {
 		return &PanicError{Stage: a.name, Value: p.Value, Stack: p.Stack}
 	}
-	return err
-}
-
-// PanicError reports a panic in one of the stages: a bug in the sidecar.
-type PanicError struct {
-	Stage string
-	Value any
-	Stack []byte
-}
-
-func (e *PanicError) Error() string {
-	return fmt.Sprintf("internal error: %s panicked: %v (this is a bug in the sidecar, please report it)", e.Stage, e.Value)
+	return public(err)
 }

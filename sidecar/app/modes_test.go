@@ -76,7 +76,7 @@ func TestAKindThatFailsEndsTheOthers(t *testing.T) {
 			o := startOrder(t, "", "", twoKinds)
 			time.Sleep(time.Second)
 			o.workers.set(func() { o.workers.broken = true })
-			o.pool.Renew()
+			o.Renew()
 			var p *PanicError
 			if err := o.Wait(); !errors.As(err, &p) || p.Stage != "process" || len(p.Stack) == 0 {
 				t.Errorf("ended with %v", err)

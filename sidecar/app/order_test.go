@@ -113,9 +113,9 @@ func TestAChangeOfStateIsSaidAtOnce(t *testing.T) {
 		check(Running)
 		o.Quiet()
 		check(Quiet)
-		o.told(true, false, nil)
+		o.onTick(true, false, nil)
 		check(Paused)
-		o.told(false, false, nil)
+		o.onTick(false, false, nil)
 		o.Resume()
 		check(Running)
 		o.Stop()
@@ -304,7 +304,7 @@ func TestAPanicInAnyActorLeavesNothingBehind(t *testing.T) {
 				switch stage {
 				case "process":
 					o.workers.set(func() { o.workers.broken = true })
-					o.pool.Renew() // the next start panics
+					o.Renew() // the next start panics
 				case "worker's answers":
 					want = "process"
 					o.workers.set(func() { o.workers.brokenPipe = true })

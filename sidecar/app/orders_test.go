@@ -118,7 +118,7 @@ func TestPauseOutlivesTheRun(t *testing.T) {
 func TestDrainByOrder(t *testing.T) {
 	b := setup(t, nil)
 	st := b.person()
-	b.must(st.Order(t.Context(), b.run(st), fleet.Order{Do: fleet.Drain, By: "ann"}))
+	b.must(st.Order(t.Context(), b.run(st), fleet.Command{Do: fleet.Drain, By: "ann"}))
 	if err := within(t, 30*time.Second, b.app); err != nil {
 		t.Error(err)
 	}
@@ -145,15 +145,15 @@ func TestChildrenAreReplacedByOrder(t *testing.T) {
 	}
 	await(t, "two workers", func() bool { return len(pids()) == 2 })
 	old := pids()
-	b.must(st.Order(t.Context(), run, fleet.Order{Do: fleet.RestartChild, Slot: 1, By: "me"}))
+	b.must(st.Order(t.Context(), run, fleet.Command{Do: fleet.RestartChild, Slot: 1, By: "me"}))
 	await(t, "another worker in slot 1", func() bool { now := pids(); return len(now) == 2 && now[1] != old[1] })
 	if pids()[0] != old[0] {
 		t.Error("the worker in slot 0 was replaced, too")
 	}
-	b.must(st.Order(t.Context(), run, fleet.Order{Do: fleet.RestartChild, Slot: 7}))
+	b.must(st.Order(t.Context(), run, fleet.Command{Do: fleet.RestartChild, Slot: 7}))
 	await(t, "the word on slot 7", func() bool { return strings.Contains(b.log.String(), "no worker to replace") })
-	b.must(st.Order(t.Context(), run, fleet.Order{Do: fleet.RestartChildren}))
+	b.must(st.Order(t.Context(), run, fleet.Command{Do: fleet.RestartChildren}))
 	await(t, "another worker in slot 0", func() bool { now := pids(); return len(now) == 2 && now[0] != old[0] })
-	b.must(st.Order(t.Context(), run, fleet.Order{Do: "dance"}))
+	b.must(st.Order(t.Context(), run, fleet.Command{Do: "dance"}))
 	await(t, "the word on an order from the future", func() bool { return strings.Contains(b.log.String(), "unknown command") })
 }

@@ -8,12 +8,13 @@ import (
 	"testing"
 	"time"
 
-	"github.com/graflow/graflow-sidecar/sidecar/internal/observe/health"
-	"github.com/graflow/graflow-sidecar/sidecar/internal/pipeline/lease"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/pipeline/report"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/redis"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/redis/link"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/task"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/testhook"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/worker"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/worker/stage"
 	"github.com/graflow/graflow-sidecar/sidecar/test/kit/faultproxy"
 	"github.com/graflow/graflow-sidecar/sidecar/test/kit/redistest"
 )
@@ -30,18 +31,19 @@ func TestNoOperationIsTriedOnAConnectionKnownToBeDead(t *testing.T) {
 	cfg := DefaultConfig()
 	cfg.Redis.URL, cfg.KeyPrefix, cfg.Log = "redis://"+proxy.Addr()+"/0", redistest.Prefix(t), slog.New(slog.DiscardHandler)
 	cfg.Redis.MinIdleConns = 0 // go-redis would dial them by itself
-	a := &App{cfg: cfg, log: cfg.Log, mon: health.New(), lease: new(lease.Lease).Init(), held: lease.NewInFlight(), box: report.NewBox()}
-	a.mon.Reached, a.mon.Name, a.mon.Log = redis.Answered, redis.ClassName, a.log
-	if a.redis, err = a.backend(); err != nil {
+	a := newApp(cfg, hooks{Set: testhook.Set{Pool: func(stage.Options) worker.Pool { return hungWorkers{} }}})
+	if err := a.initWorkers(); err != nil {
 		t.Fatal(err)
 	}
-	defer func() { _ = a.redis.close() }()
+	if a.redis, err = a.newBackend(); err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = a.redis.Close() }()
 
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	run := redis.NewRunID("w")
-	a.lease.Store, a.lease.Log, a.lease.NewRun = a.redis.leases, a.log, func() string { return run }
-	a.hooks.about = func(string) ([]byte, string) { return []byte("{}"), "host:" + run }
+	a.lease.Store, a.lease.Log, a.lease.NewRun = a.redis.Leases, a.log, func() string { return run }
 	registered := make(chan struct{})
 	a.lease.Registered = func(string) { close(registered) }
 	ended := make(chan error, 1)
@@ -54,17 +56,17 @@ func TestNoOperationIsTriedOnAConnectionKnownToBeDead(t *testing.T) {
 	before := len(proxy.Accepted())
 	ctx = t.Context()
 	operations := map[string]func() error{
-		"claim": func() error { _, err := a.redis.source.Claim(ctx, "nonce", 1); return err },
-		"wait":  func() error { _, err := a.redis.source.Wait(ctx); return err },
+		"claim": func() error { _, err := a.redis.Source.Claim(ctx, "nonce", 1); return err },
+		"wait":  func() error { _, err := a.redis.Source.Wait(ctx); return err },
 		"report": func() error {
-			_, err := a.redis.outcomes.Report(ctx, report.End, []task.Outcome{{Task: task.Task{Delivery: run + ".1"}}})
+			_, err := a.redis.Outcomes.Report(ctx, report.End, []task.Outcome{{Task: task.Task{Delivery: run + ".1"}}})
 			return err
 		},
-		"register": func() error { return a.redis.leases.Register(ctx, run) },
-		"renew":    func() error { return a.redis.leases.Renew(ctx, run) },
-		"tick":     func() error { _, err := a.redis.leases.Tick(ctx, run); return err },
+		"register": func() error { return a.redis.Leases.Register(ctx, run) },
+		"renew":    func() error { return a.redis.Leases.Renew(ctx, run) },
+		"tick":     func() error { _, err := a.redis.Leases.Tick(ctx, run); return err },
 		"unblock":  func() error { return a.redis.unblock(ctx) },
-		"leave":    func() error { return a.redis.leases.Leave(ctx, run) },
+		"leave":    func() error { return a.redis.Leases.Leave(ctx, run) },
 	}
 	commands := make(chan faultproxy.Command, 100)
 	proxy.SetRule(func(c faultproxy.Command) faultproxy.Verdict {
@@ -83,7 +85,7 @@ func TestNoOperationIsTriedOnAConnectionKnownToBeDead(t *testing.T) {
 
 	// A loop that was told waits for the ping, and asks nobody meanwhile.
 	recovered := make(chan error, 1)
-	go func() { recovered <- a.redis.source.Recover(ctx, link.ErrAway) }()
+	go func() { recovered <- a.redis.Source.Recover(ctx, link.ErrAway) }()
 	select {
 	case err := <-recovered:
 		t.Errorf("it did not wait: %v", err)

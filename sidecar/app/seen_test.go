@@ -114,7 +114,8 @@ func TestWhyASidecarIsNotReady(t *testing.T) {
 	if status, text := b.get("/livez"); status != 200 {
 		t.Errorf("/livez: %d %s: a new process would not help", status, text)
 	}
-	if self := b.app.Self(); !strings.Contains(self.Problem, "the workers keep dying") {
+	var self fleet.Run
+	if _, text := b.get("/status"); json.Unmarshal([]byte(text), &self) != nil || !strings.Contains(self.Problem, "the workers keep dying") {
 		t.Errorf("says of itself: %q", self.Problem)
 	}
 }

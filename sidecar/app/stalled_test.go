@@ -10,12 +10,13 @@ import (
 
 	"github.com/graflow/graflow-sidecar/sidecar/config"
 
-	"github.com/graflow/graflow-sidecar/sidecar/internal/pipeline/dispatch"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/testhook"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/worker"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/worker/stage"
 )
 
 // hungWorkers have slots for tasks, and take none.
-type hungWorkers struct{ lane *dispatch.Lane }
+type hungWorkers struct{ lane stage.Lane }
 
 func (h hungWorkers) Run(soft, _ context.Context) error {
 	h.lane.AddCapacity(orderSlots)
@@ -24,12 +25,12 @@ func (h hungWorkers) Run(soft, _ context.Context) error {
 	return nil
 }
 
-func (hungWorkers) Up() int            { return orderSlots }
-func (hungWorkers) Renew()             {}
-func (hungWorkers) RenewSlot(int) bool { return false }
-func (hungWorkers) Evict(string)       {}
-func (hungWorkers) CrashLoop() bool    { return false }
-func (hungWorkers) Slots() []Slot      { return nil }
+func (hungWorkers) Up() int              { return orderSlots }
+func (hungWorkers) Renew()               {}
+func (hungWorkers) RenewSlot(int) bool   { return false }
+func (hungWorkers) Evict(string)         {}
+func (hungWorkers) CrashLoop() bool      { return false }
+func (hungWorkers) Slots() []worker.Slot { return nil }
 
 // TestStalledWorkers: tasks that take days in all slots are no reason to restart the
 // sidecar, and a stage of worker.Pool that no longer takes tasks is one.
@@ -37,12 +38,12 @@ func TestStalledWorkers(t *testing.T) {
 	for _, c := range []struct {
 		name   string
 		mode   config.Mode
-		hung   func(a *App) worker.Pool
+		hung   func(o stage.Options) worker.Pool
 		reason string
 	}{
 		{"long tasks, rpc", config.ModeRPC, nil, ""},
 		{"long tasks, exec", config.ModeExec, nil, ""},
-		{"hung", config.ModeRPC, func(a *App) worker.Pool { return hungWorkers{a.queue.Kind(0)} }, "no worker has taken the next task"},
+		{"hung", config.ModeRPC, func(o stage.Options) worker.Pool { return hungWorkers{o.Lane(0)} }, "no worker has taken the next task"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -54,7 +55,7 @@ func TestStalledWorkers(t *testing.T) {
 				if c.mode == config.ModeExec {
 					cfg.Worker.Command = []string{execCommand}
 				}
-				a, err := start(t.Context(), cfg, hooks{backend: redis.backend, start: processes.start, workers: c.hung})
+				a, err := start(t.Context(), cfg, hooks{Set: testhook.Set{Pool: c.hung}, backend: redis.backend, start: processes.start})
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -62,17 +63,17 @@ func TestStalledWorkers(t *testing.T) {
 					a.Abort()
 					_ = a.Wait()
 				}()
-				bound := takeWithin(&cfg)
+				bound := a.watchdog.HandoverLimit
 				for began := time.Now(); time.Since(began) < bound; time.Sleep(10 * time.Second) {
-					if got := a.Stuck(); got != "" {
+					if got := a.Stalled(); got != "" {
 						t.Errorf("stuck after %v: %s", time.Since(began), got)
 					}
 				}
 				time.Sleep(bound)
-				if got := a.Stuck(); (got == "") != (c.reason == "") || !strings.Contains(got, c.reason) {
+				if got := a.Stalled(); (got == "") != (c.reason == "") || !strings.Contains(got, c.reason) {
 					t.Errorf("after twice the bound %q, want %q", got, c.reason)
 				}
-				if h := a.health(); h.Alive != (c.reason == "") {
+				if h := a.obs.Health(); h.Alive != (c.reason == "") {
 					t.Errorf("%+v", h)
 				}
 			})

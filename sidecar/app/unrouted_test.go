@@ -1,6 +1,7 @@
 package app
 
 import (
+	"log/slog"
 	"testing"
 	"testing/synctest"
 )
@@ -9,8 +10,9 @@ import (
 func TestALongWaitEndsForUnroutedRecords(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFakeRedis("")
-		a := &App{}
-		a.queue = a.newQueue()
+		cfg := DefaultConfig()
+		cfg.Log = slog.New(slog.DiscardHandler)
+		a := newApp(cfg, hooks{})
 		a.redis = f.backend(a)
 		for _, c := range []struct {
 			what     string
@@ -20,7 +22,7 @@ func TestALongWaitEndsForUnroutedRecords(t *testing.T) {
 		}{{"a short wait", 1, false, 0}, {"a long wait", 1, true, 1}, {"a long wait for nothing", 0, true, 0}} {
 			a.aside.Unrouted.Store(c.unrouted)
 			a.waitsLong.Store(c.long)
-			a.told(false, false, nil)
+			a.onTick(false, false, nil)
 			synctest.Wait()
 			if got := len(f.unwait); got != c.want {
 				t.Errorf("%s was ended %d times, want %d", c.what, got, c.want)

@@ -16,7 +16,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/graflow/graflow-sidecar/sidecar/app"
 	"github.com/graflow/graflow-sidecar/sidecar/config"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/redis"
 )
@@ -112,12 +111,23 @@ func open(c *cobra.Command, loader *config.Loader, format string) (*session, err
 		return nil, err
 	}
 	redis.SetLogger(nil) // what go-redis says its callers get as errors too
-	st, err := app.OpenStore(cfg)
+	st, err := openStore(cfg)
 	if err != nil {
 		return nil, err
 	}
 	in, _ := c.InOrStdin().(*os.File)
 	return &session{st: st, cfg: cfg, out: out, errOut: c.ErrOrStderr(), in: in, by: whoami()}, nil
+}
+
+// openStore makes a client of the Redis that the configuration names; nothing else of the
+// configuration is used. It does not connect.
+func openStore(cfg config.Config) (*redis.Store, error) {
+	o, err := redis.OptionsOf(cfg.Redis)
+	if err != nil {
+		return nil, err
+	}
+	o.PoolSize, o.MinIdleConns, o.ClientName = 4, 0, "graflow-sidecar-command"
+	return redis.Open(&cfg, o)
 }
 
 // explain gives an error of Redis one line that says what to do, and its status.

@@ -57,7 +57,7 @@ func connect(c config.Connect) error {
 	host.UnblockStderr()
 	signals := make(chan os.Signal, 16)
 	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP) // to the end of the process, see host.CatchSignals
-	_, release := host.GuardStop(c.ShutdownTimeout, explainInternal, ExitInternal)
+	_, release := host.GuardStop(c.ShutdownTimeout, explainInternal, exitInternal)
 	defer release()
 	log := host.NewLog(c.LogFormat, c.LogLevel)
 	slog.SetDefault(log)

@@ -20,7 +20,7 @@ const (
 	exitTryAgain = 75 // Redis cannot be asked now: package cli's
 	exitUsage    = 64 // the command line
 	exitRefused  = 69 // Redis refuses us, or our own has ended; never for "not yet up"
-	ExitInternal = 70 // the worker cannot be started, a bug, or the watchdog
+	exitInternal = 70 // the worker cannot be started, a bug, or the watchdog
 	exitConfig   = 78 // the environment or a setting
 )
 
@@ -58,7 +58,7 @@ func exitStatus(err error) int {
 	case errors.As(err, &refused), errors.As(err, &lost):
 		return exitRefused
 	case errors.As(err, &start), errors.As(err, &crashLoop), errors.As(err, &panicked), errors.As(err, &failed):
-		return ExitInternal
+		return exitInternal
 	default:
 		return exitUsage
 	}

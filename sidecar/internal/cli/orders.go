@@ -102,7 +102,7 @@ keeps it running, such as Kubernetes, will start another one.`,
 		ValidArgsFunction: completeRuns(forCompletion),
 	}
 	return command(c, func(ctx context.Context, s *session, args []string) error {
-		return s.order(ctx, args[0], fleet.Order{Do: fleet.Drain}, nil, "told to drain: %s")
+		return s.order(ctx, args[0], fleet.Command{Do: fleet.Drain}, nil, "told to drain: %s")
 	})
 }
 
@@ -126,17 +126,17 @@ stay. With --mode exec there is nothing to replace.`,
 	c.Flags().IntVar(&slot, "slot", -1, "replace the one in this slot only; sidecar tasks and the page have the numbers")
 	parent.AddCommand(command(c, func(ctx context.Context, s *session, args []string) error {
 		if !c.Flags().Changed("slot") {
-			return s.order(ctx, args[0], fleet.Order{Do: fleet.RestartChildren}, nil, "told to replace its workers: %s")
+			return s.order(ctx, args[0], fleet.Command{Do: fleet.RestartChildren}, nil, "told to replace its workers: %s")
 		}
 		if slot < 0 {
 			return wrongUse("--slot is %d, and must be 0 or more", slot)
 		}
-		return s.order(ctx, args[0], fleet.Order{Do: fleet.RestartChild, Slot: slot}, &slot, "told to replace the worker in the slot: %s")
+		return s.order(ctx, args[0], fleet.Command{Do: fleet.RestartChild, Slot: slot}, &slot, "told to replace the worker in the slot: %s")
 	}))
 	return parent
 }
 
-func (s *session) order(ctx context.Context, id string, o fleet.Order, slot *int, format string) error {
+func (s *session) order(ctx context.Context, id string, o fleet.Command, slot *int, format string) error {
 	ctx, cancel := bounded(ctx)
 	defer cancel()
 	r, err := s.find(ctx, id)

@@ -82,7 +82,7 @@ func serve(s config.Settings, readyFD, parentFD int) error {
 	host.UnblockStderr()
 	defer host.BoundHeap()()
 	signals := host.CatchSignals()
-	dog, release := host.GuardStop(s.App.ShutdownTimeout, explainInternal, ExitInternal)
+	dog, release := host.GuardStop(s.App.ShutdownTimeout, explainInternal, exitInternal)
 	defer release()
 	report, err := host.OpenReadyFD(readyFD)
 	if err != nil {

@@ -55,7 +55,7 @@ func TestTheWatchdogsWords(t *testing.T) {
 	err := failure{&host.StuckError{Grace: time.Second, Budget: 25 * time.Second}}
 	var out bytes.Buffer
 	explain(&out, err)
-	if exitStatus(err) != ExitInternal || !strings.Contains(out.String(), "25s") || !strings.Contains(out.String(), "operations.md#internal-error") {
+	if exitStatus(err) != exitInternal || !strings.Contains(out.String(), "25s") || !strings.Contains(out.String(), "operations.md#internal-error") {
 		t.Errorf("status %d: %s", exitStatus(err), out.String())
 	}
 }

@@ -14,7 +14,7 @@ import (
 func TestWorkerTestOfNoWorker(t *testing.T) {
 	var out strings.Builder
 	err := testWorker(conformance.Worker{Command: []string{"false"}, StartTimeout: 10 * time.Second}, &out)
-	if status := exitStatus(err); status != ExitInternal || !strings.Contains(err.Error(), "1 of 1 checks failed") {
+	if status := exitStatus(err); status != exitInternal || !strings.Contains(err.Error(), "1 of 1 checks failed") {
 		t.Errorf("status %d, %v", status, err)
 	}
 	for _, want := range []string{

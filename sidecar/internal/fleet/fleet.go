@@ -1,6 +1,6 @@
 // Package fleet has the nouns of what people see and do: what each run says of
 // itself in the registry, what stands in the queue, dead letters, and the
-// orders that a person gives. Standard library only: the store reads and writes
+// commands that a person gives. Standard library only: the store reads and writes
 // them, commands, HTTP and the page show them.
 package fleet
 
@@ -141,15 +141,15 @@ const (
 	RequeueCounted Requeued = "counted"
 )
 
-// Order is what a person tells one run to do (P:sidecar:orders:{run}, a list of
+// Command is what a person tells one run to do (P:sidecar:orders:{run}, a list of
 // JSON with a TTL, read with the tick of each second).
-type Order struct {
+type Command struct {
 	Do   string `json:"do"`
 	Slot int    `json:"slot,omitempty"` // of restart-child
 	By   string `json:"by,omitempty"`   // who gave it, for the log
 }
 
-// What an order can say.
+// What a command can say.
 const (
 	Drain           = "drain"
 	RestartChild    = "restart-child"    // the one in a slot

@@ -15,7 +15,7 @@ import (
 type Reporter interface {
 	// StatusLine is the line that systemctl status shows.
 	StatusLine() string
-	Stuck() string
+	Stalled() string
 	Ready() <-chan struct{}
 	Stopping() <-chan struct{}
 }
@@ -108,7 +108,7 @@ func (m *manager) run(done <-chan struct{}) {
 		}
 		if m.watchdog > 0 {
 			was := stuck
-			if stuck = m.app.Stuck(); stuck == "" {
+			if stuck = m.app.Stalled(); stuck == "" {
 				state += "WATCHDOG=1\n"
 			} else if was == "" {
 				m.log.Error("sidecar is stuck: the service manager watchdog is not fed", "reason", stuck)

@@ -22,7 +22,7 @@ type subject struct {
 }
 
 func (s *subject) StatusLine() string        { s.mu.Lock(); defer s.mu.Unlock(); return s.status }
-func (s *subject) Stuck() string             { s.mu.Lock(); defer s.mu.Unlock(); return s.stuck }
+func (s *subject) Stalled() string           { s.mu.Lock(); defer s.mu.Unlock(); return s.stuck }
 func (s *subject) Ready() <-chan struct{}    { return s.ready }
 func (s *subject) Stopping() <-chan struct{} { return s.stopping }
 

@@ -99,7 +99,7 @@ func (c *Connections) Reconnect(ctx context.Context) {
 // idle: one of the others waits for records, another one pings.
 func (c *Connections) CheckIdle(ctx context.Context, log *slog.Logger) {
 	if n := c.Reports.CheckIdle(ctx); n > 0 {
-		log.Debug("idle connections to redis were dead and are closed", "connections", n)
+		log.Debug("dead idle connections to redis closed", "connections", n)
 	}
 }
 
@@ -120,5 +120,5 @@ func CheckEviction(ctx context.Context, policy func(ctx context.Context) (string
 	if err != nil || name == "" || name == "noeviction" {
 		return
 	}
-	log.Warn("redis may evict records, leases and barriers: set maxmemory-policy to noeviction", "policy", name)
+	log.Warn("redis may evict keys: set maxmemory-policy to noeviction", "policy", name)
 }

@@ -8,9 +8,9 @@ import (
 	"github.com/graflow/graflow-sidecar/sidecar/internal/redis/link"
 )
 
-// PageConns is how many connections the page has, of its own, so that it never delays
+// pageConns is how many connections the page has, of its own, so that it never delays
 // a claim or a report. One reads, the others do what is clicked.
-const PageConns = 3
+const pageConns = 3
 
 // pageRedis is what the page says to Redis.
 type pageRedis struct {
@@ -85,7 +85,7 @@ func (r *pageRedis) Unpause(ctx context.Context, run string) error {
 	return r.st.Unpause(ctx, run)
 }
 
-func (r *pageRedis) Order(ctx context.Context, run string, order fleet.Order) error {
+func (r *pageRedis) Order(ctx context.Context, run string, order fleet.Command) error {
 	if err := r.open(); err != nil {
 		return err
 	}

@@ -5,6 +5,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/graflow/graflow-sidecar/sidecar/internal/observe"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/recoverpanic"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/worker/spawn/local"
 )
@@ -26,11 +27,11 @@ type prober struct {
 type glance struct {
 	began  time.Time
 	done   chan struct{}
-	health Health // after done
+	health observe.Health // after done
 }
 
 // health is what read says, or what it means that it does not return.
-func (l *prober) health(read func() Health) Health {
+func (l *prober) health(read func() observe.Health) observe.Health {
 	l.mu.Lock()
 	g := l.pending
 	if g == nil {
@@ -38,7 +39,7 @@ func (l *prober) health(read func() Health) Health {
 		l.pending = g
 		go func() {
 			if err := recoverpanic.Do(func() error { g.health = read(); return nil }); err != nil {
-				g.health = Health{Alive: true, Reasons: []string{err.Error()}}
+				g.health = observe.Health{Alive: true, Reasons: []string{err.Error()}}
 			}
 			l.mu.Lock()
 			l.pending = nil
@@ -51,7 +52,7 @@ func (l *prober) health(read func() Health) Health {
 		return g.health
 	}
 	since := time.Since(g.began)
-	return Health{
+	return observe.Health{
 		Alive:   since < lookLimit,
 		Reasons: []string{fmt.Sprintf("the state cannot be read since %v: a lock is held", since.Round(time.Second))},
 	}

@@ -5,6 +5,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/graflow/graflow-sidecar/sidecar/internal/observe"
 )
 
 // TestAProbeDoesNotHangWithALock: it fails once the state could not be read for
@@ -14,10 +16,10 @@ func TestAProbeDoesNotHangWithALock(t *testing.T) {
 		var l prober
 		lock := make(chan struct{})
 		var reads atomic.Int32
-		read := func() Health {
+		read := func() observe.Health {
 			reads.Add(1)
 			<-lock
-			return Health{Alive: true, Ready: true}
+			return observe.Health{Alive: true, Ready: true}
 		}
 		for _, alive := range []bool{true, false, false} {
 			began := time.Now()
@@ -35,7 +37,7 @@ func TestAProbeDoesNotHangWithALock(t *testing.T) {
 		if h := l.health(read); !h.Alive || !h.Ready {
 			t.Errorf("%+v when the lock is free", h)
 		}
-		if h := l.health(func() Health { panic("no state") }); !h.Alive || h.Ready || len(h.Reasons) == 0 {
+		if h := l.health(func() observe.Health { panic("no state") }); !h.Alive || h.Ready || len(h.Reasons) == 0 {
 			t.Errorf("%+v after a panic", h)
 		}
 	})

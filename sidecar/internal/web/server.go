@@ -15,27 +15,14 @@ import (
 
 	"github.com/graflow/graflow-sidecar/sidecar/internal/connlimit"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/fleet"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/observe"
 )
-
-// Health is how a sidecar is, for probes. Ready and Started come with the
-// reasons why not.
-type Health struct {
-	// Alive is false where only a new process helps: the claim loop is stuck.
-	// It never depends on Redis, or an outage would have every sidecar
-	// restarted.
-	Alive bool
-	// Ready: a task in the queue would be run now.
-	Ready bool
-	// Started: it has got so far that readiness may be asked for.
-	Started bool
-	Reasons []string // why it is not ready
-}
 
 // Options are what a server needs.
 type Options struct {
 	// Health reads the state. It is called on a goroutine of its own, one at a time: a
 	// lock that is never released fails the probes instead of holding them up.
-	Health func() Health
+	Health func() observe.Health
 	Self   func() fleet.Run
 	// Details says whether a request may see task ids and the like, and not only
 	// counts; nil lets everybody.
@@ -43,6 +30,8 @@ type Options struct {
 	Metrics http.Handler
 	// Extra, if set, serves every other path.
 	Extra http.Handler
+	// Page, if set, does, and says what is shown and who is trusted.
+	Page *Page
 	// Trusted reports whether a request may have one of the places that are kept
 	// where there are many connections; nil trusts none.
 	Trusted func(*http.Request) bool
@@ -54,18 +43,25 @@ type Options struct {
 type Server struct {
 	listener net.Listener
 	http     *http.Server
+	page     *Page // nil for none
 }
 
-// New listens at an address. An error says that it cannot.
+// New listens at an address. An error says that it cannot; the page is closed then.
 func New(addr string, o Options) (*Server, error) {
 	listener, err := net.Listen("tcp", addr)
 	if err != nil {
+		if o.Page != nil {
+			o.Page.Close()
+		}
 		return nil, err
 	}
+	if o.Page != nil {
+		o.Details, o.Extra, o.Trusted = o.Page.Details, o.Page, o.Page.Admin
+	}
 	read, look := o.Health, &prober{}
-	o.Health = func() Health { return look.health(read) }
+	o.Health = func() observe.Health { return look.health(read) }
 	s := &Server{
-		listener: listener,
+		listener: listener, page: o.Page,
 		http: &http.Server{
 			Handler: o.handler(), ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second,
 			WriteTimeout: writeTimeout, IdleTimeout: idleTimeout, MaxHeaderBytes: 16 << 10,
@@ -76,6 +72,9 @@ func New(addr string, o Options) (*Server, error) {
 	limiter.Trusted, limiter.Free = o.Trusted, probes
 	limiter.Guard(s.http)
 	s.listener = limiter.Listener(listener)
+	if s.page != nil {
+		s.page.bind(s.Loopback())
+	}
 	return s, nil
 }
 
@@ -107,6 +106,13 @@ func (s *Server) Loopback() bool {
 // Serve answers until ctx ends, and returns when no request is being answered any
 // more: what takes long is cut off then.
 func (s *Server) Serve(ctx context.Context) error {
+	if s.page != nil {
+		return s.page.run(ctx, s.serve)
+	}
+	return s.serve(ctx)
+}
+
+func (s *Server) serve(ctx context.Context) error {
 	s.http.BaseContext = func(net.Listener) context.Context { return ctx }
 	ended := make(chan error, 1)
 	go func() { ended <- s.http.Serve(s.listener) }()

@@ -18,6 +18,7 @@ import (
 
 	"github.com/graflow/graflow-sidecar/sidecar/internal/connlimit"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/fleet"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/observe"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/web"
 )
 
@@ -31,10 +32,10 @@ type bench struct {
 	wait   func() error
 
 	mu     sync.Mutex
-	health web.Health
+	health observe.Health
 }
 
-func (b *bench) set(h web.Health) {
+func (b *bench) set(h observe.Health) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.health = h
@@ -44,7 +45,7 @@ func start(t *testing.T, change func(*web.Options)) *bench {
 	t.Helper()
 	b := &bench{t: t, client: &http.Client{Timeout: 20 * time.Second, Transport: &http.Transport{}}}
 	o := web.Options{
-		Health: func() web.Health {
+		Health: func() observe.Health {
 			b.mu.Lock()
 			defer b.mu.Unlock()
 			return b.health
@@ -96,14 +97,14 @@ func (b *bench) get(path string) (status int, text string) {
 func TestProbes(t *testing.T) {
 	b := start(t, nil)
 	for _, c := range []struct {
-		health              web.Health
+		health              observe.Health
 		live, ready, booted int
 		why                 string
 	}{
-		{web.Health{Alive: true, Reasons: []string{"0 of 4 workers are up"}}, 200, 503, 503, "0 of 4 workers are up"},
-		{web.Health{Alive: true, Ready: true, Started: true}, 200, 200, 200, ""},
-		{web.Health{Alive: true, Started: true, Reasons: []string{"redis is lost"}}, 200, 503, 200, "redis is lost"},
-		{web.Health{Started: true, Reasons: []string{"stuck"}}, 503, 503, 200, "stuck"},
+		{observe.Health{Alive: true, Reasons: []string{"0 of 4 workers are up"}}, 200, 503, 503, "0 of 4 workers are up"},
+		{observe.Health{Alive: true, Ready: true, Started: true}, 200, 200, 200, ""},
+		{observe.Health{Alive: true, Started: true, Reasons: []string{"redis is lost"}}, 200, 503, 200, "redis is lost"},
+		{observe.Health{Started: true, Reasons: []string{"stuck"}}, 503, 503, 200, "stuck"},
 	} {
 		b.set(c.health)
 		for path, want := range map[string]int{"/livez": c.live, "/readyz": c.ready, "/startupz": c.booted} {

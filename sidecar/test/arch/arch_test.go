@@ -119,7 +119,9 @@ func TestOnlyTheseMayImport(t *testing.T) {
 		{"go.opentelemetry.io", []string{"sidecar/internal/observe"}, "the rest knows spans by an interface of two methods"},
 		{module + "/sidecar/test", nil, "it is for tests and must not get into the binary"},
 		{module + "/protocol/conformance", []string{"sidecar/internal/cli"}, "it is for the tests of workers and for sidecar worker test"},
-		{module + "/sidecar/internal/pipeline", []string{"sidecar/app"}, "app alone wires the stages"},
+		{module + "/sidecar/internal/pipeline", []string{"sidecar/app", "sidecar/internal/testhook", "sidecar/test/kit"}, "app alone wires the stages (tests put parts of their own in place of them)"},
+		{module + "/sidecar/internal/testhook", []string{"sidecar/app", "sidecar/test/kit"}, "only binaries for tests and benchmarks set hooks"},
+		{module + "/sidecar/internal/worker/stage", []string{"sidecar/app", "sidecar/internal/testhook", "sidecar/test/kit"}, "app alone wires the stages"},
 		{module + "/sidecar/internal/web", []string{"sidecar/app", "sidecar/internal/cli", "sidecar/internal/connlimit"}, "app alone says what is shown and done over HTTP (the profiles are the command's)"},
 	} {
 		for path, p := range all {

@@ -134,6 +134,6 @@ func (f *fake) Requeue(_ context.Context, id string, force bool) (fleet.Requeued
 func (f *fake) Drop(_ context.Context, id string) (bool, error) { return true, f.act("drop " + id) }
 func (f *fake) Pause(_ context.Context, run, _ string) error    { return f.act("pause " + run) }
 func (f *fake) Unpause(_ context.Context, run string) error     { return f.act("unpause " + run) }
-func (f *fake) Order(_ context.Context, run string, o fleet.Order) error {
+func (f *fake) Order(_ context.Context, run string, o fleet.Command) error {
 	return f.act(o.Do + " " + run)
 }

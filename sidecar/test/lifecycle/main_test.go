@@ -44,24 +44,22 @@ func repo(elem ...string) string {
 }
 
 // build makes the sidecar once per test process.
-func build(name string, flags ...string) func() (string, error) {
+func build(name, pkg string) func() (string, error) {
 	return sync.OnceValues(func() (string, error) {
 		out := filepath.Join(scratch, name)
-		args := append([]string{"build"}, flags...)
-		args = append(args, strings.Fields(os.Getenv("LIFECYCLE_BUILDFLAGS"))...)
-		cmd := exec.Command("go", append(args, "-o", out, "./sidecar")...)
+		args := append([]string{"build"}, strings.Fields(os.Getenv("LIFECYCLE_BUILDFLAGS"))...)
+		cmd := exec.Command("go", append(args, "-o", out, pkg)...)
 		cmd.Dir = repo()
 		if text, err := cmd.CombinedOutput(); err != nil {
-			return "", fmt.Errorf("go build ./sidecar: %w\n%s", err, text)
+			return "", fmt.Errorf("go build %s: %w\n%s", pkg, err, text)
 		}
 		return out, nil
 	})
 }
 
 var (
-	sidecarBinary = build("sidecar")
-	// breakableBinary is one with app/break_lifecycle.go in it.
-	breakableBinary = build("breakable", "-tags", "lifecycle")
+	sidecarBinary   = build("sidecar", "./sidecar")
+	breakableBinary = build("breakable", "./sidecar/test/kit/breakablesidecar")
 )
 
 // spawned starts processes from one thread that lives as long as the tests:

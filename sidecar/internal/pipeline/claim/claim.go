@@ -12,6 +12,7 @@ import (
 
 	"github.com/graflow/graflow-sidecar/sidecar/internal/recoverpanic"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/task"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/task/route"
 )
 
 // Source is the queue as the claim loop sees it. Only one goroutine calls it, but
@@ -84,6 +85,17 @@ type Loop struct {
 	loads  sync.WaitGroup
 	mu     sync.Mutex
 	failed error // the first one of a load
+}
+
+// RouteOf is [Loop.Route] for kinds of worker that have these patterns, which are valid.
+func RouteOf(patterns []string) func(taskID string) int {
+	list, _ := route.ParseAll(patterns)
+	return func(taskID string) int {
+		if i := route.Find(list, taskID); i >= 0 {
+			return i
+		}
+		return task.RouteNone
+	}
 }
 
 // lookEvery is how often a claim is made although the waits say that there is

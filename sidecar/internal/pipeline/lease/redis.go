@@ -30,7 +30,7 @@ type RedisOptions struct {
 	// Trace begins the span of a task; nil for none.
 	Trace func(*task.Task) task.Span
 	// OnTick is told what people want of this run: that it, or all, be paused, and commands.
-	OnTick func(own, all bool, commands []fleet.Order)
+	OnTick func(own, all bool, commands []fleet.Command)
 	// OnRegistered is called for a run that has just been registered, before anything
 	// can be claimed for it.
 	OnRegistered func(run string)
@@ -124,7 +124,7 @@ func (l *Redis) look(ctx context.Context, run string) error {
 	return err
 }
 
-func (l *Redis) hear(own, all bool, commands []fleet.Order) {
+func (l *Redis) hear(own, all bool, commands []fleet.Command) {
 	l.pausedOwn = own
 	l.o.OnTick(own, all, commands)
 }

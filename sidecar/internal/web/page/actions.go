@@ -143,13 +143,13 @@ func (p *Page) resume(ctx context.Context, req request) (outcome, error) {
 
 func (p *Page) drain(ctx context.Context, req request) (outcome, error) {
 	return p.to(ctx, req.Run, false, "draining", func() error {
-		return p.o.Actions.Order(ctx, req.Run, fleet.Order{Do: fleet.Drain, By: req.by})
+		return p.o.Actions.Order(ctx, req.Run, fleet.Command{Do: fleet.Drain, By: req.by})
 	})
 }
 
 func (p *Page) restart(ctx context.Context, req request) (outcome, error) {
 	return p.to(ctx, req.Run, false, "restarting", func() error {
-		return p.o.Actions.Order(ctx, req.Run, fleet.Order{Do: fleet.RestartChild, Slot: req.Slot, By: req.by})
+		return p.o.Actions.Order(ctx, req.Run, fleet.Command{Do: fleet.RestartChild, Slot: req.Slot, By: req.by})
 	})
 }
 

@@ -39,7 +39,7 @@ type Actions interface {
 	// Pause stops the claims of a run, or of all with [fleet.Everyone].
 	Pause(ctx context.Context, run, by string) error
 	Unpause(ctx context.Context, run string) error
-	Order(ctx context.Context, run string, order fleet.Order) error
+	Order(ctx context.Context, run string, order fleet.Command) error
 }
 
 // Options are what a page needs. All but Viewers, Kept, Interval and Heartbeat are

@@ -1,9 +1,9 @@
-package app
+package claim_test
 
 import (
 	"testing"
 
-	"github.com/graflow/graflow-sidecar/sidecar/config"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/pipeline/claim"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/redis"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/task"
 )
@@ -13,7 +13,7 @@ func TestKindsAreRoutes(t *testing.T) {
 	if redis.KindUnknown != task.RouteUnknown || redis.KindNone != task.RouteNone {
 		t.Error("the store and the claim stage have different numbers for no kind")
 	}
-	route := (&App{cfg: config.Config{Kinds: []config.Kind{{Pattern: "a*"}, {Pattern: "*b"}}}}).routes()
+	route := claim.RouteOf([]string{"a*", "*b"})
 	for id, want := range map[string]int{"ab": 0, "cb": 1, "c": task.RouteNone} {
 		if got := route(id); got != want {
 			t.Errorf("%s: %d, want %d", id, got, want)

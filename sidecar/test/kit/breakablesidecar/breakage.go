@@ -1,6 +1,4 @@
-//go:build lifecycle
-
-package app
+package main
 
 import (
 	"context"
@@ -11,30 +9,31 @@ import (
 	"github.com/graflow/graflow-sidecar/sidecar/internal/pipeline/lease"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/pipeline/report"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/task"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/testhook"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/worker/rpc"
 )
 
-// The binary of the lifecycle tests can be broken from outside, since a bug
-// cannot be ordered: LIFECYCLE_BREAK=STAGE=FILE makes what the stage does next
-// panic once the file is there, and LIFECYCLE_HANG=STAGE=FILE makes it hang.
-func init() {
+// hooksOf are the hooks that the environment asks for: LIFECYCLE_BREAK=STAGE=FILE makes what
+// the stage does next panic once the file is there, and LIFECYCLE_HANG=STAGE=FILE makes
+// it hang.
+func hooksOf() (hooks testhook.Set) {
 	stage, file, ok := strings.Cut(os.Getenv("LIFECYCLE_BREAK"), "=")
 	hang := false
 	if !ok {
 		stage, file, hang = strings.Cut(os.Getenv("LIFECYCLE_HANG"), "=")
 	}
 	if !ok && !hang {
-		return
+		return hooks
 	}
 	b := breakage{stage, file, hang}
-	standard.sink = func(s rpc.Sink) rpc.Sink { return breakingSink{b, s} }
-	standard.around = func(r backend) backend {
-		ping, leave := r.ping, r.close
-		r.source, r.outcomes, r.leases = breakingSource{b, r.source}, breakingOutcomes{b, r.outcomes}, breakingLeases{b, r.leases}
-		r.ping = func(ctx context.Context) error { b.at("health"); return ping(ctx) }
-		r.close = func() error { b.at("redis"); return leave() }
-		return r
+	hooks.Sink = func(s rpc.Sink) rpc.Sink { return breakingSink{b, s} }
+	hooks.Redis = func(r *testhook.Redis) {
+		ping, closing := r.Ping, r.Close
+		r.Source, r.Outcomes, r.Leases = breakingSource{b, r.Source}, breakingOutcomes{b, r.Outcomes}, breakingLeases{b, r.Leases}
+		r.Ping = func(ctx context.Context) error { b.at("health"); return ping(ctx) }
+		r.Close = func() error { b.at("redis"); return closing() }
 	}
+	return hooks
 }
 
 type breakage struct {

@@ -1,0 +1,249 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/graflow/graflow-sidecar/sidecar/config"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/fleet"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/observe"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/observe/health"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/pipeline/dispatch"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/pipeline/lease"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/pipeline/report"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/redis"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/redis/link"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/task"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/web"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/worker/requests"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/worker/rpc"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/worker/stage"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/worker/supervise"
+)
+
+// newApp makes what needs neither Redis nor workers.
+func newApp(cfg config.Config, h hooks) *App {
+	a := &App{
+		cfg: cfg, log: cfg.Log, clock: newStopClock(cfg.ShutdownTimeout), hooks: h, local: h.local,
+		asked: make(chan struct{}), ended: make(chan struct{}), ready: make(chan struct{}),
+		inFlight: lease.NewInFlight(), box: report.NewBox(), mon: health.New(), lease: new(lease.Lease).Init(),
+	}
+	a.box.MaxBytes = cfg.MaxUnreportedBytes
+	a.sink = &report.Sink{Box: a.box, MaxAttempts: cfg.MaxAttempts, Stop: a.clock, Hangups: &a.hangups}
+	exits := dispatch.Exits{GiveBack: a.box.GiveBack, SetAside: a.box.SetAside}
+	if n := len(cfg.Kinds); n > 0 {
+		a.queue = dispatch.NewKinds(n, exits)
+	} else {
+		a.queue = dispatch.New(exits)
+	}
+	a.mon.Reached, a.mon.Name = redis.Answered, redis.ClassName
+	a.mon.Interval, a.mon.Timeout, a.mon.Log = cfg.Redis.PingInterval, time.Second, a.log
+	a.mon.IdleInterval, a.mon.Pause = cfg.Redis.HealthCheckInterval, redis.RetryPause(cfg.Redis)
+	a.control = fleet.Control{
+		Queue: a.queue, Announce: a.lease.Announce, Log: a.log,
+		Unblock: func() { go a.unblock() }, // bounded by claimBudget
+		Drain:   a.Stop, ShutdownTimeout: cfg.ShutdownTimeout, Restart: a.Renew,
+		RestartSlot: func(slot int) bool { return a.workers.RenewSlot(slot) },
+	}
+	a.initObservability()
+	return a
+}
+
+func (a *App) initObservability() {
+	a.watchdog = observe.Watchdog{
+		Claims: a.tracker.Overdue, ClaimLimit: observe.CallLimit(a.cfg.Redis),
+		HandoverLimit: observe.CallLimit(a.cfg.Redis) + stage.HandoverLimit(&a.cfg),
+		Excused:       func() bool { return a.mon.Lost() || a.queue.IsQuiet() || a.queue.Halted() },
+		Busy: func() bool {
+			for _, n := range a.queue.Wants() {
+				if n > 0 {
+					return false
+				}
+			}
+			return true
+		},
+	}
+	var handover dispatch.HandoverWatch
+	a.watchdog.Handover = func(within time.Duration) time.Duration { return handover.Overdue(within, a.queue.Handover()) }
+	a.obs = observe.New(observe.Options{
+		Config: &a.cfg, Snapshot: a.snapshot, Run: a.lease.Now, Stalled: a.Stalled,
+		Overview: func(ctx context.Context) (fleet.Queue, error) {
+			switch {
+			case a.redis.overview == nil:
+				return fleet.Queue{}, errNoQueue
+			case a.mon.Away():
+				return fleet.Queue{}, link.ErrAway
+			}
+			return a.redis.overview(ctx)
+		},
+	})
+	a.mon.Observed = a.obs.Metrics().RedisError
+}
+
+// errNoQueue: supervised workers take their tasks themselves.
+var errNoQueue = errors.New("this sidecar has no queue of its own")
+
+// wire makes the connections and the stages. Nothing runs yet.
+func (a *App) wire() (err error) {
+	if a.local != nil {
+		a.stopWait.Lost = a.local.Done()
+	}
+	a.stopWait.Limit, a.stopWait.Log = a.cfg.StopRedisWait, a.log
+	if a.redis, err = a.newBackend(); err != nil {
+		return err
+	}
+	a.mon.Ping, a.mon.CheckIdle = a.redis.Ping, a.redis.checkIdle
+	if a.cfg.Mode == config.ModeSupervise {
+		a.mon.Ping = a.supervisedPing()
+	}
+	a.lease.Log, a.lease.Store = a.log, a.redis.Leases
+	a.lease.NewRun = func() string { return redis.NewRunID(a.cfg.WorkerID) }
+	a.lease.Lost = func(run string) {
+		a.queue.Drop()
+		a.workers.Evict(run)
+	}
+	a.lease.Registered = func(run string) { a.lastRun = run }
+	if err = a.initWorkers(); err == nil {
+		err = a.listen()
+	}
+	if err != nil {
+		return errors.Join(err, a.redis.Close())
+	}
+	return nil
+}
+
+func (a *App) initWorkers() (err error) {
+	o := stage.Options{
+		Config: &a.cfg, Lane: func(kind int) stage.Lane { return a.queue.Kind(kind) }, Sink: a.sink,
+		Stopping: a.clock.began, Failed: a.Stop, Start: a.hooks.start, Pool: a.hooks.Pool,
+		Replaced: a.obs.Metrics().Replaced, Misbehaved: a.obs.Metrics().Misbehaved,
+		Supervise: supervise.Config{
+			AllUp: a.becomeReady, StopGrace: a.clock.share(reserveAfterSupervise),
+			Await: func(ctx context.Context) (bool, error) { return a.newLink().Await(ctx, a.redis.Ping, a.mon.Timeout) },
+		},
+	}
+	if a.hooks.Sink != nil {
+		o.Sink = a.hooks.Sink(a.sink)
+	}
+	if a.redis.requests != nil {
+		a.requests = requests.NewCounter(a.redis.requests)
+		o.Requests = a.requests
+	}
+	a.workers, err = stage.New(o)
+	return err
+}
+
+var _ rpc.Source = (*dispatch.Lane)(nil)
+
+// listen makes the HTTP server, if it is wanted. It listens, so that an address that is
+// taken is known at the start.
+func (a *App) listen() (err error) {
+	if a.cfg.HTTP.Addr == "" {
+		return nil
+	}
+	if a.hooks.backend == nil { // a Redis that is not there has no page
+		a.page, err = web.NewPage(web.PageOptions{Config: &a.cfg, Away: a.mon.Away, Self: a.obs.Self})
+		if err != nil {
+			return err
+		}
+	}
+	a.server, err = web.New(a.cfg.HTTP.Addr, web.Options{
+		Health: a.obs.Health, Self: a.obs.Self, Metrics: a.obs.Metrics().Handler(), Page: a.page, Log: a.log,
+	})
+	if err != nil {
+		return &config.Error{Err: fmt.Errorf("SIDECAR_HTTP_ADDR: %w", err)}
+	}
+	a.obs.ServeAt(a.server.URL())
+	a.log.Info("http server listens", "url", a.server.URL())
+	return nil
+}
+
+// supervisedPing is the ping of a health monitor that no other operation would tell
+// that Redis is back. The first one that succeeds looks at the server's settings.
+func (a *App) supervisedPing() func(ctx context.Context) error {
+	checked := false // one ping at a time
+	return func(ctx context.Context) error {
+		err := a.redis.Ping(ctx)
+		if err == nil {
+			a.mon.OK()
+			if !checked && a.redis.checkServer != nil {
+				a.redis.checkServer(ctx)
+			}
+			checked = true
+		}
+		return err
+	}
+}
+
+// unblock ends the claim stage's blocked wait from another connection. Where
+// that fails the wait ends by itself, or with claimBudget.
+func (a *App) unblock() {
+	ctx, cancel := context.WithTimeout(context.Background(), claimBudget/2)
+	defer cancel()
+	_ = a.redis.unblock(ctx)
+}
+
+// onTick is called with each tick of the lease.
+func (a *App) onTick(own, all bool, commands []fleet.Command) {
+	a.control.OnTick(own, all, commands)
+	if a.aside.Any() && a.waitsLong.Load() {
+		go a.unblock() // bounded by claimBudget; no arrival tells of such records
+	}
+}
+
+// progress notes that the claim loop got an answer from Redis.
+func (a *App) progress() {
+	if a.workers.Complete() {
+		a.becomeReady()
+	}
+}
+
+// becomeReady notes, once, that a task in the queue would be run now.
+func (a *App) becomeReady() {
+	a.isReady.Do(func() {
+		close(a.ready)
+		a.lease.Announce()
+	})
+}
+
+// beginStop halts the queue and quietens the health monitor: what a stop does
+// at once, whatever stage's turn it is.
+func (a *App) beginStop() {
+	a.clock.begin()
+	a.mon.Stopping()
+	a.queue.Halt()
+	a.lease.Announce()
+}
+
+// startSpan begins the span of a task, where spans are made.
+func (a *App) startSpan(t *task.Task) task.Span {
+	if a.cfg.Tracer == nil {
+		return nil
+	}
+	return a.cfg.Tracer.Start(t)
+}
+
+// settled is called when Redis has answered for outcomes for good.
+func (a *App) settled(batch []task.Outcome, verdicts []report.Verdict) {
+	a.inFlight.Remove(batch)
+	a.tracker.Reported()
+	for i := range batch {
+		o, v := &batch[i], verdicts[i]
+		a.obs.Ended(o, v == report.Stale)
+		if a.page != nil {
+			a.page.Ended(o, v == report.Stale)
+		}
+		endSpan(o, string(v))
+	}
+}
+
+func endSpan(o *task.Outcome, verdict string) {
+	if o.Task.Span != nil {
+		o.Task.Span.End(o, verdict)
+	}
+}
+
+// unreported is the verdict of an outcome that Redis could not be told.
+const unreported = "unreported"

@@ -1,0 +1,55 @@
+// Command nullsidecar is a sidecar without workers: every task has ended as soon as it is
+// taken. What is left is the limit that the benchmarks compare with: the same scripts,
+// guarantees, slots, batches and connections.
+package main
+
+import (
+	"context"
+	"os"
+	"time"
+
+	"github.com/graflow/graflow-sidecar/sidecar/internal/cli"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/task"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/testhook"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/worker"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/worker/rpc"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/worker/stage"
+)
+
+func main() {
+	testhook.Hooks.Pool = func(o stage.Options) worker.Pool {
+		return &null{lane: o.Lane(0), sink: o.Sink, slots: o.Config.Slots}
+	}
+	os.Exit(cli.Main(os.Args, os.Environ()))
+}
+
+// null is a pool without workers.
+type null struct {
+	lane  stage.Lane
+	sink  rpc.Sink
+	slots int
+}
+
+func (n *null) Run(soft, _ context.Context) error {
+	n.lane.AddCapacity(n.slots)
+	for {
+		ts, err := n.lane.Take(soft, n.slots)
+		if err != nil {
+			return nil
+		}
+		places := make([]task.Place, len(ts))
+		for i, t := range ts {
+			now := time.Now()
+			n.sink.Done(task.Outcome{Task: t, Kind: task.Succeeded, StartedAt: now, EndedAt: now})
+			places[i] = t.Place()
+		}
+		n.lane.EndAll(places)
+	}
+}
+
+func (n *null) Up() int            { return 1 }
+func (*null) Renew()               {}
+func (*null) Evict(string)         {}
+func (*null) CrashLoop() bool      { return false }
+func (*null) RenewSlot(int) bool   { return false }
+func (*null) Slots() []worker.Slot { return nil }
