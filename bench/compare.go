@@ -31,7 +31,7 @@ var accepted = []paired{
 	{latency, "p50 ms", 1.05, true},
 	{idle, "CPU % of a core", 1.05, true},
 	{idle, "commands/s", 1.05, true},
-	{idle, "RSS MB", 1.05, true},
+	{idle, privateDirty, 1.05, true},
 }
 
 // comparison lists the measures of a comparison with an earlier binary: the same

@@ -36,6 +36,11 @@ func (b *bench) idleFloor(ctx context.Context) error {
 	default:
 	}
 	b.results.add(idleBare, "CPU % of a core", float64(cpu)/float64(span.Nanoseconds())*100)
+	dirty, err := s.dirty()
+	if err != nil {
+		return err
+	}
+	b.results.add(idleBare, privateDirty, float64(dirty)/1e6)
 	b.results.add(idleBare, "RSS MB", float64(s.own().rss)/1e6)
 	return nil
 }

@@ -85,6 +85,8 @@ func run(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
+	// The pages of a program that was just built count as dirty until they are on disk.
+	syscall.Sync()
 	began := time.Now()
 	server, err := startRedis(ctx)
 	if err != nil {

@@ -42,6 +42,9 @@ const (
 	redisCPU   = "Redis' CPU µs/task"
 )
 
+// privateDirty is the unit of the memory that a node pays for a process.
+const privateDirty = "private dirty MB"
+
 const slots = 64
 
 // sidecarEnv is the environment of every sidecar that is measured. All that is
@@ -240,8 +243,13 @@ func (b *bench) idle(ctx context.Context, name string, begin func() (*subject, e
 	if err != nil {
 		return err
 	}
+	dirty, err := s.dirty()
+	if err != nil {
+		return err
+	}
 	b.results.add(name, "commands/s", float64(after-before)/span.Seconds())
 	b.results.add(name, "CPU % of a core", float64(cpu)/float64(span.Nanoseconds())*100)
+	b.results.add(name, privateDirty, float64(dirty)/1e6)
 	b.results.add(name, "RSS MB", float64(s.own().rss)/1e6)
 	return nil
 }

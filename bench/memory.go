@@ -53,13 +53,20 @@ func (b *bench) memory(name string, slots int, how string) func(context.Context)
 }
 
 // peak is the most memory that the process itself has had.
-func (s *subject) peak() (int64, error) {
-	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", s.cmd.Process.Pid))
+func (s *subject) peak() (int64, error) { return s.memoryOf("status", "VmHWM") }
+
+// dirty is the memory that the process itself has written to and shares with no
+// other: what a node pays for each sidecar that it runs.
+func (s *subject) dirty() (int64, error) { return s.memoryOf("smaps_rollup", "Private_Dirty") }
+
+// memoryOf is one line of a file in /proc/PID, in bytes.
+func (s *subject) memoryOf(file, line string) (int64, error) {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/%s", s.cmd.Process.Pid, file))
 	if err != nil {
 		return 0, err
 	}
-	_, rest, _ := bytes.Cut(text, []byte("\nVmHWM:"))
-	line, _, _ := strings.Cut(string(rest), "\n")
-	kilobytes, err := strconv.ParseInt(strings.TrimSpace(strings.TrimSuffix(line, "kB")), 10, 64)
+	_, rest, _ := bytes.Cut(text, []byte("\n"+line+":"))
+	value, _, _ := strings.Cut(string(rest), "\n")
+	kilobytes, err := strconv.ParseInt(strings.TrimSpace(strings.TrimSuffix(value, "kB")), 10, 64)
 	return kilobytes << 10, err
 }

@@ -80,7 +80,7 @@ func serve(s config.Settings, readyFD, parentFD int) error {
 	host.KeepPrivate()
 	host.CatchBrokenPipe()
 	host.UnblockStderr()
-	defer host.BoundHeap()()
+	host.TuneCollector()
 	signals := host.CatchSignals()
 	dog, release := host.GuardStop(s.App.ShutdownTimeout, explainInternal, exitInternal)
 	defer release()
@@ -99,6 +99,9 @@ func serve(s config.Settings, readyFD, parentFD int) error {
 	slog.SetDefault(log)
 	host.ReportDroppedLines(log)
 	host.ProfileMemory(s.DebugAddr)
+	if err := host.LimitMemory(); err != nil {
+		log.Debug("no memory limit is known", "error", err)
+	}
 	stopProfiles, err := serveProfiles(s.DebugAddr, log)
 	if err != nil {
 		return failure{err}
@@ -125,7 +128,6 @@ func serve(s config.Settings, readyFD, parentFD int) error {
 		return failure{err}
 	}
 	go dog.Watch(nil, a.Stopping(), a.Done())
-	defer host.PaceCollector(a.Ready())()
 	log.Info("sidecar started", "version", version.Number, "worker_id", cfg.WorkerID, "redis", cfg.Redis.Address(),
 		"key_prefix", cfg.KeyPrefix, "mode", string(cfg.Mode), "slots", cfg.Slots, "worker", workerName(cfg))
 	defer host.NotifyServiceManager(reporter{a}, log)()

@@ -1,137 +1,75 @@
 package host
 
 import (
-	"context"
+	"math"
+	"os"
 	"runtime"
-	"slices"
-	"sync/atomic"
+	"runtime/debug"
+	"runtime/metrics"
 	"testing"
-	"testing/synctest"
 	"time"
 )
 
-func TestTheCollectorHasRoomWhileItIsBusy(t *testing.T) {
-	var set []int
-	freed := 0
-	p := pacer{set: func(percent int) { set = append(set, percent) }, free: func() { freed++ }}
-	now, cycles := time.Now(), uint64(0)
-	second := func(ran uint64, times int) {
-		for range times {
-			now, cycles = now.Add(time.Second), cycles+ran
-			p.look(now, cycles)
+func TestTheGrowthOfTheHeap(t *testing.T) {
+	const mb = 1 << 20
+	for _, c := range []struct {
+		name string
+		kept uint64
+		row  int
+		want int
+	}{
+		{"idle", mb, 0, usualGrowth},
+		{"a burst", 2 * mb, busyRow - 1, usualGrowth},
+		{"much to do", 2 * mb, busyRow, busyGrowth},
+		{"large records in few slots", 8 * mb, busyRow, 100},
+		{"large records in many slots", 128 * mb, busyRow, 50},
+		{"large records, and little to do", 128 * mb, 0, 50},
+	} {
+		if got := growth(c.kept, c.row); got != c.want {
+			t.Errorf("%s: %d %%, want %d %%", c.name, got, c.want)
 		}
-	}
-	second(1, 60)
-	if len(set) != 0 {
-		t.Fatalf("set to %v while little was to do", set)
-	}
-	second(20, 60)
-	second(0, 29)
-	second(1, 1) // one more, although it has room
-	second(0, 29)
-	if !slices.Equal(set, []int{busyPercent}) || freed != 0 {
-		t.Fatalf("set to %v, freed %d times", set, freed)
-	}
-	second(0, 1)
-	second(0, 100)
-	if !slices.Equal(set, []int{busyPercent, idlePercent}) || freed != 1 {
-		t.Fatalf("set to %v, freed %d times", set, freed)
 	}
 }
 
-func TestCollectionsAreCounted(t *testing.T) {
-	// runtime.GC is no automatic one: garbage has to make it.
-	before := collections()
-	var keep [][]byte
-	for i := 0; collections() == before; i++ {
-		if keep = append(keep, make([]byte, 1<<20)); i > 1000 {
-			t.Fatal("1 GB later no collection has been seen")
-		}
-	}
-	runtime.KeepAlive(keep)
+// percent is what the collector goes by.
+func percent() uint64 {
+	sample := []metrics.Sample{{Name: "/gc/gogc:percent"}}
+	metrics.Read(sample)
+	return sample[0].Value.Uint64()
 }
 
-// An idle process is not woken: the counter is only read after a collection.
-func TestNobodyLooksWhileNothingIsCollected(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		ctx, cancel := context.WithCancel(t.Context())
-		var cycles, looks, freed atomic.Uint64
-		over := make(chan struct{})
-		started, collected := make(chan struct{}), make(chan struct{}, 1)
-		p := pacer{set: func(int) {}, free: func() { freed.Add(1) }}
-		go func() {
-			defer close(over)
-			p.run(ctx, started, collected, func() uint64 { looks.Add(1); return cycles.Load() })
-		}()
-		pass := func(d time.Duration, wantLooks, wantFreed uint64) {
-			t.Helper()
-			looks.Store(0)
-			freed.Store(0)
-			time.Sleep(d)
-			synctest.Wait()
-			if looks.Load() != wantLooks || freed.Load() != wantFreed {
-				t.Errorf("in %v: %d looks, freed %d times, want %d and %d", d, looks.Load(), freed.Load(), wantLooks, wantFreed)
+// The growth shrinks with large records, and grows with collections in a row.
+func TestTheCollectorIsTuned(t *testing.T) {
+	t.Setenv("GOGC", "")
+	defer debug.SetGCPercent(100)
+	TuneCollector()
+	await := func(what string, ok func(percent uint64) bool) {
+		t.Helper()
+		for deadline := time.Now().Add(30 * time.Second); !ok(percent()); runtime.GC() {
+			if time.Now().After(deadline) {
+				t.Fatalf("waited in vain for %s: it is %d %%", what, percent())
 			}
 		}
-		synctest.Wait()
-		pass(time.Hour, 0, 0)
-		close(started)
-		pass(time.Hour, 0, 1)
-		cycles.Add(1)
-		collected <- struct{}{}
-		pass(time.Hour, 2, 1) // it ran, and a second later it did not
-		collected <- struct{}{}
-		pass(time.Hour, 1, 0) // that was free's own collection
-		cycles.Add(1)
-		collected <- struct{}{}
-		pass(3*time.Second, 2, 1)
-		cycles.Add(1)
-		collected <- struct{}{}
-		pass(3*time.Second, 2, 0) // too soon
-		cycles.Add(20)
-		collected <- struct{}{}
-		pass(time.Hour, 1+uint64(quietFor/time.Second), 1) // and to the end of the busy time
-		cancel()
-		<-over
-	})
+	}
+	large := make([]byte, 64<<20)
+	await("half of a large heap", func(p uint64) bool { return p >= 45 && p <= 60 })
+	runtime.KeepAlive(large)
+	await("room for a busy time", func(p uint64) bool { return p == busyGrowth })
 }
 
-func TestWhatTheStartNeededStaysWhileItIsBusy(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		ctx, cancel := context.WithCancel(t.Context())
-		var freed atomic.Int64
-		over := make(chan struct{})
-		started, collected := make(chan struct{}), make(chan struct{})
-		p := pacer{set: func(int) {}, free: func() { freed.Add(1) }, busy: true, last: time.Now()}
-		go func() {
-			defer close(over)
-			p.run(ctx, started, collected, func() uint64 { return 0 })
-		}()
-		close(started)
-		collected <- struct{}{}
-		time.Sleep(quietFor - time.Second)
-		synctest.Wait()
-		if freed.Load() != 0 {
-			t.Error("freed while it was busy")
-		}
-		time.Sleep(2 * time.Second)
-		synctest.Wait()
-		if freed.Load() != 1 {
-			t.Errorf("freed %d times when it had become quiet", freed.Load())
-		}
-		cancel()
-		<-over
-	})
-}
-
-func TestACollectionIsToldOf(t *testing.T) {
-	ran := watchCollections(t.Context())
-	for range 3 {
-		runtime.GC()
-		select {
-		case <-ran:
-		case <-time.After(30 * time.Second):
-			t.Fatal("a collection was not told of")
-		}
+// GOMEMLIMIT stays as it is, and a machine without a control group changes nothing.
+func TestTheMemoryLimit(t *testing.T) {
+	defer debug.SetMemoryLimit(debug.SetMemoryLimit(math.MaxInt64))
+	t.Setenv("GOMEMLIMIT", "1GiB")
+	debug.SetMemoryLimit(1 << 30)
+	if err := LimitMemory(); err != nil || debug.SetMemoryLimit(-1) != 1<<30 {
+		t.Errorf("with GOMEMLIMIT: %v, a limit of %d", err, debug.SetMemoryLimit(-1))
+	}
+	if err := os.Unsetenv("GOMEMLIMIT"); err != nil {
+		t.Fatal(err)
+	}
+	debug.SetMemoryLimit(math.MaxInt64)
+	if err := LimitMemory(); err != nil && debug.SetMemoryLimit(-1) != math.MaxInt64 {
+		t.Errorf("%v, and a limit of %d all the same", err, debug.SetMemoryLimit(-1))
 	}
 }

@@ -52,9 +52,8 @@ func TestALogThatStalls(t *testing.T) {
 }
 
 // TestAFloodOfConnections: 10,000 idle connections to the HTTP address take neither
-// descriptors from the claims nor 10 MB of memory, and a probe is answered. GOGC takes
-// out the room that a busy sidecar gives its collector, whatever it is busy with, and
-// takes back after half a minute.
+// descriptors from the claims nor 10 MB of memory, and a probe is answered. GOGC keeps the
+// heap from growing further in a busy sidecar, whatever it is busy with.
 func TestAFloodOfConnections(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
