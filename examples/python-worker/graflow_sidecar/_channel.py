@@ -23,7 +23,7 @@ class Channel:
 
     __slots__ = ("_task",)
 
-    def __init__(self, task: "Task") -> None:
+    def __init__(self, task: Task) -> None:
         self._task = task
 
     def get(self, key: str, default: Any = None) -> Any:
@@ -46,23 +46,23 @@ class Channel:
 
     def delete(self, key: str) -> bool:
         """Remove a key; whether it was there."""
-        return self._ask("channel/delete", key)["deleted"]
+        return bool(self._ask("channel/delete", key)["deleted"])
 
     def exists(self, key: str) -> bool:
         """Whether a key is there."""
-        return self._ask("channel/exists", key)["exists"]
+        return bool(self._ask("channel/exists", key)["exists"])
 
     def keys(self) -> List[str]:
         """All keys of the session, those of locks ("lock:…") too."""
-        return self._task._ask("channel/keys", "")["keys"]
+        return list(self._task._ask("channel/keys", "")["keys"])
 
     def append(self, key: str, value: Any, ttl: Optional[float] = None) -> int:
         """Add a value at the end of a list; the list's length."""
-        return self._ask("channel/append", key, _value(value) + _ttl(ttl))["length"]
+        return int(self._ask("channel/append", key, _value(value) + _ttl(ttl))["length"])
 
     def prepend(self, key: str, value: Any, ttl: Optional[float] = None) -> int:
         """Add a value at the front of a list; the list's length."""
-        return self._ask("channel/prepend", key, _value(value) + _ttl(ttl))["length"]
+        return int(self._ask("channel/prepend", key, _value(value) + _ttl(ttl))["length"])
 
     def atomic_add(self, key: str, amount: Union[int, float] = 1) -> Union[int, float]:
         """Add to a number, or to 0, in one step; the sum."""

@@ -10,14 +10,12 @@ from __future__ import annotations
 import contextlib
 import functools
 import weakref
-from typing import Any, Callable, List, Optional, TypeVar
+from typing import Any, Callable, List, Optional, cast
 
 from ._clients import Clients
 from ._forks import Boundary
 from ._redis import outages
 from ._task import Task
-
-_Function = TypeVar("_Function", bound=Callable[..., Any])
 
 #: The task that this process runs; nested groups tell the sidecar through it.
 current_task: Optional[Task] = None
@@ -164,13 +162,13 @@ def _graph_changes() -> None:
     # jump, which skips the successors.
     from graflow.core.graph import TaskGraph
 
-    def noting(method: _Function) -> _Function:
+    def noting(method: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(method)
         def changing(self: Any, *args: Any, **kwargs: Any) -> Any:
             changed_graphs.add(self)
             return method(self, *args, **kwargs)
 
-        return changing  # type: ignore[return-value]
+        return changing
 
     for name in ("add_node", "add_edge", "clear", "rename_node"):
         if hasattr(TaskGraph, name):
@@ -204,7 +202,7 @@ def _forks_end() -> None:
 
     @functools.wraps(original)
     def execute_task(self: Any, task: Any, context: Any) -> Any:
-        return original(self, _Bounded(task), context)
+        return original(self, cast(Any, _Bounded(task)), context)
 
     DirectTaskHandler.execute_task = execute_task
 
@@ -219,8 +217,8 @@ class _Bounded:
         with Boundary():
             return self._task.run(*args, **kwargs)
 
-    @property
-    def __class__(self) -> Any:  # for isinstance
+    @property  # type: ignore[misc]
+    def __class__(self) -> Any:  # pyright: ignore  # for isinstance
         return self._task.__class__
 
     def __getattr__(self, name: str) -> Any:

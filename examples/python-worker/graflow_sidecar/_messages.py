@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from typing import Any, Dict, List, Optional, Tuple
+from typing import Any, Callable, Dict, List, Optional, Tuple
 
 PROTOCOL_VERSION = 1
 DEFAULT_MAX_MESSAGE_BYTES = 16 << 20
@@ -129,7 +129,8 @@ def key_of(request_id: Any) -> str:
 
 
 _SPACE = " \t\r\n"
-_scan_string = json.decoder.scanstring
+# CPython's and PyPy's own; typeshed does not list it.
+_scan_string: Callable[[str, int], Tuple[str, int]] = getattr(json.decoder, "scanstring")
 
 
 def is_answer(prefix: str) -> bool:

@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 import traceback
-from typing import Any, Dict, List, Optional
+from typing import Any, Callable, Dict, List, Optional, Tuple
 
 from . import _messages
 from ._lines import ID_WINDOW, LineSplitter, TooLong
@@ -23,7 +23,8 @@ _GRACE = 0.4
 _LATEST = 0.9
 
 # The scanner behind json.loads, without what that does around it.
-_scan = json.JSONDecoder().scan_once
+# (typeshed does not list it.)
+_scan: Callable[[str, int], Tuple[Any, int]] = getattr(json.JSONDecoder(), "scan_once")
 
 
 class Reader:

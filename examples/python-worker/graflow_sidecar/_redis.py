@@ -221,7 +221,7 @@ class TLSConnection(_Marking, SSLConnection):
         # redis-py always checks the certificate against self.host.
         host, self.host = self.host, self._server_name or self.host
         try:
-            return super()._wrap_socket_with_ssl(sock)
+            return super()._wrap_socket_with_ssl(sock)  # type: ignore[no-untyped-call]
         finally:
             self.host = host
 
@@ -285,7 +285,7 @@ def make_client(
         )
     if bounded:
         # Waits for a free connection, where a plain pool would raise.
-        pool: ConnectionPool = BlockingConnectionPool(
+        pool: ConnectionPool = BlockingConnectionPool(  # type: ignore[no-untyped-call]
             max_connections=settings.max_connections, timeout=20, connection_class=kind, **options
         )
     else:

@@ -4,13 +4,31 @@ from __future__ import annotations
 
 import inspect
 import re
-from typing import Any, Callable, Dict, List, NamedTuple, Optional, Pattern, Tuple, Union
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Callable,
+    Dict,
+    List,
+    NamedTuple,
+    Optional,
+    Pattern,
+    Tuple,
+    TypeVar,
+    Union,
+    overload,
+)
 
 from ._async import plain
-from ._serve import serve
+from ._serve import Options, serve
 from ._task import Task, TaskError
 
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
 _Function = Callable[..., Any]
+# A function keeps its own type when it is registered.
+_F = TypeVar("_F", bound=_Function)
 _BY_NAME = (inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 _BY_PLACE = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.VAR_POSITIONAL)
 
@@ -39,18 +57,22 @@ class Worker:
     gets whatever the workflow has for the task.
     """
 
-    def __init__(self, **options: Any) -> None:
+    def __init__(self, **options: Unpack[Options]) -> None:
         """Take the options of serve()."""
         self._options = options
         self._functions: List[_Registered] = []
 
-    def task(self, pattern: Union[str, _Function]) -> _Function:
+    @overload
+    def task(self, pattern: str) -> Callable[[_F], _F]: ...
+    @overload
+    def task(self, pattern: _F) -> _F: ...
+    def task(self, pattern: Union[str, _F]) -> Union[_F, Callable[[_F], _F]]:
         """Say which tasks a function is for: * stands for any characters.
 
         Of several patterns that fit, the one with the most characters besides *
         counts. As a decorator without a pattern it is for the task that is called as
         the function. The function may be a coroutine function; each task then has an
-        event loop of its own.
+        event loop of its own. The function itself is returned.
         """
         if callable(pattern):
             return self.task(_name_of(pattern))(pattern)
@@ -58,7 +80,7 @@ class Worker:
         if any(given == known.pattern for known in self._functions):
             raise ValueError(f"the task {given!r} is there twice")
 
-        def register(function: _Function) -> _Function:
+        def register(function: _F) -> _F:
             fits = re.compile(".*".join(map(re.escape, given.split("*"))), re.DOTALL)
             self._functions.append(_Registered(given, fits, *_inspected(function)))
             self._functions.sort(key=lambda known: -len(known.pattern.replace("*", "")))
@@ -66,13 +88,17 @@ class Worker:
 
         return register
 
-    def serve(self, **options: Any) -> None:
-        """Run tasks until the sidecar says that it is enough; see serve()."""
+    def serve(self, **options: Unpack[Options]) -> None:
+        """Run tasks until the sidecar says that it is enough; see serve().
+
+        Options given here come before those of the constructor.
+        """
         inputs: Dict[str, List[str]] = {}
         for known in self._functions:
             if known.names or known.rest:
                 inputs[known.pattern] = known.names
-        serve(self._run, **{"inputs": inputs, **self._options, **options})
+        merged: Options = {"inputs": inputs, **self._options, **options}
+        serve(self._run, **merged)
 
     def _run(self, task: Task) -> Any:
         task_id = str(task.record.get("task_id"))
@@ -111,8 +137,8 @@ class _Registered(NamedTuple):
         return given
 
 
-def _inspected(function: _Function) -> Any:
-    # All of a _Registered but its pattern.
+def _inspected(function: _Function) -> Tuple[_Function, _Function, List[str], List[str], bool]:
+    # All of a _Registered but its patterns.
     parameters = list(inspect.signature(function).parameters.values())
     place = _place_of_task(function, parameters)
     inputs = [p for p in parameters if p.kind in _BY_NAME and p is not place]
@@ -122,7 +148,9 @@ def _inspected(function: _Function) -> Any:
     return function, _caller(function, place), names, needed, rest
 
 
-def _place_of_task(function: _Function, parameters: List[inspect.Parameter]) -> Any:
+def _place_of_task(
+    function: _Function, parameters: List[inspect.Parameter]
+) -> Optional[inspect.Parameter]:
     # The parameter that gets the Task, or None.
     place = next((p for p in parameters if p.name == "task" or _is_task(p.annotation)), None)
     if place is None and parameters and parameters[0].kind in _BY_PLACE:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any, Dict, Iterable, List, Mapping, Optional, Tuple, Union
+from typing import TYPE_CHECKING, Any, Dict, Iterable, List, Mapping, Optional, Tuple, Union
+
+if TYPE_CHECKING:
+    from ._stub import RemoteTask
 
 
 def remote_task(
@@ -12,7 +15,7 @@ def remote_task(
     params: Optional[Mapping[str, Any]] = None,
     backend_config: Optional[Mapping[str, Any]] = None,
     timeout: Optional[float] = 30.0,
-) -> Any:
+) -> RemoteTask:
     """A task for >> and | of a workflow, whose function is in a worker elsewhere.
 
         clean = remote_task("etl.clean", inputs=["fetch"], params={"threshold": 0.9})

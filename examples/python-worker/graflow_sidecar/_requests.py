@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import _thread
 import itertools
-from typing import TYPE_CHECKING, Any, Dict, List, Optional
+from typing import TYPE_CHECKING, Any, Dict, Optional
 
 from . import _messages
 from ._task import TaskCancelled, TaskError
@@ -31,6 +31,16 @@ class RequestError(TaskError):
         self.code = code
 
 
+class _Waiting:
+    """A request without an answer: the lock is released when the answer is there."""
+
+    __slots__ = ("arrived", "answer")
+
+    def __init__(self, arrived: _thread.LockType) -> None:
+        self.arrived = arrived
+        self.answer: Dict[str, Any] = {}
+
+
 class Requests:
     """Requests that wait for an answer. Any thread may ask; the reader answers.
 
@@ -41,7 +51,7 @@ class Requests:
     def __init__(self, outbox: "Outbox") -> None:
         self._outbox = outbox
         self._numbers = itertools.count(1)
-        self._waiting: Dict[int, List[Any]] = {}
+        self._waiting: Dict[int, _Waiting] = {}
         self._over: Optional[str] = None
         self.limit = _messages.DEFAULT_MAX_MESSAGE_BYTES
 
@@ -65,7 +75,7 @@ class Requests:
             )
         arrived = _thread.allocate_lock()
         arrived.acquire()
-        waiting = [arrived, None]
+        waiting = _Waiting(arrived)
         self._waiting[number] = waiting
         try:
             if self._over is None:
@@ -77,21 +87,20 @@ class Requests:
                     raise TaskCancelled
         finally:
             self._waiting.pop(number, None)
-        answer = waiting[1]
-        problem = answer.get("error")
+        problem = waiting.answer.get("error")
         if problem is not None:
             raise RequestError(problem["code"], problem["message"])
-        return answer["result"]
+        return waiting.answer["result"]
 
     def answer(self, message: Dict[str, Any]) -> None:
-        """Hand an answer to who waits for it, if anybody still does."""
+        """Hand an answer to the thread that waits for it; a late answer is dropped."""
         number = message.get("id")
-        if number.__class__ is not int:
+        if type(number) is not int:  # True is an int, and no id
             return
         waiting = self._waiting.pop(number, None)
         if waiting is not None:
-            waiting[1] = message
-            waiting[0].release()
+            waiting.answer = message
+            waiting.arrived.release()
 
     def end(self, why: str) -> None:
         """From now on nothing is answered."""

@@ -9,7 +9,7 @@ record with a field too many, a task that calls sys.exit) is a failed task here.
 from __future__ import annotations
 
 import logging
-from typing import Any, Dict, List, Optional, Tuple
+from typing import Any, Dict, List, Optional, Tuple, cast
 
 from graflow.coordination.records import SerializedTaskRecord
 from graflow.core.engine import WorkflowEngine
@@ -64,7 +64,9 @@ class Runner:
     def _load(self, task: Task) -> Tuple[SerializedTaskRecord, Any]:
         try:
             record = SerializedTaskRecord(**task.record)
-            context, _ = ExecutionContextFactory.create_from_record(record, self._graphs)
+            context, _ = ExecutionContextFactory.create_from_record(
+                record, cast(Any, self._graphs)
+            )
         except Exception as exc:
             # TypeError: a field too many or too few. ValueError: no such graph
             # or task. Both explain themselves; an unpickling error does not.

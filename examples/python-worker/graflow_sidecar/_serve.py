@@ -10,7 +10,7 @@ import stat
 import sys
 import traceback
 import warnings
-from typing import Any, Callable, Dict, List, Optional, Union
+from typing import Any, Callable, Dict, List, Optional, TypedDict, Union
 
 from . import _forks, _messages, _signals, _stdio, _task
 from ._async import plain
@@ -18,6 +18,19 @@ from ._reader import Reader
 from ._server import Server
 from ._stdio import take_stdio
 from ._task import StartError, Task
+
+Handler = Callable[[Task], Any]
+
+
+class Options(TypedDict, total=False):
+    """The keyword arguments of serve(), which Worker takes as well."""
+
+    concurrency: int
+    name: str
+    version: Union[str, Callable[[], str]]
+    setup: Optional[Callable[[], Optional[Handler]]]
+    inputs: Optional[Dict[str, List[str]]]
+
 
 _BY_HAND = (
     "This is a worker of graflow-sidecar: it takes its tasks from a sidecar."
@@ -27,12 +40,12 @@ _serving: Optional[Server] = None
 
 
 def serve(
-    handler: Callable[[Task], Any],
+    handler: Handler,
     *,
     concurrency: int = 1,
     name: str = "python-worker",
     version: Union[str, Callable[[], str]] = platform.python_version(),
-    setup: Optional[Callable[[], Optional[Callable[[Task], Any]]]] = None,
+    setup: Optional[Callable[[], Optional[Handler]]] = None,
     inputs: Optional[Dict[str, List[str]]] = None,
 ) -> None:
     """Run tasks that the sidecar sends, until it says that it is enough.
@@ -109,7 +122,7 @@ def serve(
         sys.exit(1)
 
 
-def _check(handler: Callable[[Task], Any]) -> None:
+def _check(handler: Handler) -> None:
     try:
         signature = inspect.signature(handler)
     except ValueError:

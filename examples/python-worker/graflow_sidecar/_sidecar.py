@@ -39,8 +39,9 @@ class Sidecar:
     adds to the environment: any of the sidecar's settings. Timeouts are in
     seconds; stop_timeout is what tasks that run at the end have to finish.
 
-    The body begins when workers are up and Redis answers. On the way out workers finish what they run, and Redis stops last, also when
-    the body raised; its exception then goes on. A sidecar that ends badly raises
+    The body begins when workers are up and Redis answers. On the way out workers
+    finish what they run, and Redis stops last, also when the body raised; its
+    exception then goes on. A sidecar that ends badly raises
     SidecarError, but never in place of the body's own exception. Should this
     program be killed, the sidecar notices and stops all the same.
     """
@@ -58,7 +59,7 @@ class Sidecar:
         env: Optional[Mapping[str, str]] = None,
     ) -> None:
         #: Where Redis is; known once the sidecar runs.
-        self.redis_url = ""
+        self.redis_url: str = ""
         #: The running sidecar, None outside the with statement.
         self.process: Optional["subprocess.Popen[bytes]"] = None
         self._life: Optional[int] = None  # the pipe whose end tells the sidecar of ours

@@ -15,7 +15,7 @@ from typing import Any, Callable, Dict, Optional
 
 try:
     # signal.getsignal spends microseconds on looking for an enum's member.
-    from _signal import getsignal
+    from _signal import getsignal  # type: ignore[import-not-found]
 except ImportError:
     from signal import getsignal
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import Optional, Tuple
+from typing import Any, Optional, Tuple
 
 _taken: Optional[Tuple[int, int]] = None
 
@@ -70,7 +70,8 @@ def _usable_stderr() -> int:
     return 2
 
 
-def every_line(stream: object) -> None:
+def every_line(stream: Any) -> None:
+    """Have a text stream write each line at once, so that none is lost with the process."""
     # In place: a logging handler made earlier holds this very object.
     if hasattr(stream, "reconfigure"):
         stream.reconfigure(encoding="utf-8", errors="backslashreplace", line_buffering=True)
@@ -78,6 +79,6 @@ def every_line(stream: object) -> None:
         stream.flush()
 
 
-def _utf8(stream: object) -> None:
+def _utf8(stream: Any) -> None:
     if hasattr(stream, "reconfigure"):
         stream.reconfigure(encoding="utf-8", errors="surrogateescape")

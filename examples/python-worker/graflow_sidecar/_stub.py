@@ -139,7 +139,7 @@ class RemoteTask(TaskWrapper):  # type: ignore[misc]
 
 
 def _revived(methods: Dict[str, Any], state: Dict[str, Any]) -> Any:
-    task = object.__new__(type("RemoteTask", (TaskWrapper,), methods))
+    task: Any = object.__new__(type("RemoteTask", (TaskWrapper,), methods))
     task.__dict__.update(state)
     task.func = task._original_func = _body
     return task

@@ -44,9 +44,9 @@ class TaskError(Exception):
         stack: Optional[str] = None,
     ) -> None:
         super().__init__(message)
-        self.kind = kind or type(self).__name__
-        self.retryable = retryable
-        self.stack = stack
+        self.kind: str = kind or type(self).__name__
+        self.retryable: bool = retryable
+        self.stack: Optional[str] = stack
 
 
 class StartError(Exception):
@@ -104,7 +104,7 @@ class Task:
         #: The inputs that serve() was told to want, as far as they were found.
         self.inputs: Dict[str, Any] = _inputs(params.get("inputs"))
         #: True once the sidecar has given the task up.
-        self.cancelled = False
+        self.cancelled: bool = False
         self._id = request_id
         self._key = key
         self._thread = 0

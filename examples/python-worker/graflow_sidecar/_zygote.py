@@ -219,9 +219,9 @@ def _refresh(handlers: Dict[signal.Signals, Any]) -> None:
     # blocks a signal cannot be stopped by it.
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
     _stdio._taken = None
-    main = threading.main_thread()
-    if hasattr(main, "_set_native_id"):
-        main._set_native_id()  # Python leaves it as it was
+    renew = getattr(threading.main_thread(), "_set_native_id", None)
+    if renew is not None:
+        renew()  # Python leaves it as it was
     process = sys.modules.get("multiprocessing.process")
     if process is not None:
         process.current_process().authkey = os.urandom(32)
