@@ -90,8 +90,8 @@ type hooks struct {
 	wrap    func(actor) actor
 }
 
-// DefaultConfig returns the defaults; a worker's command, WorkerID and Log are left
-// to fill in.
+// DefaultConfig returns the defaults. With a worker's command in Worker.Command they
+// are enough for Start.
 func DefaultConfig() config.Config { return config.Default() }
 
 // Start validates the configuration, starts the local Redis if one is wanted,

@@ -210,11 +210,11 @@ func (r Retry) Delay(attempt int) time.Duration {
 }
 
 // Default returns the defaults: Graflow's own where Graflow's worker has
-// them (graflow/worker/main.py). WorkerID, Log and the worker's command are
-// left to fill in.
+// them (graflow/worker/main.py), a WorkerID with the process's id, and
+// slog.Default as the Log. Only the worker's command is left to fill in.
 func Default() Config {
 	return Config{
-		Version: "dev",
+		WorkerID: defaultWorkerID(), Version: "dev", Log: slog.Default(),
 		Redis: Redis{
 			Host: "localhost", Port: 6379,
 			PoolSize: 4, MinIdleConns: 1, ConnMaxIdleTime: 5 * time.Minute,

@@ -60,7 +60,6 @@ var worker = []string{"--", "./w", "-v"}
 func TestDefaults(t *testing.T) {
 	s := mustLoad(t, nil, worker...)
 	want := Default()
-	want.WorkerID = defaultWorkerID()
 	want.HTTP.Addr = defaultHTTPAddr // none for whoever embeds the sidecar
 	want.Worker.Command = []string{"./w", "-v"}
 	want.Worker.Env = []string{}

@@ -20,7 +20,6 @@ func (vs *variables) settings(in *interpreter) Settings {
 		App: Default(), LogLevel: slog.LevelInfo, LogFormat: logging.Auto, Python: "python3",
 	}
 	c, d, o := &s.App, &vs.dropIn, &vs.own
-	c.WorkerID = defaultWorkerID()
 
 	in.label(&d.WorkerID, &c.WorkerID)
 	in.integer(&d.MaxConcurrentTasks, &c.Slots, 1, 4096)
