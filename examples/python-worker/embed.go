@@ -80,8 +80,8 @@ const runWorker = `from graflow_sidecar.graflow import main
 main()
 `
 
-const runZygote = `from graflow_sidecar.graflow import zygote
-zygote(int(sys.argv.pop(1)))
+const runForkServer = `from graflow_sidecar.graflow import fork_server
+fork_server(int(sys.argv.pop(1)))
 `
 
 // Command gives the command line of a process that runs Graflow's tasks: the
@@ -91,9 +91,9 @@ func Command(python, path string) []string {
 	return []string{python, "-c", bootstrap + runWorker, path}
 }
 
-// ZygoteCommand is as Command, of a fork server for such processes. Its last
+// ForkServerCommand is as Command, of a fork server for such processes. Its last
 // argument, which is left to add, is the number of its socket's descriptor:
-// graflow_sidecar/_zygote.py says what is spoken there.
-func ZygoteCommand(python, path string) []string {
-	return []string{python, "-c", bootstrap + runZygote, path}
+// graflow_sidecar/_forkserver.py says what is spoken there.
+func ForkServerCommand(python, path string) []string {
+	return []string{python, "-c", bootstrap + runForkServer, path}
 }

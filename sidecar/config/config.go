@@ -151,7 +151,7 @@ type Worker struct {
 	// Files are handed down as file descriptors 3, 4 …
 	Files []*os.File
 	// ForkServer, if set, is the command of a fork server that the children are
-	// forked from, as pyworker.ZygoteCommand has it; Command stays what runs where
+	// forked from, as pyworker.ForkServerCommand has it; Command stays what runs where
 	// that does not work. It needs reaper.Begin, and Linux.
 	ForkServer []string
 	// Graflow gives the children Redis' coordinates: Graflow's engine speaks to

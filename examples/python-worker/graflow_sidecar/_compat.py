@@ -135,7 +135,7 @@ def _binary_clone(client: Any) -> Any:
 def _barrier_waits() -> None:
     # graflow/coordination/redis_coordinator.py, RedisCoordinator.wait_barrier:
     # the task holds its slot while it waits for tasks that need slots, so the
-    # sidecar is told. And it takes every exception for a barrier that nobody
+    # sidecar is told. And it takes every exception for a barrier that was not
     # reached, so that an outage of Redis fails the task as a timeout.
     from graflow.coordination.redis_coordinator import RedisCoordinator
 

@@ -17,8 +17,8 @@ class Outbox:
     """Lines on their way to the sidecar. Safe for any thread.
 
     post() only notes a line. flush() writes everything noted, in one system
-    call where it can; whoever has nothing else to do calls it. kick() has a
-    thread of our own do it: the way for those that must not wait for a slow
+    call where it can; an idle slot calls it. kick() has the writer thread do
+    it: the way for callers that must not wait for a slow
     reader, or go on with something long. Task code never writes itself: a
     cancel raises in the middle of whatever it does, and half a line would
     break the protocol.
@@ -40,7 +40,7 @@ class Outbox:
         self._thread.start()
 
     def post(self, line: str) -> None:
-        """Note a line, which ends with LF; somebody must flush or kick."""
+        """Note a line, which ends with LF; a flush or a kick has to follow."""
         self._lines.append(line)
 
     def send(self, line: str) -> None:

@@ -214,7 +214,7 @@ class Reader:
         self._server.stop()
 
     def _end(self) -> None:
-        # Nobody reads our answers any more, or soon nobody will: what still
+        # The answers have no reader any more, or soon will have none: what still
         # runs has a moment to finish, is then interrupted, so that its
         # "finally" runs, and is cut off after that.
         tail = self._lines.tail()
@@ -256,7 +256,7 @@ class Reader:
 
     def _lost(self, request_id: Optional[str], prefix: str, text: str) -> bool:
         # An answer that cannot be read, one that nests as deep as Python's own
-        # stack say: who waits for it is told, and the sidecar is not, for its own
+        # stack say: the task that waits for it is told, and the sidecar is not, for its own
         # request of the same id is another one.
         if request_id is None or not _messages.is_answer(prefix):
             return False

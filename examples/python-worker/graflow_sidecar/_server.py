@@ -5,7 +5,7 @@ Threads, and what each owns:
   main     runs the tasks when there is one slot: task code may use signals,
            asyncio.run and whatever else wants the main thread
   slots    run the tasks when there are several; started as they are needed
-  writer   writes what nobody else has the time to write
+  writer   writes what the other threads have no time to write
 Between them there are no locks for a task: a deque's pop and append are atomic.
 """
 
@@ -149,7 +149,7 @@ class Server:
                     break
                 self._called = False
                 # A slot that has come to rest meanwhile, for a task that has come
-                # meanwhile: who added that was told that one was on its way.
+                # meanwhile: the reader that added it was told that one was on its way.
                 if not (self._idle and self._queue):
                     return False
         return True
@@ -173,10 +173,10 @@ class Server:
         called = True
         while True:
             if called:
-                # Whoever adds a task after this calls somebody else; what was
+                # A task that is added after this calls another slot; what was
                 # added before is seen below.
                 called = self._called = False
-                # Who called may be long at its task, and have left its answers.
+                # The calling slot may be long at its task, and have left its answers.
                 outbox.flush()
             try:
                 task = tasks.popleft()
@@ -186,7 +186,7 @@ class Server:
                 if self.stopping:
                     return
                 idle.append(rest)
-                # A task that came before the lock was in the list woke nobody.
+                # A task that came before the lock was in the list woke no slot.
                 if (tasks or self.stopping) and _removed(idle, rest):
                     continue
                 rest.acquire()
@@ -194,7 +194,7 @@ class Server:
                 continue
             if tasks and not (several and self._wake_one()):
                 # This task may take long: have the answers so far written, and
-                # the next task begun, by somebody else.
+                # the next task begun, by other threads.
                 outbox.kick()
             self._finish(task, run(task))
 

@@ -20,7 +20,7 @@ except ImportError:
     from signal import getsignal
 
 STOPS = (signal.SIGINT, signal.SIGTERM)
-# Ignored unless somebody asks for it, and hardly any program does: it is the
+# Ignored by default, and hardly any program handles it: it is the
 # signal that Go's runtime chose for the same purpose.
 STRIKE = signal.SIGURG
 # As plain numbers: reinstall() runs after every task.

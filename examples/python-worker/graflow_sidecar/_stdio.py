@@ -58,7 +58,7 @@ def _duplicate(fd: int) -> int:
     try:
         return fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 10)
     except OSError:
-        # Not open at all: an input that has ended, an output for nobody.
+        # Not open at all: an input that has ended, an output without a reader.
         return fcntl.fcntl(os.open(os.devnull, os.O_RDWR), fcntl.F_DUPFD_CLOEXEC, 10)
 
 

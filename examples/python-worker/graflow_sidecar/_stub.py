@@ -146,7 +146,7 @@ def _revived(methods: Dict[str, Any], state: Dict[str, Any]) -> Any:
 
 
 def _body(*_: Any, **__: Any) -> None:
-    """What stands where a task of Python has its function. Nobody calls it."""
+    """What stands where a task of Python has its function. It is never called."""
     raise GraflowRuntimeError("a remote task has no function in Python")
 
 
@@ -220,8 +220,8 @@ def _is_the_record(context: Any) -> bool:
 
 def _check_place(task: Any, context: Any) -> None:
     # Graflow's worker runs a member's own successors after it, in the same
-    # process. A worker in another language has no graph: nobody would, and the
-    # workflow would go on as if they were done.
+    # process. A worker in another language has no graph: they would not run, and
+    # the workflow would go on as if they were done.
     try:
         group = context.graph.get_node(context.current_task_id)
     except KeyError:
@@ -269,7 +269,7 @@ def _dispatch(task: Any, context: Any, coordinator: Any) -> None:
         completions = f"{queue.key_prefix}:completions:{group}"
         completion = queue.redis_client.hget(completions, task.task_id)
     finally:
-        # It may as well not be run when nobody waits for it any more.
+        # A task that is no longer waited for need not run.
         taken = done or not queue.redis_client.lrem(queue.queue_key, 1, record)
         coordinator.cleanup_barrier(group)
     if not done or not completion:

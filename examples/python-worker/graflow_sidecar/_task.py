@@ -99,7 +99,7 @@ class Task:
         #: When the task must have ended, as time.time() counts; None: never.
         self.deadline: Optional[float] = deadline / 1000 if deadline else None
         meta = params.get("_meta")
-        #: W3C trace context of whoever sent the record, or None.
+        #: W3C trace context of the record's producer, or None.
         self.traceparent: Optional[str] = meta.get("traceparent") if meta else None
         #: The inputs that serve() was told to want, as far as they were found.
         self.inputs: Dict[str, Any] = _inputs(params.get("inputs"))

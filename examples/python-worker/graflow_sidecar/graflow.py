@@ -48,11 +48,11 @@ def main() -> None:
     serve(_unprepared, name="graflow", version=_versions, setup=_setup)
 
 
-def zygote(fd: int) -> None:
+def fork_server(fd: int) -> None:
     """Be a fork server on descriptor fd; in each of its forks, as main()."""
-    from . import _zygote
+    from . import _forkserver
 
-    _zygote.run(fd, _preload, main)
+    _forkserver.run(fd, _preload, main)
 
 
 def _preload() -> None:

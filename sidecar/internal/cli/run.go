@@ -151,7 +151,7 @@ func adapt(s *config.Settings) (cleanup func(), err error) {
 		if s.App.Worker.Graflow {
 			s.App.Worker.Concurrency = 1
 		}
-		return func() {}, nil // whoever connects has it
+		return func() {}, nil // the host that connects has it
 	}
 	workers := s.Adapter()
 	if len(workers) == 0 {
@@ -165,7 +165,7 @@ func adapt(s *config.Settings) (cleanup func(), err error) {
 		w.Command = pyworker.Command(s.Python, adapter.path)
 		w.Files = adapter.files
 		if s.Prefork {
-			w.ForkServer = pyworker.ZygoteCommand(s.Python, adapter.path)
+			w.ForkServer = pyworker.ForkServerCommand(s.Python, adapter.path)
 		}
 		w.Concurrency = 1
 		w.Name = adapterName(s.Python)

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Dict, List, Optional
 
 from tests.support import PATIENCE, Worker, WorkerCase, until
-from tests.zygote import Zygote
+from tests.forkserver import ForkServer
 
 try:
     import graflow  # noqa: F401
@@ -133,7 +133,7 @@ class EngineCase(WorkerCase):
     def adapter(self, **extra: str) -> Worker:
         """The adapter, with the test's folder as its working directory."""
         if FORKED:
-            worker = self.zygote(**extra).worker(SIDECAR_PROCESS_ID="w-0")
+            worker = self.fork_server(**extra).worker(SIDECAR_PROCESS_ID="w-0")
         else:
             worker = Worker(
                 [sys.executable, "-m", "graflow_sidecar.graflow"],
@@ -144,18 +144,18 @@ class EngineCase(WorkerCase):
         self.assertIn("result", worker.greeting, worker.log())
         return worker
 
-    def zygote(self, before: str = "", **extra: str) -> Zygote:
+    def fork_server(self, before: str = "", **extra: str) -> ForkServer:
         """The adapter's fork server, in the test's folder."""
         source = f"import os, sys\n{before}\n"
-        source += "from graflow_sidecar.graflow import zygote; zygote(int(sys.argv.pop(1)))"
-        zygote = Zygote(
+        source += "from graflow_sidecar.graflow import fork_server; fork_server(int(sys.argv.pop(1)))"
+        fork_server = ForkServer(
             [sys.executable, "-c", source],
             env={**self.environment(), **extra},
             cwd=str(self.here),
         )
-        self.addCleanup(zygote.close)
-        self.assertEqual(zygote.word.get("problem"), "")
-        return zygote
+        self.addCleanup(fork_server.close)
+        self.assertEqual(fork_server.word.get("problem"), "")
+        return fork_server
 
     def module(self, name: str, source: str) -> None:
         """A file in the working directory of producer and adapter."""

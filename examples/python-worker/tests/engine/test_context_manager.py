@@ -104,7 +104,7 @@ class TestContextManagerPattern(WorkerCase):
             self.assertNotEqual(probe.connect_ex(("127.0.0.1", port)), 0, "Redis still listens")
 
     def no_trouble(self, log):
-        """Redis stopped last, so nobody complained."""
+        """Redis stopped last, so no line complains of it."""
         for word in ("closed file", "Bad file descriptor", "refused", '"level":"ERROR"'):
             self.assertNotIn(word, log)
 

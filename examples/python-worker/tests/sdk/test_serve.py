@@ -167,7 +167,7 @@ class Tasks(WorkerCase):
             self.assertEqual(worker.answer(request_id)["result"]["status"], "succeeded")
 
     def test_slots_come_for_every_task_that_waits_for_others(self):
-        # Nobody is called while somebody is on the way: a call that is lost leaves
+        # No slot is called while one is on its way: a call that is lost leaves
         # one of four alone at the barrier.
         before = "barrier = threading.Barrier(4)\n"
         worker = self.handler(

@@ -249,10 +249,10 @@ func TestEveryErrorTypeIsKnown(t *testing.T) {
 	known := map[string]string{
 		"RefusedError": string(Refused), "LocalRedisError": string(EmbeddedRedis), "PanicError": string(Bug), "StuckError": string(Bug), "Error": string(Config),
 		"UsageError": string(Usage), "CrashLoopError": string(CrashLoop), "StartError": string(WorkerStart),
-		"refusal":     string(WorkerStart),                                         // of the system, to start a command
-		"StatusError": string(Unreachable),                                         // or an answer that is no
-		"UnfitError":  lines["workers cannot be forked: starting them one by one"], // ends in that line
-		"Panic":       string(Bug),                                                 // becomes a PanicError
+		"refusal":          string(WorkerStart),                                         // of the system, to start a command
+		"StatusError":      string(Unreachable),                                         // or an answer that is no
+		"UnsupportedError": lines["workers cannot be forked: starting them one by one"], // ends in that line
+		"Panic":            string(Bug),                                                 // becomes a PanicError
 		// What Redis refuses of one task is that task's failure, and a worker's answer.
 		"RejectedError": lines["task failed"], "droppedError": lines["task failed"],
 		"lastReply": lines["redis is lost, waiting for it"], // or becomes a RejectedError

@@ -73,8 +73,8 @@ func (s *Stage) run(hard context.Context, slot int, t task.Task) (task.Outcome, 
 		// A script of env or of a shell, whose program is being written to.
 		return j.outcome(task.Outcome{Kind: task.Returned, Message: notStarted}), syscall.ETXTBSY
 	}
-	if max(st.stdout.seen, st.stderr.seen) >= pipeful {
-		s.talkative.Store(true)
+	if max(st.stdout.seen, st.stderr.seen) >= pipeCapacity {
+		s.eagerRead.Store(true)
 	}
 	return j.outcome(s.judge(j, p, st, why, limit)), nil
 }
@@ -153,10 +153,10 @@ func (j *job) attrs() []any {
 
 // judge says what became of a task whose process has ended.
 //
-// What a process says after our SIGTERM counts for nothing, a status of 0
-// neither: most programs that end tidily on a signal exit with it, and nobody
-// can tell that from a task that was done in the same moment. It runs again, or
-// is reported as too slow.
+// What a process prints after the sidecar's SIGTERM does not count, and neither
+// does a status of 0: most programs exit with 0 after a clean end on a signal,
+// which looks the same as a task that was done in the same moment. The task runs
+// again, or is reported as too slow.
 func (s *Stage) judge(j *job, p local.Process, st *streams, why cause, limit time.Duration) task.Outcome {
 	switch why {
 	case expired:
@@ -175,13 +175,13 @@ func (s *Stage) judge(j *job, p local.Process, st *streams, why cause, limit tim
 	exit := end.Exit()
 	switch {
 	case end.Code < 0:
-		// Killed by somebody else, or by itself: a crash, or the kernel when
+		// A signal that the sidecar did not send: a crash, or the kernel when
 		// memory runs out. It is the death of a worker, and costs an attempt.
 		return task.Outcome{Kind: task.Lost, Message: "the worker " + p.Fate(), Stderr: st.tail.Text(), Exit: exit}
 	case end.Code == tryAgain:
-		return task.Outcome{Kind: task.Retry, Reason: "exit", Message: words(st.tail.Text(), p.Fate()), Stderr: st.tail.Text(), Exit: exit}
+		return task.Outcome{Kind: task.Retry, Reason: "exit", Message: errorMessage(st.tail.Text(), p.Fate()), Stderr: st.tail.Text(), Exit: exit}
 	case end.Code != 0:
-		return task.Outcome{Kind: task.Failed, Reason: "exit", Message: words(st.tail.Text(), p.Fate()), Exit: exit}
+		return task.Outcome{Kind: task.Failed, Reason: "exit", Message: errorMessage(st.tail.Text(), p.Fate()), Exit: exit}
 	case st.overlong():
 		return s.tooMuch()
 	}

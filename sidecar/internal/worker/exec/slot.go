@@ -67,9 +67,10 @@ func (s *Stage) startError(err error, pause *backoff.Backoff) error {
 //
 // Where the process cannot be started (the file is gone, there is no memory),
 // the task goes back at no cost, and the slot counts for nothing during a
-// pause: what it cannot run is somebody else's to claim. The same holds when the
-// stage ends by itself, with nobody told yet: a record that was claimed for a
-// slot that is being cleared went back after its elders, and so before them.
+// pause: another sidecar may claim what this slot cannot run. The same holds when
+// the stage ends by itself and the claim stage does not know it yet: a record
+// that was claimed for a slot that is being cleared would go back after older
+// records, and so before them.
 func (s *Stage) serve(ctx, hard context.Context, slot int) {
 	pause := backoff.New(s.cfg.Restart)
 	tries := local.Tries{Limit: s.cfg.StartRetries}

@@ -80,7 +80,7 @@ type Stage struct {
 	started atomic.Bool // a process was started once
 	up      atomic.Int64
 
-	talkative atomic.Bool // a task has said more than a pipe holds
+	eagerRead atomic.Bool // a task has said more than a pipe holds
 
 	begin   chan struct{}          // holds a token for each start under way
 	evicted atomic.Pointer[string] // the run that lost its lease last
@@ -161,9 +161,8 @@ func (s *Stage) Renew() {
 	s.cfg.Log.Info("nothing to replace: each task has a process of its own")
 }
 
-// Evict ends every task of a run, whose lease was lost: somebody else runs
-// them. It returns when none of them is running any more, and none is started
-// later.
+// Evict ends every task of a run whose lease was lost: another sidecar runs them.
+// It returns when none of them is running any more. None is started later.
 func (s *Stage) Evict(run string) {
 	s.evicted.Store(&run)
 	s.mu.Lock()

@@ -26,14 +26,14 @@ type streams struct {
 	once              sync.Once
 }
 
-// readersAfter is how old a process grows before somebody waits for what it says.
-// Most that end sooner have left all of that in their pipes, which hold 64 KiB:
-// two goroutines less, which would be woken in vain, and that is much beside a fork.
+// readersAfter is how old a process is when the readers of its pipes start. Most
+// processes that end sooner have left all their output in the pipes, which hold
+// 64 KiB: two goroutines less, a measurable saving beside the cost of a fork.
 const readersAfter = 10 * time.Millisecond
 
-// pipeful is what every pipe holds. Where a task has said more, the readers of the
+// pipeCapacity is what every pipe holds. Where a task has said more, the readers of the
 // next ones begin at once: a full pipe would have kept it waiting for them.
-const pipeful = 64 << 10
+const pipeCapacity = 64 << 10
 
 // attach passes the record on, where it was too long to be there from the start,
 // and collects what the process writes.
@@ -54,12 +54,12 @@ func (s *Stage) attach(j *job, p local.Process, record []byte) *streams {
 		go collect()
 		go log()
 	}
-	if _, ok := p.Stdout().(local.NowReader); ok && !s.talkative.Load() {
+	if _, ok := p.Stdout().(local.NowReader); ok && !s.eagerRead.Load() {
 		st.late = time.AfterFunc(readersAfter, begin)
 		st.readNow = func() {
-			st.stdout.hurry()
+			st.stdout.drainNow()
 			collect()
-			st.stderr.hurry()
+			st.stderr.drainNow()
 			log()
 		}
 	} else {
@@ -96,8 +96,8 @@ func (s *Stage) logStderr(j *job, st *streams) {
 	}
 }
 
-// collect reads what the process prints, and goes on reading what is too much:
-// nobody is to hang in a write.
+// collect reads what the process prints, and goes on reading beyond the limit so
+// that the process never blocks in a write.
 func (st *streams) collect(most int) {
 	buf := make([]byte, 0, 512)
 	for {
@@ -167,8 +167,8 @@ type pipeEnd struct {
 	seen int // bytes that were read
 }
 
-// pipeHolds is the most that a pipe holds, unless somebody privileged has made
-// it larger. A grandchild that writes without pause is not read for ever.
+// pipeHolds is the most that a pipe holds, unless a privileged process has made
+// it larger. It bounds the read from a grandchild that writes without pause.
 const pipeHolds = 1 << 20
 
 func (e *pipeEnd) Read(b []byte) (n int, err error) {
@@ -178,13 +178,13 @@ func (e *pipeEnd) Read(b []byte) (n int, err error) {
 		if n > 0 || !errors.Is(err, os.ErrDeadlineExceeded) {
 			return n, err
 		}
-		e.hurry()
+		e.drainNow()
 	}
 	return e.rest(b)
 }
 
-// hurry has the next reads wait for nothing.
-func (e *pipeEnd) hurry() { e.late, e.left = true, pipeHolds }
+// drainNow has the next reads wait for nothing.
+func (e *pipeEnd) drainNow() { e.late, e.left = true, pipeHolds }
 
 // rest reads without waiting.
 func (e *pipeEnd) rest(b []byte) (n int, err error) {

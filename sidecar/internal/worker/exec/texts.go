@@ -72,9 +72,9 @@ const longestOther = 256
 // colours are the escape sequences of terminals.
 var colours = regexp.MustCompile(`\x1b\[[0-9;?]*[ -/]*[@-~]`)
 
-// words makes an error message of the last lines on stderr, or takes the other
+// errorMessage makes an error message of the last lines on stderr, or takes the other
 // one where there are none.
-func words(stderr, otherwise string) string {
+func errorMessage(stderr, otherwise string) string {
 	text := strings.Map(func(r rune) rune {
 		if unicode.IsControl(r) && r != '\n' && r != '\t' {
 			return -1

@@ -16,21 +16,21 @@ import (
 	"github.com/graflow/graflow-sidecar/sidecar/internal/worker/spawn/reaper"
 )
 
-// request is what a fork server is told, beside four descriptors: the worker's
-// stdin, stdout and stderr and a socket for the answer.
+// request is the message that has a fork server make a worker. Four descriptors
+// go with it: the worker's stdin, stdout and stderr and a socket for the answer.
 type request struct {
-	Parent int                `json:"parent"` // who is to adopt the worker
+	Parent int                `json:"parent"` // the process that adopts the worker
 	Env    map[string]*string `json:"env"`    // what differs; null takes away
 }
 
-// answer is the worker's own word that it is there, or what went wrong.
+// answer is the worker's message that it runs, or the error.
 type answer struct {
 	PID   int    `json:"pid"`
 	Error string `json:"error"`
 }
 
-// fork has the fork server make a worker. The worker goes on when it is ours:
-// when it can be waited for, and ends with us.
+// fork has the fork server make a worker. The worker goes on once it is a child of
+// the sidecar: once it can be waited for, and ends with the sidecar.
 func (p *process) fork(cmd *exec.Cmd) (local.Process, error) {
 	ends, theirs, err := pipes()
 	if err != nil {
@@ -44,7 +44,7 @@ func (p *process) fork(cmd *exec.Cmd) (local.Process, error) {
 	defer conn.Close()
 	theirs = append(theirs, hers)
 
-	// The worker may have ended before we have heard of it.
+	// The worker may have ended before its answer was read.
 	defer reaper.Expect()()
 	got, err := p.ask(conn, theirs, request{Parent: os.Getpid(), Env: p.changes(cmd.Env)})
 	if err != nil {
@@ -53,7 +53,7 @@ func (p *process) fork(cmd *exec.Cmd) (local.Process, error) {
 	}
 	worker, err := local.Adopt(got.PID, variables(cmd.Env)[local.IDVariable], ends[0], ends[1], ends[2])
 	if err != nil {
-		closeAll(ends) // with conn, which tells the worker that nobody waits for it
+		closeAll(ends) // with conn, which tells the worker that it was given up
 		return nil, err
 	}
 	_, _ = conn.Write([]byte{'\n'}) // if it is gone already, that will show
@@ -76,7 +76,7 @@ func (p *process) ask(conn *net.UnixConn, theirs []*os.File, r request) (answer,
 	deadline := time.Now().Add(p.cfg.forkTimeout)
 	_ = p.control.SetWriteDeadline(deadline)
 	if _, _, err := p.control.WriteMsgUnix(packet, unix.UnixRights(fds...), nil); err != nil {
-		p.stick()
+		p.markStuck()
 		return answer{}, fmt.Errorf("the fork server cannot be asked: %w", err)
 	}
 	closeAll(theirs) // or the end of the socket would never show
@@ -85,7 +85,7 @@ func (p *process) ask(conn *net.UnixConn, theirs []*os.File, r request) (answer,
 	n, err := conn.Read(buf)
 	switch {
 	case errors.Is(err, os.ErrDeadlineExceeded):
-		p.stick()
+		p.markStuck()
 		return answer{}, fmt.Errorf("the fork server did not answer within %v", p.cfg.forkTimeout)
 	case errors.Is(err, io.EOF) || errors.Is(err, unix.ECONNRESET):
 		return answer{}, errors.New("the fork server or the fork ended")
@@ -94,7 +94,7 @@ func (p *process) ask(conn *net.UnixConn, theirs []*os.File, r request) (answer,
 	}
 	var got answer
 	if err := json.Unmarshal(buf[:n], &got); err != nil {
-		p.stick()
+		p.markStuck()
 		return answer{}, fmt.Errorf("the fork server's answer cannot be read: %w", err)
 	}
 	if got.Error != "" {
@@ -103,7 +103,7 @@ func (p *process) ask(conn *net.UnixConn, theirs []*os.File, r request) (answer,
 	return got, nil
 }
 
-// changes is what an environment has that the fork server's has not.
+// changes is the difference of an environment to the fork server's.
 func (p *process) changes(env []string) map[string]*string {
 	wanted := variables(env)
 	changes := make(map[string]*string)
@@ -120,7 +120,7 @@ func (p *process) changes(env []string) map[string]*string {
 	return changes
 }
 
-// pipes makes a worker's standard streams: our ends and the worker's.
+// pipes makes a worker's standard streams: the sidecar's ends and the worker's.
 func pipes() (ours, theirs []*os.File, err error) {
 	for i := range 3 {
 		r, w, err := os.Pipe()

@@ -40,10 +40,10 @@ type process struct {
 	turn       sync.Mutex // one fork at a time: its timeout is for itself alone
 	complained atomic.Bool
 	stuck      chan struct{} // closed when it does not answer
-	stickOnce  sync.Once
+	stuckOnce  sync.Once
 }
 
-// launch starts a fork server and waits until it says that it can fork.
+// launch starts a fork server and waits for its message that it can fork.
 func launch(ctx context.Context, cfg *Config, start local.Start) (forker, error) {
 	ours, theirs, err := socketPair()
 	if err != nil {
@@ -64,12 +64,12 @@ func launch(ctx context.Context, cfg *Config, start local.Start) (forker, error)
 	_ = proc.Stdin().Close()
 	p.readers.Go(func() {
 		<-proc.Exited()
-		p.stick()
+		p.markStuck()
 	})
 	for _, pipe := range []local.ReadPipe{proc.Stdout(), proc.Stderr()} {
 		p.readers.Go(func() { local.LogLines(pipe, cfg.Log, "fork server stderr", &p.tail, nil) })
 	}
-	if err := p.greet(ctx); err != nil {
+	if err := p.handshake(ctx); err != nil {
 		p.end()
 		if last := p.tail.Last(); last != "" {
 			err = fmt.Errorf("%w; its last line on stderr: %s", err, last)
@@ -82,12 +82,13 @@ func launch(ctx context.Context, cfg *Config, start local.Start) (forker, error)
 // mark is the process id of a fork server. A fork writes its own over it, in the
 // memory that /proc/PID/environ shows, and needs the room.
 func mark(workerID string) string {
-	id := fmt.Sprintf("%s-zygote-%s", workerID, rand.Text()[:10])
+	id := fmt.Sprintf("%s-forkserver-%s", workerID, rand.Text()[:10])
 	return id + strings.Repeat(".", markRoom+len(workerID)-len(id))
 }
 
-// greet waits for its first word.
-func (p *process) greet(ctx context.Context) error {
+// handshake reads the fork server's first message: that it is ready, or why it must
+// not fork.
+func (p *process) handshake(ctx context.Context) error {
 	_ = p.control.SetReadDeadline(time.Now().Add(p.cfg.StartTimeout))
 	defer context.AfterFunc(ctx, func() { _ = p.control.SetReadDeadline(time.Now()) })()
 	buf := make([]byte, 64<<10)
@@ -110,22 +111,22 @@ func (p *process) greet(ctx context.Context) error {
 		return fmt.Errorf("its first word cannot be read: %w", err)
 	}
 	if word.Problem != "" {
-		return &UnfitError{word.Problem}
+		return &UnsupportedError{word.Problem}
 	}
 	return nil
 }
 
 func (p *process) pid() int { return p.proc.Pid() }
 
-// gone is closed when it has ended, and when it does not answer any more.
+// gone is closed when the fork server has ended, or no longer answers.
 func (p *process) gone() <-chan struct{} { return p.stuck }
 
-func (p *process) stick() { p.stickOnce.Do(func() { close(p.stuck) }) }
+func (p *process) markStuck() { p.stuckOnce.Do(func() { close(p.stuck) }) }
 
 func (p *process) complain() bool { return p.complained.CompareAndSwap(false, true) }
 
-// end ends it: by the end of its socket, or harder. It holds nothing that would
-// be worth a grace.
+// end stops the fork server: by the end of its socket, and then by force. It has no
+// state that a longer grace would save.
 func (p *process) end() string {
 	hard, cancel := context.WithCancel(context.Background())
 	cancel()
@@ -137,7 +138,7 @@ func (p *process) end() string {
 	return p.proc.Fate()
 }
 
-// variables is an environment as the process sees it: of two the last one counts.
+// variables is an environment as a map: of two entries of a name the last counts.
 func variables(env []string) map[string]string {
 	m := make(map[string]string, len(env))
 	for _, entry := range env {
@@ -148,15 +149,15 @@ func variables(env []string) map[string]string {
 	return m
 }
 
-// socketPair gives a connection of ours, which keeps messages apart, and a
-// descriptor to hand over.
+// socketPair returns the sidecar's end of a socket that keeps messages apart, and the
+// descriptor of the other end.
 func socketPair() (ours *net.UnixConn, theirs *os.File, err error) {
 	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return nil, nil, fmt.Errorf("no socket for the fork server: %w", err)
 	}
-	f := os.NewFile(uintptr(fds[0]), "zygote")
-	theirs = os.NewFile(uintptr(fds[1]), "zygote")
+	f := os.NewFile(uintptr(fds[0]), "forkserver")
+	theirs = os.NewFile(uintptr(fds[1]), "forkserver")
 	defer f.Close() // FileConn has made a copy
 	conn, err := net.FileConn(f)
 	if err != nil {

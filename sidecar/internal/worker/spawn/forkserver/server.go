@@ -1,7 +1,7 @@
 // Package forkserver starts worker processes by asking a fork server for them: a
 // process that has imported once what every worker needs, and is forked for each
-// of them (see graflow_sidecar/_zygote.py in examples/python-worker). Where there
-// is none at the moment, a worker is started as any other command is.
+// of them (see graflow_sidecar/_forkserver.py in examples/python-worker). Where there
+// is no fork server at the moment, a worker is started as any other command.
 package forkserver
 
 import (
@@ -19,10 +19,10 @@ import (
 	"github.com/graflow/graflow-sidecar/sidecar/internal/worker/spawn/local"
 )
 
-// Config says what the fork server is. Every field is required but for Dir, Env
-// and Files.
+// Config describes the fork server. Every field is required but for Dir, Env and
+// Files.
 type Config struct {
-	// Command runs it; the number of its socket's descriptor is added.
+	// Command runs the fork server; the number of its socket's descriptor is added.
 	Command  []string
 	WorkerID string
 	Dir      string
@@ -47,13 +47,14 @@ const healthyAfter = time.Minute
 // forker is a running fork server.
 type forker interface {
 	pid() int
-	// fork has it make a process of the command.
+	// fork makes a process of the command.
 	fork(cmd *exec.Cmd) (local.Process, error)
-	// gone is closed when it has ended, or must be ended.
+	// gone is closed when the fork server has ended, or must be ended.
 	gone() <-chan struct{}
-	// end ends it without delay, and says what became of it. Its forks live on.
+	// end stops the fork server without delay and returns how it ended. Its forks
+	// live on.
 	end() string
-	// complain reports whether this is the first time that it is asked.
+	// complain reports true the first time only.
 	complain() bool
 }
 
@@ -78,9 +79,9 @@ func New(cfg Config) *Server {
 	return &Server{cfg: cfg, renew: make(chan struct{}, 1), pending: true, changed: make(chan struct{})}
 }
 
-// Run starts the fork server, and another one when it ends, until ctx ends; then
-// it ends it. Workers that are started after that are started by themselves.
-// Call it once.
+// Run starts the fork server, and another one when it ends, until ctx ends, and then
+// stops it. Workers that are started later are started without a fork server. Call
+// Run once.
 func (s *Server) Run(ctx context.Context) error {
 	defer func() {
 		s.Halt()
@@ -123,8 +124,8 @@ func (s *Server) loop(ctx context.Context) {
 	}
 }
 
-// begin is the time before a launch. It returns which renewal the launch is
-// good for: files may change while it reads them.
+// begin prepares a launch. It returns the renewal that the launch is good for: files
+// may change while the fork server reads them.
 func (s *Server) begin() (round int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -137,8 +138,8 @@ func (s *Server) begin() (round int) {
 	return s.round
 }
 
-// serve offers z until it is gone, and reports whether that is not its own
-// fault: it was renewed, or we stop.
+// serve offers z until it is gone, and reports whether that is not its own fault: it
+// was replaced, or the sidecar stops.
 func (s *Server) serve(ctx context.Context, z forker, round int) (asked bool) {
 	if !s.offer(z, round) {
 		return true
@@ -155,12 +156,12 @@ func (s *Server) serve(ctx context.Context, z forker, round int) (asked bool) {
 	}
 }
 
-// rest is the time after a launch that failed. One that will not get better by
-// itself is tried again when the workers are renewed.
+// rest is the pause after a launch that failed. A fork server that must not fork is
+// tried again when the workers are replaced.
 func (s *Server) rest(ctx context.Context, pause *backoff.Backoff, err error) {
-	switch unfit, permanent := errors.AsType[*UnfitError](err); {
+	switch unsupported, permanent := errors.AsType[*UnsupportedError](err); {
 	case permanent:
-		s.cfg.Log.Warn("workers cannot be forked: starting them one by one", "reason", unfit.Reason)
+		s.cfg.Log.Warn("workers cannot be forked: starting them one by one", "reason", unsupported.Reason)
 		pause.Reset()
 		select {
 		case <-s.renew:
@@ -186,10 +187,11 @@ func (s *Server) sleep(ctx context.Context, d time.Duration) {
 	}
 }
 
-// UnfitError is a fork server's own word that it must not be forked.
-type UnfitError struct{ Reason string }
+// UnsupportedError is the error of a fork server that must not fork: its imports have
+// started a thread, say.
+type UnsupportedError struct{ Reason string }
 
-func (e *UnfitError) Error() string { return "the fork server is unfit: " + e.Reason }
+func (e *UnsupportedError) Error() string { return "the fork server is unsupported: " + e.Reason }
 
 // Renew replaces the fork server, so that workers started from now on have
 // imported what is on disk from now on. It returns at once; workers that are
@@ -206,7 +208,7 @@ func (s *Server) Renew() {
 	}
 }
 
-// Halt says that a stop has begun: nobody waits for a fork server any more.
+// Halt ends all waits for the fork server: a stop has begun.
 func (s *Server) Halt() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -214,8 +216,8 @@ func (s *Server) Halt() {
 	s.changeLocked()
 }
 
-// Start makes a process of a command that is the workers', complete but for its
-// streams and its group: forked if it can be, and else by the means of otherwise.
+// Start makes a process of a worker's command, which is complete but for its streams
+// and its group: by a fork where that works, and otherwise with the given function.
 // It waits for a fork server that is being started.
 func (s *Server) Start(cmd *exec.Cmd, otherwise local.Start) (local.Process, error) {
 	for {
@@ -238,14 +240,14 @@ func (s *Server) Start(cmd *exec.Cmd, otherwise local.Start) (local.Process, err
 	}
 }
 
-// discard ends a process that nobody has spoken to.
+// discard ends a process that has had no message yet.
 func discard(p local.Process) {
 	p.Signal(syscall.SIGKILL)
 	_, _, _ = p.Stdin().Close(), p.Stdout().Close(), p.Stderr().Close()
 	<-p.Exited()
 }
 
-// await gives the fork server, nil if there is none and none is expected.
+// await returns the fork server, or nil if there is none and none is expected.
 func (s *Server) await() (z forker, round int) {
 	patience := time.NewTimer(s.cfg.StartTimeout)
 	defer patience.Stop()
@@ -272,7 +274,7 @@ func (s *Server) current(round int) bool {
 	return s.round == round
 }
 
-// offer makes z the one that is asked, if it is still good.
+// offer makes z the fork server that starts use, unless it is out of date.
 func (s *Server) offer(z forker, round int) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -291,7 +293,7 @@ func (s *Server) set(z forker, pending bool) {
 	s.changeLocked()
 }
 
-// changeLocked wakes whoever waits for a change.
+// changeLocked wakes all goroutines that wait for a change.
 func (s *Server) changeLocked() {
 	close(s.changed)
 	s.changed = make(chan struct{})

@@ -187,12 +187,12 @@ func TestRestartsPauseLongerAndLonger(t *testing.T) {
 	})
 }
 
-func TestAnUnfitForkServerIsNotTriedAgainBeforeARenewal(t *testing.T) {
+func TestAnUnsupportedForkServerIsNotTriedAgainBeforeARenewal(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		unfit := true
+		unsupported := true
 		b := setup(t, func(int) (time.Duration, error) {
-			if unfit {
-				return 0, &UnfitError{Reason: "2 threads"}
+			if unsupported {
+				return 0, &UnsupportedError{Reason: "2 threads"}
 			}
 			return time.Second, nil
 		})
@@ -202,7 +202,7 @@ func TestAnUnfitForkServerIsNotTriedAgainBeforeARenewal(t *testing.T) {
 		if b.launches != 1 || !strings.Contains(b.log.String(), "2 threads") {
 			t.Errorf("%d launches\n%s", b.launches, b.log.String())
 		}
-		unfit = false
+		unsupported = false
 		b.Renew()
 		b.want(t, "fork 2", time.Second)
 	})

@@ -8,11 +8,12 @@ import (
 	"github.com/graflow/graflow-sidecar/sidecar/internal/worker/spawn/reaper"
 )
 
-// Adopt makes a process of one that somebody else started for us, such as a fork
-// server, and that has become our child since the one between has ended; stdin,
-// stdout and stderr are our ends of its pipes, and id is the [IDVariable] in the
-// environment of whatever it starts. It leads a process group of its
-// own from then on, if it did not yet; its parent-death signal is its own affair.
+// Adopt makes a Process of one that another program started for the sidecar, such
+// as a fork server, and that became the sidecar's child when the process between
+// ended. stdin, stdout and stderr are the sidecar's ends of its pipes, and id is
+// the [IDVariable] in the environment of all that it starts. Adopt makes it the
+// leader of a process group, if it is not yet; it does not set the parent-death
+// signal.
 // The pipes are left open where it fails.
 //
 // Call [reaper.Expect] before the process is asked for and its done after Adopt:
@@ -32,7 +33,7 @@ func Adopt(pid int, id string, stdin, stdout, stderr *os.File) (Process, error) 
 }
 
 // lead makes a child the leader of its group: signals go to the group, and
-// without one of its own to nobody or to everybody.
+// without a group of its own they would reach no process, or the sidecar's own.
 func lead(pid int) error {
 	if group, err := syscall.Getpgid(pid); err == nil && group == pid {
 		return nil

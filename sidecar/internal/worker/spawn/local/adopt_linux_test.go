@@ -145,7 +145,7 @@ func TestAProcessThatDiesBeforeItIsAdopted(t *testing.T) {
 	begin(t)
 	done := reaper.Expect()
 	defer done()
-	f := orphan(t, `read x; exit 9`) // not before its parent has gone, who would wait for it
+	f := orphan(t, `read x; exit 9`) // not before its parent has gone, which would wait for it
 	f.stdin.Close()
 	if out, err := io.ReadAll(f.stdout); err != nil || len(out) > 0 {
 		t.Errorf("it wrote %q (%v)", out, err)

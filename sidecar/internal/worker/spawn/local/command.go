@@ -27,7 +27,7 @@ func (r *refusal) Error() string { return r.reason }
 
 func (r *refusal) Unwrap() error { return r.err }
 
-// StartReason puts the operating system's refusal into plain words.
+// StartReason describes the operating system's refusal to start a command.
 func StartReason(err error) string {
 	if known, ok := errors.AsType[*refusal](err); ok {
 		return known.reason
@@ -64,7 +64,7 @@ func explain(cmd *exec.Cmd, err error) error {
 	return &refusal{StartReason(err), err}
 }
 
-// CheckDir says what is wrong with a working directory of workers; nil where nothing is.
+// CheckDir returns an error for a working directory that workers cannot use.
 func CheckDir(dir string) error {
 	if dir == "" {
 		return nil
@@ -83,9 +83,9 @@ func CheckDir(dir string) error {
 	return nil
 }
 
-// CheckCommand looks at a command's file without executing it, and says what is sure to
-// be wrong with its interpreter. env is the worker's environment. Where the file cannot
-// be read it finds nothing: to execute it is something else.
+// CheckCommand reads a command's file without executing it, and returns an error for an
+// interpreter that is certain to fail. env is the worker's environment. A file that
+// cannot be read passes: it may still be executable.
 func CheckCommand(path, dir string, env []string) error {
 	if dir != "" && !filepath.IsAbs(path) {
 		path = filepath.Join(dir, path)

@@ -20,7 +20,7 @@ func (e Ending) IsStop() bool {
 	return sig == syscall.SIGTERM || sig == syscall.SIGINT || sig == syscall.SIGHUP
 }
 
-// IsHangup reports whether it is the one that SIGHUP brings.
+// IsHangup reports whether this is the end that SIGHUP brings.
 func (e Ending) IsHangup() bool { return e.signal() == syscall.SIGHUP }
 
 // signal is the one that ended the process, or that its status tells of.
@@ -45,8 +45,8 @@ func (e Ending) Exit() task.Exit {
 	}
 }
 
-// EndingOf tells how p ended. Only after Exited. A Process that does not tell
-// has Code -1 and no signal.
+// EndingOf returns how p ended. Call it after Exited. The Ending of a Process that
+// does not know it has Code -1 and no signal.
 func EndingOf(p Process) Ending {
 	if told, ok := p.(interface{ Ending() Ending }); ok {
 		return told.Ending()
@@ -54,7 +54,7 @@ func EndingOf(p Process) Ending {
 	return Ending{Code: -1}
 }
 
-// Ending tells how the process ended. Only after Exited.
+// Ending returns how the process ended. Call it after Exited.
 func (p *proc) Ending() Ending {
 	if p.status.Signaled() {
 		return Ending{Code: -1, Signal: p.status.Signal()}

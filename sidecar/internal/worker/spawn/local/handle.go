@@ -32,14 +32,14 @@ func processID(env []string) (id string) {
 // a real pipe or a real process. Methods may be called concurrently.
 type Process interface {
 	Pid() int
-	// Stdin, Stdout and Stderr are our ends of the pipes.
+	// Stdin, Stdout and Stderr are the sidecar's ends of the pipes.
 	Stdin() WritePipe
 	Stdout() ReadPipe
 	Stderr() ReadPipe
 	// Exited is closed once the process is reaped, and its group and what has left
 	// the group are dead.
 	Exited() <-chan struct{}
-	// Signal goes to the whole group; to nobody once the process is reaped.
+	// Signal goes to the whole group; it does nothing once the process is reaped.
 	Signal(sig syscall.Signal)
 	// Fate says in words how the process ended. Only after Exited.
 	Fate() string

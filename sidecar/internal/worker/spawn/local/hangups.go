@@ -5,16 +5,15 @@ import (
 	"time"
 )
 
-// Hangups tells when SIGHUP has reached a host of processes: the sidecar, or sidecar
-// connect. The zero value is of one that it has not reached. Its methods may be called
-// concurrently.
+// Hangups notes when SIGHUP has reached a host of processes: the sidecar, or sidecar
+// connect. The zero value has seen none. Its methods may be called concurrently.
 type Hangups struct {
 	mu   sync.Mutex
 	last time.Time
 	next chan struct{} // closed by the next one; nil where nothing waits for it
 }
 
-// Note is called when SIGHUP comes.
+// Note notes a SIGHUP at the present moment.
 func (h *Hangups) Note() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -25,7 +24,8 @@ func (h *Hangups) Note() {
 	}
 }
 
-// Recent reports whether one came within a time; next is closed by the next one.
+// Recent reports whether a SIGHUP came within the given time; next is closed by the
+// next one.
 func (h *Hangups) Recent(within time.Duration) (is bool, next <-chan struct{}) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -35,8 +35,8 @@ func (h *Hangups) Recent(within time.Duration) (is bool, next <-chan struct{}) {
 	return !h.last.IsZero() && time.Since(h.last) < within, h.next
 }
 
-// HostHangups tells of those of the host of p, also where p has ended before; nil where
-// the sidecar is the host.
+// HostHangups returns the hangups of the host of p, also where p has ended before; nil
+// where the sidecar is the host.
 func HostHangups(p Process) *Hangups {
 	if told, ok := p.(interface{ HostHangups() *Hangups }); ok {
 		return told.HostHangups()

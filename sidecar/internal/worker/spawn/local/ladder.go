@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// hurry is the time between the steps of the ladder once we must let go.
-const hurry = 300 * time.Millisecond
+// forceStopStep is the time between the steps of the ladder during a force stop.
+const forceStopStep = 300 * time.Millisecond
 
 // End ends a process, harder with every step, and returns when its group is
 // dead: closeStdin (if there is one), SIGTERM, SIGKILL. The steps are grace
@@ -38,7 +38,7 @@ func AwaitExit(hard context.Context, p Process, d time.Duration) bool {
 	case <-t.C:
 		return Within(p.Exited(), 0)
 	case <-hard.Done():
-		return Within(p.Exited(), min(d, hurry))
+		return Within(p.Exited(), min(d, forceStopStep))
 	}
 }
 

@@ -11,8 +11,8 @@ import (
 	"time"
 )
 
-// MaxInput is how much a command may have as its Stdin, see [Start]: every pipe
-// holds that much, whoever reads it.
+// MaxInput is how many bytes a command may have as its Stdin, see [Start]: every
+// pipe holds that much before its reader reads.
 const MaxInput = 4096
 
 // pipes are those of a child's standard streams, in their order: the ends that it
@@ -90,13 +90,13 @@ func (ps *pipes) close() {
 	}
 }
 
-// outPipe is our end of a pipe that a child writes to. It is made for waiting when
-// somebody first waits: a process that has ended by then has left all it said in
-// there, see ReadNow. Its methods may be called concurrently.
+// outPipe is the sidecar's end of a pipe that a child writes to. It joins Go's
+// poller with the first read that waits: a process that has ended by then has left
+// all its output in the pipe, see ReadNow. Its methods may be called concurrently.
 type outPipe struct {
 	mu   sync.Mutex
 	fd   int      // -1 once it is closed
-	file *os.File // of fd, where somebody has waited
+	file *os.File // of fd, after the first read that waits
 }
 
 func (o *outPipe) waitable() (*os.File, error) {

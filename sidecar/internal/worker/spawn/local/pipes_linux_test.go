@@ -15,8 +15,8 @@ import (
 	"github.com/graflow/graflow-sidecar/sidecar/internal/worker/spawn/local"
 )
 
-// TestReadingWithoutWaiting: what a process has said lies in its pipe, whether
-// anybody has waited for it before or not.
+// TestReadingWithoutWaiting: what a process has said lies in its pipe, with or
+// without an earlier read that waited.
 func TestReadingWithoutWaiting(t *testing.T) {
 	for _, waits := range []bool{false, true} {
 		spawner := local.NewSpawner()

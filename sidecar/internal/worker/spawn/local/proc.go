@@ -113,7 +113,7 @@ func (p *proc) Stdout() ReadPipe        { return p.stdout }
 func (p *proc) Stderr() ReadPipe        { return p.stderr }
 func (p *proc) Exited() <-chan struct{} { return p.exited }
 
-// Signal sends sig to the whole group; to nobody once the process is reaped.
+// Signal sends sig to the whole group; it does nothing once the process is reaped.
 func (p *proc) Signal(sig syscall.Signal) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -169,9 +169,9 @@ func (s *Spawner) loop() {
 	unlock := lockThread()
 	defer unlock()
 	if isFirstThread() {
-		// It is the one that orphans come to: with children of its own in the same
-		// list, who looks for an orphan has to look at each of them. While it is
-		// ours, the loop is on another one.
+		// Orphans come to the main thread: with children of its own in the same
+		// list, a search for an orphan has to look at each of them. While this
+		// goroutine has that thread, the loop runs on another one.
 		var other sync.WaitGroup
 		other.Go(s.loop)
 		other.Wait()

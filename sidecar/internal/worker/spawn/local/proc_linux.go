@@ -47,7 +47,7 @@ func awaitExit(pid int) {
 	hasEnded(pid, 0) // an old kernel, or a filter of system calls that knows none newer
 }
 
-// hasEnded reports whether a child of ours is dead or nobody's any more.
+// hasEnded reports whether a child of the sidecar is dead or already reaped.
 func hasEnded(pid, options int) bool {
 	for {
 		var info unix.Siginfo

@@ -10,8 +10,8 @@ import (
 // transientFor is how long a start may fail for reasons that pass.
 const transientFor = time.Minute
 
-// ErrPasses is in the chain of a [StartError] whose reason passes although no system
-// call tells so: see [Passes].
+// ErrPasses is in the chain of a [StartError] whose reason passes, which no system call
+// shows: see [Passes].
 var ErrPasses = errors.New("the reason passes")
 
 // IsTransient reports whether a start failed for a reason that passes by itself: the
@@ -44,7 +44,7 @@ func Passes(p Process, last string) bool { return IsBusy(p, last) || EndingOf(p)
 // Tries counts the failed starts of a command that was never of use, and decides when it
 // is given up. It belongs to one goroutine.
 type Tries struct {
-	// Limit is how many failures are borne.
+	// Limit is the number of failures before the command is given up.
 	Limit int
 
 	failed int

@@ -3,9 +3,9 @@
 // and not of init, and would stay a zombie when it ends.
 //
 // Being a child subreaper belongs to the whole process, and so does what this
-// package keeps: which children somebody waits for. Every child that this module
+// package keeps: the children that are waited for. Every child that this module
 // starts is claimed, by [Start], [Fork] or [Claim], until [Release]; the reaper reaps
-// only what nobody has claimed, by its id, and never takes an exit status from
+// unclaimed children only, by their ids, and never takes an exit status from
 // under os/exec.
 package reaper
 
@@ -18,14 +18,14 @@ import (
 	"syscall"
 )
 
-// ErrNotOurs is what [Claim] answers for a process that is no child of ours, or
-// that somebody waits for already.
+// ErrNotOurs is the error of [Claim] for a process that is no child of this one, or
+// that is claimed already.
 var ErrNotOurs = errors.New("is no unclaimed child of this process")
 
-// claims is who waits for which child. Between the fork of a child and its claim
-// it looks like an orphan. So everything that may bring such a child takes a
-// ticket before and gives it back after; an ended child that nobody has claimed
-// is an orphan once every ticket is back that was out when it was first seen.
+// claims holds the children that are waited for. Between the fork of a child and
+// its claim the child looks like an orphan. So every caller that may start such a
+// child takes a ticket before and gives it back after; an ended, unclaimed child is
+// an orphan once every ticket is back that was out when it was first seen.
 type claims struct {
 	mu      sync.Mutex
 	claimed map[int]int // by pid; counted, since a number may be reused before its first owner says that it is done
@@ -52,8 +52,8 @@ func Start(cmd *exec.Cmd) error {
 	return nil
 }
 
-// Fork is [Start] for who needs nothing of os/exec: it starts a program with the
-// descriptors and the environment of attr, and claims its process.
+// Fork is [Start] without os/exec: it starts a program with the descriptors and the
+// environment of attr, and claims its process.
 func Fork(path string, args []string, attr *syscall.ProcAttr) (pid int, err error) {
 	defer Expect()()
 	pid, _, err = syscall.StartProcess(path, args, attr)
@@ -124,8 +124,8 @@ func (f *claims) claim(pid int) {
 	delete(f.seen, pid)
 }
 
-// orphansLocked says which of our ended and unclaimed children nobody is going to
-// wait for.
+// orphansLocked returns those of the ended and unclaimed children that no caller is
+// going to claim.
 func (f *claims) orphansLocked(ended []int) (orphans []int) {
 	oldest := f.next
 	for ticket := range f.tickets {

@@ -15,8 +15,8 @@ const stopGrace = 2 * time.Second
 // End kills the orphans that have an entry (NAME=value) in their environment, and
 // everything that those have started, and returns when they are dead, or after
 // limit: one that the kernel cannot kill is not waited for any longer. It is for
-// what a process leaves behind outside its group; members of group, which
-// somebody has killed already, are waited for and not counted in the log.
+// what a process leaves behind outside its group; members of group, which the
+// caller has killed already, are waited for and not counted in the log.
 // Nothing happens where no [Reaper] has begun. It may be called concurrently.
 func End(entry string, group int, limit time.Duration) {
 	family.mu.Lock()
@@ -60,7 +60,7 @@ func (r *Reaper) tell(killed, left int, attrs ...any) {
 // end kills in rounds until nothing is found that matches, nothing has moved
 // meanwhile, and what was killed is dead. Where something was killed that takes
 // two rounds: the child of a process that was killed in the middle of its fork is
-// in nobody's list for a moment, and one hunt in fifty left it behind.
+// in no list for a moment, and one hunt in fifty left it behind.
 func (r *Reaper) end(match func(pid int) answer, group int, limit time.Duration) (killed, left int) {
 	deadline := time.Now().Add(limit)
 	wait := time.Millisecond
@@ -90,8 +90,8 @@ type hunt struct {
 	group   int
 	ended   map[int]bool   // children seen dead
 	prey    map[int]handle // running when they were found
-	members map[int]bool   // of these, who was in the group
-	refused map[int]bool   // and whom we may not kill
+	members map[int]bool   // of these, the members of the group
+	refused map[int]bool   // and those that may not be killed
 	blank   map[int]int    // how often a process had no environment
 	moved   bool           // the tree changed while this round looked at it
 	found   bool           // something that matches, in any round
@@ -123,7 +123,7 @@ func (h *hunt) round() (again bool) {
 }
 
 // visit takes hold of a running orphan if it matches, and of all below it. It
-// looks below the others, too: who has left its parent may still be the
+// looks below the others, too: a process that has left its parent may still be the
 // grandchild of another orphan.
 func (h *hunt) visit(pid int, parent handle, doomed bool) {
 	p, fate := hold(pid, parent)

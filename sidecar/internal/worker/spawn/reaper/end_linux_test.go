@@ -127,7 +127,7 @@ func TestUnmarkedOrphansMayEndByThemselves(t *testing.T) {
 }
 
 // TestEndLeavesClaimedChildrenAlone, whatever their environment: they have an
-// owner, who ends them.
+// owner, which ends them.
 func TestEndLeavesClaimedChildrenAlone(t *testing.T) {
 	begin(t)
 	cmd := command("none")

@@ -44,8 +44,8 @@ func openRoll() *roll {
 	return &roll{fd: fd}
 }
 
-// isEmpty reports whether it is sure that we have no orphan. The kernel answers
-// for one moment, where it finds nobody: only a list of several may miss one.
+// isEmpty reports whether it is certain that there is no orphan. Where there is none
+// the kernel's answer is exact: only a list of several may miss one.
 func (r *roll) isEmpty() bool {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
@@ -215,8 +215,8 @@ func settled(list func() []int) []int {
 	return last
 }
 
-// handle is a process that is known by more than a number, which is another's
-// once somebody has waited for it.
+// handle is a process that is known by more than its number, which may be another
+// process's once it was reaped.
 type handle struct{ pid, fd int }
 
 // state is what has become of a process.

@@ -100,7 +100,7 @@ func (r *Reaper) loop() {
 }
 
 // reap waits for every orphan that has ended. It looks first, without reaping
-// (WNOWAIT), and only at children that nobody has claimed: waitid(P_ALL) would
+// (WNOWAIT), and only at unclaimed children: waitid(P_ALL) would
 // always show the same one, also while that is os/exec's and about to be reaped,
 // and wait4(-1) would take it away.
 func (r *Reaper) reap() {

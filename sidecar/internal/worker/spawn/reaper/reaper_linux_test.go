@@ -193,8 +193,8 @@ func TestAClaimedChildIsLeftAlone(t *testing.T) {
 	reaper.Release(cmd.Process.Pid)
 }
 
-// TestAnExpectedOrphanWaitsForItsClaim: it has ended before anybody could claim
-// it, and its status is still there.
+// TestAnExpectedOrphanWaitsForItsClaim: it ends before its claim, and its status
+// is still there.
 func TestAnExpectedOrphanWaitsForItsClaim(t *testing.T) {
 	begin(t)
 	done := reaper.Expect()

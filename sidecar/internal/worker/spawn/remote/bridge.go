@@ -11,8 +11,8 @@ import (
 	"github.com/graflow/graflow-sidecar/sidecar/internal/worker/spawn/local"
 )
 
-// outputGrace is how long a dead child's pipes are read to their end: they are
-// held open only by a process that has left its group.
+// outputGrace bounds the reading of a dead child's pipes: only a process that has left
+// the child's group holds them open.
 const outputGrace = time.Second
 
 // bridge carries a child's streams to and fro, byte for byte. (The child could
@@ -27,7 +27,7 @@ type bridge struct {
 	fed  int64 // bytes that were written to its stdin; after run
 }
 
-// run returns when the process is reaped and what it wrote has been passed on.
+// run returns when the process is reaped and its output has been passed on.
 func (b *bridge) run() {
 	stdin, stdout, stderr := make(chan struct{}), make(chan struct{}), make(chan struct{})
 	go func() {
@@ -43,7 +43,7 @@ func (b *bridge) run() {
 		defer close(stdout)
 		_, _ = io.Copy(b.out, b.proc.Stdout())
 		_ = b.out.CloseWrite()
-		_, _ = io.Copy(io.Discard, b.proc.Stdout()) // nobody listens: it must not wait for that
+		_, _ = io.Copy(io.Discard, b.proc.Stdout()) // unread output must not block the process
 	}()
 	go func() {
 		defer close(stderr)

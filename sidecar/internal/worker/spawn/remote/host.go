@@ -39,8 +39,8 @@ type HostConfig struct {
 	Log   *slog.Logger
 }
 
-// Host is the side of the worker's container: it connects to a sidecar's socket
-// and runs as many children there as it is asked for.
+// Host is the side of the worker's container: it connects to a sidecar's socket and
+// runs the children that the sidecar starts.
 type Host struct {
 	cfg     HostConfig
 	hangups chan struct{} // holds a token for a SIGHUP that the sidecar is to be told of
@@ -49,7 +49,7 @@ type Host struct {
 	missed  int           // how many of these failed
 }
 
-// NewHost prepares one.
+// NewHost prepares a Host; it does not connect before Run.
 func NewHost(cfg HostConfig) *Host {
 	cfg.Socket = filepath.Clean(cfg.Socket)
 	return &Host{cfg: cfg, hangups: make(chan struct{}, 1), tries: local.Tries{Limit: cfg.StartRetries}}
@@ -64,7 +64,7 @@ func (h *Host) Hangup() {
 	}
 }
 
-// RefusedError says that the sidecar does not want this host.
+// RefusedError is the error of a host that the sidecar refuses, with the reason.
 type RefusedError struct{ Reason string }
 
 func (e *RefusedError) Error() string { return "the sidecar refuses this worker: " + e.Reason }
@@ -114,7 +114,7 @@ func dial(ctx context.Context, path string) (*net.UnixConn, error) {
 	return conn.(*net.UnixConn), nil
 }
 
-// reason is why a connection is not there, without what everybody knows.
+// reason is why a connection is not there, without the address, which the line has.
 func reason(err error) string {
 	switch {
 	case errors.Is(err, io.EOF):
@@ -127,8 +127,8 @@ func reason(err error) string {
 	return unixsocket.Cause(err).Error()
 }
 
-// greet says who we are and reads what the sidecar says to that.
-func (h *Host) greet(conn net.Conn) error {
+// handshake introduces the host and reads the sidecar's answer.
+func (h *Host) handshake(conn net.Conn) error {
 	if err := say(conn, message{Type: typeHello, V: Version, Name: h.cfg.Label, Version: h.cfg.Version}); err != nil {
 		return err
 	}
@@ -149,12 +149,12 @@ func (h *Host) greet(conn net.Conn) error {
 	return nil
 }
 
-// serve is one connection's life. It returns when every child is gone.
+// serve serves one connection, and returns when every child of it has ended.
 func (h *Host) serve(soft, hard context.Context, conn *net.UnixConn) error {
 	defer conn.Close()
-	// A stop does not wait for the answer of one that hangs.
+	// A stop does not wait for the answer of a sidecar that hangs.
 	unhook := context.AfterFunc(soft, func() { _ = conn.SetReadDeadline(time.Now()) })
-	err := h.greet(conn)
+	err := h.handshake(conn)
 	if !unhook() {
 		return nil // stopping, and nothing was begun
 	}
@@ -204,8 +204,8 @@ func fatal(err error) bool {
 
 // given is what a child gets from the sidecar: with the folder of the socket put
 // where the sidecar cannot know it, and only names that it has a reason to give.
-// (Whoever can put a socket into the shared folder could else have us run
-// anything, by LD_PRELOAD.)
+// (Any process that can put a socket into the shared folder could otherwise have
+// the host run anything, by LD_PRELOAD.)
 func (h *Host) given(env []string) []string {
 	out := make([]string, 0, len(env))
 	for _, entry := range env {
@@ -217,7 +217,7 @@ func (h *Host) given(env []string) []string {
 	return out
 }
 
-// lastLines bounds what is told of a child's stderr.
+// lastLines bounds the lines of a child's stderr that the sidecar gets.
 func lastLines(text string) string {
 	const most = 16 << 10
 	if len(text) > most {

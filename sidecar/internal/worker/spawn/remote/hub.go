@@ -34,10 +34,10 @@ type Config struct {
 // Hub is the sidecar's side: hosts connect to it, and it has them start the
 // children that the pool wants. Its methods may be called concurrently.
 type Hub struct {
-	cfg    Config
-	socket *unixsocket.Socket
-	conns  sync.WaitGroup
-	lobby  *lobby
+	cfg             Config
+	socket          *unixsocket.Socket
+	conns           sync.WaitGroup
+	unauthenticated *unauthenticated
 	// refused bounds the log lines about connections that are no host's.
 	refused reminder
 
@@ -46,19 +46,19 @@ type Hub struct {
 	moving  *process           // see balanceLocked
 	next    int                // the number of the next child
 	closed  bool
-	told    bool          // that nobody is there
-	changed chan struct{} // closed at the next change that somebody may wait for
+	told    bool          // that no host is connected
+	changed chan struct{} // closed at the next change
 }
 
-// Listen makes the socket. Call Run, or Close if that is not to come. It fails
-// where another process serves the socket, or none can be made there.
+// Listen makes the socket. It fails where another process serves the socket, or none
+// can be made at the path. Call Run, or Close where Run is never called.
 func Listen(cfg Config) (*Hub, error) {
 	socket, err := unixsocket.Listen(cfg.Path, cfg.Mode)
 	if err != nil {
 		return nil, err
 	}
 	return &Hub{
-		cfg: cfg, socket: socket, lobby: newLobby(min(unauthenticated, connlimit.Files()/fileShare)),
+		cfg: cfg, socket: socket, unauthenticated: newUnauthenticated(min(maxUnauthenticated, connlimit.Files()/fileShare)),
 		links: make(map[*link]struct{}), changed: make(chan struct{}),
 	}, nil
 }
@@ -79,8 +79,8 @@ func (h *Hub) accept(ctx context.Context) error {
 		switch {
 		case err == nil:
 			pause.Reset()
-			h.lobby.enter(conn)
-			h.conns.Go(func() { h.greet(ctx, conn) })
+			h.unauthenticated.enter(conn)
+			h.conns.Go(func() { h.handshake(ctx, conn) })
 			continue
 		case errors.Is(err, net.ErrClosed):
 			return nil
@@ -90,7 +90,7 @@ func (h *Hub) accept(ctx context.Context) error {
 	}
 }
 
-// serve is a host's control connection, from its hello to its end.
+// serve serves a host's control connection, from its hello to its end.
 func (h *Hub) serve(conn *net.UnixConn, hello message) {
 	l := &link{
 		hub: h, conn: conn, name: hello.Name, procs: make(map[string]*process), gone: make(chan struct{}), stopping: make(chan struct{}),
@@ -117,7 +117,7 @@ func (h *Hub) isFull() bool {
 	return len(h.links) >= min(maxHosts, connlimit.Files()/fileShare)
 }
 
-// find is the child that a stream says it belongs to.
+// find returns the child that a stream belongs to.
 func (h *Hub) find(id, nonce string) *process {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -129,7 +129,7 @@ func (h *Hub) find(id, nonce string) *process {
 	return nil
 }
 
-// errGone: the host went, or goes, and another one may be asked.
+// errGone says that the host has gone, or drains: another host may be asked.
 var errGone = errors.New("the worker container is gone")
 
 // Start makes a process of the host's command; mark is its
@@ -177,7 +177,7 @@ func (h *Hub) reserve(ctx context.Context) (*process, error) {
 	}
 }
 
-// tellLocked says once that there is nobody to run tasks.
+// tellLocked logs once that no host is connected.
 func (h *Hub) tellLocked() {
 	if !h.told && !h.closed {
 		h.told = true
@@ -185,7 +185,7 @@ func (h *Hub) tellLocked() {
 	}
 }
 
-// idlestLocked is the host with the fewest children; nil if there is none.
+// idlestLocked returns the host with the fewest children, or nil without a host.
 func (h *Hub) idlestLocked() (best *link) {
 	for l := range h.links {
 		if !l.leaving && (best == nil || l.loadLocked() < best.loadLocked()) {
@@ -196,9 +196,9 @@ func (h *Hub) idlestLocked() (best *link) {
 }
 
 // balanceLocked moves one child from the host with the most to the one with the
-// fewest, where that makes a difference: hosts that come later would else have
-// nothing to do. It goes when its tasks are done, and the pool asks for another
-// in its place, which is then looked at again.
+// fewest, where that makes a difference: hosts that connect later would otherwise
+// have nothing to do. The child leaves when its tasks are done, and the pool starts
+// another one in its place, after which the hub balances again.
 func (h *Hub) balanceLocked() {
 	if h.moving != nil {
 		return
@@ -219,7 +219,7 @@ func (h *Hub) balanceLocked() {
 	}
 }
 
-// join adds a host; not to a hub that is closed.
+// join adds a host, unless the hub is closed.
 func (h *Hub) join(l *link) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -248,9 +248,9 @@ func (h *Hub) changeLocked() {
 	h.changed = make(chan struct{})
 }
 
-// Close tells the hosts that this is the end, closes everything and removes the
-// socket. It may be called more than once. What runs in the hosts is killed by
-// them: only when the pool is done.
+// Close announces the end to the hosts, closes everything and removes the socket. The
+// hosts kill what runs in them, so call it when the pool is done. It may be called
+// more than once.
 func (h *Hub) Close() {
 	h.mu.Lock()
 	if h.closed {

@@ -14,8 +14,8 @@ import (
 	"github.com/graflow/graflow-sidecar/sidecar/internal/worker/spawn/local"
 )
 
-// link is one host's control connection. What may change is the hub's, under its
-// lock, but for the writing.
+// link is one host's control connection. The hub's lock guards its state, but for the
+// writing.
 type link struct {
 	hub  *Hub
 	conn net.Conn
@@ -42,7 +42,7 @@ func (l *link) say(m message) {
 	}
 }
 
-// drop gives the host up. Whoever listens to it sees to the rest.
+// drop gives the host up. The goroutine that reads from it does the rest.
 func (l *link) drop(why string) {
 	l.hub.mu.Lock()
 	if l.why == "" {
@@ -52,7 +52,7 @@ func (l *link) drop(why string) {
 	_ = l.conn.Close()
 }
 
-// loadLocked is how many children it has that do not go.
+// loadLocked is the number of the host's children that do not leave.
 func (l *link) loadLocked() (n int) {
 	for _, p := range l.procs {
 		p.mu.Lock()
@@ -64,7 +64,7 @@ func (l *link) loadLocked() (n int) {
 	return n
 }
 
-// newestLocked is the child that was started last and runs.
+// newestLocked is the running child that was started last.
 func (l *link) newestLocked() (newest *process) {
 	last := -1
 	for _, p := range l.procs {
@@ -127,7 +127,7 @@ func (l *link) isLeaving() bool {
 	return l.leaving
 }
 
-// child is one that has not ended; nil if it is not (or no longer) there.
+// child returns a child that has not ended, or nil.
 func (l *link) child(id string) *process {
 	l.hub.mu.Lock()
 	defer l.hub.mu.Unlock()
@@ -161,7 +161,7 @@ func (l *link) take(m message) {
 	}
 }
 
-// drain is the host's word that it goes.
+// drain handles the host's message that it stops.
 func (l *link) drain() {
 	l.hub.mu.Lock()
 	defer l.hub.mu.Unlock()
@@ -176,7 +176,7 @@ func (l *link) drain() {
 	}
 }
 
-// fall is the end of the connection: every child that it has goes with it.
+// fall handles the end of the connection: every child of the host is lost.
 func (l *link) fall(err error) {
 	h := l.hub
 	h.mu.Lock()

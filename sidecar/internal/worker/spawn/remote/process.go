@@ -45,7 +45,7 @@ func newProcess(l *link, id, nonce string) *process {
 	}
 }
 
-// attach takes one of its streams, if it wants it.
+// attach takes one of the process's streams and reports whether it was expected.
 func (p *process) attach(kind string, conn net.Conn) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -61,7 +61,7 @@ func (p *process) attach(kind string, conn net.Conn) bool {
 	return true
 }
 
-// started notes that it runs.
+// started notes that the process runs.
 func (p *process) started(pid int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -78,7 +78,7 @@ func (p *process) upLocked() {
 	}
 }
 
-// end notes how it ended; only the first time counts.
+// end notes how the process ended; only the first call counts.
 func (p *process) end(set func()) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -90,7 +90,7 @@ func (p *process) end(set func()) {
 	close(p.exited)
 }
 
-// exit notes its host's word of that.
+// exit notes the end that the host has reported.
 func (p *process) exit(m message) {
 	p.end(func() {
 		p.cut, p.stderr, p.read = m.Cut, m.Stderr, m.Read
@@ -107,13 +107,13 @@ func (p *process) exit(m message) {
 	})
 }
 
-// lost is the end of one whose host is gone. company says that others went with
-// it.
+// lost notes the end of a process whose host is gone. company says that the host had
+// other processes, too.
 func (p *process) lost(reason string, company bool) {
 	p.end(func() { p.fate, p.company = reason, company })
 }
 
-// leave has it take nothing more.
+// leave has the process take no further tasks.
 func (p *process) leave() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -123,7 +123,7 @@ func (p *process) leave() {
 	}
 }
 
-// discard ends one that nobody has spoken to.
+// discard ends a process that has had no message yet.
 func (p *process) discard() {
 	p.link.say(message{Type: typeSignal, Child: p.id, Signal: int(syscall.SIGKILL)})
 	p.end(func() { p.fate = "was given up" })
@@ -136,26 +136,26 @@ func (p *process) discard() {
 	}
 }
 
-// Pid is its number in its own container: a label.
+// Pid is the process's number in its own container: a label.
 func (p *process) Pid() int { return p.pid }
 
 func (p *process) Stdin() local.WritePipe { return p.stdin }
 func (p *process) Stdout() local.ReadPipe { return p.stdout }
 
-// Stderr is what its host told of it when it failed: stderr itself is that
-// container's log.
+// Stderr has the last lines that the host sent when the process failed: stderr itself
+// goes to that container's log.
 func (p *process) Stderr() local.ReadPipe { return &lastWords{p: p, closed: make(chan struct{})} }
 
-// Exited is closed when its host said so or is gone.
+// Exited is closed when the host has reported the end, or is gone.
 func (p *process) Exited() <-chan struct{} { return p.exited }
 
-// killPatience is how long a host may take to say that a child is dead that it
-// was to kill. One that is frozen never does, and a stop has to end.
+// killPatience is how long a host may take to report the death of a child that it was
+// to kill. A frozen host never reports, and a stop has to end.
 const killPatience = 2 * time.Second
 
-// Signal asks its host to send sig to its group. One that is not dead
-// killPatience after a SIGKILL is given up, and so is its host: that kills all
-// that it has when it notices.
+// Signal has the host send sig to the process's group. A process that is not dead
+// killPatience after a SIGKILL is given up, and so is its host, which kills all its
+// processes when it notices.
 func (p *process) Signal(sig syscall.Signal) {
 	p.mu.Lock()
 	over, doomed := p.over, p.doomed
@@ -175,13 +175,13 @@ func (p *process) Signal(sig syscall.Signal) {
 	}()
 }
 
-// Fate says in words how it ended. Only after Exited.
+// Fate says in words how the process ended. Call it after Exited.
 func (p *process) Fate() string { return p.fate }
 
-// Ending tells how it ended. Only after Exited.
+// Ending returns how the process ended. Call it after Exited.
 func (p *process) Ending() local.Ending { return p.ending }
 
-// Leaving is closed when it is to take nothing more: see [local.Leaving].
+// Leaving is closed when the process is to take no further tasks: see [local.Leaving].
 func (p *process) Leaving() <-chan struct{} { return p.leaving }
 
 // InputRead: see [local.InputRead].
@@ -233,5 +233,5 @@ func (w *lastWords) Close() error {
 	return nil
 }
 
-// SetReadDeadline ends a read that would have to wait.
+// SetReadDeadline ends a read that waits.
 func (w *lastWords) SetReadDeadline(time.Time) error { return w.Close() }

@@ -103,7 +103,7 @@ func TestSignalsReachAChild(t *testing.T) {
 	if got := local.EndingOf(c); got.Signal != syscall.SIGKILL || c.Fate() != "was killed by SIGKILL, sent by the sidecar" {
 		t.Errorf("%+v %s", got, c.Fate())
 	}
-	c.Signal(syscall.SIGKILL) // to nobody
+	c.Signal(syscall.SIGKILL) // to no process
 }
 
 // TestAChildThatClosesItsStdin fails its writer, as a pipe does.
@@ -221,8 +221,7 @@ func TestAHangupReachesTheSidecar(t *testing.T) {
 	}
 }
 
-// TestAStopWhoseTimeIsOver cuts short what runs, and says so: it was nobody's
-// crash.
+// TestAStopWhoseTimeIsOver cuts short what runs, and says so: no worker crashed.
 func TestAStopWhoseTimeIsOver(t *testing.T) {
 	p := newPlace(t)
 	h, _ := p.hub()
@@ -386,8 +385,8 @@ func TestACommandThatIsBeingReplaced(t *testing.T) {
 	closed(t, "its end", c.Exited())
 }
 
-// TestStrangers at the socket get nothing and disturb nobody.
-func TestStrangers(t *testing.T) {
+// TestUnauthenticatedConnections get nothing and disturb no worker.
+func TestUnauthenticatedConnections(t *testing.T) {
 	p := newPlace(t)
 	h, _ := p.hub()
 	p.host("one", "echo")
@@ -426,7 +425,7 @@ func TestStrangers(t *testing.T) {
 func TestSilentConnectionsKeepNoHostOut(t *testing.T) {
 	p := newPlace(t)
 	h, _ := p.hub()
-	for range 3 * unauthenticated {
+	for range 3 * maxUnauthenticated {
 		conn, err := net.Dial("unix", p.path)
 		if err != nil {
 			t.Fatal(err)
@@ -440,7 +439,7 @@ func TestSilentConnectionsKeepNoHostOut(t *testing.T) {
 	if took := time.Since(began); took >= 2*helloTimeout { // it would be three times that
 		t.Errorf("the host was kept out for %v", took)
 	}
-	if n := h.lobby.size(); n > unauthenticated {
+	if n := h.unauthenticated.size(); n > maxUnauthenticated {
 		t.Errorf("%d connections wait", n)
 	}
 }
@@ -456,7 +455,7 @@ func TestAStopDoesNotWaitForStrangers(t *testing.T) {
 		}
 		defer conn.Close()
 	}
-	await(t, "them to be in", func() bool { return h.lobby.size() >= 3 })
+	await(t, "them to be in", func() bool { return h.unauthenticated.size() >= 3 })
 	began := time.Now()
 	stop()
 	if took := time.Since(began); took >= helloTimeout-time.Second {

@@ -45,7 +45,7 @@ func newSession(h *Host, conn net.Conn) *session {
 	return &session{host: h, conn: conn, fatal: make(chan error, 1), running: make(map[string]*hosted), vacant: make(chan struct{})}
 }
 
-// say tells the sidecar something. One that does not hear it is gone, which the
+// say sends the sidecar a message. An error means that the sidecar is gone, which the
 // reader finds out.
 func (s *session) say(m message) {
 	s.writing.Lock()
@@ -75,7 +75,7 @@ func (s *session) saidBye() bool {
 	return s.bye
 }
 
-// signal passes one on.
+// signal passes a signal on to a child.
 func (s *session) signal(id string, sig syscall.Signal) {
 	s.mu.Lock()
 	c := s.running[id]
@@ -91,7 +91,7 @@ func (s *session) signal(id string, sig syscall.Signal) {
 	}
 }
 
-// drain tells the sidecar that we go.
+// drain tells the sidecar that the host stops.
 func (s *session) drain() {
 	s.mu.Lock()
 	s.draining = true
@@ -100,7 +100,7 @@ func (s *session) drain() {
 	s.say(message{Type: typeDrain})
 }
 
-// empty is closed when we drain and nothing runs any more.
+// empty is closed when the host drains and no child runs any more.
 func (s *session) empty() <-chan struct{} { return s.vacant }
 
 func (s *session) vacateLocked() {
@@ -113,8 +113,9 @@ func (s *session) vacateLocked() {
 	}
 }
 
-// end ends every child: what they do is nobody's any more. cut says that the time
-// of our stop is over, so that the sidecar hears of it and takes none for a crash.
+// end ends every child: their results have no receiver any more. cut says that the
+// time of the host's stop is over, so that the sidecar takes none of the ends for a
+// crash.
 func (s *session) end(cut bool) {
 	s.mu.Lock()
 	s.ended = true
@@ -138,7 +139,7 @@ func (s *session) end(cut bool) {
 	}
 }
 
-// run is a child's life.
+// run runs a child until its end.
 func (s *session) run(m message) {
 	c := &hosted{id: m.Child}
 	s.mu.Lock()
@@ -160,8 +161,8 @@ func (s *session) run(m message) {
 	b, err := s.launch(m)
 	if err != nil {
 		s.say(message{Type: typeFailed, Child: m.Child, Reason: err.Error()})
-		// The host ends with it, but not before the sidecar has heard why: it would
-		// wait for another container instead.
+		// The host ends with it, but not before the sidecar has the reason: it would
+		// otherwise wait for another container.
 		if failure, ok := errors.AsType[*local.StartError](err); ok && failure.Attempts > 0 {
 			select {
 			case s.fatal <- failure:
@@ -221,9 +222,9 @@ func (s *session) launch(m message) (*bridge, error) {
 	return &bridge{proc: p, in: in, out: out, log: log}, nil
 }
 
-// missed notes that the command cannot be started. One that never could, and was
-// tried often enough, has its attempts counted and ends the host: where the command
-// is wrong is where people have to see it.
+// missed notes that the command cannot be started. A command that never started is
+// tried a bounded number of times and then ends the host, so that the error shows in
+// the container with the wrong command.
 func (s *session) missed(err error) error {
 	h := s.host
 	failure := &local.StartError{Worker: h.cfg.Name, Reason: local.StartReason(err), Err: err}

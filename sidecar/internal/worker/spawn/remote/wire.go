@@ -1,8 +1,8 @@
 // Package remote runs worker processes in another container than the sidecar's:
 // pipes do not reach there, a Unix socket in a shared volume does. A Hub listens
 // on it and makes the processes that the pool asks for; a Host, which is what
-// `sidecar connect` runs, connects to it and starts them. docs/socket.md is the
-// text of what they say to each other.
+// `sidecar connect` runs, connects to it and starts them. docs/socket.md specifies the
+// messages.
 package remote
 
 import (
@@ -27,12 +27,11 @@ const Version = 1
 // maxLine bounds one message. The longest holds a child's last lines on stderr.
 const maxLine = 256 << 10
 
-// maxHello bounds the first line of a connection, which comes from whoever has
-// found the socket.
+// maxHello bounds the first line of a connection, which comes from any process that
+// can reach the socket.
 const maxHello = 4 << 10
 
-// What a message may be. A type that is not known is ignored: it is a newer
-// peer's.
+// The types of messages. An unknown type comes from a newer peer and is ignored.
 const (
 	typeHello   = "hello"   // host: opens a control connection
 	typeStdin   = "stdin"   // host: opens the connection of a child's stdin
@@ -49,8 +48,8 @@ const (
 	typeBye     = "bye"     // hub: the sidecar stops, this is no failure
 )
 
-// message is one line of a control connection, or the first of any. Which
-// fields a type has is what check says.
+// message is one line of a control connection, or the first of any connection. check
+// says which fields a type has.
 type message struct {
 	Type string `json:"type"`
 	V    int    `json:"v,omitempty"` // of hello and welcome
@@ -139,8 +138,8 @@ func encode(m message) ([]byte, error) {
 	return append(line, '\n'), nil
 }
 
-// sayTimeout bounds the writing of one message: whoever does not read the few
-// that there are is not there any more.
+// sayTimeout bounds the writing of one message: a peer that does not read the few
+// that there are is gone.
 const sayTimeout = 5 * time.Second
 
 // say writes a message. One goroutine at a time.

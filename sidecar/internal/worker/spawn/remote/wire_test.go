@@ -117,8 +117,8 @@ func normal(m message) message {
 	return m
 }
 
-// FuzzFirst: the first line of a connection is anybody's. It is read to its end
-// and no further, and within its bound.
+// FuzzFirst: any process may write the first line of a connection. It is read to its
+// end and no further, and within its bound.
 func FuzzFirst(f *testing.F) {
 	for _, text := range []string{
 		`{"type":"stdout","child":"1","nonce":"n"}` + "\nframes", "\n", "\r\n", "GET / HTTP/1.1\r\n\r\n", "", "{",

@@ -24,9 +24,9 @@ type Socket struct {
 	once     sync.Once
 }
 
-// Listen makes a socket with a mode, in the place of one that nobody
-// serves any more. It fails where somebody does, and where there is anything
-// else: a file that is no socket is somebody's.
+// Listen makes a socket with a mode, in the place of one that no process serves any
+// more. It fails where a process serves it, and where there is a file that is no
+// socket.
 func Listen(path string, mode os.FileMode) (*Socket, error) {
 	path = filepath.Clean(path)
 	if len(path) > longestPath {
@@ -35,7 +35,7 @@ func Listen(path string, mode os.FileMode) (*Socket, error) {
 	if err := vacant(path); err != nil {
 		return nil, err
 	}
-	// It is made under another name, so that nobody finds it before it has its
+	// It is made under another name, so that no client finds it before it has its
 	// mode, and the old one is replaced in one step.
 	draft := path + ".new"
 	_ = os.Remove(draft) // of one that was killed in the middle of this

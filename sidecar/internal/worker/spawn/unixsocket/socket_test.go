@@ -55,8 +55,8 @@ func TestASocketHasItsModeAndIsRemoved(t *testing.T) {
 	}
 }
 
-// TestASocketThatIsLeftIsReplaced, as after a SIGKILL, and one that somebody
-// serves is not.
+// TestASocketThatIsLeftIsReplaced, as after a SIGKILL, and one that is served is
+// not.
 func TestASocketThatIsLeftIsReplaced(t *testing.T) {
 	path := filepath.Join(folder(t), "s")
 	left, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})

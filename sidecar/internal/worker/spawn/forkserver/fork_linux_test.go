@@ -32,7 +32,7 @@ import (
 // source is a fork server for a worker that needs no Graflow.
 const source = `
 import os, signal, sys, time
-from graflow_sidecar import _zygote, serve
+from graflow_sidecar import _forkserver, serve
 
 def handle(task):
     do = task.record["do"]
@@ -46,7 +46,7 @@ def handle(task):
         return [str(pid)]
     return [os.environ["SIDECAR_PROCESS_ID"], os.environ.get("ONLY")]
 
-_zygote.run(int(sys.argv[1]), lambda: None, lambda: serve(handle))
+_forkserver.run(int(sys.argv[1]), lambda: None, lambda: serve(handle))
 `
 
 func config(log io.Writer) Config {
@@ -142,7 +142,7 @@ func (w *worker) send(line string) { _, _ = io.WriteString(w.Stdin(), line+"\n")
 // run has it run a task, after the greeting if that is wanted.
 func (w *worker) run(t *testing.T, do string) []string {
 	t.Helper()
-	w.greet(t)
+	w.handshake(t)
 	w.send(`{"jsonrpc":"2.0","id":2,"method":"task/run","params":{"delivery":"r.1","attempt":1,"record":{"do":"` + do + `"}}}`)
 	var got struct {
 		Result struct {
@@ -159,7 +159,7 @@ func (w *worker) run(t *testing.T, do string) []string {
 	return got.Result.Value
 }
 
-func (w *worker) greet(t *testing.T) {
+func (w *worker) handshake(t *testing.T) {
 	t.Helper()
 	w.send(`{"jsonrpc":"2.0","id":1,"method":"initialize","params":{"protocolVersion":1,"workerId":"w","slot":0}}`)
 	if line, err := w.line(); err != nil || !bytes.Contains(line, []byte(`"protocolVersion":1`)) {
@@ -264,7 +264,7 @@ func TestThreadsMayComeAndGo(t *testing.T) {
 	}
 }
 
-// given are the files that whoever runs the tests has left open in them, and so
+// given are the files that the test's parent process has left open in it, and so
 // in every process.
 var given = files(os.Getpid())
 
@@ -283,7 +283,7 @@ func TestForksDoNotHoldEachOthersPipes(t *testing.T) {
 	held := make(map[string]int)
 	for range 3 {
 		w := f.fork(t)
-		w.greet(t)
+		w.handshake(t)
 		own := 0
 		for _, target := range files(w.Pid()) {
 			if slices.Contains(given, target) || target == "/dev/null" {
@@ -372,7 +372,7 @@ func TestAForkServerThatHangsIsReplaced(t *testing.T) {
 func TestWhatCannotStart(t *testing.T) {
 	for name, c := range map[string]struct {
 		source, want string
-		unfit        bool
+		unsupported  bool
 	}{
 		"no Python":    {"", "was not found on PATH", false},
 		"ends":         {"import sys; print('no luck', file=sys.stderr); sys.exit(3)", "exited with status 3 before it was ready; its last line on stderr: no luck", false},
@@ -395,8 +395,8 @@ func TestWhatCannotStart(t *testing.T) {
 			if err == nil || !strings.Contains(err.Error(), c.want) {
 				t.Errorf("%v, want %q", err, c.want)
 			}
-			if _, unfit := errors.AsType[*UnfitError](err); unfit != c.unfit {
-				t.Errorf("unfit: %v (%v)", unfit, err)
+			if _, unsupported := errors.AsType[*UnsupportedError](err); unsupported != c.unsupported {
+				t.Errorf("unsupported: %v (%v)", unsupported, err)
 			}
 		})
 	}

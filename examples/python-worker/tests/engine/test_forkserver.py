@@ -32,8 +32,8 @@ class Preload(EngineCase):
             """
         )
         note = "setattr(sys, 'at_fork', set(sys.modules))"
-        zygote = self.zygote(f"os.register_at_fork(after_in_child=lambda: {note})")
-        worker = zygote.worker(SIDECAR_PROCESS_ID="w-0")
+        fork_server = self.fork_server(f"os.register_at_fork(after_in_child=lambda: {note})")
+        worker = fork_server.worker(SIDECAR_PROCESS_ID="w-0")
         self.addCleanup(worker.close)
         for record in sorted(records, key=lambda record: record["task_id"], reverse=True):
             self.succeed(worker, record)
@@ -42,17 +42,17 @@ class Preload(EngineCase):
 
     def test_nothing_has_spoken_to_redis_before_a_fork(self):
         before = self.client.info("stats")["total_connections_received"]
-        zygote = self.zygote()
-        worker = zygote.worker(SIDECAR_PROCESS_ID="w-0")
+        fork_server = self.fork_server()
+        worker = fork_server.worker(SIDECAR_PROCESS_ID="w-0")
         self.addCleanup(worker.close)
         self.assertIn("result", worker.greeting)
-        folder = f"/proc/{zygote.process.pid}/fd"
+        folder = f"/proc/{fork_server.process.pid}/fd"
         files = [os.readlink(f"{folder}/{fd}") for fd in os.listdir(folder)]
         self.assertEqual(len([file for file in files if file.startswith("socket:")]), 1, files)
         self.assertEqual(self.client.info("stats")["total_connections_received"], before)
 
-    def test_modules_that_came_after_the_zygote_are_found(self):
-        zygote = self.zygote()
+    def test_modules_that_came_after_the_fork_server_are_found(self):
+        fork_server = self.fork_server()
         self.module("latecomer", "@task\ndef late():\n    return 'found'")
         (record,) = self.records(
             """
@@ -62,7 +62,7 @@ class Preload(EngineCase):
             push(context_of(flow), "late")
             """
         )
-        worker = zygote.worker(SIDECAR_PROCESS_ID="w-0")
+        worker = fork_server.worker(SIDECAR_PROCESS_ID="w-0")
         self.addCleanup(worker.close)
         self.succeed(worker, record)
         self.assertEqual(json.dumps(self.channel("late.__result__")), '"found"')

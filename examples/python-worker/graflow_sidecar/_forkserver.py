@@ -1,7 +1,7 @@
 """A fork server: imports Graflow once, and forks a worker whenever it is asked.
 
 Importing Graflow is most of what the start of a worker costs, in time and in
-memory. The zygote does it once, without ever starting a thread or opening a
+memory. The fork server does it once, without ever starting a thread or opening a
 connection, and each fork of it then goes on as a worker that was just started.
 
 It serves one socket (SOCK_SEQPACKET) that it inherits. It says first whether it
@@ -10,7 +10,7 @@ the sidecar's pid and the changes to the environment, and the child's stdin,
 stdout and stderr and a socket for the answer by SCM_RIGHTS. The answer is the
 child's pid, or what went wrong; the child goes on when the sidecar has answered
 that with a byte, which is after it has taken the child over. The end of the
-socket is the end of the zygote.
+socket is the end of the fork server.
 
 It forks twice: the first fork ends at once, so that the kernel gives the second
 to the sidecar, which is a child subreaper and waits for it as for any child of
@@ -77,12 +77,12 @@ def run(fd: int, preload: Callable[[], None], main: Callable[[], None]) -> None:
     # What is here now is never looked at by a child's collector, and so is
     # never written to: the pages stay shared.
     gc.freeze()
-    zygote = _Zygote(control, handlers)
-    if zygote.serve(problem or zygote.prepare()):
+    fork_server = _ForkServer(control, handlers)
+    if fork_server.serve(problem or fork_server.prepare()):
         main()
 
 
-class _Zygote:
+class _ForkServer:
     def __init__(self, control: socket.socket, handlers: Dict[signal.Signals, Any]) -> None:
         self._control = control
         self._handlers = handlers  # what forks have in the place of ours
@@ -94,7 +94,7 @@ class _Zygote:
         try:
             self._prctl = _prctl()
             self._mark = Mark("SIDECAR_PROCESS_ID")
-            return unfit(self._control.fileno())
+            return unsupported(self._control.fileno())
         except (ImportError, AttributeError, OSError, ValueError) as exc:
             return f"{type(exc).__name__}: {exc}"
 
@@ -172,7 +172,7 @@ class _Zygote:
             self._rename(request["env"])
             _tell(answer, {"pid": os.getpid()})
             if not answer.recv(1):
-                os._exit(0)  # nobody waits for us any more
+                os._exit(0)  # the sidecar has given the fork up
             _refresh(self._handlers)
         except BaseException as exc:
             _tell(answer, {"error": f"{type(exc).__name__}: {exc}"})
@@ -228,12 +228,12 @@ def _refresh(handlers: Dict[signal.Signals, Any]) -> None:
     numpy = sys.modules.get("numpy.random")
     if numpy is not None:
         numpy.seed()
-    # Folders may have changed since the zygote looked into them.
+    # Folders may have changed since the fork server looked into them.
     importlib.invalidate_caches()
     gc.enable()
 
 
-def unfit(control: int) -> str:
+def unsupported(control: int) -> str:
     """Why this process must not be forked, or nothing.
 
     A lock that another thread holds is never released in a fork, and a
@@ -259,7 +259,7 @@ def _threads() -> int:
 
 
 def _own_stdio() -> None:
-    # As in a worker, prints go to the log, and nobody reads our input.
+    # As in a worker, prints go to the log, and there is no input to read.
     null = os.open(os.devnull, os.O_RDONLY)
     os.dup2(null, 0)
     os.close(null)

@@ -10,8 +10,8 @@ import (
 	"testing"
 )
 
-// TestZygoteCommandStartsAForkServer from the archive, with its socket behind it.
-func TestZygoteCommandStartsAForkServer(t *testing.T) {
+// TestForkServerCommandStartsAForkServer from the archive, with its socket behind it.
+func TestForkServerCommandStartsAForkServer(t *testing.T) {
 	archive, err := Zip()
 	if err != nil {
 		t.Fatal(err)
@@ -31,7 +31,7 @@ func TestZygoteCommandStartsAForkServer(t *testing.T) {
 	}
 	ours, theirs := os.NewFile(uintptr(fds[0]), "ours"), os.NewFile(uintptr(fds[1]), "theirs")
 	defer ours.Close()
-	argv := append(ZygoteCommand(python(t), "/proc/self/fd/3"), "4")
+	argv := append(ForkServerCommand(python(t), "/proc/self/fd/3"), "4")
 	cmd := exec.Command(argv[0], argv[1:]...)
 	cmd.Env = append(os.Environ(), "SIDECAR_PROCESS_ID=z")
 	cmd.ExtraFiles = []*os.File{file, theirs}

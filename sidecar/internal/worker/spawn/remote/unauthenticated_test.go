@@ -8,7 +8,7 @@ import (
 )
 
 func TestLobby(t *testing.T) {
-	l := newLobby(2)
+	l := newUnauthenticated(2)
 	var ours, theirs [3]net.Conn
 	for i := range ours {
 		ours[i], theirs[i] = net.Pipe()

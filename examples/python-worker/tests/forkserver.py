@@ -44,7 +44,7 @@ class Forked:
         return self.returncode
 
 
-class Zygote:
+class ForkServer:
     """A fork server; argv gets the number of its socket's descriptor at its end."""
 
     def __init__(
@@ -54,7 +54,7 @@ class Zygote:
             raise OSError("no child subreaper")
         self.control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self.control.settimeout(PATIENCE)
-        mark = {"SIDECAR_PROCESS_ID": "zygote".ljust(_ROOM, ".")}
+        mark = {"SIDECAR_PROCESS_ID": "fork_server".ljust(_ROOM, ".")}
         with theirs:
             self.process = subprocess.Popen(
                 [*argv, str(theirs.fileno())],
@@ -111,5 +111,5 @@ class Zygote:
 
 
 def gone(pid: int) -> None:
-    """Wait until a fork that nobody has taken over has ended, and reap it."""
+    """Wait until a fork that was not taken over has ended, and reap it."""
     until(lambda: os.waitpid(pid, os.WNOHANG)[0], f"the end of process {pid}")

@@ -14,30 +14,30 @@ import (
 )
 
 const (
-	// unauthenticated bounds the connections that have not said yet what they are,
+	// maxUnauthenticated bounds the connections that have not said yet what they are,
 	// and helloTimeout how long that may take.
-	unauthenticated = 64
-	helloTimeout    = 5 * time.Second
-	// maxHosts bounds the hosts: each has a connection for as long as it likes.
+	maxUnauthenticated = 64
+	helloTimeout       = 5 * time.Second
+	// maxHosts bounds the hosts: each has a connection without a time limit.
 	maxHosts = 256
 	// fileShare is which part of the descriptors either may take.
 	fileShare = 8
 )
 
-// lobby has the connections that have not said yet what they are, the oldest first.
-// A newcomer beyond the bound takes the oldest one's place: silent connections
-// would else keep a worker container out. Its methods may be called concurrently.
-type lobby struct {
+// unauthenticated has the connections that have not said yet what they are, the oldest
+// first. A newcomer beyond the bound takes the oldest one's place: silent connections
+// would otherwise keep a worker container out. Its methods may be called concurrently.
+type unauthenticated struct {
 	most int
 
 	mu    sync.Mutex
 	conns []net.Conn
 }
 
-func newLobby(most int) *lobby { return &lobby{most: max(most, 1)} }
+func newUnauthenticated(most int) *unauthenticated { return &unauthenticated{most: max(most, 1)} }
 
 // enter adds a connection, and closes the oldest where there are too many.
-func (l *lobby) enter(conn net.Conn) {
+func (l *unauthenticated) enter(conn net.Conn) {
 	l.mu.Lock()
 	var oldest net.Conn
 	if len(l.conns) >= l.most {
@@ -51,8 +51,8 @@ func (l *lobby) enter(conn net.Conn) {
 	}
 }
 
-// leave takes a connection out; false where it had to make room.
-func (l *lobby) leave(conn net.Conn) bool {
+// leave removes a connection; false where a newer one has taken its place.
+func (l *unauthenticated) leave(conn net.Conn) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	i := slices.Index(l.conns, conn)
@@ -63,26 +63,27 @@ func (l *lobby) leave(conn net.Conn) bool {
 	return true
 }
 
-// size is how many there are.
-func (l *lobby) size() int {
+// size is the number of connections.
+func (l *unauthenticated) size() int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return len(l.conns)
 }
 
-// remindEvery is the least time between two log lines about connections that are no host's.
+// remindEvery is the least time between two log lines about refused connections.
 const remindEvery = 10 * time.Second
 
-// reminder bounds how often the log is told of something that another process may do
-// a thousand times a second: lines about it would fill the log, and its queue, so that
-// those of others are dropped. The zero value is ready; it may be used concurrently.
+// reminder bounds the log lines about what another process may do a thousand times a
+// second: these lines would fill the log and its queue, so that others are dropped.
+// The zero value is ready; it may be used concurrently.
 type reminder struct {
 	mu   sync.Mutex
 	last time.Time
 	more int
 }
 
-// due reports whether to tell now, and how often it was not told since the last time.
+// due reports whether to log now, and the number of events that were not logged since
+// the last line.
 func (r *reminder) due() (more int, now bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -94,13 +95,13 @@ func (r *reminder) due() (more int, now bool) {
 	return more, true
 }
 
-// greet finds out what a connection is for, and serves it if it is a host's. A
+// handshake finds out what a connection is for, and serves it if it is a host's. A
 // child's stream is that child's from then on.
-func (h *Hub) greet(ctx context.Context, conn *net.UnixConn) {
+func (h *Hub) handshake(ctx context.Context, conn *net.UnixConn) {
 	_ = conn.SetReadDeadline(time.Now().Add(helloTimeout))
 	waiting := context.AfterFunc(ctx, func() { _ = conn.Close() }) // no stop waits for it
 	m, err := first(conn)
-	pushed := !h.lobby.leave(conn)
+	pushed := !h.unauthenticated.leave(conn)
 	if !waiting() {
 		return
 	}
