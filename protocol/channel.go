@@ -94,7 +94,7 @@ func (w wireEntry) entry() Entry {
 // Get reads a key into v, see Entry.Decode, and reports whether it was there.
 func (c Channel) Get(ctx context.Context, key string, v any) (found bool, err error) {
 	var w wireEntry
-	if err := c.t.ask(ctx, MethodChannelGet, &w, withKey(key)); err != nil {
+	if err := c.t.call(ctx, MethodChannelGet, &w, withKey(key)); err != nil {
 		return false, err
 	}
 	e := w.entry()
@@ -107,7 +107,7 @@ func (c Channel) Get(ctx context.Context, key string, v any) (found bool, err er
 // GetAll reads several keys at the same moment, in one exchange (P53).
 func (c Channel) GetAll(ctx context.Context, keys ...string) ([]Entry, error) {
 	var r struct{ Values []wireEntry }
-	err := c.t.ask(ctx, MethodChannelGet, &r, func(dst []byte) ([]byte, error) {
+	err := c.t.call(ctx, MethodChannelGet, &r, func(dst []byte) ([]byte, error) {
 		dst = append(dst, `,"keys":[`...)
 		for i, key := range keys {
 			if i > 0 {
@@ -139,27 +139,27 @@ func (c Channel) Set(ctx context.Context, key string, value any) error {
 // milliseconds; 0 is never.
 func (c Channel) SetFor(ctx context.Context, key string, value any, ttl time.Duration) error {
 	var r struct{}
-	return c.t.ask(ctx, MethodChannelSet, &r, withValue(key, value, ttl))
+	return c.t.call(ctx, MethodChannelSet, &r, withValue(key, value, ttl))
 }
 
 // Delete removes a key and reports whether it was there.
 func (c Channel) Delete(ctx context.Context, key string) (bool, error) {
 	var r struct{ Deleted bool }
-	err := c.t.ask(ctx, MethodChannelDelete, &r, withKey(key))
+	err := c.t.call(ctx, MethodChannelDelete, &r, withKey(key))
 	return r.Deleted, err
 }
 
 // Exists reports whether a key is there.
 func (c Channel) Exists(ctx context.Context, key string) (bool, error) {
 	var r struct{ Exists bool }
-	err := c.t.ask(ctx, MethodChannelExists, &r, withKey(key))
+	err := c.t.call(ctx, MethodChannelExists, &r, withKey(key))
 	return r.Exists, err
 }
 
 // Keys lists the session's keys, those of locks ("lock:…") too.
 func (c Channel) Keys(ctx context.Context) ([]string, error) {
 	var r struct{ Keys []string }
-	err := c.t.ask(ctx, MethodChannelKeys, &r, func(dst []byte) ([]byte, error) { return dst, nil })
+	err := c.t.call(ctx, MethodChannelKeys, &r, func(dst []byte) ([]byte, error) { return dst, nil })
 	return r.Keys, err
 }
 
@@ -167,14 +167,14 @@ func (c Channel) Keys(ctx context.Context) ([]string, error) {
 // that of the whole list; 0 leaves it as it is.
 func (c Channel) Append(ctx context.Context, key string, value any, ttl time.Duration) (int, error) {
 	var r struct{ Length int }
-	err := c.t.ask(ctx, MethodChannelAppend, &r, withValue(key, value, ttl))
+	err := c.t.call(ctx, MethodChannelAppend, &r, withValue(key, value, ttl))
 	return r.Length, err
 }
 
 // Prepend is Append at the other end.
 func (c Channel) Prepend(ctx context.Context, key string, value any, ttl time.Duration) (int, error) {
 	var r struct{ Length int }
-	err := c.t.ask(ctx, MethodChannelPrepend, &r, withValue(key, value, ttl))
+	err := c.t.call(ctx, MethodChannelPrepend, &r, withValue(key, value, ttl))
 	return r.Length, err
 }
 
@@ -183,7 +183,7 @@ func (c Channel) Prepend(ctx context.Context, key string, value any, ttl time.Du
 // number that is wanted: json.Number has every digit of it.
 func (c Channel) Add(ctx context.Context, key string, amount float64) (json.Number, error) {
 	var w wireEntry
-	err := c.t.ask(ctx, MethodChannelAdd, &w, func(dst []byte) ([]byte, error) {
+	err := c.t.call(ctx, MethodChannelAdd, &w, func(dst []byte) ([]byte, error) {
 		if math.IsNaN(amount) || math.IsInf(amount, 0) {
 			return nil, Errorf(CodeInvalidParams, "%v cannot be added", amount)
 		}
@@ -206,7 +206,7 @@ type Lock struct {
 // the task, or timeout after it was taken, whichever comes first (P48).
 func (c Channel) Lock(ctx context.Context, key string, timeout time.Duration) (*Lock, error) {
 	var r struct{ Token *string }
-	err := c.t.ask(ctx, MethodChannelLock, &r, func(dst []byte) ([]byte, error) {
+	err := c.t.call(ctx, MethodChannelLock, &r, func(dst []byte) ([]byte, error) {
 		dst, _ = withKey(key)(dst)
 		return strconv.AppendInt(append(dst, `,"timeoutMs":`...), milliseconds(timeout), 10), nil
 	})
@@ -217,10 +217,10 @@ func (c Channel) Lock(ctx context.Context, key string, timeout time.Duration) (*
 }
 
 // Unlock gives the lock back and reports whether it was still held: false says
-// that its time had run out, and that somebody else may have had it since.
+// that its time had run out, and that another task may have had it since.
 func (l *Lock) Unlock(ctx context.Context) (bool, error) {
 	var r struct{ Released bool }
-	err := l.c.t.ask(ctx, MethodChannelUnlock, &r, func(dst []byte) ([]byte, error) {
+	err := l.c.t.call(ctx, MethodChannelUnlock, &r, func(dst []byte) ([]byte, error) {
 		dst, _ = withKey(l.key)(dst)
 		return appendString(append(dst, `,"token":`...), l.token), nil
 	})
@@ -232,7 +232,7 @@ func (l *Lock) Unlock(ctx context.Context) (bool, error) {
 // it names another one.
 func (t *Task) Enqueue(ctx context.Context, record any) error {
 	var r struct{}
-	return t.ask(ctx, MethodTaskEnqueue, &r, func(dst []byte) ([]byte, error) {
+	return t.call(ctx, MethodTaskEnqueue, &r, func(dst []byte) ([]byte, error) {
 		text, err := encodeText(record)
 		if err == nil {
 			err = CheckJSON(text)

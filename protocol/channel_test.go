@@ -244,8 +244,8 @@ func TestChannelCancelled(t *testing.T) {
 	})
 }
 
-// An answer over the worker's own limit is an error for who asked, and nothing
-// for the sidecar, which has a request of the same id.
+// An answer over the worker's own limit is an error for the task that requested it,
+// and nothing for the sidecar, which has a request of the same id.
 func TestChannelAnswerTooLong(t *testing.T) {
 	serve(t, func(ctx context.Context, x *Task) (any, error) {
 		var s string
@@ -288,7 +288,7 @@ func TestChannelManyAtOnce(t *testing.T) {
 		}
 		for i := range n {
 			m := asked[n-1-i]
-			a, err := DecodeAsk(m.Method, m.Params)
+			a, err := DecodeTaskRequest(m.Method, m.Params)
 			if err != nil {
 				t.Fatal(err)
 			}

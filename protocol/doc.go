@@ -22,7 +22,7 @@
 // Register is for workers of several kinds of task, with typed parameters.
 // Package conformance below this one tests whether a worker keeps the rules.
 //
-// The rest is for whoever speaks the protocol without Serve, as the sidecar
+// The rest is for programs that speak the protocol without Serve, as the sidecar
 // does. LineReader and LineWriter frame messages within bounded memory,
 // DecodeMessage and the Append functions read and write them, DecodeRunResult and
 // AppendTaskRun are those of a task. They are written by hand, and allocate

@@ -6,7 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log" //nolint:depguard // an example for users, who have their own taste
+	"log" //nolint:depguard // an example for programs with a log of their own
 	"strings"
 
 	"github.com/graflow/graflow-sidecar/protocol"

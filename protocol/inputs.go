@@ -24,8 +24,8 @@ type Input struct {
 }
 
 // appendInputs writes the member inputs, with a comma before it; nothing where
-// there are none. Bytes that are no text become U+FFFD: whoever reads inputs
-// sees to it that there are none.
+// there are none. Bytes that are no text become U+FFFD: the reader of the inputs has
+// to keep such bytes out.
 func appendInputs(dst []byte, inputs []Input) []byte {
 	if len(inputs) == 0 {
 		return dst

@@ -39,7 +39,7 @@ func (e *TooLongError) Error() string {
 }
 
 // UnterminatedError reports bytes after the last line end of a stream. They
-// are no line (P7): whoever wrote them died, or forgot the line end.
+// are no line (P7): the writer died, or forgot the line end.
 type UnterminatedError struct {
 	// Tail is a copy of those bytes.
 	Tail []byte

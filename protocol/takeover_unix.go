@@ -44,9 +44,9 @@ func takeOver() (in, out *os.File, err error) {
 
 // unblock lets Go's poller wait for a pipe instead of a thread: a message then
 // reaches its handler in half the time, and closing the file ends a read. The
-// setting belongs to the read end of the pipe, which nobody else has. Of
-// anything but a pipe that is not so (a socket's or a terminal's is shared with
-// stdout), so that it stays as it is.
+// setting belongs to the read end of the pipe, which no other process has.
+// Anything but a pipe stays as it is: a socket's or a terminal's setting is shared
+// with stdout.
 func unblock(fd int) {
 	var st syscall.Stat_t
 	if syscall.Fstat(fd, &st) == nil && st.Mode&syscall.S_IFMT == syscall.S_IFIFO {
@@ -68,8 +68,8 @@ func dupPrivate(fd int) (int, error) {
 }
 
 // watchSignals catches what would otherwise end the program in mid-task (P40).
-// SIGPIPE comes from a print to a stderr that nobody reads any more, and is
-// dropped: the print fails, the task goes on.
+// SIGPIPE comes from a print to a stderr without a reader, and is dropped: the print
+// fails, the task goes on.
 func watchSignals() (signals <-chan os.Signal, stop func()) {
 	c, pipe := make(chan os.Signal, 1), make(chan os.Signal, 1)
 	signal.Notify(c, syscall.SIGINT, syscall.SIGTERM)

@@ -9,7 +9,7 @@ import (
 // Version is the version of the protocol that this package speaks (P16).
 const Version = 1
 
-// The methods of version 1. PROTOCOL.md says who sends which.
+// The methods of version 1. PROTOCOL.md says which side sends which.
 const (
 	MethodInitialize = "initialize"
 	MethodTaskRun    = "task/run"

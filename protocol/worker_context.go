@@ -6,15 +6,15 @@ import (
 	"time"
 )
 
-// taskContext is a handler's context. Few handlers look at theirs, and to enter
-// one in its parent and take it out again was a tenth of a short task: it is
-// made when somebody does.
+// taskContext is a handler's context. Few handlers use theirs, and to register a
+// real one with its parent and remove it again was a tenth of a short task: the
+// first use makes it.
 type taskContext struct {
 	base     context.Context
 	deadline time.Time // zero means none
 
 	mu     sync.Mutex
-	made   context.Context // nil until somebody looks
+	made   context.Context // nil until the first use
 	give   context.CancelCauseFunc
 	stop   context.CancelFunc
 	called bool  // cancelled, before it was made

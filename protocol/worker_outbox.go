@@ -38,7 +38,7 @@ func (o *outbox) begin() { o.fresh = true }
 
 // put adds the line that build appends. It reports false, and adds nothing, if
 // the line is over the limit. Once the stream is broken or closed it drops
-// lines: there is nobody left to read them.
+// lines, which have no reader any more.
 func (o *outbox) put(build func(dst []byte) []byte) bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()

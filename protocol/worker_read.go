@@ -28,7 +28,7 @@ func (s *server) read() error {
 			id, _ := FindID(long.Prefix)
 			if isAnswer(long.Prefix) {
 				// The sidecar's own request of the same id is another one.
-				s.asking.answer(&Message{ID: id, Error: Errorf(CodeInvalidParams, "the answer is %d bytes long, over this worker's limit", long.Length)})
+				s.requests.answer(&Message{ID: id, Error: Errorf(CodeInvalidParams, "the answer is %d bytes long, over this worker's limit", long.Length)})
 				continue
 			}
 			s.sendError(id, Errorf(CodeInvalidRequest, "the message is %d bytes long, over this worker's limit", long.Length))
@@ -57,7 +57,7 @@ func (s *server) line(line []byte) {
 		prefix := line[:min(IDWindow, len(line))]
 		id, _ := FindID(prefix)
 		if isAnswer(prefix) {
-			s.asking.answer(&Message{ID: id, Error: Errorf(CodeInvalidParams, "the answer cannot be read: %v", err)})
+			s.requests.answer(&Message{ID: id, Error: Errorf(CodeInvalidParams, "the answer cannot be read: %v", err)})
 			return
 		}
 		s.sendError(id, Errorf(CodeParse, "%v", err))
@@ -67,7 +67,7 @@ func (s *server) line(line []byte) {
 		s.accept() // it may be about one of them
 		s.notification(&m)
 	default:
-		s.asking.answer(&m)
+		s.requests.answer(&m)
 	}
 }
 
@@ -88,7 +88,7 @@ func (s *server) request(m *Message) {
 	case MethodInitialize:
 		s.initialize(m)
 	case MethodShutdown:
-		// It is a notification, but nobody need be left waiting for the answer.
+		// It is a notification, but a sidecar that sends it as a request gets an answer.
 		s.out.put(func(dst []byte) []byte { return AppendResult(dst, m.ID, nil) })
 		s.stop()
 	default:
@@ -154,8 +154,8 @@ func (s *server) initialize(m *Message) {
 	s.out.put(func(dst []byte) []byte { return AppendResult(dst, m.ID, result) })
 }
 
-// take takes in a task whose line is gone with the next read. Nobody knows of it
-// before accept.
+// take copies a task, whose line is gone with the next read. No other goroutine sees
+// the task before accept.
 func (s *server) take(id string, p *RunParams) {
 	j := &job{
 		id: id,

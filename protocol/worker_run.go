@@ -89,10 +89,9 @@ func (s *server) next(last *job) (j *job, more bool) {
 	return j, more
 }
 
-// callLocked sees to it that somebody comes for the head of the queue, if there
-// may be one more runner. One is called at a time, and calls the next one when
-// it has come: of many short tasks, each runner does several. It reports whether
-// the caller is to start one.
+// callLocked calls a runner for the head of the queue, if there may be one more.
+// One is called at a time, and calls the next one when it has come: of many short
+// tasks, each runner does several. It reports whether the caller is to start one.
 func (s *server) callLocked(st *state) (spawn bool) {
 	if len(st.queue) == 0 || st.called || st.running >= s.opts.concurrency {
 		return false

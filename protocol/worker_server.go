@@ -27,7 +27,7 @@ type server struct {
 	// idle is closed when the worker is stopping and has answered everything.
 	idle chan struct{}
 
-	asking asking
+	requests pendingRequests
 
 	// arrived are the tasks that the reader has read and not handed over yet.
 	arrived []*job
@@ -70,13 +70,13 @@ func newServer(ctx context.Context, h Handler, o options) *server {
 		limit = DefaultMaxMessageBytes
 	}
 	s := &server{
-		handler: h,
-		opts:    o,
-		in:      NewLineReader(o.r, limit),
-		out:     newOutbox(o.w, limit),
-		idle:    make(chan struct{}),
-		asking:  asking{open: make(map[int64]chan Message)},
-		state:   state{jobs: make(map[string]*job)},
+		handler:  h,
+		opts:     o,
+		in:       NewLineReader(o.r, limit),
+		out:      newOutbox(o.w, limit),
+		idle:     make(chan struct{}),
+		requests: pendingRequests{open: make(map[int64]chan Message)},
+		state:    state{jobs: make(map[string]*job)},
 	}
 	s.base, s.giveUp = context.WithCancelCause(context.WithoutCancel(ctx))
 	s.work.L = &s.mu

@@ -108,7 +108,8 @@ func (t *Task) waiting(n int) {
 	}
 }
 
-// silent reports whether there is nobody to tell, or nothing left to say (P27).
+// silent reports whether messages about the task are dropped: without a sidecar, and
+// after its answer (P27).
 func (t *Task) silent() bool { return t.server == nil || t.ended.Load() }
 
 func levelName(level slog.Level) string {

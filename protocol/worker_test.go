@@ -168,7 +168,7 @@ func TestATaskSaysThatItOnlyWaits(t *testing.T) {
 	})
 }
 
-// A Task that a test of a handler makes itself has nobody to tell.
+// A Task that a test of a handler makes itself has no sidecar.
 func TestTaskWithoutServer(t *testing.T) {
 	task := &Task{Record: json.RawMessage(`1`)}
 	task.Waiting()()

@@ -72,7 +72,7 @@ def report(ctx):
 
 
 def elsewhere() -> ParallelGroup:
-    """The tasks in the middle, sent through Redis to whoever runs them."""
+    """The tasks in the middle, sent through Redis to their workers."""
     clean = remote_task("etl.clean", inputs=["fetch"], params={"threshold": THRESHOLD})
     features = remote_task(
         "etl.features", inputs={"texts": "fetch"}, params={"longest": LONGEST, "top": TOP}

@@ -19,7 +19,7 @@ PATIENCE = 120.0  # for whatever takes seconds on a machine that is not busy
 
 
 class Failure(Exception):
-    """One line for whoever runs this."""
+    """One line for the log."""
 
 
 def until(holds: Callable[[], Any], what: str) -> None:

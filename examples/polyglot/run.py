@@ -49,7 +49,7 @@ class Witness:
         self._events: Dict[str, int] = {}
 
     def heard(self, line: Dict[str, Any]) -> None:
-        """Note who runs a task, and kill the first one that has begun with the victim."""
+        """Note which process runs a task, and kill the first one that has begun with the victim."""
         if line.get("msg") not in ("worker log", "worker stderr") or "task_id" not in line:
             return
         name, pid = line["task_id"], line["pid"]

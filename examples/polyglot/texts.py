@@ -20,7 +20,7 @@ def texts(count: int, seed: int = 9) -> List[Dict[str, str]]:
     made: List[List[str]] = []
     records = []
     for number in range(count):
-        if made and chance.random() < 0.2:  # somebody copied it, and changed a few words
+        if made and chance.random() < 0.2:  # a copy with a few words changed
             words = list(chance.choice(made))
             for _ in range(chance.randrange(4)):
                 words[chance.randrange(len(words))] = chance.choice(lexicon)

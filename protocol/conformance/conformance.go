@@ -75,7 +75,7 @@ func (w Worker) Run(t *testing.T) {
 		}
 		t.Run(r.Check, func(t *testing.T) {
 			if r.Status == Failed {
-				t.Errorf("%s: %s\nseen: %s\n%s", r.ruleList(), r.Asks, r.Seen, r.Detail)
+				t.Errorf("%s: %s\nseen: %s\n%s", r.ruleList(), r.Requires, r.Seen, r.Detail)
 			}
 		})
 	}

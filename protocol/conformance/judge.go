@@ -15,21 +15,21 @@ import (
 
 // always are the checks of everything that a worker sends, in any dialogue.
 var always = []Result{
-	{Check: "always/framing", Rules: []string{"P2", "P3", "P59"}, Asks: "a message is one line of UTF-8: no byte order mark, no CR inside, no second message"},
-	{Check: "always/line-length", Rules: []string{"P4"}, Asks: "no line is longer than maxMessageBytes"},
-	{Check: "always/valid", Rules: []string{"P6", "P9", "P12"}, Asks: "what is meant as a message is a valid one: JSON-RPC 2.0, no member twice, not nested too deep"},
-	{Check: "always/last-line", Rules: []string{"P7"}, Asks: "the last line has its line end too"},
-	{Check: "always/same-id", Rules: []string{"P10"}, Asks: "an answer repeats the id byte for byte"},
-	{Check: "always/id-first", Rules: []string{"P11"}, Asks: "the id stands within the first 256 bytes of a message"},
-	{Check: "always/greeting-first", Rules: []string{"P15"}, Asks: "nothing but log comes before the answer to initialize"},
-	{Check: "always/one-answer", Rules: []string{"P22", "P51"}, Asks: "no request is answered twice, and nothing that was not asked"},
-	{Check: "always/results", Rules: []string{"P23"}, Asks: "the result of a task has a status, then value or valueText, or an error with a message"},
-	{Check: "always/exact-values", Rules: []string{"P25"}, Asks: "NaN, Infinity and integers beyond 2^53 are sent as valueText"},
-	{Check: "always/task-errors", Rules: []string{"P28"}, Asks: "a task is answered with a result; −32800 is for a cancelled one, −32001 for a worker that stops, any other error for a broken one"},
-	{Check: "always/deliveries", Rules: []string{"P27"}, Asks: "what is sent about a task carries its delivery"},
-	{Check: "always/telling", Rules: []string{"P42", "P43"}, Asks: "$/progress has a fraction from 0 to 1, log a level and a message"},
-	{Check: "always/waiting", Rules: []string{"P44"}, Asks: "$/resumed comes after $/waiting"},
-	{Check: "always/capabilities", Rules: []string{"P45"}, Asks: "channels are used only with the capability channels"},
+	{Check: "always/framing", Rules: []string{"P2", "P3", "P59"}, Requires: "a message is one line of UTF-8: no byte order mark, no CR inside, no second message"},
+	{Check: "always/line-length", Rules: []string{"P4"}, Requires: "no line is longer than maxMessageBytes"},
+	{Check: "always/valid", Rules: []string{"P6", "P9", "P12"}, Requires: "what is meant as a message is a valid one: JSON-RPC 2.0, no member twice, not nested too deep"},
+	{Check: "always/last-line", Rules: []string{"P7"}, Requires: "the last line has its line end too"},
+	{Check: "always/same-id", Rules: []string{"P10"}, Requires: "an answer repeats the id byte for byte"},
+	{Check: "always/id-first", Rules: []string{"P11"}, Requires: "the id stands within the first 256 bytes of a message"},
+	{Check: "always/greeting-first", Rules: []string{"P15"}, Requires: "nothing but log comes before the answer to initialize"},
+	{Check: "always/one-answer", Rules: []string{"P22", "P51"}, Requires: "no request is answered twice, and nothing that was not asked"},
+	{Check: "always/results", Rules: []string{"P23"}, Requires: "the result of a task has a status, then value or valueText, or an error with a message"},
+	{Check: "always/exact-values", Rules: []string{"P25"}, Requires: "NaN, Infinity and integers beyond 2^53 are sent as valueText"},
+	{Check: "always/task-errors", Rules: []string{"P28"}, Requires: "a task is answered with a result; −32800 is for a cancelled one, −32001 for a worker that stops, any other error for a broken one"},
+	{Check: "always/deliveries", Rules: []string{"P27"}, Requires: "what is sent about a task carries its delivery"},
+	{Check: "always/telling", Rules: []string{"P42", "P43"}, Requires: "$/progress has a fraction from 0 to 1, log a level and a message"},
+	{Check: "always/waiting", Rules: []string{"P44"}, Requires: "$/resumed comes after $/waiting"},
+	{Check: "always/capabilities", Rules: []string{"P45"}, Requires: "channels are used only with the capability channels"},
 }
 
 // judge collects what was seen of the always checks, in all dialogues. Its
@@ -126,7 +126,7 @@ func (j *judge) line(c *connection, line []byte) []*protocol.Message {
 	loose := looseMessages(line)
 	if len(loose) == 0 || !protocol.LooksLikeMessage(line) {
 		for _, m := range c.finder.Line(line) {
-			if m.Flaw != "" && (m.Method == "" || protocol.IsAsk(m.Method)) && len(loose) == 0 {
+			if m.Flaw != "" && (m.Method == "" || protocol.IsTaskRequest(m.Method)) && len(loose) == 0 {
 				j.failed("always/framing", "no message, since "+m.Flaw+": "+clip(line))
 				return nil
 			}

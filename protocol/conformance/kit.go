@@ -77,7 +77,7 @@ func (k *kit) run(ctx context.Context, dialogues []*dialogue) (*Report, error) {
 }
 
 func (c *check) undone(why string) Result {
-	return Result{Check: c.name, Rules: c.rules, Asks: c.asks, Status: NotChecked, Seen: why}
+	return Result{Check: c.name, Rules: c.rules, Requires: c.requires, Status: NotChecked, Seen: why}
 }
 
 // play plays one dialogue.
@@ -142,7 +142,7 @@ func (k *kit) introduce(who string) {
 	}
 }
 
-// log shows a message of a dialogue to whoever wants to see them all.
+// log writes a message of a dialogue to the log of all messages, if there is one.
 func (k *kit) log(check, direction string, line []byte) {
 	if k.Log == nil {
 		return

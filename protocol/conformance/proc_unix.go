@@ -22,8 +22,8 @@ func ownGroup(cmd *exec.Cmd) { cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: tr
 // been waited for: its number stays taken for as long as its group has members.
 func killGroup(cmd *exec.Cmd) { _ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
 
-// signalGroup sends what a terminal's Ctrl-C (SIGINT) and the stop of a control
-// group (SIGTERM) send, and to whom: to all of the group.
+// signalGroup signals the whole group, as a terminal's Ctrl-C (SIGINT) and the stop
+// of a control group (SIGTERM) do.
 func signalGroup(cmd *exec.Cmd, name string) error {
 	switch name {
 	case "SIGTERM":

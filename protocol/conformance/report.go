@@ -22,9 +22,9 @@ type Result struct {
 	Check string
 	// Rules are those of PROTOCOL.md that it is about.
 	Rules []string
-	// Asks says in words what they ask of a worker.
-	Asks   string
-	Status Status
+	// Requires says in words what they ask of a worker.
+	Requires string
+	Status   Status
 	// Seen is what a failed check saw, or why one was not made and what it
 	// takes to have it made.
 	Seen string
@@ -60,9 +60,9 @@ func (r *Report) Print(w io.Writer) {
 	for _, result := range r.Results {
 		switch result.Status {
 		case Passed:
-			fmt.Fprintf(w, "ok    %-11s %s\n", result.ruleList(), result.Asks)
+			fmt.Fprintf(w, "ok    %-11s %s\n", result.ruleList(), result.Requires)
 		case Failed:
-			fmt.Fprintf(w, "FAIL  %-11s %s; seen: %s\n", result.ruleList(), result.Asks, result.Seen)
+			fmt.Fprintf(w, "FAIL  %-11s %s; seen: %s\n", result.ruleList(), result.Requires, result.Seen)
 			for line := range strings.Lines(result.Detail) {
 				fmt.Fprint(w, "          ", line)
 			}
@@ -84,7 +84,7 @@ func (r *Report) Print(w io.Writer) {
 			continue // all the rest; no use in a list of that
 		}
 		for _, result := range undone[reason] {
-			fmt.Fprintf(w, "--    %-11s %s\n", result.ruleList(), result.Asks)
+			fmt.Fprintf(w, "--    %-11s %s\n", result.ruleList(), result.Requires)
 		}
 	}
 	fmt.Fprintf(w, "\n%d passed, %d failed, %d not checked\n", r.Count(Passed), r.Count(Failed), r.Count(NotChecked))

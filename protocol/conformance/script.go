@@ -31,12 +31,12 @@ const (
 
 // check is one section of a transcript.
 type check struct {
-	name  string
-	rules []string
-	asks  string
-	needs []string // records, and "one": a worker that runs one task at a time
-	start string   // members for the params of initialize
-	steps []step
+	name     string
+	rules    []string
+	requires string
+	needs    []string // records, and "one": a worker that runs one task at a time
+	start    string   // members for the params of initialize
+	steps    []step
 }
 
 // step is one line of a section.
@@ -121,12 +121,12 @@ func parseCheck(file string, s section) (*check, error) {
 		line = strings.TrimSpace(line)
 		switch needs, isNeeds := strings.CutPrefix(line, "needs "); {
 		case line == "" || strings.HasPrefix(line, "#"):
-		case c.asks == "":
-			rules, asks, ok := strings.Cut(line, ": ")
+		case c.requires == "":
+			rules, requires, ok := strings.Cut(line, ": ")
 			if !ok {
 				return nil, fmt.Errorf("%s: a section begins with its rules, a colon and what they ask", where)
 			}
-			c.rules, c.asks = strings.Fields(rules), asks
+			c.rules, c.requires = strings.Fields(rules), requires
 		case isNeeds:
 			c.needs = append(c.needs, strings.Fields(needs)...)
 		default:

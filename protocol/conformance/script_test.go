@@ -145,7 +145,7 @@ func TestParseDialogue(t *testing.T) {
 		t.Fatal(err)
 	}
 	c := d.checks[0]
-	got := fmt.Sprint(d.name, d.mode, c.name, c.rules, c.asks, c.needs, len(c.steps), c.steps[0].each, c.steps[0].forTask(2).rest, c.steps[1].within, c.steps[1].where)
+	got := fmt.Sprint(d.name, d.mode, c.name, c.rules, c.requires, c.needs, len(c.steps), c.steps[0].each, c.steps[0].forTask(2).rest, c.steps[1].within, c.steps[1].where)
 	want := "name chained name/one [P1 P2] this: and that [slow one] 2 true ping 102 2s transcripts/10-name.txtar:12"
 	if strings.ReplaceAll(got, " ", "") != strings.ReplaceAll(want, " ", "") {
 		t.Errorf("got  %s\nwant %s", got, want)

@@ -42,7 +42,7 @@ func (t *talk) check(c *check) Result {
 	t.mu.Lock()
 	t.name = c.name
 	t.mu.Unlock()
-	r := Result{Check: c.name, Rules: c.rules, Asks: c.asks, Status: Passed}
+	r := Result{Check: c.name, Rules: c.rules, Requires: c.requires, Status: Passed}
 	err := t.steps(c)
 	var why undone
 	switch {

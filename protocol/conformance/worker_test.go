@@ -64,7 +64,7 @@ func (f *faulty) main() {
 		}
 		line = strings.TrimRight(line, "\r\n")
 		if f.is("envelope/flush") && in.Buffered() == 0 && strings.Contains(line, `"id":13,`) {
-			f.late = line // as of a buffer that nobody flushes
+			f.late = line // as of a buffer that is not flushed
 			continue
 		}
 		f.take([]byte(line))

@@ -258,7 +258,7 @@ func (f fakeOutcomes) Report(ctx context.Context, route report.Route, batch []ta
 // fakeRequests has every channel hold nothing.
 type fakeRequests struct{ *fakeRedis }
 
-func (f fakeRequests) Ask(ctx context.Context, _ *task.Task, _ string, _ *protocol.Ask) ([]byte, error) {
+func (f fakeRequests) Serve(ctx context.Context, _ *task.Task, _ string, _ *protocol.TaskRequest) ([]byte, error) {
 	for {
 		if f.do("request", func() {}) == nil {
 			return []byte(`{"found":false}`), nil

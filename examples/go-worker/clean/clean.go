@@ -65,8 +65,8 @@ type Stats struct {
 	Bytes int `json:"bytes"`
 }
 
-// StatsKey is the channel key under which the task id's statistics are left,
-// for whoever wants the numbers without the records.
+// StatsKey is the channel key of a task's statistics: the numbers without the
+// records.
 func StatsKey(taskID string) string { return taskID + ".stats" }
 
 // Task is the whole step as a task of a workflow.

@@ -1,6 +1,6 @@
 """A worker whose tasks do all that the kit can ask for, on the Python SDK.
 
-It prints where nobody should, and more to stderr than a pipe holds.
+It prints to stdout, which is a mistake, and more to stderr than a pipe holds.
 """
 
 import sys

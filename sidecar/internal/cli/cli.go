@@ -158,7 +158,7 @@ func bounded(ctx context.Context) (context.Context, context.CancelFunc) {
 	return context.WithTimeout(ctx, callTimeout)
 }
 
-// whoami is who gives an order, for the other side's log.
+// whoami names the user of a command, for the other side's log.
 func whoami() string {
 	host, _ := os.Hostname()
 	if u, err := user.Current(); err == nil {

@@ -33,7 +33,7 @@ func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m, append(redistest.LeakOptions(), goleak.IgnoreAnyFunction("github.com/graflow/graflow-sidecar/sidecar/internal/observe/logging.(*Queue).run"))...)
 }
 
-// bench is a Redis with a prefix of its own and somebody at a terminal.
+// bench is a Redis with a prefix of its own and a terminal.
 type bench struct {
 	t      *testing.T
 	ctx    context.Context

@@ -28,7 +28,7 @@ func serveProfiles(addr string, log *slog.Logger) (stop func(), err error) {
 	if err != nil {
 		return nil, &config.Error{Err: fmt.Errorf("SIDECAR_DEBUG_ADDR: %w", err)}
 	}
-	mux := http.NewServeMux() // and not the default one, which anybody may add to
+	mux := http.NewServeMux() // not the default one, which any package may add to
 	mux.HandleFunc("/debug/pprof/", pprof.Index)
 	mux.HandleFunc("/debug/pprof/profile", pprof.Profile)
 	mux.HandleFunc("/debug/pprof/symbol", pprof.Symbol)

@@ -90,7 +90,7 @@ or 1 if something is bad.`,
 	return c
 }
 
-// printACL needs no Redis: whoever makes the user may be somebody else.
+// printACL needs no Redis: an administrator of Redis may make the user elsewhere.
 func printACL(c *cobra.Command, loader *config.Loader, user string, graflow bool) error {
 	s, err := loader.LoadClient()
 	if err != nil {

@@ -101,8 +101,8 @@ func TestFindingsAreDocumented(t *testing.T) {
 	}
 }
 
-// TestDoctorPrintsAUser: whoever makes it with redis-cli can run a
-// sidecar as that user.
+// TestDoctorPrintsAUser: made with redis-cli, that user is enough to run a
+// sidecar.
 func TestDoctorPrintsAUser(t *testing.T) {
 	b := newBench(t)
 	c := b.out("doctor", "--acl", "worker", "--redis-key-prefix", "flows")

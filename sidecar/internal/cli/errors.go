@@ -30,7 +30,7 @@ type failure struct{ error }
 
 func (f failure) Unwrap() error { return f.error }
 
-// exitStatus gives an error its status. What nobody has marked comes from
+// exitStatus gives an error its status. An error without a type of ours comes from
 // cobra, which has untyped errors for wrong command lines.
 func exitStatus(err error) int {
 	var (

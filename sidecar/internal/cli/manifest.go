@@ -128,7 +128,7 @@ func printed(loader *config.Loader, kind string, args []string, p manifest.Param
 	return text, nil
 }
 
-// userOf gives the user name of a URL; its password is nobody's business.
+// userOf gives the user name of a URL; its password never appears in a manifest.
 func userOf(text string) string {
 	u, err := url.Parse(text)
 	if err != nil {

@@ -28,8 +28,8 @@ func outputFlag(c *cobra.Command) *string {
 	return format
 }
 
-// printer writes a command's answer. Texts out of Redis come from whoever can
-// write a record: nothing of them reaches a terminal as a control character.
+// printer writes a command's answer. Any client of Redis can write the texts of a
+// record: none of them reaches a terminal as a control character.
 type printer struct {
 	w     io.Writer
 	json  bool

@@ -90,7 +90,7 @@ func (s *session) watch(ctx context.Context, every time.Duration) error {
 		if err != nil {
 			fmt.Fprintln(s.errOut, "sidecar: "+clean(s.explain(err).Error()))
 		} else if err := s.show(o, true); err != nil {
-			return err // nobody reads any more
+			return err // the reader is gone
 		}
 		select {
 		case <-ctx.Done():

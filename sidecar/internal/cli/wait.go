@@ -27,21 +27,21 @@ type outcome struct {
 
 const (
 	lookEvery = 200 * time.Millisecond
-	// groupKeep ends our group where this command is killed: no task of it counts
-	// for anybody then.
+	// groupKeep ends the command's group where the command is killed: its tasks no
+	// longer count then.
 	groupKeep = time.Minute
 	renewing  = groupKeep / 4
 	// cleanup is how long the keys of a group that is over may take to be removed.
 	cleanup = 5 * time.Second
 )
 
-// waited is one group that is waited for: ours or somebody else's.
+// waited is one group that is waited for: the command's or another producer's.
 type waited struct {
 	id    string
 	named string       // as its records name it: ours not at all
-	group *redis.Group // nil: somebody else's
+	group *redis.Group // nil: another producer's
 	tasks []string
-	over  bool // nobody waits for it any more
+	over  bool // it is waited for no longer
 }
 
 // enqueueAndWait pushes records and waits until each has an outcome.

@@ -6,7 +6,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// MemoryFile is a sealed file in memory: whoever inherits it cannot change it.
+// MemoryFile is a sealed file in memory: a process that inherits it cannot change it.
 func MemoryFile(name string, content []byte) (*os.File, error) {
 	fd, err := unix.MemfdCreate(name, unix.MFD_CLOEXEC|unix.MFD_ALLOW_SEALING)
 	if err != nil {

@@ -34,7 +34,7 @@ type manager struct {
 const statusEvery = time.Second
 
 // NotifyServiceManager does so until the function that it returns is called. It
-// does nothing where nobody listens.
+// does nothing where no service manager listens.
 func NotifyServiceManager(a Reporter, log *slog.Logger) (stop func()) {
 	socket := os.Getenv("NOTIFY_SOCKET")
 	if socket == "" {

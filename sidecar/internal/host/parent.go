@@ -13,8 +13,8 @@ import (
 // NoFD says that a descriptor was not given.
 const NoFD = -1
 
-// inherited takes a descriptor that whoever started us opened for us. It is
-// none of the workers' business.
+// inherited takes a descriptor that the parent process opened for the sidecar.
+// Workers do not inherit it.
 func inherited(flag string, fd int) (*os.File, error) {
 	var st syscall.Stat_t
 	if fd < 0 || syscall.Fstat(fd, &st) != nil {
@@ -33,7 +33,7 @@ func inherited(flag string, fd int) (*os.File, error) {
 // close-on-exec.
 type Parent struct {
 	file *os.File
-	Gone chan struct{} // closed at its end; nil if nobody is watched
+	Gone chan struct{} // closed at its end; nil if no parent is watched
 }
 
 func WatchParent(fd int) (*Parent, error) {

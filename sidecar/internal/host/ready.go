@@ -6,9 +6,9 @@ import (
 	"sync"
 )
 
-// ReadyFD tells whoever started the sidecar that it is ready, on a descriptor
-// that they opened. (Not a file: nothing is left behind, and its end of file
-// tells them that the sidecar is gone.)
+// ReadyFD tells the parent process that the sidecar is ready, on a descriptor that
+// the parent opened. (Not a file: nothing is left behind, and its end of file tells
+// the parent that the sidecar is gone.)
 //
 // Its methods may be called concurrently: a reader that lets the pipe be full holds
 // up Send and nothing else.

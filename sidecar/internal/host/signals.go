@@ -79,7 +79,7 @@ func (s *SignalHandler) Run() error {
 			}
 		case <-orphaned:
 			orphaned = nil
-			if stops == 0 { // else it is on its way, and nobody is in a hurry
+			if stops == 0 { // else a stop is on its way already
 				stops++
 				s.stop("the end of the process that started this one", stops)
 			}
@@ -142,7 +142,7 @@ func (s *SignalHandler) control(sig os.Signal) {
 	}
 }
 
-// CatchBrokenPipe keeps a log reader that goes away from killing us: the Go
-// runtime turns EPIPE on fd 1 and 2 into a deadly SIGPIPE unless somebody asked
-// for the signal. (Ignoring it would be inherited by the children.)
+// CatchBrokenPipe keeps a log reader that goes away from killing the sidecar: the
+// Go runtime turns EPIPE on fd 1 and 2 into a deadly SIGPIPE unless the program has
+// subscribed to the signal. (Ignoring it would be inherited by the children.)
 func CatchBrokenPipe() { signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE) }

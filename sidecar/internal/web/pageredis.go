@@ -19,7 +19,7 @@ type pageRedis struct {
 	self func() fleet.Run
 }
 
-// open keeps the page from a connection that is known to be dead, as everybody.
+// open keeps the page from a connection that is known to be dead, as the stages do.
 func (r *pageRedis) open() error {
 	if r.away() {
 		return link.ErrAway

@@ -1,6 +1,6 @@
 // Package web answers over HTTP how a sidecar is: /livez, /readyz and /startupz
-// for whoever watches it, /status and /metrics for whoever wants numbers. It only
-// reads; what else there is at the address is for Extra to say.
+// for probes, /status and /metrics for numbers. It only reads; Extra adds what else
+// the address serves.
 package web
 
 import (
@@ -25,7 +25,7 @@ type Options struct {
 	Health func() observe.Health
 	Self   func() fleet.Run
 	// Details says whether a request may see task ids and the like, and not only
-	// counts; nil lets everybody.
+	// counts; nil allows it to every request.
 	Details func(*http.Request) bool
 	Metrics http.Handler
 	// Extra, if set, serves every other path.
@@ -169,8 +169,8 @@ func (o Options) handler() http.Handler {
 	return mux
 }
 
-// Counts leaves out what a record says: whoever may not see records sees how many
-// there are.
+// Counts leaves out what a record says: a viewer that may not see records sees how
+// many there are.
 func Counts(r fleet.Run) fleet.Run {
 	children := make([]fleet.Child, len(r.Children))
 	for i, c := range r.Children {
@@ -204,5 +204,5 @@ func answer(w http.ResponseWriter, status int, v any) {
 	h.Set("Cache-Control", "no-store")
 	h.Set("X-Content-Type-Options", "nosniff")
 	w.WriteHeader(status)
-	_ = json.NewEncoder(w).Encode(v) // to whoever asked
+	_ = json.NewEncoder(w).Encode(v) // the client may be gone
 }

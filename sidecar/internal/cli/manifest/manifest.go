@@ -66,7 +66,7 @@ type Params struct {
 }
 
 // Stop is how long the process may take to stop, in seconds: its budget, the
-// second after which it gives up, and some for whoever waits for it.
+// second after which it gives up, and some for the service manager.
 func (p Params) Stop() int { return int((p.Shutdown + 5*time.Second + time.Second - 1) / time.Second) }
 
 // StopTwice is the same for a pod whose worker is stopped before its sidecar.

@@ -1,7 +1,7 @@
 // Package pid1 is the init of a container whose entrypoint the sidecar is. The
 // kernel treats process 1 of a PID namespace unlike others: a signal that it does
 // not catch is not delivered, every orphan becomes its child, and its end kills
-// everybody. A program that has its own children to wait for does that badly, so
+// every process. A program that has its own children to wait for does that badly, so
 // the binary starts itself once more and leaves the role to the first one.
 package pid1
 
@@ -17,8 +17,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// forwarded are the signals that somebody may send to the container and mean for
-// the sidecar. Those of a terminal come here only if another process sent them:
+// forwarded are the signals to the container that are meant for the sidecar.
+// Those of a terminal come here only if another process sent them:
 // the terminal's own go to its foreground group, which is the child's.
 var forwarded = []os.Signal{
 	unix.SIGTERM, unix.SIGINT, unix.SIGHUP, unix.SIGQUIT, unix.SIGTSTP, unix.SIGCONT, unix.SIGUSR1, unix.SIGUSR2,
@@ -46,7 +46,7 @@ func Run(args, env []string) (status int, err error) {
 		return 0, fmt.Errorf("cannot find the program to start it as a child of process 1: %w", err)
 	}
 	child, err := syscall.ForkExec(path, args, &syscall.ProcAttr{
-		Env: env, Files: []uintptr{0, 1, 2}, // and those above, which nobody has closed
+		Env: env, Files: []uintptr{0, 1, 2}, // and those above, which are still open
 		Sys: &syscall.SysProcAttr{Setpgid: true},
 	})
 	if err != nil {
@@ -78,8 +78,8 @@ func giveTerminal(child int) {
 }
 
 // closeInherited closes what this process was given beyond its standard files
-// and the child has by now: whoever waits for the end of a pipe (--ready-fd)
-// waits for the child's.
+// and the child has by now: a parent that waits for the end of a pipe (--ready-fd)
+// waits for the child's end.
 func closeInherited() {
 	entries, _ := os.ReadDir("/proc/self/fd")
 	for _, entry := range entries {
@@ -94,8 +94,8 @@ func closeInherited() {
 	}
 }
 
-// reap waits for everything that has ended. (Here it may be anybody: there is no
-// other child whose status somebody else waits for.)
+// reap waits for every process that has ended. (No other part of this process waits
+// for a child of its own.)
 func reap(child int) (status int, over bool) {
 	for {
 		var ws unix.WaitStatus
@@ -118,7 +118,7 @@ func reap(child int) (status int, over bool) {
 // kernel would do so at our end, and wait for as long as that takes.)
 func endOthers(ended <-chan os.Signal) {
 	if !Needed() {
-		return // the next line would mean everybody
+		return // the next line would signal every process
 	}
 	_ = unix.Kill(-1, unix.SIGKILL)
 	timer := time.NewTimer(endGrace)

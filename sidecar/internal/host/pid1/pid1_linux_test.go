@@ -114,7 +114,7 @@ func namespace(t *testing.T, role string, change func(*exec.Cmd)) *exec.Cmd {
 	if err != nil {
 		t.Fatal(err)
 	}
-	// Whoever reads what it says must not wait for ever.
+	// A test that reads its output must not wait for ever.
 	timer := time.AfterFunc(20*time.Second, func() { _ = cmd.Process.Kill() })
 	t.Cleanup(func() {
 		timer.Stop()
@@ -241,7 +241,7 @@ func TestOrphansAreReapedAndTheRestIsKilled(t *testing.T) {
 	}
 }
 
-// TestInitKeepsNoDescriptorOpen: whoever waits for the end of a pipe that they
+// TestInitKeepsNoDescriptorOpen: a parent that waits for the end of a pipe that it
 // gave to the sidecar waits for the sidecar.
 func TestInitKeepsNoDescriptorOpen(t *testing.T) {
 	r, w, err := os.Pipe()

@@ -1,4 +1,4 @@
-// Package httpauth decides who may see and do what over HTTP: which names the
+// Package httpauth decides what an HTTP request may see and do: which names the
 // address answers to, what is shown without the admin token, and what needs it.
 // Standard library only.
 package httpauth
@@ -39,7 +39,7 @@ func (l Level) String() string {
 
 // Rules are those of one address. They are read only once in use.
 type Rules struct {
-	// Token allows everything; without one nobody may do anything. It travels in
+	// Token allows everything; without one no request may act. It travels in
 	// the Authorization header alone: a URL ends in logs and histories, and a
 	// cookie would be sent along by any page that makes the browser ask.
 	Token string
@@ -52,7 +52,7 @@ type Rules struct {
 }
 
 // Level is what the request may do. ok is false for a token that is wrong: it
-// is refused rather than shown less, so that whoever typed it learns of it.
+// is refused rather than shown less, so that a typing error is noticed.
 func (r Rules) Level(req *http.Request) (level Level, ok bool) {
 	given := req.Header.Values("Authorization")
 	if len(given) == 0 {
@@ -130,5 +130,5 @@ func Refuse(w http.ResponseWriter, status int, message string) {
 	h.Set("X-Content-Type-Options", "nosniff")
 	h.Set("Cache-Control", "no-store")
 	w.WriteHeader(status)
-	_ = json.NewEncoder(w).Encode(map[string]string{"error": message}) // to whoever asked
+	_ = json.NewEncoder(w).Encode(map[string]string{"error": message}) // the client may be gone
 }

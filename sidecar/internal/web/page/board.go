@@ -6,8 +6,8 @@ import (
 )
 
 // board holds the newest state of each part of the page, for all viewers. A
-// viewer takes what changed since it last looked: one that is slow skips states
-// and holds up nobody.
+// viewer takes what changed since it last looked: a slow one skips states and
+// delays no other.
 type board struct {
 	mu      sync.Mutex
 	version uint64
@@ -20,7 +20,7 @@ type board struct {
 type part struct {
 	version uint64
 	body    []byte // JSON, in one line
-	private bool   // not for those who see counts only
+	private bool   // not for viewers that see counts only
 }
 
 func newBoard() *board {

@@ -20,7 +20,7 @@ type whole struct {
 }
 
 // letter gives one dead letter with its error, its worker's last lines and its
-// record: too much to send all of them to everybody all the time.
+// record: too much to send all of them to every viewer all the time.
 func (p *Page) letter(w http.ResponseWriter, r *http.Request) {
 	level, ok := p.reading(w, r)
 	if !ok {
@@ -63,5 +63,5 @@ func text(raw []byte) string {
 func answer(w http.ResponseWriter, status int, content any) {
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)
-	_ = json.NewEncoder(w).Encode(content) // to whoever asked
+	_ = json.NewEncoder(w).Encode(content) // the client may be gone
 }

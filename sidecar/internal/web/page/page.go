@@ -1,10 +1,10 @@
-// Package page is the web page of a sidecar: what stands in the queue, who
-// works on it, what failed and what was given up, live, and the few things that
+// Package page is the web page of a sidecar: what stands in the queue, which workers
+// run what, what failed and what was given up, live, and the few things that
 // a person can do about it. It is one page that the binary carries, with no
 // outside resource, and a stream of server-sent events; see docs/monitoring.md.
 //
-// However many people look, Redis is asked once a second, and not at all while
-// nobody does.
+// With any number of viewers, Redis is asked once a second; without a viewer, not at
+// all.
 package page
 
 import (
@@ -57,7 +57,7 @@ type Options struct {
 	// Viewers is how many may look at the same time without the token, 32 if 0,
 	// and Kept how many more with it, 8 if 0.
 	Viewers, Kept int
-	// Interval is between two looks at Redis while anybody looks; 1 s if 0.
+	// Interval is between two looks at Redis while there is a viewer; 1 s if 0.
 	Interval time.Duration
 	// Heartbeat is the longest silence of a stream; 10 s if 0.
 	Heartbeat time.Duration
@@ -98,7 +98,7 @@ func New(o Options) *Page {
 	}
 }
 
-// Run looks at Redis while anybody looks at the page. When ctx ends so do all
+// Run looks at Redis while the page has viewers. When ctx ends so do all
 // streams, at once: a browser that is left open never holds up a stop. Call it
 // once.
 func (p *Page) Run(ctx context.Context) error {
@@ -116,7 +116,7 @@ func (p *Page) Run(ctx context.Context) error {
 		}
 		if !p.watched() {
 			p.board.clear()
-			reader.letter.at = time.Time{} // for whoever comes next
+			reader.letter.at = time.Time{} // for the next viewer
 			select {
 			case <-ctx.Done():
 				return nil
@@ -191,8 +191,8 @@ func (p *Page) level(w http.ResponseWriter, r *http.Request) (level httpauth.Lev
 	return level, ok
 }
 
-// refusalPause is between two log lines of wrong tokens: whoever guesses must not
-// fill the log.
+// refusalPause is between two log lines of wrong tokens: guesses must not fill the
+// log.
 const refusalPause = 10 * time.Second
 
 func (p *Page) refused(r *http.Request) {

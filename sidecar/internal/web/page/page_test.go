@@ -482,8 +482,7 @@ func TestStream(t *testing.T) {
 	}
 }
 
-// However many look, Redis is asked once a second; and not at all while nobody
-// does.
+// With any number of viewers, Redis is asked once a second; without one, not at all.
 func TestRedisIsAskedOnceASecondForAll(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := &fake{}

@@ -12,7 +12,7 @@ import (
 // patience is for one look at Redis: one that does not answer is shown as away.
 const patience = 2 * time.Second
 
-// What is shown at most. More than that nobody reads, and every viewer is sent it.
+// What is shown at most: every viewer is sent all of it.
 const (
 	maxRuns     = 200
 	maxLetters  = 100
@@ -20,7 +20,7 @@ const (
 	lettersRest = 10 * time.Second
 )
 
-// reader looks at Redis for everybody. It belongs to Run's goroutine.
+// reader looks at Redis for all viewers. It belongs to Run's goroutine.
 type reader struct {
 	page *Page
 
@@ -34,7 +34,7 @@ type reader struct {
 	}
 }
 
-// now is the event of every second, which everybody is sent.
+// now is the event of every second, which every viewer is sent.
 type now struct {
 	At    int64      `json:"at"` // Unix milliseconds, here
 	Redis redisState `json:"redis"`
@@ -150,7 +150,8 @@ func (r *reader) known() []fleet.Run {
 	})
 	list := append([]fleet.Run{self}, others...)
 	for i := range list {
-		// Nobody is shown it, and it would have the whole fleet sent anew each second.
+		// The page does not show it, and it would have the whole fleet sent anew each
+		// second.
 		list[i].Seen = time.Time{}
 	}
 	return list

@@ -10,8 +10,8 @@ import (
 //go:embed static
 var static embed.FS
 
-// file is one of those that the page is made of. What is in it stays in the binary
-// until somebody asks: of most sidecars nobody ever does.
+// file is one of those that the page is made of. Its content stays in the binary
+// until the first request: most sidecars never get one.
 type file struct {
 	path string // in static
 	mime string
@@ -61,7 +61,7 @@ func (p *Page) static(w http.ResponseWriter, r *http.Request) {
 
 // policy allows what the page consists of and nothing else: no inline script or
 // style, no other site, no frame around it, and (trusted types) no text that
-// becomes markup, should anybody ever write innerHTML.
+// becomes markup, should code ever write innerHTML.
 const policy = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; " +
 	"base-uri 'none'; form-action 'none'; frame-ancestors 'none'; " +
 	"require-trusted-types-for 'script'; trusted-types 'none'"

@@ -21,10 +21,10 @@ type Counter struct {
 // NewCounter counts the requests that r serves.
 func NewCounter(r rpc.Requests) *Counter { return &Counter{Requests: r, open: make(map[string]int)} }
 
-// Ask is [rpc.Requests].
-func (c *Counter) Ask(ctx context.Context, t *task.Task, method string, a *protocol.Ask) ([]byte, error) {
+// Serve is [rpc.Requests].
+func (c *Counter) Serve(ctx context.Context, t *task.Task, method string, a *protocol.TaskRequest) ([]byte, error) {
 	defer c.enter(t.Delivery)()
-	return c.Requests.Ask(ctx, t, method, a)
+	return c.Requests.Serve(ctx, t, method, a)
 }
 
 // Inputs is [rpc.Requests].

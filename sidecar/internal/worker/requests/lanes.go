@@ -11,8 +11,8 @@ import (
 	"github.com/graflow/graflow-sidecar/sidecar/internal/redis"
 )
 
-// redis does one thing with Redis, again and again until Redis has done it or
-// ctx ends. What passes is waited for; anything else is the answer.
+// redis repeats one operation until Redis has done it or ctx ends. It waits out
+// errors that pass; any other error is the answer.
 func (a *Server) redis(ctx context.Context, do func(redis.Turn) error) error {
 	var lane *redis.Turn
 	select {
@@ -34,8 +34,8 @@ func (a *Server) redis(ctx context.Context, do func(redis.Turn) error) error {
 		case ctx.Err() != nil:
 			return ctx.Err()
 		case class == redis.ClassCanceled:
-			// Our connections are closed: the task is about to be cut short, and an
-			// error would be the last thing it hears before it reports a failure.
+			// The connections are closed: the task is about to be cut short, and an
+			// error would make it report a failure before that.
 			<-ctx.Done()
 			return ctx.Err()
 		case refusal(err), class != redis.ClassTransient:
@@ -48,9 +48,9 @@ func (a *Server) redis(ctx context.Context, do func(redis.Turn) error) error {
 	}
 }
 
-// failed tells of a failure that passes. The monitor hears only of a Redis that
-// is away: where it refuses some things and takes others, the claims and reports
-// say how it is, and two voices would have it lost and back all the time.
+// failed logs a failure that passes. It tells the monitor of a lost Redis only: where
+// Redis refuses some operations and serves others, the claims and reports set the
+// monitor's state, and a second source would have Redis lost and back all the time.
 func (a *Server) failed(err error) {
 	if !redis.Answered(err) {
 		a.mon.Failed(err)
@@ -58,14 +58,14 @@ func (a *Server) failed(err error) {
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if time.Since(a.said) >= askReminder {
+	if time.Since(a.said) >= refusalReminder {
 		a.said = time.Now()
 		a.log.Warn("redis refuses a request of a worker: the request waits", "class", redis.ClassName(err), "error", err.Error())
 	}
 }
 
-// askReminder is between two lines about that.
-const askReminder = 10 * time.Second
+// refusalReminder is between two lines about that.
+const refusalReminder = 10 * time.Second
 
 // refusals are answers about a request, which say nothing bad about Redis.
 var refusals = []struct {

@@ -13,7 +13,7 @@ import (
 )
 
 const (
-	// lockPoll is between attempts at a lock that somebody else has: redis-py's
+	// lockPoll is the pause between attempts at a lock that is taken: redis-py's
 	// pause, so that neither side gets more than its share.
 	lockPoll = 100 * time.Millisecond
 	// unlockWithin bounds how long a lock of a task that has ended is being given
@@ -21,8 +21,8 @@ const (
 	unlockWithin = 3 * time.Second
 )
 
-// lock is one that a delivery has, or may have: it is noted before Redis is
-// asked for it.
+// lock is a lock that a delivery has, or may have: it is noted before the request to
+// Redis.
 type lock struct{ key, token string }
 
 // locks are those of the deliveries that run, by delivery.
@@ -55,9 +55,9 @@ func (l *locks) take(delivery string) []lock {
 	return l.held[delivery]
 }
 
-// lock takes a lock, or answers that it was not to be had (P48). Between its
-// attempts it has no lane: whoever waits holds nobody up.
-func (a *Server) lock(ctx context.Context, t *task.Task, ch *redis.Channel, q *protocol.Ask) ([]byte, error) {
+// lock takes a lock, or answers that the lock stayed taken (P48). Between its
+// attempts it has no lane, so that a wait never delays other requests.
+func (a *Server) lock(ctx context.Context, t *task.Task, ch *redis.Channel, q *protocol.TaskRequest) ([]byte, error) {
 	k := lock{q.Key, redis.NewLockToken()}
 	ttl := time.Duration(q.TimeoutMs) * time.Millisecond
 	until := time.Now().Add(ttl)
@@ -80,7 +80,7 @@ func (a *Server) lock(ctx context.Context, t *task.Task, ch *redis.Channel, q *p
 	}
 }
 
-func (a *Server) unlock(ctx context.Context, t *task.Task, ch *redis.Channel, q *protocol.Ask) ([]byte, error) {
+func (a *Server) unlock(ctx context.Context, t *task.Task, ch *redis.Channel, q *protocol.TaskRequest) ([]byte, error) {
 	var released bool
 	err := a.redis(ctx, func(turn redis.Turn) (err error) {
 		released, err = ch.Unlock(ctx, turn, q.Key, q.Token)

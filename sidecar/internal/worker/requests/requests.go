@@ -1,5 +1,5 @@
-// Package requests serves what workers ask for their tasks: values in the channel of
-// their workflow, locks, inputs, and records to add to the queue.
+// Package requests serves the requests of workers for their tasks: values in the
+// channel of their workflow, locks, inputs, and records to add to the queue.
 package requests
 
 import (
@@ -16,7 +16,7 @@ import (
 	"github.com/graflow/graflow-sidecar/sidecar/internal/task"
 )
 
-// Lanes is how many requests of workers are with Redis at once, over all
+// Lanes is the number of workers' requests that are with Redis at once, over all
 // children; each has a connection. The others wait.
 const Lanes = 16
 
@@ -42,9 +42,9 @@ func New(mon *health.Monitor, log *slog.Logger, st *redis.Store, max int) *Serve
 	return a
 }
 
-// Ask answers one request. While Redis is away it waits, for as long as the task
-// lives: that Redis fails is not the task's failure.
-func (a *Server) Ask(ctx context.Context, t *task.Task, method string, q *protocol.Ask) ([]byte, error) {
+// Serve answers one request. While Redis is away it waits, for as long as the task
+// runs: a lost Redis is no failure of the task.
+func (a *Server) Serve(ctx context.Context, t *task.Task, method string, q *protocol.TaskRequest) ([]byte, error) {
 	if method == protocol.MethodTaskEnqueue {
 		return a.enqueue(ctx, t, q)
 	}
@@ -79,7 +79,7 @@ func (a *Server) channel(t *task.Task) (*redis.Channel, error) {
 }
 
 // one serves the requests that are one step in Redis and answer with one member.
-func (a *Server) one(ctx context.Context, ch *redis.Channel, method string, q *protocol.Ask) ([]byte, error) {
+func (a *Server) one(ctx context.Context, ch *redis.Channel, method string, q *protocol.TaskRequest) ([]byte, error) {
 	ttl := time.Duration(q.TTLMs) * time.Millisecond
 	var out []byte
 	count := func(name string, n int64, err error) error {
@@ -123,7 +123,7 @@ func (a *Server) one(ctx context.Context, ch *redis.Channel, method string, q *p
 	return append(out, '}'), nil
 }
 
-func (a *Server) get(ctx context.Context, ch *redis.Channel, q *protocol.Ask) ([]byte, error) {
+func (a *Server) get(ctx context.Context, ch *redis.Channel, q *protocol.TaskRequest) ([]byte, error) {
 	keys := q.Keys
 	if keys == nil {
 		keys = []string{q.Key}
@@ -192,7 +192,7 @@ func (a *Server) keys(ctx context.Context, ch *redis.Channel) ([]byte, error) {
 }
 
 // enqueue adds a record to the queue (P49).
-func (a *Server) enqueue(ctx context.Context, t *task.Task, q *protocol.Ask) ([]byte, error) {
+func (a *Server) enqueue(ctx context.Context, t *task.Task, q *protocol.TaskRequest) ([]byte, error) {
 	record, err := completed(q.Record, t.Info, time.Now())
 	if err != nil {
 		return nil, protocol.Errorf(protocol.CodeInvalidParams, "the record is not one: %v", err)

@@ -91,7 +91,7 @@ func (a *asker) task(session string) *task.Task {
 	return &task.Task{Delivery: got[0].Delivery, Record: got[0].Record, Info: info}
 }
 
-// ask asks as a worker would, and returns the result or the error's code and
+// takeRequest asks as a worker would, and returns the result or the error's code and
 // message.
 func (a *asker) ask(x *task.Task, method, params string) string {
 	a.t.Helper()
@@ -99,11 +99,11 @@ func (a *asker) ask(x *task.Task, method, params string) string {
 }
 
 func (a *asker) askWithin(ctx context.Context, x *task.Task, method, params string) string {
-	q, err := protocol.DecodeAsk(method, []byte(strings.ReplaceAll(params, "$d", x.Delivery)))
+	q, err := protocol.DecodeTaskRequest(method, []byte(strings.ReplaceAll(params, "$d", x.Delivery)))
 	if err != nil {
 		return "decode: " + err.Error()
 	}
-	result, err := a.Ask(ctx, x, method, &q)
+	result, err := a.Serve(ctx, x, method, &q)
 	if problem, ok := errors.AsType[*protocol.Error](err); ok {
 		return fmt.Sprintf("%d %s", int(problem.Code), problem.Message)
 	}
@@ -165,7 +165,7 @@ func TestAsk(t *testing.T) {
 	}
 }
 
-func TestAskTooMuch(t *testing.T) {
+func TestRequestTooMuch(t *testing.T) {
 	a := newAsker(t, redistest.New(t))
 	x := a.task("s")
 	a.max = 1000
@@ -181,7 +181,7 @@ func TestAskTooMuch(t *testing.T) {
 	}
 }
 
-func TestAskWithoutASession(t *testing.T) {
+func TestRequestWithoutASession(t *testing.T) {
 	a := newAsker(t, redistest.New(t))
 	if got := a.ask(&task.Task{Delivery: "r.1"}, "channel/get", `{"delivery":"$d","key":"k"}`); !strings.HasPrefix(got, "-32602 the record of this task has no session_id") {
 		t.Error(got)
@@ -189,7 +189,7 @@ func TestAskWithoutASession(t *testing.T) {
 }
 
 // Inputs are resolved as Graflow resolves keyword arguments.
-func TestAskInputs(t *testing.T) {
+func TestRequestInputs(t *testing.T) {
 	a := newAsker(t, redistest.New(t))
 	x := a.task("s")
 	prefix := "graflow:channel:" + x.Info.SessionID + ":"
@@ -225,7 +225,7 @@ func TestAskInputs(t *testing.T) {
 
 // What a workflow has bound and declared for a task comes with what its worker
 // wants, and before it.
-func TestAskInputsOfTheWorkflow(t *testing.T) {
+func TestRequestInputsOfTheWorkflow(t *testing.T) {
 	a := newAsker(t, redistest.New(t))
 	x := a.task("s")
 	x.Info.TaskID = "etl.clean"
@@ -270,7 +270,7 @@ func TestAskInputsOfTheWorkflow(t *testing.T) {
 }
 
 // What has lost its delivery is told so, and frees its locks all the same.
-func TestAskAfterTheDelivery(t *testing.T) {
+func TestRequestAfterTheDelivery(t *testing.T) {
 	a := newAsker(t, redistest.New(t))
 	x := a.task("s")
 	if got := a.ask(x, "channel/lock", `{"delivery":"$d","key":"k"}`); !strings.HasPrefix(got, `{"token":"`) {
@@ -294,9 +294,9 @@ func TestAskAfterTheDelivery(t *testing.T) {
 	}
 }
 
-// A lock is had by one at a time; who waits gets it when it is free, or hears
-// that it was not to be had.
-func TestAskLocks(t *testing.T) {
+// One task has a lock at a time; a request that waits gets it when it is free, or
+// the answer that it stayed taken.
+func TestRequestLocks(t *testing.T) {
 	a := newAsker(t, redistest.New(t))
 	x, y := a.task("s"), a.task("s")
 	token := func(answer string) string {
@@ -338,8 +338,8 @@ func TestAskLocks(t *testing.T) {
 	}
 }
 
-// Many who wait for a lock hold nobody up, and end with their deliveries.
-func TestAskManyWaitForALock(t *testing.T) {
+// Many waits for a lock delay no other request, and end with their deliveries.
+func TestRequestManyWaitForALock(t *testing.T) {
 	a := newAsker(t, redistest.New(t))
 	x, y := a.task("s"), a.task("s")
 	if got := a.ask(x, "channel/lock", `{"delivery":"$d","key":"k","timeoutMs":60000}`); !strings.HasPrefix(got, `{"token":"`) {
@@ -365,7 +365,7 @@ func TestAskManyWaitForALock(t *testing.T) {
 	a.Ended(x)
 }
 
-func TestAskEnqueue(t *testing.T) {
+func TestRequestEnqueue(t *testing.T) {
 	a := newAsker(t, redistest.New(t))
 	x := a.task("s")
 	session := x.Info.SessionID
@@ -401,7 +401,7 @@ func TestAskEnqueue(t *testing.T) {
 
 // While Redis is away a request waits, and is then done once. It ends with its
 // delivery.
-func TestAskWhileRedisIsAway(t *testing.T) {
+func TestRequestWhileRedisIsAway(t *testing.T) {
 	server := redistest.Start(t, "--appendonly", "yes", "--appendfsync", "always")
 	a := newAsker(t, &server.Server)
 	x := a.task("s")
@@ -434,7 +434,7 @@ func TestAskWhileRedisIsAway(t *testing.T) {
 }
 
 // Redis takes nothing new while its memory is full: what needs some waits.
-func TestAskWithoutMemory(t *testing.T) {
+func TestRequestWithoutMemory(t *testing.T) {
 	server := redistest.Start(t)
 	a := newAsker(t, &server.Server)
 	x := a.task("s")
@@ -464,7 +464,7 @@ func (a *Server) saidAt() time.Time {
 }
 
 // A permission that is missing is an answer, and not worth waiting.
-func TestAskWithoutPermission(t *testing.T) {
+func TestRequestWithoutPermission(t *testing.T) {
 	server := redistest.Start(t)
 	a := newAsker(t, &server.Server)
 	x := a.task("s")

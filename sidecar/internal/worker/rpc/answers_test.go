@@ -21,7 +21,7 @@ type values struct {
 	asked atomic.Int64
 }
 
-func (v *values) Ask(context.Context, *task.Task, string, *protocol.Ask) ([]byte, error) {
+func (v *values) Serve(context.Context, *task.Task, string, *protocol.TaskRequest) ([]byte, error) {
 	v.asked.Add(1)
 	return make([]byte, v.bytes), nil
 }
@@ -43,7 +43,7 @@ func TestAnswersThatAreNotReadAreBounded(t *testing.T) {
 				c := &child{cfg: &Config{MaxMessageBytes: most, Requests: v}, out: newOutbox(), reading: make(chan struct{}, maxReading)}
 				ctx, cancel := context.WithCancel(t.Context())
 				ask := func(ctx context.Context) {
-					c.serve(ctx, &run{}, fmt.Append(nil, 1), method, &protocol.Ask{})
+					c.serve(ctx, &run{}, fmt.Append(nil, 1), method, &protocol.TaskRequest{})
 				}
 				var all sync.WaitGroup
 				for range requests {

@@ -171,7 +171,7 @@ func (c *child) finish(r *run, o task.Outcome) {
 
 // complete makes o what the sink gets of it.
 func (c *child) complete(r *run, o *task.Outcome) {
-	c.unasked(r)
+	c.endRequests(r)
 	o.Task, o.StartedAt, o.EndedAt = r.task, r.started, time.Now()
 	if !r.started.IsZero() {
 		o.Slot, o.PID = c.slot, c.proc.Pid()
@@ -199,7 +199,7 @@ type ended struct {
 // maxEnded is how many are handed on together.
 const maxEnded = 64
 
-// ends is finish for the reader, who calls handOn before it waits.
+// ends is finish for the reader, which calls handOn before it waits.
 func (c *child) ends(r *run, o task.Outcome) {
 	c.complete(r, &o)
 	e := &c.ended

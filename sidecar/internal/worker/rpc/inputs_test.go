@@ -107,7 +107,7 @@ func TestInputsOfTheWorkflow(t *testing.T) {
 	}
 }
 
-// Without anybody to ask, or for tasks of no pattern, nothing is read.
+// Without a reader of inputs, or for tasks of no pattern, nothing is read.
 func TestInputsThatNobodyWants(t *testing.T) {
 	b := setup(t, "wants inputs", nil)
 	b.push("", "")

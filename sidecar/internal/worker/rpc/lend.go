@@ -25,11 +25,11 @@ func (p *Pool) lentChildren(each int) int {
 }
 
 // lending keeps children for the slots whose tasks only wait, until ctx ends: a
-// task that waits for tasks that need slots would else wait for ever where it
-// has the only one. They are children like all others, and take whatever comes;
-// that no more tasks run than slots are free or lent is the source's affair, and
-// so nobody has to be taken a slot away from when its task resumes. The first
-// of them gets the slot number given; each takes as many tasks as any other.
+// task that waits for tasks that need slots would otherwise deadlock where it has
+// the only one. They are children like all others, and run any task. The source
+// bounds the tasks that run by the slots that are free or lent, so that no child
+// loses its slot when a task resumes. The first of them gets the slot number
+// given; each runs as many tasks as any other.
 func (p *Pool) lending(ctx, hard context.Context, slot, each int) {
 	var extra []context.CancelFunc
 	defer func() {

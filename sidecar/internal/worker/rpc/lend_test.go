@@ -173,7 +173,7 @@ func TestALentChildIsKeptForAWhile(t *testing.T) {
 	})
 }
 
-// TestATaskThatDiesWaitingTakesItsLoanWithIt: no slot stays lent for nobody.
+// TestATaskThatDiesWaitingTakesItsLoanWithIt: no slot stays lent after the task's death.
 func TestATaskThatDiesWaitingTakesItsLoanWithIt(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := &fakes{}

@@ -49,7 +49,7 @@ func (p *Pool) sweep() {
 		c.proc.Signal(syscall.SIGKILL)
 		<-c.proc.Exited()
 		c.detach()
-		c.unaskedAll()
+		c.endAllRequests()
 		select {
 		case <-c.over:
 		default:

@@ -74,9 +74,9 @@ type Config struct {
 	// Fork, if set, makes a child in a better way than otherwise would, or else
 	// by otherwise.
 	Fork func(cmd *exec.Cmd, otherwise local.Start) (local.Process, error)
-	// Remote, if set, has all of them run elsewhere, and Command, Dir, Env, Extra
-	// and Fork mean nothing. It waits until somebody is there to run a child whose
-	// process id is given.
+	// Remote, if set, starts every child in another container, and Command, Dir,
+	// Env, Extra and Fork mean nothing. It waits until a host has connected that
+	// runs the child with the given process id.
 	Remote func(ctx context.Context, id string) (local.Process, error)
 	// CrashLoopExit ends Run with a *CrashLoopError when every slot's worker
 	// keeps dying; without it, CrashLoop says so and the pool goes on.
@@ -144,8 +144,8 @@ func New(cfg Config, src Source, sink Sink) *Pool {
 	if cfg.Name == "" {
 		cfg.Name = strings.Join(cfg.Command, " ")
 	}
-	// Full jitter: a child's restart burdens nobody but this machine, where many
-	// that died at once are best spread all over the pause.
+	// Full jitter: a child's restart burdens this machine only, where the restarts
+	// of many that died at once are best spread all over the pause.
 	cfg.Restart.Full = true
 	return &Pool{
 		cfg: cfg, src: src, sink: sink, crashes: crashes{row: make(map[int]int)},
@@ -206,7 +206,7 @@ func (p *Pool) Run(soft, hard context.Context) error {
 	wg.Wait()
 	p.aside.Wait()
 	p.sweep()
-	p.asking.Wait() // their tasks have ended, and so do they
+	p.requests.Wait() // their tasks have ended, and so do they
 	select {
 	case err := <-p.failed:
 		return err
@@ -230,7 +230,7 @@ func (p *Pool) discharge(c *child) {
 // Evict ends every task of a run: cancelled, and where that is not enough the
 // child is replaced. It returns when none of them is running any more, and none
 // is started later, not even one that is on its way from the queue to a child.
-// Their lease was lost: somebody else runs them.
+// Their lease was lost, so that another sidecar runs them.
 func (p *Pool) Evict(run string) {
 	p.evicted.Store(&run)
 	p.mu.Lock()

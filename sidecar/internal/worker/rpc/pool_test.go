@@ -255,8 +255,8 @@ func TestNeighboursOfADeathAreSharers(t *testing.T) {
 	}
 }
 
-// TestALastAttemptHasAChildOfItsOwn: the task kills its worker, and nobody dies
-// with it.
+// TestALastAttemptHasAChildOfItsOwn: the task kills its worker, and no other task
+// dies with it.
 func TestALastAttemptHasAChildOfItsOwn(t *testing.T) {
 	b := setup(t, "concurrent", func(c *rpc.Config) { c.Slots = 4 })
 	gate := filepath.Join(t.TempDir(), "gate")
@@ -428,10 +428,10 @@ func TestADeathIsSeenBehindADaemon(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	_ = syscall.Kill(pid, syscall.SIGKILL) // it may be dead: somebody may end such processes, too
+	_ = syscall.Kill(pid, syscall.SIGKILL) // it may be dead: its parent's death may have ended it
 }
 
-// isZombie: dead, and waiting to be reaped by whoever inherited it.
+// isZombie: dead, and waiting to be reaped by the process that inherited it.
 func isZombie(pid int) bool {
 	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	return err == nil && strings.Contains(string(stat), ") Z ")

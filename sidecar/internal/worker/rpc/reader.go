@@ -89,7 +89,7 @@ func (c *child) malformed(line []byte, err error) {
 			return
 		}
 	}
-	if len(found) > 0 && protocol.IsAsk(found[0].Method) {
+	if len(found) > 0 && protocol.IsTaskRequest(found[0].Method) {
 		// A broken request is about no answer, whatever its id.
 		c.look(found, nil, 0)
 		return
@@ -127,7 +127,7 @@ func (c *child) message(m protocol.Message) {
 		if len(c.suspects.list) > 0 { // the print of this request, maybe
 			c.suspects.list = slices.DeleteFunc(c.suspects.list, func(x suspect) bool { return x.request != nil && bytes.Equal(x.request, m.ID) })
 		}
-		c.ask(m)
+		c.takeRequest(m)
 	default:
 		c.notification(m)
 	}
@@ -255,7 +255,7 @@ func (c *child) notification(m protocol.Message) {
 	case protocol.MethodLog:
 		c.workerLog(m.Params)
 	default:
-		// Whatever a newer worker sends is for nobody here.
+		// Notifications of a newer protocol version have no receiver here.
 		if c.starting() {
 			c.breakWith(fmt.Sprintf("sent %q before it answered initialize", m.Method))
 			return

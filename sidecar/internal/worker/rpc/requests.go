@@ -10,14 +10,14 @@ import (
 	"github.com/graflow/graflow-sidecar/sidecar/internal/task"
 )
 
-// Requests is who serves what workers ask for their tasks (P45 to P49, P53
-// to P56). Its methods are called from many goroutines at once.
+// Requests serves what workers request for their tasks (P45 to P49, P53 to P56).
+// Its methods are called from many goroutines at once.
 type Requests interface {
-	// Ask answers one request of a running task with the result's JSON. It may
+	// Serve answers one request of a running task with the result's JSON. It may
 	// take as long as it needs, and returns soon once ctx, which ends with the
 	// delivery, has ended. An error that is a *protocol.Error is what the worker
 	// gets.
-	Ask(ctx context.Context, t *task.Task, method string, a *protocol.Ask) ([]byte, error)
+	Serve(ctx context.Context, t *task.Task, method string, a *protocol.TaskRequest) ([]byte, error)
 	// Inputs reads the values of these names for a task that is to start; names
 	// that are not there are left out. It waits for what passes; an error with
 	// ctx not ended is the task's failure.
@@ -46,11 +46,11 @@ type scope struct {
 // opened counts a child's unanswered requests, and the bytes of their params.
 type opened struct{ requests, bytes int }
 
-// ask takes a request of the worker. It starts its service and does not wait
+// takeRequest takes a request of the worker. It starts its service and does not wait
 // for it: the reader calls it.
-func (c *child) ask(m protocol.Message) {
+func (c *child) takeRequest(m protocol.Message) {
 	id, method := bytes.Clone(m.ID), m.Method
-	if !protocol.IsAsk(method) || c.cfg.Requests == nil {
+	if !protocol.IsTaskRequest(method) || c.cfg.Requests == nil {
 		c.refuse(id, protocol.Errorf(protocol.CodeMethodNotFound, "method not found: %s", method))
 		return
 	}
@@ -59,7 +59,7 @@ func (c *child) ask(m protocol.Message) {
 		c.refuse(id, problem)
 		return
 	}
-	a, err := protocol.DecodeAsk(method, bytes.Clone(m.Params)) // the line is the reader's
+	a, err := protocol.DecodeTaskRequest(method, bytes.Clone(m.Params)) // the line is the reader's
 	if err != nil {
 		c.refuse(id, protocol.Errorf(protocol.CodeInvalidParams, "%v", err))
 		return
@@ -69,7 +69,7 @@ func (c *child) ask(m protocol.Message) {
 		c.refuse(id, deliveryEnded(a.Delivery))
 		return
 	}
-	c.pool.asking.Go(func() {
+	c.pool.requests.Go(func() {
 		c.pool.safe(func() {
 			defer s.open.Done()
 			defer c.forget(size)
@@ -152,14 +152,14 @@ func (c *child) room(ctx context.Context, method string) (done func(), ok bool) 
 }
 
 // serve answers one request.
-func (c *child) serve(ctx context.Context, r *run, id []byte, method string, a *protocol.Ask) {
+func (c *child) serve(ctx context.Context, r *run, id []byte, method string, a *protocol.TaskRequest) {
 	done, ok := c.room(ctx, method)
 	if !ok {
 		c.refuse(id, deliveryEnded(a.Delivery))
 		return
 	}
 	defer done()
-	result, err := c.cfg.Requests.Ask(ctx, &r.task, method, a)
+	result, err := c.cfg.Requests.Serve(ctx, &r.task, method, a)
 	switch problem := (*protocol.Error)(nil); {
 	case err == nil:
 	case ctx.Err() != nil:
@@ -203,14 +203,14 @@ func (c *child) refuse(id []byte, e *protocol.Error) {
 	c.out.add(func(dst []byte) []byte { return protocol.AppendError(dst, id, e) })
 }
 
-// unasked ends what a task that is over has asked: requests that still wait,
+// endRequests ends what a task that is over has asked: requests that still wait,
 // and then what they have left, locks say. It does not wait for that.
-func (c *child) unasked(r *run) {
+func (c *child) endRequests(r *run) {
 	if r.scope == nil {
 		return
 	}
 	r.scope.end()
-	c.pool.asking.Go(func() {
+	c.pool.requests.Go(func() {
 		c.pool.safe(func() {
 			r.scope.open.Wait()
 			c.cfg.Requests.Ended(&r.task)
@@ -218,8 +218,8 @@ func (c *child) unasked(r *run) {
 	})
 }
 
-// unaskedAll ends the requests of a child whose keeper panicked.
-func (c *child) unaskedAll() {
+// endAllRequests ends the requests of a child whose keeper panicked.
+func (c *child) endAllRequests() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for _, r := range c.running {

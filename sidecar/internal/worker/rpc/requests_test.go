@@ -86,18 +86,18 @@ func askingWorker() {
 
 // server is the Requests of these tests.
 type server struct {
-	ask    func(ctx context.Context, t *task.Task, method string, a *protocol.Ask) ([]byte, error)
+	ask    func(ctx context.Context, t *task.Task, method string, a *protocol.TaskRequest) ([]byte, error)
 	mu     sync.Mutex
 	asks   int
 	ended  chan string
 	inputs func(ctx context.Context, t *task.Task, names []string) ([]protocol.Input, error)
 }
 
-func newServer(ask func(ctx context.Context, t *task.Task, method string, a *protocol.Ask) ([]byte, error)) *server {
+func newServer(ask func(ctx context.Context, t *task.Task, method string, a *protocol.TaskRequest) ([]byte, error)) *server {
 	return &server{ask: ask, ended: make(chan string, 100)}
 }
 
-func (s *server) Ask(ctx context.Context, t *task.Task, method string, a *protocol.Ask) ([]byte, error) {
+func (s *server) Serve(ctx context.Context, t *task.Task, method string, a *protocol.TaskRequest) ([]byte, error) {
 	s.mu.Lock()
 	s.asks++
 	s.mu.Unlock()
@@ -146,7 +146,7 @@ func answers(t *testing.T, o task.Outcome) map[string]string {
 }
 
 func TestRequestsAreAnswered(t *testing.T) {
-	s := newServer(func(_ context.Context, x *task.Task, method string, a *protocol.Ask) ([]byte, error) {
+	s := newServer(func(_ context.Context, x *task.Task, method string, a *protocol.TaskRequest) ([]byte, error) {
 		switch a.Key {
 		case "kind":
 			return nil, protocol.Errorf(protocol.CodeInvalidParams, "another kind")
@@ -206,7 +206,7 @@ func TestRequestsAreRefusedWithoutAServer(t *testing.T) {
 // A worker reaches its own tasks only, not those in the next process.
 func TestRequestsForAnotherChildsTask(t *testing.T) {
 	held := make(chan struct{})
-	s := newServer(func(ctx context.Context, x *task.Task, _ string, _ *protocol.Ask) ([]byte, error) {
+	s := newServer(func(ctx context.Context, x *task.Task, _ string, _ *protocol.TaskRequest) ([]byte, error) {
 		if x.Delivery == "run.1" {
 			close(held)
 			<-ctx.Done()
@@ -226,7 +226,7 @@ func TestRequestsForAnotherChildsTask(t *testing.T) {
 // A request that waits holds up neither the others nor the worker's stdout.
 func TestRequestsDoNotWaitForEachOther(t *testing.T) {
 	free := make(chan struct{})
-	s := newServer(func(ctx context.Context, _ *task.Task, method string, _ *protocol.Ask) ([]byte, error) {
+	s := newServer(func(ctx context.Context, _ *task.Task, method string, _ *protocol.TaskRequest) ([]byte, error) {
 		if method == protocol.MethodChannelLock {
 			select {
 			case <-free:
@@ -254,7 +254,7 @@ func TestRequestsEndWithTheDelivery(t *testing.T) {
 		t.Run(do, func(t *testing.T) {
 			var serving atomic.Int32
 			s := newServer(nil)
-			s.ask = func(ctx context.Context, _ *task.Task, _ string, _ *protocol.Ask) ([]byte, error) {
+			s.ask = func(ctx context.Context, _ *task.Task, _ string, _ *protocol.TaskRequest) ([]byte, error) {
 				serving.Add(1)
 				defer serving.Add(-1)
 				<-ctx.Done()
@@ -282,7 +282,7 @@ func TestRequestsEndWithTheDelivery(t *testing.T) {
 // What a worker asks and does not wait for is bounded, and the reader never waits.
 func TestRequestsAreBounded(t *testing.T) {
 	free := make(chan struct{})
-	s := newServer(func(context.Context, *task.Task, string, *protocol.Ask) ([]byte, error) {
+	s := newServer(func(context.Context, *task.Task, string, *protocol.TaskRequest) ([]byte, error) {
 		<-free
 		return []byte(`{}`), nil
 	})
@@ -311,7 +311,7 @@ func TestRequestsAreBounded(t *testing.T) {
 
 func TestProgressIsInTheStatus(t *testing.T) {
 	free := make(chan struct{})
-	s := newServer(func(context.Context, *task.Task, string, *protocol.Ask) ([]byte, error) {
+	s := newServer(func(context.Context, *task.Task, string, *protocol.TaskRequest) ([]byte, error) {
 		<-free
 		return []byte(`{}`), nil
 	})

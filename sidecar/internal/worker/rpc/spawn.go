@@ -8,8 +8,8 @@ import (
 	"github.com/graflow/graflow-sidecar/sidecar/internal/worker/spawn/local"
 )
 
-// spawn starts a child's process, whose id is given; where it runs elsewhere
-// that waits for as long as ctx allows until somebody is there to run it.
+// spawn starts a child's process with the given id. For a remote worker it waits,
+// for as long as ctx allows, until a host has connected.
 func (k *keeper) spawn(ctx context.Context, id string) (local.Process, error) {
 	cfg := &k.pool.cfg
 	if cfg.Remote == nil {

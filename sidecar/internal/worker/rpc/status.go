@@ -39,7 +39,7 @@ func (c *child) status() worker.Slot {
 }
 
 // only returns the attributes that name the task when the child runs exactly
-// one: with several, nobody can tell whose line it was.
+// one: with several, a line cannot be attributed.
 func (c *child) only() []any {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -70,8 +70,8 @@ func (c *child) stdoutEnded() {
 
 // detach ends those goroutines, after the process group is dead: output that
 // is still in the pipes is read first, within a bound, and only then are the
-// pipes closed. Waiting first loses output; not bounding it hands our life to
-// whoever holds the other end.
+// pipes closed. Closing first loses output; without the bound a process that
+// holds the other end would keep the sidecar from ending.
 func (c *child) detach() {
 	_ = c.proc.Stdin().Close()
 	<-c.stdinDone

@@ -85,7 +85,7 @@ func (c *child) look(found []protocol.Misframed, ours []byte, after time.Duratio
 			flaw = "it is not valid JSON"
 		}
 		if m.Method != "" {
-			if protocol.IsAsk(m.Method) {
+			if protocol.IsTaskRequest(m.Method) {
 				c.misbehaved("malformed")
 				c.suspect(suspect{at: at, request: m.ID, why: "the request is not a valid message: " + flaw})
 			}

@@ -25,7 +25,7 @@ type replica struct {
 	n        int
 	workerID string
 	replace  chan chan<- error // asks for a new process; told whether it came up
-	came     chan<- error      // who waits for that
+	came     chan<- error      // the caller that waits for that
 
 	pid     int // 0: none runs
 	leaving bool
@@ -81,7 +81,7 @@ func (r *replica) keep(ctx, hard context.Context) error {
 	}
 }
 
-// rest is the pause before a restart; whoever wants a new process ends it.
+// rest is the pause before a restart; a request for a new process ends it.
 func (r *replica) rest(ctx context.Context, d time.Duration) bool {
 	timer := time.NewTimer(d)
 	defer timer.Stop()
@@ -97,7 +97,7 @@ func (r *replica) rest(ctx context.Context, d time.Duration) bool {
 
 var errStopped = errors.New("the sidecar stops")
 
-// answer tells who asked for a new process how it went.
+// answer tells the caller that requested a new process how it went.
 func (r *replica) answer(err error) {
 	if r.came != nil {
 		r.came <- err // buffered

@@ -293,7 +293,7 @@ func TestRenew(t *testing.T) {
 		if b.Up() != 2 || b.said("the other old ones stay") != 1 {
 			t.Errorf("%d up with a broken version", b.Up())
 		}
-		// It is put right: whoever says so need not wait for the end of the pause.
+		// It is put right: a command need not wait for the end of the pause.
 		time.Sleep(time.Minute)
 		b.program.set(func() { b.program.lives = 0 })
 		b.Renew()

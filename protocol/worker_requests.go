@@ -10,8 +10,8 @@ import (
 	"sync"
 )
 
-// asking are the requests of this worker that the sidecar has not answered.
-type asking struct {
+// pendingRequests are the requests of this worker that the sidecar has not answered.
+type pendingRequests struct {
 	mu   sync.Mutex
 	last int64
 	open map[int64]chan Message // each buffered for the one answer
@@ -21,10 +21,10 @@ type asking struct {
 // one that a test has made itself.
 var ErrNotServed = errors.New("this task has no sidecar to ask")
 
-// ask sends a request about t and waits for its answer, which is decoded into
+// call sends a request about t and waits for its answer, which is decoded into
 // result. appendParams writes what comes after the delivery, each member with a
 // comma before it. An error of the sidecar's is an *Error.
-func (t *Task) ask(ctx context.Context, method string, result any, appendParams func(dst []byte) ([]byte, error)) error {
+func (t *Task) call(ctx context.Context, method string, result any, appendParams func(dst []byte) ([]byte, error)) error {
 	if t.server == nil {
 		return ErrNotServed
 	}
@@ -36,7 +36,7 @@ func (t *Task) ask(ctx context.Context, method string, result any, appendParams 
 	if err != nil {
 		return err
 	}
-	raw, err := t.server.ask(ctx, method, append(params, '}'))
+	raw, err := t.server.call(ctx, method, append(params, '}'))
 	if err != nil {
 		return err
 	}
@@ -46,17 +46,17 @@ func (t *Task) ask(ctx context.Context, method string, result any, appendParams 
 	return nil
 }
 
-func (s *server) ask(ctx context.Context, method string, params []byte) ([]byte, error) {
+func (s *server) call(ctx context.Context, method string, params []byte) ([]byte, error) {
 	answer := make(chan Message, 1)
-	s.asking.mu.Lock()
-	s.asking.last++
-	id := s.asking.last
-	s.asking.open[id] = answer
-	s.asking.mu.Unlock()
+	s.requests.mu.Lock()
+	s.requests.last++
+	id := s.requests.last
+	s.requests.open[id] = answer
+	s.requests.mu.Unlock()
 	defer func() {
-		s.asking.mu.Lock()
-		defer s.asking.mu.Unlock()
-		delete(s.asking.open, id)
+		s.requests.mu.Lock()
+		defer s.requests.mu.Unlock()
+		delete(s.requests.open, id)
 	}()
 	if !s.out.put(func(dst []byte) []byte { return AppendRequest(dst, id, method, params) }) {
 		return nil, Errorf(CodeInvalidParams, "the params of %s have %d bytes, and a message may have %d (maxMessageBytes)", method, len(params), s.out.limit())
@@ -89,8 +89,8 @@ func isAnswer(prefix []byte) bool {
 	return false
 }
 
-// answer hands an answer to who waits for it; nobody may.
-func (a *asking) answer(m *Message) {
+// answer hands an answer to the task that waits for it; a late one is dropped.
+func (a *pendingRequests) answer(m *Message) {
 	id, err := strconv.ParseInt(string(m.ID), 10, 64)
 	if err != nil {
 		return

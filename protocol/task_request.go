@@ -7,8 +7,8 @@ import (
 	"strconv"
 )
 
-// ErrBadAsk is wrapped by every error of DecodeAsk.
-var ErrBadAsk = errors.New("invalid params")
+// ErrBadRequest is wrapped by every error of DecodeTaskRequest.
+var ErrBadRequest = errors.New("invalid params")
 
 // Bounds of what a worker asks (P54).
 const (
@@ -28,10 +28,10 @@ const (
 // DefaultLockMs is the timeoutMs of a channel/lock that has none (P48).
 const DefaultLockMs = 10_000
 
-// Ask is what a worker's request about a task says: the params of the channel
+// TaskRequest is what a worker's request about a task says: the params of the channel
 // methods and of task/enqueue (P45 to P49, P53). Which members are set depends
 // on the method. Its slices alias what was decoded.
-type Ask struct {
+type TaskRequest struct {
 	// Delivery is the task that asks.
 	Delivery string
 	// Key is the channel's key; Keys has those of a channel/get of several, and
@@ -52,66 +52,66 @@ type Ask struct {
 
 // The members of params, as bits.
 const (
-	askDelivery = 1 << iota
-	askKey
-	askKeys
-	askValue
-	askText
-	askTTL
-	askAmount
-	askTimeout
-	askToken
-	askRecord
+	memberDelivery = 1 << iota
+	memberKey
+	memberKeys
+	memberValue
+	memberText
+	memberTTL
+	memberAmount
+	memberTimeout
+	memberToken
+	memberRecord
 )
 
 // needs says which members a method must have. (channel/get is special.)
 var needs = map[string]uint16{
-	MethodChannelGet:     askDelivery,
-	MethodChannelSet:     askDelivery | askKey,
-	MethodChannelDelete:  askDelivery | askKey,
-	MethodChannelExists:  askDelivery | askKey,
-	MethodChannelKeys:    askDelivery,
-	MethodChannelAppend:  askDelivery | askKey,
-	MethodChannelPrepend: askDelivery | askKey,
-	MethodChannelAdd:     askDelivery | askKey,
-	MethodChannelLock:    askDelivery | askKey,
-	MethodChannelUnlock:  askDelivery | askKey | askToken,
-	MethodTaskEnqueue:    askDelivery | askRecord,
+	MethodChannelGet:     memberDelivery,
+	MethodChannelSet:     memberDelivery | memberKey,
+	MethodChannelDelete:  memberDelivery | memberKey,
+	MethodChannelExists:  memberDelivery | memberKey,
+	MethodChannelKeys:    memberDelivery,
+	MethodChannelAppend:  memberDelivery | memberKey,
+	MethodChannelPrepend: memberDelivery | memberKey,
+	MethodChannelAdd:     memberDelivery | memberKey,
+	MethodChannelLock:    memberDelivery | memberKey,
+	MethodChannelUnlock:  memberDelivery | memberKey | memberToken,
+	MethodTaskEnqueue:    memberDelivery | memberRecord,
 }
 
-var askNames = []string{"delivery", "key", "keys", "value", "valueText", "ttlMs", "amount", "timeoutMs", "token", "record"}
+var memberNames = []string{"delivery", "key", "keys", "value", "valueText", "ttlMs", "amount", "timeoutMs", "token", "record"}
 
-// IsAsk reports whether method is one that a worker asks for a task.
-func IsAsk(method string) bool { return needs[method] != 0 }
+// IsTaskRequest reports whether method is one that a worker asks for a task.
+func IsTaskRequest(method string) bool { return needs[method] != 0 }
 
-// DecodeAsk reads the params of a request for which IsAsk holds. A member of
+// DecodeTaskRequest reads the params of a request for which IsTaskRequest holds. A member of
 // null counts as absent, but for value; unknown ones are ignored. Every error
-// wraps ErrBadAsk and is for the worker's author; the Delivery is set all the
+// wraps ErrBadRequest and is for the worker's author; the Delivery is set all the
 // same if it could be read.
-func DecodeAsk(method string, raw []byte) (Ask, error) {
+func DecodeTaskRequest(method string, raw []byte) (TaskRequest, error) {
 	if at := invalidUTF8(raw); at >= 0 {
-		return Ask{}, fmt.Errorf("%w of %s: not UTF-8 at byte %d", ErrBadAsk, method, at)
+		return TaskRequest{}, fmt.Errorf("%w of %s: not UTF-8 at byte %d", ErrBadRequest, method, at)
 	}
 	s := newScan(raw)
-	a, seen := s.ask()
+	a, seen := s.taskRequest()
 	if s.Problem != "" {
-		return a, fmt.Errorf("%w of %s: %s at byte %d", ErrBadAsk, method, s.Problem, s.Pos)
+		return a, fmt.Errorf("%w of %s: %s at byte %d", ErrBadRequest, method, s.Problem, s.Pos)
 	}
 	if what := a.wrong(method, seen); what != "" {
-		return a, fmt.Errorf("%w of %s: %s", ErrBadAsk, method, what)
+		return a, fmt.Errorf("%w of %s: %s", ErrBadRequest, method, what)
 	}
 	if a.TimeoutMs == 0 {
 		a.TimeoutMs = DefaultLockMs
 	}
-	if seen&askAmount == 0 {
+	if seen&memberAmount == 0 {
 		a.Amount = "1"
 	}
 	return a, nil
 }
 
 // wrong says what a request lacks, or has too much of.
-func (a *Ask) wrong(method string, seen uint16) string {
-	for i, name := range askNames {
+func (a *TaskRequest) wrong(method string, seen uint16) string {
+	for i, name := range memberNames {
 		if bit := uint16(1) << i; needs[method]&bit != 0 && seen&bit == 0 {
 			return "no " + name
 		}
@@ -119,16 +119,16 @@ func (a *Ask) wrong(method string, seen uint16) string {
 	switch method {
 	case MethodChannelGet:
 		switch {
-		case seen&(askKey|askKeys) == 0:
+		case seen&(memberKey|memberKeys) == 0:
 			return "neither key nor keys"
-		case seen&(askKey|askKeys) == askKey|askKeys:
+		case seen&(memberKey|memberKeys) == memberKey|memberKeys:
 			return "both key and keys"
 		}
 	case MethodChannelSet, MethodChannelAppend, MethodChannelPrepend:
 		switch {
-		case seen&(askValue|askText) == 0:
+		case seen&(memberValue|memberText) == 0:
 			return "neither value nor valueText"
-		case seen&(askValue|askText) == askValue|askText:
+		case seen&(memberValue|memberText) == memberValue|memberText:
 			return "both value and valueText"
 		case len(a.Value) == 0:
 			return "an empty valueText"
@@ -137,7 +137,7 @@ func (a *Ask) wrong(method string, seen uint16) string {
 	return ""
 }
 
-func (s *scan) ask() (a Ask, seen uint16) {
+func (s *scan) taskRequest() (a TaskRequest, seen uint16) {
 	s.Space()
 	if !s.Expect('{', "the params are not an object") {
 		return a, 0
@@ -145,19 +145,19 @@ func (s *scan) ask() (a Ask, seen uint16) {
 	var before uint16
 	for name, more := s.Member(true); more; name, more = s.Member(false) {
 		start := s.Pos
-		i := slices.Index(askNames, string(name))
+		i := slices.Index(memberNames, string(name))
 		switch {
 		case i < 0:
 			s.value(1)
 		case before&(1<<i) != 0:
 			s.Fail("a member occurs twice: " + string(name))
-		case 1<<i != askValue && s.Peek() == 'n':
+		case 1<<i != memberValue && s.Peek() == 'n':
 			before |= 1 << i
 			s.Literal("null")
 		default:
 			before |= 1 << i
 			seen |= 1 << i
-			s.askMember(&a, 1<<i, start)
+			s.member(&a, 1<<i, start)
 		}
 		if s.Problem != "" {
 			return a, seen
@@ -169,28 +169,28 @@ func (s *scan) ask() (a Ask, seen uint16) {
 	return a, seen
 }
 
-// askMember reads one member that is not null.
-func (s *scan) askMember(a *Ask, bit uint16, start int) {
+// member reads one member that is not null.
+func (s *scan) member(a *TaskRequest, bit uint16, start int) {
 	switch bit {
-	case askDelivery:
+	case memberDelivery:
 		a.Delivery = string(s.required("the delivery"))
-	case askKey:
+	case memberKey:
 		a.Key = s.key()
-	case askKeys:
+	case memberKeys:
 		a.Keys = s.keys()
-	case askValue:
+	case memberValue:
 		if s.value(1) {
 			a.Value = s.Data[start:s.Pos]
 		}
-	case askText:
+	case memberText:
 		a.Value = s.required("valueText")
-	case askTTL:
+	case memberTTL:
 		a.TTLMs = s.duration("ttlMs", maxTTLMs)
-	case askTimeout:
+	case memberTimeout:
 		a.TimeoutMs = s.duration("timeoutMs", MaxLockMs)
-	case askToken:
+	case memberToken:
 		a.Token = string(s.required("the token"))
-	case askAmount:
+	case memberAmount:
 		if c := s.Peek(); c != '-' && (c < '0' || c > '9') {
 			s.Fail("the amount is not a number")
 		} else if s.Number() {
@@ -198,7 +198,7 @@ func (s *scan) askMember(a *Ask, bit uint16, start int) {
 				s.Fail("the amount has more than " + strconv.Itoa(maxAmount) + " characters")
 			}
 		}
-	case askRecord:
+	case memberRecord:
 		if s.Peek() != '{' {
 			s.Fail("the record is not an object")
 		} else if s.value(1) {

@@ -10,25 +10,25 @@ import (
 	"unicode/utf8"
 )
 
-func TestDecodeAsk(t *testing.T) {
+func TestDecodeTaskRequest(t *testing.T) {
 	for _, c := range []struct {
 		method, params string
-		want           Ask
+		want           TaskRequest
 	}{
-		{MethodChannelGet, `{"delivery":"r.1","key":"x.__result__"}`, Ask{Delivery: "r.1", Key: "x.__result__"}},
-		{MethodChannelGet, `{"delivery":"r.1","key":""}`, Ask{Delivery: "r.1"}},
-		{MethodChannelGet, `{"delivery":"r.1","keys":[]}`, Ask{Delivery: "r.1", Keys: []string{}}},
-		{MethodChannelGet, `{"keys" : [ "a" , "\u00e4" ] ,"delivery":"r.1"}`, Ask{Delivery: "r.1", Keys: []string{"a", "ä"}}},
-		{MethodChannelGet, `{"delivery":"r.1","key":null,"keys":["a"],"new":{"key":1},"new":2}`, Ask{Delivery: "r.1", Keys: []string{"a"}}},
-		{MethodChannelSet, `{"delivery":"r.1","key":"k","value":null}`, Ask{Delivery: "r.1", Key: "k", Value: []byte(`null`)}},
-		{MethodChannelSet, `{"delivery":"r.1","key":"k","value":{"a":[1.0]},"ttlMs":1}`, Ask{Delivery: "r.1", Key: "k", Value: []byte(`{"a":[1.0]}`), TTLMs: 1}},
-		{MethodChannelSet, `{"delivery":"r.1","key":"k","valueText":"[NaN, \"\\u00e4\"]"}`, Ask{Delivery: "r.1", Key: "k", Value: []byte(`[NaN, "\u00e4"]`)}},
-		{MethodChannelAdd, `{"delivery":"r.1","key":"k","amount":-1.5e3}`, Ask{Delivery: "r.1", Key: "k", Amount: "-1.5e3"}},
-		{MethodChannelLock, `{"delivery":"r.1","key":"k","timeoutMs":250}`, Ask{Delivery: "r.1", Key: "k", TimeoutMs: 250}},
-		{MethodChannelUnlock, `{"delivery":"r.1","key":"k","token":"t"}`, Ask{Delivery: "r.1", Key: "k", Token: "t"}},
-		{MethodTaskEnqueue, `{"delivery":"r.1","record":{"task_id":"t"}}`, Ask{Delivery: "r.1", Record: []byte(`{"task_id":"t"}`)}},
+		{MethodChannelGet, `{"delivery":"r.1","key":"x.__result__"}`, TaskRequest{Delivery: "r.1", Key: "x.__result__"}},
+		{MethodChannelGet, `{"delivery":"r.1","key":""}`, TaskRequest{Delivery: "r.1"}},
+		{MethodChannelGet, `{"delivery":"r.1","keys":[]}`, TaskRequest{Delivery: "r.1", Keys: []string{}}},
+		{MethodChannelGet, `{"keys" : [ "a" , "\u00e4" ] ,"delivery":"r.1"}`, TaskRequest{Delivery: "r.1", Keys: []string{"a", "ä"}}},
+		{MethodChannelGet, `{"delivery":"r.1","key":null,"keys":["a"],"new":{"key":1},"new":2}`, TaskRequest{Delivery: "r.1", Keys: []string{"a"}}},
+		{MethodChannelSet, `{"delivery":"r.1","key":"k","value":null}`, TaskRequest{Delivery: "r.1", Key: "k", Value: []byte(`null`)}},
+		{MethodChannelSet, `{"delivery":"r.1","key":"k","value":{"a":[1.0]},"ttlMs":1}`, TaskRequest{Delivery: "r.1", Key: "k", Value: []byte(`{"a":[1.0]}`), TTLMs: 1}},
+		{MethodChannelSet, `{"delivery":"r.1","key":"k","valueText":"[NaN, \"\\u00e4\"]"}`, TaskRequest{Delivery: "r.1", Key: "k", Value: []byte(`[NaN, "\u00e4"]`)}},
+		{MethodChannelAdd, `{"delivery":"r.1","key":"k","amount":-1.5e3}`, TaskRequest{Delivery: "r.1", Key: "k", Amount: "-1.5e3"}},
+		{MethodChannelLock, `{"delivery":"r.1","key":"k","timeoutMs":250}`, TaskRequest{Delivery: "r.1", Key: "k", TimeoutMs: 250}},
+		{MethodChannelUnlock, `{"delivery":"r.1","key":"k","token":"t"}`, TaskRequest{Delivery: "r.1", Key: "k", Token: "t"}},
+		{MethodTaskEnqueue, `{"delivery":"r.1","record":{"task_id":"t"}}`, TaskRequest{Delivery: "r.1", Record: []byte(`{"task_id":"t"}`)}},
 	} {
-		got, err := DecodeAsk(c.method, []byte(c.params))
+		got, err := DecodeTaskRequest(c.method, []byte(c.params))
 		if c.want.Amount == "" {
 			c.want.Amount = "1"
 		}
@@ -41,7 +41,7 @@ func TestDecodeAsk(t *testing.T) {
 	}
 }
 
-func TestDecodeAskRefuses(t *testing.T) {
+func TestDecodeTaskRequestRefuses(t *testing.T) {
 	for _, c := range []struct{ method, params, why string }{
 		{MethodChannelGet, ``, "not an object"},
 		{MethodChannelGet, `[]`, "not an object"},
@@ -74,20 +74,20 @@ func TestDecodeAskRefuses(t *testing.T) {
 		{MethodTaskEnqueue, `{"delivery":"d","record":[1]}`, "not an object"},
 		{MethodTaskEnqueue, `{"delivery":"d","record":{}} x`, "more bytes"},
 	} {
-		if got, err := DecodeAsk(c.method, []byte(c.params)); !errors.Is(err, ErrBadAsk) || !strings.Contains(err.Error(), c.why) {
+		if got, err := DecodeTaskRequest(c.method, []byte(c.params)); !errors.Is(err, ErrBadRequest) || !strings.Contains(err.Error(), c.why) {
 			t.Errorf("%s %.80s: got %+v, %v; want %q", c.method, c.params, got, err, c.why)
 		}
 	}
 }
 
-func TestIsAsk(t *testing.T) {
+func TestIsTaskRequest(t *testing.T) {
 	for _, method := range []string{MethodChannelGet, MethodChannelUnlock, MethodTaskEnqueue} {
-		if !IsAsk(method) {
+		if !IsTaskRequest(method) {
 			t.Errorf("%s is not one", method)
 		}
 	}
 	for _, method := range []string{"", MethodTaskRun, MethodPing, "channel/clear"} {
-		if IsAsk(method) {
+		if IsTaskRequest(method) {
 			t.Errorf("%q is one", method)
 		}
 	}
@@ -152,17 +152,17 @@ func TestMatchTask(t *testing.T) {
 	}
 }
 
-// FuzzDecodeAsk: what is read is what encoding/json reads.
-func FuzzDecodeAsk(f *testing.F) {
+// FuzzDecodeTaskRequest: what is read is what encoding/json reads.
+func FuzzDecodeTaskRequest(f *testing.F) {
 	for method := range needs {
 		f.Add(method, []byte(`{"delivery":"r.1","key":"k","value":1,"ttlMs":5,"amount":-1.5,"timeoutMs":7,"token":"t","record":{"task_id":"x"}}`))
 	}
 	f.Add(MethodChannelGet, []byte(`{"delivery":"r.1","keys":["a","\ud83d\ude00"]}`))
 	f.Add(MethodChannelSet, []byte(`{"delivery":"r.1","key":"k","valueText":"NaN"}`))
 	f.Fuzz(func(t *testing.T, method string, raw []byte) {
-		a, err := DecodeAsk(method, raw)
+		a, err := DecodeTaskRequest(method, raw)
 		if err != nil {
-			if !errors.Is(err, ErrBadAsk) {
+			if !errors.Is(err, ErrBadRequest) {
 				t.Fatal(err)
 			}
 			return
