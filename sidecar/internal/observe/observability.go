@@ -1,5 +1,5 @@
 // Package observe says how a sidecar is: to the registry in Redis, to probes, to
-// Prometheus, to a watchdog, and to a person who asks for a dump.
+// Prometheus, to a watchdog, and to a person in a dump.
 package observe
 
 import (

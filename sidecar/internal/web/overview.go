@@ -53,7 +53,8 @@ func NewPage(o PageOptions) (*Page, error) {
 	return &Page{rules: httpauth.Rules{Token: token, Hosts: o.Config.HTTP.Hosts}, store: store, o: o}, nil
 }
 
-// bind completes the page: what is shown to whom depends on who can reach the address.
+// bind completes the page: what a viewer sees depends on where the address can be
+// reached from.
 func (w *Page) bind(loopback bool) {
 	w.rules.Loopback = loopback
 	r := &pageRedis{st: w.store, away: w.o.Away, self: w.o.Self}

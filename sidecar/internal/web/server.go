@@ -30,7 +30,7 @@ type Options struct {
 	Metrics http.Handler
 	// Extra, if set, serves every other path.
 	Extra http.Handler
-	// Page, if set, does, and says what is shown and who is trusted.
+	// Page, if set, does, and says what is shown and which requests are trusted.
 	Page *Page
 	// Trusted reports whether a request may have one of the places that are kept
 	// where there are many connections; nil trusts none.

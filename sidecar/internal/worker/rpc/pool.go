@@ -122,7 +122,7 @@ type Pool struct {
 	up      atomic.Int64
 
 	aside        sync.WaitGroup // what goes on beside the slots: see runLone, lending, serve
-	asking       sync.WaitGroup // requests that are being served
+	requests     sync.WaitGroup // requests that are being served
 	sized        chan int       // the first child's declared concurrency
 	renew        chan struct{}  // one token, see Renew
 	renewAt      chan int       // slots, see RenewSlot

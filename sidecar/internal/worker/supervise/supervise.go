@@ -140,15 +140,15 @@ func (s *Supervisor) safe(f func() error) {
 	}
 }
 
-// Up is how many replicas have been running for a second or more.
+// Up is the number of replicas that have been running for a second or more.
 func (s *Supervisor) Up() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.up
 }
 
-// Slots is a snapshot of the replicas that run, by number. What they are at only they
-// know.
+// Slots is a snapshot of the replicas that run, by number. Their tasks are unknown to
+// the sidecar.
 func (s *Supervisor) Slots() []worker.Slot {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -162,7 +162,7 @@ func (s *Supervisor) Slots() []worker.Slot {
 	return list
 }
 
-// CrashLoop is never so: a replica that does not run is missing in Up.
+// CrashLoop is always false: a replica that does not run is missing in Up.
 func (*Supervisor) CrashLoop() bool { return false }
 
 // RenewSlot is never asked for: orders are for a run, and none is registered.
