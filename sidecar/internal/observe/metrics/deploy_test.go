@@ -73,7 +73,7 @@ func TestDeployAsksForWhatIsThere(t *testing.T) {
 	of := strings.NewReplacer("_bucket", "", "_sum", "", "_count", "")
 	for name := range there {
 		if name = of.Replace(name); strings.HasPrefix(name, "graflow_") && !strings.Contains(string(dashboard), name) {
-			t.Errorf("the dashboard does not show %s", name)
+			t.Errorf("deploy/grafana/dashboard.json does not show %s", name)
 		}
 	}
 	if n < 40 {

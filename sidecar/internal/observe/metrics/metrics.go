@@ -4,7 +4,6 @@
 package metrics
 
 import (
-	"context"
 	"net/http"
 	"runtime"
 	"time"
@@ -13,27 +12,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
-	"github.com/graflow/graflow-sidecar/sidecar/internal/fleet"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/task"
 )
-
-// Source is where numbers come from that are read when somebody asks.
-type Source interface {
-	// Self is this run, from memory.
-	Self() fleet.Run
-	// Overview asks Redis.
-	Overview(ctx context.Context) (fleet.Queue, error)
-	// RedisLost says that the last operation failed.
-	RedisLost() bool
-	// Draining says that a stop has begun.
-	Draining() bool
-	// Resident is the memory of a process in bytes.
-	Resident(pid int) (int64, error)
-	// LogLinesDropped is how many lines of the log were dropped so far.
-	LogLinesDropped() int64
-	// UnreportedBytes is how many bytes of outcomes Redis has not heard of.
-	UnreportedBytes() int64
-}
 
 // Outcomes of tasks, the values of the label outcome.
 const (
