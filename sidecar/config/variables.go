@@ -50,7 +50,7 @@ type own struct {
 	Prefork     value `envconfig:"SIDECAR_PREFORK" shown:"true on Linux" help:"Whether Graflow is imported once and the workers are forked from there, with SIDECAR_GRAFLOW; see docs/processes.md. SIGHUP imports it anew."`
 	WorkerDir   value `envconfig:"SIDECAR_WORKER_DIR" help:"Working directory of the workers; the sidecar's own if unset."`
 	Socket      value `envconfig:"SIDECAR_WORKER_SOCKET" help:"Path of a Unix socket, in a folder that another container shares: the workers run there, under sidecar connect, and no command is given here; see docs/socket.md. For sidecar connect it is the socket to connect to."`
-	SocketMode  value `envconfig:"SIDECAR_WORKER_SOCKET_MODE" help:"Who may connect to that socket: 0660 is its user and its group, which fsGroup makes the same for the containers of a pod."`
+	SocketMode  value `envconfig:"SIDECAR_WORKER_SOCKET_MODE" help:"Access mode of that socket: 0660 is its user and its group, which fsGroup makes the same for the containers of a pod."`
 	ChildEnv    value `envconfig:"SIDECAR_CHILD_ENV" help:"Variables that workers get although they would be kept from them, names separated by commas. Workers get the sidecar's environment without SIDECAR_ names and, unless they speak to Redis themselves, without Redis' credentials; sidecar config lists what they do not get."`
 
 	StartTimeout      value `envconfig:"SIDECAR_START_TIMEOUT" help:"How long a worker may take to answer initialize."`

@@ -42,7 +42,7 @@ as it is, byte for byte; it gets a created_at if it has none, and with --wait a 
 
 --wait waits for the outcomes. Records without a group get one that lives for as long
 as the command waits: a barrier as Graflow's, whose keys are removed at the end, also
-after Ctrl-C. A record of a group of somebody else's is waited for through that group's
+after Ctrl-C. A record of another producer's group is waited for through that group's
 completions, which must be open. The status is 0 when all succeeded, 1 when one failed,
 75 when --wait-timeout was over; tasks that were enqueued then still run.`,
 		Example: `  sidecar enqueue --task fetch --session s1 --set 'params={"url":"https://example.org"}'

@@ -17,10 +17,11 @@ var (
 	// quoted is a path in backticks. In NAME.go and the like, NAME is a placeholder.
 	quoted = regexp.MustCompile("`([A-Za-z0-9_./*-]+)`")
 	// roots are the folders that a path in a document begins with.
-	roots = []string{"sidecar", "protocol", "examples", "docs", "deploy", "bench", "scripts", "tools", ".ci"}
+	roots = []string{"sidecar", "internal", "protocol", "examples", "docs", "deploy", "bench", "scripts", "tools", ".ci"}
 
 	link    = regexp.MustCompile(`\]\(([^)\s]+)\)`)
 	heading = regexp.MustCompile(`(?m)^#+ (.*)$`)
+	status  = regexp.MustCompile(`(?m)^\*\*Status\.\*\* (Accepted|Superseded)`)
 	fence   = regexp.MustCompile("(?ms)^ *```.*?^ *```")
 )
 
@@ -70,7 +71,7 @@ func TestLinksOfDocumentsResolve(t *testing.T) {
 }
 
 // TestIndexesAreComplete checks that docs/README.md lists every page and docs/adr/README.md
-// every decision.
+// every decision, and that each decision has a status.
 func TestIndexesAreComplete(t *testing.T) {
 	for _, index := range []string{"docs/README.md", "docs/adr/README.md"} {
 		text := read(t, index)
@@ -85,6 +86,24 @@ func TestIndexesAreComplete(t *testing.T) {
 			}
 		}
 	}
+	index := read(t, "docs/adr/README.md")
+	decisions, err := filepath.Glob(filepath.Join(repo, "docs/adr/0*.md"))
+	if err != nil || len(decisions) == 0 {
+		t.Fatalf("no decisions: %v", err)
+	}
+	for _, path := range decisions {
+		name := filepath.Base(path)
+		if !status.MatchString(read(t, "docs/adr/"+name)) && !pending(index, name) {
+			t.Errorf("docs/adr/%s has no line **Status.** Accepted… or Superseded…", name)
+		}
+	}
+}
+
+// pending reports whether the index says that a decision is being superseded.
+func pending(index, name string) bool {
+	_, row, _ := strings.Cut(index, "]("+name+")")
+	row, _, _ = strings.Cut(row, "\n")
+	return strings.Contains(row, "being superseded")
 }
 
 // documents are the Markdown files of the repository, relative to its root.

@@ -11,28 +11,28 @@ import socket
 import sys
 import tempfile
 
-from nights import crash_loop, poison_task, redis_is_gone
+from incidents import crash_loop, poison_task, redis_is_gone
 from page import Page
 from stage import Redis, Sidecar
 
 HEAD = """
 <!-- Written by scripts/incident; `scripts/incident --check` compares. -->
 
-# Three nights
+# Incidents
 
 Three incidents with the real binary, a real Redis and a worker that has two faults
 ([worker.py](../sidecar/test/lifecycle/incident/worker.py)). `scripts/incident` plays them
-and writes this page: what is shown is what was printed, but for ids, times and
-process ids, which are taken out. What each line means is in
-[operations.md](operations.md): warnings and errors carry their place in there.
+and writes this page: it shows what was printed, without ids, times and process
+ids. What each line means is in [operations.md](operations.md), which warnings and errors
+name.
 
 The sidecar was started with `MAX_CONCURRENT_TASKS=2 sidecar run -- python3 worker.py`,
 and the lines of its log are shown without what differs from one run to the next.
 """
 
 
-class Night:
-    """The words for what the three incidents have in common."""
+class Setup:
+    """The page, Redis and sidecar that the three incidents share."""
 
     def __init__(self, binary, scratch):
         self.scratch = scratch
@@ -57,14 +57,14 @@ class Night:
 
 def play(binary):
     scratch = tempfile.mkdtemp()
-    night = Night(binary, scratch)
+    setup = Setup(binary, scratch)
     try:
-        night.page.text(HEAD)
+        setup.page.text(HEAD)
         for incident in (redis_is_gone, crash_loop, poison_task):
-            incident(night)
-        return night.page.whole()
+            incident(setup)
+        return setup.page.whole()
     finally:
-        night.over()
+        setup.over()
         shutil.rmtree(scratch)
 
 
