@@ -16,7 +16,7 @@ func topic(err error) logdocs.Topic {
 		start     *app.StartError
 		crashLoop *app.CrashLoopError
 		panicked  *app.PanicError
-		stuck     *host.StuckError
+		stalled   *host.StalledError
 		lost      *app.LocalRedisError
 	)
 	switch status := exitStatus(err); {
@@ -34,7 +34,7 @@ func topic(err error) logdocs.Topic {
 		return logdocs.WorkerStart
 	case errors.As(err, &crashLoop):
 		return logdocs.CrashLoop
-	case errors.As(err, &panicked), errors.As(err, &stuck):
+	case errors.As(err, &panicked), errors.As(err, &stalled):
 		return logdocs.Bug
 	default:
 		return ""

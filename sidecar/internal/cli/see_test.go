@@ -36,7 +36,7 @@ func TestEveryErrorHasItsTopic(t *testing.T) {
 		{&StatusError{Status: 75, Err: cause}, logdocs.Unreachable},
 		{&StatusError{Status: 69, Err: cause}, logdocs.Refused},
 		{&StatusError{Status: 1, Err: cause}, ""},
-		{failure{&host.StuckError{Grace: time.Second, Budget: time.Second}}, logdocs.Bug},
+		{failure{&host.StalledError{Grace: time.Second, Budget: time.Second}}, logdocs.Bug},
 		{failure{errors.Join(&app.StartError{}, &app.RefusedError{Err: cause})}, logdocs.Refused}, // as its status
 	} {
 		got := topic(c.err)
@@ -52,7 +52,7 @@ func TestEveryErrorHasItsTopic(t *testing.T) {
 
 // TestTheWatchdogsWords are those of a bug, with the budget and the status 70.
 func TestTheWatchdogsWords(t *testing.T) {
-	err := failure{&host.StuckError{Grace: time.Second, Budget: 25 * time.Second}}
+	err := failure{&host.StalledError{Grace: time.Second, Budget: 25 * time.Second}}
 	var out bytes.Buffer
 	explain(&out, err)
 	if exitStatus(err) != exitInternal || !strings.Contains(out.String(), "25s") || !strings.Contains(out.String(), "operations.md#internal-error") {

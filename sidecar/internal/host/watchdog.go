@@ -46,11 +46,11 @@ func (w *Watchdog) Watch(signals <-chan os.Signal, stopping, over <-chan struct{
 
 // GuardStop makes a watchdog for a stop's budget that watches the signals that
 // begin one, until the returned function is called. When a stop takes too long,
-// explain is given a *StuckError, all that the process has started is killed, and
+// explain is given a *StalledError, all that the process has started is killed, and
 // the process ends with the status.
 func GuardStop(budget time.Duration, explain func(error), status int) (w *Watchdog, release func()) {
 	w = &Watchdog{after: budget + watchdogGrace, expire: func() {
-		giveUp(func() { explain(&StuckError{watchdogGrace, budget}) }, status)
+		giveUp(func() { explain(&StalledError{watchdogGrace, budget}) }, status)
 	}}
 	signals := make(chan os.Signal, 1)
 	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT)
@@ -62,10 +62,10 @@ func GuardStop(budget time.Duration, explain func(error), status int) (w *Watchd
 	}
 }
 
-// StuckError is what the watchdog says.
-type StuckError struct{ Grace, Budget time.Duration }
+// StalledError is what the watchdog says.
+type StalledError struct{ Grace, Budget time.Duration }
 
-func (e *StuckError) Error() string {
+func (e *StalledError) Error() string {
 	return fmt.Sprintf("the stop was not over %v after its budget of %v (this is a bug in the sidecar, please report it)", e.Grace, e.Budget)
 }
 

@@ -247,7 +247,7 @@ func TestEveryClassIsExplained(t *testing.T) {
 // known here for what it is.
 func TestEveryErrorTypeIsKnown(t *testing.T) {
 	known := map[string]string{
-		"RefusedError": string(Refused), "LocalRedisError": string(EmbeddedRedis), "PanicError": string(Bug), "StuckError": string(Bug), "Error": string(Config),
+		"RefusedError": string(Refused), "LocalRedisError": string(EmbeddedRedis), "PanicError": string(Bug), "StalledError": string(Bug), "Error": string(Config),
 		"UsageError": string(Usage), "CrashLoopError": string(CrashLoop), "StartError": string(WorkerStart),
 		"refusal":          string(WorkerStart),                                         // of the system, to start a command
 		"StatusError":      string(Unreachable),                                         // or an answer that is no

@@ -2,7 +2,10 @@ package rpc
 
 import (
 	"context"
+	"crypto/rand"
+	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -180,7 +183,7 @@ func (c *child) complete(r *run, o *task.Outcome) {
 
 func (c *child) finished(r *run) {
 	if r.waiting {
-		c.pool.waited(-1)
+		c.pool.noteWaiting(-1)
 	}
 	if c.cfg.MaxChildRSS > 0 {
 		notify(c.pool.recycleCheck) // between tasks is the time to look
@@ -286,4 +289,233 @@ func (c *child) ping(limit time.Duration) (overdue bool) {
 		return protocol.AppendRequest(dst, id, protocol.MethodPing, []byte("{}"))
 	})
 	return false
+}
+
+// cutShort notes that the child is being ended. A worker whose stdin ends, or
+// that gets a SIGTERM, cancels what it runs and may still answer with the
+// error of that: such an answer is no failure of the task. A success counts.
+func (c *child) cutShort() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.cut = true
+}
+
+func (c *child) isCut() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.cut
+}
+
+// ladder ends the process and returns when its group is dead.
+func (c *child) ladder(hard context.Context) {
+	local.End(hard, c.proc, c.out.close, c.cfg.KillGrace)
+}
+
+func (c *child) status() worker.Slot {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	s := worker.Slot{Slot: c.slot, Pid: c.proc.Pid(), Concurrency: c.limit, Leaving: c.draining || c.condemned || c.cut || c.left, Lent: c.kind == kindExtra}
+	for _, r := range c.running {
+		if r.fetching != nil {
+			continue // not started
+		}
+		s.Tasks = append(s.Tasks, worker.Task{
+			TaskID: r.task.Info.TaskID, SessionID: r.task.Info.SessionID, GroupID: r.task.Info.GroupID, Delivery: r.task.Delivery,
+			Attempt: r.task.Attempt, Started: r.started, Waiting: r.waiting, Progress: r.said,
+		})
+	}
+	slices.SortFunc(s.Tasks, func(a, b worker.Task) int { return a.Started.Compare(b.Started) })
+	return s
+}
+
+// only returns the attributes that name the task when the child runs exactly
+// one: with several, a line cannot be attributed.
+func (c *child) only() []any {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if len(c.running) != 1 {
+		return nil
+	}
+	for _, r := range c.running {
+		return r.task.LogAttrs()
+	}
+	return nil
+}
+
+// misbehaved counts a breach of the protocol.
+func (c *child) misbehaved(what string) {
+	if c.cfg.Misbehaved != nil {
+		c.cfg.Misbehaved(what)
+	}
+}
+
+// outputGrace is how long a dead child's pipes are read to their end: they are
+// held open only by a grandchild that left the process group.
+const outputGrace = time.Second
+
+// attach starts the goroutines of the child's three pipes.
+func (c *child) attach() error {
+	stderr, err := watch(c.proc.Stderr())
+	if err != nil {
+		return err
+	}
+	c.stderr = stderr
+	c.stdout = &listener{pipe: c.proc.Stdout(), due: c.suspects.due, stall: c.cfg.WriteTimeout}
+	c.stdout.lines = protocol.NewLineReader(c.stdout, c.cfg.MaxMessageBytes)
+	c.stdout.lines.OnSkip(c.skipped)
+	c.stdoutDone = make(chan struct{})
+	c.stderrDone = make(chan struct{})
+	c.stdinDone = make(chan struct{})
+	go func() {
+		defer close(c.stdoutDone)
+		c.pool.safe(func() { c.read(c.stdout) })
+	}()
+	go func() {
+		defer close(c.stderrDone)
+		c.pool.safe(func() { local.LogLines(stderr, c.log, "worker stderr", c.tail, c.only) })
+	}()
+	go func() {
+		defer close(c.stdinDone)
+		c.pool.safe(func() {
+			if err := c.out.write(c.proc.Stdin(), c.cfg.WriteTimeout, c.proc.Exited()); err != nil {
+				c.stdinFailed(err)
+			}
+		})
+	}()
+	return nil
+}
+
+// stdinFailed judges a write that failed. The pipe of a child that has just
+// ended fails too; that is its end's story and not this one's.
+func (c *child) stdinFailed(err error) {
+	switch {
+	case local.Within(c.proc.Exited(), outputGrace):
+	case isTimeout(err):
+		c.breakWith(fmt.Sprintf("read nothing from its stdin for %v", c.cfg.WriteTimeout))
+	default:
+		c.breakWith("closed its stdin")
+	}
+}
+
+// readDone is closed when the child's stdout has ended.
+func (c *child) readDone() <-chan struct{} { return c.stdoutDone }
+
+// stdoutEnded waits for the end of a process whose stdout has ended. One that goes on
+// cannot answer any more: it is ended for that, and not by the signal which does it.
+func (c *child) stdoutEnded() {
+	if !local.Within(c.proc.Exited(), outputGrace) {
+		c.breakWith("closed its stdout")
+	}
+}
+
+// detach ends those goroutines, after the process group is dead: output that
+// is still in the pipes is read first, within a bound, and only then are the
+// pipes closed. Closing first loses output; without the bound a process that
+// holds the other end would keep the sidecar from ending.
+func (c *child) detach() {
+	_ = c.proc.Stdin().Close()
+	<-c.stdinDone
+	deadline := time.Now().Add(outputGrace)
+	c.stdout.deadline.end(c.proc.Stdout(), deadline)
+	_ = c.proc.Stderr().SetReadDeadline(deadline)
+	<-c.stdoutDone
+	<-c.stderrDone
+	_ = c.proc.Stdout().Close()
+	_ = c.proc.Stderr().Close()
+	c.detached.Store(true)
+}
+
+func isTimeout(err error) bool {
+	t, ok := err.(interface{ Timeout() bool })
+	return ok && t.Timeout()
+}
+
+// processID names one child process for ever: it is in its environment, in
+// initialize, and in the log.
+func processID(workerID string, slot int) string {
+	return fmt.Sprintf("%s-%d-%s", workerID, slot, rand.Text()[:10])
+}
+
+// notify leaves a token, unless one is there.
+func notify(ch chan struct{}) {
+	select {
+	case ch <- struct{}{}:
+	default:
+	}
+}
+
+func (c *child) idleNow() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return len(c.running) == 0
+}
+
+func (c *child) isDraining() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.draining
+}
+
+// reason says why the child is gone, for the log.
+func (c *child) reason() string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.fault != "" {
+		return c.fault
+	}
+	return c.proc.Fate()
+}
+
+// lastWords quotes the child's last line on stderr, if there was one.
+func (c *child) lastWords() string {
+	if last := c.tail.Last(); last != "" {
+		return "; its last line on stderr: " + last
+	}
+	return ""
+}
+
+func (c *child) isSpent() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.recycle.spent()
+}
+
+// goes has the child take nothing more, as if it had asked for that itself.
+func (c *child) goes() {
+	c.mu.Lock()
+	if !c.draining {
+		c.draining = true
+		close(c.drained)
+	}
+	c.mu.Unlock()
+	notify(c.free)
+}
+
+// sawInstead quotes what the worker printed in place of the protocol.
+func (c *child) sawInstead() string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.firstLine == "" {
+		return ""
+	}
+	const most = 120
+	line := []rune(c.firstLine)
+	if len(line) > most {
+		line = append(line[:most], '…')
+	}
+	return fmt.Sprintf("; on stdout it printed %q", string(line))
+}
+
+// provesLocked notes that the child has answered a task.
+func (c *child) provesLocked() {
+	if !c.useful {
+		c.useful = true
+		close(c.worked)
+	}
+}
+
+func (c *child) isUseful() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.useful
 }

@@ -109,17 +109,3 @@ func (k *keeper) well() {
 		k.pool.cfg.Log.Info("the crash loop is over", "after", d.Round(time.Millisecond).String())
 	}
 }
-
-// provesLocked notes that the child has answered a task.
-func (c *child) provesLocked() {
-	if !c.useful {
-		c.useful = true
-		close(c.worked)
-	}
-}
-
-func (c *child) isUseful() bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.useful
-}

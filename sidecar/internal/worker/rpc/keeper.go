@@ -169,18 +169,3 @@ func (k *keeper) handshake(ctx, hard context.Context, c *child) string {
 	c.log.Info("worker ready", "worker", res.Worker.Name, "worker_version", res.Worker.Version, "concurrency", c.limit)
 	return ""
 }
-
-// sawInstead quotes what the worker printed in place of the protocol.
-func (c *child) sawInstead() string {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.firstLine == "" {
-		return ""
-	}
-	const most = 120
-	line := []rune(c.firstLine)
-	if len(line) > most {
-		line = append(line[:most], '…')
-	}
-	return fmt.Sprintf("; on stdout it printed %q", string(line))
-}

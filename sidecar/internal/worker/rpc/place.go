@@ -11,9 +11,9 @@ import (
 type kind int
 
 const (
-	kindSlot kind = iota // one of the pool's regular children
-	kindLent             // for slots that are lent, see lending
-	kindLone             // for one task, see runLone
+	kindSlot  kind = iota // one of the pool's regular children
+	kindExtra             // for slots that are lent, see runExtra
+	kindLone              // for one task, see runLone
 )
 
 // placeLocked is how a run holds its slot now.
@@ -65,9 +65,9 @@ func (c *child) waits(params []byte, on bool) {
 		r.waiting = on
 		c.src.Move(from, c.placeLocked(r))
 		if on {
-			c.pool.waited(1)
+			c.pool.noteWaiting(1)
 		} else {
-			c.pool.waited(-1)
+			c.pool.noteWaiting(-1)
 		}
 		return
 	}

@@ -4,10 +4,12 @@
 package rpc
 
 import (
+	"cmp"
 	"context"
 	"log/slog"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -16,6 +18,7 @@ import (
 	"github.com/graflow/graflow-sidecar/sidecar/internal/backoff"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/recoverpanic"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/task"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/worker"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/worker/spawn/local"
 )
 
@@ -121,13 +124,13 @@ type Pool struct {
 	started atomic.Bool // some child has initialized once
 	up      atomic.Int64
 
-	aside        sync.WaitGroup // what goes on beside the slots: see runLone, lending, serve
+	aside        sync.WaitGroup // what goes on beside the slots: see runLone, runExtra, serve
 	requests     sync.WaitGroup // requests that are being served
 	sized        chan int       // the first child's declared concurrency
 	renew        chan struct{}  // one token, see Renew
 	renewAt      chan int       // slots, see RenewSlot
 	recycleCheck chan struct{}  // one token: a child may have to be recycled, see recycleLoop
-	lend         chan struct{}  // one token: waiting has changed, see lending
+	extraChanged chan struct{}  // one token: waiting has changed, see runExtra
 	waiting      atomic.Int64   // running tasks that only wait
 	crashes      crashes
 	quits        quits
@@ -149,7 +152,7 @@ func New(cfg Config, src Source, sink Sink) *Pool {
 	cfg.Restart.Full = true
 	return &Pool{
 		cfg: cfg, src: src, sink: sink, crashes: crashes{row: make(map[int]int)},
-		sized: make(chan int, 1), renew: make(chan struct{}, 1), renewAt: make(chan int, 8), recycleCheck: make(chan struct{}, 1), lend: make(chan struct{}, 1),
+		sized: make(chan int, 1), renew: make(chan struct{}, 1), renewAt: make(chan int, 8), recycleCheck: make(chan struct{}, 1), extraChanged: make(chan struct{}, 1),
 		children: make(map[*child]struct{}), live: make(map[*child]struct{}),
 	}
 }
@@ -200,7 +203,7 @@ func (p *Pool) Run(soft, hard context.Context) error {
 		for slot := 1; slot < slots; slot++ {
 			keep(slot, min(each, p.cfg.Slots-slot*each))
 		}
-		wg.Go(func() { p.safe(func() { p.lending(ctx, hard, p.cfg.FirstSlot+slots, each) }) })
+		wg.Go(func() { p.safe(func() { p.runExtra(ctx, hard, p.cfg.FirstSlot+slots, each) }) })
 	case <-ctx.Done():
 	}
 	wg.Wait()
@@ -248,4 +251,40 @@ func (p *Pool) Evict(run string) {
 func (p *Pool) isEvicted(t *task.Task) bool {
 	run := p.evicted.Load()
 	return run != nil && strings.HasPrefix(t.Delivery, *run+".")
+}
+
+// Slots is a snapshot of every child that serves, by slot.
+func (p *Pool) Slots() []worker.Slot {
+	p.mu.Lock()
+	list := make([]worker.Slot, 0, len(p.children))
+	for c := range p.children {
+		list = append(list, c.status())
+	}
+	p.mu.Unlock()
+	slices.SortFunc(list, func(a, b worker.Slot) int {
+		return cmp.Or(cmp.Compare(a.Slot, b.Slot), cmp.Compare(a.Pid, b.Pid))
+	})
+	return list
+}
+
+// replaced tells why another child takes this one's place: it was ended for what it
+// did, it was asked to go or went by itself, or it died.
+func (p *Pool) replaced(c *child, asked bool) {
+	c.mu.Lock()
+	fault := c.fault != ""
+	c.mu.Unlock()
+	switch {
+	case fault:
+		p.tell(p.cfg.Replaced, "fault")
+	case asked, c.quit():
+		p.tell(p.cfg.Replaced, "recycled")
+	default:
+		p.tell(p.cfg.Replaced, "crash")
+	}
+}
+
+func (p *Pool) tell(who func(string), what string) {
+	if who != nil {
+		who(what)
+	}
 }

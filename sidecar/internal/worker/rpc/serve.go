@@ -159,39 +159,3 @@ func (k *keeper) finish(ctx, hard context.Context, c *child) bool {
 		}
 	}
 }
-
-func (c *child) idleNow() bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return len(c.running) == 0
-}
-
-func (c *child) isDraining() bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.draining
-}
-
-// reason says why the child is gone, for the log.
-func (c *child) reason() string {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.fault != "" {
-		return c.fault
-	}
-	return c.proc.Fate()
-}
-
-// lastWords quotes the child's last line on stderr, if there was one.
-func (c *child) lastWords() string {
-	if last := c.tail.Last(); last != "" {
-		return "; its last line on stderr: " + last
-	}
-	return ""
-}
-
-func (c *child) isSpent() bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.recycle.spent()
-}

@@ -58,14 +58,3 @@ func (k *keeper) startFailure(c *child, reason string, byItself bool) *local.Sta
 func (k *keeper) givesUp(err error) bool {
 	return k.tries.Failed(err) && k.pool.cfg.Remote == nil && !k.pool.started.Load()
 }
-
-// goes has the child take nothing more, as if it had asked for that itself.
-func (c *child) goes() {
-	c.mu.Lock()
-	if !c.draining {
-		c.draining = true
-		close(c.drained)
-	}
-	c.mu.Unlock()
-	notify(c.free)
-}

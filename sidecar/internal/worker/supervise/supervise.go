@@ -165,7 +165,8 @@ func (s *Supervisor) Slots() []worker.Slot {
 // CrashLoop is always false: a replica that does not run is missing in Up.
 func (*Supervisor) CrashLoop() bool { return false }
 
-// RenewSlot is never asked for: orders are for a run, and none is registered.
+// RenewSlot does nothing: commands are for a registered run, and supervised workers register
+// their own.
 func (*Supervisor) RenewSlot(int) bool { return false }
 
 // Evict has nothing to end: no run is registered and nothing is claimed.
