@@ -5,12 +5,12 @@ import (
 	"log/slog"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/graflow/graflow-sidecar/sidecar/config"
+	"github.com/graflow/graflow-sidecar/sidecar/test/kit/testlog"
 )
 
 // TestStopOrderInModeExec: the rules of TestStopOrderOfTheRealStages hold for the
@@ -244,28 +244,11 @@ func TestASecondSignalEndsSupervisedWorkersAtOnce(t *testing.T) {
 	})
 }
 
-type lockedBuffer struct {
-	mu sync.Mutex
-	b  strings.Builder
-}
-
-func (l *lockedBuffer) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
-func (l *lockedBuffer) count(words string) int {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return strings.Count(l.b.String(), words)
-}
-
 // TestSupervisedWorkersAndALostRedis: it is said once that Redis is awaited, and
 // once that it is back; workers that run go on meanwhile, those that end wait.
 func TestSupervisedWorkersAndALostRedis(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		log := &lockedBuffer{}
+		log := &testlog.Buffer{}
 		o := startOrder(t, "", "", func(c *config.Config) {
 			supervisedConfig(c)
 			c.Log = slog.New(slog.NewTextHandler(log, nil))
@@ -278,12 +261,12 @@ func TestSupervisedWorkersAndALostRedis(t *testing.T) {
 		if n := len(o.workers.all()); n != 0 {
 			t.Errorf("%d started without Redis", n)
 		}
-		if log.count("redis is lost, waiting for it") != 1 {
+		if log.Count("redis is lost, waiting for it") != 1 {
 			t.Error("not said once that it waits")
 		}
 		lose(false)
 		<-o.Ready()
-		if log.count("redis is back") != 1 {
+		if log.Count("redis is back") != 1 {
 			t.Error("not said once that it is back")
 		}
 		lose(true)
@@ -301,7 +284,7 @@ func TestSupervisedWorkersAndALostRedis(t *testing.T) {
 		if s := o.Status(); !s.Ready || s.RedisLost || s.Workers != 2 {
 			t.Errorf("when it is back: %+v", s)
 		}
-		if log.count("redis is back") != 2 || log.count("redis is lost, waiting for it") != 2 {
+		if log.Count("redis is back") != 2 || log.Count("redis is lost, waiting for it") != 2 {
 			t.Error("losses and returns are not said once each")
 		}
 		if err := o.Close(); err != nil {

@@ -3,6 +3,8 @@ package redis
 import (
 	"testing"
 	"time"
+
+	"github.com/graflow/graflow-sidecar/sidecar/test/kit/wait"
 )
 
 // at sets the clock of miniredis.
@@ -102,6 +104,6 @@ func TestAClockThatIsNone(t *testing.T) {
 		if _, err := e.Delay(e.ctx, run, []Delay{{Delivery: c.Delivery, After: time.Millisecond}}); err != nil {
 			t.Fatalf("%v: %v", noted, err)
 		}
-		until(t, "the delayed record is due", func() bool { return e.tick(run).Promoted == 1 })
+		wait.Until(t, "the delayed record is due", func() bool { return e.tick(run).Promoted == 1 })
 	}
 }

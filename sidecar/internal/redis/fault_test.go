@@ -12,6 +12,7 @@ import (
 
 	"github.com/graflow/graflow-sidecar/sidecar/internal/fleet"
 	"github.com/graflow/graflow-sidecar/sidecar/test/kit/redistest"
+	"github.com/graflow/graflow-sidecar/sidecar/test/kit/wait"
 )
 
 // alone is a Store on a private Redis.
@@ -55,7 +56,7 @@ var refusing = []struct {
 			if err := e.c.BgSave(e.ctx).Err(); err != nil {
 				e.t.Fatal(err)
 			}
-			until(e.t, "a failed background save", func() bool {
+			wait.Until(e.t, "a failed background save", func() bool {
 				return e.c.InfoMap(e.ctx, "persistence").Val()["Persistence"]["rdb_last_bgsave_status"] == "err"
 			})
 		},

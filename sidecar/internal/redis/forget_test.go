@@ -3,6 +3,8 @@ package redis
 import (
 	"errors"
 	"testing"
+
+	"github.com/graflow/graflow-sidecar/sidecar/test/kit/wait"
 )
 
 // flush deletes everything of the prefix, as FLUSHALL and an empty failover do.
@@ -116,5 +118,5 @@ func TestTheSearchIsBounded(t *testing.T) {
 		e.passes(minGap)
 		same(t, "not yet", e.tick(self).Drained, 0)
 	}
-	until(t, "the record is found", func() bool { e.passes(minGap); return e.tick(self).Drained == 1 })
+	wait.Until(t, "the record is found", func() bool { e.passes(minGap); return e.tick(self).Drained == 1 })
 }

@@ -12,6 +12,7 @@ import (
 	goredis "github.com/redis/go-redis/v9"
 
 	"github.com/graflow/graflow-sidecar/sidecar/test/kit/redistest"
+	"github.com/graflow/graflow-sidecar/sidecar/test/kit/wait"
 )
 
 // onClient is a Store through NewClient, with a plain client of the server
@@ -74,7 +75,7 @@ func unblocks(t *testing.T, e *env) {
 	e.c.Del(e.ctx, e.keys.queue())
 	run := e.run("u")
 	result := e.waiting(e.ctx, run, 30*time.Second)
-	until(t, "a blocked client", func() bool { return e.blocked() == 1 })
+	wait.Until(t, "a blocked client", func() bool { return e.blocked() == 1 })
 	if err := e.Unblock(e.ctx); err != nil {
 		t.Error(err)
 	}
@@ -91,7 +92,7 @@ func TestCluster(t *testing.T) {
 	if err := plain.Do(ctx, "cluster", "addslotsrange", 0, 16383).Err(); err != nil {
 		t.Fatal(err)
 	}
-	until(t, "a cluster that serves", func() bool { return plain.Set(ctx, "k", "v", 0).Err() == nil })
+	wait.Until(t, "a cluster that serves", func() bool { return plain.Set(ctx, "k", "v", 0).Err() == nil })
 
 	e := onClient(t, plain, ClientOptions{Addrs: []string{server.Addr}, Cluster: true}, Options{Prefix: "a{tag}"})
 	everything(t, e)
@@ -133,7 +134,7 @@ func TestClusterNode(t *testing.T) {
 	}
 	moved := 0
 	for _, n := range nodes {
-		until(t, "a node that knows the other", func() bool {
+		wait.Until(t, "a node that knows the other", func() bool {
 			info, err := n.Client().ClusterInfo(ctx).Result()
 			return err == nil && strings.Contains(info, "cluster_state:ok") && strings.Contains(info, "cluster_size:2")
 		})
@@ -170,21 +171,21 @@ func TestSentinel(t *testing.T) {
 	claimed := e.claimOne(run, "r")
 	watch := goredis.NewSentinelClient(&goredis.Options{Addr: sentinel.Addr})
 	defer watch.Close()
-	until(t, "a replica that Sentinel knows", func() bool {
+	wait.Until(t, "a replica that Sentinel knows", func() bool {
 		found, err := watch.Replicas(ctx, "m").Result()
 		return err == nil && len(found) == 1 && found[0]["master-link-status"] == "ok"
 	})
-	until(t, "a replica that has it all", func() bool {
+	wait.Until(t, "a replica that has it all", func() bool {
 		n, err := replica.Client().HLen(ctx, e.keys.inflight(run)).Result()
 		return err == nil && n == 1
 	})
 	if err := watch.Failover(ctx, "m").Err(); err != nil {
 		t.Fatal(err)
 	}
-	until(t, "the replica is master", func() bool {
+	wait.Until(t, "the replica is master", func() bool {
 		return replica.Client().Set(ctx, "k", "v", 0).Err() == nil
 	})
-	until(t, "the client has followed", func() bool {
+	wait.Until(t, "the client has followed", func() bool {
 		info, err := e.Store.c.Info(ctx, "server").Result()
 		return err == nil && strings.Contains(info, fmt.Sprintf("tcp_port:%d\r", replica.Port))
 	})
@@ -227,7 +228,7 @@ func TestSentinelKnowsNoMaster(t *testing.T) {
 			t.Fatal(err)
 		}
 		var got error
-		until(t, name+" sees that the connection is cut", func() bool { got = op(); return got != nil && ClassName(got) != "conn_closed" })
+		wait.Until(t, name+" sees that the connection is cut", func() bool { got = op(); return got != nil && ClassName(got) != "conn_closed" })
 		if Classify(got) != ClassTransient || ClassName(got) != "no_master" || Answered(got) || !strings.Contains(got.Error(), "know no master") {
 			t.Errorf("%s: %v (class %d, name %q)", name, got, Classify(got), ClassName(got))
 		}
@@ -235,5 +236,5 @@ func TestSentinelKnowsNoMaster(t *testing.T) {
 	if err := ask.Do(ctx, "sentinel", "monitor", "m", master.Host, master.Port, 1).Err(); err != nil {
 		t.Fatal(err)
 	}
-	until(t, "the client has found it", func() bool { return e.Ping(ctx) == nil })
+	wait.Until(t, "the client has found it", func() bool { return e.Ping(ctx) == nil })
 }

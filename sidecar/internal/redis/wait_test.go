@@ -11,19 +11,8 @@ import (
 	goredis "github.com/redis/go-redis/v9"
 
 	"github.com/graflow/graflow-sidecar/sidecar/test/kit/redistest"
+	"github.com/graflow/graflow-sidecar/sidecar/test/kit/wait"
 )
-
-// until polls for a condition outside this process.
-func until(t testing.TB, what string, ok func() bool) {
-	t.Helper()
-	deadline := time.Now().Add(10 * time.Second)
-	for !ok() {
-		if time.Now().After(deadline) {
-			t.Fatalf("never happened: %s", what)
-		}
-		time.Sleep(time.Millisecond)
-	}
-}
 
 // blocked is the number of clients that a Redis holds in blocking commands.
 func (e *env) blocked() int {
@@ -102,7 +91,7 @@ func TestUnblock(t *testing.T) {
 			t.Fatalf("waited %+v", got)
 		}
 		result = e.waiting(e.ctx, run, 30*time.Second)
-		until(t, "a blocked client", func() bool { return e.blocked() == 1 })
+		wait.Until(t, "a blocked client", func() bool { return e.blocked() == 1 })
 		if err := e.Unblock(e.ctx); err != nil {
 			t.Fatal(err)
 		}
@@ -138,7 +127,7 @@ func TestUnblockUnknown(t *testing.T) {
 	e := onMini(t, Options{})
 	run := e.run("w")
 	result := e.waiting(e.ctx, run, time.Second)
-	until(t, "a wait that cannot be unblocked", func() bool {
+	wait.Until(t, "a wait that cannot be unblocked", func() bool {
 		e.wait.mu.Lock()
 		defer e.wait.mu.Unlock()
 		return e.wait.done != nil && e.wait.blocked == idNone
@@ -165,7 +154,7 @@ func TestCloseEndsWait(t *testing.T) {
 	}
 	waiting := env{Store: own, t: t}
 	result := waiting.waiting(e.ctx, run, 30*time.Second)
-	until(t, "a blocked client", func() bool { return e.blocked() == 1 })
+	wait.Until(t, "a blocked client", func() bool { return e.blocked() == 1 })
 	if err := own.Close(); err != nil {
 		t.Error(err)
 	}
@@ -182,7 +171,7 @@ func TestWaitOutage(t *testing.T) {
 	e := newEnv(t, server.Client(), Options{})
 	run := e.run("w")
 	result := e.waiting(e.ctx, run, 30*time.Second)
-	until(t, "a blocked client", func() bool { return e.blocked() == 1 })
+	wait.Until(t, "a blocked client", func() bool { return e.blocked() == 1 })
 	server.Kill()
 	if got := <-result; got.err == nil || Classify(got.err) != ClassTransient {
 		t.Errorf("Redis killed: %+v", got)
@@ -201,7 +190,7 @@ func TestWaitOutage(t *testing.T) {
 		t.Errorf("Redis back: %v", err)
 	}
 	result = e.waiting(e.ctx, run, time.Second)
-	until(t, "a blocked client", func() bool { return e.blocked() == 1 })
+	wait.Until(t, "a blocked client", func() bool { return e.blocked() == 1 })
 	server.Freeze()
 	if got := <-result; ClassName(got.err) != "timeout" || got.took > 6*time.Second {
 		t.Errorf("Redis frozen: %+v", got)
@@ -227,14 +216,14 @@ func TestUnblockWhileRedisPausesClients(t *testing.T) {
 	}
 	id := e.wait.id
 	result := e.waiting(e.ctx, run, 3*time.Second)
-	until(t, "a wait that is held back", func() bool { return e.blocked() == 1 })
+	wait.Until(t, "a wait that is held back", func() bool { return e.blocked() == 1 })
 	if err := e.Unblock(e.ctx); err != nil {
 		t.Error(err)
 	}
 	if got := <-result; got.arrived || got.err != nil && ClassName(got.err) != "timeout" || got.took > 20*time.Second {
 		t.Errorf("waited %+v", got)
 	}
-	until(t, "the connection is closed", func() bool {
+	wait.Until(t, "the connection is closed", func() bool {
 		list, err := e.c.Do(e.ctx, "client", "list", "id", id).Text()
 		if err != nil {
 			t.Fatalf("redis has ended: %v", err)

@@ -1,7 +1,6 @@
 package redisserver_test
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"log/slog"
@@ -9,7 +8,6 @@ import (
 	"os"
 	"strconv"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -18,7 +16,8 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/graflow/graflow-sidecar/sidecar/internal/redisserver"
-	"github.com/graflow/graflow-sidecar/sidecar/internal/redisserver/serverproc"
+	"github.com/graflow/graflow-sidecar/sidecar/test/kit/redistest"
+	"github.com/graflow/graflow-sidecar/sidecar/test/kit/testlog"
 )
 
 func TestMain(m *testing.M) {
@@ -40,7 +39,7 @@ func TestEachKind(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			t.Setenv("TMPDIR", t.TempDir())
 			opts := c.opts
-			opts.Port = freePort(t)
+			opts.Port = redistest.FreePort(t)
 			s, err := redisserver.Start(t.Context(), opts)
 			if err != nil {
 				t.Fatal(err)
@@ -182,7 +181,7 @@ func TestWithoutAServerOnPathItIsMiniredis(t *testing.T) {
 }
 
 func TestOutputGoesToTheLogAtDebug(t *testing.T) {
-	var out lockedBuffer
+	var out testlog.Buffer
 	log := slog.New(slog.NewTextHandler(&out, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	s, err := redisserver.Start(t.Context(), redisserver.Options{Log: log})
 	if err != nil {
@@ -245,32 +244,6 @@ func kill(t *testing.T, s *redisserver.Server) {
 	if err := syscall.Kill(atoi(t, info["Server"]["process_id"]), syscall.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
-}
-
-func freePort(t *testing.T) int {
-	t.Helper()
-	port, err := serverproc.FreePort()
-	if err != nil {
-		t.Fatal(err)
-	}
-	return port
-}
-
-type lockedBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (l *lockedBuffer) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
-func (l *lockedBuffer) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
 }
 
 func atoi(t *testing.T, s string) int {

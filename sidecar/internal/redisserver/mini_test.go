@@ -15,6 +15,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/graflow/graflow-sidecar/sidecar/internal/redisserver"
+	"github.com/graflow/graflow-sidecar/sidecar/test/kit/testlog"
 )
 
 // serve starts the Redis that runs in this process, and logs to the buffer.
@@ -57,7 +58,7 @@ func answers(t testing.TB, s *redisserver.Server) {
 // TestABadClientOfTheRedisInThisProcess: what it sends costs at most its connection.
 // Each of these has ended the process, or taken all its memory.
 func TestABadClientOfTheRedisInThisProcess(t *testing.T) {
-	var log lockedBuffer
+	var log testlog.Buffer
 	s := serve(t, &log)
 	defer stop(t, s)
 	const ping = "*1\r\n$4\r\nPING\r\n"

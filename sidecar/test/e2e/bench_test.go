@@ -9,7 +9,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"os"
 	"os/exec"
 	"strconv"
 	"strings"
@@ -18,7 +17,11 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/graflow/graflow-sidecar/sidecar/test/kit/build"
+	"github.com/graflow/graflow-sidecar/sidecar/test/kit/proc"
 	"github.com/graflow/graflow-sidecar/sidecar/test/kit/redistest"
+	"github.com/graflow/graflow-sidecar/sidecar/test/kit/testlog"
+	"github.com/graflow/graflow-sidecar/sidecar/test/kit/wait"
 )
 
 // producerBound is the longest that a producer may take: Graflow waits 30 s
@@ -47,21 +50,10 @@ func (b *bench) key(parts ...string) string {
 // env is the environment of producers and workers: ours, without anything
 // that would set them up by accident, and then where Redis is.
 func (b *bench) env(extra ...string) []string {
-	var env []string
-	for _, kv := range os.Environ() {
-		name, _, _ := strings.Cut(kv, "=")
-		if strings.HasPrefix(name, "REDIS") || strings.HasPrefix(name, "SIDECAR_") ||
-			strings.HasPrefix(name, "PYTHON") || name == "WORKER_ID" || name == "MAX_CONCURRENT_TASKS" ||
-			name == "POLL_INTERVAL" || name == "LOG_LEVEL" {
-			continue
-		}
-		env = append(env, kv)
-	}
-	env = append(env,
+	env := append(proc.Env(),
 		"REDIS_HOST="+b.server.Host,
 		"REDIS_PORT="+strconv.Itoa(b.server.Port),
 		"REDIS_KEY_PREFIX="+b.prefix,
-		"PYTHONDONTWRITEBYTECODE=1",
 	)
 	return append(env, extra...)
 }
@@ -81,15 +73,15 @@ func (b *bench) tryProduce(script string, args ...string) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(b.t.Context(), producerBound)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, producerPython(b.t), append([]string{script}, args...)...)
-	cmd.Dir = repo("sidecar", "e2e", "testdata")
+	cmd.Dir = build.Root("sidecar", "test", "e2e", "testdata")
 	cmd.Env = b.env()
 	var out, errs bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &errs
-	if err := start(cmd); err != nil {
+	if err := proc.Start(cmd); err != nil {
 		return nil, err
 	}
 	if err := cmd.Wait(); err != nil {
-		return nil, fmt.Errorf("producer %s: %w\nstdout: %s\nstderr: %s", script, err, tail(out.String()), tail(errs.String()))
+		return nil, fmt.Errorf("producer %s: %w\nstdout: %s\nstderr: %s", script, err, testlog.Tail(out.String()), testlog.Tail(errs.String()))
 	}
 	return out.Bytes(), nil
 }
@@ -100,7 +92,7 @@ func (b *bench) report(v any, script string, args ...string) {
 	out := bytes.TrimSpace(b.produce(script, args...))
 	line := out[bytes.LastIndexByte(out, '\n')+1:]
 	if err := json.Unmarshal(line, v); err != nil {
-		b.t.Fatalf("the last line of %s: %v\n%s", script, err, tail(string(out)))
+		b.t.Fatalf("the last line of %s: %v\n%s", script, err, testlog.Tail(string(out)))
 	}
 }
 
@@ -142,7 +134,7 @@ func (b *bench) result(session, taskID string) string {
 	b.t.Helper()
 	key := "graflow:channel:" + session + ":" + taskID + ".__result__"
 	var text string
-	b.eventually("the result "+key, func() bool {
+	wait.Until(b.t, "the result "+key, func() bool {
 		var err error
 		text, err = b.redis.Get(b.t.Context(), key).Result()
 		if err != nil && !errors.Is(err, redis.Nil) {
@@ -151,38 +143,4 @@ func (b *bench) result(session, taskID string) string {
 		return err == nil
 	})
 	return text
-}
-
-// patience is for a machine that does much else: a Python that imports Graflow
-// takes seconds there.
-const patience = 40 * time.Second
-
-// eventually polls a condition outside this process until it holds.
-func (b *bench) eventually(what string, holds func() bool) {
-	b.t.Helper()
-	eventually(b.t, what, holds)
-}
-
-func eventually(t *testing.T, what string, holds func() bool) {
-	t.Helper()
-	deadline := time.NewTimer(patience)
-	defer deadline.Stop()
-	tick := time.NewTicker(2 * time.Millisecond)
-	defer tick.Stop()
-	for !holds() {
-		select {
-		case <-tick.C:
-		case <-deadline.C:
-			t.Fatalf("within %v there was not: %s", patience, what)
-		}
-	}
-}
-
-// tail keeps failure messages readable.
-func tail(text string) string {
-	const most = 12_000
-	if len(text) <= most {
-		return text
-	}
-	return "[…]" + text[len(text)-most:]
 }

@@ -20,6 +20,9 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/graflow/graflow-sidecar/protocol"
+	"github.com/graflow/graflow-sidecar/sidecar/test/kit/build"
+	"github.com/graflow/graflow-sidecar/sidecar/test/kit/graflow"
+	"github.com/graflow/graflow-sidecar/sidecar/test/kit/wait"
 )
 
 func init() { roles["channel"] = channelRole }
@@ -195,7 +198,7 @@ func (b *bench) do(session, taskID string, params map[string]any) {
 	}
 	b.push(taskID, session, map[string]any{"params": params, "group_id": group})
 	var text string
-	b.eventually("the completion of "+taskID, func() bool {
+	wait.Until(b.t, "the completion of "+taskID, func() bool {
 		var err error
 		text, err = b.redis.HGet(ctx, b.key("completions", group), taskID).Result()
 		return !errors.Is(err, redis.Nil)
@@ -213,8 +216,8 @@ func (b *bench) pythonWorker() *worker {
 		b.t.Fatal(err)
 	}
 	return b.sidecar(setup{
-		args: []string{"--", python(b.t), script},
-		env:  []string{"PYTHONPATH=" + repo("examples", "python-worker")},
+		args: []string{"--", graflow.Python(b.t), script},
+		env:  []string{"PYTHONPATH=" + build.Root("examples", "python-worker")},
 	})
 }
 
@@ -355,7 +358,7 @@ func TestChannelLocksExcludeEachOther(t *testing.T) {
 	})
 	b.push("count", session, map[string]any{"params": params})
 	other.do(session, "count", params)
-	b.eventually("the worker in Go", func() bool {
+	wait.Until(b.t, "the worker in Go", func() bool {
 		return b.redis.Exists(t.Context(), "graflow:channel:"+session+":count.__result__").Val() == 1
 	})
 	wg.Wait()
@@ -376,7 +379,7 @@ func TestChannelEndsAndEnqueue(t *testing.T) {
 	b.role("channel")
 	session := b.session()
 	b.do(session, "hold", map[string]any{"key": "k"})
-	b.eventually("the end of the lock", func() bool {
+	wait.Until(b.t, "the end of the lock", func() bool {
 		return b.redis.Exists(t.Context(), "graflow:channel:"+session+":lock:k").Val() == 0
 	})
 	b.push("next", session, nil)

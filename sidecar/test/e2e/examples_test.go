@@ -7,6 +7,10 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/graflow/graflow-sidecar/sidecar/test/kit/build"
+	"github.com/graflow/graflow-sidecar/sidecar/test/kit/graflow"
+	"github.com/graflow/graflow-sidecar/sidecar/test/kit/wait"
 )
 
 // The Go example, built and used as its README says.
@@ -37,9 +41,9 @@ func TestPythonWorkerExample(t *testing.T) {
 	t.Parallel()
 	sidecarOnly(t, "it runs Graflow tasks only")
 	b := newBench(t)
-	folder := repo("examples", "python-worker")
+	folder := build.Root("examples", "python-worker")
 	b.sidecar(setup{
-		args: []string{"--", python(t), filepath.Join(folder, "worker.py")},
+		args: []string{"--", graflow.Python(t), filepath.Join(folder, "worker.py")},
 		env:  []string{"PYTHONPATH=" + folder},
 	})
 	b.expect("g", 2)
@@ -83,7 +87,7 @@ type completion struct {
 func (b *bench) completion(group, task string) completion {
 	b.t.Helper()
 	var c completion
-	b.eventually("the completion of "+task, func() bool {
+	wait.Until(b.t, "the completion of "+task, func() bool {
 		text, err := b.redis.HGet(b.t.Context(), b.key("completions", group), task).Result()
 		return err == nil && json.Unmarshal([]byte(text), &c) == nil
 	})

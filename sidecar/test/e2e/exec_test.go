@@ -10,6 +10,9 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"github.com/graflow/graflow-sidecar/sidecar/test/kit/proc"
+	"github.com/graflow/graflow-sidecar/sidecar/test/kit/wait"
 )
 
 // exec starts a sidecar that runs a command for each task.
@@ -149,13 +152,13 @@ echo "$SIDECAR_ATTEMPT"`)})
 			for _, id := range []string{"a", "b", "c"} {
 				records = append(records, b.push(id, b.prefix, nil))
 			}
-			b.eventually("two tasks running", func() bool {
+			wait.Until(b.t, "two tasks running", func() bool {
 				_, a := os.Stat(gate + ".a")
 				_, b := os.Stat(gate + ".b")
 				return a == nil && b == nil
 			})
 			w.signal(syscall.SIGTERM)
-			b.eventually("the third on the queue", func() bool { return len(b.queue()) == 1 })
+			wait.Until(b.t, "the third on the queue", func() bool { return len(b.queue()) == 1 })
 			if signals == 2 {
 				w.signal(syscall.SIGTERM)
 			} else if err := os.WriteFile(gate, nil, 0o600); err != nil {
@@ -198,7 +201,7 @@ sleep 600`)}, "SIDECAR_KILL_GRACE=300ms", "SIDECAR_TASK_TIMEOUT=1h")
 	if c.Success || c.Error != "Task execution timeout: it ran longer than 1s" {
 		t.Errorf("%+v", c)
 	}
-	for _, p := range processesWith(t, w.mark) {
+	for _, p := range proc.Marked(t, w.mark) {
 		if strings.Contains(p, "sleep 600") {
 			t.Errorf("left over: %s", p)
 		}

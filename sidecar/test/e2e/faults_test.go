@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/graflow/graflow-sidecar/sidecar/test/kit/graflow"
 )
 
 func TestUnknownGraphAndTask(t *testing.T) {
@@ -205,7 +207,7 @@ echo last words >&2; exit 3`
 func pythonWithoutGraflow(t *testing.T) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "bare-python")
-	script := "#!/bin/sh\nexec '" + python(t) + "' -S \"$@\"\n"
+	script := "#!/bin/sh\nexec '" + graflow.Python(t) + "' -S \"$@\"\n"
 	if err := os.WriteFile(path, []byte(script), 0o755); err != nil {
 		t.Fatal(err)
 	}

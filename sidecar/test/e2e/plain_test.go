@@ -12,6 +12,9 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/graflow/graflow-sidecar/sidecar/test/kit/build"
+	"github.com/graflow/graflow-sidecar/sidecar/test/kit/graflow"
 )
 
 // latencyBound is what a task pushed to an idle system may take until it
@@ -67,10 +70,10 @@ func TestPlainWorkerPayloads(t *testing.T) {
 	for language, start := range map[string]func(*bench){
 		"go": func(b *bench) { b.role("payload") },
 		"python": func(b *bench) {
-			script := repo("sidecar", "e2e", "testdata", "payload_worker.py")
+			script := build.Root("sidecar", "test", "e2e", "testdata", "payload_worker.py")
 			b.sidecar(setup{
-				args: []string{"--", python(t), script},
-				env:  []string{"PYTHONPATH=" + repo("examples", "python-worker")},
+				args: []string{"--", graflow.Python(t), script},
+				env:  []string{"PYTHONPATH=" + build.Root("examples", "python-worker")},
 			})
 		},
 	} {

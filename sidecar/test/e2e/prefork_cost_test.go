@@ -13,6 +13,8 @@ import (
 	"testing"
 	"text/tabwriter"
 	"time"
+
+	"github.com/graflow/graflow-sidecar/sidecar/test/kit/proc"
 )
 
 // cost is what a set of workers takes.
@@ -71,7 +73,7 @@ func measureWorkers(t *testing.T, prefork string) (c cost) {
 	if len(got.Results) != 200 {
 		t.Errorf("%d results, want 200", len(got.Results))
 	}
-	for _, process := range processesWith(t, w.mark) {
+	for _, process := range proc.Marked(t, w.mark) {
 		text, _, _ := strings.Cut(process, " ")
 		pid, err := strconv.Atoi(text)
 		if err != nil {

@@ -8,10 +8,14 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/graflow/graflow-sidecar/sidecar/test/kit/proc"
+	"github.com/graflow/graflow-sidecar/sidecar/test/kit/wait"
 )
 
 // event is a line of the sidecar's log about a process.
@@ -35,7 +39,7 @@ func (w *worker) events(msg string) (found []event) {
 // await waits for the nth line with that message.
 func (w *worker) await(msg string, n int) event {
 	w.t.Helper()
-	eventually(w.t, fmt.Sprintf("%q for the %d. time", msg, n), func() bool { return len(w.events(msg)) >= n })
+	wait.Until(w.t, fmt.Sprintf("%q for the %d. time", msg, n), func() bool { return len(w.events(msg)) >= n })
 	return w.events(msg)[n-1]
 }
 
@@ -44,11 +48,6 @@ const (
 	workerReady     = "worker ready"
 	aloneInstead    = "workers cannot be forked: starting them one by one"
 )
-
-func isAlive(pid int) bool {
-	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-	return err == nil && !strings.Contains(string(stat), ") Z ")
-}
 
 // parent of a process.
 func parent(t *testing.T, pid int) (ppid int) {
@@ -92,7 +91,7 @@ func TestForkedWorkers(t *testing.T) {
 	_ = syscall.Kill(server, syscall.SIGKILL)
 	w.await(forkServerReady, 2)
 	for _, e := range workers {
-		if !isAlive(e.Pid) {
+		if !proc.Alive(strconv.Itoa(e.Pid)) {
 			t.Errorf("worker %d has died with the fork server", e.Pid)
 		}
 	}
@@ -116,7 +115,7 @@ func TestASidecarThatIsKilledTakesItsForksAlong(t *testing.T) {
 	w.await(workerReady, 2)
 	w.signal(syscall.SIGKILL)
 	w.wait()
-	eventually(t, "the end of every process", func() bool { return len(processesWith(t, w.mark)) == 0 })
+	wait.Until(t, "the end of every process", func() bool { return len(proc.Marked(t, w.mark)) == 0 })
 }
 
 // SIGHUP is how new code comes into use, also that which is imported before a

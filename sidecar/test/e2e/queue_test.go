@@ -13,6 +13,7 @@ import (
 	"testing"
 
 	"github.com/graflow/graflow-sidecar/sidecar/test/kit/redistest"
+	"github.com/graflow/graflow-sidecar/sidecar/test/kit/wait"
 )
 
 // once runs a group of n tasks and returns who ran how many of them, after
@@ -73,7 +74,7 @@ func (b *bench) ready(workers ...*worker) {
 		if w.own {
 			word, n = "Worker loop started", 1
 		}
-		b.eventually(w.id+" being ready", func() bool { return strings.Count(w.log.String(), word) >= n })
+		wait.Until(b.t, w.id+" being ready", func() bool { return strings.Count(w.log.String(), word) >= n })
 	}
 }
 
@@ -86,10 +87,10 @@ func TestStopFinishesWhatRuns(t *testing.T) {
 	marks, gate := b.key("marks"), b.key("gate")
 	var got struct{ Session string }
 	b.report(&got, "gate.py", "6", marks, gate)
-	b.eventually("two tasks running", func() bool { return len(b.list(marks)) == 2 })
+	wait.Until(b.t, "two tasks running", func() bool { return len(b.list(marks)) == 2 })
 	w.signal(syscall.SIGTERM)
-	b.eventually("the sidecar saying that it stops", func() bool { return strings.Contains(w.log.String(), "stopping") })
-	b.eventually("the unstarted tasks on the queue again", func() bool { return len(b.queue()) == 4 })
+	wait.Until(b.t, "the sidecar saying that it stops", func() bool { return strings.Contains(w.log.String(), "stopping") })
+	wait.Until(b.t, "the unstarted tasks on the queue again", func() bool { return len(b.queue()) == 4 })
 	b.push("later", "s", nil) // what others push meanwhile stays behind them
 	if err := b.redis.RPush(t.Context(), gate, "go", "go").Err(); err != nil {
 		t.Fatal(err)
@@ -125,7 +126,7 @@ func TestRedisComesLater(t *testing.T) {
 		}
 		return n
 	}
-	b.eventually("a line that says that Redis is away", func() bool { return said() > 0 })
+	wait.Until(b.t, "a line that says that Redis is away", func() bool { return said() > 0 })
 	// A few more attempts, seen from the other side.
 	l, err := net.Listen("tcp", address)
 	if err != nil {

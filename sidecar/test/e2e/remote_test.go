@@ -15,6 +15,9 @@ import (
 	"time"
 
 	"github.com/graflow/graflow-sidecar/protocol"
+	"github.com/graflow/graflow-sidecar/sidecar/test/kit/build"
+	"github.com/graflow/graflow-sidecar/sidecar/test/kit/proc"
+	"github.com/graflow/graflow-sidecar/sidecar/test/kit/testlog"
 )
 
 func init() { programs["remote"] = remoteProgram }
@@ -85,12 +88,12 @@ func TestPolyglot(t *testing.T) {
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, producerPython(t), repo("examples", "polyglot", "run.py"), "--json")
+	cmd := exec.CommandContext(ctx, producerPython(t), build.Root("examples", "polyglot", "run.py"), "--json")
 	id := nextID()
 	cmd.Env = append(newBench(t).env(), "SIDECAR_BIN="+binary, "GO_WORKER="+goWorker, "E2E_MARK="+id)
 	var out, errs bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &errs
-	if err := start(cmd); err != nil {
+	if err := proc.Start(cmd); err != nil {
 		t.Fatal(err)
 	}
 	failed := cmd.Wait()
@@ -108,10 +111,10 @@ func TestPolyglot(t *testing.T) {
 		Log      []string
 	}
 	if err := json.Unmarshal(out.Bytes(), &got); err != nil {
-		t.Fatalf("%v\n%s", errors.Join(failed, err), tail(errs.String()))
+		t.Fatalf("%v\n%s", errors.Join(failed, err), testlog.Tail(errs.String()))
 	}
 	if failed != nil {
-		t.Errorf("%v: %s", failed, tail(errs.String()))
+		t.Errorf("%v: %s", failed, testlog.Tail(errs.String()))
 	}
 	equal(t, "tasks", slices.Sorted(maps.Keys(got.Tasks)), []string{"etl.clean", "etl.features", "fetch", "report", "score"})
 	for name, task := range got.Tasks {
@@ -126,10 +129,10 @@ func TestPolyglot(t *testing.T) {
 	equal(t, "tasks counted", got.Counted, 3)
 	equal(t, "records left", got.Left, 0)
 	equal(t, "exit statuses", got.Sidecars, map[string]int{"east": 0, "west": 0})
-	if pids := processesWith(t, "E2E_MARK="+id); len(pids) > 0 {
+	if pids := proc.Marked(t, "E2E_MARK="+id); len(pids) > 0 {
 		t.Errorf("processes left over: %v", pids)
 	}
 	if t.Failed() {
-		t.Logf("the sidecars' logs:\n%s", tail(strings.Join(got.Log, "")))
+		t.Logf("the sidecars' logs:\n%s", testlog.Tail(strings.Join(got.Log, "")))
 	}
 }

@@ -14,7 +14,9 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/graflow/graflow-sidecar/sidecar/test/kit/proc"
 	"github.com/graflow/graflow-sidecar/sidecar/test/kit/redistest"
+	"github.com/graflow/graflow-sidecar/sidecar/test/kit/wait"
 )
 
 // supervise starts a sidecar that keeps a program running.
@@ -47,8 +49,8 @@ func TestSuperviseIsACompleteLocalSetUp(t *testing.T) {
 	sidecarOnly(t, "it is one of the workers here")
 	b := embedded(t)
 	w := b.supervise(2, []string{producerPython(t), "-m", "graflow.worker.main"}, "REDIS_URL=embedded")
-	b.eventually("the sidecar being ready", func() bool { return strings.Contains(w.log.String(), "sidecar is ready") })
-	b.eventually("both loops", func() bool { return strings.Count(w.log.String(), "Worker loop started") == 2 })
+	wait.Until(b.t, "the sidecar being ready", func() bool { return strings.Contains(w.log.String(), "sidecar is ready") })
+	wait.Until(b.t, "both loops", func() bool { return strings.Count(w.log.String(), "Worker loop started") == 2 })
 
 	const n = 40
 	share := map[string]int{}
@@ -69,7 +71,7 @@ func TestSuperviseIsACompleteLocalSetUp(t *testing.T) {
 
 	w.signal(syscall.SIGTERM)
 	equal(t, "exit status", w.wait(), 0)
-	if left := processesWith(t, w.mark); len(left) > 0 {
+	if left := proc.Marked(t, w.mark); len(left) > 0 {
 		t.Errorf("left over: %v", left)
 	}
 	stopped := 0
@@ -104,7 +106,7 @@ while :; do sleep 0.05; done`)})
 		return strings.Split(strings.TrimSpace(string(text)), "\n")
 	}
 	ready := func() bool { return strings.Contains(w.log.String(), "sidecar is ready") }
-	b.eventually("being ready", ready)
+	wait.Until(b.t, "being ready", ready)
 	first := started()
 	equal(t, "starts", len(first), 2)
 	for _, line := range first {
@@ -120,11 +122,11 @@ while :; do sleep 0.05; done`)})
 	if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
-	b.eventually("a restart", func() bool { return len(started()) == 3 })
+	wait.Until(b.t, "a restart", func() bool { return len(started()) == 3 })
 	equal(t, "whose place it has", strings.Fields(started()[2])[0], strings.Fields(first[0])[0])
-	b.eventually("the reason", func() bool { return strings.Contains(w.log.String(), "it was killed by SIGKILL") })
+	wait.Until(b.t, "the reason", func() bool { return strings.Contains(w.log.String(), "it was killed by SIGKILL") })
 	w.signal(syscall.SIGHUP)
-	b.eventually("both replaced", func() bool { return strings.Contains(w.log.String(), "workers are replaced") })
+	wait.Until(b.t, "both replaced", func() bool { return strings.Contains(w.log.String(), "workers are replaced") })
 	equal(t, "starts", len(started()), 5)
 	w.stop()
 	out := 0
@@ -143,7 +145,7 @@ func TestSuperviseWithoutRedisAndWithoutAProgram(t *testing.T) {
 	sidecarOnly(t, "it is not supervised")
 	b := embedded(t) // and nobody starts that Redis
 	w := b.supervise(3, []string{"sleep", "600"})
-	b.eventually("a line that says that it waits", func() bool { return strings.Contains(w.log.String(), "redis is lost, waiting for it") })
+	wait.Until(b.t, "a line that says that it waits", func() bool { return strings.Contains(w.log.String(), "redis is lost, waiting for it") })
 	// A few more attempts, seen from the other side.
 	l, err := net.Listen("tcp", net.JoinHostPort(b.server.Host, strconv.Itoa(b.server.Port)))
 	if err != nil {
@@ -181,7 +183,7 @@ func TestSuperviseWithoutRedisAndWithoutAProgram(t *testing.T) {
 					t.Errorf("the last line does not say %q: %s", word, text)
 				}
 			}
-			if left := processesWith(t, w.mark); len(left) > 0 {
+			if left := proc.Marked(t, w.mark); len(left) > 0 {
 				t.Errorf("left over: %v", left)
 			}
 		})

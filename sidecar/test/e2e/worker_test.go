@@ -17,6 +17,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/graflow/graflow-sidecar/sidecar/test/kit/graflow"
+	"github.com/graflow/graflow-sidecar/sidecar/test/kit/proc"
 	"github.com/graflow/graflow-sidecar/sidecar/test/kit/testlog"
 )
 
@@ -103,7 +105,7 @@ func (b *bench) newWorker(s setup, name string, args ...string) *worker {
 	w.cmd.Env = append(b.env(
 		"WORKER_ID="+id,
 		"MAX_CONCURRENT_TASKS=2",
-		"SIDECAR_PYTHON="+python(b.t),
+		"SIDECAR_PYTHON="+graflow.Python(b.t),
 		w.mark,
 	), s.env...)
 	w.cmd.Stdout, w.cmd.Stderr = w.log, w.log
@@ -113,7 +115,7 @@ func (b *bench) newWorker(s setup, name string, args ...string) *worker {
 			w.slots, _ = strconv.Atoi(n) // some tests set what is no number
 		}
 	}
-	if err := start(w.cmd); err != nil {
+	if err := proc.Start(w.cmd); err != nil {
 		b.t.Fatal(err)
 	}
 	go func() {
@@ -122,7 +124,7 @@ func (b *bench) newWorker(s setup, name string, args ...string) *worker {
 	}()
 	b.t.Cleanup(func() {
 		if b.t.Failed() {
-			b.t.Logf("%s %s wrote:\n%s", filepath.Base(name), strings.Join(args, " "), tail(w.log.String()))
+			b.t.Logf("%s %s wrote:\n%s", filepath.Base(name), strings.Join(args, " "), testlog.Tail(w.log.String()))
 		}
 	})
 	return w
@@ -169,7 +171,7 @@ func (w *worker) wait() int {
 // assertGone checks that neither a key of the run nor a process is left.
 func (w *worker) assertGone() {
 	w.t.Helper()
-	if pids := processesWith(w.t, w.mark); len(pids) > 0 {
+	if pids := proc.Marked(w.t, w.mark); len(pids) > 0 {
 		w.t.Errorf("processes left over: %v", pids)
 	}
 	if w.own {
@@ -199,28 +201,6 @@ func (w *worker) assertGone() {
 			w.t.Errorf("the sidecar itself broke: %s", line)
 		}
 	}
-}
-
-// processesWith lists the processes that have an environment entry. The entry
-// is inherited, so it marks everything a worker ever started.
-func processesWith(t *testing.T, entry string) []string {
-	t.Helper()
-	files, err := filepath.Glob("/proc/[0-9]*/environ")
-	if err != nil {
-		t.Fatal(err)
-	}
-	var found []string
-	for _, file := range files {
-		env, err := os.ReadFile(file)
-		if err != nil {
-			continue // ended meanwhile, or not ours
-		}
-		if strings.Contains("\x00"+string(env), "\x00"+entry+"\x00") {
-			cmdline, _ := os.ReadFile(filepath.Join(filepath.Dir(file), "cmdline"))
-			found = append(found, filepath.Base(filepath.Dir(file))+" "+strings.ReplaceAll(string(cmdline), "\x00", " "))
-		}
-	}
-	return found
 }
 
 // logLine is one line of the sidecar's log, which is JSON when it does not go
@@ -253,7 +233,7 @@ func (w *worker) lines() []logLine {
 			continue
 		}
 		if err := json.Unmarshal([]byte(line), &decoded); err != nil {
-			w.t.Errorf("a log line that is not JSON: %s", tail(line))
+			w.t.Errorf("a log line that is not JSON: %s", testlog.Tail(line))
 			continue
 		}
 		lines = append(lines, decoded)

@@ -14,19 +14,11 @@ import (
 	"syscall"
 	"testing"
 	"time"
-)
 
-// python is an interpreter that has Graflow, or nothing.
-func python() string {
-	path := os.Getenv("GRAFLOW_PYTHON")
-	if path == "" {
-		path = repo(".venv", "graflow-latest", "bin", "python")
-	}
-	if _, err := exec.LookPath(path); err != nil {
-		return ""
-	}
-	return path
-}
+	"github.com/graflow/graflow-sidecar/sidecar/test/kit/build"
+	"github.com/graflow/graflow-sidecar/sidecar/test/kit/graflow"
+	"github.com/graflow/graflow-sidecar/sidecar/test/kit/proc"
+)
 
 // contest is one fault that both workers meet: Graflow's own and the sidecar
 // with Graflow's tasks.
@@ -78,7 +70,7 @@ func away(d time.Duration) func(*graflows) {
 // loses.
 func TestBesideGraflowsOwnWorker(t *testing.T) {
 	t.Parallel()
-	interpreter := python()
+	interpreter := graflow.Find()
 	if interpreter == "" {
 		table.add(row{fault: "(not run: no Python with Graflow, see GRAFLOW_PYTHON)", own: true})
 		return
@@ -124,8 +116,8 @@ func (g *graflows) startWorker() {
 func (g *graflows) command(args ...string) *exec.Cmd {
 	g.w.t.Helper()
 	cmd := exec.Command(g.python, args...)
-	cmd.Dir = repo("sidecar", "faults", "testdata")
-	cmd.Env = append(cleanEnv(), "REDIS_HOST="+g.w.server.Host, "REDIS_PORT="+strconv.Itoa(g.w.server.Port),
+	cmd.Dir = build.Root("sidecar", "test", "faults", "testdata")
+	cmd.Env = append(proc.Env(), "REDIS_HOST="+g.w.server.Host, "REDIS_PORT="+strconv.Itoa(g.w.server.Port),
 		"REDIS_KEY_PREFIX="+g.w.prefix, "MAX_CONCURRENT_TASKS=2", "WORKER_ID=own-"+strconv.Itoa(len(g.all)))
 	log, err := os.Create(filepath.Join(g.w.dir, fmt.Sprintf("python-%d-%s.log", len(g.all), filepath.Base(args[len(args)-1]))))
 	if err != nil {
@@ -133,7 +125,7 @@ func (g *graflows) command(args ...string) *exec.Cmd {
 	}
 	defer log.Close()
 	cmd.Stdout, cmd.Stderr = log, log
-	if err := start(cmd); err != nil {
+	if err := proc.Start(cmd); err != nil {
 		g.w.t.Fatal(err)
 	}
 	done := make(chan struct{})

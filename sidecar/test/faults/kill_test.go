@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/graflow/graflow-sidecar/sidecar/test/kit/faultproxy"
+	"github.com/graflow/graflow-sidecar/sidecar/test/kit/proc"
 )
 
 // sites are the steps of a task at which its sidecar is killed. Two are struck
@@ -236,7 +237,7 @@ func (s *storm) sniper(end time.Time) {
 			continue
 		}
 		pid := workers[s.rnd.IntN(len(workers))]
-		if family := childrenOf(pid); len(family) > 0 && s.rnd.IntN(3) > 0 {
+		if family := proc.Children(pid); len(family) > 0 && s.rnd.IntN(3) > 0 {
 			_ = syscall.Kill(family[0], syscall.SIGKILL) // it may have just ended
 			s.struck("worker's child")
 			continue

@@ -8,21 +8,18 @@ import (
 	"math/rand/v2"
 	"os"
 	"os/exec"
-	"path/filepath"
-	"runtime"
 	"strconv"
 	"strings"
-	"sync"
-	"syscall"
 	"testing"
 	"time"
 
 	"github.com/graflow/graflow-sidecar/sidecar/internal/redis"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/redisserver/serverproc"
+	"github.com/graflow/graflow-sidecar/sidecar/test/kit/build"
 )
 
 var (
-	scratch string // the built binary and all histories and logs
+	scratch string // all histories and logs
 	seed    uint64
 	runs    = 200
 	atMost  = 120 * time.Second
@@ -62,6 +59,7 @@ func run(m *testing.M) int {
 	}
 	fmt.Printf("FAULT_SEED=%d FAULT_RUNS=%d FAULT_SECONDS=%d\n", seed, runs, int(atMost.Seconds()))
 	began := time.Now()
+	defer programs.Remove()
 	status := m.Run()
 	fmt.Printf("\nFAULT_SEED=%d, %s, %.0f s\n", seed, serverVersion(), time.Since(began).Seconds())
 	table.print(os.Stdout)
@@ -120,46 +118,16 @@ func random(t *testing.T, who int) *rand.Rand {
 	return rand.New(rand.NewPCG(seed, name))
 }
 
-// repo is the top of the repository: go test runs in the package's folder.
-func repo(elem ...string) string {
-	_, file, _, _ := runtime.Caller(0)
-	return filepath.Join(append([]string{filepath.Dir(file), "..", "..", ".."}, elem...)...)
-}
-
-var sidecarBinary = sync.OnceValues(func() (string, error) {
-	if given := os.Getenv("FAULT_SIDECAR"); given != "" {
-		return given, nil
-	}
-	out := filepath.Join(scratch, "sidecar")
-	args := append([]string{"build"}, strings.Fields(os.Getenv("FAULT_BUILDFLAGS"))...)
-	cmd := exec.Command("go", append(args, "-o", out, "./sidecar")...)
-	cmd.Dir = repo()
-	if text, err := cmd.CombinedOutput(); err != nil {
-		return "", fmt.Errorf("go build ./sidecar: %w\n%s", err, text)
-	}
-	return out, nil
-})
-
-// spawned starts processes from one thread that lives as long as the tests:
-// the parent-death signal, which ends them even where a test run is killed,
-// fires when the thread that started them exits.
-var spawned = make(chan func())
-
-func init() {
-	go func() {
-		runtime.LockOSThread()
-		for start := range spawned {
-			start()
+var (
+	programs      = build.Programs{Flags: build.FlagsFrom("FAULT_BUILDFLAGS")}
+	sidecarBinary = func() (string, error) {
+		if given := os.Getenv("FAULT_SIDECAR"); given != "" {
+			return given, nil
 		}
-	}()
-}
-
-func start(cmd *exec.Cmd) error {
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
-	errs := make(chan error, 1)
-	spawned <- func() { errs <- cmd.Start() }
-	return <-errs
-}
+		return builtSidecar()
+	}
+	builtSidecar = programs.Program("sidecar")
+)
 
 // eventually polls a condition outside this process.
 func eventually(t *testing.T, within time.Duration, what string, holds func() bool) bool {

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/graflow/graflow-sidecar/sidecar/test/kit/faultproxy"
+	"github.com/graflow/graflow-sidecar/sidecar/test/kit/proc"
 )
 
 // operations are the scripts that only the commands of an operator send here.
@@ -29,7 +30,7 @@ func (w *world) command(addr, gone string, args ...string) string {
 	for try := range 10 {
 		said.Reset()
 		cmd := exec.Command(binary, args...)
-		cmd.Env = append(cleanEnv(), "REDIS_URL=redis://"+addr+"/0", "REDIS_KEY_PREFIX="+w.prefix, "SIDECAR_REDIS_READ_TIMEOUT=1s")
+		cmd.Env = append(proc.Env(), "REDIS_URL=redis://"+addr+"/0", "REDIS_KEY_PREFIX="+w.prefix, "SIDECAR_REDIS_READ_TIMEOUT=1s")
 		cmd.Stdout, cmd.Stderr = &said, &said
 		err = cmd.Run()
 		if err == nil || try > 0 && gone != "" && strings.Contains(said.String(), gone) {

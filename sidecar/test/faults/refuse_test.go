@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/graflow/graflow-sidecar/sidecar/test/kit/proc"
 	"github.com/graflow/graflow-sidecar/sidecar/test/kit/redistest"
 )
 
@@ -113,9 +114,9 @@ func refusal(t *testing.T, where, args []string) (status int, log string) {
 	}
 	var text bytes.Buffer
 	cmd := exec.Command(binary, append([]string{"run"}, args...)...)
-	cmd.Env = append(append(cleanEnv(), "SIDECAR_LOG_FORMAT=json", "LOG_LEVEL=WARNING", historyVariable+"="+os.DevNull), where...)
+	cmd.Env = append(append(proc.Env(), "SIDECAR_LOG_FORMAT=json", "LOG_LEVEL=WARNING", historyVariable+"="+os.DevNull), where...)
 	cmd.Stdout, cmd.Stderr = &text, &text
-	if err := start(cmd); err != nil {
+	if err := proc.Start(cmd); err != nil {
 		t.Fatal(err)
 	}
 	ended := make(chan struct{})

@@ -9,13 +9,15 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/graflow/graflow-sidecar/sidecar/test/kit/graflow"
 )
 
 // TestAPasswordThatIsRotated under Graflow's tasks: none is lost, and none is reported
 // as failed, neither while their workers know the old password only nor afterwards.
 func TestAPasswordThatIsRotated(t *testing.T) {
 	t.Parallel()
-	interpreter := python()
+	interpreter := graflow.Find()
 	if interpreter == "" {
 		table.add(row{fault: "(not run: no Python with Graflow, see GRAFLOW_PYTHON)"})
 		return

@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"strings"
 	"time"
+
+	"github.com/graflow/graflow-sidecar/sidecar/test/kit/proc"
 )
 
 // The promises, in the words of docs/guarantees.md.
@@ -238,7 +240,7 @@ func (w *world) nothingLeft() {
 	}
 	var pids []string
 	for deadline := time.Now().Add(5 * time.Second); time.Now().Before(deadline); pause(20 * time.Millisecond) {
-		if pids = marked(w.t, w.prefix); len(pids) == 0 {
+		if pids = proc.Marked(w.t, markVariable+"="+w.prefix); len(pids) == 0 {
 			break
 		}
 	}

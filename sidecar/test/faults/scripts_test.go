@@ -9,6 +9,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/graflow/graflow-sidecar/sidecar/test/kit/build"
 )
 
 // scripts names the store's scripts by the SHA-1 under which they are called.
@@ -27,7 +29,7 @@ func scripts(t *testing.T) map[string]string {
 // The scripts that read heads have nothing in front of them.
 func scriptTexts(t *testing.T) map[string]string {
 	t.Helper()
-	files, err := filepath.Glob(repo("sidecar", "internal", "store", "*.lua"))
+	files, err := filepath.Glob(build.Root("sidecar", "internal", "store", "*.lua"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -38,10 +40,10 @@ func scriptTexts(t *testing.T) map[string]string {
 		}
 		return string(text)
 	}
-	prelude := read(repo("sidecar", "internal", "store", "prelude.lua"))
-	channel := read(repo("sidecar", "internal", "store", "channel.lua"))
-	claiming := read(repo("sidecar", "internal", "store", "claiming.lua"))
-	routing := read(repo("sidecar", "internal", "store", "routing.lua"))
+	prelude := read(build.Root("sidecar", "internal", "store", "prelude.lua"))
+	channel := read(build.Root("sidecar", "internal", "store", "channel.lua"))
+	claiming := read(build.Root("sidecar", "internal", "store", "claiming.lua"))
+	routing := read(build.Root("sidecar", "internal", "store", "routing.lua"))
 	texts := map[string]string{}
 	for _, file := range files {
 		name := strings.TrimSuffix(filepath.Base(file), ".lua")

@@ -3,7 +3,6 @@
 package faults
 
 import (
-	"bytes"
 	"errors"
 	"os"
 	"os/exec"
@@ -11,10 +10,10 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
-	"testing"
 	"time"
 
 	"github.com/graflow/graflow-sidecar/sidecar/test/kit/faultproxy"
+	"github.com/graflow/graflow-sidecar/sidecar/test/kit/proc"
 )
 
 // sidecar is one running `sidecar run`.
@@ -102,7 +101,7 @@ func (w *world) start(s setup) *sidecar {
 	}
 	sc.cmd = exec.Command(binary, args...)
 	sc.cmd.Dir = w.dir
-	sc.cmd.Env = append(cleanEnv(),
+	sc.cmd.Env = append(proc.Env(),
 		"WORKER_ID="+id, "REDIS_KEY_PREFIX="+w.prefix,
 		"MAX_CONCURRENT_TASKS=2", "LOG_LEVEL=DEBUG", "SIDECAR_LOG_FORMAT=json", "SIDECAR_KILL_GRACE=1s",
 		historyVariable+"="+w.hist.path, marksVariable+"="+w.marks, markVariable+"="+w.prefix,
@@ -118,7 +117,7 @@ func (w *world) start(s setup) *sidecar {
 	if s.stderr != nil {
 		sc.cmd.Stderr = s.stderr
 	}
-	if err := start(sc.cmd); err != nil {
+	if err := proc.Start(sc.cmd); err != nil {
 		w.t.Fatal(err)
 	}
 	w.mu.Lock()
@@ -130,21 +129,6 @@ func (w *world) start(s setup) *sidecar {
 		w.bereave(sc)
 	}()
 	return sc
-}
-
-// cleanEnv is our environment without what would configure a sidecar by
-// accident.
-func cleanEnv() (env []string) {
-	for _, kv := range os.Environ() {
-		name, _, _ := strings.Cut(kv, "=")
-		if strings.HasPrefix(name, "REDIS") || strings.HasPrefix(name, "SIDECAR_") || strings.HasPrefix(name, "FAULT_") ||
-			strings.HasPrefix(name, "PYTHON") || name == "WORKER_ID" || name == "MAX_CONCURRENT_TASKS" ||
-			name == "POLL_INTERVAL" || name == "LOG_LEVEL" {
-			continue
-		}
-		env = append(env, kv)
-	}
-	return append(env, "PYTHONDONTWRITEBYTECODE=1", "GORACE=atexit_sleep_ms=0")
 }
 
 func (s *sidecar) pid() int { return s.cmd.Process.Pid }
@@ -220,42 +204,4 @@ func (s *sidecar) ready(n int) {
 }
 
 // children are the process ids of its workers, and grandchildren of theirs.
-func (s *sidecar) children() []int { return childrenOf(s.pid()) }
-
-func childrenOf(pid int) (pids []int) {
-	tasks, err := filepath.Glob("/proc/" + strconv.Itoa(pid) + "/task/*/children")
-	if err != nil {
-		return nil
-	}
-	for _, file := range tasks {
-		text, err := os.ReadFile(file)
-		if err != nil {
-			continue // it has just ended
-		}
-		for field := range strings.FieldsSeq(string(text)) {
-			if n, err := strconv.Atoi(field); err == nil {
-				pids = append(pids, n)
-			}
-		}
-	}
-	return pids
-}
-
-// marked lists the processes that a world's sidecars have started and that are
-// still there.
-func marked(t *testing.T, mark string) (found []string) {
-	t.Helper()
-	files, err := filepath.Glob("/proc/[0-9]*/environ")
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, file := range files {
-		env, err := os.ReadFile(file)
-		if err != nil || !bytes.Contains(append([]byte{0}, env...), []byte("\x00"+markVariable+"="+mark+"\x00")) {
-			continue
-		}
-		cmdline, _ := os.ReadFile(filepath.Join(filepath.Dir(file), "cmdline")) // gone meanwhile: no name
-		found = append(found, filepath.Base(filepath.Dir(file))+" "+strings.ReplaceAll(string(cmdline), "\x00", " "))
-	}
-	return found
-}
+func (s *sidecar) children() []int { return proc.Children(s.pid()) }

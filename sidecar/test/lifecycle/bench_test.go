@@ -16,6 +16,7 @@ import (
 	"github.com/redis/go-redis/v9/maintnotifications"
 
 	"github.com/graflow/graflow-sidecar/sidecar/test/kit/redistest"
+	"github.com/graflow/graflow-sidecar/sidecar/test/kit/wait"
 )
 
 // bench is what one test works with: a Redis, a key prefix and a folder.
@@ -67,7 +68,7 @@ func (b *bench) open(gate string) {
 // begun waits until the job at a gate runs.
 func (b *bench) begun(gate string) {
 	b.t.Helper()
-	await(b.t, "a task to start", func() bool { return exists(gate + ".started") })
+	wait.Until(b.t, "a task to start", func() bool { return exists(gate + ".started") })
 }
 
 func exists(path string) bool {
@@ -145,32 +146,6 @@ func (b *bench) leftovers() (left []string) {
 // attempts is how many records have one on their account.
 func (b *bench) attempts() int64 {
 	return b.rdb.HLen(context.Background(), b.key("sidecar:attempts")).Val()
-}
-
-// patience is for what is bound to happen; a busy machine fails no test.
-const patience = 20 * time.Second
-
-// await polls a condition outside this process.
-func await(t *testing.T, what string, holds func() bool) {
-	t.Helper()
-	deadline := time.NewTimer(patience)
-	defer deadline.Stop()
-	tick := time.NewTicker(2 * time.Millisecond)
-	defer tick.Stop()
-	for !holds() {
-		select {
-		case <-tick.C:
-		case <-deadline.C:
-			t.Fatalf("waited %v in vain for %s", patience, what)
-		}
-	}
-}
-
-// pass lets time go by: how long something stays as it is belongs to the test.
-func pass(d time.Duration) {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	<-timer.C
 }
 
 func names(prefix string, n int) (ids []string) {

@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/graflow/graflow-sidecar/sidecar/test/kit/redistest"
+	"github.com/graflow/graflow-sidecar/sidecar/test/kit/wait"
 )
 
 // With LIFECYCLE_IMAGE the outages have one more: Redis is a container, and is
@@ -64,6 +65,6 @@ func containerBench(t *testing.T) (*bench, *container) {
 	})
 	addr := "127.0.0.1:" + strconv.Itoa(c.port)
 	b := &bench{t: t, rdb: newClient(t, addr), addr: addr, prefix: "life", dir: t.TempDir(), binary: sidecarBinary}
-	await(t, "the container", func() bool { return b.rdb.Ping(t.Context()).Err() == nil })
+	wait.Until(t, "the container", func() bool { return b.rdb.Ping(t.Context()).Err() == nil })
 	return b, c
 }

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/graflow/graflow-sidecar/sidecar/test/kit/faultproxy"
+	"github.com/graflow/graflow-sidecar/sidecar/test/kit/wait"
 )
 
 func number(t *testing.T, text string) int {
@@ -45,7 +46,7 @@ func TestGracefulWorkerShutdown(t *testing.T) {
 		b := newBench(t)
 		s := b.sidecar()
 		s.ready()
-		pass(300 * time.Millisecond) // it blocks in Redis now, for a second at a time
+		wait.Pass(300 * time.Millisecond) // it blocks in Redis now, for a second at a time
 		t.Logf("ended %v after the signal", s.terminate(time.Second))
 		s.silent()
 	})
@@ -72,12 +73,12 @@ func TestGracefulWorkerShutdown(t *testing.T) {
 		b.begun(gate)
 		s.ready()
 		s.signal(syscall.SIGTERM)
-		await(t, "its word", func() bool { return s.says(`"stopping: no new tasks, the running ones finish"`) })
+		wait.Until(t, "its word", func() bool { return s.says(`"stopping: no new tasks, the running ones finish"`) })
 		s.signal(syscall.SIGQUIT)
-		await(t, "the dump", func() bool { return s.says("sidecar: state=stopping ready=false") })
+		wait.Until(t, "the dump", func() bool { return s.says("sidecar: state=stopping ready=false") })
 		late := names("late", 5)
 		b.push(jobs(late...)...)
-		pass(300 * time.Millisecond)
+		wait.Pass(300 * time.Millisecond)
 		b.open(gate)
 		s.exits(0, 3*time.Second)
 		if got := b.queue(); !slices.Equal(got, late) || !b.done("running") {
@@ -93,7 +94,7 @@ func TestGracefulWorkerShutdown(t *testing.T) {
 		s := b.sidecar("SIDECAR_SHUTDOWN_TIMEOUT=" + budget.String())
 		b.begun(gate)
 		s.signal(syscall.SIGTERM)
-		await(t, "its word", func() bool { return s.says(`"stopping: no new tasks, the running ones finish"`) })
+		wait.Until(t, "its word", func() bool { return s.says(`"stopping: no new tasks, the running ones finish"`) })
 		proxy.Refuse() // every connection is reset, in the middle of the stop
 		b.open(gate)
 		t.Logf("ended %v after the signal with a budget of %v", s.endsWithin(budget), budget)

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/graflow/graflow-sidecar/sidecar/test/kit/faultproxy"
+	"github.com/graflow/graflow-sidecar/sidecar/test/kit/wait"
 )
 
 // tally counts the commands that pass a proxy, and decides on each.
@@ -79,10 +80,10 @@ func TestConnectionHealthChecks(t *testing.T) {
 	b, proxy, c := tallied(t)
 	s := b.sidecar("SIDECAR_REDIS_PING_INTERVAL=200ms", "SIDECAR_SHUTDOWN_TIMEOUT=3s")
 	s.ready()
-	await(t, "both workers", func() bool { return strings.Count(s.log.String(), `"worker ready"`) == 2 })
+	wait.Until(t, "both workers", func() bool { return strings.Count(s.log.String(), `"worker ready"`) == 2 })
 
 	c.reset(nil)
-	pass(2 * time.Second)
+	wait.Pass(2 * time.Second)
 	if n := c.of("PING"); n < 5 || n > 12 {
 		t.Errorf("%d pings in 2 s at an interval of 200 ms", n)
 	}
@@ -97,7 +98,7 @@ func TestConnectionHealthChecks(t *testing.T) {
 	})
 	proxy.Reset()
 	b.push(job{TaskID: "meanwhile"})
-	pass(4 * time.Second)
+	wait.Pass(4 * time.Second)
 	c.mu.Lock()
 	for name, n := range c.counts {
 		// What each of three loops was about to say when the loss was not
@@ -118,7 +119,7 @@ func TestConnectionHealthChecks(t *testing.T) {
 
 	c.reset(nil)
 	back := time.Now()
-	await(t, "the task from meanwhile", func() bool { return b.done("meanwhile") })
+	wait.Until(t, "the task from meanwhile", func() bool { return b.done("meanwhile") })
 	if d := time.Since(back); d > time.Second {
 		t.Errorf("work went on after %v", d)
 	}
@@ -142,12 +143,12 @@ func TestConnectionPooling(t *testing.T) {
 		"SIDECAR_REDIS_HEALTH_CHECK_INTERVAL=1s", "SIDECAR_REDIS_PING_INTERVAL=500ms")
 	first := names("first", 20)
 	b.push(jobs(first...)...)
-	await(t, "the first results", func() bool { return b.done(first...) })
+	wait.Until(t, "the first results", func() bool { return b.done(first...) })
 
 	opened := len(proxy.Accepted())
 	many := names("many", 500)
 	b.push(jobs(many...)...)
-	await(t, "500 results", func() bool { return b.done(many...) })
+	wait.Until(t, "500 results", func() bool { return b.done(many...) })
 	// Three pools: at most 3 for reports, one that claims and one that ends its
 	// wait, one for the lease and one for pings.
 	if n := len(proxy.Accepted()); n > 7 || n-opened > 2 {
@@ -155,7 +156,7 @@ func TestConnectionPooling(t *testing.T) {
 	}
 
 	c.reset(nil)
-	await(t, "a ping on every idle connection", func() bool { return len(c.pinged()) >= 3 })
+	wait.Until(t, "a ping on every idle connection", func() bool { return len(c.pinged()) >= 3 })
 	idle := c.pinged()
 	lost := idle[0] // to the last, which may be the lease's; each is replaced
 	c.reset(func(cmd faultproxy.Command) faultproxy.Action {
@@ -164,10 +165,10 @@ func TestConnectionPooling(t *testing.T) {
 		}
 		return faultproxy.Pass
 	})
-	await(t, "the end of one that is silent", func() bool { return !proxy.IsOpen(lost) })
+	wait.Until(t, "the end of one that is silent", func() bool { return !proxy.IsOpen(lost) })
 	began := time.Now()
 	b.push(job{TaskID: "after"})
-	await(t, "a task after that", func() bool { return b.done("after") })
+	wait.Until(t, "a task after that", func() bool { return b.done("after") })
 	if d := time.Since(began); d > time.Second {
 		t.Errorf("it took %v", d)
 	}

@@ -11,6 +11,9 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/graflow/graflow-sidecar/sidecar/test/kit/proc"
+	"github.com/graflow/graflow-sidecar/sidecar/test/kit/wait"
 )
 
 // listener is a service manager: what it hears on its socket.
@@ -61,7 +64,7 @@ func (l *listener) heard() []string {
 func (l *listener) hears(t *testing.T, after int, prefix string) int {
 	t.Helper()
 	at := -1
-	await(t, "the service manager to hear "+prefix, func() bool {
+	wait.Until(t, "the service manager to hear "+prefix, func() bool {
 		at = slices.IndexFunc(l.heard()[after:], func(line string) bool { return strings.HasPrefix(line, prefix) })
 		return at >= 0
 	})
@@ -78,7 +81,7 @@ func TestServiceManager(t *testing.T) {
 	s.ready()
 	n := l.hears(t, 0, "READY=1")
 	n = l.hears(t, n, "WATCHDOG=1")
-	if has := processesWith(t, "NOTIFY_SOCKET="+l.path); len(has) != 1 {
+	if has := proc.Marked(t, "NOTIFY_SOCKET="+l.path); len(has) != 1 {
 		t.Errorf("these can speak for the sidecar: %q", has)
 	}
 	gate := b.gate("g")

@@ -13,6 +13,7 @@ import (
 
 	"github.com/graflow/graflow-sidecar/sidecar/test/kit/faultproxy"
 	"github.com/graflow/graflow-sidecar/sidecar/test/kit/redistest"
+	"github.com/graflow/graflow-sidecar/sidecar/test/kit/wait"
 )
 
 // outage is a way for Redis to go, and to come back.
@@ -98,7 +99,7 @@ func TestRedisStoppedFirst(t *testing.T) {
 			s := b.sidecar()
 			s.ready()
 			o.gone(b)
-			pass(1500 * time.Millisecond)
+			wait.Pass(1500 * time.Millisecond)
 			t.Logf("%s, idle: ended %v after the signal", o.name, s.terminate(4*time.Second))
 			s.silent()
 			s.saidOnce()
@@ -114,7 +115,7 @@ func TestRedisStoppedFirst(t *testing.T) {
 			b.begun(second)
 			o.gone(b)
 			b.open(first) // its result cannot be reported
-			pass(1500 * time.Millisecond)
+			wait.Pass(1500 * time.Millisecond)
 			s.signal(syscall.SIGTERM)
 			b.open(second)
 			t.Logf("%s, busy: ended %v after the signal with a budget of %v", o.name, s.endsWithin(budget), budget)
@@ -158,11 +159,11 @@ func TestALongOutageIsALineInTenSeconds(t *testing.T) {
 			s := b.sidecar("SIDECAR_SHUTDOWN_TIMEOUT=3s")
 			b.begun(gate)
 			s.ready()
-			await(t, "both workers", func() bool { return strings.Count(s.log.String(), `"worker ready"`) == 2 })
+			wait.Until(t, "both workers", func() bool { return strings.Count(s.log.String(), `"worker ready"`) == 2 })
 			before := len(s.log.String())
 			o.gone(b)
 			b.open(gate)
-			pass(22 * time.Second)
+			wait.Pass(22 * time.Second)
 			s.signal(syscall.SIGTERM)
 			var last time.Time
 			said := lines(t, s.log.String()[before:s.logged])
@@ -197,11 +198,11 @@ func TestWorkGoesOnWhenRedisReturns(t *testing.T) {
 				s.ready()
 				o.gone(b)
 				b.open(gate)
-				pass(away)
+				wait.Pass(away)
 				o.back(b)
 				returned := time.Now()
 				b.push(job{TaskID: "new"})
-				await(t, "a new task", func() bool { return b.done("new") })
+				wait.Until(t, "a new task", func() bool { return b.done("new") })
 				took := time.Since(returned)
 				within := 5 * time.Second
 				if o.plain && away < time.Second {
@@ -212,7 +213,7 @@ func TestWorkGoesOnWhenRedisReturns(t *testing.T) {
 					t.Errorf("want within %v", within)
 				}
 				if len(o.args) > 0 || o.via || o.name == "frozen" { // it kept what was in flight
-					await(t, "the result from before", func() bool { return b.done("running") })
+					wait.Until(t, "the result from before", func() bool { return b.done("running") })
 					t.Logf("the old result was there %v after Redis was back", time.Since(returned))
 				}
 				s.terminate(3 * time.Second)
@@ -243,8 +244,8 @@ func TestUnreportedResultsAreSpooled(t *testing.T) {
 		t.Fatal(err)
 	}
 	next := b.sidecar("SIDECAR_SPOOL_DIR=" + spool)
-	await(t, "the result", func() bool { return b.done("running") })
-	await(t, "the end of the spool, after that of the run that wrote it", func() bool {
+	wait.Until(t, "the result", func() bool { return b.done("running") })
+	wait.Until(t, "the end of the spool, after that of the run that wrote it", func() bool {
 		files, err := os.ReadDir(spool)
 		return err == nil && len(files) == 0
 	})

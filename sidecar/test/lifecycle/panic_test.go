@@ -8,6 +8,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/graflow/graflow-sidecar/sidecar/test/kit/wait"
 )
 
 // TestNothingIsLeftAfterAPanicInAnyActor: a bug in one stage ends the sidecar
@@ -28,7 +30,7 @@ func TestNothingIsLeftAfterAPanicInAnyActor(t *testing.T) {
 			}
 			s := b.sidecar("LIFECYCLE_BREAK="+stage+"="+broken, "SIDECAR_REDIS_PING_INTERVAL=200ms", "SIDECAR_SHUTDOWN_TIMEOUT=4s")
 			b.begun(gate)
-			await(t, "both to run", func() bool { return len(b.queue()) == 2 })
+			wait.Until(t, "both to run", func() bool { return len(b.queue()) == 2 })
 			b.open(broken)
 			switch stage {
 			case "leave", "redis": // they only work during a stop
@@ -39,8 +41,8 @@ func TestNothingIsLeftAfterAPanicInAnyActor(t *testing.T) {
 				b.open(gate)
 			default:
 				s.signalled = time.Now()
-				await(t, "the panic to begin the stop", func() bool {
-					pass(2 * time.Second)
+				wait.Until(t, "the panic to begin the stop", func() bool {
+					wait.Pass(2 * time.Second)
 					b.open(gate)
 					return true
 				})

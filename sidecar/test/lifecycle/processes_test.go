@@ -14,14 +14,16 @@ import (
 	"testing"
 	"time"
 
+	"github.com/graflow/graflow-sidecar/sidecar/test/kit/proc"
 	"github.com/graflow/graflow-sidecar/sidecar/test/kit/redistest"
 	"github.com/graflow/graflow-sidecar/sidecar/test/kit/testlog"
+	"github.com/graflow/graflow-sidecar/sidecar/test/kit/wait"
 )
 
 // noted reads a process id that a script has written to a file.
 func noted(t *testing.T, file string) (pid string) {
 	t.Helper()
-	await(t, filepath.Base(file), func() bool {
+	wait.Until(t, filepath.Base(file), func() bool {
 		text, err := os.ReadFile(file)
 		pid = strings.TrimSpace(string(text))
 		return err == nil && strings.HasSuffix(string(text), "\n")
@@ -58,7 +60,7 @@ func (b *bench) escape(name string) (escapee, worker string) {
 	b.push(job{TaskID: name, Do: "shell", Path: fmt.Sprintf(
 		`echo $PPID > %[1]s.worker; setsid sh -c 'echo $$ > %[1]s.escapee; exec sleep 600' &`, out)})
 	escapee, worker = noted(b.t, out+".escapee"), noted(b.t, out+".worker")
-	await(b.t, "the task's end", func() bool { return b.done(name) })
+	wait.Until(b.t, "the task's end", func() bool { return b.done(name) })
 	return escapee, worker
 }
 
@@ -74,7 +76,7 @@ func TestNothingThatAWorkerLeftBehindOutlivesIt(t *testing.T) {
 		t.Errorf("its parent is %s and not the sidecar", parent)
 	}
 	s.signal(syscall.SIGHUP)
-	await(t, "its end with the replaced worker", func() bool { return !alive(escapee) })
+	wait.Until(t, "its end with the replaced worker", func() bool { return !proc.Alive(escapee) })
 
 	escapee, worker := b.escape("killed")
 	pid, err := strconv.Atoi(worker)
@@ -82,13 +84,13 @@ func TestNothingThatAWorkerLeftBehindOutlivesIt(t *testing.T) {
 		t.Fatal(err)
 	}
 	_ = syscall.Kill(pid, syscall.SIGKILL)
-	await(t, "its end with the killed worker", func() bool { return !alive(escapee) })
+	wait.Until(t, "its end with the killed worker", func() bool { return !proc.Alive(escapee) })
 
 	for i := range 20 { // these end by themselves, and while the worker lives
 		b.push(job{TaskID: fmt.Sprint("brief", i), Do: "shell", Path: "(setsid true &) ; (setsid sleep 0.01 &)"})
 	}
-	await(t, "the brief ones", func() bool { return b.done("brief19") })
-	await(t, "all of them to be reaped", func() bool { return zombiesOf(s.cmd.Process.Pid) == 0 })
+	wait.Until(t, "the brief ones", func() bool { return b.done("brief19") })
+	wait.Until(t, "all of them to be reaped", func() bool { return zombiesOf(s.cmd.Process.Pid) == 0 })
 
 	b.escape("stopped")
 	s.terminate(3 * time.Second) // nothing is left, it says
@@ -104,8 +106,8 @@ func TestSIGKILLOfTheSidecarEndsItsWorkers(t *testing.T) {
 	escapee, worker := b.escape("e")
 	_ = s.cmd.Process.Kill()
 	<-s.done
-	await(t, "the worker's end", func() bool { return !alive(worker) })
-	if !alive(escapee) {
+	wait.Until(t, "the worker's end", func() bool { return !proc.Alive(worker) })
+	if !proc.Alive(escapee) {
 		t.Error("what left the group ended, too: the documents say that it does not")
 	}
 	pid, err := strconv.Atoi(escapee)
@@ -113,7 +115,7 @@ func TestSIGKILLOfTheSidecarEndsItsWorkers(t *testing.T) {
 		t.Fatal(err)
 	}
 	_ = syscall.Kill(pid, syscall.SIGKILL)
-	await(t, "the escapee's end", func() bool { return len(processesWith(t, s.mark)) == 0 })
+	wait.Until(t, "the escapee's end", func() bool { return len(proc.Marked(t, s.mark)) == 0 })
 }
 
 // lookAround is a worker that first notes what it was given. (In a subshell: the
@@ -137,7 +139,7 @@ func secrets(spool string) []string {
 func (s *sidecar) see() (given string) {
 	s.t.Helper()
 	self := strconv.Itoa(s.cmd.Process.Pid)
-	for _, process := range processesWith(s.t, s.mark) {
+	for _, process := range proc.Marked(s.t, s.mark) {
 		pid, _, _ := strings.Cut(process, " ")
 		env, _ := os.ReadFile("/proc/" + pid + "/environ")
 		cmdline, _ := os.ReadFile("/proc/" + pid + "/cmdline")
@@ -276,10 +278,10 @@ func TestAsProcess1(t *testing.T) {
 			id := fmt.Sprintf("life-%d-init-%d", os.Getpid(), serial.Add(1))
 			log := &testlog.Buffer{}
 			cmd := exec.Command("unshare", "--pid", "--fork", "--mount-proc", "--kill-child", binary, "run", "--", self, "worker")
-			cmd.Env = append(cleanEnv(), "WORKER_ID="+id, "REDIS_URL=redis://"+b.addr+"/0", "REDIS_KEY_PREFIX="+b.prefix,
+			cmd.Env = append(proc.Env("TMPDIR"), "WORKER_ID="+id, "REDIS_URL=redis://"+b.addr+"/0", "REDIS_KEY_PREFIX="+b.prefix,
 				"MAX_CONCURRENT_TASKS=1", "SIDECAR_LOG_FORMAT=json", "LIFECYCLE_MARK="+id)
 			cmd.Stdout, cmd.Stderr = log, log
-			if err := start(cmd); err != nil {
+			if err := proc.Start(cmd); err != nil {
 				t.Fatal(err)
 			}
 			t.Cleanup(func() {
@@ -289,13 +291,13 @@ func TestAsProcess1(t *testing.T) {
 					t.Logf("it wrote:\n%s", log)
 				}
 			})
-			await(t, "it to be ready", func() bool { return strings.Contains(log.String(), "sidecar is ready") })
+			wait.Until(t, "it to be ready", func() bool { return strings.Contains(log.String(), "sidecar is ready") })
 			first := onlyChild(t, cmd.Process.Pid)
 			sidecar := onlyChild(t, first)
 			out := b.gate("escapee")
 			b.push(job{TaskID: "e", Do: "shell", Path: "setsid sh -c 'echo up > " + out + "; exec sleep 600' & (setsid true &)"})
 			noted(t, out)
-			await(t, "zombies to be reaped", func() bool { return zombiesOf(first)+zombiesOf(sidecar) == 0 && b.done("e") })
+			wait.Until(t, "zombies to be reaped", func() bool { return zombiesOf(first)+zombiesOf(sidecar) == 0 && b.done("e") })
 			target := sidecar
 			if c.toInit {
 				target = first
@@ -309,7 +311,7 @@ func TestAsProcess1(t *testing.T) {
 			if c.toInit && !strings.Contains(log.String(), "sidecar stopped") {
 				t.Error("the sidecar did not stop in its own way")
 			}
-			if left := processesWith(t, "LIFECYCLE_MARK="+id); len(left) > 0 {
+			if left := proc.Marked(t, "LIFECYCLE_MARK="+id); len(left) > 0 {
 				t.Errorf("processes left over: %v", left)
 			}
 		})

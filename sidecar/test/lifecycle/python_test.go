@@ -13,26 +13,16 @@ import (
 	"time"
 
 	"github.com/graflow/graflow-sidecar/sidecar/test/kit/faultproxy"
+	"github.com/graflow/graflow-sidecar/sidecar/test/kit/graflow"
+	"github.com/graflow/graflow-sidecar/sidecar/test/kit/proc"
+	"github.com/graflow/graflow-sidecar/sidecar/test/kit/wait"
 )
-
-// python is one that has Graflow.
-func python(t *testing.T) string {
-	t.Helper()
-	path := os.Getenv("GRAFLOW_PYTHON")
-	if path == "" {
-		path = repo(".venv", "graflow-latest", "bin", "python")
-	}
-	if _, err := exec.LookPath(path); err != nil {
-		t.Fatalf("no Python with Graflow at %s: run `make venv`, or set GRAFLOW_PYTHON", path)
-	}
-	return path
-}
 
 // graflow starts a sidecar with Graflow's adapter and waits for its workers.
 func (b *bench) graflow(workers int, env ...string) *sidecar {
 	b.t.Helper()
-	s := b.start([]string{"--graflow"}, nil, append(env, "SIDECAR_PYTHON="+python(b.t))...)
-	await(b.t, "the workers", func() bool { return strings.Count(s.log.String(), `"worker ready"`) == workers })
+	s := b.start([]string{"--graflow"}, nil, append(env, "SIDECAR_PYTHON="+graflow.Python(b.t))...)
+	wait.Until(b.t, "the workers", func() bool { return strings.Count(s.log.String(), `"worker ready"`) == workers })
 	s.ready()
 	return s
 }
@@ -41,8 +31,8 @@ func (b *bench) graflow(workers int, env ...string) *sidecar {
 // the key of its result.
 func (b *bench) pushGraflow(task string) string {
 	b.t.Helper()
-	cmd := exec.Command(python(b.t), "testdata/flight.py", "redis://"+b.rdb.Options().Addr+"/0", b.prefix, task, b.dir)
-	cmd.Env = append(cleanEnv(), "PYTHONDONTWRITEBYTECODE=1")
+	cmd := exec.Command(graflow.Python(b.t), "testdata/flight.py", "redis://"+b.rdb.Options().Addr+"/0", b.prefix, task, b.dir)
+	cmd.Env = proc.Env("TMPDIR")
 	out, err := cmd.Output()
 	if err != nil {
 		b.t.Fatalf("producer: %v\n%s", err, out)
@@ -74,13 +64,13 @@ func TestAPythonChildAndItsRedis(t *testing.T) {
 		s := b.graflow(2)
 		result := b.pushGraflow("flight")
 		starts := filepath.Join(b.dir, "starts")
-		await(t, "the task to start", func() bool { return exists(starts) })
+		wait.Until(t, "the task to start", func() bool { return exists(starts) })
 		server.Stop()
-		pass(1500 * time.Millisecond)
+		wait.Pass(1500 * time.Millisecond)
 		server.Restart()
-		pass(500 * time.Millisecond)
+		wait.Pass(500 * time.Millisecond)
 		b.open(b.gate("gate"))
-		await(t, "its result", func() bool { return b.has(result) })
+		wait.Until(t, "its result", func() bool { return b.has(result) })
 		if text, _ := os.ReadFile(starts); string(text) != "started\n" {
 			t.Errorf("it ran more than once: %q", text)
 		}
@@ -98,12 +88,12 @@ func TestAPythonChildAndItsRedis(t *testing.T) {
 		s := b.graflow(2, "SIDECAR_REDIS_WORKER_RETRIES=1")
 		result := b.pushGraflow("flight")
 		starts := filepath.Join(b.dir, "starts")
-		await(t, "the task to start", func() bool { return exists(starts) })
+		wait.Until(t, "the task to start", func() bool { return exists(starts) })
 		server.Stop()
-		pass(2 * time.Second)
+		wait.Pass(2 * time.Second)
 		b.open(b.gate("gate"))
 		server.Restart()
-		await(t, "its result", func() bool { return b.has(result) })
+		wait.Until(t, "its result", func() bool { return b.has(result) })
 		if text, _ := os.ReadFile(starts); string(text) != "started\nstarted\n" {
 			t.Errorf("it did not run again: %q", text)
 		}
@@ -122,9 +112,9 @@ func TestAPythonChildAndItsRedis(t *testing.T) {
 		b, server := ownBench(t)
 		s := b.graflow(2, "SIDECAR_SHUTDOWN_TIMEOUT=3s")
 		b.pushGraflow("flight")
-		await(t, "the task to start", func() bool { return exists(filepath.Join(b.dir, "starts")) })
+		wait.Until(t, "the task to start", func() bool { return exists(filepath.Join(b.dir, "starts")) })
 		server.Kill()
-		pass(500 * time.Millisecond)
+		wait.Pass(500 * time.Millisecond)
 		s.terminate(4 * time.Second)
 		s.silent()
 		if found := s.complaints(); len(found) > 0 {
@@ -138,9 +128,9 @@ func TestAPythonChildAndItsRedis(t *testing.T) {
 		b, proxy, c := tallied(t)
 		s := b.graflow(2, "SIDECAR_SHUTDOWN_TIMEOUT=3s")
 		result := b.pushGraflow("short")
-		await(t, "its result", func() bool { return b.has(result) })
+		wait.Until(t, "its result", func() bool { return b.has(result) })
 		c.reset(nil)
-		pass(2 * time.Second)
+		wait.Pass(2 * time.Second)
 		c.mu.Lock()
 		for name, n := range c.counts {
 			if !slices.Contains([]string{"BLMOVE", "PING", "EVALSHA", "CLIENT"}, name) && !handshake(faultproxy.Command{Name: name}) {
@@ -150,7 +140,7 @@ func TestAPythonChildAndItsRedis(t *testing.T) {
 		c.mu.Unlock()
 		quiet := strings.Count(s.log.String(), `"worker stderr"`)
 		proxy.Refuse()
-		pass(3 * time.Second)
+		wait.Pass(3 * time.Second)
 		if n := strings.Count(s.log.String(), `"worker stderr"`) - quiet; n > 0 {
 			t.Errorf("idle children wrote %d lines while redis was away", n)
 		}
@@ -158,7 +148,7 @@ func TestAPythonChildAndItsRedis(t *testing.T) {
 			t.Fatal(err)
 		}
 		result = b.pushGraflow("short") // on a connection that died meanwhile
-		await(t, "a result after that", func() bool { return b.has(result) })
+		wait.Until(t, "a result after that", func() bool { return b.has(result) })
 		proxy.Refuse()
 		s.terminate(4 * time.Second)
 		s.silent()

@@ -11,6 +11,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/graflow/graflow-sidecar/sidecar/test/kit/wait"
 )
 
 // fromEnv reads a number from the environment.
@@ -68,14 +70,14 @@ func randomStop(t *testing.T, rnd *rand.Rand, at time.Duration) {
 	s := b.sidecar("MAX_CONCURRENT_TASKS=3")
 	second := rnd.IntN(5) == 0
 	gap := time.Duration(rnd.IntN(100)) * time.Millisecond
-	pass(at / 2)
+	wait.Pass(at / 2)
 	if len(later) > 0 {
 		b.push(later...)
 	}
-	pass(at - at/2)
+	wait.Pass(at - at/2)
 	s.signal(syscall.SIGTERM)
 	if second {
-		pass(gap)
+		wait.Pass(gap)
 		s.signal(syscall.SIGTERM)
 	}
 	s.exits(exitAfterStop(s), 3*time.Second)

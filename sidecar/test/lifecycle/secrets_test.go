@@ -15,6 +15,9 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/graflow/graflow-sidecar/sidecar/test/kit/proc"
+	"github.com/graflow/graflow-sidecar/sidecar/test/kit/wait"
 )
 
 // planted marks every secret of these tests.
@@ -56,8 +59,8 @@ func TestSecretsStayInside(t *testing.T) {
 		b.push(job{TaskID: "t", SessionID: "s", Do: "gate", Path: gate})
 		b.begun(gate)
 		s.signal(syscall.SIGQUIT) // the dump, in the log
-		await(t, "the dump", func() bool { return s.says("goroutine ") })
-		for _, entry := range processesWith(t, s.mark) {
+		wait.Until(t, "the dump", func() bool { return s.says("goroutine ") })
+		for _, entry := range proc.Marked(t, s.mark) {
 			pid, cmdline, _ := strings.Cut(entry, " ")
 			clean(name+": arguments of "+entry, cmdline)
 			if pid == strconv.Itoa(s.cmd.Process.Pid) {
@@ -104,11 +107,11 @@ func TestSecretsStayInside(t *testing.T) {
 		"nowhere to connect": {"REDIS_URL=redis://w:" + planted + "@127.0.0.1:1/0", "SIDECAR_SHUTDOWN_TIMEOUT=3s"},
 	} {
 		s := b.sidecar(append(env, others...)...)
-		await(t, "its end, or word of trouble, with "+name, func() bool { return s.over() || s.says("redis is away") || s.says("level\":\"WARN") })
+		wait.Until(t, "its end, or word of trouble, with "+name, func() bool { return s.over() || s.says("redis is away") || s.says("level\":\"WARN") })
 		if !s.over() {
 			s.signal(syscall.SIGTERM)
 		}
-		await(t, "its end with "+name, s.over)
+		wait.Until(t, "its end with "+name, s.over)
 		if s.log.String() == "" {
 			t.Errorf("%s: it said nothing", name)
 		}

@@ -13,6 +13,9 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/graflow/graflow-sidecar/sidecar/test/kit/proc"
+	"github.com/graflow/graflow-sidecar/sidecar/test/kit/wait"
 )
 
 // embedded starts a sidecar that owns its Redis, and waits until both are up.
@@ -30,7 +33,7 @@ func embedded(t *testing.T, env ...string) (*bench, *sidecar) {
 	defer r.Close()
 	s := b.start([]string{"--ready-fd", "3", "--", self, "worker"}, []*os.File{w}, append(env, "REDIS_URL=embedded")...)
 	_ = w.Close()
-	if err := r.SetReadDeadline(time.Now().Add(patience)); err != nil {
+	if err := r.SetReadDeadline(time.Now().Add(wait.Patience)); err != nil {
 		t.Fatal(err)
 	}
 	var ready struct {
@@ -78,7 +81,7 @@ func watch(t *testing.T, addr, mark string) <-chan witness {
 			w.commands = append(w.commands, lines.Text())
 		}
 		w.end = time.Now()
-		for _, p := range processesWith(t, mark) {
+		for _, p := range proc.Marked(t, mark) {
 			// (The sidecar's own command line names its worker, too.)
 			if strings.Contains(p, " worker ") && !strings.Contains(p, " run ") {
 				w.workers = append(w.workers, p)
@@ -113,7 +116,7 @@ func TestProperShutdownSequence(t *testing.T) {
 	b.begun(gate)
 	seen := watch(t, b.addr, s.mark)
 	s.signal(syscall.SIGTERM)
-	pass(300 * time.Millisecond)
+	wait.Pass(300 * time.Millisecond)
 	select {
 	case <-seen:
 		t.Fatal("redis ended while a task was running")
@@ -161,7 +164,7 @@ func TestContextManagerPattern(t *testing.T) {
 		t.Parallel()
 		b, s := embedded(t)
 		b.push(jobs(names("t", 20)...)...)
-		await(t, "every result", func() bool { return b.done(names("t", 20)...) })
+		wait.Until(t, "every result", func() bool { return b.done(names("t", 20)...) })
 		s.terminate(2 * time.Second)
 		gone(t, b)
 		s.silent()

@@ -10,14 +10,15 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
-	"slices"
 	"strings"
 	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
 
+	"github.com/graflow/graflow-sidecar/sidecar/test/kit/proc"
 	"github.com/graflow/graflow-sidecar/sidecar/test/kit/testlog"
+	"github.com/graflow/graflow-sidecar/sidecar/test/kit/wait"
 )
 
 // sidecar is a running `sidecar run`.
@@ -68,7 +69,7 @@ func (b *bench) run(args []string, files []*os.File, stderr *os.File, env ...str
 	s := &sidecar{t: b.t, log: &testlog.Buffer{}, mark: "LIFECYCLE_MARK=" + id, temp: b.t.TempDir(), done: make(chan struct{})}
 	s.cmd = exec.Command(binary, append([]string{"run"}, args...)...)
 	s.cmd.Dir = s.temp
-	s.cmd.Env = append(cleanEnv(),
+	s.cmd.Env = append(proc.Env("TMPDIR"),
 		"WORKER_ID="+id, "REDIS_URL=redis://"+b.addr+"/0", "REDIS_KEY_PREFIX="+b.prefix,
 		"MAX_CONCURRENT_TASKS=2", "SIDECAR_LOG_FORMAT=json", "SIDECAR_KILL_GRACE=1s", "TMPDIR="+s.temp, s.mark)
 	s.cmd.Env = append(s.cmd.Env, env...)
@@ -77,7 +78,7 @@ func (b *bench) run(args []string, files []*os.File, stderr *os.File, env ...str
 		s.cmd.Stdout, s.cmd.Stderr = stderr, stderr
 	}
 	s.cmd.WaitDelay = 5 * time.Second
-	if err := start(s.cmd); err != nil {
+	if err := proc.Start(s.cmd); err != nil {
 		b.t.Fatal(err)
 	}
 	go func() {
@@ -88,24 +89,10 @@ func (b *bench) run(args []string, files []*os.File, stderr *os.File, env ...str
 		_ = syscall.Kill(-s.cmd.Process.Pid, syscall.SIGKILL)
 		<-s.done
 		if b.t.Failed() {
-			b.t.Logf("%s wrote:\n%s", id, tail(s.log.String()))
+			b.t.Logf("%s wrote:\n%s", id, testlog.Tail(s.log.String()))
 		}
 	})
 	return s
-}
-
-// cleanEnv is our environment without what would configure a sidecar by
-// accident.
-func cleanEnv() (env []string) {
-	for _, kv := range os.Environ() {
-		name, _, _ := strings.Cut(kv, "=")
-		if strings.HasPrefix(name, "REDIS") || strings.HasPrefix(name, "SIDECAR_") || strings.HasPrefix(name, "PYTHON") ||
-			slices.Contains([]string{"WORKER_ID", "MAX_CONCURRENT_TASKS", "POLL_INTERVAL", "LOG_LEVEL", "TMPDIR"}, name) {
-			continue
-		}
-		env = append(env, kv)
-	}
-	return append(env, "PYTHONDONTWRITEBYTECODE=1", "GORACE=atexit_sleep_ms=0")
 }
 
 func (s *sidecar) says(what string) bool { return strings.Contains(s.log.String(), what) }
@@ -113,7 +100,7 @@ func (s *sidecar) says(what string) bool { return strings.Contains(s.log.String(
 // ready waits until it can run tasks.
 func (s *sidecar) ready() {
 	s.t.Helper()
-	await(s.t, "the sidecar to be ready", func() bool { return s.says(`"sidecar is ready"`) || s.over() })
+	wait.Until(s.t, "the sidecar to be ready", func() bool { return s.says(`"sidecar is ready"`) || s.over() })
 }
 
 func (s *sidecar) over() bool {
@@ -161,9 +148,9 @@ func (s *sidecar) exits(status int, within time.Duration) (took time.Duration) {
 	if status == exitWatchdog || status == exitCrash {
 		// The watchdog kills the workers and waits for nothing, and after a crash the
 		// kernel does: it ends them beside it.
-		await(s.t, "the killed workers to end", func() bool { return len(processesWith(s.t, s.mark)) == 0 })
+		wait.Until(s.t, "the killed workers to end", func() bool { return len(proc.Marked(s.t, s.mark)) == 0 })
 	}
-	if left := processesWith(s.t, s.mark); len(left) > 0 {
+	if left := proc.Marked(s.t, s.mark); len(left) > 0 {
 		s.t.Errorf("processes left over: %v", left)
 	}
 	if files, _ := filepath.Glob(s.temp + "/*"); len(files) > 0 {
@@ -240,39 +227,4 @@ func (s *sidecar) silent() {
 			s.t.Errorf("after the signal it wrote: %s", l.text)
 		}
 	}
-}
-
-// processesWith lists the processes that have an environment entry. The entry
-// is inherited, so it marks everything a sidecar ever started.
-func processesWith(t *testing.T, entry string) (found []string) {
-	t.Helper()
-	files, err := filepath.Glob("/proc/[0-9]*/environ")
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, file := range files {
-		env, err := os.ReadFile(file)
-		if err != nil || !strings.Contains("\x00"+string(env), "\x00"+entry+"\x00") {
-			continue // ended meanwhile, or not ours
-		}
-		cmdline, _ := os.ReadFile(filepath.Join(filepath.Dir(file), "cmdline"))
-		found = append(found, filepath.Base(filepath.Dir(file))+" "+strings.ReplaceAll(string(cmdline), "\x00", " "))
-	}
-	return found
-}
-
-// alive reports whether a process runs; one that is dead and waits for somebody
-// to reap it does not.
-func alive(pid string) bool {
-	stat, err := os.ReadFile("/proc/" + pid + "/stat")
-	return err == nil && !strings.Contains(string(stat), ") Z ")
-}
-
-// tail keeps failure messages readable.
-func tail(text string) string {
-	const most = 12_000
-	if len(text) <= most {
-		return text
-	}
-	return "[…]" + text[len(text)-most:]
 }

@@ -11,6 +11,9 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/graflow/graflow-sidecar/sidecar/test/kit/proc"
+	"github.com/graflow/graflow-sidecar/sidecar/test/kit/wait"
 )
 
 // backWithin is when unstarted records are back in the queue after a signal.
@@ -30,12 +33,12 @@ func TestSIGTERMFinishesWhatRuns(t *testing.T) {
 	rest := names("t", 300)
 	b.push(jobs(rest...)...)
 	s.signal(syscall.SIGTERM)
-	await(t, "the rest in its old order", func() bool { return slices.Equal(b.queue(), rest) })
+	wait.Until(t, "the rest in its old order", func() bool { return slices.Equal(b.queue(), rest) })
 	if d := time.Since(s.signalled); d > backWithin {
 		t.Errorf("the rest was back after %v", d)
 	}
 	b.push(job{TaskID: "late"}) // nobody takes it
-	pass(300 * time.Millisecond)
+	wait.Pass(300 * time.Millisecond)
 	b.open(gate)
 	b.open(gate + "2")
 	took := s.exits(0, 3*time.Second)
@@ -60,7 +63,7 @@ func TestClaimedAheadGoesBackInItsOldOrder(t *testing.T) {
 	all := names("t", 20000)
 	b.push(jobs(all...)...)
 	s := b.sidecar("MAX_CONCURRENT_TASKS=4")
-	await(t, "it to be in full swing", func() bool { return len(b.queue()) < 19000 })
+	wait.Until(t, "it to be in full swing", func() bool { return len(b.queue()) < 19000 })
 	s.terminate(3 * time.Second)
 	queue := b.queue()
 	// Those that were in the workers' hands end, so the queue is a tail of all,
@@ -90,9 +93,9 @@ func TestWhatIsNotFinishedInTimeGoesBack(t *testing.T) {
 	b.push(job{TaskID: "defies", Do: "defy", Path: defies}, job{TaskID: "long", Do: "sleep", For: "1h"})
 	s := b.sidecar("SIDECAR_SHUTDOWN_TIMEOUT=3s")
 	b.begun(defies)
-	await(t, "both to be claimed", func() bool { return len(b.queue()) == 0 })
+	wait.Until(t, "both to be claimed", func() bool { return len(b.queue()) == 0 })
 	b.push(job{TaskID: "next"})
-	await(t, "it to be in flight", func() bool { return s.says("worker ready") })
+	wait.Until(t, "it to be in flight", func() bool { return s.says("worker ready") })
 	took := s.terminate(4 * time.Second)
 	t.Logf("ended %v after the signal with a budget of 3 s", took)
 	queue := b.queue()
@@ -107,7 +110,7 @@ func TestWhatIsNotFinishedInTimeGoesBack(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if alive(string(sleeper)) {
+	if proc.Alive(string(sleeper)) {
 		t.Error("the worker's own child still runs")
 	}
 	if left := b.leftovers(); len(left) > 0 {
@@ -126,9 +129,9 @@ func TestASecondSignalLetsGoWithinTwoSeconds(t *testing.T) {
 			b.push(job{TaskID: "defies", Do: "defy", Path: defies}, job{TaskID: "long", Do: "sleep", For: "1h"})
 			s := b.sidecar("SIDECAR_KILL_GRACE=5s")
 			b.begun(defies)
-			await(t, "both to be claimed", func() bool { return len(b.queue()) == 0 })
+			wait.Until(t, "both to be claimed", func() bool { return len(b.queue()) == 0 })
 			s.signal(pair[0])
-			pass(200 * time.Millisecond)
+			wait.Pass(200 * time.Millisecond)
 			s.signal(pair[1])
 			t.Logf("ended %v after the second signal", s.exits(0, 2*time.Second))
 			queue := b.queue()
@@ -153,18 +156,18 @@ func TestSIGTSTPIsQuietUntilSIGCONT(t *testing.T) {
 	s := b.sidecar()
 	b.begun(gate)
 	s.signal(syscall.SIGTSTP)
-	await(t, "its word", func() bool { return s.says(`"quiet: no new tasks until SIGCONT"`) })
-	pass(50 * time.Millisecond)
+	wait.Until(t, "its word", func() bool { return s.says(`"quiet: no new tasks until SIGCONT"`) })
+	wait.Pass(50 * time.Millisecond)
 	rest := names("t", 5)
 	b.push(jobs(rest...)...)
-	pass(1500 * time.Millisecond) // longer than any wait that was under way
+	wait.Pass(1500 * time.Millisecond) // longer than any wait that was under way
 	if got := b.queue(); !slices.Equal(got, rest) {
 		t.Errorf("while quiet the queue was %v", got)
 	}
 	b.open(gate)
-	await(t, "the running task's end", func() bool { return b.done("running") })
+	wait.Until(t, "the running task's end", func() bool { return b.done("running") })
 	s.signal(syscall.SIGCONT)
-	await(t, "the rest", func() bool { return b.done(rest...) })
+	wait.Until(t, "the rest", func() bool { return b.done(rest...) })
 	t.Logf("all done %v after SIGCONT", time.Since(s.signalled))
 	s.signal(syscall.SIGTSTP) // and it can be stopped while quiet
 	s.terminate(2 * time.Second)
@@ -176,8 +179,8 @@ func TestSIGHUPReplacesTheWorkersAndLosesNothing(t *testing.T) {
 	t.Parallel()
 	b := newBench(t)
 	s := b.sidecar("MAX_CONCURRENT_TASKS=3")
-	await(t, "three workers", func() bool { return strings.Count(s.log.String(), `"worker ready"`) == 3 })
-	old := processesWith(t, s.mark)
+	wait.Until(t, "three workers", func() bool { return strings.Count(s.log.String(), `"worker ready"`) == 3 })
+	old := proc.Marked(t, s.mark)
 	ids := names("t", 300)
 	for i, id := range ids {
 		b.push(job{TaskID: id, Do: "sleep", For: "10ms"})
@@ -185,13 +188,13 @@ func TestSIGHUPReplacesTheWorkersAndLosesNothing(t *testing.T) {
 		case 100:
 			s.signal(syscall.SIGHUP)
 		case 150: // two signals of a kind that wait at the same time are one
-			await(t, "the first round", func() bool { return s.says("replacing the workers one by one") })
+			wait.Until(t, "the first round", func() bool { return s.says("replacing the workers one by one") })
 			s.signal(syscall.SIGHUP)
 		}
 	}
-	await(t, "every result", func() bool { return b.done(ids...) })
-	await(t, "both rounds' end", func() bool { return strings.Count(s.log.String(), `"workers are replaced"`) == 2 })
-	for _, p := range processesWith(t, s.mark) {
+	wait.Until(t, "every result", func() bool { return b.done(ids...) })
+	wait.Until(t, "both rounds' end", func() bool { return strings.Count(s.log.String(), `"workers are replaced"`) == 2 })
+	for _, p := range proc.Marked(t, s.mark) {
 		if slices.Contains(old, p) && !strings.Contains(p, " run ") {
 			t.Errorf("an old worker is left: %s", p)
 		}
@@ -212,7 +215,7 @@ func TestSIGQUITShowsWhatIsGoingOn(t *testing.T) {
 	s := b.sidecar()
 	b.begun(gate)
 	s.signal(syscall.SIGQUIT)
-	await(t, "the dump", func() bool { return s.says("pipeline/claim.(*Loop).Run") })
+	wait.Until(t, "the dump", func() bool { return s.says("pipeline/claim.(*Loop).Run") })
 	for _, want := range []string{"sidecar: state=running ready=true", `task_id="stuck"`, "goroutine "} {
 		if !s.says(want) {
 			t.Errorf("the dump does not have %q", want)
@@ -220,7 +223,7 @@ func TestSIGQUITShowsWhatIsGoingOn(t *testing.T) {
 	}
 	b.open(gate)
 	b.push(job{TaskID: "after"})
-	await(t, "it to go on", func() bool { return b.done("stuck", "after") })
+	wait.Until(t, "it to go on", func() bool { return b.done("stuck", "after") })
 	s.terminate(2 * time.Second)
 }
 
@@ -240,7 +243,7 @@ func TestReadyFD(t *testing.T) {
 	defer r.Close()
 	s := b.start([]string{"--ready-fd", "3", "--", self, "worker"}, []*os.File{w})
 	_ = w.Close()
-	if err := r.SetReadDeadline(time.Now().Add(patience)); err != nil {
+	if err := r.SetReadDeadline(time.Now().Add(wait.Patience)); err != nil {
 		t.Fatal(err)
 	}
 	var got struct {
@@ -274,6 +277,6 @@ func TestALogReaderThatGoesAway(t *testing.T) {
 	_ = r.Close()
 	ids := names("t", 20)
 	b.push(jobs(ids...)...)
-	await(t, "every result", func() bool { return b.done(ids...) })
+	wait.Until(t, "every result", func() bool { return b.done(ids...) })
 	s.terminate(2 * time.Second)
 }

@@ -9,6 +9,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/graflow/graflow-sidecar/sidecar/test/kit/wait"
 )
 
 // unread is the write end of a pipe that is full and whose reader stays and does
@@ -46,11 +48,11 @@ func TestALogThatIsNotRead(t *testing.T) {
 	s := b.launch(unread(t), "LOG_LEVEL=DEBUG")
 	ids := names("t", 200)
 	b.push(jobs(ids...)...)
-	await(t, "every result", func() bool { return b.done(ids...) })
+	wait.Until(t, "every result", func() bool { return b.done(ids...) })
 	s.signal(syscall.SIGHUP)
 	s.signal(syscall.SIGQUIT)
 	b.push(job{TaskID: "after"})
-	await(t, "one more result", func() bool { return b.done("after") })
+	wait.Until(t, "one more result", func() bool { return b.done("after") })
 	s.terminate(3 * time.Second)
 	if left := b.leftovers(); len(left) > 0 {
 		t.Errorf("keys left over: %v", left)
@@ -64,9 +66,9 @@ func TestSignalsAfterTheLastStage(t *testing.T) {
 	b := newBench(t)
 	s := b.launch(unread(t), "LOG_LEVEL=DEBUG")
 	b.push(job{TaskID: "a"})
-	await(t, "a result", func() bool { return b.done("a") })
+	wait.Until(t, "a result", func() bool { return b.done("a") })
 	s.signal(syscall.SIGTERM)
-	await(t, "its end", func() bool {
+	wait.Until(t, "its end", func() bool {
 		s.signal(syscall.SIGTERM)
 		return s.over()
 	})
@@ -80,7 +82,7 @@ func TestACrashWhileTheLogIsNotRead(t *testing.T) {
 	b := newBench(t)
 	s := b.launch(unread(t), "LOG_LEVEL=DEBUG")
 	b.push(job{TaskID: "a"})
-	await(t, "a result", func() bool { return b.done("a") })
+	wait.Until(t, "a result", func() bool { return b.done("a") })
 	s.signal(syscall.SIGABRT) // the runtime's own: nothing here handles it
 	s.exits(exitCrash, 10*time.Second)
 }
@@ -97,7 +99,7 @@ func TestAFullDiskUnderTheLog(t *testing.T) {
 	s := b.launch(full, "LOG_LEVEL=DEBUG")
 	ids := names("t", 50)
 	b.push(jobs(ids...)...)
-	await(t, "every result", func() bool { return b.done(ids...) })
+	wait.Until(t, "every result", func() bool { return b.done(ids...) })
 	s.terminate(2 * time.Second)
 }
 
@@ -113,7 +115,7 @@ func TestTheWatchdogEndsAStopThatHangsInAStage(t *testing.T) {
 			hang := filepath.Join(t.TempDir(), "hang")
 			s := b.launch(unread(t), "LIFECYCLE_HANG="+stage+"="+hang, "SIDECAR_SHUTDOWN_TIMEOUT=2s")
 			b.push(job{TaskID: "a"})
-			await(t, "the first result", func() bool { return b.done("a") })
+			wait.Until(t, "the first result", func() bool { return b.done("a") })
 			gate := b.gate("gate")
 			b.push(job{TaskID: "b", Do: "gate", Path: gate})
 			b.begun(gate)
@@ -122,7 +124,7 @@ func TestTheWatchdogEndsAStopThatHangsInAStage(t *testing.T) {
 			}
 			b.open(gate)
 			b.push(job{TaskID: "c"})
-			pass(300 * time.Millisecond)
+			wait.Pass(300 * time.Millisecond)
 			s.signal(syscall.SIGTERM)
 			s.exits(70, 4*time.Second)
 		})

@@ -12,6 +12,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/graflow/graflow-sidecar/sidecar/test/kit/wait"
 )
 
 func testdata() string {
@@ -43,7 +45,7 @@ func (p *pod) complete(answer <-chan string, tasks int) {
 	if err := json.Unmarshal([]byte(text), &got); err != nil || !maps.Equal(got, want) {
 		p.t.Errorf("the producer says: %s", text)
 	}
-	await(p.t, "nothing to be in flight", func() bool { return p.inFlight() == 0 })
+	wait.Until(p.t, "nothing to be in flight", func() bool { return p.inFlight() == 0 })
 	if n := p.rdb.LLen(p.t.Context(), p.prefix+":queue").Val(); n != 0 {
 		p.t.Errorf("%d records are in the queue", n)
 	}
@@ -67,7 +69,7 @@ func TestPatternA(t *testing.T) {
 	worker.says("sidecar is ready")
 
 	answer := p.produce(12, 500*time.Millisecond)
-	await(t, "tasks in flight", func() bool { return p.inFlight() >= 2 })
+	wait.Until(t, "tasks in flight", func() bool { return p.inFlight() >= 2 })
 	worker.killed()
 	p.complete(answer, 12)
 	p.noZombies(worker)
@@ -107,19 +109,19 @@ func TestPatternB(t *testing.T) {
 	worker.noSecrets()
 
 	answer := p.produce(12, 500*time.Millisecond)
-	await(t, "tasks in flight", func() bool { return p.inFlight() >= 2 })
+	wait.Until(t, "tasks in flight", func() bool { return p.inFlight() >= 2 })
 	worker.killed()
 	p.complete(answer, 12)
 
 	answer = p.produce(12, 500*time.Millisecond)
-	await(t, "tasks in flight", func() bool { return p.inFlight() >= 2 })
+	wait.Until(t, "tasks in flight", func() bool { return p.inFlight() >= 2 })
 	sidecar.killed()
 	p.complete(answer, 12)
 	p.noZombies(sidecar, worker)
 
 	// As ordinary containers both get the signal at once.
 	answer = p.produce(6, 500*time.Millisecond)
-	await(t, "tasks in flight", func() bool { return p.inFlight() >= 2 })
+	wait.Until(t, "tasks in flight", func() bool { return p.inFlight() >= 2 })
 	var stops sync.WaitGroup
 	for _, c := range []*container{sidecar, worker} {
 		stops.Go(c.stop)
@@ -141,11 +143,11 @@ func TestStopInKubernetesOrder(t *testing.T) {
 	sidecar, worker := p.beside()
 	sidecar.says("sidecar is ready")
 	answer := p.produce(8, 2*time.Second)
-	await(t, "as many tasks as there are slots", func() bool { return p.inFlight() >= 3 })
+	wait.Until(t, "as many tasks as there are slots", func() bool { return p.inFlight() >= 3 })
 
 	worker.stop()
 	sidecar.says("worker container is gone")
-	await(t, "what ran to be reported", func() bool { return p.inFlight() == 0 })
+	wait.Until(t, "what ran to be reported", func() bool { return p.inFlight() == 0 })
 	queued := p.rdb.LLen(t.Context(), p.prefix+":queue").Val()
 	done := p.rdb.Keys(t.Context(), "graflow:channel:*square_*.__result__").Val()
 	if queued != 5 || len(done) != 3 {
@@ -195,7 +197,7 @@ func TestSocketRights(t *testing.T) {
 // noSecrets looks at everything that the processes of a container have.
 func (c *container) noSecrets() {
 	c.pod.t.Helper()
-	await(c.pod.t, "its workers", func() bool { return strings.Count(strings.Join(c.processes(), "\n"), "python3") >= 3 })
+	wait.Until(c.pod.t, "its workers", func() bool { return strings.Count(strings.Join(c.processes(), "\n"), "python3") >= 3 })
 	// The sidecar's own processes cannot be read, which is as it should be; what they
 	// were given, inspect tells.
 	everything := docker(c.pod.t, "exec", c.name, "sh", "-c", "cat /proc/[0-9]*/environ /proc/[0-9]*/cmdline 2>/dev/null; true") + docker(c.pod.t, "inspect", c.name)

@@ -16,6 +16,8 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
+
+	"github.com/graflow/graflow-sidecar/sidecar/test/kit/wait"
 )
 
 // patience is how long anything may take that is waited for.
@@ -51,15 +53,6 @@ func docker(t *testing.T, args ...string) string {
 	return strings.TrimSpace(string(out))
 }
 
-func await(t *testing.T, what string, is func() bool) {
-	t.Helper()
-	for deadline := time.Now().Add(patience); !is(); time.Sleep(20 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatalf("waited %v in vain for %s", patience, what)
-		}
-	}
-}
-
 // pod is containers that share a network namespace and a volume, and a Redis
 // outside of it.
 type pod struct {
@@ -90,7 +83,7 @@ func newPod(t *testing.T, group int) *pod {
 		t.Fatal(err)
 	}
 	p.rdb = redis.NewClient(&redis.Options{Addr: "127.0.0.1:" + number, Password: password})
-	await(t, "redis", func() bool { return p.rdb.Ping(t.Context()).Err() == nil })
+	wait.Until(t, "redis", func() bool { return p.rdb.Ping(t.Context()).Err() == nil })
 
 	docker(t, "volume", "create", p.name)
 	// An empty volume would get the rights of the image's folder each time that it
@@ -188,7 +181,7 @@ func (c *container) logs() string {
 
 func (c *container) says(text string) {
 	c.pod.t.Helper()
-	await(c.pod.t, c.name+" to say "+strconv.Quote(text), func() bool { return strings.Contains(c.logs(), text) })
+	wait.Until(c.pod.t, c.name+" to say "+strconv.Quote(text), func() bool { return strings.Contains(c.logs(), text) })
 }
 
 // killed kills it and starts it again, as the kubelet does.
@@ -225,7 +218,7 @@ func (c *container) processes() (states []string) {
 func (p *pod) noZombies(cs ...*container) {
 	p.t.Helper()
 	for _, c := range cs {
-		await(p.t, "no zombie in "+c.name, func() bool {
+		wait.Until(p.t, "no zombie in "+c.name, func() bool {
 			return !slices.ContainsFunc(c.processes(), func(line string) bool { return strings.HasPrefix(strings.TrimSpace(line), "Z") })
 		})
 	}

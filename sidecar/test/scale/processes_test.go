@@ -6,22 +6,24 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"syscall"
 	"testing"
 	"time"
 
+	"github.com/graflow/graflow-sidecar/sidecar/test/kit/build"
+	"github.com/graflow/graflow-sidecar/sidecar/test/kit/proc"
 	"github.com/graflow/graflow-sidecar/sidecar/test/kit/redistest"
+	"github.com/graflow/graflow-sidecar/sidecar/test/kit/wait"
 )
 
 // TestProcesses does it with real processes: fifty sidecars and their workers.
 func TestProcesses(t *testing.T) {
 	const n, tasks = 50, 2000
-	binary := filepath.Join(t.TempDir(), "sidecar")
-	build := exec.Command("go", "build", "-o", binary, "./sidecar")
-	build.Dir = filepath.Join("..", "..", "..")
-	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("%v\n%s", err, out)
+	var programs build.Programs
+	t.Cleanup(programs.Remove)
+	binary, err := programs.Program("sidecar")()
+	if err != nil {
+		t.Fatal(err)
 	}
 	server := redistest.Start(t)
 	c := server.Client()
@@ -39,13 +41,12 @@ func TestProcesses(t *testing.T) {
 	for range n {
 		cmd := exec.Command(binary, "run", "--", binary, "example-worker")
 		cmd.Env = append(os.Environ(), "REDIS_URL=redis://"+server.Addr, "REDIS_KEY_PREFIX=fleet", "MAX_CONCURRENT_TASKS=1", "LOG_LEVEL=WARNING")
-		cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-		if err := cmd.Start(); err != nil {
+		if err := proc.Start(cmd); err != nil {
 			t.Fatal(err)
 		}
 		all = append(all, cmd)
 	}
-	until(t, "all to be members", func() bool { return runs() == n })
+	wait.Until(t, "all to be members", func() bool { return runs() == n })
 	up := time.Since(began)
 	before := used(t, c)
 	pause(t.Context(), window)
@@ -60,7 +61,7 @@ func TestProcesses(t *testing.T) {
 	if err := c.RPush(t.Context(), "fleet:queue", records...).Err(); err != nil {
 		t.Fatal(err)
 	}
-	until(t, "every task to be over", func() bool {
+	wait.Until(t, "every task to be over", func() bool {
 		held, err := c.Keys(t.Context(), "fleet:sidecar:inflight:*").Result()
 		return err == nil && len(held) == 0 && c.LLen(t.Context(), "fleet:queue").Val() == 0
 	})

@@ -16,6 +16,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/graflow/graflow-sidecar/sidecar/test/kit/redistest"
+	"github.com/graflow/graflow-sidecar/sidecar/test/kit/wait"
 )
 
 func randomInt(n int64) int64 { return rand.Int64N(n) }
@@ -72,7 +73,7 @@ func TestFleet(t *testing.T) {
 			pause(t.Context(), 2*time.Second/time.Duration(n)) // ticks of a fleet do not fall together
 		}
 		runs := func() int64 { return c.SCard(t.Context(), prefix+":sidecar:runs").Val() }
-		until(t, "all to be members", func() bool { return runs() == int64(n) })
+		wait.Until(t, "all to be members", func() bool { return runs() == int64(n) })
 
 		measure := func(what string, rate int) {
 			ctx, cancel := context.WithCancel(t.Context())
@@ -111,7 +112,7 @@ func TestFleet(t *testing.T) {
 		killing.Wait()
 		killed := time.Since(began)
 		members = members[deaths:]
-		until(t, "the dead to be reaped", func() bool { return runs() == int64(len(members)) })
+		wait.Until(t, "the dead to be reaped", func() bool { return runs() == int64(len(members)) })
 		reaped := time.Since(began)
 		if reaped > 10*time.Second+killed {
 			t.Errorf("%d sidecars: %d deaths were noticed after %v", n, deaths, reaped)
@@ -121,7 +122,7 @@ func TestFleet(t *testing.T) {
 		began = time.Now()
 		broken := c.ClientKillByFilter(t.Context(), "TYPE", "normal", "SKIPME", "yes").Val()
 		mark := time.Now().UnixMilli()
-		until(t, "all to be back", func() bool {
+		wait.Until(t, "all to be back", func() bool {
 			for _, m := range members {
 				if m.heard.Load() <= mark {
 					return false
@@ -161,15 +162,5 @@ func produce(ctx context.Context, c *redis.Client, queue string, rate int) {
 		if c.RPush(ctx, queue, batch...).Err() != nil || !pause(ctx, time.Second/parts) {
 			return
 		}
-	}
-}
-
-func until(t *testing.T, what string, ok func() bool) {
-	t.Helper()
-	for deadline := time.Now().Add(60 * time.Second); !ok(); {
-		if time.Now().After(deadline) {
-			t.Fatalf("waited in vain for %s", what)
-		}
-		pause(t.Context(), 20*time.Millisecond)
 	}
 }

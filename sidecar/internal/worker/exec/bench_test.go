@@ -13,6 +13,7 @@ import (
 
 	"github.com/graflow/graflow-sidecar/sidecar/internal/task"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/worker/exec"
+	"github.com/graflow/graflow-sidecar/sidecar/test/kit/wait"
 )
 
 // BenchmarkTrue runs /bin/true as the stage does, with all its pipes, and as
@@ -24,7 +25,7 @@ func BenchmarkTrue(b *testing.B) {
 			s := setup(b, func(c *exec.Config) {
 				c.Command, c.Slots, c.Log = []string{"/bin/true"}, slots, slog.New(slog.DiscardHandler)
 			})
-			await(b, "every slot", func() bool { return s.stage.Up() == slots })
+			wait.Until(b, "every slot", func() bool { return s.stage.Up() == slots })
 			var ours, bare, ourCPU, bareCPU time.Duration
 			const round = 200
 			b.ResetTimer()

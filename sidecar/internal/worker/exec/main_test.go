@@ -21,7 +21,9 @@ import (
 	"github.com/graflow/graflow-sidecar/sidecar/internal/pipeline/dispatch"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/task"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/worker/exec"
+	"github.com/graflow/graflow-sidecar/sidecar/test/kit/proc"
 	"github.com/graflow/graflow-sidecar/sidecar/test/kit/testlog"
+	"github.com/graflow/graflow-sidecar/sidecar/test/kit/wait"
 )
 
 // The test binary is its own worker: started with this variable set it plays
@@ -218,12 +220,10 @@ func (b *bundle) run(cfg exec.Config) {
 	b.t.Cleanup(func() {
 		b.halt()
 		if b.t.Failed() {
-			b.t.Log(tail(b.log.String()))
+			b.t.Log(testlog.Tail(b.log.String()))
 		}
 	})
 }
-
-func tail(text string) string { return text[max(0, len(text)-8000):] }
 
 // halt stops the stage at once, if it is not stopped yet.
 func (b *bundle) halt() {
@@ -247,7 +247,7 @@ func (b *bundle) wait() error {
 // put hands a record to the stage, once it can run one.
 func (b *bundle) put(record string, change ...func(*task.Task)) task.Task {
 	b.t.Helper()
-	await(b.t, "a free slot", func() bool { return b.queue.Counts().Capacity > 0 })
+	wait.Until(b.t, "a free slot", func() bool { return b.queue.Counts().Capacity > 0 })
 	b.seq++
 	x := task.Task{Delivery: fmt.Sprint("run.", b.seq), Seq: b.seq, Attempt: 1, Record: []byte(record), Info: task.Info{TaskID: fmt.Sprint("task-", b.seq)}}
 	for _, c := range change {
@@ -263,7 +263,7 @@ func (b *bundle) next() task.Outcome {
 	case o := <-b.outcomes:
 		return o
 	case <-time.After(20 * time.Second):
-		b.t.Fatalf("no outcome; the log:\n%s", tail(b.log.String()))
+		b.t.Fatalf("no outcome; the log:\n%s", testlog.Tail(b.log.String()))
 		return task.Outcome{}
 	}
 }
@@ -271,7 +271,7 @@ func (b *bundle) next() task.Outcome {
 // marked waits for a role's mark, and returns it as a number.
 func (b *bundle) marked() (n int) {
 	b.t.Helper()
-	await(b.t, "the process's mark", func() bool {
+	wait.Until(b.t, "the process's mark", func() bool {
 		text, err := os.ReadFile(b.file)
 		if err != nil {
 			return false
@@ -282,22 +282,8 @@ func (b *bundle) marked() (n int) {
 	return n
 }
 
-func await(t testing.TB, what string, ok func() bool) {
-	t.Helper()
-	deadline := time.Now().Add(20 * time.Second)
-	for !ok() {
-		if time.Now().After(deadline) {
-			t.Fatalf("waited in vain for %s", what)
-		}
-		time.Sleep(2 * time.Millisecond)
-	}
-}
-
 // gone fails the test if the process is there after a moment.
 func gone(t testing.TB, pid int) {
 	t.Helper()
-	await(t, fmt.Sprintf("process %d to be gone", pid), func() bool {
-		stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-		return err != nil || bytes.Contains(stat, []byte(") Z "))
-	})
+	wait.Until(t, fmt.Sprintf("process %d to be gone", pid), func() bool { return !proc.Alive(strconv.Itoa(pid)) })
 }

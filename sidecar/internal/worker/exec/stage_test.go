@@ -20,6 +20,7 @@ import (
 	"github.com/graflow/graflow-sidecar/sidecar/internal/worker/exec"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/worker/spawn/local"
 	"github.com/graflow/graflow-sidecar/sidecar/test/kit/testlog"
+	"github.com/graflow/graflow-sidecar/sidecar/test/kit/wait"
 )
 
 // script writes a shell script and returns its path.
@@ -329,7 +330,7 @@ func TestADeadline(t *testing.T) {
 				}
 			})
 			pid := 0 // not by its mark: a busy machine may take the second to start it
-			await(t, "its process", func() bool {
+			wait.Until(t, "its process", func() bool {
 				for _, r := range b.stage.Slots() {
 					pid = r.Pid
 				}
@@ -391,7 +392,7 @@ func TestAStop(t *testing.T) {
 		})
 		b.put("{}")
 		b.put("{}") // waits
-		await(t, "the first to start", func() bool { _, err := os.Stat(gate + ".pid"); return err == nil })
+		wait.Until(t, "the first to start", func() bool { _, err := os.Stat(gate + ".pid"); return err == nil })
 		b.queue.Halt()
 		b.queue.Close()
 		b.stop()
@@ -436,7 +437,7 @@ func TestNothingStartsAfterTheSignal(t *testing.T) {
 	b := setup(t, func(cfg *exec.Config) {
 		cfg.Command, cfg.Slots = []string{"sh", "-c", "echo x >>" + ran}, slots
 	})
-	await(t, "every slot", func() bool { return b.stage.Up() == slots })
+	wait.Until(t, "every slot", func() bool { return b.stage.Up() == slots })
 	ts := make([]task.Task, 10*slots)
 	for i := range ts {
 		ts[i] = task.Task{Delivery: fmt.Sprint("run.", i), Seq: int64(i), Attempt: 1, Record: []byte("{}"), Info: task.Info{TaskID: "t"}}
@@ -493,7 +494,7 @@ func TestEvict(t *testing.T) {
 		t.Errorf("a task of the evicted run was started: %v", o.Kind)
 	}
 	// A slot is free a moment after its outcome is told.
-	await(t, "free slots", func() bool { return b.queue.Counts() == dispatch.Counts{Capacity: 2} })
+	wait.Until(t, "free slots", func() bool { return b.queue.Counts() == dispatch.Counts{Capacity: 2} })
 }
 
 // TestACommandThatCannotBeRun ends the stage with a line that says what is
@@ -643,7 +644,7 @@ func TestManyAtOnce(t *testing.T) {
 	b := setup(t, func(cfg *exec.Config) {
 		cfg.Command, cfg.Slots = []string{"sh", "-c", `read r; case $r in *7*) exit 1;; *) echo "$r";; esac`}, slots
 	})
-	await(t, "every slot", func() bool { return b.stage.Up() == slots })
+	wait.Until(t, "every slot", func() bool { return b.stage.Up() == slots })
 	for i := range n {
 		b.put(strconv.Itoa(i))
 	}
@@ -660,7 +661,7 @@ func TestManyAtOnce(t *testing.T) {
 		}
 		seen[i] = true
 	}
-	await(t, "free slots", func() bool { return b.queue.Counts() == dispatch.Counts{Capacity: slots} })
+	wait.Until(t, "free slots", func() bool { return b.queue.Counts() == dispatch.Counts{Capacity: slots} })
 	if err := func() error { b.queue.Close(); b.stop(); return b.wait() }(); err != nil {
 		t.Error(err)
 	}

@@ -13,6 +13,7 @@ import (
 	"github.com/graflow/graflow-sidecar/protocol"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/task"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/worker/rpc"
+	"github.com/graflow/graflow-sidecar/sidecar/test/kit/wait"
 )
 
 func init() {
@@ -191,7 +192,7 @@ func TestInputsAndAnAnswerTooEarly(t *testing.T) {
 	}
 	b := setup(t, "answers before it is asked", func(c *rpc.Config) { c.Requests, c.PingInterval = s, 10*time.Millisecond })
 	b.push("", "")
-	await(t, "the stray answer", func() bool { return strings.Contains(b.log.String(), "unexpected response id") })
+	wait.Until(t, "the stray answer", func() bool { return strings.Contains(b.log.String(), "unexpected response id") })
 	close(free)
 	if o := b.next(); string(o.Value) != `"the truth"` {
 		t.Errorf("outcome %+v: %s", o, o.Value)

@@ -12,6 +12,7 @@ import (
 	"github.com/graflow/graflow-sidecar/sidecar/internal/pipeline/dispatch"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/task"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/worker/rpc"
+	"github.com/graflow/graflow-sidecar/sidecar/test/kit/wait"
 )
 
 // started lists every process that the log speaks of.
@@ -97,7 +98,7 @@ func TestMisbehaviourCostsWhatItMust(t *testing.T) {
 				o := b.next()
 				for o.Kind == task.Returned && c.role == "says draining and stays" {
 					// It came while the child was going.
-					await(t, "the next child", func() bool { return b.queue.Counts().Capacity > 0 })
+					wait.Until(t, "the next child", func() bool { return b.queue.Counts().Capacity > 0 })
 					b.queue.Put([]task.Task{o.Task})
 					o = b.next()
 				}
@@ -134,5 +135,5 @@ func TestAWorkerThatDrainsIsReplacedAndLosesNothing(t *testing.T) {
 			t.Fatalf("%v: %s", o.Kind, o.Message)
 		}
 	}
-	await(t, "replacements", func() bool { return strings.Count(b.log.String(), "worker ready") >= 3 })
+	wait.Until(t, "replacements", func() bool { return strings.Count(b.log.String(), "worker ready") >= 3 })
 }

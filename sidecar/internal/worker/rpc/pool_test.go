@@ -19,6 +19,7 @@ import (
 	"github.com/graflow/graflow-sidecar/sidecar/internal/worker/rpc"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/worker/spawn/local"
 	"github.com/graflow/graflow-sidecar/sidecar/test/kit/testlog"
+	"github.com/graflow/graflow-sidecar/sidecar/test/kit/wait"
 )
 
 // bundle is a pool on a queue, with the outcomes as they come.
@@ -93,7 +94,7 @@ func (b *bundle) halt() {
 
 func (b *bundle) push(do, path string) task.Task {
 	b.t.Helper()
-	await(b.t, "a child", func() bool { return b.queue.Counts().Capacity > 0 }) // without one, tasks go back
+	wait.Until(b.t, "a child", func() bool { return b.queue.Counts().Capacity > 0 }) // without one, tasks go back
 	b.seq++
 	id := fmt.Sprint("task-", b.seq)
 	x := task.Task{
@@ -207,7 +208,7 @@ func TestAnIdleWorkerThatIsSilentIsReplaced(t *testing.T) {
 	b := setup(t, "stops reading", func(c *rpc.Config) {
 		c.PingInterval, c.PingTimeout = 20*time.Millisecond, 100*time.Millisecond
 	})
-	await(t, "the replacement", func() bool { return strings.Count(b.log.String(), "worker ready") >= 2 })
+	wait.Until(t, "the replacement", func() bool { return strings.Count(b.log.String(), "worker ready") >= 2 })
 	if !strings.Contains(b.log.String(), "did not answer a ping") {
 		t.Error("the log does not say why")
 	}
@@ -238,7 +239,7 @@ func TestLinesOfAWorkerNameItsTask(t *testing.T) {
 		`level=ERROR msg="worker stderr" slot=0`, `line="as JSON" task_id=task-1`, ` worker_pid=0 rows=3`,
 		`line="by the protocol" delivery=nobody's rows=12345678901234567890 worker_slot=9`,
 	} {
-		await(t, want, func() bool { return strings.Contains(b.log.String(), want) })
+		wait.Until(t, want, func() bool { return strings.Contains(b.log.String(), want) })
 	}
 }
 
@@ -246,7 +247,7 @@ func TestNeighboursOfADeathAreSharers(t *testing.T) {
 	b := setup(t, "concurrent", func(c *rpc.Config) { c.Slots = 4 })
 	b.push("hang", "")
 	b.push("hang", "")
-	await(t, "both to start", func() bool { return b.queue.Counts().Running == 2 })
+	wait.Until(t, "both to start", func() bool { return b.queue.Counts().Running == 2 })
 	b.push("die", "")
 	for range 3 {
 		if o := b.next(); o.Kind != task.Lost || !o.Shared {
@@ -261,7 +262,7 @@ func TestALastAttemptHasAChildOfItsOwn(t *testing.T) {
 	b := setup(t, "concurrent", func(c *rpc.Config) { c.Slots = 4 })
 	gate := filepath.Join(t.TempDir(), "gate")
 	b.push("gate", gate)
-	await(t, "the neighbour to start", func() bool { _, err := os.Stat(gate + ".started"); return err == nil })
+	wait.Until(t, "the neighbour to start", func() bool { _, err := os.Stat(gate + ".started"); return err == nil })
 	for n, do := range []string{"die", ""} {
 		b.queue.Put([]task.Task{{
 			Delivery: fmt.Sprint("run.lone", n), Attempt: 3, Lone: task.AloneInChild,
@@ -278,20 +279,20 @@ func TestALastAttemptHasAChildOfItsOwn(t *testing.T) {
 	if o := b.next(); o.Kind != task.Succeeded {
 		t.Errorf("the neighbour: %v: %s", o.Kind, o.Message)
 	}
-	await(t, "the slots", func() bool { return b.queue.Counts() == dispatch.Counts{Capacity: 4} })
+	wait.Until(t, "the slots", func() bool { return b.queue.Counts() == dispatch.Counts{Capacity: 4} })
 }
 
 func TestChildrenAreAsManyAsTheSlotsNeed(t *testing.T) {
 	b := setup(t, "concurrent", func(c *rpc.Config) { c.Slots = 10 }) // 4 + 4 + 2
-	await(t, "three children", func() bool { return b.pool.Up() == 3 })
-	await(t, "ten slots", func() bool { return b.queue.Counts().Capacity == 10 })
+	wait.Until(t, "three children", func() bool { return b.pool.Up() == 3 })
+	wait.Until(t, "ten slots", func() bool { return b.queue.Counts().Capacity == 10 })
 }
 
 func TestAStopLetsRunningTasksFinish(t *testing.T) {
 	b := setup(t, "good", nil)
 	gate := filepath.Join(t.TempDir(), "gate")
 	b.push("gate", gate)
-	await(t, "the task to start", func() bool { _, err := os.Stat(gate + ".started"); return err == nil })
+	wait.Until(t, "the task to start", func() bool { _, err := os.Stat(gate + ".started"); return err == nil })
 	waiting := b.push("", "")
 	b.queue.Close()
 	b.stop()
@@ -312,7 +313,7 @@ func TestAStopLetsRunningTasksFinish(t *testing.T) {
 func TestWhatAStopCutsShortCostsNothing(t *testing.T) {
 	b := setup(t, "ignores everything", nil)
 	b.push("", "")
-	await(t, "the task to start", func() bool { return b.queue.Counts().Running == 1 })
+	wait.Until(t, "the task to start", func() bool { return b.queue.Counts().Running == 1 })
 	b.queue.Close()
 	b.stop()
 	began := time.Now()
@@ -369,19 +370,19 @@ func TestEvictEndsWhatRuns(t *testing.T) {
 		t.Run(do, func(t *testing.T) {
 			b := setup(t, "good", func(c *rpc.Config) { c.KillGrace = 300 * time.Millisecond })
 			b.push(do, "")
-			await(t, "the task to start", func() bool { return b.queue.Counts().Running == 1 })
+			wait.Until(t, "the task to start", func() bool { return b.queue.Counts().Running == 1 })
 			b.pool.Evict("run")
 			if o := b.next(); o.Kind == task.Succeeded {
 				t.Errorf("the evicted task: %v", o.Kind)
 			}
-			await(t, "its slot", func() bool { return b.queue.Counts().Running == 0 })
+			wait.Until(t, "its slot", func() bool { return b.queue.Counts().Running == 0 })
 			// A task that was taken from the queue in the very moment is not
 			// started any more, either.
 			b.push("", "")
 			if o := b.next(); o.Kind != task.Returned {
 				t.Errorf("a task of the evicted run: %v", o.Kind)
 			}
-			await(t, "a child", func() bool { return b.queue.Counts().Capacity > 0 })
+			wait.Until(t, "a child", func() bool { return b.queue.Counts().Capacity > 0 })
 			b.queue.Put([]task.Task{{Delivery: "next.1", Record: []byte(`{"task_id":"n"}`), Info: task.Info{TaskID: "n"}}})
 			if o := b.next(); o.Kind != task.Succeeded {
 				t.Errorf("a task of the next run: %v: %s", o.Kind, o.Message)
@@ -406,7 +407,7 @@ func TestNoGrandchildSurvives(t *testing.T) {
 				t.Fatal(err)
 			}
 			b.halt()
-			await(t, "the grandchild's end", func() bool { return errors.Is(syscall.Kill(pid, 0), syscall.ESRCH) || isZombie(pid) })
+			wait.Until(t, "the grandchild's end", func() bool { return errors.Is(syscall.Kill(pid, 0), syscall.ESRCH) || isZombie(pid) })
 		})
 	}
 }
@@ -435,16 +436,4 @@ func TestADeathIsSeenBehindADaemon(t *testing.T) {
 func isZombie(pid int) bool {
 	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	return err == nil && strings.Contains(string(stat), ") Z ")
-}
-
-// await polls an outside condition.
-func await(t *testing.T, what string, ok func() bool) {
-	t.Helper()
-	deadline := time.Now().Add(20 * time.Second)
-	for !ok() {
-		if time.Now().After(deadline) {
-			t.Fatalf("waited in vain for %s", what)
-		}
-		time.Sleep(2 * time.Millisecond)
-	}
 }

@@ -6,12 +6,13 @@ import (
 
 	"github.com/graflow/graflow-sidecar/sidecar/internal/task"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/worker/rpc"
+	"github.com/graflow/graflow-sidecar/sidecar/test/kit/wait"
 )
 
 // TestTheMemoryOfRealProcessesIsLookedAt: any process takes more than a byte.
 func TestTheMemoryOfRealProcessesIsLookedAt(t *testing.T) {
 	b := setup(t, "good", func(c *rpc.Config) { c.Slots, c.MaxChildRSS = 2, 1 })
-	await(t, "two children", func() bool { return b.pool.Up() == 2 })
+	wait.Until(t, "two children", func() bool { return b.pool.Up() == 2 })
 	old := b.pids()
 	for b.touched(old) > 0 || !strings.Contains(b.log.String(), "SIDECAR_MAX_CHILD_RSS") {
 		b.push("", "")

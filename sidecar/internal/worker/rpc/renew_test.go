@@ -12,6 +12,7 @@ import (
 	"github.com/graflow/graflow-sidecar/sidecar/internal/pipeline/dispatch"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/task"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/worker/rpc"
+	"github.com/graflow/graflow-sidecar/sidecar/test/kit/wait"
 )
 
 // brokenVariable names a file: while it is there, no worker starts.
@@ -47,7 +48,7 @@ func (b *bundle) touched(old map[int]bool) (n int) {
 
 func TestRenewReplacesEveryChildAndLosesNothing(t *testing.T) {
 	b := setup(t, "good", func(c *rpc.Config) { c.Slots = 3 })
-	await(t, "three children", func() bool { return b.pool.Up() == 3 })
+	wait.Until(t, "three children", func() bool { return b.pool.Up() == 3 })
 	old := b.pids()
 	const n = 600
 	seen := make(map[string]bool)
@@ -66,9 +67,9 @@ func TestRenewReplacesEveryChildAndLosesNothing(t *testing.T) {
 		}
 		seen[o.Task.Delivery] = true
 	}
-	await(t, "three new children", func() bool { return b.pool.Up() == 3 && b.touched(old) == 0 })
-	await(t, "the end of the round", func() bool { return strings.Contains(b.log.String(), "workers are replaced") })
-	await(t, "free slots", func() bool { return b.queue.Counts() == dispatch.Counts{Capacity: 3} })
+	wait.Until(t, "three new children", func() bool { return b.pool.Up() == 3 && b.touched(old) == 0 })
+	wait.Until(t, "the end of the round", func() bool { return strings.Contains(b.log.String(), "workers are replaced") })
+	wait.Until(t, "free slots", func() bool { return b.queue.Counts() == dispatch.Counts{Capacity: 3} })
 }
 
 // TestATaskOutlivesTheRenewalOfItsChild: the successor is up and gets nothing as
@@ -78,16 +79,16 @@ func TestATaskOutlivesTheRenewalOfItsChild(t *testing.T) {
 	b := setup(t, "good", nil)
 	gate := filepath.Join(t.TempDir(), "gate")
 	b.push("gate", gate)
-	await(t, "it to start", func() bool { _, err := os.Stat(gate + ".started"); return err == nil })
+	wait.Until(t, "it to start", func() bool { _, err := os.Stat(gate + ".started"); return err == nil })
 	old := b.pids()
 	b.pool.Renew()
-	await(t, "the successor", func() bool { return strings.Count(b.log.String(), "worker ready") == 2 })
-	await(t, "both to be there", func() bool { return b.pool.Up() == 1 && len(b.pool.Slots()) == 2 })
+	wait.Until(t, "the successor", func() bool { return strings.Count(b.log.String(), "worker ready") == 2 })
+	wait.Until(t, "both to be there", func() bool { return b.pool.Up() == 1 && len(b.pool.Slots()) == 2 })
 	if b.touched(old) != 1 {
 		t.Error("the busy child is gone")
 	}
 	b.push("", "")
-	await(t, "the second task to wait", func() bool { return b.queue.Counts() == dispatch.Counts{Capacity: 1, Running: 1, Ready: 1} })
+	wait.Until(t, "the second task to wait", func() bool { return b.queue.Counts() == dispatch.Counts{Capacity: 1, Running: 1, Ready: 1} })
 	if err := os.WriteFile(gate, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -96,7 +97,7 @@ func TestATaskOutlivesTheRenewalOfItsChild(t *testing.T) {
 			t.Errorf("%s: %v: %s", o.Task.Info.TaskID, o.Kind, o.Message)
 		}
 	}
-	await(t, "the new child", func() bool { return b.pool.Up() == 1 && b.touched(old) == 0 })
+	wait.Until(t, "the new child", func() bool { return b.pool.Up() == 1 && b.touched(old) == 0 })
 }
 
 // TestASuccessorThatDoesNotStartChangesNothing: a broken new version of the
@@ -106,14 +107,14 @@ func TestASuccessorThatDoesNotStartChangesNothing(t *testing.T) {
 	b := setup(t, "may be broken", func(c *rpc.Config) {
 		c.Slots, c.Env = 2, append(c.Env, brokenVariable+"="+broken)
 	})
-	await(t, "two children", func() bool { return b.pool.Up() == 2 })
+	wait.Until(t, "two children", func() bool { return b.pool.Up() == 2 })
 	old := b.pids()
 	if err := os.WriteFile(broken, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
 	for round := 1; round <= 2; round++ {
 		b.pool.Renew()
-		await(t, "the round's end", func() bool { return strings.Count(b.log.String(), "the old ones stay") == round })
+		wait.Until(t, "the round's end", func() bool { return strings.Count(b.log.String(), "the old ones stay") == round })
 	}
 	if b.touched(old) != 2 || !strings.Contains(b.log.String(), "the new version has a typo") {
 		t.Errorf("%d of 2 old children serve", b.touched(old))
@@ -129,7 +130,7 @@ func TestAStopDuringARenewalLeavesNoProcess(t *testing.T) {
 	for _, pause := range []time.Duration{0, time.Millisecond, 5 * time.Millisecond, 20 * time.Millisecond, 60 * time.Millisecond} {
 		t.Run(pause.String(), func(t *testing.T) {
 			b := setup(t, "good", func(c *rpc.Config) { c.Slots = 2 })
-			await(t, "two children", func() bool { return b.pool.Up() == 2 })
+			wait.Until(t, "two children", func() bool { return b.pool.Up() == 2 })
 			b.pool.Renew()
 			timer := time.NewTimer(pause)
 			<-timer.C

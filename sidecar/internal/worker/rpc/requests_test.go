@@ -16,6 +16,7 @@ import (
 	"github.com/graflow/graflow-sidecar/sidecar/internal/task"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/worker"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/worker/rpc"
+	"github.com/graflow/graflow-sidecar/sidecar/test/kit/wait"
 )
 
 func init() { menu["asks"] = askingWorker }
@@ -269,7 +270,7 @@ func TestRequestsEndWithTheDelivery(t *testing.T) {
 				t.Errorf("ended %s, while %d requests are served", ended, serving.Load())
 			}
 			if do == "leave" {
-				await(t, "an error for the worker", func() bool { return strings.Contains(b.log.String(), "-32002") })
+				wait.Until(t, "an error for the worker", func() bool { return strings.Contains(b.log.String(), "-32002") })
 			}
 			b.halt()
 			if len(s.ended) != 0 {
@@ -293,7 +294,7 @@ func TestRequestsAreBounded(t *testing.T) {
 	}
 	lines = append(lines, `{"jsonrpc":"2.0","method":"log","params":{"level":"info","message":"all are sent"}}`)
 	b.pushAsks("wait", lines...)
-	await(t, "the reader to pass all of it", func() bool { return strings.Contains(b.log.String(), "all are sent") })
+	wait.Until(t, "the reader to pass all of it", func() bool { return strings.Contains(b.log.String(), "all are sent") })
 	close(free)
 	refused := 0
 	for id, got := range answers(t, b.next()) {
@@ -335,7 +336,7 @@ func TestProgressIsInTheStatus(t *testing.T) {
 		`{"jsonrpc":"2.0","method":"$/progress"}`,
 		progress(`{"delivery":"$d","message":"`+strings.Repeat("ä", 200)+`"}`),
 		request("q", "channel/exists", `{"delivery":"$d","key":"k"}`))
-	await(t, "the last progress", func() bool { return strings.HasPrefix(said().Message, "ä") })
+	wait.Until(t, "the last progress", func() bool { return strings.HasPrefix(said().Message, "ä") })
 	if p := said(); p.Fraction != 0.25 || p.Message != strings.Repeat("ä", 128)+"…" || time.Since(p.At) > time.Minute {
 		t.Errorf("progress %+v", p)
 	}

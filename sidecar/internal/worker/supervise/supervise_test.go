@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -15,7 +16,9 @@ import (
 
 	"github.com/graflow/graflow-sidecar/sidecar/internal/worker/spawn/local"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/worker/supervise"
+	testproc "github.com/graflow/graflow-sidecar/sidecar/test/kit/proc"
 	"github.com/graflow/graflow-sidecar/sidecar/test/kit/testlog"
+	"github.com/graflow/graflow-sidecar/sidecar/test/kit/wait"
 )
 
 func TestReplicasStartWhenRedisAnswersAndAreReadyASecondLater(t *testing.T) {
@@ -384,25 +387,13 @@ func TestRealProcesses(t *testing.T) {
 		t.Fatalf("%v ran", running)
 	}
 	for _, pid := range running {
-		if !gone(pid, 5*time.Second) {
-			t.Errorf("process %d is left", pid)
-		}
+		// The group's SIGKILL is sent when the stop is over, and the kernel may take a moment
+		// more for those that are not ours to reap.
+		wait.Until(t, fmt.Sprintf("the end of process %d", pid), func() bool { return !testproc.Alive(strconv.Itoa(pid)) })
 	}
 	if n := strings.Count(log.String(), `line="end of stdin"`); n != 2 {
 		t.Errorf("%d saw the end of their stdin:\n%s", n, log)
 	}
-}
-
-// gone waits until a process has ended. The group's SIGKILL is sent when the
-// stop is over; the kernel may take a moment more for those that are not ours to
-// reap.
-func gone(pid int, within time.Duration) bool {
-	for deadline := time.Now().Add(within); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
-		if stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid)); err != nil || strings.Contains(string(stat), ") Z ") {
-			return true
-		}
-	}
-	return false
 }
 
 // TestAProgramThatMakesADaemonOfItself is given up with words that say so.

@@ -3,6 +3,7 @@ package testlog
 
 import (
 	"bytes"
+	"strings"
 	"sync"
 )
 
@@ -24,4 +25,19 @@ func (b *Buffer) String() string {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.b.String()
+}
+
+// Count is how often a text was written so far.
+func (b *Buffer) Count(text string) int { return strings.Count(b.String(), text) }
+
+// Has reports whether a text was written.
+func (b *Buffer) Has(text string) bool { return strings.Contains(b.String(), text) }
+
+// Tail returns the end of a text, short enough for a failure message that is read.
+func Tail(text string) string {
+	const most = 12_000
+	if len(text) <= most {
+		return text
+	}
+	return "[…]" + text[len(text)-most:]
 }

@@ -26,7 +26,9 @@ import (
 	"github.com/graflow/graflow-sidecar/sidecar/internal/backoff"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/worker/spawn/local"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/worker/spawn/reaper"
+	"github.com/graflow/graflow-sidecar/sidecar/test/kit/proc"
 	"github.com/graflow/graflow-sidecar/sidecar/test/kit/testlog"
+	"github.com/graflow/graflow-sidecar/sidecar/test/kit/wait"
 )
 
 // source is a fork server for a worker that needs no Graflow.
@@ -177,27 +179,11 @@ func (w *worker) line() ([]byte, error) {
 	}
 }
 
-func alive(pid int) bool {
-	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-	return err == nil && !strings.Contains(string(stat), ") Z ")
-}
-
-func await(t *testing.T, what string, ok func() bool) {
-	t.Helper()
-	deadline := time.Now().Add(20 * time.Second)
-	for !ok() {
-		if time.Now().After(deadline) {
-			t.Fatalf("waited in vain for %s", what)
-		}
-		time.Sleep(5 * time.Millisecond)
-	}
-}
-
 // pid is the fork server's.
 func (f *family) pid(t *testing.T) int {
 	t.Helper()
 	var pid int
-	await(t, "a fork server", func() bool {
+	wait.Until(t, "a fork server", func() bool {
 		f.mu.Lock()
 		defer f.mu.Unlock()
 		if f.up != nil {
@@ -314,17 +300,17 @@ func TestWhatAForkForksIsFound(t *testing.T) {
 			t.Fatal(err)
 		}
 		left[i] = pid
-		await(t, "its session", func() bool { sid, _ := unix.Getsid(pid); return sid == pid })
+		wait.Until(t, "its session", func() bool { sid, _ := unix.Getsid(pid); return sid == pid })
 	}
 	first.kill()
-	if alive(left[0]) {
+	if proc.Alive(strconv.Itoa(left[0])) {
 		t.Errorf("%d has outlived its worker", left[0])
 	}
-	if !alive(left[1]) {
+	if !proc.Alive(strconv.Itoa(left[1])) {
 		t.Errorf("%d has died with another worker than its own", left[1])
 	}
 	second.kill()
-	if alive(left[1]) {
+	if proc.Alive(strconv.Itoa(left[1])) {
 		t.Errorf("%d has outlived its worker", left[1])
 	}
 }
@@ -334,13 +320,13 @@ func TestAForkServerThatIsKilledHarmsNobody(t *testing.T) {
 	before := f.fork(t)
 	killed := f.pid(t)
 	_ = syscall.Kill(killed, syscall.SIGKILL)
-	await(t, "its end", func() bool { return !alive(killed) })
+	wait.Until(t, "its end", func() bool { return !proc.Alive(strconv.Itoa(killed)) })
 	between, _, err := f.start() // in whatever way
 	if err != nil {
 		t.Fatal(err)
 	}
 	between.kill()
-	await(t, "the next one", func() bool { return f.pid(t) != killed })
+	wait.Until(t, "the next one", func() bool { return f.pid(t) != killed })
 	after := f.fork(t)
 	before.run(t, "")
 	after.run(t, "")
@@ -359,8 +345,8 @@ func TestAForkServerThatHangsIsReplaced(t *testing.T) {
 		t.Fatalf("forked by a stopped process: %v", err)
 	}
 	w.kill()
-	await(t, "the next one", func() bool { return f.pid(t) != hung })
-	if alive(hung) {
+	wait.Until(t, "the next one", func() bool { return f.pid(t) != hung })
+	if proc.Alive(strconv.Itoa(hung)) {
 		t.Error("the one that hung is still there")
 	}
 	before.run(t, "")
@@ -471,6 +457,6 @@ func TestTheEndOfTheSidecarIsTheEndOfAll(t *testing.T) {
 	_ = cmd.Process.Kill()
 	_ = cmd.Wait()
 	for _, pid := range pids {
-		await(t, fmt.Sprint("the end of ", pid), func() bool { return !alive(pid) })
+		wait.Until(t, fmt.Sprint("the end of ", pid), func() bool { return !proc.Alive(strconv.Itoa(pid)) })
 	}
 }

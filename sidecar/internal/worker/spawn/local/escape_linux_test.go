@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/graflow/graflow-sidecar/sidecar/internal/worker/spawn/local"
+	"github.com/graflow/graflow-sidecar/sidecar/test/kit/proc"
 )
 
 // escaping starts a shell that leaves a process behind in a session of its own
@@ -44,11 +45,6 @@ func escaping(t *testing.T, then string, mark bool) (p local.Process, escapee in
 	return p, escapee
 }
 
-func runs(pid int) bool {
-	stat, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
-	return err == nil && !strings.Contains(string(stat), ") Z ")
-}
-
 // TestNothingOutlivesAProcess, however it ends: what has left its group is dead
 // when Exited says so.
 func TestNothingOutlivesAProcess(t *testing.T) {
@@ -62,7 +58,7 @@ func TestNothingOutlivesAProcess(t *testing.T) {
 			p, escapee := escaping(t, c.then, true)
 			local.End(context.Background(), p, func() { p.Stdin().Close() }, 200*time.Millisecond)
 			wantFate(t, p, c.fate)
-			if runs(escapee) {
+			if proc.Alive(strconv.Itoa(escapee)) {
 				t.Errorf("process %d, which left the group, outlived it", escapee)
 			}
 		})
@@ -75,7 +71,7 @@ func TestWithoutAMarkOnlyTheGroupIsKilled(t *testing.T) {
 	p, escapee := escaping(t, "read x", false)
 	p.Stdin().Close()
 	wantFate(t, p, "exited with status 1")
-	if !runs(escapee) {
+	if !proc.Alive(strconv.Itoa(escapee)) {
 		t.Error("somebody's process was killed")
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/graflow/graflow-sidecar/sidecar/internal/worker/spawn/reaper"
+	"github.com/graflow/graflow-sidecar/sidecar/test/kit/wait"
 )
 
 // TestAbandonKillsChildrenGroupsAndOrphans, and takes no lock for it.
@@ -27,6 +28,6 @@ func TestAbandonKillsChildrenGroupsAndOrphans(t *testing.T) {
 		t.Error("the child has ended by itself")
 	}
 	for _, pid := range pids {
-		await(t, "an orphan's end", func() bool { return !runs(pid) })
+		wait.Until(t, "an orphan's end", func() bool { return !runs(pid) })
 	}
 }

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/graflow/graflow-sidecar/sidecar/internal/worker/spawn/reaper"
+	"github.com/graflow/graflow-sidecar/sidecar/test/kit/wait"
 )
 
 const (
@@ -35,7 +36,7 @@ func escape(t *testing.T, r *reaper.Reaper, script string, notes int, env ...str
 		t.Fatal(err)
 	}
 	reaper.Release(cmd.Process.Pid)
-	await(t, "the escape", func() bool {
+	wait.Until(t, "the escape", func() bool {
 		text, _ := os.ReadFile(out)
 		pids = pids[:0]
 		for line := range strings.Lines(string(text)) {
@@ -116,7 +117,7 @@ func TestUnmarkedOrphansMayEndByThemselves(t *testing.T) {
 	left := escape(t, r, "sleep 600", 1, other)
 	reaper.End(mark, 0, time.Second)
 	end(0)
-	await(t, "it to end", func() bool { letter, _ := state(patient); return letter == "" })
+	wait.Until(t, "it to end", func() bool { letter, _ := state(patient); return letter == "" })
 	r.Stop()
 	if letter, _ := state(left[0]); letter != "" {
 		t.Errorf("an orphan outlived the reaper, in state %s", letter)

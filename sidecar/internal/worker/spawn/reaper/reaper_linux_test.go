@@ -15,11 +15,11 @@ import (
 	"sync"
 	"syscall"
 	"testing"
-	"time"
 
 	"go.uber.org/goleak"
 
 	"github.com/graflow/graflow-sidecar/sidecar/internal/worker/spawn/reaper"
+	"github.com/graflow/graflow-sidecar/sidecar/test/kit/wait"
 )
 
 // roleVariable makes this binary play a process of these tests.
@@ -122,17 +122,6 @@ func zombies() (pids []string) {
 	return pids
 }
 
-func await(t *testing.T, what string, ok func() bool) {
-	t.Helper()
-	deadline := time.Now().Add(10 * time.Second)
-	for !ok() {
-		if time.Now().After(deadline) {
-			t.Fatalf("waited in vain for %s", what)
-		}
-		time.Sleep(2 * time.Millisecond)
-	}
-}
-
 func TestOrphansComeToUsAndAreReaped(t *testing.T) {
 	begin(t)
 	for range 10 {
@@ -141,7 +130,7 @@ func TestOrphansComeToUsAndAreReaped(t *testing.T) {
 			t.Fatalf("the orphan is in state %q and its parent is %d, not %d", letter, parent, os.Getpid())
 		}
 		end(3)
-		await(t, "the orphan to be reaped", func() bool { letter, _ := state(pid); return letter == "" })
+		wait.Until(t, "the orphan to be reaped", func() bool { letter, _ := state(pid); return letter == "" })
 	}
 }
 
@@ -170,7 +159,7 @@ func TestNoExitStatusIsTakenAway(t *testing.T) {
 		end(0)
 	}
 	wg.Wait()
-	await(t, "every orphan to be reaped", func() bool { return len(zombies()) == 0 })
+	wait.Until(t, "every orphan to be reaped", func() bool { return len(zombies()) == 0 })
 }
 
 // TestAClaimedChildIsLeftAlone: although it has ended long ago and others are
@@ -181,11 +170,11 @@ func TestAClaimedChildIsLeftAlone(t *testing.T) {
 	if err := reaper.Start(cmd); err != nil {
 		t.Fatal(err)
 	}
-	await(t, "it to end", func() bool { letter, _ := state(cmd.Process.Pid); return letter == "Z" })
+	wait.Until(t, "it to end", func() bool { letter, _ := state(cmd.Process.Pid); return letter == "Z" })
 	for range 3 {
 		pid, end := orphan(t)
 		end(0)
-		await(t, "the orphan to be reaped", func() bool { letter, _ := state(pid); return letter == "" })
+		wait.Until(t, "the orphan to be reaped", func() bool { letter, _ := state(pid); return letter == "" })
 	}
 	if _ = cmd.Wait(); cmd.ProcessState.ExitCode() != 7 {
 		t.Errorf("ended with %v, want status 7", cmd.ProcessState)
@@ -201,10 +190,10 @@ func TestAnExpectedOrphanWaitsForItsClaim(t *testing.T) {
 	defer done()
 	pid, end := orphan(t)
 	end(5)
-	await(t, "it to end", func() bool { letter, _ := state(pid); return letter == "Z" })
+	wait.Until(t, "it to end", func() bool { letter, _ := state(pid); return letter == "Z" })
 	earlier, endEarlier := orphan(t)
 	endEarlier(0)
-	await(t, "the other to end", func() bool { letter, _ := state(earlier); return letter == "Z" })
+	wait.Until(t, "the other to end", func() bool { letter, _ := state(earlier); return letter == "Z" })
 
 	if err := reaper.Claim(pid); err != nil {
 		t.Fatal(err)
@@ -213,7 +202,7 @@ func TestAnExpectedOrphanWaitsForItsClaim(t *testing.T) {
 		t.Errorf("claimed twice: %v", err)
 	}
 	done()
-	await(t, "the other, unclaimed, to be reaped", func() bool { letter, _ := state(earlier); return letter == "" })
+	wait.Until(t, "the other, unclaimed, to be reaped", func() bool { letter, _ := state(earlier); return letter == "" })
 	var status syscall.WaitStatus
 	if got, err := syscall.Wait4(pid, &status, 0, nil); got != pid || status.ExitStatus() != 5 {
 		t.Errorf("waited for %d and got %d with status %d (%v), want 5", pid, got, status.ExitStatus(), err)

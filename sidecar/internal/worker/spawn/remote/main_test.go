@@ -54,15 +54,6 @@ func child(role string) {
 
 const patience = 30 * time.Second
 
-func await(t *testing.T, what string, is func() bool) {
-	t.Helper()
-	for deadline := time.Now().Add(patience); !is(); time.Sleep(time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatalf("waited %v in vain for %s", patience, what)
-		}
-	}
-}
-
 func closed(t *testing.T, what string, ch <-chan struct{}) {
 	t.Helper()
 	select {

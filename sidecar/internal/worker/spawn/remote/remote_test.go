@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/graflow/graflow-sidecar/sidecar/internal/worker/spawn/local"
+	"github.com/graflow/graflow-sidecar/sidecar/test/kit/wait"
 )
 
 // TestStreamsAreCarriedByteForByte, both at once and more than any buffer holds;
@@ -302,11 +303,11 @@ func TestChildrenAreSpread(t *testing.T) {
 		cs = append(cs, c)
 	}
 	p.host("two", "echo")
-	await(t, "the second host", func() bool { return len(h.list()) == 2 })
+	wait.Until(t, "the second host", func() bool { return len(h.list()) == 2 })
 	// The pool's part: for one that leaves another is started.
 	for range 2 {
 		var left local.Process
-		await(t, "one to leave", func() bool {
+		wait.Until(t, "one to leave", func() bool {
 			for i, c := range cs {
 				select {
 				case <-local.Leaving(c):
@@ -455,7 +456,7 @@ func TestAStopDoesNotWaitForStrangers(t *testing.T) {
 		}
 		defer conn.Close()
 	}
-	await(t, "them to be in", func() bool { return h.unauthenticated.size() >= 3 })
+	wait.Until(t, "them to be in", func() bool { return h.unauthenticated.size() >= 3 })
 	began := time.Now()
 	stop()
 	if took := time.Since(began); took >= helloTimeout-time.Second {
