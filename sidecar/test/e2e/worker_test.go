@@ -20,6 +20,7 @@ import (
 	"github.com/graflow/graflow-sidecar/sidecar/test/kit/graflow"
 	"github.com/graflow/graflow-sidecar/sidecar/test/kit/proc"
 	"github.com/graflow/graflow-sidecar/sidecar/test/kit/testlog"
+	"github.com/graflow/graflow-sidecar/sidecar/test/kit/wait"
 )
 
 // stopBound is how long a stop may take in a test: the sidecar's own bound is
@@ -156,12 +157,15 @@ func (w *worker) signal(sig syscall.Signal) {
 // wait waits for the process to end and returns its exit status.
 func (w *worker) wait() int {
 	w.t.Helper()
-	timer := time.NewTimer(stopBound)
-	defer timer.Stop()
-	select {
-	case <-w.done:
-	case <-timer.C:
-		w.t.Errorf("still there after %v", stopBound)
+	ended := func() bool {
+		select {
+		case <-w.done:
+			return true
+		default:
+			return false
+		}
+	}
+	if !wait.Within(w.t, stopBound, "the end of the worker", ended) {
 		_ = syscall.Kill(-w.cmd.Process.Pid, syscall.SIGKILL)
 		<-w.done
 	}

@@ -7,6 +7,9 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/graflow/graflow-sidecar/sidecar/test/kit/machine"
+	"github.com/graflow/graflow-sidecar/sidecar/test/kit/wait"
 )
 
 // TestStopWhileRedisPausesClients: Redis holds commands back, as a planned failover
@@ -29,7 +32,7 @@ func TestStopWhileRedisPausesClients(t *testing.T) {
 				t.Fatal(err)
 			}
 			cancel()
-			pause(2500 * time.Millisecond) // a wait that began before is over, and the next one held back
+			wait.Pass(2500 * time.Millisecond) // a wait that began before is over, and the next one held back
 			quiet.signal(syscall.SIGTSTP)
 			renewed.signal(syscall.SIGHUP)
 			w.mu.Lock()
@@ -56,7 +59,7 @@ func TestStopWhileRedisPausesClients(t *testing.T) {
 				{paused, `"paused: no new tasks until sidecar resume"`},
 				{renewed, `"workers are replaced"`},
 			} {
-				eventually(t, 20*time.Second, told.s.id+" says "+told.says, func() bool { return told.s.says(told.says) })
+				wait.Within(t, 20*time.Second, told.s.id+" says "+told.says, func() bool { return told.s.says(told.says) })
 			}
 			from := time.Now()
 			w.group(w.work(20, 50)...)
@@ -81,7 +84,7 @@ func TestServerWithoutClient(t *testing.T) {
 	w.settle(20 * time.Second)
 	began := time.Now()
 	all[0].stop() // idle: its wait for records cannot be ended by CLIENT UNBLOCK
-	if took := machine.since(began); took > 10*time.Second {
+	if took := machine.Since(began); took > 10*time.Second {
 		w.violation("a stop took %v, without CLIENT", took)
 	}
 	w.goesOn(time.Now())

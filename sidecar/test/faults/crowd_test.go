@@ -8,6 +8,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/graflow/graflow-sidecar/sidecar/test/kit/wait"
 )
 
 // crowdSize sidecars share one queue.
@@ -35,12 +37,12 @@ func TestCrowdRestarted(t *testing.T) {
 
 	w.hurt("Redis lost by all")
 	p.Refuse()
-	pause(3 * time.Second)
+	wait.Pass(3 * time.Second)
 	back := time.Now()
 	if err := p.Accept(); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, outageRecovery, "a word from all that they are back", func() bool {
+	wait.Within(t, outageRecovery, "a word from all that they are back", func() bool {
 		for _, sc := range w.alive() {
 			if !sc.says("redis is back") {
 				return false
@@ -48,7 +50,7 @@ func TestCrowdRestarted(t *testing.T) {
 		}
 		return true
 	})
-	pause(time.Until(back.Add(outageRecovery))) // one after another they open the rest
+	wait.Pass(time.Until(back.Add(outageRecovery))) // one after another they open the rest
 	w.spread(p.Accepted(), back)
 	w.feed("after Redis was lost")
 
@@ -72,12 +74,12 @@ func TestCrowdRestarted(t *testing.T) {
 			rs[i].Ms += 400 // many of them are there when it strikes
 		}
 		g := w.group(rs...)
-		pause(100 * time.Millisecond)
+		wait.Pass(100 * time.Millisecond)
 		w.hurt(stop.how + " of all")
 		stop.stop()
 		gather()
 		w.feed("after " + stop.how + " of all")
-		eventually(t, barrierWait, g+" to be done", func() bool {
+		wait.Within(t, barrierWait, g+" to be done", func() bool {
 			ctx, cancel := bounded()
 			defer cancel()
 			n, err := w.c.Get(ctx, w.key("barrier", g)).Int()
@@ -100,7 +102,7 @@ func (w *world) feed(when string) {
 		wg.Go(func() {
 			for range shares * crowdSize / 4 {
 				w.one(record{Ms: 10})
-				pause(15 * time.Millisecond)
+				wait.Pass(15 * time.Millisecond)
 			}
 		})
 	}

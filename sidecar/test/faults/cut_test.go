@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/graflow/graflow-sidecar/sidecar/test/kit/faultproxy"
+	"github.com/graflow/graflow-sidecar/sidecar/test/kit/wait"
 )
 
 // cutter breaks the connection around requests and counts what it broke.
@@ -153,7 +154,7 @@ func (w *world) life(p *faultproxy.Proxy, env ...string) {
 		w.one(record{Size: 10_000})
 		w.one(record{Pad: strings.Repeat("x", 1<<20)}) // claimed in parts
 		w.group(record{Do: "channel", Next: w.next()}, record{Do: "channel", Next: w.next()})
-		pause(300 * time.Millisecond)
+		wait.Pass(300 * time.Millisecond)
 	}
 	w.settle(40 * time.Second) // no task that asks for something is to run twice
 	for range 6 {
@@ -166,7 +167,7 @@ func (w *world) life(p *faultproxy.Proxy, env ...string) {
 		rs[i].Ms = 1500
 	}
 	w.group(rs...)
-	eventually(w.t, 10*time.Second, "tasks of the victim", func() bool {
+	wait.Within(w.t, 10*time.Second, "tasks of the victim", func() bool {
 		held, err := w.heldBy(victim.id)
 		return err == nil && len(held) > 0
 	})

@@ -11,6 +11,7 @@ import (
 
 	"github.com/graflow/graflow-sidecar/sidecar/test/kit/faultproxy"
 	"github.com/graflow/graflow-sidecar/sidecar/test/kit/redistest"
+	"github.com/graflow/graflow-sidecar/sidecar/test/kit/wait"
 )
 
 // TestTwoServersAtOneAddress: new connections lead to a Redis that knows nothing of the
@@ -40,7 +41,7 @@ func TestTwoServersAtOneAddress(t *testing.T) {
 				rs := w.work(6, 100)
 				rs[0].Ms, rs[1].Ms = 500, 2500 // one ends while the server is the wrong one
 				w.group(rs...)
-				eventually(t, 10*time.Second, "tasks in flight", func() bool {
+				wait.Within(t, 10*time.Second, "tasks in flight", func() bool {
 					held, err := w.heldBy(s.id)
 					return err == nil && len(held) > 0
 				})
@@ -53,7 +54,7 @@ func TestTwoServersAtOneAddress(t *testing.T) {
 					cut.before(len(p.Accepted()))
 				}
 				for range 4 {
-					pause(time.Second)
+					wait.Pass(time.Second)
 					w.one(record{})
 				}
 				p.SetUpstream(w.server.Addr)

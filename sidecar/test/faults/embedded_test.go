@@ -15,6 +15,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/graflow/graflow-sidecar/sidecar/test/kit/redistest"
+	"github.com/graflow/graflow-sidecar/sidecar/test/kit/wait"
 )
 
 // TestTheEmbeddedRedisIsKilled: the Redis that a sidecar has started itself is killed while
@@ -35,7 +36,7 @@ func TestTheEmbeddedRedisIsKilled(t *testing.T) {
 				where: []string{"REDIS_URL=embedded", fmt.Sprint("REDIS_PORT=", port)}, exec: c.exec,
 				env: []string{"SIDECAR_SPOOL_DIR=" + spool},
 			})
-			eventually(t, 20*time.Second, "the sidecar to be ready", func() bool { return s.says("sidecar is ready") })
+			wait.Within(t, 20*time.Second, "the sidecar to be ready", func() bool { return s.says("sidecar is ready") })
 			client := redis.NewClient(&redis.Options{Addr: fmt.Sprint("127.0.0.1:", port)})
 			defer client.Close()
 			ctx, cancel := bounded()
@@ -46,7 +47,7 @@ func TestTheEmbeddedRedisIsKilled(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			eventually(t, 20*time.Second, "both tasks to run", func() bool {
+			wait.Within(t, 20*time.Second, "both tasks to run", func() bool {
 				events, err := w.hist.read()
 				n := 0
 				for _, e := range events {

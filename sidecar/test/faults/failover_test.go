@@ -10,6 +10,7 @@ import (
 
 	"github.com/graflow/graflow-sidecar/sidecar/test/kit/faultproxy"
 	"github.com/graflow/graflow-sidecar/sidecar/test/kit/redistest"
+	"github.com/graflow/graflow-sidecar/sidecar/test/kit/wait"
 )
 
 // pair is a master and a replica whose link can be broken, and a way for the
@@ -35,7 +36,7 @@ func newPair(t *testing.T) *pair {
 	if err := rc.ReplicaOf(ctx, "127.0.0.1", strconv.Itoa(port)).Err(); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, 20*time.Second, "a replica in step", func() bool {
+	wait.Within(t, 20*time.Second, "a replica in step", func() bool {
 		ctx, cancel := bounded()
 		defer cancel()
 		return rc.InfoMap(ctx, "replication").Val()["Replication"]["master_link_status"] == "up"
@@ -96,7 +97,7 @@ func TestFailoverWithAnUnreplicatedTail(t *testing.T) {
 			p.group(p.work(10, 100)...) // before: counted and replicated
 			p.settle(10 * time.Second)
 			p.group(p.work(12, 200)...)
-			pause(100 * time.Millisecond)
+			wait.Pass(100 * time.Millisecond)
 			p.caughtUp()
 			p.link.Stall() // from here on the replica hears nothing
 			if c.long {
@@ -108,7 +109,7 @@ func TestFailoverWithAnUnreplicatedTail(t *testing.T) {
 				p.group(rs...)
 				p.loseFrom(p.lastGroup())
 			}
-			pause(time.Duration(500+p.rnd.IntN(500)) * time.Millisecond)
+			wait.Pass(time.Duration(500+p.rnd.IntN(500)) * time.Millisecond)
 			p.failOver()
 			began := time.Now()
 			p.group(p.work(8, 100)...)

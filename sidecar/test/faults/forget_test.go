@@ -16,6 +16,7 @@ import (
 
 	"github.com/graflow/graflow-sidecar/sidecar/test/kit/faultproxy"
 	"github.com/graflow/graflow-sidecar/sidecar/test/kit/redistest"
+	"github.com/graflow/graflow-sidecar/sidecar/test/kit/wait"
 )
 
 // TestRedisForgets: a Redis that forgets the sidecars, and at once, or in the moment in
@@ -49,11 +50,11 @@ func TestRedisForgets(t *testing.T) {
 			way := w.newProxy(w.server.Addr)
 			w.crew(2, setup{proxy: way})
 			for turn := range 4 {
-				pause(time.Duration(w.rnd.IntN(1500)) * time.Millisecond)
+				wait.Pass(time.Duration(w.rnd.IntN(1500)) * time.Millisecond)
 				if c.busy {
 					w.again++ // what runs is taken back, and no sidecar has died
 					w.one(record{Ms: 1000})
-					pause(100 * time.Millisecond)
+					wait.Pass(100 * time.Millisecond)
 				}
 				w.hurt(c.name)
 				c.forget(w, way)
@@ -61,7 +62,7 @@ func TestRedisForgets(t *testing.T) {
 					w.forgetTasks()
 				}
 				if turn%2 == 1 {
-					pause(time.Duration(w.rnd.IntN(1200)) * time.Millisecond)
+					wait.Pass(time.Duration(w.rnd.IntN(1200)) * time.Millisecond)
 				}
 				back := time.Now()
 				w.one(record{})
@@ -186,7 +187,7 @@ func TestRedisClockSteps(t *testing.T) {
 		rs := w.work(9, 300)
 		rs[0].Do, rs[1].Do = "retry", "retry"
 		w.group(rs...)
-		pause(time.Second)
+		wait.Pass(time.Second)
 		w.hurt(fmt.Sprint("the clock is ", hours, " h off"))
 		step(hours * 3600)
 		w.one(record{Do: "channel", Next: w.next()})
@@ -198,7 +199,7 @@ func TestRedisClockSteps(t *testing.T) {
 		for range 6 {
 			w.one(record{Ms: 3000})
 		}
-		eventually(t, 10*time.Second, "tasks of the victim", func() bool {
+		wait.Within(t, 10*time.Second, "tasks of the victim", func() bool {
 			held, err := w.heldBy(all[0].id)
 			return err == nil && len(held) > 0
 		})
@@ -238,7 +239,7 @@ func TestSentinelsKnowNoMaster(t *testing.T) {
 	w.crew(2, setup{where: []string{"REDIS_ADDRS=" + sentinel.Addr, "REDIS_SENTINEL_MASTER=m"}})
 	for range 2 {
 		w.busy(2)
-		pause(200 * time.Millisecond)
+		wait.Pass(200 * time.Millisecond)
 		w.hurt("the Sentinels know no master")
 		ctx, cancel := bounded()
 		if err := sentinel.Client().Do(ctx, "sentinel", "remove", "m").Err(); err != nil {
@@ -248,7 +249,7 @@ func TestSentinelsKnowNoMaster(t *testing.T) {
 			if err := w.c.Do(ctx, "client", "kill", "type", "normal").Err(); err != nil {
 				t.Error(err)
 			}
-			pause(time.Second)
+			wait.Pass(time.Second)
 		}
 		if err := sentinel.Client().Do(ctx, monitor...).Err(); err != nil {
 			t.Error(err)

@@ -9,6 +9,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/graflow/graflow-sidecar/sidecar/test/kit/wait"
 )
 
 // form is how a worker answers, with ID in place of the id.
@@ -54,7 +56,7 @@ func TestAnswersInTheWrongForm(t *testing.T) {
 	s := w.start(setup{byHand: true, env: append([]string{"SIDECAR_MAX_MESSAGE_BYTES=65536"}, eager...)})
 	s.ready(1)
 	var children []int
-	eventually(t, 30*time.Second, "both workers", func() bool {
+	wait.Within(t, 30*time.Second, "both workers", func() bool {
 		children = slices.Sorted(slices.Values(s.children()))
 		return len(children) == 2
 	})

@@ -10,6 +10,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/graflow/graflow-sidecar/sidecar/test/kit/wait"
 )
 
 // TestSIGSTOPOfASidecar stops sidecars for longer than their lease. Others take
@@ -32,7 +34,7 @@ func TestSIGSTOPOfASidecar(t *testing.T) {
 				}
 				w.group(rs...)
 				victims := all[:2]
-				eventually(t, 10*time.Second, "tasks of the victims", func() bool {
+				wait.Within(t, 10*time.Second, "tasks of the victims", func() bool {
 					held, err := w.heldBy(victims[0].id)
 					other, oerr := w.heldBy(victims[1].id)
 					return err == nil && oerr == nil && len(held) > 0 && len(other) > 0
@@ -40,13 +42,13 @@ func TestSIGSTOPOfASidecar(t *testing.T) {
 				for _, v := range victims {
 					w.freeze(v, c.tree)
 				}
-				pause(11 * time.Second)
+				wait.Pass(11 * time.Second)
 				for _, v := range victims {
 					w.thaw(v, c.tree)
 				}
 				w.settle(20 * time.Second)
 				for _, v := range victims {
-					eventually(t, 10*time.Second, v.id+" to find out", func() bool { return v.says("lease lost") })
+					wait.Within(t, 10*time.Second, v.id+" to find out", func() bool { return v.says("lease lost") })
 				}
 				w.group(w.work(12, 50)...) // all of them work again
 				w.settle(20 * time.Second)
@@ -66,10 +68,10 @@ func (w *world) freeze(s *sidecar, tree bool) {
 	}
 	at := time.Now()
 	w.hurt("SIGSTOP of " + s.id)
-	eventually(w.t, 5*time.Second, s.id+" to stand still", func() bool { return standsStill(s.pid()) })
+	wait.Within(w.t, 5*time.Second, s.id+" to stand still", func() bool { return standsStill(s.pid()) })
 	// A claim may be on its way to Redis yet. Nobody else touches what it brings
 	// before the lease has run out.
-	pause(500 * time.Millisecond)
+	wait.Pass(500 * time.Millisecond)
 	held, err := w.heldBy(s.id)
 	if err != nil {
 		w.t.Error(err)
@@ -120,7 +122,7 @@ func TestSIGSTOPOfAWorker(t *testing.T) {
 			w.hurt("SIGSTOP of a worker")
 			_ = syscall.Kill(pid, syscall.SIGSTOP)
 			w.group(w.work(5, 20)...)
-			pause(1500 * time.Millisecond)
+			wait.Pass(1500 * time.Millisecond)
 			_ = syscall.Kill(pid, syscall.SIGCONT)
 			w.settle(10 * time.Second)
 		}
@@ -178,7 +180,7 @@ func (w *world) memberOf(group, do string) string {
 // runs waits until a task has started and returns its worker.
 func (w *world) runs(task string) (pid int) {
 	w.t.Helper()
-	eventually(w.t, 10*time.Second, "the start of "+task, func() bool {
+	wait.Within(w.t, 10*time.Second, "the start of "+task, func() bool {
 		events, err := w.hist.read()
 		if err != nil {
 			return false // a line is being written

@@ -18,6 +18,7 @@ import (
 	"github.com/graflow/graflow-sidecar/sidecar/test/kit/build"
 	"github.com/graflow/graflow-sidecar/sidecar/test/kit/graflow"
 	"github.com/graflow/graflow-sidecar/sidecar/test/kit/proc"
+	"github.com/graflow/graflow-sidecar/sidecar/test/kit/wait"
 )
 
 // contest is one fault that both workers meet: Graflow's own and the sidecar
@@ -60,7 +61,7 @@ func away(d time.Duration) func(*graflows) {
 	return func(g *graflows) {
 		g.w.hurt(fmt.Sprint("Redis away for ", d))
 		g.w.killRedis()
-		pause(d)
+		wait.Pass(d)
 		g.w.server.Restart()
 	}
 }
@@ -145,7 +146,7 @@ func (g *graflows) run(c contest) {
 	g.startWorker()
 	g.startWorker()
 	g.command(append([]string{"group.py", strconv.Itoa(c.tasks), "1.0", w.hist.path}, c.does...)...)
-	eventually(w.t, time.Minute, "tasks that run", func() bool {
+	wait.Within(w.t, time.Minute, "tasks that run", func() bool {
 		ctx, cancel := bounded()
 		defer cancel()
 		if keys := w.c.Keys(ctx, w.key("barrier", "*", "expected")).Val(); len(keys) > 0 {
@@ -156,7 +157,7 @@ func (g *graflows) run(c contest) {
 	began := time.Now()
 	c.hurt(g)
 	done := false
-	for deadline := began.Add(barrierWait); !done && time.Now().Before(deadline); pause(50 * time.Millisecond) {
+	for deadline := began.Add(barrierWait); !done && time.Now().Before(deadline); wait.Pass(50 * time.Millisecond) {
 		done = !g.story().published[g.group].IsZero()
 	}
 	g.judge(c, time.Since(began))
@@ -221,8 +222,8 @@ func (g *graflows) judge(c contest, took time.Duration) {
 	}
 	if g.extra > 0 {
 		dead := 0
-		eventually(w.t, 10*time.Second, "an empty queue", func() bool { return w.c.LLen(ctx, w.key("queue")).Val() == 0 })
-		for deadline := time.Now().Add(2 * time.Second); dead < g.extra && time.Now().Before(deadline); pause(20 * time.Millisecond) {
+		wait.Within(w.t, 10*time.Second, "an empty queue", func() bool { return w.c.LLen(ctx, w.key("queue")).Val() == 0 })
+		for deadline := time.Now().Add(2 * time.Second); dead < g.extra && time.Now().Before(deadline); wait.Pass(20 * time.Millisecond) {
 			dead = int(w.c.ZCard(ctx, w.key("sidecar", "dead")).Val())
 		}
 		if dead < g.extra {

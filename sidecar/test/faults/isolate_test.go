@@ -13,6 +13,9 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
+
+	"github.com/graflow/graflow-sidecar/sidecar/test/kit/machine"
+	"github.com/graflow/graflow-sidecar/sidecar/test/kit/wait"
 )
 
 // suspect pushes a record whose last but one attempt was lost with its sidecar: the
@@ -112,30 +115,30 @@ func TestSuspects(t *testing.T) {
 			w.runs(long)
 
 			first := []string{w.suspect(record{TaskID: "s1"}), w.suspect(record{TaskID: "s2"})}
-			eventually(t, 10*time.Second, "a sidecar that has claimed a suspect", func() bool { return busy.says("set aside") || !w.queued(first[0]) })
+			wait.Within(t, 10*time.Second, "a sidecar that has claimed a suspect", func() bool { return busy.says("set aside") || !w.queued(first[0]) })
 			var inner []string
 			came := time.Now()
 			for range 3 {
 				inner = append(inner, w.one(record{}))
 			}
-			eventually(t, 10*time.Second, "the nested tasks", func() bool { return w.ended(inner...) })
-			eventually(t, 40*time.Second, "the suspects beside what runs", func() bool { return w.ended(first...) })
+			wait.Within(t, 10*time.Second, "the nested tasks", func() bool { return w.ended(inner...) })
+			wait.Within(t, 40*time.Second, "the suspects beside what runs", func() bool { return w.ended(first...) })
 
 			next := w.suspect(record{TaskID: "s3"})
 			idle := w.start(c.setup)
-			eventually(t, 30*time.Second, "the suspect in the idle sidecar", func() bool { return w.ended(next) })
+			wait.Within(t, 30*time.Second, "the suspect in the idle sidecar", func() bool { return w.ended(next) })
 			dies := w.suspect(record{TaskID: "s4", Do: "die with sidecar"})
 			<-idle.done
 			if w.ended(outer) || w.ended(long) {
 				t.Error("what ran before did not go on")
 			}
-			eventually(t, 30*time.Second, "a dead letter", func() bool { return len(w.final().letters) == 1 })
+			wait.Within(t, 30*time.Second, "a dead letter", func() bool { return len(w.final().letters) == 1 })
 			w.openGate(outer)
 			w.openGate(long)
 			w.settle(20 * time.Second)
 			f, s := w.verify("a record at its last attempt beside busy slots, " + c.name)
 			for _, id := range inner {
-				if start := s.of(id).starts; len(start) != 1 || machine.between(came, start[0].time()) > 3*time.Second {
+				if start := s.of(id).starts; len(start) != 1 || machine.Between(came, start[0].time()) > 3*time.Second {
 					t.Errorf("%s started at %v, pushed at %v", id, start, came)
 				}
 			}

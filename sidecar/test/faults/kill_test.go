@@ -13,6 +13,7 @@ import (
 
 	"github.com/graflow/graflow-sidecar/sidecar/test/kit/faultproxy"
 	"github.com/graflow/graflow-sidecar/sidecar/test/kit/proc"
+	"github.com/graflow/graflow-sidecar/sidecar/test/kit/wait"
 )
 
 // sites are the steps of a task at which its sidecar is killed. Two are struck
@@ -229,7 +230,7 @@ func (s *storm) end(sc *sidecar, what string) {
 // sniper kills workers and their children at random instants, of every sidecar.
 func (s *storm) sniper(end time.Time) {
 	for s.kills.Load() < int64(runs) && time.Now().Before(end) {
-		pause(time.Duration(150+s.rnd.IntN(300)) * time.Millisecond)
+		wait.Pass(time.Duration(150+s.rnd.IntN(300)) * time.Millisecond)
 		all := s.alive()
 		sc := all[s.rnd.IntN(len(all))]
 		workers := sc.children()
@@ -261,7 +262,7 @@ func (s *storm) produce(n int) {
 		default:
 		}
 		if left, err := s.unfinished(); err == nil && left > 30 {
-			pause(20 * time.Millisecond)
+			wait.Pass(20 * time.Millisecond)
 			continue
 		}
 		rs := make([]record, 3+rnd.IntN(6))

@@ -9,6 +9,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/graflow/graflow-sidecar/sidecar/test/kit/wait"
 )
 
 // TestKinds: sidecars with several kinds of worker, not all of them with the
@@ -53,7 +55,7 @@ func TestKinds(t *testing.T) {
 	}
 	for round := range 8 {
 		groups()
-		pause(time.Duration(500+w.rnd.IntN(600)) * time.Millisecond)
+		wait.Pass(time.Duration(500+w.rnd.IntN(600)) * time.Millisecond)
 		all := w.alive()
 		if len(all) == 0 {
 			continue
@@ -80,7 +82,7 @@ func TestKinds(t *testing.T) {
 	other := named('m', 10)
 	w.group(other)
 	began := time.Now()
-	pause(time.Second)
+	wait.Pass(time.Second)
 	w.start(setup{kinds: []string{"m*"}}) // it comes in time
 	w.settle(60 * time.Second)
 	if d := time.Since(began); d < 19*time.Second {

@@ -10,6 +10,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/graflow/graflow-sidecar/sidecar/test/kit/wait"
 )
 
 // TestLargeRecords: records of 4 MB before a Redis that sends 1 MB to a client at
@@ -83,7 +85,7 @@ func TestSpoolBesideTasks(t *testing.T) {
 	s := setup{env: []string{"SIDECAR_SHUTDOWN_TIMEOUT=2s", "SIDECAR_SPOOL_DIR=" + folder}}
 	first := w.crew(1, s)[0]
 	w.killRedisUnder(first)
-	pause(time.Second) // the tasks end
+	wait.Pass(time.Second) // the tasks end
 	first.stop()
 	broken := filepath.Join(folder, "broken.spool")
 	if err := os.WriteFile(broken, []byte("no spool file"), 0o600); err != nil {

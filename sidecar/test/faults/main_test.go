@@ -10,12 +10,15 @@ import (
 	"os/exec"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	"github.com/graflow/graflow-sidecar/sidecar/internal/redis"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/redisserver/serverproc"
 	"github.com/graflow/graflow-sidecar/sidecar/test/kit/build"
+	"github.com/graflow/graflow-sidecar/sidecar/test/kit/machine"
+	"github.com/graflow/graflow-sidecar/sidecar/test/kit/wait"
 )
 
 var (
@@ -42,11 +45,11 @@ func TestMain(m *testing.M) {
 			os.Exit(sleepUntilOrphaned())
 		case "daemon":
 			ms, _ := strconv.Atoi(os.Args[2])
-			pause(time.Duration(ms) * time.Millisecond)
+			wait.Pass(time.Duration(ms) * time.Millisecond)
 			return
 		}
 	}
-	go machine.run()
+	go machine.Run()
 	os.Exit(run(m))
 }
 
@@ -128,24 +131,3 @@ var (
 	}
 	builtSidecar = programs.Program("sidecar")
 )
-
-// eventually polls a condition outside this process.
-func eventually(t *testing.T, within time.Duration, what string, holds func() bool) bool {
-	t.Helper()
-	began := time.Now()
-	for !holds() {
-		if machine.since(began) > within {
-			t.Errorf("within %v there was not: %s", within, what)
-			return false
-		}
-		pause(5 * time.Millisecond)
-	}
-	return true
-}
-
-// pause is part of a fault: how long something stays broken.
-func pause(d time.Duration) {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	<-timer.C
-}

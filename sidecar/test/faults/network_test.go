@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/graflow/graflow-sidecar/sidecar/test/kit/faultproxy"
+	"github.com/graflow/graflow-sidecar/sidecar/test/kit/wait"
 )
 
 // TestBadNetwork: whatever the way to Redis does, every task runs exactly once,
@@ -62,7 +63,7 @@ func TestBadNetwork(t *testing.T) {
 				w.group(w.work(6, 100)...)
 				w.one(record{Ms: 50, Size: 5000})
 				w.twice(record{})
-				pause(time.Duration(500+w.rnd.IntN(1000)) * time.Millisecond)
+				wait.Pass(time.Duration(500+w.rnd.IntN(1000)) * time.Millisecond)
 			}
 			close(stop)
 			<-stopped

@@ -11,6 +11,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/graflow/graflow-sidecar/sidecar/test/kit/wait"
 )
 
 // observer follows what Redis is told to write, by its MONITOR stream, and
@@ -63,7 +65,7 @@ func (o *observer) run() {
 		}
 		o.mu.Unlock()
 		if err != nil {
-			pause(10 * time.Millisecond) // a server that restarts
+			wait.Pass(10 * time.Millisecond) // a server that restarts
 			continue
 		}
 		o.follow(conn)

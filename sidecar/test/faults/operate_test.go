@@ -11,6 +11,7 @@ import (
 
 	"github.com/graflow/graflow-sidecar/sidecar/test/kit/faultproxy"
 	"github.com/graflow/graflow-sidecar/sidecar/test/kit/proc"
+	"github.com/graflow/graflow-sidecar/sidecar/test/kit/wait"
 )
 
 // operations are the scripts that only the commands of an operator send here.
@@ -62,7 +63,7 @@ func (w *world) operate(p *faultproxy.Proxy, late time.Duration) {
 	// Each dies once, with its worker, and has no more attempts.
 	again, dropped := w.one(record{Kill: "self-start"}), w.one(record{Kill: "self-start"})
 	letter := func(task string) (id string) {
-		eventually(w.t, 20*time.Second, "the dead letter of "+task, func() bool {
+		wait.Within(w.t, 20*time.Second, "the dead letter of "+task, func() bool {
 			ctx, cancel := bounded()
 			defer cancel()
 			ids, err := w.c.ZRange(ctx, w.key("sidecar", "dead"), 0, -1).Result()
@@ -78,7 +79,7 @@ func (w *world) operate(p *faultproxy.Proxy, late time.Duration) {
 	w.command(p.Addr(), "dead letter", "dead", "requeue", letter(again))
 	w.command(p.Addr(), "dead letter", "dead", "drop", letter(dropped))
 	w.settle(20 * time.Second)
-	pause(late)
+	wait.Pass(late)
 	if left := w.final().letters; len(left) > 0 {
 		w.violation("dead letters are left: %v", left)
 	}
@@ -87,14 +88,14 @@ func (w *world) operate(p *faultproxy.Proxy, late time.Duration) {
 	w.mu.Unlock()
 
 	w.command(p.Addr(), "", "pause", "--all")
-	pause(late + time.Second) // heard by then
+	wait.Pass(late + time.Second) // heard by then
 	waits := w.one(record{})
 	if text := w.command(p.Addr(), "", "queue", "peek"); !strings.Contains(text, waits) {
 		w.violation("the queue does not hold %s: %s", waits, text)
 	}
 	w.command(p.Addr(), "", "resume", "--all")
 	runs := w.one(record{Ms: 2500})
-	eventually(w.t, 20*time.Second, "a task in flight", func() bool {
+	wait.Within(w.t, 20*time.Second, "a task in flight", func() bool {
 		held, err := w.heldBy(s.id)
 		return err == nil && len(held) == 1 && held[0] == runs
 	})

@@ -7,6 +7,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/graflow/graflow-sidecar/sidecar/test/kit/wait"
 )
 
 // TestOutcomeOfATaskThatWasTakenOver: a sidecar loses Redis for longer than its lease while
@@ -27,7 +29,7 @@ func TestOutcomeOfATaskThatWasTakenOver(t *testing.T) {
 	if err := p.Accept(); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, 20*time.Second, "the outcome to be dropped", func() bool { return s.says("outcome dropped") })
+	wait.Within(t, 20*time.Second, "the outcome to be dropped", func() bool { return s.says("outcome dropped") })
 	w.goesOn(time.Now())
 	if n := w.logged(id, `"outcome":"stale"`); n != 1 {
 		w.violation("%s was told as stale %d times", id, n)
@@ -70,11 +72,11 @@ func TestResultsOfOneKeyKeepTheirOrder(t *testing.T) {
 				return err == nil && n == (turn+1)*(2*pairs+1)
 			}
 		}
-		eventually(t, 10*time.Second, "all tasks to run", all(started))
+		wait.Within(t, 10*time.Second, "all tasks to run", all(started))
 		w.hurt("no reply while two results of a task come")
 		p.Stall()
-		eventually(t, 20*time.Second, "the ends of the tasks", all(ended))
-		pause(300 * time.Millisecond) // the answers are on their way
+		wait.Within(t, 20*time.Second, "the ends of the tasks", all(ended))
+		wait.Pass(300 * time.Millisecond) // the answers are on their way
 		p.Resume()
 		w.settle(20 * time.Second)
 		left := w.final()

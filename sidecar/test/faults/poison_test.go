@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/graflow/graflow-sidecar/sidecar/test/kit/machine"
 )
 
 // poison is a record that is none, or not quite one.
@@ -187,7 +189,7 @@ func (w *world) endedBy(f *fate, limit time.Duration) {
 	}
 	from, to := f.starts[0].time(), f.completed[0].time()
 	took := to.Sub(from)
-	if took < limit || machine.between(from, to) > limit+3*grace/2+slack {
+	if took < limit || machine.Between(from, to) > limit+3*grace/2+slack {
 		w.t.Errorf("a task with a deadline of %v was ended after %v", limit, took)
 	}
 }

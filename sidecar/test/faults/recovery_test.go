@@ -5,6 +5,8 @@ package faults
 import (
 	"slices"
 	"time"
+
+	"github.com/graflow/graflow-sidecar/sidecar/test/kit/machine"
 )
 
 // recovery checks that the first of the tasks that a death touched was on its
@@ -19,7 +21,7 @@ func (w *world) recovery(s *story) (worst time.Duration) {
 			back = sooner(back, w.back(id, f, at))
 		}
 		worst = max(worst, runs)
-		if machine.between(at, at.Add(back)) > bound && at.Add(back).After(w.stalls.excuse(at, at.Add(bound), again)) {
+		if machine.Between(at, at.Add(back)) > bound && at.Add(back).After(w.stalls.excuse(at, at.Add(bound), again)) {
 			w.violation("after the death of %s with %v the recovery began after %v", what, tasks, back)
 		}
 	}

@@ -7,6 +7,9 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/graflow/graflow-sidecar/sidecar/test/kit/machine"
+	"github.com/graflow/graflow-sidecar/sidecar/test/kit/wait"
 )
 
 // crew starts n sidecars and waits until each has a worker.
@@ -59,7 +62,7 @@ func (w *world) goesOn(back time.Time) {
 		w.t.Fatal(err)
 	}
 	for _, e := range tell(events).of(first).starts {
-		d := machine.between(back, e.time())
+		d := machine.Between(back, e.time())
 		w.outage = max(w.outage, d)
 		if d > outageRecovery+w.delay {
 			w.violation("the first task after the outage started %v after its end", d)
@@ -96,15 +99,15 @@ func TestRedisAwayForLongerThanALease(t *testing.T) {
 			w.crew(8, setup{})
 			for _, away := range []time.Duration{time.Second, 9 * time.Second} {
 				w.busy(8)
-				pause(200 * time.Millisecond)
+				wait.Pass(200 * time.Millisecond)
 				w.hurt(fmt.Sprint("Redis ", c.name, " for ", away))
 				c.gone(w)
-				pause(away)
+				wait.Pass(away)
 				c.back(w)
 				w.settle(40 * time.Second)
 				w.hurt(fmt.Sprint("idle, Redis ", c.name, " for ", away))
 				c.gone(w)
-				pause(away)
+				wait.Pass(away)
 				c.back(w)
 				w.goesOn(time.Now())
 			}
@@ -123,10 +126,10 @@ func TestRedisRestartedAgainAndAgain(t *testing.T) {
 		w.group(w.work(8, 150)...)
 		w.one(record{Ms: 200})
 		w.twice(record{})
-		pause(time.Duration(w.rnd.IntN(300)) * time.Millisecond)
+		wait.Pass(time.Duration(w.rnd.IntN(300)) * time.Millisecond)
 		w.hurt("Redis killed and restarted")
 		w.killRedis()
-		pause(time.Duration(w.rnd.IntN(800)) * time.Millisecond)
+		wait.Pass(time.Duration(w.rnd.IntN(800)) * time.Millisecond)
 		w.server.Restart()
 	}
 	w.settle(30 * time.Second)
@@ -146,10 +149,10 @@ func TestRedisWithoutPersistence(t *testing.T) {
 		for range 6 {
 			w.one(record{Ms: w.rnd.IntN(300)})
 		}
-		pause(time.Duration(w.rnd.IntN(300)) * time.Millisecond)
+		wait.Pass(time.Duration(w.rnd.IntN(300)) * time.Millisecond)
 		w.hurt("Redis restarted empty")
 		w.killRedis()
-		pause(time.Duration(w.rnd.IntN(1500)) * time.Millisecond)
+		wait.Pass(time.Duration(w.rnd.IntN(1500)) * time.Millisecond)
 		w.server.Restart()
 		w.forget()
 		back := time.Now()
@@ -181,7 +184,7 @@ func TestScriptFlush(t *testing.T) {
 			t.Error(err)
 		}
 		cancel()
-		pause(time.Duration(w.rnd.IntN(80)) * time.Millisecond)
+		wait.Pass(time.Duration(w.rnd.IntN(80)) * time.Millisecond)
 	}
 	w.goesOn(time.Now())
 	if w.outage > time.Second {
@@ -201,7 +204,7 @@ func TestMemoryFull(t *testing.T) {
 	warned := func() int {
 		return strings.Count(w.sidecars[0].text(), `"redis may evict records, leases and barriers`)
 	}
-	eventually(t, 20*time.Second, "a warning of the eviction policy", func() bool { return warned() == 1 })
+	wait.Within(t, 20*time.Second, "a warning of the eviction policy", func() bool { return warned() == 1 })
 	w.configure("maxmemory-policy", "noeviction")
 	w.crew(1, setup{})
 	for turn := range 4 {
@@ -244,10 +247,10 @@ func (w *world) pausedWhileFull() {
 	}
 	w.command(w.server.Addr, "", "pause", "--all")
 	for _, s := range w.alive() {
-		eventually(w.t, 20*time.Second, s.id+" is paused", func() bool { return s.says(`"paused: no new tasks until sidecar resume"`) })
+		wait.Within(w.t, 20*time.Second, s.id+" is paused", func() bool { return s.says(`"paused: no new tasks until sidecar resume"`) })
 	}
 	from := time.Now()
-	pause(time.Second)
+	wait.Pass(time.Second)
 	w.claimedNothing(from, w.alive()...)
 	w.command(w.server.Addr, "", "resume", "--all")
 }

@@ -12,6 +12,7 @@ import (
 
 	"github.com/graflow/graflow-sidecar/sidecar/test/kit/proc"
 	"github.com/graflow/graflow-sidecar/sidecar/test/kit/redistest"
+	"github.com/graflow/graflow-sidecar/sidecar/test/kit/wait"
 )
 
 // TestRefusals: what does not pass by waiting ends the sidecar at once, with one
@@ -29,7 +30,7 @@ func TestRefusals(t *testing.T) {
 	if err := node.ClusterMeet(t.Context(), other.Host, strings.TrimPrefix(other.Addr, other.Host+":")).Err(); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, 20*time.Second, "a Cluster that serves", func() bool {
+	wait.Within(t, 20*time.Second, "a Cluster that serves", func() bool {
 		return strings.Contains(node.ClusterInfo(t.Context()).Val(), "cluster_state:ok")
 	})
 	server := redistest.Start(t)

@@ -5,6 +5,8 @@ package faults
 import (
 	"testing"
 	"time"
+
+	"github.com/graflow/graflow-sidecar/sidecar/test/kit/machine"
 )
 
 // TestRetries: a failure that a worker calls retryable is tried again after a
@@ -38,7 +40,7 @@ func TestRetries(t *testing.T) {
 			from, to := starts[i-1].time(), starts[i].time()
 			pause := to.Sub(from)
 			// Delayed records are promoted once a second.
-			if least := base << (i - 1); pause < least || machine.between(from, to) > least+2*time.Second {
+			if least := base << (i - 1); pause < least || machine.Between(from, to) > least+2*time.Second {
 				t.Errorf("%s was tried again after %v, want %v and at most a tick more", id, pause, least)
 			}
 		}

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/graflow/graflow-sidecar/sidecar/test/kit/graflow"
+	"github.com/graflow/graflow-sidecar/sidecar/test/kit/wait"
 )
 
 // TestAPasswordThatIsRotated under Graflow's tasks: none is lost, and none is reported
@@ -33,7 +34,7 @@ func TestAPasswordThatIsRotated(t *testing.T) {
 	}}
 	g.run(contest{name: "a password that is rotated", tasks: 12, does: []string{"channel"}, hurt: func(g *graflows) {
 		// From then on the sidecars need no new connection, and the workers do.
-		eventually(t, 20*time.Second, "the reports of four tasks", func() bool {
+		wait.Within(t, 20*time.Second, "the reports of four tasks", func() bool {
 			n := 0
 			for _, f := range g.story().tasks {
 				n += min(len(f.completed), 1)
@@ -44,7 +45,7 @@ func TestAPasswordThatIsRotated(t *testing.T) {
 		w.hurt("password")
 		r.user(">two", "<one")
 		r.cut(func(name string) bool { return name != "graflow-sidecar" })
-		eventually(t, 20*time.Second, "a task that is handed back for the password", func() bool {
+		wait.Within(t, 20*time.Second, "a task that is handed back for the password", func() bool {
 			return len(w.alive()) < 2 || r.isSaid("Redis refused the worker's password")
 		})
 		r.write("two")

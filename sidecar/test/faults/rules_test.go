@@ -8,7 +8,9 @@ import (
 	"strings"
 	"time"
 
+	"github.com/graflow/graflow-sidecar/sidecar/test/kit/machine"
 	"github.com/graflow/graflow-sidecar/sidecar/test/kit/proc"
+	"github.com/graflow/graflow-sidecar/sidecar/test/kit/wait"
 )
 
 // The promises, in the words of docs/guarantees.md.
@@ -149,7 +151,7 @@ func (w *world) checkGroup(g *pushedGroup, s *story, left final, touched map[str
 	case w.obs.missed() || all < g.expected:
 	case !ok:
 		w.violation("%s: nobody told its producer that it is done", g.id)
-	case machine.between(g.at, done) > barrierWait+w.delay && most < 3:
+	case machine.Between(g.at, done) > barrierWait+w.delay && most < 3:
 		w.violation("%s took %v, and no task of it lost more than %d sidecars", g.id, done.Sub(g.at), most)
 	}
 }
@@ -166,7 +168,7 @@ func (w *world) drainObserver() {
 	defer cancel()
 	mark := fmt.Sprintf("mark-%d", time.Now().UnixNano())
 	seen := w.obs.expect(mark)
-	eventually(w.t, 10*time.Second, "the observer's sight of the last command", func() bool {
+	wait.Within(w.t, 10*time.Second, "the observer's sight of the last command", func() bool {
 		_ = w.c.Echo(ctx, mark).Err() // it may be connecting again
 		select {
 		case <-seen:
@@ -190,11 +192,11 @@ func (w *world) awaitTheGone() {
 		if len(gone) == 0 {
 			return
 		}
-		if machine.since(began) > within {
+		if machine.Since(began) > within {
 			w.violation("%v after the last death these keys are left: %v", within, gone)
 			return
 		}
-		pause(50 * time.Millisecond)
+		wait.Pass(50 * time.Millisecond)
 	}
 }
 
@@ -239,7 +241,7 @@ func (w *world) nothingLeft() {
 		w.violation("keys of runs that are over: %v", keys)
 	}
 	var pids []string
-	for deadline := time.Now().Add(5 * time.Second); time.Now().Before(deadline); pause(20 * time.Millisecond) {
+	for deadline := time.Now().Add(5 * time.Second); time.Now().Before(deadline); wait.Pass(20 * time.Millisecond) {
 		if pids = proc.Marked(w.t, markVariable+"="+w.prefix); len(pids) == 0 {
 			break
 		}

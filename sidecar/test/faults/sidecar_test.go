@@ -13,7 +13,9 @@ import (
 	"time"
 
 	"github.com/graflow/graflow-sidecar/sidecar/test/kit/faultproxy"
+	"github.com/graflow/graflow-sidecar/sidecar/test/kit/machine"
 	"github.com/graflow/graflow-sidecar/sidecar/test/kit/proc"
+	"github.com/graflow/graflow-sidecar/sidecar/test/kit/wait"
 )
 
 // sidecar is one running `sidecar run`.
@@ -155,7 +157,7 @@ func (s *sidecar) kill() { _ = s.cmd.Process.Kill() } // it may be dead already
 
 // ends waits for its end, and reports whether it came in time.
 func (s *sidecar) ends(within time.Duration) bool {
-	for began := time.Now(); machine.since(began) <= within; pause(5 * time.Millisecond) {
+	for began := time.Now(); machine.Since(began) <= within; wait.Pass(5 * time.Millisecond) {
 		if s.over() {
 			return true
 		}
@@ -198,7 +200,7 @@ func (s *sidecar) says(what string) bool { return strings.Contains(s.text(), wha
 // ready waits until n workers of it are up.
 func (s *sidecar) ready(n int) {
 	s.w.t.Helper()
-	eventually(s.w.t, 20*time.Second, s.id+" with its workers up", func() bool {
+	wait.Within(s.w.t, 20*time.Second, s.id+" with its workers up", func() bool {
 		return strings.Count(s.text(), `"worker ready"`) >= n || s.over()
 	})
 }

@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/graflow/graflow-sidecar/sidecar/test/kit/faultproxy"
+	"github.com/graflow/graflow-sidecar/sidecar/test/kit/machine"
+	"github.com/graflow/graflow-sidecar/sidecar/test/kit/wait"
 )
 
 // TestResultsOverASlowLink: 7 results of a megabyte are ready at once, a task puts as
@@ -45,7 +47,7 @@ func TestResultsOverASlowLink(t *testing.T) {
 		}
 	}
 	longest, _ := w.stalls.longest()
-	if slow := time.Since(began) > 2*machine.since(began); lost > 0 && longest < timeout && !slow {
+	if slow := time.Since(began) > 2*machine.Since(began); lost > 0 && longest < timeout && !slow {
 		w.violation("a slow link counts as lost, %d times", lost)
 	}
 	w.verify("results over a slow link")
@@ -124,9 +126,9 @@ func TestResultsThatWaitAreBounded(t *testing.T) {
 	}
 	w.group(rs...)
 	waiting := func() float64 { return metric(t, addr, "graflow_sidecar_unreported_bytes") }
-	eventually(t, 20*time.Second, "results above the limit", func() bool { return waiting() > limit })
+	wait.Within(t, 20*time.Second, "results above the limit", func() bool { return waiting() > limit })
 	for range 20 { // of what it claims now
-		pause(50 * time.Millisecond)
+		wait.Pass(50 * time.Millisecond)
 		if held, err := w.heldBy(s.id); err != nil || len(held) > most {
 			w.violation("%d records are claimed while results wait (%v)", len(held), err)
 			break

@@ -7,6 +7,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/graflow/graflow-sidecar/sidecar/test/kit/wait"
 )
 
 // TestRedisAwayUntilTheStopIsOver: tasks end, and the sidecar is stopped, while
@@ -29,7 +31,7 @@ func TestRedisAwayUntilTheStopIsOver(t *testing.T) {
 			for range 3 {
 				first := w.crew(1, s)[0]
 				tasks := w.killRedisUnder(first)
-				eventually(t, 20*time.Second, "the ends of the tasks", func() bool { return w.ended(tasks...) })
+				wait.Within(t, 20*time.Second, "the ends of the tasks", func() bool { return w.ended(tasks...) })
 				first.stop()
 				w.server.Restart()
 				if n := strings.Count(first.text(), "not reported before the end"); !c.spool && n != 2 {

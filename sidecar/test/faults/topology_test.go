@@ -14,6 +14,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/graflow/graflow-sidecar/sidecar/test/kit/redistest"
+	"github.com/graflow/graflow-sidecar/sidecar/test/kit/wait"
 )
 
 // TestSentinelFailover: the master dies, Sentinel makes the replica one, and
@@ -28,7 +29,7 @@ func TestSentinelFailover(t *testing.T) {
 		"--sentinel down-after-milliseconds", name+" 1000", "--sentinel failover-timeout", name+" 3000", "--sentinel")
 	watch := redis.NewSentinelClient(&redis.Options{Addr: sentinel.Addr, Password: "sentinels-own"})
 	defer watch.Close()
-	eventually(t, 30*time.Second, "a replica that Sentinel knows", func() bool {
+	wait.Within(t, 30*time.Second, "a replica that Sentinel knows", func() bool {
 		ctx, cancel := bounded()
 		defer cancel()
 		found, err := watch.Replicas(ctx, name).Result()
@@ -41,7 +42,7 @@ func TestSentinelFailover(t *testing.T) {
 	w.group(w.work(10, 100)...)
 	w.settle(10 * time.Second)
 	w.group(w.work(12, 300)...)
-	pause(100 * time.Millisecond)
+	wait.Pass(100 * time.Millisecond)
 	ctx, cancel := bounded()
 	if n, err := w.c.Wait(ctx, 1, 5*time.Second).Result(); err != nil || n != 1 {
 		t.Errorf("the replica is behind: %d, %v", n, err)
@@ -50,7 +51,7 @@ func TestSentinelFailover(t *testing.T) {
 	w.hurt("the master dies")
 	w.killRedis()
 	died := time.Now()
-	eventually(t, 20*time.Second, "a new master", func() bool {
+	wait.Within(t, 20*time.Second, "a new master", func() bool {
 		ctx, cancel := bounded()
 		defer cancel()
 		where, err := watch.GetMasterAddrByName(ctx, name).Result()
@@ -97,16 +98,16 @@ func TestRedisCluster(t *testing.T) {
 		}
 		return true
 	}
-	eventually(t, 20*time.Second, "a Cluster that serves", up)
+	wait.Within(t, 20*time.Second, "a Cluster that serves", up)
 	all := w.crew(3, setup{where: []string{"REDIS_ADDRS=" + other.Addr}})
 	for range 2 {
 		w.group(w.work(12, 200)...)
-		pause(100 * time.Millisecond)
+		wait.Pass(100 * time.Millisecond)
 		w.hurt("the node with the queue dies")
 		w.killRedis()
-		pause(3 * time.Second) // the other node says CLUSTERDOWN by now
+		wait.Pass(3 * time.Second) // the other node says CLUSTERDOWN by now
 		w.server.Restart()
-		eventually(t, 20*time.Second, "a Cluster that serves again", up)
+		wait.Within(t, 20*time.Second, "a Cluster that serves again", up)
 		w.goesOn(time.Now())
 	}
 	w.nobodyGivenUp()
@@ -115,7 +116,7 @@ func TestRedisCluster(t *testing.T) {
 		rs[i].Ms = 1500
 	}
 	w.group(rs...)
-	eventually(t, 10*time.Second, "tasks of the victim", func() bool {
+	wait.Within(t, 10*time.Second, "tasks of the victim", func() bool {
 		held, err := w.heldBy(all[0].id)
 		return err == nil && len(held) > 0
 	})

@@ -7,6 +7,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/graflow/graflow-sidecar/sidecar/test/kit/wait"
 )
 
 // TestASignalToTheWholeTree: a service manager stops the sidecar and its workers at
@@ -25,7 +27,7 @@ func TestASignalToTheWholeTree(t *testing.T) {
 			w.group(record{Ms: 1500}, record{Ms: 1500})
 			for turn := range 3 {
 				sc := w.start(s)
-				eventually(t, 20*time.Second, "both tasks in processes", func() bool {
+				wait.Within(t, 20*time.Second, "both tasks in processes", func() bool {
 					events, err := w.hist.read()
 					n := 0
 					for _, e := range events {
@@ -45,7 +47,7 @@ func TestASignalToTheWholeTree(t *testing.T) {
 				w.hurt("a signal to the whole tree")
 				if turn > 0 { // the workers first
 					toChildren()
-					pause(time.Duration(turn-1) * 50 * time.Millisecond)
+					wait.Pass(time.Duration(turn-1) * 50 * time.Millisecond)
 					sc.stop()
 				} else {
 					sc.signal(syscall.SIGTERM)
@@ -79,7 +81,7 @@ func TestAHangupOfTheWholeTree(t *testing.T) {
 			w.group(record{Ms: 1500}, record{Ms: 1500})
 			sc := w.start(setup{exec: mode == "exec"})
 			for turn := range 3 {
-				eventually(t, 20*time.Second, "both tasks in processes", func() bool {
+				wait.Within(t, 20*time.Second, "both tasks in processes", func() bool {
 					events, err := w.hist.read()
 					n := 0
 					for _, e := range events {
@@ -99,7 +101,7 @@ func TestAHangupOfTheWholeTree(t *testing.T) {
 					_ = syscall.Kill(-pid, syscall.SIGHUP)
 				}
 				if turn > 0 { // the workers first
-					pause(time.Duration(turn-1) * 50 * time.Millisecond)
+					wait.Pass(time.Duration(turn-1) * 50 * time.Millisecond)
 					sc.signal(syscall.SIGHUP)
 				}
 			}

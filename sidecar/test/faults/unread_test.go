@@ -14,6 +14,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/graflow/graflow-sidecar/sidecar/test/kit/wait"
 )
 
 // TestALogThatStalls: the reader of a sidecar's log stays and does not read. Its
@@ -40,13 +42,13 @@ func TestALogThatStalls(t *testing.T) {
 	}
 	long := record{Ms: 2000}
 	w.group(long, long, long, long)
-	eventually(t, 10*time.Second, "a task in flight", func() bool {
+	wait.Within(t, 10*time.Second, "a task in flight", func() bool {
 		held, err := w.heldBy(crashes.id)
 		return err == nil && len(held) > 0
 	})
 	w.hurt("a crash of the runtime, while the log is not read")
 	crashes.signal(syscall.SIGABRT)
-	eventually(t, 10*time.Second, crashes.id+" has ended", crashes.over)
+	wait.Within(t, 10*time.Second, crashes.id+" has ended", crashes.over)
 	w.settle(30 * time.Second)
 	w.verify("a log that is not read") // which stops the first one, and expects status 0
 }

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/graflow/graflow-sidecar/protocol"
+	"github.com/graflow/graflow-sidecar/sidecar/test/kit/wait"
 )
 
 // record is what producers push: Graflow's fields, and what the worker is to do.
@@ -155,7 +156,7 @@ func runTask() int {
 			return 1
 		}
 		if step == started {
-			pause(time.Duration(r.Ms) * time.Millisecond)
+			wait.Pass(time.Duration(r.Ms) * time.Millisecond)
 		}
 	}
 	return 0

@@ -18,7 +18,9 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/graflow/graflow-sidecar/sidecar/test/kit/faultproxy"
+	"github.com/graflow/graflow-sidecar/sidecar/test/kit/machine"
 	"github.com/graflow/graflow-sidecar/sidecar/test/kit/redistest"
+	"github.com/graflow/graflow-sidecar/sidecar/test/kit/wait"
 )
 
 // world is what one test breaks: a Redis of its own, sidecars, what was pushed,
@@ -246,12 +248,12 @@ func (w *world) unfinished() (int, error) {
 // settle waits until no record is left anywhere.
 func (w *world) settle(within time.Duration) {
 	w.t.Helper()
-	for began := time.Now(); ; pause(20 * time.Millisecond) {
+	for began := time.Now(); ; wait.Pass(20 * time.Millisecond) {
 		n, err := w.unfinished()
 		if err == nil && n == 0 {
 			return
 		}
-		if machine.since(began) > within {
+		if machine.Since(began) > within {
 			w.violation("%d records have not ended after %v (%v)", n, within, err)
 			return
 		}

@@ -7,6 +7,8 @@ import (
 	"path/filepath"
 	"testing"
 	"time"
+
+	"github.com/graflow/graflow-sidecar/sidecar/test/kit/wait"
 )
 
 // TestRedisTakesNoWrites: a Redis that answers and refuses every write decides
@@ -37,7 +39,7 @@ func TestRedisTakesNoWrites(t *testing.T) {
 			if w.push(w.fill(record{})) {
 				t.Error("a push was accepted: Redis takes writes")
 			}
-			pause(8 * time.Second) // longer than a lease
+			wait.Pass(8 * time.Second) // longer than a lease
 			c.off(w)
 			w.goesOn(time.Now())
 			w.nobodyGivenUp()
@@ -69,7 +71,7 @@ func (w *world) failSnapshot() {
 	if err := w.c.BgSave(ctx).Err(); err != nil {
 		w.t.Fatal(err)
 	}
-	eventually(w.t, 10*time.Second, "a failed background save", func() bool {
+	wait.Within(w.t, 10*time.Second, "a failed background save", func() bool {
 		return w.c.InfoMap(ctx, "persistence").Val()["Persistence"]["rdb_last_bgsave_status"] == "err"
 	})
 }

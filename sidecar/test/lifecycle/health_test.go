@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/graflow/graflow-sidecar/sidecar/test/kit/faultproxy"
+	"github.com/graflow/graflow-sidecar/sidecar/test/kit/machine"
 	"github.com/graflow/graflow-sidecar/sidecar/test/kit/wait"
 )
 
@@ -120,7 +121,7 @@ func TestConnectionHealthChecks(t *testing.T) {
 	c.reset(nil)
 	back := time.Now()
 	wait.Until(t, "the task from meanwhile", func() bool { return b.done("meanwhile") })
-	if d := time.Since(back); d > time.Second {
+	if d := machine.Since(back); d > time.Second {
 		t.Errorf("work went on after %v", d)
 	}
 	if n := strings.Count(s.log.String(), `"redis is back"`); n != 1 {
@@ -169,7 +170,7 @@ func TestConnectionPooling(t *testing.T) {
 	began := time.Now()
 	b.push(job{TaskID: "after"})
 	wait.Until(t, "a task after that", func() bool { return b.done("after") })
-	if d := time.Since(began); d > time.Second {
+	if d := machine.Since(began); d > time.Second {
 		t.Errorf("it took %v", d)
 	}
 	if s.says(`"redis is lost`) {

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/graflow/graflow-sidecar/sidecar/test/kit/build"
+	"github.com/graflow/graflow-sidecar/sidecar/test/kit/machine"
 )
 
 func TestMain(m *testing.M) {
@@ -19,6 +20,7 @@ func TestMain(m *testing.M) {
 
 func run(m *testing.M) int {
 	defer programs.Remove()
+	go machine.Run()
 	return m.Run()
 }
 

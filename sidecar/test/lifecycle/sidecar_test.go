@@ -16,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/graflow/graflow-sidecar/sidecar/test/kit/machine"
 	"github.com/graflow/graflow-sidecar/sidecar/test/kit/proc"
 	"github.com/graflow/graflow-sidecar/sidecar/test/kit/testlog"
 	"github.com/graflow/graflow-sidecar/sidecar/test/kit/wait"
@@ -127,19 +128,13 @@ const (
 	exitCrash    = 2
 )
 
-// exits waits for its end, and checks status, time since the last signal and
-// that nothing of it is left.
+// exits waits for its end, and checks status, time since the last signal (by the clock
+// of the machine) and that nothing of it is left.
 func (s *sidecar) exits(status int, within time.Duration) (took time.Duration) {
 	s.t.Helper()
-	timer := time.NewTimer(within + 5*time.Second)
-	defer timer.Stop()
-	select {
-	case <-s.done:
-	case <-timer.C:
-		s.t.Fatalf("still there %v after the signal", time.Since(s.signalled))
-	}
+	wait.Until(s.t, "the end of the sidecar", s.over)
 	took = time.Since(s.signalled)
-	if took > within {
+	if machine.Since(s.signalled) > within {
 		s.t.Errorf("ended %v after the signal, want within %v", took, within)
 	}
 	if got := s.cmd.ProcessState.ExitCode(); got != status {
@@ -170,7 +165,7 @@ func (s *sidecar) endsWithin(budget time.Duration) (took time.Duration) {
 			took = l.Time.Sub(s.signalled)
 		}
 	}
-	if took == 0 || took > budget {
+	if took == 0 || machine.Between(s.signalled, s.signalled.Add(took)) > budget {
 		s.t.Errorf("it had stopped after %v, with a budget of %v", took, budget)
 	}
 	return took

@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/graflow/graflow-sidecar/sidecar/test/kit/machine"
 	"github.com/graflow/graflow-sidecar/sidecar/test/kit/proc"
 	"github.com/graflow/graflow-sidecar/sidecar/test/kit/wait"
 )
@@ -34,7 +35,7 @@ func TestSIGTERMFinishesWhatRuns(t *testing.T) {
 	b.push(jobs(rest...)...)
 	s.signal(syscall.SIGTERM)
 	wait.Until(t, "the rest in its old order", func() bool { return slices.Equal(b.queue(), rest) })
-	if d := time.Since(s.signalled); d > backWithin {
+	if d := machine.Since(s.signalled); d > backWithin {
 		t.Errorf("the rest was back after %v", d)
 	}
 	b.push(job{TaskID: "late"}) // nobody takes it
