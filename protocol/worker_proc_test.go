@@ -276,15 +276,11 @@ func TestProcessEndsWithStdin(t *testing.T) {
 	p := startWorker(t, "hang")
 	p.initialize(t)
 	p.send(t, `{"jsonrpc":"2.0","id":2,"method":"task/run","params":{"delivery":"r.1","record":1}}`)
-	start := time.Now()
 	if err := p.stdin.Close(); err != nil {
 		t.Fatal(err)
 	}
 	if code := p.wait(t); code != 3 {
 		t.Errorf("exit status %d, want the one for ErrOrphaned; stderr: %s", code, p.stderr.String())
-	}
-	if took := time.Since(start); took > time.Second {
-		t.Errorf("P38: it took %v", took)
 	}
 }
 

@@ -10,6 +10,7 @@ import (
 
 	goredis "github.com/redis/go-redis/v9"
 
+	"github.com/graflow/graflow-sidecar/sidecar/test/kit/machine"
 	"github.com/graflow/graflow-sidecar/sidecar/test/kit/redistest"
 	"github.com/graflow/graflow-sidecar/sidecar/test/kit/wait"
 )
@@ -36,10 +37,10 @@ type waited struct {
 
 func (e *env) waiting(ctx context.Context, run string, d time.Duration) <-chan waited {
 	result := make(chan waited, 1)
-	start := time.Now()
+	start, clock := time.Now(), machine.Watch(e.t)
 	go func() {
 		arrived, err := e.Wait(ctx, run, d)
-		result <- waited{arrived, err, time.Since(start)}
+		result <- waited{arrived, err, clock.Since(start)}
 	}()
 	return result
 }

@@ -16,6 +16,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/graflow/graflow-sidecar/sidecar/internal/redisserver"
+	"github.com/graflow/graflow-sidecar/sidecar/test/kit/machine"
 	"github.com/graflow/graflow-sidecar/sidecar/test/kit/redistest"
 	"github.com/graflow/graflow-sidecar/sidecar/test/kit/testlog"
 )
@@ -112,9 +113,9 @@ func TestStopDoesNotWaitForBlockedClients(t *testing.T) {
 		blocked := make(chan error, 1)
 		go func() { blocked <- c.BLMove(context.Background(), "a", "b", "LEFT", "RIGHT", time.Minute).Err() }()
 		waitForConnection(t, s)
-		began := time.Now()
+		began, clock := time.Now(), machine.Watch(t)
 		stop(t, s)
-		if d := time.Since(began); d > 5*time.Second {
+		if d := clock.Since(began); d > 5*time.Second {
 			t.Errorf("in process %v: Stop took %v", inProcess, d)
 		}
 		if err := <-blocked; err == nil {

@@ -19,6 +19,7 @@ import (
 	"github.com/graflow/graflow-sidecar/sidecar/internal/task"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/worker/exec"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/worker/spawn/local"
+	"github.com/graflow/graflow-sidecar/sidecar/test/kit/machine"
 	"github.com/graflow/graflow-sidecar/sidecar/test/kit/testlog"
 	"github.com/graflow/graflow-sidecar/sidecar/test/kit/wait"
 )
@@ -361,7 +362,7 @@ func TestGrandchildren(t *testing.T) {
 			})
 			b.put("{}")
 			pid := b.marked()
-			marked := time.Now()
+			marked, clock := time.Now(), machine.Watch(t)
 			defer func() { _ = syscall.Kill(pid, syscall.SIGKILL) }()
 			o := b.next()
 			// The noise of one outside may not have begun when the task ends.
@@ -369,7 +370,7 @@ func TestGrandchildren(t *testing.T) {
 			if o.Kind != task.Succeeded || !quiet && !bytes.HasPrefix(o.Value, []byte(want)) {
 				t.Errorf("%v %.60q %s", o.Kind, o.Value, o.Message)
 			}
-			if d := time.Since(marked); d > 5*time.Second {
+			if d := clock.Since(marked); d > 5*time.Second {
 				t.Errorf("the task ended %v after its grandchild began", d)
 			}
 			if role == "leaves a grandchild" {
@@ -417,12 +418,12 @@ func TestAStop(t *testing.T) {
 			})
 			b.put("{}")
 			pid := b.marked()
-			began := time.Now()
+			began, clock := time.Now(), machine.Watch(t)
 			b.halt()
 			if o := b.next(); o.Kind != task.Returned || o.Message != "cut short" {
 				t.Errorf("%v %q", o.Kind, o.Message)
 			}
-			if d := time.Since(began); d > 10*time.Second {
+			if d := clock.Since(began); d > 10*time.Second {
 				t.Errorf("took %v", d)
 			}
 			gone(t, pid)

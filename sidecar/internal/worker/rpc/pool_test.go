@@ -18,6 +18,7 @@ import (
 	"github.com/graflow/graflow-sidecar/sidecar/internal/task"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/worker/rpc"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/worker/spawn/local"
+	"github.com/graflow/graflow-sidecar/sidecar/test/kit/machine"
 	"github.com/graflow/graflow-sidecar/sidecar/test/kit/testlog"
 	"github.com/graflow/graflow-sidecar/sidecar/test/kit/wait"
 )
@@ -316,7 +317,7 @@ func TestWhatAStopCutsShortCostsNothing(t *testing.T) {
 	wait.Until(t, "the task to start", func() bool { return b.queue.Counts().Running == 1 })
 	b.queue.Close()
 	b.stop()
-	began := time.Now()
+	began, clock := time.Now(), machine.Watch(t)
 	b.abort()
 	if o := b.next(); o.Kind != task.Returned {
 		t.Errorf("%v: %s", o.Kind, o.Message)
@@ -324,7 +325,7 @@ func TestWhatAStopCutsShortCostsNothing(t *testing.T) {
 	if err := b.wantErr(); err != nil {
 		t.Error(err)
 	}
-	if d := time.Since(began); d > 2*time.Second {
+	if d := clock.Since(began); d > 2*time.Second {
 		t.Errorf("letting go took %v", d)
 	}
 }

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strconv"
 	"sync"
+	"testing"
 	"time"
 )
 
@@ -39,6 +40,30 @@ func (c *Clock) Run() {
 	for range time.Tick(Every) {
 		c.Look()
 	}
+}
+
+// Watch returns a clock that looks at the machine until the test ends.
+func Watch(t testing.TB) *Clock {
+	c := NewClock()
+	over, ended := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(ended)
+		tick := time.NewTicker(Every)
+		defer tick.Stop()
+		for {
+			select {
+			case <-tick.C:
+				c.Look()
+			case <-over:
+				return
+			}
+		}
+	}()
+	t.Cleanup(func() {
+		close(over)
+		<-ended
+	})
+	return c
 }
 
 // Look makes the clock go on by what the time since the last look was worth. It costs

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/graflow/graflow-sidecar/sidecar/internal/worker/spawn/local"
+	"github.com/graflow/graflow-sidecar/sidecar/test/kit/machine"
 	"github.com/graflow/graflow-sidecar/sidecar/test/kit/wait"
 )
 
@@ -433,11 +434,11 @@ func TestSilentConnectionsKeepNoHostOut(t *testing.T) {
 		}
 		defer conn.Close()
 	}
-	began := time.Now()
+	began, clock := time.Now(), machine.Watch(t)
 	p.host("one", "echo")
 	c := p.start(h, "m")
 	defer finish(c)
-	if took := time.Since(began); took >= 2*helloTimeout { // it would be three times that
+	if took := clock.Since(began); took >= 2*helloTimeout { // it would be three times that
 		t.Errorf("the host was kept out for %v", took)
 	}
 	if n := h.unauthenticated.size(); n > maxUnauthenticated {
@@ -457,9 +458,9 @@ func TestAStopDoesNotWaitForStrangers(t *testing.T) {
 		defer conn.Close()
 	}
 	wait.Until(t, "them to be in", func() bool { return h.unauthenticated.size() >= 3 })
-	began := time.Now()
+	began, clock := time.Now(), machine.Watch(t)
 	stop()
-	if took := time.Since(began); took >= helloTimeout-time.Second {
+	if took := clock.Since(began); took >= helloTimeout-time.Second {
 		t.Errorf("it took %v", took)
 	}
 }
