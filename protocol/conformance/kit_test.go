@@ -176,7 +176,7 @@ func TestEveryFaultIsFound(t *testing.T) {
 		checks = append(checks, r.Check)
 	}
 	found := func(i int, r *Report) bool { return slices.Equal(r.names(Failed), []string{checks[i]}) }
-	reports := checkAll(t, len(checks), 8, func(i, scale int) Worker {
+	reports := checkAll(t, len(checks), 24, func(i, scale int) Worker {
 		w := withFault(t, checks[i], scale)
 		if !showsWhileBusy(checks[i]) {
 			w.Records.Slow = nil // the dialogues with slow tasks take their time

@@ -167,12 +167,19 @@ func (c candidate) missing() string {
 	return strings.Join(packages, " ")
 }
 
+// inShort are the candidates that -short leaves: the others start some hundred
+// interpreters.
+var inShort = []string{"go-one", "python-one", "bash"}
+
 // The examples, the one-file workers of the documentation and both SDKs keep
 // every rule.
 func TestWorkersOfThisRepository(t *testing.T) {
 	t.Parallel()
 	var there []candidate
 	for _, c := range candidates {
+		if testing.Short() && !slices.Contains(inShort, c.name) {
+			continue
+		}
 		packages := c.missing()
 		if packages == "" {
 			there = append(there, c)

@@ -20,6 +20,7 @@ import (
 	"github.com/graflow/graflow-sidecar/protocol"
 	"github.com/graflow/graflow-sidecar/sidecar/app"
 	"github.com/graflow/graflow-sidecar/sidecar/config"
+	"github.com/graflow/graflow-sidecar/sidecar/test/kit/machine"
 	"github.com/graflow/graflow-sidecar/sidecar/test/kit/redistest"
 	"github.com/graflow/graflow-sidecar/sidecar/test/kit/testlog"
 	"github.com/graflow/graflow-sidecar/sidecar/test/kit/wait"
@@ -202,6 +203,7 @@ func within(t *testing.T, d time.Duration, a *app.App) error {
 }
 
 func TestTasksRunAndTheirResultsAreKept(t *testing.T) {
+	t.Parallel()
 	b := setup(t, nil)
 	session := b.prefix
 	const n = 50
@@ -225,6 +227,7 @@ func TestTasksRunAndTheirResultsAreKept(t *testing.T) {
 }
 
 func TestAGroupIsCountedExactly(t *testing.T) {
+	t.Parallel()
 	b := setup(t, nil)
 	ctx := t.Context()
 	const n = 20
@@ -259,6 +262,7 @@ func TestAGroupIsCountedExactly(t *testing.T) {
 }
 
 func TestATaskThatKillsItsWorkerEndsInTheDeadLetters(t *testing.T) {
+	t.Parallel()
 	b := setup(t, nil)
 	ctx := t.Context()
 	b.rdb.Set(ctx, b.prefix+":barrier:g:expected", 2, 0)
@@ -273,6 +277,7 @@ func TestATaskThatKillsItsWorkerEndsInTheDeadLetters(t *testing.T) {
 }
 
 func TestARecordThatCannotBeReadIsPutAside(t *testing.T) {
+	t.Parallel()
 	b := setup(t, nil)
 	ctx := t.Context()
 	for _, poison := range []string{"not json", "[1,2]", `{"task_id":7}`, "{}", "\xff\xfe", `{"task_id":"x"`} {
@@ -284,6 +289,7 @@ func TestARecordThatCannotBeReadIsPutAside(t *testing.T) {
 }
 
 func TestAStopFinishesWhatRunsAndHandsBackTheRestInOrder(t *testing.T) {
+	t.Parallel()
 	b := setup(t, func(c *config.Config) { c.Slots = 1 })
 	gate := filepath.Join(t.TempDir(), "gate")
 	b.push(job{TaskID: "running", SessionID: b.prefix, Do: "gate", Path: gate})
@@ -311,28 +317,30 @@ func TestAStopFinishesWhatRunsAndHandsBackTheRestInOrder(t *testing.T) {
 }
 
 func TestAnIdleStopIsQuick(t *testing.T) {
+	t.Parallel()
 	b := setup(t, nil)
 	<-b.app.Ready()
-	began := time.Now()
+	began, clock := time.Now(), machine.Watch(t)
 	if err := b.app.Close(); err != nil {
 		t.Error(err)
 	}
-	if d := time.Since(began); d > time.Second {
+	if d := clock.Since(began); d > time.Second {
 		t.Errorf("took %v", d)
 	}
 }
 
 func TestAbortHandsBackWhatRuns(t *testing.T) {
+	t.Parallel()
 	b := setup(t, func(c *config.Config) { c.Slots = 2 })
 	dir := t.TempDir()
 	b.push(job{TaskID: "a", SessionID: b.prefix, Do: "gate", Path: dir + "/a"}, job{TaskID: "b", SessionID: b.prefix, Do: "gate", Path: dir + "/b"})
 	await(t, "both to start", func() bool { return len(b.queue()) == 0 })
-	began := time.Now()
+	began, clock := time.Now(), machine.Watch(t)
 	b.app.Abort()
 	if err := within(t, 10*time.Second, b.app); err != nil {
 		t.Errorf("stopped with %v", err)
 	}
-	if d := time.Since(began); d > 2*time.Second {
+	if d := clock.Since(began); d > 2*time.Second {
 		t.Errorf("took %v", d)
 	}
 	got := b.queue()
@@ -346,6 +354,7 @@ func TestAbortHandsBackWhatRuns(t *testing.T) {
 }
 
 func TestAWorkerThatCannotStartEndsTheSidecarAndLosesNothing(t *testing.T) {
+	t.Parallel()
 	b := setup(t, func(c *config.Config) { c.Worker.Command, c.Worker.StartRetries = []string{"/no/such/worker"}, 1 })
 	b.push(job{TaskID: "a", SessionID: b.prefix})
 	err := within(t, 10*time.Second, b.app)
@@ -366,6 +375,7 @@ func crashing(c *config.Config) {
 }
 
 func TestACrashLoopIsNotReady(t *testing.T) {
+	t.Parallel()
 	b := setup(t, crashing)
 	await(t, "the crash loop", func() bool { return b.app.Status().CrashLoop })
 	if s := b.app.Status(); s.Ready {
@@ -381,6 +391,7 @@ func TestACrashLoopIsNotReady(t *testing.T) {
 }
 
 func TestACrashLoopEndsTheSidecarAndLosesNothing(t *testing.T) {
+	t.Parallel()
 	b := setup(t, func(c *config.Config) { crashing(c); c.Worker.CrashLoopExit = true })
 	for i := range 5 { // they hang, since no worker lives to answer them
 		b.push(job{TaskID: fmt.Sprint("t", i), SessionID: b.prefix, Do: "gate", Path: filepath.Join(t.TempDir(), "gate")})
@@ -403,6 +414,7 @@ func TestACrashLoopEndsTheSidecarAndLosesNothing(t *testing.T) {
 // TestAWaitingTaskLendsItsSlot: the only slot's task waits for one that is
 // pushed later, and says so in Status.
 func TestAWaitingTaskLendsItsSlot(t *testing.T) {
+	t.Parallel()
 	b := setup(t, func(c *config.Config) { c.Slots = 1 })
 	gate := filepath.Join(t.TempDir(), "gate")
 	b.push(job{TaskID: "waits", SessionID: b.prefix, Do: "wait and gate", Path: gate})
@@ -435,6 +447,7 @@ func TestAWaitingTaskLendsItsSlot(t *testing.T) {
 }
 
 func TestEmbeddedRedisStopsLast(t *testing.T) {
+	t.Parallel()
 	log := &testlog.Buffer{}
 	cfg := settings(t, "", "graflow", log)
 	cfg.Redis.Embedded = true
@@ -462,6 +475,7 @@ func TestEmbeddedRedisStopsLast(t *testing.T) {
 
 // TestGracefulWorkerShutdown: waiting for the end of a stop with a timeout.
 func TestGracefulWorkerShutdown(t *testing.T) {
+	t.Parallel()
 	b := setup(t, func(c *config.Config) { c.Slots = 1 })
 	gate := filepath.Join(t.TempDir(), "gate")
 	b.push(job{TaskID: "running", SessionID: b.prefix, Do: "gate", Path: gate})
@@ -493,6 +507,7 @@ func TestGracefulWorkerShutdown(t *testing.T) {
 
 // TestContextManagerPattern: Start and Close around a body, which may fail.
 func TestContextManagerPattern(t *testing.T) {
+	t.Parallel()
 	log := &testlog.Buffer{}
 	cfg := settings(t, "", "graflow", log)
 	cfg.Redis.Embedded = true

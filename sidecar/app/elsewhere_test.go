@@ -24,6 +24,7 @@ import (
 // to a Redis that knows nothing of the run, and does not close them when it leads to the
 // right one again. The run is kept, and nothing of it is dropped.
 func TestAnotherServerBehindTheAddress(t *testing.T) {
+	t.Parallel()
 	server, other := redistest.Start(t), redistest.Start(t)
 	proxy, err := faultproxy.Start(other.Addr)
 	if err != nil {

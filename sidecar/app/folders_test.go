@@ -13,6 +13,7 @@ import (
 // TestAWorkingDirectoryThatDoesNotExistIsSaidAtTheStart, and not when the first task
 // fails; where the workers are elsewhere it is that place's.
 func TestAWorkingDirectoryThatDoesNotExistIsSaidAtTheStart(t *testing.T) {
+	t.Parallel()
 	for name, change := range map[string]func(*config.Config){
 		"one kind of worker": func(c *config.Config) { c.Worker.Dir = "/no/such/folder" },
 		"several kinds": func(c *config.Config) {

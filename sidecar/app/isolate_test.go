@@ -32,6 +32,7 @@ func (b *bundle) suspect(j job) {
 // record that must run alone comes. The nested task is run at once, and the record by
 // an idle sidecar, while both go on.
 func TestASuspectHoldsUpNothing(t *testing.T) {
+	t.Parallel()
 	for _, several := range []bool{false, true} {
 		name, change := "one kind", func(c *config.Config) { c.Slots, c.Worker.MaxLent = 3, 1 }
 		if several {

@@ -34,6 +34,7 @@ func open(t *testing.T, gate string) {
 }
 
 func TestAKindThatIsFullDoesNotHoldUpTheOthers(t *testing.T) {
+	t.Parallel()
 	b := setup(t, func(c *config.Config) {
 		kinds(c, 1, "a*", "b*")
 		c.Kinds = append(c.Kinds, config.Kind{Pattern: "*", Mode: config.ModeExec, Slots: 2, Worker: c.Kinds[0].Worker})
@@ -86,6 +87,7 @@ func TestAKindThatIsFullDoesNotHoldUpTheOthers(t *testing.T) {
 }
 
 func TestATaskOfNoKindIsADeadLetter(t *testing.T) {
+	t.Parallel()
 	b := setup(t, func(c *config.Config) {
 		kinds(c, 1, "a*")
 		c.UnroutedTimeout = 1500 * time.Millisecond
@@ -125,6 +127,7 @@ func TestATaskOfNoKindIsADeadLetter(t *testing.T) {
 // What one sidecar has no worker for, another takes that has, also one with a
 // single worker for everything.
 func TestASidecarTakesWhatAnotherCannot(t *testing.T) {
+	t.Parallel()
 	for name, change := range map[string]func(*config.Config){
 		"by kinds":   func(c *config.Config) { kinds(c, 1, "z", "x*") },
 		"everything": func(*config.Config) {},
@@ -160,6 +163,7 @@ func TestASidecarTakesWhatAnotherCannot(t *testing.T) {
 // A kind whose workers keep dying leaves its tasks in the queue, and the others
 // go on.
 func TestAKindInACrashLoop(t *testing.T) {
+	t.Parallel()
 	b := setup(t, func(c *config.Config) {
 		c.Worker.RestartBackoffMax = 200 * time.Millisecond
 		kinds(c, 1, "a*", "b*")
@@ -179,6 +183,7 @@ func TestAKindInACrashLoop(t *testing.T) {
 }
 
 func TestAKindThatNeverStartsEndsTheSidecar(t *testing.T) {
+	t.Parallel()
 	b := setup(t, func(c *config.Config) {
 		c.Worker.StartRetries, c.Worker.RestartBackoffMin = 1, time.Millisecond
 		kinds(c, 1, "a*", "b*")
@@ -194,6 +199,7 @@ func TestAKindThatNeverStartsEndsTheSidecar(t *testing.T) {
 }
 
 func TestKindsAreChecked(t *testing.T) {
+	t.Parallel()
 	for want, change := range map[string]func(*config.Config){
 		`pattern "b" stands behind "*"`:               func(c *config.Config) { kinds(c, 1, "*", "b") },
 		`the kind "a" has 0 slots`:                    func(c *config.Config) { kinds(c, 0, "a") },

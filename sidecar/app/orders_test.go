@@ -58,6 +58,7 @@ func (b *bundle) awaitState(want app.State) {
 // Each reason to claim nothing ends by itself, and while there is one nothing is
 // claimed.
 func TestPauseAndQuietAreApart(t *testing.T) {
+	t.Parallel()
 	b := setup(t, nil)
 	st, ctx := b.person(), t.Context()
 	run := b.run(st)
@@ -80,6 +81,7 @@ func TestPauseAndQuietAreApart(t *testing.T) {
 
 // A sidecar that starts while all are paused claims nothing, not even once.
 func TestStartsPaused(t *testing.T) {
+	t.Parallel()
 	b := &bundle{t: t, prefix: redistest.Prefix(t)}
 	st := b.person()
 	b.must(st.Pause(t.Context(), fleet.Everyone, "me"))
@@ -102,6 +104,7 @@ func TestStartsPaused(t *testing.T) {
 // A pause outlives the run that it was asked of, when that was given up for dead
 // while its sidecar goes on.
 func TestPauseOutlivesTheRun(t *testing.T) {
+	t.Parallel()
 	b := setup(t, nil)
 	st, ctx := b.person(), t.Context()
 	run := b.run(st)
@@ -116,6 +119,7 @@ func TestPauseOutlivesTheRun(t *testing.T) {
 }
 
 func TestDrainByOrder(t *testing.T) {
+	t.Parallel()
 	b := setup(t, nil)
 	st := b.person()
 	b.must(st.Order(t.Context(), b.run(st), fleet.Command{Do: fleet.Drain, By: "ann"}))
@@ -131,6 +135,7 @@ func TestDrainByOrder(t *testing.T) {
 }
 
 func TestChildrenAreReplacedByOrder(t *testing.T) {
+	t.Parallel()
 	b := setup(t, func(c *config.Config) { c.Slots = 2 })
 	st := b.person()
 	run := b.run(st)

@@ -23,6 +23,7 @@ import (
 // no command from any of the three loops until a ping has got through, and then
 // all of them.
 func TestNoOperationIsTriedOnAConnectionKnownToBeDead(t *testing.T) {
+	t.Parallel()
 	proxy, err := faultproxy.Start(redistest.New(t).Addr)
 	if err != nil {
 		t.Fatal(err)

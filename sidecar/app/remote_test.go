@@ -65,6 +65,7 @@ func (b *bundle) host(path string) (drain, stop func()) {
 // TestWorkersInAnotherContainer: it starts without any, runs tasks when they
 // come, and is unready again when they have gone.
 func TestWorkersInAnotherContainer(t *testing.T) {
+	t.Parallel()
 	path := socketPath(t)
 	b := setup(t, func(c *config.Config) {
 		c.Worker.Command, c.Worker.Socket.Path, c.Slots = nil, path, 2
@@ -73,27 +74,27 @@ func TestWorkersInAnotherContainer(t *testing.T) {
 	if status, text := b.get("/startupz"); status != 200 {
 		t.Errorf("its pod would wait for itself: %d %s", status, text)
 	}
-	b.push(job{TaskID: "a", SessionID: "s"}, job{TaskID: "b", SessionID: "s"})
+	b.push(job{TaskID: "a", SessionID: b.prefix}, job{TaskID: "b", SessionID: b.prefix})
 	await(t, "a word of it", func() bool { return strings.Contains(b.log.String(), "no worker is connected") })
 	if s := b.app.Status(); s.Ready || s.Workers != 0 || len(b.queue()) != 2 {
 		t.Errorf("%+v, %v", s, b.queue())
 	}
 	drain, stop := b.host(path)
 	for _, id := range []string{"a", "b"} {
-		await(t, id, func() bool { return b.result("s", id) != "" })
+		await(t, id, func() bool { return b.result(b.prefix, id) != "" })
 	}
 	await(t, "readiness", func() bool { return b.app.Status().Ready })
 
 	gate := filepath.Join(t.TempDir(), "gate")
-	b.push(job{TaskID: "last", SessionID: "s", Do: "gate", Path: gate})
+	b.push(job{TaskID: "last", SessionID: b.prefix, Do: "gate", Path: gate})
 	await(t, "the last task", func() bool { _, err := os.Stat(gate + ".started"); return err == nil })
 	drain()
 	await(t, "the drain", func() bool { return b.app.Status().Capacity == 0 })
-	b.push(job{TaskID: "later", SessionID: "s"})
+	b.push(job{TaskID: "later", SessionID: b.prefix})
 	if err := os.WriteFile(gate, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	await(t, "what ran to be finished", func() bool { return b.result("s", "last") != "" })
+	await(t, "what ran to be finished", func() bool { return b.result(b.prefix, "last") != "" })
 	stop()
 	await(t, "nobody to be there", func() bool { s := b.app.Status(); return !s.Ready && s.Workers == 0 && s.InFlight == 0 })
 	// A wait that was under way when the last worker went may have fetched it.
@@ -108,6 +109,7 @@ func TestWorkersInAnotherContainer(t *testing.T) {
 
 // TestGraflowWorkersElsewhereReachRedis through the sidecar, and not without it.
 func TestGraflowWorkersElsewhereReachRedis(t *testing.T) {
+	t.Parallel()
 	path := socketPath(t)
 	b := setup(t, func(c *config.Config) {
 		c.Worker.Command, c.Worker.Socket, c.Worker.Graflow = nil, config.Socket{Path: path, Mode: 0o600}, true
@@ -130,6 +132,7 @@ func TestGraflowWorkersElsewhereReachRedis(t *testing.T) {
 
 // TestASocketThatIsTaken is a matter of configuration, and said at once.
 func TestASocketThatIsTaken(t *testing.T) {
+	t.Parallel()
 	path := socketPath(t)
 	b := setup(t, func(c *config.Config) { c.Worker.Command, c.Worker.Socket.Path = nil, path })
 	cfg := settings(t, "redis://127.0.0.1:1", "x", b.log)
@@ -147,6 +150,7 @@ func TestASocketThatIsTaken(t *testing.T) {
 }
 
 func TestWhatASocketExcludes(t *testing.T) {
+	t.Parallel()
 	b := settings(t, "redis://127.0.0.1:1", "x", nil)
 	for want, change := range map[string]func(*config.Config){
 		"exclude each other":      func(c *config.Config) { c.Worker.Command = []string{"w"} },

@@ -35,6 +35,7 @@ func answering(c *config.Config) { c.HTTP.Addr, c.Slots = "127.0.0.1:0", 2 }
 
 // TestASidecarIsSeen: over HTTP and in the registry, for as long as it is there.
 func TestASidecarIsSeen(t *testing.T) {
+	t.Parallel()
 	b := setup(t, answering)
 	<-b.app.Ready()
 	b.push(job{TaskID: "a", SessionID: "s"})
@@ -81,6 +82,7 @@ func TestASidecarIsSeen(t *testing.T) {
 
 // TestADrainingSidecarSaysSo while its last task runs.
 func TestADrainingSidecarSaysSo(t *testing.T) {
+	t.Parallel()
 	b := setup(t, answering)
 	gate := t.TempDir() + "/gate"
 	b.push(job{TaskID: "a", SessionID: "s", Do: "gate", Path: gate})
@@ -106,6 +108,7 @@ func TestADrainingSidecarSaysSo(t *testing.T) {
 // TestWhyASidecarIsNotReady is said in its entry of the registry, too: a list of
 // sidecars that all run must show the one that does not work.
 func TestWhyASidecarIsNotReady(t *testing.T) {
+	t.Parallel()
 	b := setup(t, func(c *config.Config) { answering(c); crashing(c) })
 	await(t, "the crash loop", func() bool { return b.app.Status().CrashLoop })
 	if status, text := b.get("/readyz"); status != 503 || !strings.Contains(text, "the workers keep dying") {
@@ -121,6 +124,7 @@ func TestWhyASidecarIsNotReady(t *testing.T) {
 }
 
 func TestAnAddressThatIsTakenIsAConfigError(t *testing.T) {
+	t.Parallel()
 	b := setup(t, answering)
 	cfg := settings(t, "redis://127.0.0.1:1", b.prefix, b.log)
 	cfg.HTTP.Addr = strings.TrimPrefix(b.app.HTTP(), "http://")

@@ -36,6 +36,7 @@ func private(t *testing.T, instance *redistest.Instance, prefix string, change f
 // TestSpooledOutcomesAreReportedByTheNextStart: Redis dies while a task runs,
 // the sidecar is stopped, and when both are back the task is not run again.
 func TestSpooledOutcomesAreReportedByTheNextStart(t *testing.T) {
+	t.Parallel()
 	for _, takenOver := range []bool{false, true} {
 		name := "the record is still ours"
 		if takenOver {
@@ -110,6 +111,7 @@ func takeAll(t *testing.T, rdb *redis.Client, prefix string) {
 }
 
 func TestASpoolOfAnotherRedisIsLeftAlone(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	file := filepath.Join(dir, "w-1.spool")
 	header := `{"run":"w-1","server":"redis://elsewhere:6379/0","prefix":"graflow","at":"2026-01-01T00:00:00Z"}` + "\n"
@@ -127,6 +129,7 @@ func TestASpoolOfAnotherRedisIsLeftAlone(t *testing.T) {
 // TestASpoolThatCannotBeReportedBlocksNothing: a file whose outcomes Redis refuses for
 // good, and one that cannot be read, are named and kept.
 func TestASpoolThatCannotBeReportedBlocksNothing(t *testing.T) {
+	t.Parallel()
 	instance := redistest.Start(t)
 	rdb, dir := instance.Client(), t.TempDir()
 	name := filepath.Join(dir, "w-1.spool")
@@ -162,6 +165,7 @@ func TestASpoolThatCannotBeReportedBlocksNothing(t *testing.T) {
 
 // TestTheRunOfASpoolIsKeptWhileItIsReported: the lease of its run is kept.
 func TestTheRunOfASpoolIsKeptWhileItIsReported(t *testing.T) {
+	t.Parallel()
 	instance := redistest.Start(t)
 	rdb, dir := instance.Client(), t.TempDir()
 	var outcomes []task.Outcome
@@ -196,6 +200,7 @@ func TestTheRunOfASpoolIsKeptWhileItIsReported(t *testing.T) {
 // TestASpoolFileOutlivesAnOutage: it is deleted only when Redis has answered
 // for all that is in it; a start that is stopped before leaves it there.
 func TestASpoolFileOutlivesAnOutage(t *testing.T) {
+	t.Parallel()
 	instance := redistest.Start(t, "--appendonly", "yes", "--appendfsync", "always")
 	rdb, dir := instance.Client(), t.TempDir()
 	spooling := func(c *config.Config) { c.SpoolDir, c.ShutdownTimeout = dir, 2*time.Second }
@@ -231,6 +236,7 @@ func TestASpoolFileOutlivesAnOutage(t *testing.T) {
 }
 
 func TestASpoolThatCannotBeWrittenIsSaidAtTheStart(t *testing.T) {
+	t.Parallel()
 	cfg := settings(t, "redis://localhost:1/0", "p", &testlog.Buffer{})
 	cfg.SpoolDir = "/dev/null/spool"
 	a, err := app.Start(t.Context(), cfg)

@@ -181,6 +181,7 @@ func TestTheSpansOfATaskThatKillsItsWorker(t *testing.T) {
 
 // What Redis could not be told has ended all the same.
 func TestTracesOfAStopWithoutRedis(t *testing.T) {
+	t.Parallel()
 	c := newCollector(t)
 	instance := redistest.Start(t)
 	b := &bundle{t: t, rdb: instance.Client(), prefix: "p", log: &testlog.Buffer{}}

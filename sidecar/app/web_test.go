@@ -76,6 +76,7 @@ func saying(t *testing.T, lines <-chan string, words ...string) string {
 
 // The page is there while Redis is not, and says so.
 func TestThePageWhileRedisIsAway(t *testing.T) {
+	t.Parallel()
 	redis := redistest.Start(t)
 	log := &testlog.Buffer{}
 	cfg := settings(t, redis.URL, "graflow", log)
@@ -99,6 +100,7 @@ func TestThePageWhileRedisIsAway(t *testing.T) {
 
 // On an address that others reach, a record's text is shown with the token only.
 func TestCountsOnlyOnANetworkAddress(t *testing.T) {
+	t.Parallel()
 	file := filepath.Join(t.TempDir(), "token")
 	if err := os.WriteFile(file, []byte("from-a-file\n"), 0o600); err != nil {
 		t.Fatal(err)
@@ -122,6 +124,7 @@ func TestCountsOnlyOnANetworkAddress(t *testing.T) {
 }
 
 func TestWhatCannotBeServed(t *testing.T) {
+	t.Parallel()
 	b := setup(t, func(c *config.Config) { c.HTTP.Addr = "127.0.0.1:0" })
 	empty := filepath.Join(t.TempDir(), "empty")
 	if err := os.WriteFile(empty, []byte("\n"), 0o600); err != nil {

@@ -171,7 +171,11 @@ func TestADeadLettersRecordIsReadInFewParts(t *testing.T) {
 				t.Fatal(err)
 			}
 			t.Cleanup(func() { e.c.ConfigSet(e.ctx, "client-output-buffer-limit", "normal 0 0 0") })
-			raw := strings.Repeat("0123456789", 2<<20)
+			size := 20 << 20
+			if testing.Short() {
+				size = 4 << 20
+			}
+			raw := strings.Repeat("0123456789abcdef", size/16)
 			id := e.bury(e.run("w"), raw, "", "", "1")
 			calls := func() int {
 				info, err := e.c.Info(e.ctx, "commandstats").Result()
