@@ -33,15 +33,24 @@ polyglot: go redis ## Run a workflow in Python, Go and Node on two sidecars, kil
 	@scripts/polyglot $(or $(GRAFLOW),latest) $(ARGS)
 
 .PHONY: test
-test: unit python e2e ## Run all tests: Go, Python, and end to end with real Graflow
+test: go redis ## Run the Go tests, the Python package's, and a workflow with real Graflow (a minute or two)
+	@$(MAKE) --keep-going -j3 --output-sync=target unit python-quick workflow
 
 .PHONY: unit
-unit: go redis ## Run the Go tests against a real Redis
-	@go test $(ARGS) ./...
+unit: go redis ## Run the Go tests against a real Redis, the longest of them shortened (make race has all)
+	@go test -short -vet=off -p 4 -parallel 8 $(ARGS) ./...
 
 .PHONY: python
-python: ## Run the tests of the Python worker package and its Graflow adapter
+python: ## Run all tests of the Python worker package and its Graflow adapter
 	@scripts/python-test $(or $(GRAFLOW),latest)
+
+.PHONY: python-quick
+python-quick: ## Run them with the adapter's workers forked only
+	@ADAPTER_STARTS=fork scripts/python-test $(or $(GRAFLOW),latest)
+
+.PHONY: workflow
+workflow: go redis ## Run one workflow with real Graflow
+	@scripts/e2e $(or $(GRAFLOW),latest) -vet=off -run '^TestNestedGroups$$'
 
 .PHONY: e2e
 e2e: go redis ## Run the end-to-end tests with real Graflow (GRAFLOW=0.1.9 or latest)
@@ -70,10 +79,8 @@ seed-case: go ## Stop Redis before the workers: Graflow's own and the sidecar, s
 	@scripts/seed-case $(or $(GRAFLOW),latest)
 
 .PHONY: check
-check: lint race ## Run linters, the race detector, and all the rest with both Graflows
-	@scripts/python-test latest 0.1.9
-	@E2E_BUILDFLAGS=-race CGO_ENABLED=1 scripts/e2e latest
-	@E2E_BUILDFLAGS=-race CGO_ENABLED=1 scripts/e2e 0.1.9
+check: go redis ## Run everything: linters, race detector, and all suites with both Graflows (half an hour)
+	@scripts/check
 
 .PHONY: race
 race: go redis ## Run the Go tests with the race detector (needs a C compiler)
