@@ -237,7 +237,9 @@ class ContextManager(WorkerCase):
         script = self.script(
             f"""
             from graflow_sidecar import Sidecar
-            import time
+            import signal, time
+            # Tests that a shell runs in the background start with SIGINT ignored.
+            signal.signal(signal.SIGINT, signal.default_int_handler)
             try:
                 with Sidecar(binary={str(self.binary)!r}):
                     print("up", flush=True)
