@@ -18,7 +18,6 @@ import (
 	"github.com/graflow/graflow-sidecar/sidecar/internal/task"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/web"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/worker/requests"
-	"github.com/graflow/graflow-sidecar/sidecar/internal/worker/rpc"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/worker/stage"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/worker/supervise"
 )
@@ -134,8 +133,6 @@ func (a *App) initWorkers() (err error) {
 	a.workers, err = stage.New(o)
 	return err
 }
-
-var _ rpc.Source = (*dispatch.Lane)(nil)
 
 // listen makes the HTTP server, if it is wanted. It listens, so that an address that is
 // taken is known at the start.
