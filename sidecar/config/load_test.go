@@ -349,17 +349,6 @@ func TestUnknownNames(t *testing.T) {
 	}
 }
 
-func TestDistance(t *testing.T) {
-	for _, c := range []struct {
-		a, b string
-		want int
-	}{{"", "", 0}, {"abc", "", 3}, {"", "ab", 2}, {"kitten", "sitting", 3}, {"same", "same", 0}, {"ab", "ba", 2}} {
-		if got := distance(c.a, c.b); got != c.want {
-			t.Errorf("%q to %q: %d, want %d", c.a, c.b, got, c.want)
-		}
-	}
-}
-
 func TestChildEnvironment(t *testing.T) {
 	env := []string{
 		"PATH=/bin", "HOME=/root", "REDIS_URL=redis://u:p@h", "REDIS_HOST=h", "REDIS_RETRIES=7", "REDIS_TLS_SERVER_NAME=",

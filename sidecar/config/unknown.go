@@ -5,6 +5,8 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+
+	"github.com/graflow/graflow-sidecar/sidecar/internal/spelling"
 )
 
 const prefix = "SIDECAR_"
@@ -41,40 +43,7 @@ func unknownNames(environ []string, vs *variables) []error {
 			linkName.MatchString(name) || linkPort.MatchString(entry) {
 			continue
 		}
-		errs = append(errs, fmt.Errorf("%s is not known; did you mean %s?", name, nearest(name, ours)))
+		errs = append(errs, fmt.Errorf("%s is not known; did you mean %s?", name, spelling.Nearest(name, ours, 1)[0]))
 	}
 	return errs
-}
-
-// nearest is the name with the least edit distance, the first of several.
-func nearest(name string, names []string) string {
-	best, least := "", -1
-	for _, candidate := range names {
-		if d := distance(name, candidate); least < 0 || d < least {
-			best, least = candidate, d
-		}
-	}
-	return best
-}
-
-// distance counts the insertions, deletions and changes of one byte that turn
-// a into b (Levenshtein).
-func distance(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			change := diagonal
-			if a[i] != b[j] {
-				change++
-			}
-			diagonal = row[j+1]
-			row[j+1] = min(change, row[j]+1, row[j+1]+1)
-		}
-	}
-	return row[len(b)]
 }
