@@ -19,6 +19,7 @@ WORKDIR /src
 # The modules first: they change less often than the sources.
 COPY go.mod go.sum ./
 RUN go mod download
+COPY docs/docs.go docs/operations.md docs/
 COPY internal/ internal/
 COPY protocol/ protocol/
 COPY sidecar/ sidecar/

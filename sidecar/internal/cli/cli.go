@@ -66,7 +66,7 @@ type Options struct {
 func Commands(o Options) []*cobra.Command {
 	return []*cobra.Command{
 		statusCommand(), queueCommand(), tasksCommand(), deadCommand(), pauseCommand(), resumeCommand(),
-		drainCommand(), childrenCommand(), enqueueCommand(), doctorCommand(o), configCommand(),
+		drainCommand(), childrenCommand(), enqueueCommand(), doctorCommand(o), configCommand(), explainCommand(),
 	}
 }
 

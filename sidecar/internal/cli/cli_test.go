@@ -348,7 +348,7 @@ func TestRedisErrors(t *testing.T) {
 	if status(err) != 1 {
 		t.Errorf("status %d", status(err))
 	}
-	has(t, out, "bad      permissions", "docs/operations.md#doctor-permissions")
+	has(t, out, "bad      permissions", "sidecar explain doctor-permissions")
 }
 
 func TestConfig(t *testing.T) {

@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/graflow/graflow-sidecar/sidecar/config"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/observe/logdocs"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/redis"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/redis/acl"
 )
@@ -31,16 +32,16 @@ const (
 	unknown = "unknown"
 )
 
-// document is where each check has a section of its name.
-const document = "docs/operations.md#doctor-"
-
 // findings collects them.
 type findings []finding
+
+// checkID is the id of the section about a check.
+func checkID(check string) string { return "doctor-" + check }
 
 func (f *findings) add(check, status, remedy, format string, args ...any) {
 	one := finding{Check: check, Status: status, Seen: fmt.Sprintf(format, args...)}
 	if status != fine {
-		one.Remedy, one.Doc = remedy, document+strings.ReplaceAll(check, " ", "-")
+		one.Remedy, one.Doc = remedy, logdocs.Command(checkID(check))
 	}
 	*f = append(*f, one)
 }
@@ -52,7 +53,7 @@ func doctorCommand(o Options) *cobra.Command {
 		Long: `Looks at Redis (version, role, permissions, eviction, persistence, memory, clock), at
 the key prefix, at the limits of this machine and, with a command after --, at the
 worker: it is started and checked against the protocol, as sidecar worker test does.
-Each finding comes with its remedy and a section of docs/operations.md.
+Each finding comes with its remedy and the command that explains it.
 
 Permissions are found by trying, on keys of its own that it removes. The status is 0,
 or 1 if something is bad.`,

@@ -10,6 +10,7 @@ import (
 	"github.com/graflow/graflow-sidecar/sidecar/app"
 	"github.com/graflow/graflow-sidecar/sidecar/config"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/host"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/observe/logdocs"
 )
 
 // Exit statuses, after sysexits.h.
@@ -69,14 +70,15 @@ func lines(err error) []string {
 	return strings.Split(strings.TrimSpace(err.Error()), "\n")
 }
 
-// explain writes why a command has failed.
+// explain writes why a command has failed, and the command that explains it.
 func explain(w io.Writer, err error) {
 	text := lines(err)
-	if exitStatus(err) == exitUsage {
+	id := explainID(err)
+	if id == logdocs.UsageError {
 		text = append(text, "'sidecar --help' and 'sidecar run --help' say more")
 	}
-	if see := topic(err).See(); see != "" {
-		text[len(text)-1] += "; see " + see
+	if id != "" {
+		text[len(text)-1] += "; run '" + logdocs.Command(id) + "'"
 	}
 	var out bytes.Buffer
 	for _, line := range text {
@@ -92,3 +94,38 @@ func explain(w io.Writer, err error) {
 
 // explainInternal writes why the sidecar ends by itself.
 func explainInternal(err error) { explain(host.Stderr(), failure{err}) }
+
+// explainID is the id of the section that explains an error; empty for an error whose
+// text is the whole answer.
+func explainID(err error) string {
+	var (
+		start     *app.StartError
+		crashLoop *app.CrashLoopError
+		panicked  *app.PanicError
+		stalled   *host.StalledError
+		lost      *app.LocalRedisError
+		own       *StatusError
+	)
+	switch status := exitStatus(err); {
+	case status == exitUsage && errors.As(err, &own):
+		return ""
+	case errors.As(err, &lost) && status == exitRefused:
+		return logdocs.EmbeddedRedisEnded
+	case status == exitUsage:
+		return logdocs.UsageError
+	case status == exitConfig:
+		return logdocs.ConfigError
+	case status == exitRefused:
+		return logdocs.RedisRefused
+	case status == exitTryAgain:
+		return logdocs.RedisUnreachable
+	case errors.As(err, &start):
+		return logdocs.WorkerStartFailure
+	case errors.As(err, &crashLoop):
+		return logdocs.CrashLoop
+	case errors.As(err, &panicked), errors.As(err, &stalled):
+		return logdocs.InternalError
+	default:
+		return ""
+	}
+}

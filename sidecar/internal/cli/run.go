@@ -18,7 +18,6 @@ import (
 	pyworker "github.com/graflow/graflow-sidecar/examples/python-worker"
 	"github.com/graflow/graflow-sidecar/sidecar/app"
 	"github.com/graflow/graflow-sidecar/sidecar/config"
-	"github.com/graflow/graflow-sidecar/sidecar/internal/observe/logdocs"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/version"
 )
 
@@ -95,7 +94,7 @@ func serve(s config.Settings, readyFD, parentFD int) error {
 	}
 	defer starter.Close()
 
-	log := slog.New(logdocs.Handler(host.NewLog(s.LogFormat, s.LogLevel).Handler()))
+	log := host.NewLog(s.LogFormat, s.LogLevel)
 	slog.SetDefault(log)
 	host.ReportDroppedLines(log)
 	host.ProfileMemory(s.DebugAddr)

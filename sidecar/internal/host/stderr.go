@@ -6,6 +6,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/graflow/graflow-sidecar/sidecar/internal/observe/logdocs"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/observe/logging"
 )
 
@@ -17,9 +18,11 @@ const FlushTimeout = time.Second
 // stopped the claims, the end of a stop and the watchdog.
 var Stderr = sync.OnceValue(func() *logging.Queue { return logging.NewQueue(os.Stderr) })
 
-// NewLog makes the log of a command that runs workers, on [stderr].
+// NewLog makes the log of a command that runs workers, on [Stderr]. Each line has the
+// id of its message.
 func NewLog(format logging.Format, level slog.Level) *slog.Logger {
-	return logging.New(Stderr(), format, level, os.Getenv("NO_COLOR") == "")
+	log := logging.New(Stderr(), format, level, os.Getenv("NO_COLOR") == "")
+	return slog.New(logdocs.Handler(log.Handler()))
 }
 
 // ReportDroppedLines has the log tell of lines that were dropped, once it is read again.

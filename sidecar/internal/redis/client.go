@@ -185,20 +185,20 @@ func withoutURL(err error) error {
 	return err
 }
 
-// SetLogger sends what go-redis itself logs, for the whole process, to l at
+// SetLogger sends what go-redis itself logs, for the whole process, to log at
 // the level debug; nil drops it. It logs mostly what its callers get as
 // errors too.
-func SetLogger(l *slog.Logger) {
-	if l == nil {
-		l = slog.New(slog.DiscardHandler)
+func SetLogger(log *slog.Logger) {
+	if log == nil {
+		log = slog.New(slog.DiscardHandler)
 	}
-	goredis.SetLogger(logger{l})
+	goredis.SetLogger(logger{log})
 }
 
-type logger struct{ l *slog.Logger }
+type logger struct{ log *slog.Logger }
 
 func (l logger) Printf(ctx context.Context, format string, v ...any) {
-	if l.l.Enabled(ctx, slog.LevelDebug) {
-		l.l.DebugContext(ctx, "go-redis message", "line", fmt.Sprintf(format, v...))
+	if l.log.Enabled(ctx, slog.LevelDebug) {
+		l.log.DebugContext(ctx, "go-redis message", "line", fmt.Sprintf(format, v...))
 	}
 }

@@ -77,7 +77,7 @@ func TestStandardLibraryOnly(t *testing.T) {
 		{"sidecar/internal/observe/workerlog", nil, "whoever reads a worker's output logs by it"},
 		{"sidecar/internal/web/httpauth", []string{"sidecar/internal/web/httpauth"}, "who may see and do what is decided in one small place"},
 		{"sidecar/internal/web/page", []string{"sidecar/internal/web/httpauth", "sidecar/internal/fleet", "sidecar/internal/web/page"}, "the page knows neither Redis nor the app: it declares what it shows and does"},
-		{"sidecar/internal/observe/logdocs", nil, "whoever writes a log can use it"},
+		{"sidecar/internal/observe/logdocs", []string{"docs"}, "every package that writes a log can use it"},
 		{"sidecar/internal/fleet", nil, "store, commands, HTTP and the page share these nouns and nothing else"},
 		{"examples/go-worker", []string{"protocol", "internal/jsonscan", "examples/go-worker"}, "it shows that a worker needs nothing but protocol"},
 	} {

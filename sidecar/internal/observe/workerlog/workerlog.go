@@ -45,7 +45,7 @@ const (
 // ours are the names that the sidecar gives to the lines of workers. A name twice
 // in one line is one that searches do not find, or find wrongly.
 var ours = []string{
-	slog.TimeKey, slog.LevelKey, slog.MessageKey, slog.SourceKey, "see", Key, leftOut,
+	slog.TimeKey, slog.LevelKey, slog.MessageKey, slog.SourceKey, "explain", Key, leftOut,
 	"slot", "pid", "replica", "kind", "child", "worker_container",
 }
 

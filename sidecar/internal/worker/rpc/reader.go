@@ -206,7 +206,7 @@ const settleLimit = 5 * time.Second
 func (c *child) stray(m protocol.Message, used bool) {
 	c.misbehaved("stray")
 	c.unknown(m, used)
-	c.log.Warn("unexpected response id", "id", string(m.ID))
+	c.log.Warn("unexpected response id", "response_id", string(m.ID))
 }
 
 // outcome reads the answer to a task/run.

@@ -23,8 +23,8 @@ HEAD = """
 Three incidents with the real binary, a real Redis and a worker that has two faults
 ([worker.py](../sidecar/test/lifecycle/incident/worker.py)). `scripts/incident` plays them
 and writes this page: it shows what was printed, without ids, times and process
-ids. What each line means is in [operations.md](operations.md), which warnings and errors
-name.
+ids. [operations.md](operations.md) explains each line; `sidecar explain ID` prints the
+section of its `id`.
 
 The sidecar was started with `MAX_CONCURRENT_TASKS=2 sidecar run -- python3 worker.py`,
 and the lines of its log are shown without what differs from one run to the next.

@@ -43,7 +43,7 @@ def redis_is_gone(setup):
     page.text("The commands ask Redis and so cannot help now; they say what to do:")
     s.run("status", status=75)
     page.text("""
-**What to do:** [get Redis back](operations.md#redis-is-lost). The sidecar needs
+**What to do:** [get Redis back](operations.md#redis-outage). The sidecar needs
 nothing: it does not end, and must not be restarted. Redis is started again:
 """)
     setup.redis.start()
@@ -80,7 +80,7 @@ replacements, each time after a longer pause.
     s.run("queue", "peek")
     s.status("running", "0 of 1 workers are up, the workers keep dying")
     page.text("""
-**What to do:** [look at the last lines of the workers](operations.md#crash-loop). The
+**What to do:** [look at the last lines of the workers](operations.md#crash-loop-detection). The
 licence server is started again, and nothing else is needed:
 """)
     open(setup.path("licence-server"), "w").close()
