@@ -6,7 +6,7 @@ import (
 	"strings"
 )
 
-// defaultHTTPAddr is on this machine alone, at a port that nobody else has: any
+// defaultHTTPAddr is on this machine alone, at a port that is free: any
 // number of sidecars run beside each other.
 const defaultHTTPAddr = "127.0.0.1:0"
 

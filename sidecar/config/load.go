@@ -129,7 +129,7 @@ func (f flagValue) Type() string {
 // *Error for the environment.
 func (l *Loader) Load(args []string) (Settings, error) { return l.load(args, true) }
 
-// LoadIdle is Load for whoever starts no worker: none has to be named.
+// LoadIdle is Load for a command that starts no worker: none has to be named.
 func (l *Loader) LoadIdle(args []string) (Settings, error) { return l.load(args, len(args) > 0) }
 
 func (l *Loader) load(args []string, worker bool) (Settings, error) {
@@ -155,7 +155,7 @@ func (l *Loader) load(args []string, worker bool) (Settings, error) {
 	return s, l.backstop(s)
 }
 
-// HTTPAddr is SIDECAR_HTTP_ADDR alone, for whoever asks a sidecar: "" for none.
+// HTTPAddr is SIDECAR_HTTP_ADDR alone, for a command that asks a sidecar: "" for none.
 // The error is an *Error.
 func (l *Loader) HTTPAddr() (string, error) {
 	if err := l.vars.readEnvironment(); err != nil {

@@ -60,7 +60,7 @@ var worker = []string{"--", "./w", "-v"}
 func TestDefaults(t *testing.T) {
 	s := mustLoad(t, nil, worker...)
 	want := Default()
-	want.HTTP.Addr = defaultHTTPAddr // none for whoever embeds the sidecar
+	want.HTTP.Addr = defaultHTTPAddr // none for a program that embeds the sidecar
 	want.Worker.Command = []string{"./w", "-v"}
 	want.Worker.Env = []string{}
 	want.HTTP.Addr = "127.0.0.1:0" // the command's own: a library serves nothing unless told

@@ -5,7 +5,7 @@ import "runtime"
 // prefork is on where it can be. Elsewhere it must not seem to be.
 func (in *interpreter) prefork(v *value, s *Settings, graflow *value) {
 	if s.App.Worker.Socket.Path != "" {
-		s.Prefork = false // whoever starts the workers has to know
+		s.Prefork = false // the part that starts the workers has to know
 		in.boolean(v, new(bool))
 		return
 	}

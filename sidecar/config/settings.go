@@ -169,6 +169,6 @@ func (in *interpreter) host(v *value, dst *string) {
 			addr, err := netip.ParseAddr(bare)
 			return bare, ok && err == nil && addr.Is6()
 		}
-		return s, !strings.ContainsAny(s, "/@ \t\r\n?#") // somebody's URL, most of the time
+		return s, !strings.ContainsAny(s, "/@ \t\r\n?#") // a URL, most of the time
 	})
 }

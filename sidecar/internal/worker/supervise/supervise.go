@@ -165,8 +165,8 @@ func (s *Supervisor) Slots() []worker.Slot {
 // CrashLoop is always false: a replica that does not run is missing in Up.
 func (*Supervisor) CrashLoop() bool { return false }
 
-// RenewSlot does nothing: commands are for a registered run, and supervised workers register
-// their own.
+// RenewSlot does nothing: commands name a registered run, and a supervising sidecar
+// registers none.
 func (*Supervisor) RenewSlot(int) bool { return false }
 
 // Evict has nothing to end: no run is registered and nothing is claimed.
