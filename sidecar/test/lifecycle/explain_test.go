@@ -7,6 +7,9 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/graflow/graflow-sidecar/sidecar/test/kit/proc"
+	"github.com/graflow/graflow-sidecar/sidecar/test/kit/wait"
 )
 
 // explain runs sidecar explain without a Redis, and returns what it prints.
@@ -17,7 +20,7 @@ func explain(t *testing.T, in string, args ...string) string {
 		t.Fatal(err)
 	}
 	cmd := exec.CommandContext(t.Context(), binary, append([]string{"explain"}, args...)...)
-	cmd.Dir, cmd.Env, cmd.Stdin = t.TempDir(), cleanEnv(), strings.NewReader(in)
+	cmd.Dir, cmd.Env, cmd.Stdin = t.TempDir(), proc.Env(), strings.NewReader(in)
 	out, err := cmd.CombinedOutput()
 	if err != nil {
 		t.Fatalf("sidecar explain %q: %v\n%s", args, err, out)
@@ -33,7 +36,7 @@ func TestTheLogAndErrorsAreExplained(t *testing.T) {
 	s := b.sidecar()
 	s.ready()
 	server.Kill()
-	await(t, "the loss of Redis", func() bool { return s.says(`"id":"redis-lost"`) })
+	wait.Until(t, "the loss of Redis", func() bool { return s.says(`"id":"redis-lost"`) })
 	s.terminate(10 * time.Second)
 	line := ""
 	for l := range strings.Lines(s.log.String()) {
