@@ -19,6 +19,10 @@ var (
 	// roots are the folders that a path in a document begins with.
 	roots = []string{"sidecar", "internal", "protocol", "examples", "docs", "deploy", "bench", "scripts", "tools", ".ci"}
 
+	// declared is a test in Go or Python, named one that a page names.
+	declared = regexp.MustCompile(`(?m)^(?:func|\s*(?:async )?def) ([Tt]est\w+)\(`)
+	named    = regexp.MustCompile("`(Test[A-Z]\\w*|test_\\w+)`")
+
 	link    = regexp.MustCompile(`\]\(([^)\s]+)\)`)
 	heading = regexp.MustCompile(`(?m)^#+ (.*)$`)
 	status  = regexp.MustCompile(`(?m)^\*\*Status\.\*\* (Accepted|Superseded)`)
@@ -104,6 +108,42 @@ func pending(index, name string) bool {
 	_, row, _ := strings.Cut(index, "]("+name+")")
 	row, _, _ = strings.Cut(row, "\n")
 	return strings.Contains(row, "being superseded")
+}
+
+// TestPagesNameTestsThatExist checks the tests that the pages name as their evidence.
+func TestPagesNameTestsThatExist(t *testing.T) {
+	there := map[string]bool{}
+	err := filepath.WalkDir(repo, func(path string, d os.DirEntry, err error) error {
+		if err == nil && d.IsDir() && strings.HasPrefix(d.Name(), ".") && d.Name() != ".." {
+			return filepath.SkipDir
+		}
+		if err != nil || !strings.HasSuffix(path, "_test.go") && !strings.HasSuffix(path, ".py") {
+			return err
+		}
+		text, err := os.ReadFile(path)
+		for _, m := range declared.FindAllSubmatch(text, -1) {
+			there[string(m[1])] = true
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	pages, err := filepath.Glob(filepath.Join(repo, "docs/*.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := 0
+	for _, page := range pages {
+		for _, m := range named.FindAllStringSubmatch(read(t, "docs/"+filepath.Base(page)), -1) {
+			if n++; !there[m[1]] {
+				t.Errorf("docs/%s names %s, and there is no such test", filepath.Base(page), m[1])
+			}
+		}
+	}
+	if n < 100 {
+		t.Errorf("only %d tests are named", n)
+	}
 }
 
 // documents are the Markdown files of the repository, relative to its root.
