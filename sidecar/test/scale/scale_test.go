@@ -143,7 +143,7 @@ func TestFleet(t *testing.T) {
 	fmt.Println(line("---", "---", "---", "---", "---", "---", "---", "---"))
 	fmt.Println(strings.Join(rows, "\n"))
 	fmt.Println()
-	fmt.Println(line("sidecars", "deaths at once, all reaped after", "connections cut at once, all back after", "nobody given up"))
+	fmt.Println(line("sidecars", "deaths at once, all reaped after", "connections cut at once, all back after", "none given up"))
 	fmt.Println(line("---", "---", "---", "---"))
 	fmt.Println(strings.Join(events, "\n"))
 	if small, large := perSidecar[10], perSidecar[1000]; large > 3*small {
