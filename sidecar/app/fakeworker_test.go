@@ -111,11 +111,7 @@ func (w *fakeWorkers) start(cmd *exec.Cmd) (local.Process, error) {
 	go func() {
 		switch {
 		case cmd.Args[0] == execCommand:
-			input := cmd.Stdin // a short record is there from the start
-			if input == nil {
-				input = in
-			}
-			w.execute(p, input, out)
+			w.execute(p, in, out)
 		case cmd.Args[0] == supervisedCommand:
 			w.stay(p)
 		case w.stubborn:

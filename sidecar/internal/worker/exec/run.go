@@ -1,12 +1,10 @@
 package exec
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	osexec "os/exec"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -52,10 +50,6 @@ func (s *Stage) run(hard context.Context, slot int, t task.Task) (task.Outcome, 
 		return j.outcome(task.Outcome{Kind: task.Failed, Reason: "invalid", Message: problem}), nil
 	}
 	cmd := osexec.Cmd{Path: *s.path.Load(), Args: s.cfg.Command, Dir: s.cfg.Dir, Env: env, ExtraFiles: s.cfg.Extra}
-	record := j.task.Record
-	if len(record) < local.MaxInput {
-		cmd.Stdin, record = bytes.NewReader(append(slices.Clip(record), '\n')), nil
-	}
 	p, err := s.spawn(&cmd)
 	if errors.Is(err, errHalted) {
 		return task.Outcome{}, err
@@ -65,7 +59,7 @@ func (s *Stage) run(hard context.Context, slot int, t task.Task) (task.Outcome, 
 	}
 	s.started.Store(true)
 	j.pid.Store(int64(p.Pid()))
-	st := s.attach(j, p, record)
+	st := s.attach(j, p)
 	defer st.close() // whatever happens on the way
 	why := s.await(hard, j, p, st, limit)
 	st.close()

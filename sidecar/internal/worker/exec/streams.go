@@ -1,7 +1,6 @@
 package exec
 
 import (
-	"bytes"
 	"errors"
 	"io"
 	"os"
@@ -35,9 +34,8 @@ const readersAfter = 10 * time.Millisecond
 // next ones begin at once: a full pipe would have kept it waiting for them.
 const pipeCapacity = 64 << 10
 
-// attach passes the record on, where it was too long to be there from the start,
-// and collects what the process writes.
-func (s *Stage) attach(j *job, p local.Process, record []byte) *streams {
+// attach passes the record on, and collects what the process writes.
+func (s *Stage) attach(j *job, p local.Process) *streams {
 	st := &streams{
 		p: p, tooLong: make(chan struct{}), stdout: &pipeEnd{pipe: p.Stdout()}, stderr: &pipeEnd{pipe: p.Stderr()},
 		fed: make(chan struct{}), read1: make(chan struct{}), read2: make(chan struct{}),
@@ -48,7 +46,7 @@ func (s *Stage) attach(j *job, p local.Process, record []byte) *streams {
 	}
 	log := func() {
 		defer close(st.read2)
-		s.safe(func() { s.logStderr(j, st) })
+		s.safe(func() { local.LogLines(st.stderr, s.cfg.Log, "worker stderr", &st.tail, j.attrs) })
 	}
 	begin := func() {
 		go collect()
@@ -65,13 +63,9 @@ func (s *Stage) attach(j *job, p local.Process, record []byte) *streams {
 	} else {
 		begin()
 	}
-	if record == nil {
-		close(st.fed)
-		return st
-	}
 	go func() {
 		defer close(st.fed)
-		feed(p, record)
+		feed(p, j.task.Record)
 	}()
 	return st
 }
@@ -84,16 +78,6 @@ func feed(p local.Process, record []byte) {
 		_, _ = p.Stdin().Write([]byte{'\n'})
 	}
 	_ = p.Stdin().Close()
-}
-
-// logStderr logs the lines of a process. Most have nothing to say: a line reader
-// and its buffer are made for those that have.
-func (s *Stage) logStderr(j *job, st *streams) {
-	first := make([]byte, 512)
-	n, _ := st.stderr.Read(first)
-	if n > 0 {
-		local.LogLines(io.MultiReader(bytes.NewReader(first[:n]), st.stderr), s.cfg.Log, "worker stderr", &st.tail, j.attrs)
-	}
 }
 
 // collect reads what the process prints, and goes on reading beyond the limit so

@@ -66,7 +66,5 @@ type NowReader interface {
 }
 
 // Start makes a process of a command that is complete but for its streams and
-// its group. It may have a [*bytes.Reader] of at most [MaxInput] bytes as its
-// Stdin: they are there when the process starts, and the end of its stdin behind
-// them; the process's Stdin is closed then. No other Stdin will do.
+// its group.
 type Start func(cmd *exec.Cmd) (Process, error)

@@ -1,7 +1,6 @@
 package local
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -10,10 +9,6 @@ import (
 	"syscall"
 	"time"
 )
-
-// MaxInput is how many bytes a command may have as its Stdin, see [Start]: every
-// pipe holds that much before its reader reads.
-const MaxInput = 4096
 
 // pipes are those of a child's standard streams, in their order: the ends that it
 // gets, and ours. Only ours are made for waiting. theirs are -1, and ours nil,
@@ -24,9 +19,8 @@ type pipes struct {
 	out    [2]*outPipe
 }
 
-// open makes the pipes. What is there as the input is in the first one then, and
-// its end, too.
-func (ps *pipes) open(input io.Reader) error {
+// open makes the pipes.
+func (ps *pipes) open() error {
 	ps.theirs = [3]int{-1, -1, -1}
 	for i := range ps.theirs {
 		r, w, err := openPipe()
@@ -37,34 +31,12 @@ func (ps *pipes) open(input io.Reader) error {
 		if ps.theirs[i] = w; i == 0 {
 			ps.theirs[i], ours = r, w
 		}
-		if i == 0 && input != nil {
-			err := fill(w, input)
-			_ = syscall.Close(w)
-			if err != nil {
-				return err
-			}
-			continue
-		}
 		_ = syscall.SetNonblock(ours, true)
 		if i == 0 {
 			ps.stdin = os.NewFile(uintptr(ours), "|stdin")
 		} else {
 			ps.out[i-1] = &outPipe{fd: ours}
 		}
-	}
-	return nil
-}
-
-// fill writes into an empty pipe what is sure to have room there.
-func fill(fd int, input io.Reader) error {
-	text, ok := input.(*bytes.Reader)
-	if !ok || text.Len() > MaxInput {
-		return fmt.Errorf("a worker's input is a *bytes.Reader of %d bytes at most", MaxInput)
-	}
-	b := make([]byte, text.Len())
-	_, _ = text.Read(b)
-	if _, err := syscall.Write(fd, b); err != nil {
-		return fmt.Errorf("write the worker's input: %w", err)
 	}
 	return nil
 }

@@ -1,8 +1,6 @@
 package local_test
 
 import (
-	"bytes"
-	"context"
 	"errors"
 	"io"
 	"os"
@@ -60,47 +58,6 @@ func TestReadingWithoutWaiting(t *testing.T) {
 			t.Errorf("of a closed one: %v", err)
 		}
 	}
-}
-
-// TestInputFromTheStart is in the pipe, with its end, before the process is.
-func TestInputFromTheStart(t *testing.T) {
-	spawner := local.NewSpawner()
-	t.Cleanup(spawner.Stop)
-	for _, n := range []int{0, 1, local.MaxInput} {
-		text := strings.Repeat("x", n)
-		cmd := exec.Command("/bin/cat")
-		cmd.Stdin = strings.NewReader(text)
-		if _, err := spawner.Start(cmd); err == nil || !strings.Contains(err.Error(), "*bytes.Reader") {
-			t.Errorf("another reader: %v", err)
-		}
-		p, err := spawner.Start(input(text))
-		if err != nil {
-			t.Fatal(err)
-		}
-		got, err := io.ReadAll(p.Stdout())
-		if err != nil || string(got) != text {
-			t.Errorf("%d bytes: %d came, %v", n, len(got), err)
-		}
-		if _, err := p.Stdin().Write([]byte("more")); err == nil {
-			t.Error("its stdin is open")
-		}
-		end(p)
-	}
-	if _, err := spawner.Start(input(strings.Repeat("x", local.MaxInput+1))); err == nil {
-		t.Error("more than a pipe may hold was taken")
-	}
-}
-
-func input(text string) *exec.Cmd {
-	cmd := exec.Command("/bin/cat")
-	cmd.Stdin = bytes.NewReader([]byte(text))
-	return cmd
-}
-
-func end(p local.Process) {
-	local.End(context.Background(), p, nil, 10*time.Millisecond)
-	p.Stdout().Close()
-	p.Stderr().Close()
 }
 
 // TestWhatAProcessHasNotRead of its stdin is known after its end, however it ended.

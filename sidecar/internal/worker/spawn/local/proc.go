@@ -17,7 +17,7 @@ import (
 type proc struct {
 	pid    int
 	id     string   // see IDVariable
-	stdin  *os.File // our ends; nil where it was given its input at the start
+	stdin  *os.File // our ends
 	stdout ReadPipe
 	stderr ReadPipe
 	exited chan struct{} // see Process.Exited
@@ -44,7 +44,7 @@ func start(cmd *exec.Cmd) (*proc, error) {
 	}
 	memory.begin()
 	var ps pipes
-	if err := ps.open(cmd.Stdin); err != nil {
+	if err := ps.open(); err != nil {
 		ps.close()
 		return nil, err
 	}

@@ -9,9 +9,6 @@ import (
 // unreadBytes is how much of what was written to a pipe has not been read, 0 where that
 // cannot be told: the pipe may be closed.
 func unreadBytes(pipe *os.File) int64 {
-	if pipe == nil {
-		return 0
-	}
 	conn, err := pipe.SyscallConn()
 	if err != nil {
 		return 0
