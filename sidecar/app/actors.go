@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/graflow/graflow-sidecar/protocol"
@@ -18,9 +19,9 @@ const (
 	// claimBudget is how long the claim stage may take to stop: it waits for at
 	// most one reply of Redis.
 	claimBudget = time.Second
-	// tracesBudget is what a stop gives to traces at most: a collector that does not
-	// answer is not worth more.
-	tracesBudget = time.Second
+	// telemetryBudget is what a stop gives to the last spans and metrics at most: a
+	// collector that does not answer is not worth more.
+	telemetryBudget = time.Second
 	// reserveAfterSupervise is what supervised workers leave of a stop's budget:
 	// nothing stops after them but Redis.
 	reserveAfterSupervise = time.Second
@@ -54,17 +55,9 @@ func (a *App) actors(ctx context.Context) (list []actor) {
 	} else {
 		add(a.pipeline()...)
 	}
-	if a.cfg.Tracer != nil {
-		// traces: after all that end a span. What is not reported by now will not be.
-		add(actor{name: "traces", within: tracesBudget, run: func(soft, hard context.Context) error {
-			<-soft.Done()
-			left := a.box.Left()
-			for i := range left {
-				endSpan(&left[i], unreported)
-			}
-			a.cfg.Tracer.Shutdown(hard)
-			return nil
-		}})
+	if a.cfg.Tracer != nil || a.cfg.PushMetrics != nil {
+		// telemetry: after all that end a span. What is not reported by now will not be.
+		add(actor{name: "telemetry", within: telemetryBudget, run: a.runTelemetry})
 	}
 	// health: everything above waits by it while Redis is away. Its pings have
 	// the connections of stages that are over.
@@ -86,6 +79,28 @@ func (a *App) actors(ctx context.Context) (list []actor) {
 		add(actor{name: "local redis", run: a.runLocal})
 	}
 	return list
+}
+
+// runTelemetry sends the last spans and metrics in a stop, beside each other.
+func (a *App) runTelemetry(soft, hard context.Context) error {
+	var metrics sync.WaitGroup
+	if a.cfg.PushMetrics != nil {
+		shutdown := a.cfg.PushMetrics(a.obs.Metrics().Gatherer())
+		metrics.Go(func() {
+			<-soft.Done()
+			shutdown(hard)
+		})
+	}
+	<-soft.Done()
+	if a.cfg.Tracer != nil {
+		left := a.box.Left()
+		for i := range left {
+			endSpan(&left[i], unreported)
+		}
+		a.cfg.Tracer.Shutdown(hard)
+	}
+	metrics.Wait()
+	return nil
 }
 
 // pipeline is the way of a record, and what keeps the run.

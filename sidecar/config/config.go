@@ -13,6 +13,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"github.com/graflow/graflow-sidecar/sidecar/internal/settingfile"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/task"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/task/route"
@@ -63,7 +65,11 @@ type Config struct {
 	SpoolDir string
 	// Tracer, if set, makes a span of every task; see Tracer.
 	Tracer Tracer
-	HTTP   HTTP
+	// PushMetrics, if set, is called once with what Prometheus would scrape, and sends
+	// it somewhere. The function that it returns sends the last of it, for as long as
+	// its context allows, and returns when that has stopped.
+	PushMetrics func(prometheus.Gatherer) (shutdown func(context.Context))
+	HTTP        HTTP
 	// Log gets every line of the sidecar. Required. A line that waits for its
 	// reader holds up what it is about: give it a writer that does not.
 	Log *slog.Logger

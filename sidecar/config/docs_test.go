@@ -49,7 +49,7 @@ The worker's command comes after ` + "`--`: `sidecar run [flags] -- COMMAND [ARG
 A flag that says where Redis is (` + "`--redis-url`, `--redis-host`, `--redis-port`" + `) sets aside
 what the environment says about the same.
 
-Traces are set up by OpenTelemetry's own variables: [monitoring.md](monitoring.md#traces).
+Traces and pushed metrics are set up by OpenTelemetry's own variables: [monitoring.md](monitoring.md#traces).
 `
 
 const documentTail = `

@@ -21,6 +21,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/graflow/graflow-sidecar/sidecar/internal/observe/logging"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/observe/otlp"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/observe/tracing"
 )
 
@@ -36,10 +37,11 @@ type Settings struct {
 	// Prefork has the adapter's processes forked from one that has imported
 	// Graflow.
 	Prefork bool
-	// Traces says where traces go, without Version, WorkerID, Queue and Log; nil
-	// for none.
-	Traces        *tracing.Options
-	TraceProblems []TraceProblem
+	// Traces and Metrics say where those go, without what only the command knows (who
+	// sends, the log); nil for nowhere. Problems are what is wrong with their variables.
+	Traces            *tracing.Options
+	Metrics           *otlp.Options
+	TelemetryProblems []TelemetryProblem
 	// DebugAddr is a loopback address for profiles; empty means none.
 	DebugAddr string
 }
@@ -151,7 +153,9 @@ func (l *Loader) load(args []string, worker bool) (Settings, error) {
 	allowed := splitList(l.vars.own.ChildEnv.text())
 	s.App.Worker.Env = ChildEnv(environ, s.App.Worker.Graflow || s.App.Mode == ModeSupervise, allowed)
 	s.completeKinds(environ, allowed)
-	s.Traces, s.TraceProblems = traces(os.Getenv)
+	otel := telemetry{getenv: os.Getenv}
+	s.Traces, s.Metrics = otel.traces(), otel.metrics()
+	s.TelemetryProblems = otel.problems
 	return s, l.backstop(s)
 }
 

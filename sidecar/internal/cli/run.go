@@ -113,7 +113,8 @@ func serve(s config.Settings, readyFD, parentFD int) error {
 	}
 	defer cleanup()
 	cfg := s.App
-	cfg.Log, cfg.Version, cfg.Tracer = log, version.Number, tracer(s, log)
+	cfg.Log, cfg.Version = log, version.Number
+	cfg.Tracer, cfg.PushMetrics = telemetry(s, log)
 	cfg.LogLinesDropped = host.Stderr().Dropped
 	// A signal also ends a start that tries again and again, for up to a minute.
 	ctx, forget := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)

@@ -117,6 +117,7 @@ func TestOnlyTheseMayImport(t *testing.T) {
 		{"github.com/testcontainers/testcontainers-go", []string{"sidecar/test/kit"}, "it is for tests and must not get into the binary"},
 		{"github.com/chromedp", nil, "it is for tests and must not get into the binary"},
 		{"go.opentelemetry.io", []string{"sidecar/internal/observe"}, "the rest knows spans by an interface of two methods"},
+		{"google.golang.org/grpc", []string{"sidecar/internal/observe/otlp"}, "it is for the exporters of OpenTelemetry only"},
 		{module + "/sidecar/test", nil, "it is for tests and must not get into the binary"},
 		{module + "/protocol/conformance", []string{"sidecar/internal/cli"}, "it is for the tests of workers and for sidecar worker test"},
 		{module + "/sidecar/internal/pipeline", []string{"sidecar/app", "sidecar/internal/testhook", "sidecar/test/kit"}, "app alone wires the stages (tests put parts of their own in place of them)"},
@@ -208,17 +209,3 @@ func TestStagesAreApart(t *testing.T) {
 }
 
 func pathWithin(path, root string) bool { return path == root || strings.HasPrefix(path, root+"/") }
-
-// OpenTelemetry's exporter brings all of gRPC along for one message type, which
-// doubles the size of the binary.
-func TestTheBinaryHasNoGRPC(t *testing.T) {
-	p, ok := list(t)[module+"/sidecar"]
-	if !ok {
-		t.Fatal("no package sidecar: the rule guards nothing")
-	}
-	for _, dep := range p.Deps {
-		if pathWithin(dep, "google.golang.org/grpc") {
-			t.Errorf("sidecar depends on %s: see docs/adr/0037", dep)
-		}
-	}
-}

@@ -18,6 +18,7 @@ import (
 	tracepb "go.opentelemetry.io/proto/otlp/trace/v1"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/graflow/graflow-sidecar/sidecar/internal/observe/otlp"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/observe/tracing"
 	"github.com/graflow/graflow-sidecar/sidecar/test/kit/testlog"
 )
@@ -100,8 +101,11 @@ func start(t *testing.T, url string, change func(*tracing.Options)) (*tracing.Tr
 	}
 	log := &testlog.Buffer{}
 	o := tracing.Options{
-		Endpoint: url + "/v1/traces", Timeout: 10 * time.Second, Share: 1, Version: "1.2.3", WorkerID: "w", Queue: "p:queue",
-		Log: slog.New(slog.NewTextHandler(log, nil)),
+		Share: 1, WorkerID: "w", Queue: "p:queue",
+		Options: otlp.Options{
+			Endpoint: url + "/v1/traces", Timeout: 10 * time.Second, Resource: otlp.NewResource("1.2.3", "w"), Version: "1.2.3",
+			Log: slog.New(slog.NewTextHandler(log, nil)),
+		},
 	}
 	if change != nil {
 		change(&o)

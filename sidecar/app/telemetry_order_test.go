@@ -8,8 +8,9 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/graflow/graflow-sidecar/sidecar/config"
+	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/graflow/graflow-sidecar/sidecar/config"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/task"
 )
 
@@ -19,7 +20,20 @@ type fakeTracer struct {
 	verdicts map[string][]string // by task id
 	late     int                 // told after the end
 	over     bool
+	flushed  bool // the last metrics were sent
 	hangs    bool
+}
+
+// push is the sender of metrics, which hangs with the other.
+func (f *fakeTracer) push(prometheus.Gatherer) func(context.Context) {
+	return func(ctx context.Context) {
+		if f.hangs {
+			<-ctx.Done()
+		}
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		f.flushed = true
+	}
 }
 
 func (f *fakeTracer) Start(t *task.Task) task.Span {
@@ -53,7 +67,7 @@ func (s *fakeSpan) End(o *task.Outcome, verdict string) {
 	s.verdicts[o.Task.Info.TaskID] = append(s.verdicts[o.Task.Info.TaskID], verdict)
 }
 
-// A collector that hangs costs a stop one second, wherever the stop begins; every
+// A collector that hangs costs a stop one second for both signals, wherever it begins; every
 // task's span has ended once by then, and none ends later.
 func TestTracesInAStop(t *testing.T) {
 	for _, c := range []struct {
@@ -62,18 +76,18 @@ func TestTracesInAStop(t *testing.T) {
 		most  time.Duration
 	}{
 		{"taken", false, 2 * time.Second},
-		{"a collector that hangs", true, 2*time.Second + tracesBudget},
+		{"a collector that hangs", true, 2*time.Second + telemetryBudget},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				tracer := &fakeTracer{hangs: c.hangs, verdicts: map[string][]string{}}
-				o := startOrder(t, "", "", func(cfg *config.Config) { cfg.Tracer = tracer })
+				o := startOrder(t, "", "", func(cfg *config.Config) { cfg.Tracer, cfg.PushMetrics = tracer, tracer.push })
 				time.Sleep(time.Second)
 				began := time.Now()
 				if err := o.Close(); err != nil {
 					t.Error(err)
 				}
-				if took := time.Since(began); took > c.most || c.hangs && took < tracesBudget {
+				if took := time.Since(began); took > c.most || c.hangs && took < telemetryBudget {
 					t.Errorf("took %v", took)
 				}
 				synctest.Wait()
@@ -82,15 +96,15 @@ func TestTracesInAStop(t *testing.T) {
 				o.journal.mu.Unlock()
 				var gone []string
 				for _, line := range lines {
-					if name, what, _ := cutLast(line); what == "gone" && slices.Contains([]string{"leave", "traces", "redis"}, name) {
+					if name, what, _ := cutLast(line); what == "gone" && slices.Contains([]string{"leave", "telemetry", "redis"}, name) {
 						gone = append(gone, name)
 					}
 				}
-				if !slices.Equal(gone, []string{"leave", "traces", "redis"}) {
+				if !slices.Equal(gone, []string{"leave", "telemetry", "redis"}) {
 					t.Errorf("gone: %v", gone)
 				}
-				if !tracer.over || tracer.late > 0 {
-					t.Errorf("over: %t, and told %d times after that", tracer.over, tracer.late)
+				if !tracer.over || !tracer.flushed || tracer.late > 0 {
+					t.Errorf("over: %t, metrics sent: %t, and told %d times after that", tracer.over, tracer.flushed, tracer.late)
 				}
 				if len(tracer.verdicts) < orderSlots {
 					t.Errorf("spans of %v", tracer.verdicts)

@@ -7,13 +7,14 @@ import (
 	"testing"
 	"time"
 
+	"github.com/graflow/graflow-sidecar/sidecar/internal/observe/otlp"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/observe/tracing"
 )
 
 func TestTraces(t *testing.T) {
 	const endpoint = "OTEL_EXPORTER_OTLP_ENDPOINT"
 	defaults := func(url string) tracing.Options {
-		return tracing.Options{Endpoint: url, Headers: map[string]string{}, Timeout: 10 * time.Second, Share: 1}
+		return tracing.Options{Share: 1, Options: otlp.Options{Endpoint: url, Headers: map[string]string{}, Timeout: 10 * time.Second}}
 	}
 	with := func(change func(*tracing.Options)) *tracing.Options {
 		o := defaults("http://c:4318/v1/traces")
@@ -38,7 +39,9 @@ func TestTraces(t *testing.T) {
 		{"switched off", endpoint + "=http://c OTEL_SDK_DISABLED=True", nil, ""},
 		{"no exporter", endpoint + "=http://c OTEL_TRACES_EXPORTER=none", nil, ""},
 		{"protocol", endpoint + "=http://c:4318 OTEL_EXPORTER_OTLP_PROTOCOL=http/protobuf", plain, ""},
-		{"another protocol", endpoint + "=http://c:4318 OTEL_EXPORTER_OTLP_PROTOCOL=grpc", plain, "OTEL_EXPORTER_OTLP_PROTOCOL"},
+		{"another protocol", endpoint + "=http://c:4318 OTEL_EXPORTER_OTLP_PROTOCOL=http/json", plain, "OTEL_EXPORTER_OTLP_PROTOCOL"},
+		{"gRPC", endpoint + "=http://c:4317 OTEL_EXPORTER_OTLP_PROTOCOL=grpc", with(func(o *tracing.Options) { o.Endpoint, o.GRPC = "http://c:4317", true }), ""},
+		{"gRPC for metrics alone", endpoint + "=http://c:4318 OTEL_EXPORTER_OTLP_METRICS_PROTOCOL=grpc", plain, ""},
 		{"timeout", endpoint + "=http://c:4318 OTEL_EXPORTER_OTLP_TIMEOUT=1500", with(func(o *tracing.Options) { o.Timeout = 1500 * time.Millisecond }), ""},
 		{"no timeout", endpoint + "=http://c:4318 OTEL_EXPORTER_OTLP_TIMEOUT=1s", plain, "OTEL_EXPORTER_OTLP_TIMEOUT"},
 		{"compression", endpoint + "=http://c:4318 OTEL_EXPORTER_OTLP_TRACES_COMPRESSION=gzip", with(func(o *tracing.Options) { o.Gzip = true }), ""},
@@ -66,9 +69,10 @@ func TestTraces(t *testing.T) {
 				name, text, _ := strings.Cut(pair, "=")
 				env[name] = text
 			}
-			got, problems := traces(func(name string) string { return env[name] })
+			r := telemetry{getenv: func(name string) string { return env[name] }}
+			got := r.traces()
 			var names []string
-			for _, p := range problems {
+			for _, p := range r.problems {
 				names = append(names, p.Variable)
 				if strings.Contains(p.Reason, "Bearer") {
 					t.Errorf("a secret in %q", p.Reason)
@@ -88,9 +92,59 @@ func TestTraces(t *testing.T) {
 			}
 			a, b := *got, *c.want
 			a.Headers, b.Headers, a.Log, b.Log = nil, nil, nil, nil
-			if a.Endpoint != b.Endpoint || a.Timeout != b.Timeout || a.Gzip != b.Gzip || a.Share != b.Share || a.CAFile != b.CAFile || a.CertFile != b.CertFile || a.KeyFile != b.KeyFile {
+			if a.Endpoint != b.Endpoint || a.Timeout != b.Timeout || a.Gzip != b.Gzip || a.GRPC != b.GRPC || a.Share != b.Share || a.CAFile != b.CAFile || a.CertFile != b.CertFile || a.KeyFile != b.KeyFile {
 				t.Errorf("got %+v, want %+v", a, b)
 			}
 		})
+	}
+}
+
+func TestPushedMetrics(t *testing.T) {
+	for _, c := range []struct {
+		name, env string
+		want      string // the endpoint; "" for none
+		grpc      bool
+		problems  string // their variables
+	}{
+		{"nothing", "OTEL_EXPORTER_OTLP_ENDPOINT=http://c:4318", "", false, ""},
+		{"Prometheus alone", "OTEL_METRICS_EXPORTER=prometheus OTEL_EXPORTER_OTLP_ENDPOINT=http://c:4318", "", false, ""},
+		{"asked for", "OTEL_METRICS_EXPORTER=otlp OTEL_EXPORTER_OTLP_ENDPOINT=http://c:4318", "http://c:4318/v1/metrics", false, ""},
+		{"one of two", "OTEL_METRICS_EXPORTER=prometheus,otlp OTEL_EXPORTER_OTLP_ENDPOINT=http://c:4318", "http://c:4318/v1/metrics", false, ""},
+		{"where the standard says", "OTEL_METRICS_EXPORTER=otlp", "http://localhost:4318/v1/metrics", false, ""},
+		{"… over gRPC", "OTEL_METRICS_EXPORTER=otlp OTEL_EXPORTER_OTLP_PROTOCOL=grpc", "http://localhost:4317", true, ""},
+		{"an endpoint of its own", "OTEL_METRICS_EXPORTER=otlp OTEL_EXPORTER_OTLP_METRICS_ENDPOINT=https://d/m OTEL_EXPORTER_OTLP_TRACES_ENDPOINT=http://c", "https://d/m", false, ""},
+		{"no URL", "OTEL_METRICS_EXPORTER=otlp OTEL_EXPORTER_OTLP_ENDPOINT=c:4318", "", false, "OTEL_EXPORTER_OTLP_ENDPOINT"},
+		{"another exporter", "OTEL_METRICS_EXPORTER=console", "", false, "OTEL_METRICS_EXPORTER"},
+		{"switched off", "OTEL_METRICS_EXPORTER=otlp OTEL_SDK_DISABLED=true", "", false, ""},
+	} {
+		env := map[string]string{}
+		for pair := range strings.FieldsSeq(c.env) {
+			name, text, _ := strings.Cut(pair, "=")
+			env[name] = text
+		}
+		r := telemetry{getenv: func(name string) string { return env[name] }}
+		got := r.metrics()
+		var names []string
+		for _, p := range r.problems {
+			names = append(names, p.Variable)
+		}
+		if strings.Join(names, " ") != c.problems {
+			t.Errorf("%s: problems with %v, want %q", c.name, names, c.problems)
+		}
+		switch {
+		case (got == nil) != (c.want == ""):
+			t.Errorf("%s: got %+v, want %q", c.name, got, c.want)
+		case got != nil && (got.Endpoint != c.want || got.GRPC != c.grpc):
+			t.Errorf("%s: %s, gRPC %t", c.name, got.Endpoint, got.GRPC)
+		}
+	}
+}
+
+// What both signals read is reported once.
+func TestAProblemIsReportedOnce(t *testing.T) {
+	env := map[string]string{"OTEL_METRICS_EXPORTER": "otlp", "OTEL_EXPORTER_OTLP_ENDPOINT": "http://c", "OTEL_EXPORTER_OTLP_TIMEOUT": "soon"}
+	r := telemetry{getenv: func(name string) string { return env[name] }}
+	if r.traces() == nil || r.metrics() == nil || len(r.problems) != 1 {
+		t.Errorf("%v", r.problems)
 	}
 }

@@ -17,6 +17,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/graflow/graflow-sidecar/sidecar/config"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/observe/otlp"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/observe/tracing"
 	"github.com/graflow/graflow-sidecar/sidecar/test/kit/redistest"
 	"github.com/graflow/graflow-sidecar/sidecar/test/kit/testlog"
@@ -78,7 +79,8 @@ func attribute(s *tracepb.Span, name string) string {
 func tracer(t *testing.T, c *collector, cfg config.Config) config.Tracer {
 	t.Helper()
 	tracer, err := tracing.New(tracing.Options{
-		Endpoint: c.URL, Timeout: 10 * time.Second, Share: 1, WorkerID: cfg.WorkerID, Queue: cfg.KeyPrefix + ":queue", Log: cfg.Log,
+		Options: otlp.Options{Endpoint: c.URL, Timeout: 10 * time.Second, Log: cfg.Log},
+		Share:   1, WorkerID: cfg.WorkerID, Queue: cfg.KeyPrefix + ":queue",
 	})
 	if err != nil {
 		t.Fatal(err)
