@@ -13,7 +13,7 @@ import (
 // FlushTimeout bounds how long the end of the process waits for the reader of stderr.
 const FlushTimeout = time.Second
 
-// stderr takes everything that this process writes to its standard error, and
+// Stderr takes everything that this process writes to its standard error, and
 // never waits for the reader of it: with direct writes a log driver that stalled
 // stopped the claims, the end of a stop and the watchdog.
 var Stderr = sync.OnceValue(func() *logging.Queue { return logging.NewQueue(os.Stderr) })
