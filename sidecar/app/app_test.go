@@ -446,8 +446,8 @@ func TestAWaitingTaskLendsItsSlot(t *testing.T) {
 	}
 }
 
+// TestEmbeddedRedisStopsLast runs alone, since go-redis has one log for the whole process.
 func TestEmbeddedRedisStopsLast(t *testing.T) {
-	t.Parallel()
 	log := &testlog.Buffer{}
 	cfg := settings(t, "", "graflow", log)
 	cfg.Redis.Embedded = true
@@ -505,9 +505,9 @@ func TestGracefulWorkerShutdown(t *testing.T) {
 	}
 }
 
-// TestContextManagerPattern: Start and Close around a body, which may fail.
+// TestContextManagerPattern: Start and Close around a body, which may fail. It runs alone,
+// since go-redis has one log for the whole process.
 func TestContextManagerPattern(t *testing.T) {
-	t.Parallel()
 	log := &testlog.Buffer{}
 	cfg := settings(t, "", "graflow", log)
 	cfg.Redis.Embedded = true
