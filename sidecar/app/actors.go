@@ -93,7 +93,7 @@ func (a *App) runTelemetry(soft, hard context.Context) error {
 	}
 	<-soft.Done()
 	if a.cfg.Tracer != nil {
-		left := a.box.Left()
+		left := a.buffer.Undelivered()
 		for i := range left {
 			endSpan(&left[i], unreported)
 		}
@@ -142,10 +142,10 @@ func (a *App) pipeline() []actor {
 
 func (a *App) runClaims(soft, hard context.Context) error {
 	loop := &claim.Loop{
-		Source: a.redis.Source, Room: a.queue, Backlog: a.box.Room, Tracker: &a.tracker, NewNonce: rand.Text, Log: a.log,
-		MaxAttempts: a.cfg.MaxAttempts, Refuse: a.box.DeadLetter, GiveBack: a.box.GiveBack, Claimed: a.inFlight.Add, Progress: a.progress,
-		Check: protocol.CheckJSON, Route: claim.RouteOf(a.cfg.Patterns()), Trace: a.startSpan,
-		Longest: func(kind int) int { return stage.MaxRecord(&a.cfg, kind) },
+		Source: a.redis.Source, Sink: a.queue, WaitCapacity: a.buffer.WaitCapacity, Tracker: &a.tracker, NewNonce: rand.Text, Log: a.log,
+		MaxAttempts: a.cfg.MaxAttempts, DeadLetter: a.buffer.DeadLetter, Requeue: a.buffer.Requeue, OnClaimed: a.inFlight.Add, OnProgress: a.progress,
+		Check: protocol.CheckJSON, KindOf: claim.KindOf(a.cfg.Patterns()), Trace: a.startSpan,
+		MaxRecordBytes: func(kind int) int { return stage.MaxRecord(&a.cfg, kind) },
 	}
 	defer context.AfterFunc(soft, a.unblock)()
 	// A reply that does not come must not hold the others up: what it
@@ -172,9 +172,9 @@ func (a *App) runWorkers(soft, hard context.Context) error {
 
 // runReports gives up early where a stop has waited long enough for a Redis that is gone.
 func (a *App) runReports(soft, hard context.Context) error {
-	loop := &report.Loop{Store: a.redis.Outcomes, Box: a.box, Log: a.log, Settled: a.settled}
+	loop := &report.Loop{Store: a.redis.Outcomes, Buffer: a.buffer, Log: a.log, OnSettled: a.settled}
 	hard, release := a.stopWait.Bound(soft, hard, "outcomes to report", func() (int, time.Time) {
-		return a.box.Pending(), a.mon.OutageSince(loop.FailingSince())
+		return a.buffer.Pending(), a.mon.OutageSince(loop.FailingSince())
 	})
 	defer release()
 	defer context.AfterFunc(hard, a.redis.closeReports)()
@@ -216,7 +216,7 @@ func (a *App) runLocal(soft, hard context.Context) error {
 	counts := a.queue.Counts()
 	a.Abort()
 	a.log.Error("embedded redis has ended: its tasks are lost",
-		"running", counts.Running, "waiting", counts.Ready, "unreported", a.box.Pending(), "error", err)
+		"running", counts.Running, "waiting", counts.Ready, "unreported", a.buffer.Pending(), "error", err)
 	return &LocalRedisError{errors.Join(err, a.local.Stop(hard))}
 }
 
@@ -227,13 +227,13 @@ func (a *App) isLost() bool { return a.local != nil && isClosed(a.local.Done()) 
 // keepUndelivered deals with the outcomes that Redis could not be told before the end.
 // Those of our own Redis have ended with it.
 func (a *App) keepUndelivered() {
-	left := a.box.Left()
+	left := a.buffer.Undelivered()
 	if a.local == nil {
-		a.spooler(nil).Keep(a.lastRun, left)
+		a.spooler(nil).Write(a.lastRun, left)
 		return
 	}
 	for i := range left {
 		a.log.Warn("not reported before the end: lost with the embedded redis",
-			append(left[i].Task.LogAttrs(), "outcome", left[i].Kind.String())...)
+			append(left[i].Task.LogAttrs(), "outcome", left[i].Conclusion.String())...)
 	}
 }

@@ -43,15 +43,15 @@ type App struct {
 	queue    *dispatch.Queue
 	workers  *stage.Stage
 	sink     *report.Sink
-	box      *report.Box
-	inFlight *lease.InFlight
+	buffer   *report.Buffer
+	inFlight *lease.InFlightSet
 	lease    *lease.Lease
 
 	redis backend
 	mon   *health.Monitor
 	// reconnect has what leads to another server than the lease dial anew; nil without Redis.
 	reconnect func(ctx context.Context)
-	aside     link.Aside
+	parked    link.Parked
 	waitsLong atomic.Bool       // the claim loop does
 	requests  *requests.Counter // of the workers; nil where Redis serves none
 	stopWait  health.StopWait
@@ -120,7 +120,7 @@ func start(ctx context.Context, cfg config.Config, h hooks) (*App, error) {
 		}
 		a.local = local
 		a.cfg.Redis = a.cfg.Redis.At(local.URL())
-		a.log.Info("embedded redis is up", "kind", local.Kind(), "url", local.URL())
+		a.log.Info("embedded redis is up", "kind", local.Program(), "url", local.URL())
 	}
 	if err := a.wire(); err != nil {
 		if a.local != nil {
@@ -209,16 +209,16 @@ func (a *App) Quiet() {
 // Resume ends Quiet. A sidecar that is paused through Redis still claims nothing.
 func (a *App) Resume() { a.control.SetQuiet(false) }
 
-// Renew replaces the worker processes by fresh ones, one after another and
+// RestartWorkers replaces the worker processes by fresh ones, one after another and
 // with no task lost. It returns at once. A worker that does not start again
 // ends the round: the old ones stay.
-func (a *App) Renew() { a.workers.Renew() }
+func (a *App) RestartWorkers() { a.workers.Restart() }
 
-// Hangup is Renew for a SIGHUP. One to the whole process tree has ended workers that do
+// Hangup is RestartWorkers for a SIGHUP. One to the whole process tree has ended workers that do
 // not handle it: their deaths within a second of it cost their records no attempt.
 func (a *App) Hangup() {
 	a.hangups.Note()
-	a.Renew()
+	a.RestartWorkers()
 }
 
 // Dump writes what a person needs to see when a sidecar seems stuck: its state,

@@ -75,7 +75,7 @@ func (a *App) pipelineBackend(c *redis.Connections) backend {
 	a.reconnect = c.Reconnect
 	source := claim.RedisOptions{
 		Store: c.Claims, NewLink: a.newLink, PollInterval: a.cfg.PollInterval, MaxAttempts: a.cfg.MaxAttempts,
-		Silent: a.control.IsSilent, Arrived: a.queue.Brought, Aside: &a.aside, CanIsolate: a.queue.CanIsolate,
+		Paused: a.control.IsSilent, OnArrival: a.queue.NotifyArrival, Parked: &a.parked, CanIsolate: a.queue.CanIsolate,
 	}
 	b := backend{
 		requests:  requests.New(a.mon, a.log, c.Requests, a.cfg.Worker.MaxMessageBytes),
@@ -83,7 +83,7 @@ func (a *App) pipelineBackend(c *redis.Connections) backend {
 		checkIdle: func(ctx context.Context) { c.CheckIdle(ctx, a.log) },
 		unblock: func(ctx context.Context) error {
 			if a.mon.Away() {
-				return link.ErrAway
+				return link.ErrUnavailable
 			}
 			return c.Claims.Unblock(ctx)
 		},
@@ -98,12 +98,12 @@ func (a *App) pipelineBackend(c *redis.Connections) backend {
 	}
 	b.Outcomes = report.NewRedis(a.reportOptions(c.Reports, ""))
 	b.Leases = lease.NewRedis(lease.RedisOptions{
-		Store: c.Leases, Last: c.Last, Link: a.newLink(), MaxAttempts: a.cfg.MaxAttempts, InFlight: a.inFlight, Aside: &a.aside,
-		About: a.obs.About, Trace: a.startSpan, OnTick: a.onTick, OnRegistered: a.control.OnRegistered, DeadLetter: a.box.Done,
+		Store: c.Leases, Last: c.Last, Link: a.newLink(), MaxAttempts: a.cfg.MaxAttempts, InFlight: a.inFlight, Parked: &a.parked,
+		Describe: a.obs.About, Trace: a.startSpan, OnTick: a.onTick, OnRegistered: a.control.OnRegistered, DeadLetter: a.buffer.Add,
 		CheckServer: func(ctx context.Context) { redis.CheckEviction(ctx, c.Leases.EvictionPolicy, a.log) },
 	})
 	if c.Spool != nil {
-		b.spool = func(ctx context.Context) { a.spooler(c.Spool).Apply(ctx, c.Spool) }
+		b.spool = func(ctx context.Context) { a.spooler(c.Spool).Replay(ctx, c.Spool) }
 		b.closeSpool = func() { _ = c.Spool.Close() }
 	}
 	return b

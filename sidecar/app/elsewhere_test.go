@@ -54,7 +54,7 @@ func TestAnotherServerBehindTheAddress(t *testing.T) {
 	defer connections.Close()
 	a.redis = a.pipelineBackend(connections)
 	a.lease.Store, a.lease.Log, a.lease.NewRun = a.redis.Leases, a.log, func() string { return redis.NewRunID("w") }
-	a.lease.Lost = func(run string) { t.Errorf("%s is lost", run) }
+	a.lease.OnFenced = func(run string) { t.Errorf("%s is lost", run) }
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	leased, stop := context.WithCancel(ctx)
@@ -112,11 +112,11 @@ func TestAnotherServerBehindTheAddress(t *testing.T) {
 	outcomes := make([]task.Outcome, len(ts))
 	for i := range ts {
 		ts[i].Info, _ = task.Decode(ts[i].Record)
-		outcomes[i] = task.Outcome{Task: ts[i], Kind: task.Succeeded, EndedAt: time.Now(), Value: json.RawMessage(`1`)}
+		outcomes[i] = task.Outcome{Task: ts[i], Conclusion: task.Succeeded, EndedAt: time.Now(), Value: json.RawMessage(`1`)}
 	}
 	var verdicts []report.Verdict
 	until("report", a.redis.Outcomes.Recover, func() (err error) {
-		verdicts, err = a.redis.Outcomes.Report(ctx, report.End, outcomes)
+		verdicts, err = a.redis.Outcomes.Report(ctx, report.Ack, outcomes)
 		return err
 	})
 	for _, v := range verdicts {

@@ -175,7 +175,7 @@ func (f fakeSource) Claim(ctx context.Context, _ string, limit int) (ts []task.T
 			delivery := fmt.Sprintf("%s.%d", f.member, f.seq)
 			f.inflight[delivery] = f.queue[0]
 			ts = append(ts, task.Task{
-				Delivery: delivery, Seq: f.seq, Attempt: 1, ClaimedAt: time.Now(), Route: int(f.seq) % max(f.kinds, 1),
+				Delivery: delivery, Seq: f.seq, Attempt: 1, ClaimedAt: time.Now(), Kind: int(f.seq) % max(f.kinds, 1),
 				Record: fmt.Appendf(nil, `{"task_id":%q}`, f.queue[0]),
 			})
 			f.queue = f.queue[1:]
@@ -224,7 +224,7 @@ func (f *fakeRedis) Recover(ctx context.Context, err error) error {
 
 type fakeOutcomes struct{ *fakeRedis }
 
-func (f fakeOutcomes) Report(ctx context.Context, route report.Route, batch []task.Outcome) ([]report.Verdict, error) {
+func (f fakeOutcomes) Report(ctx context.Context, route report.Disposition, batch []task.Outcome) ([]report.Verdict, error) {
 	if f.stubborn == "report" {
 		<-ctx.Done()
 		return nil, ctx.Err()
@@ -236,18 +236,18 @@ func (f fakeOutcomes) Report(ctx context.Context, route report.Route, batch []ta
 		for i, o := range batch {
 			record, ok := f.inflight[o.Task.Delivery]
 			if !ok {
-				verdicts[i] = report.Late
+				verdicts[i] = report.NotInFlight
 				continue
 			}
 			delete(f.inflight, o.Task.Delivery)
-			if route == report.Release {
+			if route == report.Requeue {
 				f.queue = append([]string{record}, f.queue...)
 				verdicts[i] = report.Returned
 			} else {
 				if _, twice := f.ended[record]; twice {
 					f.late = append(f.late, record+" ended twice")
 				}
-				f.ended[record] = o.Kind.String()
+				f.ended[record] = o.Conclusion.String()
 				verdicts[i] = report.Verdict("completed")
 			}
 		}

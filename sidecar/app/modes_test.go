@@ -76,7 +76,7 @@ func TestAKindThatFailsEndsTheOthers(t *testing.T) {
 			o := startOrder(t, "", "", twoKinds)
 			time.Sleep(time.Second)
 			o.workers.set(func() { o.workers.broken = true })
-			o.Renew()
+			o.RestartWorkers()
 			var p *PanicError
 			if err := o.Wait(); !errors.As(err, &p) || p.Stage != "process" || len(p.Stack) == 0 {
 				t.Errorf("ended with %v", err)
@@ -302,7 +302,7 @@ func TestQuietLeavesSupervisedWorkersAlone(t *testing.T) {
 		if s := o.Status(); s.State != Running || !s.Ready {
 			t.Errorf("%+v", s)
 		}
-		o.Renew()
+		o.RestartWorkers()
 		time.Sleep(10 * time.Second)
 		if n := len(o.workers.all()); n != 4 {
 			t.Errorf("%d starts after a renewal of 2", n)

@@ -304,7 +304,7 @@ func TestAPanicInAnyActorLeavesNothingBehind(t *testing.T) {
 				switch stage {
 				case "process":
 					o.workers.set(func() { o.workers.broken = true })
-					o.Renew() // the next start panics
+					o.RestartWorkers() // the next start panics
 				case "worker's answers":
 					want = "process"
 					o.workers.set(func() { o.workers.brokenPipe = true })

@@ -66,7 +66,7 @@ func TestAWorkerIsGivenThePasswordOfItsStart(t *testing.T) {
 					{"after another one", "th/r:ee", func() { write("th/r:ee") }},
 				} {
 					c.change()
-					o.Renew()
+					o.RestartWorkers()
 					time.Sleep(time.Minute)
 					check(c.step, c.password)
 				}

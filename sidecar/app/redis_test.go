@@ -46,7 +46,7 @@ func TestNoOperationIsTriedOnAConnectionKnownToBeDead(t *testing.T) {
 	run := redis.NewRunID("w")
 	a.lease.Store, a.lease.Log, a.lease.NewRun = a.redis.Leases, a.log, func() string { return run }
 	registered := make(chan struct{})
-	a.lease.Registered = func(string) { close(registered) }
+	a.lease.OnRegistered = func(string) { close(registered) }
 	ended := make(chan error, 1)
 	go func() { ended <- a.lease.Run(ctx) }()
 	<-registered
@@ -60,7 +60,7 @@ func TestNoOperationIsTriedOnAConnectionKnownToBeDead(t *testing.T) {
 		"claim": func() error { _, err := a.redis.Source.Claim(ctx, "nonce", 1); return err },
 		"wait":  func() error { _, err := a.redis.Source.Wait(ctx); return err },
 		"report": func() error {
-			_, err := a.redis.Outcomes.Report(ctx, report.End, []task.Outcome{{Task: task.Task{Delivery: run + ".1"}}})
+			_, err := a.redis.Outcomes.Report(ctx, report.Ack, []task.Outcome{{Task: task.Task{Delivery: run + ".1"}}})
 			return err
 		},
 		"register": func() error { return a.redis.Leases.Register(ctx, run) },
@@ -76,7 +76,7 @@ func TestNoOperationIsTriedOnAConnectionKnownToBeDead(t *testing.T) {
 	})
 	a.mon.Failed(syscall.ECONNREFUSED)
 	for name, do := range operations {
-		if err := do(); !errors.Is(err, link.ErrAway) {
+		if err := do(); !errors.Is(err, link.ErrUnavailable) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
@@ -86,7 +86,7 @@ func TestNoOperationIsTriedOnAConnectionKnownToBeDead(t *testing.T) {
 
 	// A loop that was told waits for the ping, and asks nobody meanwhile.
 	recovered := make(chan error, 1)
-	go func() { recovered <- a.redis.Source.Recover(ctx, link.ErrAway) }()
+	go func() { recovered <- a.redis.Source.Recover(ctx, link.ErrUnavailable) }()
 	select {
 	case err := <-recovered:
 		t.Errorf("it did not wait: %v", err)

@@ -50,7 +50,7 @@ func TestASidecarIsSeen(t *testing.T) {
 		}
 	}
 	var self fleet.Run
-	if _, text := b.get("/status"); json.Unmarshal([]byte(text), &self) != nil || self.Done != 1 || self.Slots != 2 || self.State != "running" || len(self.Children) == 0 {
+	if _, text := b.get("/status"); json.Unmarshal([]byte(text), &self) != nil || self.Completed != 1 || self.Slots != 2 || self.State != "running" || len(self.Children) == 0 {
 		t.Errorf("/status: %s", text)
 	}
 

@@ -134,7 +134,7 @@ func TestASpoolThatCannotBeReportedBlocksNothing(t *testing.T) {
 	rdb, dir := instance.Client(), t.TempDir()
 	name := filepath.Join(dir, "w-1.spool")
 	path, err := spool.Write(dir, spool.Header{Run: "w-1", Server: instance.URL, Prefix: "p"}, []task.Outcome{
-		{Task: task.Task{Delivery: "w-1.1", Seq: 1, Info: task.Info{TaskID: "t", SessionID: "s"}}, Kind: task.Succeeded, Value: []byte("1"), EndedAt: time.Now()},
+		{Task: task.Task{Delivery: "w-1.1", Seq: 1, Info: task.Info{TaskID: "t", SessionID: "s"}}, Conclusion: task.Succeeded, Value: []byte("1"), EndedAt: time.Now()},
 	})
 	if err != nil || path != name {
 		t.Fatal(path, err)
@@ -172,8 +172,8 @@ func TestTheRunOfASpoolIsKeptWhileItIsReported(t *testing.T) {
 	for i := range 12 {
 		id := fmt.Sprint("t", i)
 		o := task.Outcome{
-			Task: task.Task{Delivery: fmt.Sprint("w-1.", i+1), Seq: int64(i + 1), Record: []byte(`{"task_id":"` + id + `","session_id":"s"}`), Info: task.Info{TaskID: id, SessionID: "s"}},
-			Kind: task.Succeeded, Value: []byte(`"` + strings.Repeat("x", 1<<20) + `"`), EndedAt: time.Now(),
+			Task:       task.Task{Delivery: fmt.Sprint("w-1.", i+1), Seq: int64(i + 1), Record: []byte(`{"task_id":"` + id + `","session_id":"s"}`), Info: task.Info{TaskID: id, SessionID: "s"}},
+			Conclusion: task.Succeeded, Value: []byte(`"` + strings.Repeat("x", 1<<20) + `"`), EndedAt: time.Now(),
 		}
 		outcomes = append(outcomes, o)
 		rdb.HSet(t.Context(), "p:sidecar:inflight:w-1", o.Task.Delivery, o.Task.Record)
@@ -205,10 +205,10 @@ func TestASpoolFileOutlivesAnOutage(t *testing.T) {
 	rdb, dir := instance.Client(), t.TempDir()
 	spooling := func(c *config.Config) { c.SpoolDir, c.ShutdownTimeout = dir, 2*time.Second }
 	outcome := task.Outcome{
-		Task:    task.Task{Delivery: "w-1.1", Seq: 1, Record: []byte(`{"task_id":"t","session_id":"s"}`), Info: task.Info{TaskID: "t", SessionID: "s"}},
-		Kind:    task.Succeeded,
-		Value:   []byte(`"kept"`),
-		EndedAt: time.Now(),
+		Task:       task.Task{Delivery: "w-1.1", Seq: 1, Record: []byte(`{"task_id":"t","session_id":"s"}`), Info: task.Info{TaskID: "t", SessionID: "s"}},
+		Conclusion: task.Succeeded,
+		Value:      []byte(`"kept"`),
+		EndedAt:    time.Now(),
 	}
 	path, err := spool.Write(dir, spool.Header{Run: "w-1", Server: instance.URL, Prefix: "p"}, []task.Outcome{outcome})
 	if err != nil {

@@ -26,8 +26,8 @@ func (h hungWorkers) Run(soft, _ context.Context) error {
 }
 
 func (hungWorkers) Up() int              { return orderSlots }
-func (hungWorkers) Renew()               {}
-func (hungWorkers) RenewSlot(int) bool   { return false }
+func (hungWorkers) Restart()             {}
+func (hungWorkers) RestartSlot(int) bool { return false }
 func (hungWorkers) Evict(string)         {}
 func (hungWorkers) CrashLoop() bool      { return false }
 func (hungWorkers) Slots() []worker.Slot { return nil }

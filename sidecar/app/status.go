@@ -95,8 +95,8 @@ func (a *App) snapshot() observe.Snapshot {
 	counts := a.queue.Counts()
 	s := observe.Snapshot{
 		State: a.state(), Paused: a.control.Paused(), RedisLost: a.mon.Lost(), CrashLoop: a.workers.CrashLoop(),
-		Workers: a.workers.Up(), Wanted: a.workers.Wanted(), Capacity: counts.Capacity, InFlight: counts.Running, Lent: counts.Lent,
-		Waiting: counts.Ready, Unreported: a.box.Pending(), UnreportedBytes: a.box.Bytes(), Slots: a.workers.Slots(),
+		Workers: a.workers.Up(), Wanted: a.workers.Wanted(), Capacity: counts.Capacity, InFlight: counts.Running, Lent: counts.Extra,
+		Waiting: counts.Ready, Unreported: a.buffer.Pending(), UnreportedBytes: a.buffer.Bytes(), Slots: a.workers.Slots(),
 	}
 	s.Ready = s.State == observe.Running && !s.RedisLost && !s.CrashLoop && a.workers.Complete()
 	return s

@@ -20,7 +20,7 @@ func TestALongWaitEndsForUnroutedRecords(t *testing.T) {
 			long     bool
 			want     int
 		}{{"a short wait", 1, false, 0}, {"a long wait", 1, true, 1}, {"a long wait for nothing", 0, true, 0}} {
-			a.aside.Unrouted.Store(c.unrouted)
+			a.parked.Unrouted.Store(c.unrouted)
 			a.waitsLong.Store(c.long)
 			a.onTick(false, false, nil)
 			synctest.Wait()

@@ -27,11 +27,11 @@ func newApp(cfg config.Config, h hooks) *App {
 	a := &App{
 		cfg: cfg, log: cfg.Log, clock: newStopClock(cfg.ShutdownTimeout), hooks: h, local: h.local,
 		asked: make(chan struct{}), ended: make(chan struct{}), ready: make(chan struct{}),
-		inFlight: lease.NewInFlight(), box: report.NewBox(), mon: health.New(), lease: new(lease.Lease).Init(),
+		inFlight: lease.NewInFlightSet(), buffer: report.NewBuffer(), mon: health.New(), lease: new(lease.Lease).Init(),
 	}
-	a.box.MaxBytes = cfg.MaxUnreportedBytes
-	a.sink = &report.Sink{Box: a.box, MaxAttempts: cfg.MaxAttempts, Stop: a.clock, Hangups: &a.hangups}
-	exits := dispatch.Exits{GiveBack: a.box.GiveBack, SetAside: a.box.SetAside}
+	a.buffer.MaxBytes = cfg.MaxUnreportedBytes
+	a.sink = &report.Sink{Buffer: a.buffer, MaxAttempts: cfg.MaxAttempts, Stop: a.clock, Hangups: &a.hangups}
+	exits := dispatch.Exits{Requeue: a.buffer.Requeue, Defer: a.buffer.Defer}
 	if n := len(cfg.Kinds); n > 0 {
 		a.queue = dispatch.NewKinds(n, exits)
 	} else {
@@ -41,10 +41,10 @@ func newApp(cfg config.Config, h hooks) *App {
 	a.mon.Interval, a.mon.Timeout, a.mon.Log = cfg.Redis.PingInterval, time.Second, a.log
 	a.mon.IdleInterval, a.mon.Pause = cfg.Redis.HealthCheckInterval, redis.RetryPause(cfg.Redis)
 	a.control = fleet.Control{
-		Queue: a.queue, Announce: a.lease.Announce, Log: a.log,
+		Queue: a.queue, Announce: a.lease.RenewNow, Log: a.log,
 		Unblock: func() { go a.unblock() }, // bounded by claimBudget
-		Drain:   a.Stop, ShutdownTimeout: cfg.ShutdownTimeout, Restart: a.Renew,
-		RestartSlot: func(slot int) bool { return a.workers.RenewSlot(slot) },
+		Drain:   a.Stop, ShutdownTimeout: cfg.ShutdownTimeout, Restart: a.RestartWorkers,
+		RestartSlot: func(slot int) bool { return a.workers.RestartSlot(slot) },
 	}
 	a.initObservability()
 	return a
@@ -56,7 +56,7 @@ func (a *App) initObservability() {
 		HandoverLimit: observe.CallLimit(a.cfg.Redis) + stage.HandoverLimit(&a.cfg),
 		Excused:       func() bool { return a.mon.Lost() || a.queue.IsQuiet() || a.queue.Halted() },
 		Busy: func() bool {
-			for _, n := range a.queue.Wants() {
+			for _, n := range a.queue.Demands() {
 				if n > 0 {
 					return false
 				}
@@ -67,13 +67,13 @@ func (a *App) initObservability() {
 	var handover dispatch.HandoverWatch
 	a.watchdog.Handover = func(within time.Duration) time.Duration { return handover.Overdue(within, a.queue.Handover()) }
 	a.obs = observe.New(observe.Options{
-		Config: &a.cfg, Snapshot: a.snapshot, Run: a.lease.Now, Stalled: a.Stalled,
+		Config: &a.cfg, Snapshot: a.snapshot, Run: a.lease.RunID, Stalled: a.Stalled,
 		Overview: func(ctx context.Context) (fleet.Queue, error) {
 			switch {
 			case a.redis.overview == nil:
 				return fleet.Queue{}, errNoQueue
 			case a.mon.Away():
-				return fleet.Queue{}, link.ErrAway
+				return fleet.Queue{}, link.ErrUnavailable
 			}
 			return a.redis.overview(ctx)
 		},
@@ -99,11 +99,11 @@ func (a *App) wire() (err error) {
 	}
 	a.lease.Log, a.lease.Store = a.log, a.redis.Leases
 	a.lease.NewRun = func() string { return redis.NewRunID(a.cfg.WorkerID) }
-	a.lease.Lost = func(run string) {
+	a.lease.OnFenced = func(run string) {
 		a.queue.Drop()
 		a.workers.Evict(run)
 	}
-	a.lease.Registered = func(run string) { a.lastRun = run }
+	a.lease.OnRegistered = func(run string) { a.lastRun = run }
 	if err = a.initWorkers(); err == nil {
 		err = a.listen()
 	}
@@ -115,7 +115,7 @@ func (a *App) wire() (err error) {
 
 func (a *App) initWorkers() (err error) {
 	o := stage.Options{
-		Config: &a.cfg, Lane: func(kind int) stage.Lane { return a.queue.Kind(kind) }, Sink: a.sink,
+		Config: &a.cfg, Lane: func(kind int) stage.Lane { return a.queue.LaneOf(kind) }, Sink: a.sink,
 		Stopping: a.clock.began, Failed: a.Stop, Start: a.hooks.start, Pool: a.hooks.Pool,
 		Replaced: a.obs.Metrics().Replaced, Misbehaved: a.obs.Metrics().Misbehaved,
 		Supervise: supervise.Config{
@@ -185,7 +185,7 @@ func (a *App) unblock() {
 // onTick is called with each tick of the lease.
 func (a *App) onTick(own, all bool, commands []fleet.Command) {
 	a.control.OnTick(own, all, commands)
-	if a.aside.Any() && a.waitsLong.Load() {
+	if a.parked.Any() && a.waitsLong.Load() {
 		go a.unblock() // bounded by claimBudget; no arrival tells of such records
 	}
 }
@@ -201,7 +201,7 @@ func (a *App) progress() {
 func (a *App) becomeReady() {
 	a.isReady.Do(func() {
 		close(a.ready)
-		a.lease.Announce()
+		a.lease.RenewNow()
 	})
 }
 
@@ -211,7 +211,7 @@ func (a *App) beginStop() {
 	a.clock.begin()
 	a.mon.Stopping()
 	a.queue.Halt()
-	a.lease.Announce()
+	a.lease.RenewNow()
 }
 
 // startSpan begins the span of a task, where spans are made.

@@ -171,7 +171,7 @@ func TestStatus(t *testing.T) {
 	run := b.member(fleet.Run{WorkerID: "w", Host: "node" + evil, State: "running", Slots: 4, Busy: 1, Since: time.Now().Add(-time.Hour), HTTP: "127.0.0.1:8000"})
 	b.must(b.st.Register(b.ctx, "old-one"))
 	id := b.bury(run, "rubbish", "t"+evil, "no luck"+evil)
-	b.must(b.st.Pause(b.ctx, fleet.Everyone, "me"))
+	b.must(b.st.Pause(b.ctx, fleet.AllRuns, "me"))
 	out := b.out("status")
 	has(t, out, run, "running, paused", "1/4", "1h00m", "127.0.0.1:8000", "unknown", "ALL ARE PAUSED", id, `\x1b[31mred\u202e\u009b2J`)
 	if strings.ContainsAny(out, "\x1b\u202e\u009b\x07") {
@@ -315,8 +315,8 @@ func TestOrders(t *testing.T) {
 	tick, err := b.st.Tick(b.ctx, two, nil, "")
 	b.must(err)
 	var got []string
-	for _, o := range tick.Orders {
-		got = append(got, fmt.Sprint(o.Do, o.Slot, o.By == whoami()))
+	for _, o := range tick.Commands {
+		got = append(got, fmt.Sprint(o.Action, o.Slot, o.By == whoami()))
 	}
 	if fmt.Sprint(got, tick.Paused, tick.AllPaused) != "[drain0 true restart-children0 true restart-child0 true] false false" {
 		t.Error(got, tick)

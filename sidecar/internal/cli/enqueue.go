@@ -96,7 +96,7 @@ completions, which must be open. The status is 0 when all succeeded, 1 when one 
 func (s *session) push(ctx context.Context, raw [][]byte) (int64, error) {
 	added, depth, err := s.st.Push(ctx, raw...)
 	if rejected, ok := errors.AsType[*redis.RejectedError](err); ok {
-		err = &StatusError{statusNo, errors.New(rejected.Of(fmt.Sprintf("record %d", added+1)))}
+		err = &StatusError{statusNo, errors.New(rejected.Explain(fmt.Sprintf("record %d", added+1)))}
 	}
 	if err != nil && added > 0 {
 		fmt.Fprintf(s.errOut, "sidecar: %d of %d records are in the queue\n", added, len(raw))

@@ -37,7 +37,7 @@ func oneOrAll(c *cobra.Command, what string, run func(ctx context.Context, s *se
 		case all && len(args) > 0, !all && len(args) == 0:
 			return wrongUse("give the id of a sidecar, or --all")
 		case all:
-			return run(ctx, s, fleet.Everyone)
+			return run(ctx, s, fleet.AllRuns)
 		}
 		r, err := s.find(ctx, args[0])
 		if err != nil {
@@ -74,7 +74,7 @@ was paused by its id stays so after resume --all, and the reverse.`,
 		if err := s.st.Unpause(ctx, id); err != nil {
 			return err
 		}
-		if err := s.did(done{Action: "resume", ID: id}, "resumed: %s", everyone(id)); err != nil || id == fleet.Everyone {
+		if err := s.did(done{Action: "resume", ID: id}, "resumed: %s", everyone(id)); err != nil || id == fleet.AllRuns {
 			return err
 		}
 		if _, all, err := s.st.Paused(ctx, id); err == nil && all {
@@ -85,7 +85,7 @@ was paused by its id stays so after resume --all, and the reverse.`,
 }
 
 func everyone(id string) string {
-	if id == fleet.Everyone {
+	if id == fleet.AllRuns {
 		return "all sidecars of the prefix"
 	}
 	return id
@@ -102,7 +102,7 @@ keeps it running, such as Kubernetes, will start another one.`,
 		ValidArgsFunction: completeRuns(forCompletion),
 	}
 	return command(c, func(ctx context.Context, s *session, args []string) error {
-		return s.order(ctx, args[0], fleet.Command{Do: fleet.Drain}, nil, "told to drain: %s")
+		return s.order(ctx, args[0], fleet.Command{Action: fleet.Drain}, nil, "told to drain: %s")
 	})
 }
 
@@ -126,12 +126,12 @@ stay. With --mode exec there is nothing to replace.`,
 	c.Flags().IntVar(&slot, "slot", -1, "replace the one in this slot only; sidecar tasks and the page have the numbers")
 	parent.AddCommand(command(c, func(ctx context.Context, s *session, args []string) error {
 		if !c.Flags().Changed("slot") {
-			return s.order(ctx, args[0], fleet.Command{Do: fleet.RestartChildren}, nil, "told to replace its workers: %s")
+			return s.order(ctx, args[0], fleet.Command{Action: fleet.RestartChildren}, nil, "told to replace its workers: %s")
 		}
 		if slot < 0 {
 			return wrongUse("--slot is %d, and must be 0 or more", slot)
 		}
-		return s.order(ctx, args[0], fleet.Command{Do: fleet.RestartChild, Slot: slot}, &slot, "told to replace the worker in the slot: %s")
+		return s.order(ctx, args[0], fleet.Command{Action: fleet.RestartChild, Slot: slot}, &slot, "told to replace the worker in the slot: %s")
 	}))
 	return parent
 }
@@ -144,8 +144,8 @@ func (s *session) order(ctx context.Context, id string, o fleet.Command, slot *i
 		return err
 	}
 	o.By = s.by
-	if err := s.st.Order(ctx, r.ID, o); err != nil {
+	if err := s.st.SendCommand(ctx, r.ID, o); err != nil {
 		return err
 	}
-	return s.did(done{Action: o.Do, ID: r.ID, Slot: slot}, format, r.ID)
+	return s.did(done{Action: o.Action, ID: r.ID, Slot: slot}, format, r.ID)
 }

@@ -105,7 +105,7 @@ func (c *Control) OnTick(own, all bool, commands []Command) {
 }
 
 func (c *Control) handleCommand(o Command) {
-	switch o.Do {
+	switch o.Action {
 	case Drain:
 		c.Log.Info("stopping by command: no new tasks, the running ones finish", "by", o.By, "within", c.ShutdownTimeout.String())
 		c.Drain()
@@ -118,6 +118,6 @@ func (c *Control) handleCommand(o Command) {
 			c.Log.Warn("no worker to replace in this slot", "slot", o.Slot)
 		}
 	default:
-		c.Log.Warn("unknown command", "do", o.Do, "by", o.By)
+		c.Log.Warn("unknown command", "do", o.Action, "by", o.By)
 	}
 }

@@ -27,7 +27,7 @@ type Run struct {
 	Busy       int     `json:"busy"`
 	Waiting    int     `json:"waiting"`    // claimed and not started
 	Unreported int     `json:"unreported"` // ended, and Redis has not heard of it
-	Done       int64   `json:"done"`       // tasks since it began, failed ones too
+	Completed  int64   `json:"done"`       // tasks since it began, failed ones too
 	Failed     int64   `json:"failed"`     // of these
 	Children   []Child `json:"children,omitempty"`
 }
@@ -41,13 +41,13 @@ const (
 )
 
 // Everyone stands for all runs of a prefix where a run is paused.
-const Everyone = "*"
+const AllRuns = "*"
 
 // States of a worker process.
 const (
 	Serving = "serving"
 	Leaving = "leaving" // it takes no more tasks
-	Lent    = "lent"    // it is there because slots are lent to others
+	Extra   = "lent"    // it is there because slots are lent to others
 )
 
 // Child is a worker process.
@@ -144,9 +144,9 @@ const (
 // Command is what a person tells one run to do (P:sidecar:orders:{run}, a list of
 // JSON with a TTL, read with the tick of each second).
 type Command struct {
-	Do   string `json:"do"`
-	Slot int    `json:"slot,omitempty"` // of restart-child
-	By   string `json:"by,omitempty"`   // who gave it, for the log
+	Action string `json:"do"`
+	Slot   int    `json:"slot,omitempty"` // of restart-child
+	By     string `json:"by,omitempty"`   // who gave it, for the log
 }
 
 // What a command can say.

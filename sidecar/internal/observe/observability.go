@@ -77,7 +77,7 @@ func (b *Observability) Self() fleet.Run {
 		ID: b.o.Run(), WorkerID: cfg.WorkerID, Host: b.host, PID: os.Getpid(), Version: cfg.Version,
 		Mode: string(cfg.Mode), Command: cfg.Program(), State: string(s.State), Since: b.since, Seen: time.Now().UTC(), HTTP: b.address(),
 		Paused: s.Paused, Slots: cfg.TotalSlots(), Busy: s.InFlight, Waiting: s.Waiting, Unreported: s.Unreported,
-		Done: b.done.Load(), Failed: b.failed.Load(),
+		Completed: b.done.Load(), Failed: b.failed.Load(),
 	}
 	if s.State == Running && !s.Ready {
 		self.Problem = strings.Join(s.Problems(), ", ")
@@ -88,7 +88,7 @@ func (b *Observability) Self() fleet.Run {
 		case slot.Leaving:
 			child.State = fleet.Leaving
 		case slot.Lent:
-			child.State = fleet.Lent
+			child.State = fleet.Extra
 		}
 		for _, t := range slot.Tasks {
 			about := fleet.Task{
@@ -161,24 +161,24 @@ func (b *Observability) Ended(o *task.Outcome, stale bool) {
 	switch {
 	case stale:
 		outcome = metrics.Late
-	case o.Kind == task.Succeeded:
+	case o.Conclusion == task.Succeeded:
 		outcome = metrics.Success
-	case o.Kind == task.Failed && o.Reason == "timeout":
+	case o.Conclusion == task.Failed && o.Reason == "timeout":
 		outcome = metrics.Timeout
-	case o.Kind == task.Dead && o.Reason == "invalid":
+	case o.Conclusion == task.Dead && o.Reason == "invalid":
 		outcome = metrics.Invalid
-	case o.Kind == task.Failed, o.Kind == task.Dead:
+	case o.Conclusion == task.Failed, o.Conclusion == task.Dead:
 		outcome = metrics.Failure
-	case o.Kind == task.Lost:
+	case o.Conclusion == task.Lost:
 		outcome = metrics.Lost
-	case o.Kind == task.Retry:
+	case o.Conclusion == task.Retry:
 		outcome = metrics.Retried
 	default:
 		return // handed back, and nothing has become of it
 	}
-	if !stale && (o.Kind == task.Succeeded || o.Kind == task.Failed || o.Kind == task.Dead) {
+	if !stale && (o.Conclusion == task.Succeeded || o.Conclusion == task.Failed || o.Conclusion == task.Dead) {
 		b.done.Add(1)
-		if o.Kind != task.Succeeded {
+		if o.Conclusion != task.Succeeded {
 			b.failed.Add(1)
 		}
 	}

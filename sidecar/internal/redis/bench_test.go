@@ -73,7 +73,7 @@ func BenchmarkClaimRouted(b *testing.B) {
 			if before > 0 {
 				e.pushGroup(0, before)
 			}
-			routes := Routes{[]string{"etl.*", "task_*"}, []int{1, 0}, time.Minute}
+			routes := KindDemand{[]string{"etl.*", "task_*"}, []int{1, 0}, time.Minute}
 			n := 0
 			for b.Loop() {
 				b.StopTimer()
@@ -81,7 +81,7 @@ func BenchmarkClaimRouted(b *testing.B) {
 				b.StartTimer()
 				n++
 				got, err := e.ClaimRouted(e.ctx, run, fmt.Sprint(n), routes)
-				if err != nil || len(got.Claimed) != 1 || got.Left != before {
+				if err != nil || len(got.Claimed) != 1 || got.Remaining != before {
 					b.Fatalf("%+v, %v", got, err)
 				}
 				b.StopTimer()

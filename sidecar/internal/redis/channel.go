@@ -11,39 +11,39 @@ import (
 	goredis "github.com/redis/go-redis/v9"
 )
 
-// What a [Channel] says about a request. None of them is a failure of Redis,
-// and all but the first are the asking task's to mend. Use errors.Is.
+// Errors of a [Channel]. None of them is a failure of Redis. All but ErrEnded are errors
+// of the task that made the request. Use errors.Is.
 var (
-	// ErrEnded: the delivery is not in flight (any more).
+	// ErrEnded means that the delivery is not in flight (any more).
 	ErrEnded = errors.New("the delivery has ended")
-	// ErrKind: the key holds another kind of value, and nothing was changed.
+	// ErrKind means that the key holds a value of another type. Nothing was changed.
 	ErrKind = errors.New("the key holds another kind of value")
-	// ErrNumber: the value, the amount or the sum is no number that Redis can
-	// add, and nothing was changed.
+	// ErrNumber means that the value, the amount or the sum is not a number that Redis
+	// can add. Nothing was changed.
 	ErrNumber = errors.New("not a number that can be added")
-	// ErrTooMuch: the answer would be longer than the caller allows.
+	// ErrTooMuch means that the answer is longer than the caller allows.
 	ErrTooMuch = errors.New("too much for one answer")
-	// ErrNoChannels: this Redis is a Cluster, and Graflow's channel keys have no
+	// ErrNoChannels means that Redis is a Cluster, where Graflow's channel keys have no
 	// hash tag.
 	ErrNoChannels = errors.New("a Redis Cluster has no Graflow channels: their keys have no hash tag, so give the task what it needs in its record")
 )
 
-// errOvertaken: a later change of the same lane was made before this one
-// arrived. Nobody waits for its answer.
+// errOvertaken means that a later change of the same lane was applied before this one
+// arrived. No caller waits for its answer.
 var errOvertaken = errors.New("overtaken by a later change")
 
-// Turn names one change, so that it may be sent again after an error: Redis
-// does it once and answers the same. Lanes are few (each is remembered in
-// Redis), a lane has one change at a time, and N grows with each one of a lane.
+// Turn identifies one change, so that it can be repeated after an error: Redis applies it
+// once and returns the same answer. Redis stores each lane, so there are few lanes. A
+// lane has one change at a time, and N grows with each change of the lane.
 type Turn struct {
 	Lane int
 	N    int64
 }
 
-// Channel is the Graflow channel of one session as one delivery may use it:
-// graflow/channels/redis_channel.py in Go. Values are JSON text, byte for byte.
-// Methods that change something take a [Turn]; the others may just be repeated.
-// A Channel is safe for concurrent use.
+// Channel gives one delivery access to the Graflow channel of a session, as
+// graflow/channels/redis_channel.py does. Values are JSON text, byte for byte. Methods
+// that change something take a [Turn]; the others can be repeated without one. A Channel
+// is safe for concurrent use.
 type Channel struct {
 	s        *Store
 	prefix   string
@@ -51,8 +51,8 @@ type Channel struct {
 	run      string
 }
 
-// Channel returns the channel of a session for a delivery, which need not be
-// known to Redis yet; it fails with [ErrNoChannels] on a Cluster.
+// Channel returns the channel of a session for a delivery. Redis need not know the
+// delivery yet. It returns [ErrNoChannels] on a Cluster.
 func (s *Store) Channel(session, delivery string) (*Channel, error) {
 	if _, cluster := s.c.(*goredis.ClusterClient); cluster {
 		return nil, ErrNoChannels
@@ -60,7 +60,7 @@ func (s *Store) Channel(session, delivery string) (*Channel, error) {
 	return &Channel{s: s, prefix: channelPrefix + session + ":", delivery: delivery, run: runOf(delivery)}, nil
 }
 
-// runOf is the run that a delivery belongs to.
+// runOf returns the run of a delivery.
 func runOf(delivery string) string {
 	if i := strings.LastIndexByte(delivery, '.'); i >= 0 {
 		return delivery[:i]
@@ -71,20 +71,19 @@ func runOf(delivery string) string {
 //go:embed channel.lua
 var channelLua string
 
-// change is the Lua source of one change behind their common part.
+// change returns the script of one change: the common part and its source.
 func change(source string) scripted { return joined(channelLua, []string{source}) }
 
-// What change scripts are told about themselves.
+// Values of ARGV[5] of the change scripts.
 const (
 	grows   = "grows"
 	shrinks = ""
 )
 
-// lanesKeep is how long an unanswered change may be sent again.
+// lanesKeep is the time within which an unanswered change can be repeated.
 const lanesKeep = 24 * time.Hour
 
-// change runs one of the change scripts. An empty delivery is one that may have
-// ended.
+// change runs a change script. An empty delivery stands for one that may have ended.
 func (s *Store) change(ctx context.Context, op string, sc scripted, t Turn, run, delivery, key, growth string, args ...any) (string, error) {
 	argv := append(make([]any, 0, 5+len(args)), delivery, t.Lane, t.N, lanesKeep.Milliseconds(), growth)
 	argv = append(argv, args...)
@@ -115,7 +114,7 @@ func (c *Channel) change(ctx context.Context, op string, sc scripted, t Turn, ke
 	return c.s.change(ctx, op, sc, t, c.run, c.delivery, c.prefix+key, growth, args...)
 }
 
-// number reads a count that a script has answered.
+// number parses a count from the reply of a script.
 func number(op, reply string, err error) (int64, error) {
 	if err != nil {
 		return 0, err
@@ -127,8 +126,8 @@ func number(op, reply string, err error) (int64, error) {
 	return n, nil
 }
 
-// ms is a duration as Redis takes it; a positive one is never 0, which the
-// scripts read as none.
+// ms converts a duration to milliseconds. A positive duration never becomes 0, which the
+// scripts treat as none.
 func ms(d time.Duration) int64 {
 	if d > 0 {
 		return max(d.Milliseconds(), 1)

@@ -1,27 +1,27 @@
--- channel.lua stands in front of the scripts that change something because a
--- worker asked for it, in place of prelude.lua.
+-- channel.lua precedes every script that applies a change requested by a worker.
+-- It replaces prelude.lua there.
 --
--- KEYS[1]  hash: the last change of each lane and what came of it
+-- KEYS[1]  hash: the last change of each lane and its result
 -- KEYS[2]  in-flight hash of the run
 -- KEYS[3]  the key to change
--- ARGV[1]  delivery for which it is done, '' for one that may have ended
--- ARGV[2]  lane; ARGV[3]  turn in it
--- ARGV[4]  how long the lanes are remembered, ms
+-- ARGV[1]  delivery that requests the change; '' if the delivery may have ended
+-- ARGV[2]  lane
+-- ARGV[3]  turn within the lane
+-- ARGV[4]  retention of the lanes, ms
 -- ARGV[5]  'grows' if the change needs memory, else ''
--- Reply    'ok' and a result; 'ended': the delivery is not in flight (any
---          more); 'kind': the key holds another kind of value; 'number': no
---          number that could be added to; 'overtaken': a later turn was here
+-- Returns  {verdict, result}. Verdicts: 'ok'; 'ended': the delivery is not in
+--          flight; 'kind': the key holds a value of another type; 'number': the
+--          value is not a number; 'overtaken': a later turn was applied before
 --
 -- The first command is a write that changes no decision, so that READONLY,
--- MISCONF and NOREPLICAS fail before anything is done. It is not the PEXPIRE of
--- the other scripts where the change needs memory: once a script has written,
--- Redis lets it write on when memory is full, which is right for a report that
--- must get through and wrong for what a worker adds at its pleasure.
+-- MISCONF and NOREPLICAS fail before any change. A change that needs memory does
+-- not use the PEXPIRE of the other scripts: after a first write Redis lets a
+-- script write on even when memory is full. Reports depend on that; changes by
+-- workers must be refused.
 --
--- A change is done once, however often it is sent: who got no reply sends the
--- same turn again and is told what came of it. A delivery that another sidecar
--- has taken over changes nothing any more, in the same step in which that is
--- looked up.
+-- Each change is applied once. A caller that got no reply repeats the turn and
+-- receives the stored result. The in-flight check is part of the same step, so a
+-- delivery that another sidecar has taken over changes nothing.
 local ASKED, INFLIGHT, KEY = KEYS[1], KEYS[2], KEYS[3]
 local LANE, TURN, KEEP = ARGV[2], tonumber(ARGV[3]), ARGV[4]
 if ARGV[5] == 'grows' then
@@ -40,7 +40,7 @@ if ARGV[1] ~= '' and redis.call('HEXISTS', INFLIGHT, ARGV[1]) == 0 then
   return { 'ended', '' }
 end
 
--- answer is what this turn comes to, now and when it is sent again.
+-- answer stores the result of this turn for repeated calls and returns it.
 local function answer(verdict, result)
   result = tostring(result or '')
   redis.call('HSET', ASKED, LANE, string.format('%d %s %s', TURN, verdict, result))
@@ -48,7 +48,7 @@ local function answer(verdict, result)
   return { verdict, result }
 end
 
--- attempt runs a command on KEY. What it says about the value there is an
+-- attempt runs a command on KEY. An error about the stored value becomes an
 -- answer; any other error ends the script.
 local function attempt(...)
   local reply = redis.pcall(...)

@@ -1,5 +1,6 @@
--- channel_delete.lua removes a key, whatever it holds.
+-- channel_delete.lua removes a key of any type.
 --
--- KEYS[1]… and ARGV[1]… as in channel.lua
--- Reply    'ok' and how many keys that were
+-- KEYS     as in channel.lua
+-- ARGV     as in channel.lua
+-- Returns  {'ok', number of removed keys}, or a refusal of channel.lua
 return answer('ok', redis.call('DEL', KEY))

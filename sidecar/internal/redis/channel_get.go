@@ -6,15 +6,15 @@ import (
 	goredis "github.com/redis/go-redis/v9"
 )
 
-// Value is what one key of a channel holds.
+// Value is the value of one key of a channel.
 type Value struct {
 	Found bool
-	Text  []byte // JSON as it was written
-	// Kind says that the key is there and holds no value but a list, say.
-	Kind bool
+	Text  []byte // JSON, byte for byte
+	// WrongType reports that the key exists and holds another type than a string.
+	WrongType bool
 }
 
-// Get reads keys, all at the same moment, in one exchange with Redis.
+// Get reads keys at one moment, in one exchange with Redis.
 func (c *Channel) Get(ctx context.Context, keys ...string) ([]Value, error) {
 	commands := make([]*goredis.StringCmd, len(keys))
 	read := func(p goredis.Pipeliner) {
@@ -40,7 +40,7 @@ func (c *Channel) Get(ctx context.Context, keys ...string) ([]Value, error) {
 			values[i] = Value{Found: true, Text: text}
 		case isNilReply(err):
 		case ofOneKey(err):
-			values[i] = Value{Found: true, Kind: true}
+			values[i] = Value{Found: true, WrongType: true}
 		default:
 			return nil, failure("channel get", err)
 		}
@@ -48,13 +48,13 @@ func (c *Channel) Get(ctx context.Context, keys ...string) ([]Value, error) {
 	return values, nil
 }
 
-// ofOneKey reports whether an error is about the key of one command, and says
-// nothing about Redis.
+// ofOneKey reports whether an error concerns the key of one command only and not the
+// connection.
 func ofOneKey(err error) bool {
 	return isNilReply(err) || goredis.HasErrorPrefix(err, "WRONGTYPE ")
 }
 
-// Exists reports whether a key is there, whatever it holds.
+// Exists reports whether a key of any type exists.
 func (c *Channel) Exists(ctx context.Context, key string) (bool, error) {
 	n, err := c.s.c.Exists(ctx, c.prefix+key).Result()
 	return n > 0, failure("channel exists", err)

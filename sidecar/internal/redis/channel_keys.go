@@ -6,17 +6,16 @@ import (
 	"strings"
 )
 
-// scanCount is how many keys of the whole database one step of a scan looks at.
+// scanCount is the number of keys of the whole database that one step of a scan examines.
 const scanCount = 1000
 
-// glob takes the meaning from characters that have one in a pattern: a session
-// that is called `*` must not be shown the keys of all others.
+// glob escapes the special characters of a pattern: a session named `*` must not see the
+// keys of other sessions.
 var glob = strings.NewReplacer(`\`, `\\`, `*`, `\*`, `?`, `\?`, `[`, `\[`, `]`, `\]`)
 
-// Keys lists the keys that are there, those of locks too, in order of their
-// names. It walks over the whole database, in small steps; a key that comes or
-// goes meanwhile may be in the list or not. It fails with [ErrTooMuch] when the
-// names take more than limit bytes.
+// Keys lists the existing keys, including those of locks, sorted by name. It scans the
+// whole database in small steps; a key that is created or deleted meanwhile may be
+// missing. It returns [ErrTooMuch] if the names exceed limit bytes.
 func (c *Channel) Keys(ctx context.Context, limit int) ([]string, error) {
 	var keys []string
 	size := 0
@@ -43,5 +42,5 @@ func (c *Channel) Keys(ctx context.Context, limit int) ([]string, error) {
 		cursor = next
 	}
 	slices.Sort(keys)
-	return slices.Compact(keys), nil // a scan may show a key twice
+	return slices.Compact(keys), nil // a scan may return a key twice
 }

@@ -16,26 +16,26 @@ var channelLockScript = change(channelLockLua)
 var channelUnlockLua string
 var channelUnlockScript = change(channelUnlockLua)
 
-// lockKey is where RedisChannel.lock has redis-py's Lock for a key.
+// lockKey returns the key at which RedisChannel.lock stores redis-py's Lock for a key.
 func lockKey(key string) string { return "lock:" + key }
 
-// NewLockToken returns what proves that a lock is ours, in the form of
-// redis-py's own: 32 hexadecimal digits.
+// NewLockToken returns a random token that identifies the owner of a lock, in redis-py's
+// format: 32 hexadecimal digits.
 func NewLockToken() string {
 	var random [16]byte
 	_, _ = rand.Read(random[:]) // never fails: crypto/rand ends the program instead
 	return hex.EncodeToString(random[:])
 }
 
-// TryLock takes the lock of a key for ttl if it is free, and reports whether it
-// did. It excludes Graflow's own RedisChannel.lock and is excluded by it.
+// TryLock acquires the lock of a key for ttl if it is free, and reports whether it did.
+// It excludes Graflow's own RedisChannel.lock and is excluded by it.
 func (c *Channel) TryLock(ctx context.Context, t Turn, key, token string, ttl time.Duration) (bool, error) {
 	reply, err := c.change(ctx, "channel lock", channelLockScript, t, lockKey(key), grows, token, ms(ttl))
 	return reply == "1", err
 }
 
-// Unlock frees the lock of a key if the token's owner still has it, and reports
-// whether that was so. It works after the end of the delivery, too.
+// Unlock releases the lock of a key if the token still owns it, and reports whether it
+// did. It also works after the end of the delivery.
 func (c *Channel) Unlock(ctx context.Context, t Turn, key, token string) (bool, error) {
 	reply, err := c.s.change(ctx, "channel unlock", channelUnlockScript, t, c.run, "", c.prefix+lockKey(key), shrinks, token)
 	return reply == "1", err

@@ -1,7 +1,8 @@
--- channel_lock.lua takes a lock as redis-py's Lock does, if it is free.
+-- channel_lock.lua acquires a free lock in the format of redis-py's Lock.
 --
--- KEYS[1]… and ARGV[1]… as in channel.lua; ARGV[6]  token; ARGV[7]  ms until
---          it is free again
--- Reply    'ok' and 1 if it is ours now, else 0
+-- KEYS     as in channel.lua
+-- ARGV     as in channel.lua; ARGV[6]  token; ARGV[7]  time to live of the lock, ms
+-- Returns  {'ok', 1} if the lock was acquired, {'ok', 0} if it is held by another
+--          token, or a refusal of channel.lua
 local taken = redis.call('SET', KEY, ARGV[6], 'NX', 'PX', ARGV[7])
 return answer('ok', taken and 1 or 0)

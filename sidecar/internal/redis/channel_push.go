@@ -10,13 +10,14 @@ import (
 var channelPushLua string
 var channelPushScript = change(channelPushLua)
 
-// Append adds a value at the end of a list and returns the list's length. A ttl
-// that is not 0 is the whole list's.
+// Append adds a value at the end of a list and returns the length of the list. A ttl
+// other than 0 applies to the whole list.
 func (c *Channel) Append(ctx context.Context, t Turn, key string, value []byte, ttl time.Duration) (int64, error) {
 	return c.push(ctx, t, "RPUSH", key, value, ttl)
 }
 
-// Prepend is Append at the other end.
+// Prepend adds a value at the beginning of a list and returns the length of the list. A
+// ttl other than 0 applies to the whole list.
 func (c *Channel) Prepend(ctx context.Context, t Turn, key string, value []byte, ttl time.Duration) (int64, error) {
 	return c.push(ctx, t, "LPUSH", key, value, ttl)
 }

@@ -10,8 +10,7 @@ import (
 var channelSetLua string
 var channelSetScript = change(channelSetLua)
 
-// Set writes a value, whatever the key held before, for ttl or, if that is 0,
-// until it is overwritten.
+// Set writes a value and replaces a value of any type. A ttl of 0 means no expiry.
 func (c *Channel) Set(ctx context.Context, t Turn, key string, value []byte, ttl time.Duration) error {
 	_, err := c.change(ctx, "channel set", channelSetScript, t, key, grows, value, ms(ttl))
 	return err
@@ -21,7 +20,7 @@ func (c *Channel) Set(ctx context.Context, t Turn, key string, value []byte, ttl
 var channelDeleteLua string
 var channelDeleteScript = change(channelDeleteLua)
 
-// Delete removes a key and reports whether it was there.
+// Delete removes a key and reports whether it existed.
 func (c *Channel) Delete(ctx context.Context, t Turn, key string) (bool, error) {
 	reply, err := c.change(ctx, "channel delete", channelDeleteScript, t, key, shrinks)
 	n, err := number("channel delete", reply, err)

@@ -65,7 +65,7 @@ func (a *asking) got(key string) string {
 		a.e.t.Fatal(err)
 	}
 	switch v := values[0]; {
-	case v.Kind:
+	case v.WrongType:
 		return "(another kind)"
 	case !v.Found:
 		return "(none)"
@@ -124,7 +124,7 @@ func TestChannelSeveralGets(t *testing.T) {
 		same(t, "values", values, []Value{
 			{Found: true, Text: []byte("1")},
 			{},
-			{Found: true, Kind: true},
+			{Found: true, WrongType: true},
 			{Found: true, Text: []byte(`"two"`)},
 			{Found: true, Text: []byte("1")},
 		})

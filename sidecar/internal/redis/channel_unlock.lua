@@ -1,8 +1,9 @@
--- channel_unlock.lua frees a lock as redis-py's Lock does, if it is still that of
--- the token.
+-- channel_unlock.lua releases a lock of redis-py's format if the token holds it.
 --
--- KEYS[1]… and ARGV[1]… as in channel.lua; ARGV[6]  token
--- Reply    'ok' and 1 if it was, else 0
+-- KEYS     as in channel.lua
+-- ARGV     as in channel.lua; ARGV[6]  token
+-- Returns  {'ok', 1} if the lock was released, {'ok', 0} if the token does not hold
+--          it, or a refusal of channel.lua
 local token, refused = attempt('GET', KEY)
 if refused then
   return refused

@@ -11,8 +11,8 @@ import (
 	goredis "github.com/redis/go-redis/v9"
 )
 
-// Info is what the server says of itself, by INFO's names. Where INFO is refused
-// the error says so.
+// Info returns the fields of INFO by name. It returns an error if the server refuses
+// INFO.
 func (s *Store) Info(ctx context.Context) (map[string]string, error) {
 	text, err := s.c.Info(ctx, "everything").Result()
 	if err != nil {
@@ -21,16 +21,17 @@ func (s *Store) Info(ctx context.Context) (map[string]string, error) {
 	return infoFields(text), nil
 }
 
-// Time is the server's clock.
+// Time returns the clock of the server.
 func (s *Store) Time(ctx context.Context) (time.Time, error) {
 	t, err := s.c.Time(ctx).Result()
 	return t, failure("time", err)
 }
 
-// Tag is the hash tag of the key prefix; empty without one.
+// Tag returns the hash tag of the key prefix, or "".
 func (s *Store) Tag() string { return hashTag(s.o.Prefix) }
 
-// WrongTypes names keys of the prefix that are of another type than ours.
+// WrongTypes returns the keys of the prefix that have another type than the sidecar
+// expects.
 func (s *Store) WrongTypes(ctx context.Context) ([]string, error) {
 	want := []struct{ key, kind string }{
 		{s.keys.queue(), "list"},
@@ -57,18 +58,18 @@ func (s *Store) WrongTypes(ctx context.Context) ([]string, error) {
 	return wrong, nil
 }
 
-// Permission is one thing that a sidecar does in Redis, and what became of it.
+// Permission is the result of trying one kind of operation of a sidecar.
 type Permission struct {
-	What string // with the names of the commands
+	What string // includes the names of the commands
 	Err  error
 }
 
-// trialKeep is how long a trial's keys may stay where they cannot be deleted.
+// trialKeep is the time to live of the keys of a trial that cannot delete them.
 const trialKeep = time.Minute
 
-// TryPermissions does once what a sidecar does, on keys of its own that it
-// removes: what an ACL says of scripts, keys and channels together is best asked
-// that way. It fails where Redis cannot be reached.
+// TryPermissions tries the operations of a sidecar once, on keys of its own that it
+// removes. Only a trial shows how an ACL treats scripts, keys and channels together. It
+// returns an error if Redis is unreachable.
 func (s *Store) TryPermissions(ctx context.Context) ([]Permission, error) {
 	id := rand.Text()
 	key, session := s.keys.own("trial:"+id), channelPrefix+"sidecar-trial:"+id
@@ -115,14 +116,15 @@ func (s *Store) TryPermissions(ctx context.Context) ([]Permission, error) {
 		out = append(out, Permission{step.what, err})
 	}
 	for _, k := range []string{key, hash, list, set, sorted} {
-		_ = s.c.Del(ctx, k).Err() // they are empty or end by themselves
+		_ = s.c.Del(ctx, k).Err() // they are empty or expire
 	}
 	return out, nil
 }
 
 var trialScript = script("return redis.call('TIME')\n")
 
-// EvictionPolicy is the server's; empty where it does not say.
+// EvictionPolicy returns the eviction policy of the server, or "" if the server does not
+// report it.
 func (s *Store) EvictionPolicy(ctx context.Context) (policy string, err error) {
 	text, err := s.c.Info(ctx, "memory").Result()
 	if err != nil {

@@ -14,17 +14,15 @@ var claimingLua string
 var claimLua string
 var claimScript = script(claimingLua, claimLua)
 
-// Claim makes at most max records the run's own and returns them in the order
-// of the queue: first those that a [Store.Wait] brought, then the queue's. It
-// stops early at Options.MaxClaimBytes, or at 512 KiB if that is less, but never
-// before the first record. A record that is longer comes without its end: see
-// [Claimed.Length].
+// Claim claims at most max records and returns them in the order of the queue: first
+// those that a [Store.Wait] moved into the inbox, then those of the queue. It ends early
+// at Options.MaxClaimBytes, or at 512 KiB if that is less, but not before the first
+// record. A longer record is returned with its head only: see [Claimed.Length].
 //
-// nonce names this claim. After an error the same call with the same nonce
-// returns the records that the first try took, if it took any; a new nonce
-// while the answer to the old one is unknown would leave those to
-// [Store.Reconcile]. One claim of a run may be outstanding at a time. It
-// returns [ErrGone] for a run that is no member.
+// nonce identifies the claim. After an error the same call with the same nonce returns
+// the records that the first call took, if any. A new nonce while the answer to the old
+// one is unknown would leave those records to [Store.Reconcile]. A run may have one
+// outstanding claim at a time. Claim returns [ErrGone] for a run that is not a member.
 func (s *Store) Claim(ctx context.Context, run, nonce string, max int) ([]Claimed, error) {
 	t := s.claimTurn(run, nonce)
 	most, head := t.reply()
@@ -40,8 +38,8 @@ func (s *Store) Claim(ctx context.Context, run, nonce string, max int) ([]Claime
 	return claimed, nil
 }
 
-// claimed reads the scripts' reply: first sequence number, records, attempts; and
-// the records' kinds where there are several.
+// claimed parses the reply of the claim scripts: first sequence number, records and used
+// attempts. kinds are the kinds of the records if there are several.
 func (s *Store) claimed(run string, reply, kinds []any) ([]Claimed, bool) {
 	if len(reply) != 3 {
 		return nil, false
@@ -62,7 +60,7 @@ func (s *Store) claimed(run string, reply, kinds []any) ([]Claimed, bool) {
 		if !ok {
 			return nil, false
 		}
-		records[i] = nil // a large one is not to be there twice for longer than this
+		records[i] = nil // frees a large record that was copied
 		seq := first + int64(i)
 		all[i] = Claimed{Delivery: delivery(run, seq), Seq: seq, Record: record, Length: length}
 		if kinds != nil {
@@ -78,7 +76,7 @@ func (s *Store) claimed(run string, reply, kinds []any) ([]Claimed, bool) {
 		if !ok1 || !ok2 || !ok3 || place < 1 || place > int64(len(all)) {
 			return nil, false
 		}
-		all[place-1].Losses, all[place-1].LoneRun, all[place-1].Counted = int(losses), cause == "run", true
+		all[place-1].Losses, all[place-1].LostWithRun, all[place-1].Counted = int(losses), cause == "run", true
 	}
 	if len(all) > 0 {
 		s.raise(numbering{run: run}, first+int64(len(all))-1)
@@ -86,7 +84,7 @@ func (s *Store) claimed(run string, reply, kinds []any) ([]Claimed, bool) {
 	return slices.DeleteFunc(all, func(c Claimed) bool { return c.Delivery == "" }), true
 }
 
-// headed reads a record, or the length and head of one.
+// headed parses a record, or the length and the head of one.
 func headed(reply any) (record []byte, length int, ok bool) {
 	switch r := reply.(type) {
 	case string:
@@ -103,7 +101,7 @@ func headed(reply any) (record []byte, length int, ok bool) {
 	}
 }
 
-// delivery is the id of a run's delivery.
+// delivery returns the id of a delivery of a run.
 func delivery(run string, seq int64) string {
 	return run + "." + strconv.FormatInt(seq, 10)
 }

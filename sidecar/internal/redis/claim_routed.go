@@ -18,36 +18,37 @@ var claimRoutedScript = routing(claimingLua, claimRoutedLua)
 var collectLua string
 var collectScript = routing(collectLua)
 
-// routing is the script of an operation that looks at the tasks' ids.
+// routing returns the script of an operation that routes records by their task ids.
 func routing(parts ...string) scripted { return script(append([]string{routingLua}, parts...)...) }
 
-// lookAt is how many records of the queue are looked at for one that can be
-// claimed, and how many of the unrouted ones.
+// lookAt is the number of records that a claim examines, both in the queue and among the
+// unrouted records.
 const lookAt = 64
 
-// Kinds of a [Claimed] that have no number.
+// Values of Claimed.Kind that are no index.
 const (
-	// KindUnknown: Redis cannot tell what the task is called. Decode the record.
+	// KindUnknown means that the script cannot read the task id. Decode the record.
 	KindUnknown = -1
-	// KindNone: nobody takes the task. End it with a dead Report.
+	// KindNone means that no kind of any member matches the task. End it with a dead
+	// Report.
 	KindNone = -2
 )
 
-// Routes say which of several kinds of worker takes a task.
-type Routes struct {
-	// Patterns are those of the kinds, as package route has them: the first that
-	// fits the task's id counts.
+// KindDemand is the demand of several kinds of worker.
+type KindDemand struct {
+	// Patterns are the patterns of the kinds, in the format of package route. The first
+	// matching pattern counts.
 	Patterns []string
-	// Free is how many tasks of each kind may be claimed now.
+	// Free is the number of tasks of each kind that may be claimed now.
 	Free []int
-	// Keep is how long a record is kept that no member takes.
+	// Keep is the time for which an unrouted record is kept.
 	Keep time.Duration
 }
 
-// patterns and free are the scripts' arguments.
-func (r Routes) patterns() string { return strings.Join(r.Patterns, "\n") }
+// patterns returns the patterns as an argument of the scripts.
+func (r KindDemand) patterns() string { return strings.Join(r.Patterns, "\n") }
 
-func (r Routes) free() []any {
+func (r KindDemand) free() []any {
 	list := make([]any, len(r.Free))
 	for i, n := range r.Free {
 		list[i] = max(n, 0)
@@ -55,21 +56,21 @@ func (r Routes) free() []any {
 	return list
 }
 
-// Routed is what a [Store.ClaimRouted] brought.
+// Routed is the result of [Store.ClaimRouted].
 type Routed struct {
-	Claimed []Claimed // with their Kind
-	Left    int       // records in the queue
-	// Moved is how many records of the queue were put with the unrouted ones: no
-	// kind here takes them, and behind them there may be others.
+	Claimed   []Claimed // Kind is set
+	Remaining int       // records in the queue
+	// Moved is the number of records that moved from the queue to the unrouted list.
+	// Records for this run may be behind them.
 	Moved int
 }
 
-// ClaimRouted is Claim for a run with several kinds of worker: it claims tasks
-// of those that have free slots, out of the unrouted records, the inbox and the
-// queue, and leaves the others where they are. A record of no kind here is put
-// with the unrouted ones; one that has been there for r.Keep while no member took
-// its kind is claimed as KindNone.
-func (s *Store) ClaimRouted(ctx context.Context, run, nonce string, r Routes) (Routed, error) {
+// ClaimRouted claims records for a run with several kinds of worker. It claims tasks of
+// the kinds with free slots from the unrouted records, the inbox and the queue, and
+// leaves the others in place. A record that matches no kind of the run moves to the
+// unrouted records. After r.Keep, if no member matches it, it is claimed as KindNone. See
+// [Store.Claim] for nonce and errors.
+func (s *Store) ClaimRouted(ctx context.Context, run, nonce string, r KindDemand) (Routed, error) {
 	t := s.claimTurn(run, nonce)
 	most, head := t.reply()
 	args := []any{
@@ -92,10 +93,10 @@ func (s *Store) ClaimRouted(ctx context.Context, run, nonce string, r Routes) (R
 	if !ok || !ok1 || !ok2 || !ok3 {
 		return Routed{}, failure("claim", errReply)
 	}
-	return Routed{Claimed: claimed, Left: int(left), Moved: int(moved)}, nil
+	return Routed{Claimed: claimed, Remaining: int(left), Moved: int(moved)}, nil
 }
 
-// kindOf turns the script's number into ours: it counts from 1.
+// kindOf converts the kind of a script's reply, which counts from 1.
 func kindOf(reply any) (kind int, ok bool) {
 	n, ok := reply.(int64)
 	switch n {
@@ -108,9 +109,9 @@ func kindOf(reply any) (kind int, ok bool) {
 	}
 }
 
-// Collect brings at most max unrouted records into the run's inbox, from where
-// [Store.Claim] takes them: for a run that takes every kind of task. It returns
-// how many, and [ErrGone] for a run that is no member.
+// Collect moves at most max unrouted records into the run's inbox, from where
+// [Store.Claim] takes them. It is for a run that takes every task. It returns the number
+// of records, and [ErrGone] for a run that is not a member.
 func (s *Store) Collect(ctx context.Context, run string, max int) (int, error) {
 	n, err := s.call(ctx, collectScript, run, s.keys.inbox(run), max, s.o.MaxClaimBytes).Int()
 	return n, failure("collect", err)

@@ -1,30 +1,31 @@
--- claim_routed.lua claims for a run that has several kinds of worker, each with
--- slots of its own, chosen by a pattern of the task's id.
+-- claim_routed.lua claims records for a run with several kinds of worker. Each kind
+-- has its own slots and is selected by a pattern of the task id.
 --
--- KEYS[1], ARGV and Reply are those of claiming.lua (ARGV[6] is how many records
--- are looked at in each list), and
--- ARGV[11]   the kinds' patterns, one a line: the first one that fits counts
--- ARGV[12]   after how many ms a record that no run takes is over
+-- KEYS       as in claiming.lua
+-- ARGV       as in claiming.lua (ARGV[6] is the number of records that are examined
+--            in each list), and
+-- ARGV[11]   the patterns of the kinds, one a line; the first match counts
+-- ARGV[12]   time after which an unrouted record is claimed as unroutable, ms
 -- ARGV[13…]  free slots of each kind
--- Reply      fourth: the kind of each record, from 1; 0 for a task that cannot
---            be told, -1 for one that nobody takes. Fifth: records left in the
---            queue. Sixth: how many of it were moved out of the way
+-- Returns    as in claiming.lua, and: fourth, the kind of each record, from 1; 0 if
+--            the task id cannot be read, -1 if no kind of any member matches. Fifth,
+--            records left in the queue. Sixth, records moved to the unrouted list
 --
--- A record of a kind whose slots are taken stays where it is, and those of other
--- kinds are taken from behind it, as far as the first ARGV[6] records of the
--- queue reach. One of no kind here goes to the unrouted ones, where every run
--- looks: it would be in everybody's way else. So does one that a BLMOVE
--- brought: the inbox is emptied onto the queue first, to where it came from.
+-- A record of a kind without a free slot stays in place; records of other kinds are
+-- claimed from behind it, within the first ARGV[6] records of the queue. A record
+-- that matches no kind of this run moves to the unrouted list, which every run
+-- reads; it would otherwise block the head of the queue. The inbox is first emptied
+-- onto the queue, since a BLMOVE may have brought such a record.
 --
--- A record that has been unrouted for ARGV[12] is claimed to be ended, unless
--- some member takes its kind and merely has no slot for it: then its time
--- begins anew. A member that claims and has named no patterns takes everything;
--- one that has not claimed yet does not count, or one that is restarted again and
--- again would keep such records for ever.
+-- A record that has been unrouted for ARGV[12] is claimed as unroutable, unless
+-- another member has a matching kind whose slots are taken: then its time starts
+-- again. A member that claims without patterns matches every task. A member that
+-- has not claimed yet does not count: one in a crash loop would otherwise keep such
+-- records forever.
 redis.call('LLEN', UNROUTED)
 local kinds = {}
 local patterns = compile_all(ARGV[11])
-local before = earlier()
+local before = previous_answer()
 if before then
   for i, record in ipairs(records) do
     if type(record) == 'table' then
@@ -44,33 +45,33 @@ for i = 1, #patterns do
   total = total + free[i]
 end
 
--- first is the part of a list that is looked at, beginning at its end: at most
--- `most` elements, and no more bytes than ARGV[7].
-local function first(list, right)
+-- examined returns the records of one end of a list that are examined: at most
+-- `most` records and about ARGV[7] bytes.
+local function examined(list, right)
   local all, size = {}, 0
-  local hand = 8
+  local chunk = 8
   while #all < most and size < tonumber(ARGV[7]) do
     local from = #all
     local got
     if right then
-      got = redis.call('LRANGE', list, -from - hand, -from - 1)
+      got = redis.call('LRANGE', list, -from - chunk, -from - 1)
     else
-      got = redis.call('LRANGE', list, from, from + hand - 1)
+      got = redis.call('LRANGE', list, from, from + chunk - 1)
     end
     for i = 1, #got do
       local element = right and got[#got + 1 - i] or got[i]
       all[#all + 1], size = element, size + #element
     end
-    if #got < hand then
+    if #got < chunk then
       break
     end
   end
   return all
 end
 
--- full: the claim has no room for it.
+-- full reports whether the record exceeds the byte limit of the claim.
 local function full(record)
-  return #records > 0 and bytes + #record > room
+  return #records > 0 and bytes + #record > max_bytes
 end
 
 local function claim(record, k)
@@ -78,9 +79,9 @@ local function claim(record, k)
   bytes = bytes + #record
 end
 
--- takes claims the record if its kind has a slot. Nothing is taken past one that
--- has a slot and no room: those of a kind are to keep their order.
-local function takes(record, k)
+-- try_claim claims the record if its kind has a free slot. A record that has a slot
+-- and exceeds the byte limit ends the claim: records of a kind keep their order.
+local function try_claim(record, k)
   if k < 0 or total <= 0 or k > 0 and free[k] <= 0 then
     return false
   end
@@ -96,16 +97,16 @@ local function takes(record, k)
   return true
 end
 
--- served: some other member takes the task.
+-- matches_elsewhere reports whether another member has a kind for the record.
 local others
-local function served(record)
+local function matches_elsewhere(record)
   if not others then
     others = {}
     for _, run in ipairs(redis.call('SMEMBERS', RUNS)) do
       local meta = S .. 'meta:' .. run
-      local said = usable('HLEN', meta) and redis.call('HMGET', meta, 'kinds', 'turn') or {}
-      if run ~= RUN and (said[1] or said[2]) then
-        others[#others + 1] = said[1] and compile_all(said[1]) or 'all'
+      local published = usable('HLEN', meta) and redis.call('HMGET', meta, 'kinds', 'turn') or {}
+      if run ~= RUN and (published[1] or published[2]) then
+        others[#others + 1] = published[1] and compile_all(published[1]) or 'all'
       end
     end
   end
@@ -117,9 +118,9 @@ local function served(record)
   return false
 end
 
--- The unrouted ones come first: they have waited longest. Where there are more
--- than one look can see, those of others are put behind the rest.
-local unrouted = first(UNROUTED, false)
+-- Unrouted records come first: they have waited longest. If the list is longer than
+-- the examined part, records for other runs are rotated to its end.
+local unrouted = examined(UNROUTED, false)
 local more = redis.call('LLEN', UNROUTED) > #unrouted
 local changed, front, back = false, {}, {}
 local function keep(entry, mine)
@@ -129,7 +130,7 @@ end
 for _, entry in ipairs(unrouted) do
   local at, record = unstamped(entry)
   local k = kind(patterns, record)
-  if takes(record, k) then
+  if try_claim(record, k) then
     changed = true
   elseif k >= 0 then
     keep(entry, true)
@@ -137,7 +138,7 @@ for _, entry in ipairs(unrouted) do
     keep(entry, false)
   else
     changed = true
-    if served(record) then
+    if matches_elsewhere(record) then
       keep(stamped(NOW, record), false)
     else
       claim(record, k)
@@ -155,11 +156,11 @@ end
 for _ = 1, math.min(redis.call('LLEN', INBOX), most) do
   redis.call(PUSH, QUEUE, redis.call('RPOP', INBOX))
 end
-local seen = first(QUEUE, ARGV[4] == 'right')
+local seen = examined(QUEUE, ARGV[4] == 'right')
 local staying, moved, last = {}, {}, 0
 for i, record in ipairs(seen) do
   local k = kind(patterns, record)
-  if takes(record, k) then
+  if try_claim(record, k) then
     last = i
   elseif k < 0 then
     moved[#moved + 1] = stamped(NOW, record)
@@ -168,8 +169,8 @@ for i, record in ipairs(seen) do
     staying[#staying + 1] = record
   end
 end
--- What is behind the last one that goes is not touched; what stays before it is
--- put back, in its order.
+-- Records behind the last one that leaves are not touched; the ones before it that
+-- stay are pushed back in their order.
 if last > 0 then
   redis.call(POP, QUEUE, last)
   for i = #staying - (#seen - last), 1, -1 do
@@ -178,6 +179,6 @@ if last > 0 then
   in_parts(moved, function(...) redis.call('RPUSH', UNROUTED, ...) end)
 end
 
-local reply = own()
+local reply = commit()
 reply[4], reply[5], reply[6] = kinds, redis.call('LLEN', QUEUE), #moved
 return reply

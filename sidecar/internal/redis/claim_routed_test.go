@@ -18,7 +18,7 @@ const keep = time.Hour
 
 func (e *env) routed(run string, patterns []string, free ...int) Routed {
 	e.t.Helper()
-	r, err := e.ClaimRouted(e.ctx, run, NewRunID("nonce"), Routes{patterns, free, keep})
+	r, err := e.ClaimRouted(e.ctx, run, NewRunID("nonce"), KindDemand{patterns, free, keep})
 	if err != nil {
 		e.t.Fatal(err)
 	}
@@ -101,7 +101,7 @@ func TestClaimRoutedOrder(t *testing.T) {
 				got := e.routed(run, abKinds, 0, 2)
 				same(t, "those of the free kind", claimedIDs(got.Claimed), []string{"b1:1", "b2:1"})
 				same(t, "the rest", queue(), []string{"a1", "a2", "a3", "b3", "a4"})
-				same(t, "left", got.Left, 5)
+				same(t, "left", got.Remaining, 5)
 
 				got = e.routed(run, abKinds, 3, 1)
 				same(t, "in the queue's order", claimedIDs(got.Claimed), []string{"a1:0", "a2:0", "a3:0", "b3:1"})
@@ -142,7 +142,7 @@ func TestClaimRoutedEmptiesTheInbox(t *testing.T) {
 			unrouted, _ := e.unrouted()
 			same(t, "unrouted", ids(unrouted), []string{"x1"})
 			same(t, "inbox", e.list(e.keys.inbox(run)), []string{})
-			same(t, "left and moved", fmt.Sprint(got.Left, got.Moved), "3 1")
+			same(t, "left and moved", fmt.Sprint(got.Remaining, got.Moved), "3 1")
 		})
 	}
 }
@@ -165,7 +165,7 @@ func TestClaimRoutedRetry(t *testing.T) {
 	both(t, Options{}, func(t *testing.T, e *env) {
 		run := e.run("w")
 		e.push(jobs("b", "a", "x")...)
-		routes := Routes{abKinds, []int{1, 1}, 0}
+		routes := KindDemand{abKinds, []int{1, 1}, 0}
 		first, err := e.ClaimRouted(e.ctx, run, "n1", routes)
 		if err != nil {
 			t.Fatal(err)
@@ -318,7 +318,7 @@ func (e *env) kindOf(patterns []string, record string) int {
 	run := e.run("w")
 	e.push(record)
 	free := slices.Repeat([]int{1}, len(patterns))
-	routes := Routes{patterns, free, 0} // over at once
+	routes := KindDemand{patterns, free, 0} // over at once
 	var all []Claimed
 	for range 2 { // the second finds what was unrouted
 		got, err := e.ClaimRouted(e.ctx, run, NewRunID("n"), routes)
@@ -343,7 +343,7 @@ func TestUnrouted(t *testing.T) {
 		before := time.Now().Add(-time.Minute).UnixMilli()
 		e.push(jobs("x1", "a1", "x2", "x3", "c1")...)
 		got := e.routed(run, abKinds, 0, 0)
-		same(t, "moved and left", fmt.Sprint(got.Moved, got.Left), "4 1")
+		same(t, "moved and left", fmt.Sprint(got.Moved, got.Remaining), "4 1")
 		list, times := e.unrouted()
 		same(t, "unrouted", ids(list), []string{"x1", "x2", "x3", "c1"})
 		if times[0] < before || times[0] > time.Now().Add(time.Minute).UnixMilli() {
@@ -380,7 +380,7 @@ func TestUnroutedForTooLong(t *testing.T) {
 		e.routed(other, []string{"x*", "z"}, 0, 0)
 		look := func(keep time.Duration) []string {
 			t.Helper()
-			got, err := e.ClaimRouted(e.ctx, run, NewRunID("n"), Routes{abKinds, []int{0, 0}, keep})
+			got, err := e.ClaimRouted(e.ctx, run, NewRunID("n"), KindDemand{abKinds, []int{0, 0}, keep})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -396,7 +396,7 @@ func TestUnroutedForTooLong(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		got, err := e.ClaimRouted(e.ctx, run, "n", Routes{abKinds, []int{0, 0}, keep})
+		got, err := e.ClaimRouted(e.ctx, run, "n", KindDemand{abKinds, []int{0, 0}, keep})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -412,7 +412,7 @@ func TestUnroutedForTooLong(t *testing.T) {
 		}
 		same(t, "with no time at all", look(0), []string(nil))
 		e.die(run, other, 3)
-		got, err = e.ClaimRouted(e.ctx, run, "n2", Routes{abKinds, []int{0, 0}, 0})
+		got, err = e.ClaimRouted(e.ctx, run, "n2", KindDemand{abKinds, []int{0, 0}, 0})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -512,7 +512,7 @@ func TestRoutedModel(t *testing.T) {
 					for i := range free {
 						free[i] = rng.IntN(3)
 					}
-					got, err := e.ClaimRouted(e.ctx, m.run, NewRunID("n"), Routes{m.patterns, free, 0})
+					got, err := e.ClaimRouted(e.ctx, m.run, NewRunID("n"), KindDemand{m.patterns, free, 0})
 					if err != nil {
 						t.Fatal(err)
 					}
@@ -569,7 +569,7 @@ func TestClaimRoutedWrongType(t *testing.T) {
 			e.push(job("a"))
 		}
 		e.set(name, "x")
-		_, err := e.ClaimRouted(e.ctx, run, "n", Routes{abKinds, []int{1, 1}, keep})
+		_, err := e.ClaimRouted(e.ctx, run, "n", KindDemand{abKinds, []int{1, 1}, keep})
 		if Classify(err) != ClassFatal || ClassName(err) != "wrongtype" {
 			t.Errorf("%s: %v: class %d, name %q", key, err, Classify(err), ClassName(err))
 		}
@@ -579,7 +579,7 @@ func TestClaimRoutedWrongType(t *testing.T) {
 func TestClaimRoutedByNoMember(t *testing.T) {
 	e := onRedis(t, Options{})
 	e.push(job("a"))
-	if _, err := e.ClaimRouted(e.ctx, NewRunID("w"), "n", Routes{abKinds, []int{1, 1}, keep}); failure("", err) == nil || ClassName(err) != "gone" {
+	if _, err := e.ClaimRouted(e.ctx, NewRunID("w"), "n", KindDemand{abKinds, []int{1, 1}, keep}); failure("", err) == nil || ClassName(err) != "gone" {
 		t.Errorf("got %v", err)
 	}
 	if _, err := e.Collect(e.ctx, NewRunID("w"), 1); ClassName(err) != "gone" {

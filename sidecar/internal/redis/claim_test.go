@@ -22,7 +22,7 @@ func TestClaimOrder(t *testing.T) {
 				first := e.claim(run, 3)
 				same(t, "first claim", records(first), want[:3])
 				for i, c := range first {
-					if c.Seq != int64(i+1) || c.Delivery != fmt.Sprintf("%s.%d", run, i+1) || c.Losses != 0 || c.LoneRun {
+					if c.Seq != int64(i+1) || c.Delivery != fmt.Sprintf("%s.%d", run, i+1) || c.Losses != 0 || c.LostWithRun {
 						t.Errorf("claimed[%d] = %+v", i, c)
 					}
 				}
@@ -131,8 +131,8 @@ func TestClaimPoison(t *testing.T) {
 		claimed := e.claim(other, 99)
 		same(t, "claimed after a death", records(claimed), poison)
 		for _, c := range claimed {
-			if c.Losses != 1 || !c.LoneRun {
-				t.Errorf("%q: losses %d, lone run %t", c.Record, c.Losses, c.LoneRun)
+			if c.Losses != 1 || !c.LostWithRun {
+				t.Errorf("%q: losses %d, lone run %t", c.Record, c.Losses, c.LostWithRun)
 			}
 		}
 	})

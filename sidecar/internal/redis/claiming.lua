@@ -1,27 +1,26 @@
--- claiming.lua stands before the scripts that claim: what is the same whatever
--- they take.
+-- claiming.lua precedes the scripts that claim and holds their common part.
 --
 -- KEYS[1]  in-flight hash of the run
--- ARGV[5]  turn of this claim        ARGV[7]  most bytes, but at least a record
--- ARGV[6]  most records              ARGV[8]  sequence numbers below or equal
---                                             to this one are used up
--- ARGV[9]  most bytes of records in the reply
+-- ARGV[5]  turn of this claim
+-- ARGV[6]  maximum number of records
+-- ARGV[7]  maximum number of bytes; a first record may exceed it
+-- ARGV[8]  highest sequence number that is used up
+-- ARGV[9]  maximum number of bytes of records in the reply
 -- ARGV[10] bytes of the head of a record that exceeds that
--- Reply    first sequence number; the records in order, nil for one that is
---          over, length and head for one that does not fit into the reply; then,
---          for each record with attempts used up: its place in that
---          order, how many, cause of the last one. Error GONE for a run that is
---          no member
+-- Returns  {first, records, used}: the first sequence number; the records in order,
+--          nil for one that has ended, {length, head} for one that does not fit into
+--          the reply; for each record with used attempts its position, their number
+--          and the cause of the last one. Error GONE for a run that is not a member
 --
 -- The reply is bounded because Redis closes a connection whose unsent replies
--- exceed client-output-buffer-limit, and the repeated claim would meet the same
--- end. part.lua reads the rest of a record.
+-- exceed client-output-buffer-limit; the repeated claim would otherwise fail in the
+-- same way. part.lua reads the rest of a record.
 --
--- The last claim that brought something is kept by its turn, so that a retry
--- after a lost reply gets the same records. A claim that a network delivers when
--- a later one has been made is overtaken: nobody waits for it any more, and what
--- it took would lie in flight unknown to anybody. ARGV[8] guards against a failover to a server that
--- missed our last claims: a delivery id must never name two records.
+-- The last claim that took records is stored with its turn, so that a repeated call
+-- after a lost reply returns the same records. A claim that the network delivers
+-- after a later one is overtaken and takes nothing: its records would otherwise stay
+-- in flight unknown to any sidecar. ARGV[8] protects against a failover to a server
+-- that missed the last claims: a delivery id must never name two records.
 if not member(RUN) then
   return gone()
 end
@@ -30,10 +29,9 @@ check_types()
 redis.call('LLEN', INBOX)
 local meta = redis.call('HMGET', META, 'claim', 'first', 'last', 'seq', 'turn')
 local records, bytes = {}, 0
-local most, room = tonumber(ARGV[6]), math.min(tonumber(ARGV[7]), tonumber(ARGV[9]))
+local most, max_bytes = tonumber(ARGV[6]), math.min(tonumber(ARGV[7]), tonumber(ARGV[9]))
 
--- answer looks for attempts only where there are any at all: else no record
--- need be hashed.
+-- answer builds the reply. It hashes records only if attempts are stored at all.
 local function answer(first)
   local used = {}
   if redis.call('HLEN', ATTEMPTS) > 0 then
@@ -62,9 +60,9 @@ local function answer(first)
   return { first, records, used }
 end
 
--- earlier answers a claim that was made before, or is overtaken; nil for a new
--- one, which is written down as the latest.
-local function earlier()
+-- previous_answer returns the reply of a repeated or an overtaken claim. For a new
+-- claim it stores the turn and returns nil.
+local function previous_answer()
   if meta[1] == ARGV[5] then
     local first = tonumber(meta[2])
     for seq = first, tonumber(meta[3]) do
@@ -80,8 +78,8 @@ local function earlier()
   redis.call('HSET', META, 'turn', ARGV[5])
 end
 
--- own makes the records the run's and answers.
-local function own()
+-- commit enters the records into the in-flight hash and returns the reply.
+local function commit()
   local first = math.max(tonumber(meta[4]) or 0, tonumber(ARGV[8])) + 1
   if #records > 0 then
     local last = first + #records - 1

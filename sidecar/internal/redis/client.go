@@ -16,64 +16,64 @@ import (
 	"github.com/redis/go-redis/v9/maintnotifications"
 )
 
-// ClientOptions say how to reach Redis. The zero value is localhost:6379.
+// ClientOptions configures the connection to Redis. The zero value is localhost:6379.
 type ClientOptions struct {
-	// URL is redis://, rediss:// or unix://, as go-redis reads it. What it does
-	// not say is taken from the fields below.
+	// URL is a redis://, rediss:// or unix:// URL in go-redis' format. Missing parts are
+	// taken from the fields below.
 	URL string
 	// Host and Port are used without a URL and without Addrs. A Host that
 	// begins with a slash is a Unix socket. Default localhost, 6379.
 	Host string
 	Port int
-	// Addrs are Sentinels with SentinelMaster, else the first nodes to ask of a
-	// Cluster; each is host:port.
+	// Addrs are Sentinels if SentinelMaster is set, else nodes of a Cluster; each is
+	// host:port.
 	Addrs []string
-	// SentinelMaster asks Sentinels for the master of this name.
+	// SentinelMaster is the name of the master to ask the Sentinels for.
 	SentinelMaster   string
 	SentinelUsername string
 	SentinelPassword string
-	// Cluster speaks to a Redis Cluster even through a single address.
+	// Cluster uses Redis Cluster even with a single address.
 	Cluster bool
 
 	Username string
 	Password string
-	// Renewed, if set, gives the password for each new connection instead: it may
-	// change while the client lives.
+	// Renewed, if set, returns the password for each new connection. The password may
+	// change while the client is open.
 	Renewed func() (password string, err error)
 	DB      int
-	// TLS is used as it is if set; rediss:// alone means the system's roots.
+	// TLS is used unchanged if set. rediss:// without it uses the system's root
+	// certificates.
 	TLS *tls.Config
-	// ClientName is what CLIENT LIST shows, where the server has CLIENT.
+	// ClientName is the name in CLIENT LIST, if the server has CLIENT.
 	ClientName string
 
-	// Zero means go-redis' default for each of these. PoolSize is the most
-	// connections at once, to each server: who needs one more gets an error, and
-	// does not wait. One becomes two: a Wait holds one.
+	// PoolSize is the maximum number of connections to each server. A caller that needs
+	// one more gets an error and does not wait. 1 becomes 2, because a Wait uses one.
+	// Zero means go-redis' default for this and the next fields.
 	PoolSize        int
 	MinIdleConns    int
 	ConnMaxIdleTime time.Duration
 	DialTimeout     time.Duration
 	ReadTimeout     time.Duration
 	WriteTimeout    time.Duration
-	// BufferSize is that of each connection's two buffers; go-redis' 32 KiB are
-	// for those that move records.
+	// BufferSize is the size of each of a connection's two buffers. go-redis' default of
+	// 32 KiB is for connections that move records.
 	BufferSize int
 }
 
 const minPool = 2
 
-// defaultDialTimeout is go-redis' own.
+// defaultDialTimeout is go-redis' default.
 const defaultDialTimeout = 5 * time.Second
 
-// breakerOff is go-redis' own PoolSize. When as many dials have failed as that,
-// go-redis answers for itself from then on and tries once a second whether the
-// server is back: a pool of two would find out a second late. When to try is
-// for our callers to say, and the limit is MaxActiveConns.
+// breakerOff is the PoolSize given to go-redis. After as many failed dials as PoolSize,
+// go-redis fails calls itself and probes the server once a second: a pool of two would
+// find a recovered server a second late. The callers decide when to retry, and
+// MaxActiveConns limits the connections.
 const breakerOff = 4096
 
-// NewClient makes a client for [New]. It does not connect. It never repeats a
-// command by itself: backoff and the decision what may be repeated lie with
-// the callers. No error names a password.
+// NewClient returns a client for [New]. It does not connect. The client never repeats a
+// command: the callers decide about backoff and repetition. No error contains a password.
 func NewClient(o ClientOptions) (goredis.UniversalClient, error) {
 	u, err := o.universal()
 	if err != nil {
@@ -117,16 +117,16 @@ func (o ClientOptions) universal() (*goredis.UniversalOptions, error) {
 		ReadBufferSize:  o.BufferSize,
 		WriteBufferSize: o.BufferSize,
 
-		// The one that has been idle for longest is used first, so that CheckIdle
-		// sees them all.
+		// The connection that was idle longest is used first, so that CheckIdle checks
+		// all of them.
 		PoolFIFO: true,
 
 		MaxRetries:            -1,
 		DialerRetries:         1,
 		PipelinePoolSize:      -1,
 		ContextTimeoutEnabled: true,
-		// CLIENT SETINFO is one more round trip for each connection, and
-		// servers before 7.2 answer it with an error.
+		// CLIENT SETINFO costs a round trip for each connection, and servers before 7.2
+		// answer it with an error.
 		DisableIdentity:          true,
 		MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled},
 	}
@@ -143,7 +143,7 @@ func (o ClientOptions) universal() (*goredis.UniversalOptions, error) {
 		u.PoolSize = max(u.MaxActiveConns, breakerOff)
 	}
 	if name := or(base.ClientName, o.ClientName); name != "" {
-		// Not ClientName: go-redis refuses a connection that cannot be named.
+		// ClientName is not used: go-redis drops a connection that cannot be named.
 		u.OnConnect = setName(name)
 	}
 	if len(o.Addrs) > 0 {
@@ -168,7 +168,7 @@ func (o ClientOptions) address() string {
 	return net.JoinHostPort(strings.Trim(host, "[]"), strconv.Itoa(port))
 }
 
-// or is the first value unless it is zero.
+// or returns the first value, or the second one if the first is zero.
 func or[T comparable](first, second T) T {
 	var zero T
 	if first != zero {
@@ -177,7 +177,7 @@ func or[T comparable](first, second T) T {
 	return second
 }
 
-// withoutURL keeps a URL, which may hold a password, out of an error's text.
+// withoutURL removes a URL, which may contain a password, from an error.
 func withoutURL(err error) error {
 	if parse, ok := errors.AsType[*url.Error](err); ok {
 		return parse.Err

@@ -21,12 +21,11 @@ var dropScript = script(dropLua)
 
 func (k keys) deadLetter(id string) string { return k.own("dead:" + id) }
 
-// letterFields are those of a dead letter but for the record, which may be
-// large.
+// letterFields are the fields of a dead letter except the record, which may be large.
 var letterFields = []string{"task_id", "session_id", "group_id", "reason", "message", "stderr", "attempts", "time"}
 
-// DeadLetters lists dead letters without their records, the newest first; at
-// most limit, or all if that is below 1.
+// DeadLetters returns dead letters without their records, the newest first: at most
+// limit, or all if limit is below 1.
 func (s *Store) DeadLetters(ctx context.Context, limit int) ([]fleet.DeadLetter, error) {
 	ids, err := s.c.ZRevRange(ctx, s.keys.own("dead"), 0, int64(max(limit, 0))-1).Result()
 	if err != nil {
@@ -55,13 +54,14 @@ func (s *Store) DeadLetters(ctx context.Context, limit int) ([]fleet.DeadLetter,
 	return letters, nil
 }
 
-// DeadLetter is one with its record, which is read in parts; false if there is none
-// (any more).
+// DeadLetter returns a dead letter with its record, which is read in parts. It returns
+// false if there is none.
 func (s *Store) DeadLetter(ctx context.Context, id string) (fleet.DeadLetter, bool, error) {
 	return s.deadLetter(ctx, id, s.field)
 }
 
-// DeadLetterHead is DeadLetter with the first bytes of its record only, 64 KiB of it.
+// DeadLetterHead returns a dead letter with at most the first 64 KiB of its record. It
+// returns false if there is none.
 func (s *Store) DeadLetterHead(ctx context.Context, id string) (fleet.DeadLetter, bool, error) {
 	return s.deadLetter(ctx, id, func(ctx context.Context, key, name string) ([]byte, bool, error) {
 		got, err := s.heads(ctx, key, maxHead, name)
@@ -90,10 +90,11 @@ func (s *Store) deadLetter(ctx context.Context, id string, raw func(ctx context.
 	return l, ok, nil
 }
 
-// letter makes one of the values of letterFields; false if there are none.
+// letter builds a dead letter from the values of letterFields. It returns false if all
+// are missing.
 func letter(id string, values []any) (fleet.DeadLetter, bool) {
 	if len(values) < len(letterFields) {
-		return fleet.DeadLetter{}, false // the key holds another kind of value
+		return fleet.DeadLetter{}, false // the key holds another type
 	}
 	text := func(i int) string {
 		t, _ := values[i].(string)
@@ -108,18 +109,17 @@ func letter(id string, values []any) (fleet.DeadLetter, bool) {
 	}, there
 }
 
-// Requeue puts a dead letter's record into the queue again, byte for byte and
-// with all its attempts, at the end that is taken last. The failure that its
-// group was told of is taken back, so that the next outcome counts; where that
-// cannot be it is refused, unless forced. A retry after a lost reply answers
-// [fleet.RequeueGone].
+// Requeue requeues the record of a dead letter, byte for byte and with all its attempts,
+// at the end of the queue that is claimed last. It undoes the failure that was counted
+// for the group, so that the next outcome counts; if that is impossible it refuses,
+// unless forced. A repeated call after a lost reply returns [fleet.RequeueGone].
 func (s *Store) Requeue(ctx context.Context, id string, force bool) (fleet.Requeued, error) {
 	got, err := s.call(ctx, requeueScript, "", s.keys.deadLetter(id), id, flag(force, "force"), countedKeep.Milliseconds()).Text()
 	return fleet.Requeued(got), failure("requeue", err)
 }
 
-// Drop forgets a dead letter for good and reports whether there was one. Its
-// group has been told of the failure when it was buried.
+// Drop deletes a dead letter and reports whether there was one. The failure has already
+// been counted for its group.
 func (s *Store) Drop(ctx context.Context, id string) (bool, error) {
 	n, err := s.call(ctx, dropScript, "", s.keys.deadLetter(id), id).Int()
 	if isNilReply(err) {

@@ -9,14 +9,14 @@ import (
 var takeIsolatedLua string
 var takeIsolatedScript = routing(takeIsolatedLua)
 
-// TakeIsolated brings one isolated record (see [Delay]) into the run's inbox, from
-// where the claim with the same nonce takes it, which comes after it; the record is
-// then to run alone in the sidecar. r has the patterns and free slots of the run's
-// kinds of worker; it is empty for a run that takes every task. It reports whether a
-// record is in the inbox. After an error the same call may be made again, or left
-// out. It returns [ErrGone] for a run that is no member.
-func (s *Store) TakeIsolated(ctx context.Context, run, nonce string, r Routes) (bool, error) {
-	args := append([]any{s.turn(run, nonce).n, s.o.MaxClaimBytes, r.patterns()}, r.free()...)
+// TakeIsolated moves one isolated record (see [Delay]) into the run's inbox. A later
+// claim with the same nonce takes it, and the record must then run alone in the sidecar.
+// d has the patterns and free slots of the run's kinds of worker; it is empty for a run
+// that takes every task. TakeIsolated reports whether a record is in the inbox. After an
+// error the call may be repeated or skipped. It returns [ErrGone] for a run that is not a
+// member.
+func (s *Store) TakeIsolated(ctx context.Context, run, nonce string, d KindDemand) (bool, error) {
+	args := append([]any{s.turn(run, nonce).n, s.o.MaxClaimBytes, d.patterns()}, d.free()...)
 	took, err := s.call(ctx, takeIsolatedScript, run, s.keys.inbox(run), args...).Bool()
 	return took, failure("take isolated", err)
 }
@@ -25,10 +25,9 @@ func (s *Store) TakeIsolated(ctx context.Context, run, nonce string, r Routes) (
 var delayLua string
 var delayScript = script(delayLua)
 
-// Delay puts deliveries aside. When they are due, some sidecar's [Store.Tick]
-// hands their records back to the end of the queue that we take from. The
-// answer says for each delivery whether it was in flight; false on a retry
-// also means that the first try was applied. It needs no membership.
+// Delay delays deliveries. When they are due, the [Store.Tick] of some sidecar requeues
+// their records. The result tells for each delivery whether it was in flight; false for a
+// repeated call also means that the first call was applied. The run need not be a member.
 func (s *Store) Delay(ctx context.Context, run string, d []Delay) ([]bool, error) {
 	if len(d) == 0 {
 		return nil, nil

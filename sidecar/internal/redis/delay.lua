@@ -1,19 +1,19 @@
--- delay.lua puts deliveries aside until they are due.
+-- delay.lua delays deliveries until they are due.
 --
 -- KEYS[1]  in-flight hash of the run
--- ARGV[5]  number of deliveries; then for each: delivery, ms from now, '',
---          'count' or 'isolate', SHA-1 of the record or ''
--- Reply    for each delivery 1, or 0 if it was not in flight
+-- ARGV[5]  number of deliveries; then for each: delivery, ms from now, mode ('',
+--          'count' or 'isolate'), SHA-1 of the record or ''
+-- Returns  for each delivery 1, or 0 if it was not in flight
 --
--- The sorted set holds delivery ids and a hash the records: two identical
--- records would be one member of a set. Times are Redis' own.
+-- A sorted set holds the delivery ids and a hash the records, because two identical
+-- records would be one member of a set. Times are by Redis' clock.
 --
--- An isolated record must run alone in a sidecar, and could not where it was
--- claimed. take_isolated.lua hands it to a sidecar that is idle. When it is due,
--- without such a sidecar, it runs beside others: the cause of its last attempt is no
--- death of a run any more. Each death that it shared at its last attempt doubles the
--- time, up to ten minutes: a record that ends its sidecar each time leaves the tasks
--- beside it longer and longer to end. A record without attempts need not be alone.
+-- Mode 'isolate' is for a record that must run alone in a sidecar and could not.
+-- take_isolated.lua gives it to an idle sidecar. Without one, the record runs beside
+-- others when it is due: its cause becomes 'beside' instead of 'run'. Each shared
+-- loss at the last attempt doubles the delay, up to ten minutes, so that a record
+-- that kills its sidecar each time leaves other tasks time to end. A record without
+-- attempts is due at once.
 check_types()
 redis.call('ZCARD', DELAYED)
 redis.call('HLEN', DELAYED_RECORDS)
@@ -26,20 +26,20 @@ local function arg()
   return ARGV[at]
 end
 for i = 1, tonumber(ARGV[5]) do
-  local delivery, after, how, sha = arg(), tonumber(arg()), arg(), arg()
+  local delivery, after, mode, sha = arg(), tonumber(arg()), arg(), arg()
   local record = redis.call('HGET', INFLIGHT, delivery)
   reply[i] = 0
   if record then
-    if how ~= '' then
+    if mode ~= '' then
       sha = sha ~= '' and sha or redis.sha1hex(record)
-      local count, cause, company, unread = attempts(sha)
-      if how == 'count' then
+      local count, cause, shared_losses, unread = attempts(sha)
+      if mode == 'count' then
         set_attempts(sha, count + 1, 'delay')
       elseif cause == '' then
         after = 0
       else
-        after = math.min(after * 2 ^ math.min(company, 10), 600000)
-        set_attempts(sha, count, 'beside', company, unread)
+        after = math.min(after * 2 ^ math.min(shared_losses, 10), 600000)
+        set_attempts(sha, count, 'beside', shared_losses, unread)
         redis.call('ZADD', ISOLATED, NOW + after, delivery)
       end
     end

@@ -35,7 +35,7 @@ func TestDelay(t *testing.T) {
 		claimed := e.claim(run, 9)
 		same(t, "both of two identical records", records(claimed), []string{"same", "same"})
 		same(t, "an attempt is counted", claimed[0].Losses, 1)
-		same(t, "by no death", claimed[0].LoneRun, false)
+		same(t, "by no death", claimed[0].LostWithRun, false)
 		e.later(61 * time.Minute)
 		same(t, "after two hours", e.tick(run).Promoted, 1)
 		same(t, "keys left", e.keysUnder(":sidecar:delayed*"), []string{})

@@ -11,8 +11,8 @@ import (
 	"time"
 )
 
-// Dial opens one connection to a single Redis and logs in, for a program that speaks
-// to Redis for itself. It may be called concurrently. No error names a password.
+// Dial opens one connection to a single Redis and logs in, for a program that uses the
+// Redis protocol itself. It may be called concurrently. No error contains a password.
 func Dial(ctx context.Context, o ClientOptions) (net.Conn, error) {
 	u, err := o.universal()
 	if err != nil {
@@ -28,7 +28,7 @@ func Dial(ctx context.Context, o ClientOptions) (net.Conn, error) {
 		return nil, err
 	}
 	if u.TLSConfig != nil {
-		conn = &telling{Conn: tls.Client(conn, u.TLSConfig)}
+		conn = &alertConn{Conn: tls.Client(conn, u.TLSConfig)}
 	}
 	password := u.Password
 	if o.Renewed != nil {
@@ -44,7 +44,8 @@ func Dial(ctx context.Context, o ClientOptions) (net.Conn, error) {
 	return conn, nil
 }
 
-// dialer is go-redis' own way to a connection, but for [progressConn] and telling.
+// dialer returns go-redis' own dial function with [progressConn] and alertConn around the
+// connection.
 func dialer(timeout time.Duration, config *tls.Config) func(context.Context, string, string) (net.Conn, error) {
 	d := net.Dialer{KeepAliveConfig: keepAlive}
 	return func(ctx context.Context, network, address string) (net.Conn, error) {
@@ -64,11 +65,11 @@ func dialer(timeout time.Duration, config *tls.Config) func(context.Context, str
 			_ = raw.Close()
 			return nil, err
 		}
-		return &telling{Conn: encrypted}, nil
+		return &alertConn{Conn: encrypted}, nil
 	}
 }
 
-// forServer names the server whose certificate is expected, as tls.Dial does.
+// forServer sets the server name for the certificate check, as tls.Dial does.
 func forServer(config *tls.Config, address string) *tls.Config {
 	host, _, err := net.SplitHostPort(address)
 	if config.ServerName != "" || err != nil {
@@ -79,27 +80,27 @@ func forServer(config *tls.Config, address string) *tls.Config {
 	return config
 }
 
-// keepAlive is go-redis' own.
+// keepAlive is go-redis' default.
 var keepAlive = net.KeepAliveConfig{Enable: true, Idle: 30 * time.Second, Interval: 5 * time.Second, Count: 3}
 
-// alertWait is how long a write that failed waits for what was sent before.
+// alertWait is the time that a failed write waits for data that the server sent before.
 const alertWait = 50 * time.Millisecond
 
-// telling is a TLS connection whose writes fail with what the server had to say.
-// TLS 1.3 lets a client write before the server has looked at its certificate: the
-// refusal lies unread while the write fails with a reset, which tells nobody that
-// a certificate is missing.
-type telling struct {
+// alertConn is a TLS connection whose failed writes return the alert of the server. TLS
+// 1.3 lets a client write before the server has checked its certificate: the alert stays
+// unread while the write fails with a reset, which does not say that a certificate is
+// missing.
+type alertConn struct {
 	*tls.Conn
 	moves moveReply
 }
 
-func (c *telling) Read(b []byte) (int, error) {
+func (c *alertConn) Read(b []byte) (int, error) {
 	n, err := c.Conn.Read(b)
 	return n, c.moves.received(n, err)
 }
 
-func (c *telling) Write(b []byte) (int, error) {
+func (c *alertConn) Write(b []byte) (int, error) {
 	c.moves.sent(b)
 	n, err := c.Conn.Write(b)
 	if err == nil {
@@ -113,10 +114,10 @@ func (c *telling) Write(b []byte) (int, error) {
 	return n, said
 }
 
-// lastWords makes of a write's error the error reply that the server sent before it
-// closed the connection, if there is one: Redis refuses an argument that is too long
-// when it sees its length, and does not wait for the rest. The second error is that
-// of the look.
+// lastWords returns the error reply that the server sent before it closed the connection,
+// if there is one, after a failed write. Redis refuses an argument that is too long when
+// it has read its length, without waiting for the rest. The second error is that of the
+// read.
 func lastWords(conn io.Reader, err error) (said, look error) {
 	reply := make([]byte, 256)
 	n, look := conn.Read(reply)
@@ -127,8 +128,8 @@ func lastWords(conn io.Reader, err error) (said, look error) {
 	return err, look
 }
 
-// lastReply is an error reply that came while the command was being written. It is
-// no redis.Error on purpose: go-redis would use the connection again.
+// lastReply is an error reply that arrived while the command was being written. It is not
+// a redis.Error, so that go-redis does not use the connection again.
 type lastReply struct {
 	text string
 	err  error
@@ -137,7 +138,8 @@ type lastReply struct {
 func (e *lastReply) Error() string { return e.text + " (" + e.err.Error() + ")" }
 func (e *lastReply) Unwrap() error { return e.err }
 
-// isAlert: crypto/tls has no exported type for what the other side said.
+// isAlert reports whether err is an alert of the other side, for which crypto/tls exports
+// no type.
 func isAlert(err error) bool {
 	var op *net.OpError
 	return errors.As(err, &op) && op.Op == "remote error"
@@ -149,7 +151,7 @@ func logIn(conn net.Conn, username, password string, within time.Duration) error
 	}
 	if within > 0 {
 		_ = conn.SetDeadline(time.Now().Add(within))
-		defer conn.SetDeadline(time.Time{}) //nolint:errcheck // the next use finds out
+		defer conn.SetDeadline(time.Time{}) //nolint:errcheck // the next use fails then
 	}
 	words := []string{"AUTH", password}
 	if username != "" {
@@ -162,7 +164,7 @@ func logIn(conn net.Conn, username, password string, within time.Duration) error
 	if _, err := conn.Write(command); err != nil {
 		return err
 	}
-	// A byte at a time: nothing that follows may be swallowed.
+	// Byte by byte: data that follows must not be consumed.
 	var reply []byte
 	one := make([]byte, 1)
 	for len(reply) < 512 && (len(reply) == 0 || reply[len(reply)-1] != '\n') {

@@ -1,8 +1,8 @@
--- drop.lua forgets a dead letter.
+-- drop.lua deletes a dead letter.
 --
 -- KEYS[1]  the dead letter
 -- ARGV[5]  its delivery id
--- Reply    1, or 0 if there was none
+-- Returns  1, or 0 if there was none
 redis.call('ZCARD', DEAD)
 local had = redis.call('DEL', KEYS[1])
 return math.max(had, redis.call('ZREM', DEAD, ARGV[5]))

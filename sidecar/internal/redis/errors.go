@@ -13,41 +13,39 @@ import (
 	goredis "github.com/redis/go-redis/v9"
 )
 
-// ErrClusterNode says that the one server we were sent to is a node of a Redis
-// Cluster and does not have our keys, or not all of them.
+// ErrClusterNode means that the configured single server is a node of a Redis Cluster
+// that does not have all keys.
 var ErrClusterNode = errors.New("this is one node of a Redis Cluster: name its nodes in REDIS_ADDRS, and use a key prefix with a hash tag, such as {graflow}")
 
-// Class says what to do about an error.
+// Class tells how to handle an error.
 type Class int
 
 const (
-	// ClassNone is no error.
+	// ClassNone is the class of nil.
 	ClassNone Class = iota
-	// ClassTransient passes: wait and go on. Every error that is not known
-	// better belongs here.
+	// ClassTransient is temporary: wait and retry. Every unknown error is of this class.
 	ClassTransient
-	// ClassFatal does not pass: Redis refuses us, or its data is not what it
-	// must be. Say so and stop.
+	// ClassFatal is permanent: Redis refuses the sidecar, or its data is invalid. Report
+	// it and stop.
 	ClassFatal
-	// ClassGone says that the run is no member: see [ErrGone].
+	// ClassGone means that the run is not a member: see [ErrGone].
 	ClassGone
-	// ClassRejected does not pass for this call, and says nothing about any other:
-	// the call carries something that Redis never takes, see [RejectedError].
+	// ClassRejected is permanent for this call only: the call contains data that Redis
+	// never accepts, see [RejectedError].
 	ClassRejected
-	// ClassCanceled is the caller's own doing: its context was cancelled, or
-	// the client is closed.
+	// ClassCanceled is caused by the caller: its context was cancelled, or the client is
+	// closed.
 	ClassCanceled
 )
 
-// Classify says what to do about an error of this package.
+// Classify returns the class of an error of this package.
 func Classify(err error) Class {
 	class, _ := classify(err)
 	return class
 }
 
-// ClassName is a short constant for an error, for logs and metrics:
-// conn_refused, timeout, readonly, noauth … "other" for one that is not
-// known, "" for none.
+// ClassName returns a short constant for an error, for logs and metrics: conn_refused,
+// timeout, readonly, noauth … It is "other" for an unknown error and "" for nil.
 func ClassName(err error) string {
 	_, name := classify(err)
 	return name
@@ -75,8 +73,8 @@ func classify(err error) (Class, string) {
 	}
 }
 
-// replies are those that go-redis has no type for, by how they begin ("ERR "
-// left out).
+// replies are the error replies that go-redis has no type for, by their prefix without
+// "ERR ".
 var replies = []struct {
 	prefix string
 	class  Class
@@ -91,7 +89,7 @@ var replies = []struct {
 	{"NOAUTH ", ClassFatal, "noauth"},
 	{"DB index is out of range", ClassFatal, "bad_db"},
 	{"invalid DB index", ClassFatal, "bad_db"},
-	// NOPERM inside a script: Redis 7.0, and later ones as well as Valkey.
+	// NOPERM within a script, of Redis 7.0 and later and of Valkey.
 	{"The user executing the script can't ", ClassFatal, "noperm"},
 	{"ACL failure in script: ", ClassFatal, "noperm"},
 }
@@ -140,7 +138,7 @@ func classifyNetwork(err error) string {
 	case errors.As(err, &dns):
 		return "dns"
 	case errors.Is(err, syscall.ECONNREFUSED), errors.Is(err, syscall.ENOENT):
-		return "conn_refused" // no socket file is as much as no listener
+		return "conn_refused" // a missing socket file equals a missing listener
 	case errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE):
 		return "conn_reset"
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, net.ErrClosed):

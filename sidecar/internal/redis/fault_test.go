@@ -137,7 +137,7 @@ func TestMemoryFull(t *testing.T) {
 	// What an operator wants at this moment.
 	for name, op := range map[string]func() error{
 		"pause":   func() error { return e.Pause(e.ctx, run, "me") },
-		"order":   func() error { return e.Order(e.ctx, run, fleet.Command{Do: fleet.Drain}) },
+		"order":   func() error { return e.SendCommand(e.ctx, run, fleet.Command{Action: fleet.Drain}) },
 		"unpause": func() error { return e.Unpause(e.ctx, run) },
 		"requeue": func() error { _, err := e.Requeue(e.ctx, c[1].Delivery, true); return err },
 	} {

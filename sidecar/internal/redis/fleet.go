@@ -14,8 +14,8 @@ import (
 	"github.com/graflow/graflow-sidecar/sidecar/internal/task"
 )
 
-// Fleet lists the member runs by their ids: what each says of itself, or else
-// what its membership tells.
+// Fleet returns the member runs sorted by id, each with its published description, or
+// with only its id if it has none.
 func (s *Store) Fleet(ctx context.Context) ([]fleet.Run, error) {
 	ids, err := s.c.SMembers(ctx, s.keys.own("runs")).Result()
 	if err != nil {
@@ -42,7 +42,7 @@ func (s *Store) Fleet(ctx context.Context) ([]fleet.Run, error) {
 			return nil, failure("fleet", err)
 		}
 	}
-	_, all := paused.Val()[fleet.Everyone]
+	_, all := paused.Val()[fleet.AllRuns]
 	runs := make([]fleet.Run, len(ids))
 	for i, id := range ids {
 		run := &runs[i]
@@ -59,14 +59,14 @@ func (s *Store) Fleet(ctx context.Context) ([]fleet.Run, error) {
 	return runs, nil
 }
 
-// oldestSample is how many records of each end of the queue are looked at for the
-// oldest one. Groups are pushed to one end and single tasks to the other, so that
-// it lies at an end unless both kinds have piled up.
+// oldestSample is the number of records at each end of the queue that are examined for
+// the oldest one. Groups are pushed to one end and single tasks to the other, so the
+// oldest record is at an end unless both have piled up.
 const oldestSample = 50
 
-// Overview is the state of the queue. The age of the oldest record is by the
-// clock of its producer against Redis', and that of the records at either end of
-// a long queue that tell theirs.
+// Overview returns the state of the queue. The age of the oldest record compares the
+// clock of its producer with that of Redis. In a long queue it considers only the records
+// at both ends.
 func (s *Store) Overview(ctx context.Context) (fleet.Queue, error) {
 	var (
 		depth, delayed, unrouted, dead *goredis.IntCmd
@@ -77,7 +77,7 @@ func (s *Store) Overview(ctx context.Context) (fleet.Queue, error) {
 	_, err := s.c.Pipelined(ctx, func(p goredis.Pipeliner) error {
 		depth, delayed = p.LLen(ctx, s.keys.queue()), p.ZCard(ctx, s.keys.own("delayed"))
 		unrouted, dead = p.LLen(ctx, s.keys.own("unrouted")), p.ZCard(ctx, s.keys.own("dead"))
-		paused = p.HExists(ctx, s.keys.own("paused"), fleet.Everyone)
+		paused = p.HExists(ctx, s.keys.own("paused"), fleet.AllRuns)
 		runs = p.SMembers(ctx, s.keys.own("runs"))
 		return nil
 	})
@@ -122,7 +122,7 @@ func (s *Store) Overview(ctx context.Context) (fleet.Queue, error) {
 	return q, nil
 }
 
-// Peek reads the records that are claimed next, at most n, and 64 KiB of each at most.
+// Peek returns the records that are claimed next, at most n, with at most 64 KiB of each.
 func (s *Store) Peek(ctx context.Context, n int) ([]fleet.Record, error) {
 	first, step := 0, 1
 	if s.o.QueueRight {
@@ -164,9 +164,9 @@ func (s *Store) Peek(ctx context.Context, n int) ([]fleet.Record, error) {
 	return list, nil
 }
 
-// InFlight lists what the member runs have claimed and not ended, the longest
-// running first: who has it is certain, and where it runs is what its run said
-// last.
+// InFlight returns the deliveries of the member runs that are in flight, the longest
+// running first. The run of a delivery is certain; its slot is as last published by the
+// run.
 func (s *Store) InFlight(ctx context.Context) ([]fleet.InFlight, error) {
 	runs, err := s.Fleet(ctx)
 	if err != nil {
@@ -190,7 +190,7 @@ func (s *Store) InFlight(ctx context.Context) ([]fleet.InFlight, error) {
 	}
 	slices.SortFunc(list, func(a, b fleet.InFlight) int {
 		if a.Since.IsZero() != b.Since.IsZero() {
-			if a.Since.IsZero() { // what does not run comes last
+			if a.Since.IsZero() { // tasks that do not run come last
 				return 1
 			}
 			return -1
@@ -214,7 +214,7 @@ func inFlight(run *fleet.Run, ids []string, records []head) []fleet.InFlight {
 	}
 	for i, delivery := range ids {
 		if !records[i].there {
-			continue // it has ended meanwhile
+			continue // the delivery has ended meanwhile
 		}
 		f, ok := started[delivery]
 		if !ok {
@@ -228,7 +228,7 @@ func inFlight(run *fleet.Run, ids []string, records []head) []fleet.InFlight {
 	return list
 }
 
-// sequence is the number at the end of a delivery id.
+// sequence returns the number at the end of a delivery id.
 func sequence(delivery string) int {
 	n, _ := strconv.Atoi(delivery[strings.LastIndexByte(delivery, '.')+1:])
 	return n

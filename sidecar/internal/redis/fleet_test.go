@@ -33,7 +33,7 @@ func TestFleet(t *testing.T) {
 			{ID: b, State: fleet.Unknown, Paused: true},
 			{ID: c, State: fleet.Absent},
 		})
-		same(t, "pause all", e.Pause(e.ctx, fleet.Everyone, "me"), nil)
+		same(t, "pause all", e.Pause(e.ctx, fleet.AllRuns, "me"), nil)
 		if got, err = e.Fleet(e.ctx); err != nil || !got[0].Paused {
 			t.Errorf("all are paused: %+v, %v", got, err)
 		}
@@ -184,25 +184,25 @@ func TestPauseAndOrders(t *testing.T) {
 	both(t, Options{}, func(t *testing.T, e *env) {
 		a, b := e.run("a"), e.run("b")
 		same(t, "pause a", e.Pause(e.ctx, a, "me"), nil)
-		same(t, "pause all", e.Pause(e.ctx, fleet.Everyone, "me"), nil)
+		same(t, "pause all", e.Pause(e.ctx, fleet.AllRuns, "me"), nil)
 		same(t, "a", e.tick(a), TickResult{Paused: true, AllPaused: true})
 		same(t, "b", e.tick(b), TickResult{AllPaused: true})
-		same(t, "resume all", e.Unpause(e.ctx, fleet.Everyone), nil)
+		same(t, "resume all", e.Unpause(e.ctx, fleet.AllRuns), nil)
 		same(t, "a still", e.tick(a), TickResult{Paused: true})
 		own, all, err := e.Paused(e.ctx, a)
 		same(t, "paused", fmt.Sprint(own, all, err), "true false <nil>")
 
-		for i := range chunkOrders + 1 {
-			same(t, "order", e.Order(e.ctx, b, fleet.Command{Do: fleet.RestartChild, Slot: i, By: "me"}), nil)
+		for i := range chunkCommands + 1 {
+			same(t, "order", e.SendCommand(e.ctx, b, fleet.Command{Action: fleet.RestartChild, Slot: i, By: "me"}), nil)
 		}
 		e.c.RPush(e.ctx, e.keys.own("orders:"+b), "rubbish")
-		got := e.tick(b).Orders
-		same(t, "orders", fmt.Sprint(len(got), got[7]), fmt.Sprint(chunkOrders, fleet.Command{Do: fleet.RestartChild, Slot: 7, By: "me"}))
-		same(t, "the rest", e.tick(b), TickResult{Orders: []fleet.Command{{Do: fleet.RestartChild, Slot: 8, By: "me"}}})
+		got := e.tick(b).Commands
+		same(t, "orders", fmt.Sprint(len(got), got[7]), fmt.Sprint(chunkCommands, fleet.Command{Action: fleet.RestartChild, Slot: 7, By: "me"}))
+		same(t, "the rest", e.tick(b), TickResult{Commands: []fleet.Command{{Action: fleet.RestartChild, Slot: 8, By: "me"}}})
 		same(t, "nothing left", e.tick(b), TickResult{})
 
-		same(t, "an order for a", e.Order(e.ctx, a, fleet.Command{Do: fleet.Drain}), nil)
-		if ttl := e.c.PTTL(e.ctx, e.keys.own("orders:"+a)).Val(); ttl <= 0 || ttl > orderKeep {
+		same(t, "an order for a", e.SendCommand(e.ctx, a, fleet.Command{Action: fleet.Drain}), nil)
+		if ttl := e.c.PTTL(e.ctx, e.keys.own("orders:"+a)).Val(); ttl <= 0 || ttl > commandTTL {
 			t.Errorf("an order is kept for %v", ttl)
 		}
 		e.info(fleet.Run{ID: a})

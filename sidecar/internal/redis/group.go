@@ -7,9 +7,9 @@ import (
 	"time"
 )
 
-// Group is the producer's side of one parallel group, step by step what
-// Graflow's own does (graflow/coordination/redis_coordinator.py): the demo and
-// tests see through it what a Graflow producer would.
+// Group is the producer's side of one parallel group. Its steps are those of Graflow
+// (graflow/coordination/redis_coordinator.py), so that the demo and tests see what a
+// Graflow producer sees.
 type Group struct {
 	s        *Store
 	id       string
@@ -18,7 +18,7 @@ type Group struct {
 	stop     func() error
 }
 
-// Completion is one task's entry among the completions of a group.
+// Completion is the entry of one task among the completions of a group.
 type Completion struct {
 	TaskID       string  `json:"task_id"`
 	Success      bool    `json:"success"`
@@ -26,8 +26,8 @@ type Completion struct {
 	ErrorMessage *string `json:"error_message"`
 }
 
-// OpenGroup creates the barrier for a group of that many tasks and listens for
-// its end. Close it.
+// OpenGroup creates the barrier for a group of expected tasks and subscribes to its end.
+// The group must be closed.
 func (s *Store) OpenGroup(ctx context.Context, id string, expected int) (*Group, error) {
 	if err := s.c.Del(ctx, s.keys.barrier(id)).Err(); err != nil {
 		return nil, failure("open group", err)
@@ -54,7 +54,7 @@ func (s *Store) OpenGroup(ctx context.Context, id string, expected int) (*Group,
 	return &Group{s: s, id: id, expected: expected, done: done, stop: sub.Close}, nil
 }
 
-// Push dispatches records of the group, as Graflow does: to the left end.
+// Push pushes records of the group to the left end of the queue, as Graflow does.
 func (g *Group) Push(ctx context.Context, records ...[]byte) error {
 	values := make([]any, len(records))
 	for i, r := range records {
@@ -63,8 +63,8 @@ func (g *Group) Push(ctx context.Context, records ...[]byte) error {
 	return failure("push", g.s.c.LPush(ctx, g.s.keys.queue(), values...).Err())
 }
 
-// Wait waits for the barrier and reports whether it was reached: by the
-// publication or, when that was missed, by the counter.
+// Wait waits for the barrier and reports whether it was reached, by the publication or,
+// if that was missed, by the counter.
 func (g *Group) Wait(ctx context.Context, timeout time.Duration) (bool, error) {
 	over := time.NewTimer(timeout)
 	defer over.Stop()
@@ -89,7 +89,7 @@ func (g *Group) Wait(ctx context.Context, timeout time.Duration) (bool, error) {
 	}
 }
 
-// Reached is how many tasks the barrier has counted.
+// Reached returns the number of tasks that the barrier has counted.
 func (g *Group) Reached(ctx context.Context) (int, error) {
 	n, err := g.s.c.Get(ctx, g.s.keys.barrier(g.id)).Int()
 	if isNilReply(err) {
@@ -98,7 +98,7 @@ func (g *Group) Reached(ctx context.Context) (int, error) {
 	return n, failure("barrier", err)
 }
 
-// Completions reads the group's completions.
+// Completions returns the completions of the group.
 func (g *Group) Completions(ctx context.Context) (map[string]Completion, error) {
 	raw, err := g.s.c.HGetAll(ctx, g.s.keys.completions(g.id)).Result()
 	if err != nil {
@@ -115,7 +115,7 @@ func (g *Group) Completions(ctx context.Context) (map[string]Completion, error) 
 	return out, nil
 }
 
-// Close deletes the group's keys and stops listening.
+// Close deletes the keys of the group and unsubscribes.
 func (g *Group) Close(ctx context.Context) error {
 	err := g.s.c.Del(ctx, g.s.keys.barrier(g.id), g.s.keys.expected(g.id), g.s.keys.completions(g.id)).Err()
 	if serr := g.stop(); err == nil {

@@ -15,22 +15,22 @@ var headsScript = joined(headsLua, nil)
 var listHeadsLua string
 var listHeadsScript = joined(listHeadsLua, nil)
 
-// Bounds of what is read to be looked at.
+// Limits for reads of record heads.
 const (
-	lookHead = 4 << 10 // of a record whose names are wanted
-	lookRead = 4 << 20 // of whole records, in one step of Redis
-	// fieldCopies is how often Redis copies a field that is read whole.
+	lookHead = 4 << 10 // bytes of a record whose ids are needed
+	lookRead = 4 << 20 // bytes of whole records in one step of Redis
+	// fieldCopies is about how often Redis copies a field that is read whole.
 	fieldCopies = 4
 )
 
-// head is the beginning of a record, and its length.
+// head is the first part of a record, and the length of the whole.
 type head struct {
 	text   []byte
 	length int
 	there  bool
 }
 
-// info is what the record, or its head, tells.
+// info decodes the record or its head.
 func (h head) info() task.Info {
 	if h.length == len(h.text) {
 		info, _ := task.Decode(h.text)
@@ -39,14 +39,14 @@ func (h head) info() task.Info {
 	return task.DecodeHead(h.text)
 }
 
-// mayNotScript: a user that may only read is often not allowed scripts. Records are
-// then read whole.
+// mayNotScript reports whether the Redis user may not run scripts, as read-only users
+// often may not. Records are then read whole.
 func mayNotScript(err error) bool {
 	_, name := classify(err)
 	return name == "noperm"
 }
 
-// heads reads the first n bytes of fields of a hash.
+// heads reads the first n bytes of some fields of a hash.
 func (s *Store) heads(ctx context.Context, key string, n int, fields ...string) ([]head, error) {
 	var all []head
 	for per := max(maxReply/n, 1); len(fields) > 0; {
@@ -61,7 +61,7 @@ func (s *Store) heads(ctx context.Context, key string, n int, fields ...string) 
 	return all, nil
 }
 
-// fieldParts reads n bytes from an offset of each of some fields.
+// fieldParts reads n bytes of some fields of a hash, from an offset.
 func (s *Store) fieldParts(ctx context.Context, key string, offset, n int, fields []string) ([]head, error) {
 	args := []any{offset + 1, n}
 	for _, f := range fields {
@@ -79,7 +79,7 @@ func (s *Store) fieldParts(ctx context.Context, key string, offset, n int, field
 	return toHeads(reply, len(fields))
 }
 
-// cutFields makes of whole fields what the script answers.
+// cutFields converts whole fields to the reply format of the script.
 func cutFields(reply []any, offset, n int) {
 	for i, r := range reply {
 		if text, ok := r.(string); ok {
@@ -107,9 +107,9 @@ func toHeads(reply []any, want int) ([]head, error) {
 	return all, nil
 }
 
-// listHeads reads the first bytes of at most count elements of a list, from an index
-// on and in steps of 1 or -1. It may read fewer than there are: each call ends when
-// enough is read, and has one at least.
+// listHeads reads the first bytes of at most count elements of a list, from an index on
+// in steps of 1 or -1. A call ends at its byte limits and may return fewer elements, but
+// at least one if there is one.
 func (s *Store) listHeads(ctx context.Context, key string, index, step, count, bytes int) ([]head, error) {
 	reply, err := listHeadsScript().Run(ctx, s.c, []string{key}, index, step, count, bytes, maxReply, lookRead).Slice()
 	if mayNotScript(err) {
@@ -129,10 +129,10 @@ func (s *Store) listHeads(ctx context.Context, key string, index, step, count, b
 
 // field reads a field of a hash to its end, in parts.
 //
-// Redis copies the field once for each part. Of a long one the parts are larger, so that
-// there are about [fieldCopies]: 100 MB in parts of 512 KiB were 20 GB to copy, in which
-// Redis did nothing else. Where a larger reply is more than its
-// client-output-buffer-limit, the parts are small again.
+// Redis copies the field once for each part. The parts of a long field are larger, so
+// that there are about [fieldCopies]: 100 MB in parts of 512 KiB needed 20 GB of copies
+// that blocked Redis. If a larger reply exceeds the client-output-buffer-limit of Redis,
+// field continues with small parts.
 func (s *Store) field(ctx context.Context, key, name string) (text []byte, there bool, err error) {
 	for size, most := maxReply, false; ; {
 		got, err := s.fieldParts(ctx, key, len(text), size, []string{name})

@@ -1,10 +1,11 @@
--- heads.lua reads parts of fields of a hash. It writes nothing, and stands
--- without prelude.lua: a user that may only read can run it.
+-- heads.lua reads parts of the fields of a hash. It writes nothing and runs without
+-- prelude.lua, so that a read-only Redis user can run it.
 --
 -- KEYS[1]  hash
--- ARGV[1]  first byte to read, from 1   ARGV[2]  most bytes of each field
+-- ARGV[1]  first byte to read, from 1
+-- ARGV[2]  maximum number of bytes of each field
 -- ARGV[3…] fields
--- Reply    for each field its length and the bytes read; nil for none
+-- Returns  for each field {length, bytes}; nil for a missing field
 local from, most = tonumber(ARGV[1]), tonumber(ARGV[2])
 local heads = {}
 for i = 3, #ARGV do

@@ -17,7 +17,7 @@ func (e *env) suspect(run, record, used string) Claimed {
 		e.t.Fatal(err)
 	}
 	c := e.claimOne(run, record)
-	same(e.t, "it was lost with its sidecar", fmt.Sprint(c.Losses, c.LoneRun), "2 true")
+	same(e.t, "it was lost with its sidecar", fmt.Sprint(c.Losses, c.LostWithRun), "2 true")
 	return c
 }
 
@@ -37,7 +37,7 @@ func (e *env) isolate(run string, c Claimed) {
 func (e *env) takeIsolated(run string) []Claimed {
 	e.t.Helper()
 	nonce := NewRunID("nonce")
-	took, err := e.TakeIsolated(e.ctx, run, nonce, Routes{})
+	took, err := e.TakeIsolated(e.ctx, run, nonce, KindDemand{})
 	if err != nil {
 		e.t.Fatal(err)
 	}
@@ -62,7 +62,7 @@ func TestTakeIsolated(t *testing.T) {
 		for _, want := range []string{"r1", "r2", "r3"} { // the one that was due first
 			got := e.takeIsolated(idle)
 			same(t, "taken", records(got), []string{want})
-			same(t, "as it was", fmt.Sprint(got[0].Losses, got[0].LoneRun), "2 true")
+			same(t, "as it was", fmt.Sprint(got[0].Losses, got[0].LostWithRun), "2 true")
 		}
 		same(t, "none is left", records(e.takeIsolated(idle)), []string{})
 		same(t, "isolated", e.tick(busy).Isolated, 0)
@@ -71,7 +71,7 @@ func TestTakeIsolated(t *testing.T) {
 		})
 		same(t, "keys left", e.keysUnder(":sidecar:delayed*"), []string{})
 		same(t, "keys left", e.keysUnder(":sidecar:isolated*"), []string{})
-		if _, err := e.TakeIsolated(e.ctx, "nobody", "n", Routes{}); !errors.Is(err, ErrGone) {
+		if _, err := e.TakeIsolated(e.ctx, "nobody", "n", KindDemand{}); !errors.Is(err, ErrGone) {
 			t.Errorf("for no member: %v", err)
 		}
 	})
@@ -95,7 +95,7 @@ func TestIsolatedRecordsFallDue(t *testing.T) {
 				same(t, "due and no more isolated", fmt.Sprint(got.Promoted, got.Isolated), "1 0")
 				beside := e.claim(run, 9)
 				same(t, "claimed", records(beside), []string{"r"})
-				same(t, "not to be alone any more", fmt.Sprint(beside[0].Losses, beside[0].LoneRun), "2 false")
+				same(t, "not to be alone any more", fmt.Sprint(beside[0].Losses, beside[0].LostWithRun), "2 false")
 				same(t, "keys left", e.keysUnder(":sidecar:isolated*"), []string{})
 
 				e.push("other")
@@ -129,7 +129,7 @@ func TestTakeIsolatedAgainAndLate(t *testing.T) {
 		}
 		take := func(nonce string) (took bool) {
 			t.Helper()
-			took, err := e.TakeIsolated(e.ctx, idle, nonce, Routes{})
+			took, err := e.TakeIsolated(e.ctx, idle, nonce, KindDemand{})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -153,7 +153,7 @@ func TestTakeIsolatedAgainAndLate(t *testing.T) {
 
 		same(t, "in the next turn", take("n2"), true)
 		same(t, "claimed", claim("n2", 1), []string{"r1"})
-		late, err := e.late().TakeIsolated(e.ctx, idle, "late", Routes{})
+		late, err := e.late().TakeIsolated(e.ctx, idle, "late", KindDemand{})
 		same(t, "a late call", fmt.Sprint(late, err), "false <nil>")
 		same(t, "inbox", e.list(e.keys.inbox(idle)), []string{})
 		same(t, "isolated", e.tick(busy).Isolated, 1)
@@ -188,14 +188,14 @@ func TestTakeIsolatedByKinds(t *testing.T) {
 			both(t, Options{}, func(t *testing.T, e *env) {
 				busy, idle := e.run("busy"), e.run("idle")
 				e.isolate(busy, e.suspect(busy, c.record, "2:run"))
-				r := Routes{abKinds, c.free, keep}
+				r := KindDemand{abKinds, c.free, keep}
 				got, err := e.TakeIsolated(e.ctx, idle, "n", r)
 				same(t, "taken", fmt.Sprint(got, err), fmt.Sprint(c.want, nil))
 				claimed, err := e.ClaimRouted(e.ctx, idle, "n", r)
 				if err != nil {
 					t.Fatal(err)
 				}
-				same(t, "claimed", len(claimed.Claimed) == 1 && claimed.Claimed[0].LoneRun, c.want)
+				same(t, "claimed", len(claimed.Claimed) == 1 && claimed.Claimed[0].LostWithRun, c.want)
 			})
 		})
 	}
@@ -221,9 +221,9 @@ func TestTakeIsolatedBytes(t *testing.T) {
 			e.isolate(busy, e.suspect(busy, job(fmt.Sprint("b", i)), "2:run"))
 		}
 		e.isolate(busy, e.suspect(busy, job("a"), "2:run"))
-		got, err := e.TakeIsolated(e.ctx, idle, "n", Routes{Patterns: abKinds, Free: []int{1, 0}})
+		got, err := e.TakeIsolated(e.ctx, idle, "n", KindDemand{Patterns: abKinds, Free: []int{1, 0}})
 		same(t, "behind 100 bytes of others", fmt.Sprint(got, err), "false <nil>")
-		got, err = e.TakeIsolated(e.ctx, idle, "n", Routes{Patterns: abKinds, Free: []int{0, 1}})
+		got, err = e.TakeIsolated(e.ctx, idle, "n", KindDemand{Patterns: abKinds, Free: []int{0, 1}})
 		same(t, "before them", fmt.Sprint(got, err), "true <nil>")
 	})
 }

@@ -1,12 +1,15 @@
--- list_heads.lua reads the heads of elements of a list, one after another, until
--- enough bytes are read. It writes nothing, and stands without prelude.lua: a user
--- that may only read can run it.
+-- list_heads.lua reads the heads of successive elements of a list, up to byte limits.
+-- It writes nothing and runs without prelude.lua, so that a read-only Redis user can
+-- run it.
 --
 -- KEYS[1]  list
--- ARGV[1]  index of the first element   ARGV[4]  most bytes of each element
--- ARGV[2]  1 or -1, to the next one     ARGV[5]  bytes of the reply at which it ends
--- ARGV[3]  most elements                ARGV[6]  bytes of whole elements likewise
--- Reply    for each element its length and its head
+-- ARGV[1]  index of the first element
+-- ARGV[2]  step to the next element, 1 or -1
+-- ARGV[3]  maximum number of elements
+-- ARGV[4]  maximum number of bytes of each element
+-- ARGV[5]  bytes of the reply at which reading ends
+-- ARGV[6]  bytes of whole elements at which reading ends
+-- Returns  for each element {length, head}
 local index, step, head = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[4])
 local heads, sent, read = {}, 0, 0
 while #heads < tonumber(ARGV[3]) and sent < tonumber(ARGV[5]) and read < tonumber(ARGV[6]) do

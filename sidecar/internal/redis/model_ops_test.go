@@ -22,7 +22,7 @@ func (m *model) release() {
 		again, err := m.e.Release(m.e.ctx, run, rel)
 		m.fail(err)
 		for i := range again {
-			same(m.t, "a repeated release", again[i].Late, !released[i].Exhausted)
+			same(m.t, "a repeated release", again[i].NotInFlight, !released[i].Exhausted)
 		}
 	}
 	for i, c := range picked {
@@ -72,7 +72,7 @@ func (m *model) isolate() {
 	run, nonce := m.any(), NewRunID("n")
 	before := m.e.list(m.e.keys.inbox(run))
 	for range 1 + m.rnd.IntN(2) {
-		_, err := m.e.TakeIsolated(m.e.ctx, run, nonce, Routes{})
+		_, err := m.e.TakeIsolated(m.e.ctx, run, nonce, KindDemand{})
 		m.fail(err)
 	}
 	inbox := m.e.list(m.e.keys.inbox(run))
@@ -88,7 +88,7 @@ func (m *model) isolate() {
 	if len(inbox) > 0 {
 		same(m.t, "claimed", records(got), inbox[:1])
 	}
-	took, err := m.e.TakeIsolated(m.e.ctx, run, nonce, Routes{}) // which a network delivers late
+	took, err := m.e.TakeIsolated(m.e.ctx, run, nonce, KindDemand{}) // which a network delivers late
 	m.fail(err)
 	same(m.t, "taken after the claim", took, len(inbox) > 1)
 	for _, c := range got {

@@ -196,7 +196,7 @@ func (m *model) end(run string, picked []Claimed, known map[string]Claimed) {
 		m.note("report %s by %s: %s", record, run, verdicts[i])
 		_, sure := known[c.Delivery]
 		delete(known, c.Delivery)
-		if verdicts[i] == Late || verdicts[i] == Stale {
+		if verdicts[i] == NotInFlight || verdicts[i] == Stale {
 			if sure {
 				m.t.Errorf("%s was late", record)
 			}
@@ -213,7 +213,7 @@ func (m *model) end(run string, picked []Claimed, known map[string]Claimed) {
 		again, err := m.e.Report(m.e.ctx, run, batch)
 		m.fail(err)
 		for _, v := range again {
-			if v != Late && v != Stale {
+			if v != NotInFlight && v != Stale {
 				m.t.Errorf("verdict of a repeated report: %s", v)
 			}
 		}

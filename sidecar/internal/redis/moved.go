@@ -7,30 +7,29 @@ import (
 	"sync/atomic"
 )
 
-// errMoved says that the reply to a BLMOVE is not read to its end. The record has
-// been moved; a claim brings it.
+// errMoved means that the reply to a BLMOVE was not read to its end. The record has been
+// moved; a claim takes it.
 var errMoved = errors.New("the record has been moved, and its reply is not read to the end")
 
-// blmove is how a BLMOVE command begins.
+// blmove is the beginning of a BLMOVE command.
 var blmove = []byte("*6\r\n$6\r\nblmove\r\n")
 
-// moveReply watches the replies to BLMOVE on a connection. Such a reply is the whole
-// record, which nothing here wants: over a slow link one of 60 MB outlasts the
-// wait for it, and Redis closes the connection of one that exceeds
-// client-output-buffer-limit.
+// moveReply tracks the replies to BLMOVE on a connection. Such a reply is the whole
+// record, which the sidecar does not need there: over a slow link one of 60 MB outlasts
+// the wait, and Redis closes the connection if it exceeds client-output-buffer-limit.
 type moveReply struct {
-	waits atomic.Bool  // for the reply to a BLMOVE
-	got   atomic.Int64 // bytes of it
+	waits atomic.Bool  // a reply to a BLMOVE is due
+	got   atomic.Int64 // bytes of it that were read
 }
 
-// sent notes what is written.
+// sent records the data that is written.
 func (m *moveReply) sent(b []byte) {
 	m.waits.Store(bytes.HasPrefix(b, blmove))
 	m.got.Store(0)
 }
 
-// received notes what was read and returns the error to end with, if any: errMoved
-// where a reply is too long, or was cut short after it had begun.
+// received records the data that was read. It returns the error to end with: errMoved if
+// a reply is too long or was cut after it had begun.
 func (m *moveReply) received(n int, err error) error {
 	if !m.waits.Load() {
 		return err

@@ -12,7 +12,7 @@ import (
 	"github.com/graflow/graflow-sidecar/sidecar/internal/settingfile"
 )
 
-// OptionsOf are the client options of a configuration. The error is a *config.Error.
+// OptionsOf returns the client options of a configuration. Its error is a *config.Error.
 func OptionsOf(r config.Redis) (ClientOptions, error) {
 	password, err := r.ReadPassword()
 	if err != nil {
@@ -39,7 +39,7 @@ func OptionsOf(r config.Redis) (ClientOptions, error) {
 
 func tlsConfig(r config.Redis) (*tls.Config, error) {
 	c := &tls.Config{MinVersion: tls.VersionTLS12, ServerName: r.TLSServerName, InsecureSkipVerify: r.TLSInsecure}
-	if c.ServerName == "" && len(r.Addrs) == 0 { // of several, each has its own name
+	if c.ServerName == "" && len(r.Addrs) == 0 { // several servers have several names
 		c.ServerName = hostname(r)
 	}
 	if r.TLSCAFile != "" {
@@ -63,13 +63,14 @@ func tlsConfig(r config.Redis) (*tls.Config, error) {
 		if _, err := load(); err != nil {
 			return nil, err
 		}
-		// Anew for each connection: certificates are replaced before they run out.
+		// Loaded for each connection: certificates are replaced before they expire.
 		c.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return load() }
 	}
 	return c, nil
 }
 
-// hostname is what a certificate is checked against unless it is given.
+// hostname returns the name that the certificate of the server is checked against, unless
+// one is configured.
 func hostname(r config.Redis) string {
 	if u, err := url.Parse(r.URL); r.URL != "" && err == nil {
 		return u.Hostname()
@@ -77,7 +78,8 @@ func hostname(r config.Redis) string {
 	return r.BareHost()
 }
 
-// RetryPause is between attempts while Redis is away or refuses for the moment.
+// RetryPause is the pause between attempts while Redis is unreachable or refuses
+// temporarily.
 func RetryPause(r config.Redis) backoff.Policy {
 	return backoff.Policy{Min: r.RetryBase, Max: r.RetryMax}
 }

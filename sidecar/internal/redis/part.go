@@ -11,19 +11,19 @@ var partLua string
 var partScript = script(partLua)
 
 const (
-	// PartBytes is how long each part of a record is that [Store.RecordParts] reads,
-	// but for the last one.
+	// PartBytes is the size of the parts that [Store.RecordParts] reads; the last one may
+	// be shorter.
 	PartBytes = 64 << 10
-	// MaxParts is how many parts one call may ask for.
+	// MaxParts is the maximum number of parts of one call.
 	MaxParts = maxReply / PartBytes
 )
 
-// partsKeep is how long the parts are kept between two calls.
+// partsKeep is the retention of the parts between two calls.
 const partsKeep = 15 * time.Second
 
-// RecordParts reads at most n parts of the record of a delivery in flight, from
-// part first, counted from 0. It returns their bytes; none if the delivery is not
-// in flight (any more) or has no such part. A call may be repeated.
+// RecordParts reads at most n parts of the record of a delivery in flight, from part
+// first, counted from 0. It returns their bytes; none if the delivery is not in flight or
+// has no such part. A call may be repeated.
 func (s *Store) RecordParts(ctx context.Context, run, delivery string, first, n int) ([]byte, error) {
 	parts, err := s.call(ctx, partScript, run, s.keys.inflight(run),
 		delivery, first, min(max(n, 1), MaxParts), PartBytes, partsKeep.Milliseconds()).StringSlice()

@@ -1,15 +1,17 @@
 -- part.lua reads a part of a record in flight that is too long for one reply.
 --
 -- KEYS[1]  in-flight hash of the run
--- ARGV[5]  delivery                ARGV[8]  bytes of a piece
--- ARGV[6]  first piece, from 0     ARGV[9]  how long the pieces are kept after
--- ARGV[7]  how many pieces                  the last call, ms
--- Reply    the pieces; none if the delivery is not in flight (any more)
+-- ARGV[5]  delivery
+-- ARGV[6]  first piece, from 0
+-- ARGV[7]  number of pieces
+-- ARGV[8]  bytes of a piece
+-- ARGV[9]  retention of the pieces after the last call, ms
+-- Returns  the pieces; none if the delivery is not in flight
 --
--- A field of a hash has no range that could be read. The first call therefore
--- makes a list of the record's pieces, so that reading all of them copies the
--- record once and not once for each. The call that reads the last piece deletes
--- the list; a repeated call makes it anew.
+-- Redis cannot read a range of a hash field. The first call therefore splits the
+-- record into a list of pieces, so that reading all pieces copies the record once and
+-- not once for each. The call that reads the last piece deletes the list; a repeated
+-- call makes it again.
 local DELIVERY, FIRST, COUNT, PIECE = ARGV[5], tonumber(ARGV[6]), tonumber(ARGV[7]), tonumber(ARGV[8])
 local PARTS = S .. 'parts:' .. DELIVERY
 redis.call('LLEN', PARTS)

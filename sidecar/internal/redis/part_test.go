@@ -99,7 +99,7 @@ func TestRoutedClaimOfALargeRecord(t *testing.T) {
 		large := sized("a1", maxReply+1)
 		e.push(large, job("b1"), sized("x1", maxReply+1))
 		for range 2 {
-			got, err := e.ClaimRouted(e.ctx, run, "n", Routes{abKinds, []int{1, 1}, keep})
+			got, err := e.ClaimRouted(e.ctx, run, "n", KindDemand{abKinds, []int{1, 1}, keep})
 			if err != nil {
 				t.Fatal(err)
 			}

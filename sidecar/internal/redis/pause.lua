@@ -1,9 +1,11 @@
--- pause.lua has a run, or all of them, claim nothing more.
+-- pause.lua pauses the claims of one run or of all runs.
 --
--- KEYS[1]  hash of what is paused
--- ARGV[5]  run, or * for all   ARGV[6]  who and when, as JSON
--- Reply    1
+-- KEYS[1]  hash of the paused runs
+-- ARGV[5]  run, or * for all
+-- ARGV[6]  author and time of the pause, as JSON
+-- Returns  1
 --
--- A script, so that it works while memory is full: that is when claims are to stop.
+-- It is a script so that it works while Redis' memory is full, which is a reason to
+-- pause.
 redis.call('HSET', KEYS[1], ARGV[5], ARGV[6])
 return 1

@@ -1,11 +1,13 @@
--- prelude.lua stands in front of every other script of this folder: the names
--- of the keys (keys.go has the same ones), the first command, and the rules
--- that several scripts share.
+-- prelude.lua precedes the other scripts of this folder: the names of the keys
+-- (keys.go has the same ones), the first command, and the shared rules.
 --
--- KEYS[1]  a key of the run; it carries the prefix's hash tag, and with it the
+-- KEYS[1]  a key of the run. It carries the hash tag of the prefix and therefore the
 --          slot of all other keys, which are derived here
--- ARGV[1]  key prefix            ARGV[3]  lease of a run, ms
--- ARGV[2]  the caller's run id   ARGV[4]  end of the queue we take from: left, right
+-- ARGV[1]  key prefix
+-- ARGV[2]  the caller's run id
+-- ARGV[3]  lease of a run, ms
+-- ARGV[4]  end of the queue that records are claimed from: left or right
+-- Returns  nothing; the script that follows returns the reply
 local P, RUN = ARGV[1], ARGV[2]
 local S = P .. ':sidecar:'
 local QUEUE, RUNS, GONE = P .. ':queue', S .. 'runs', S .. 'gone'
@@ -20,11 +22,11 @@ if ARGV[4] == 'right' then
   POP, PUSH = 'RPOP', 'RPUSH'
 end
 
--- The first command of every script is a write that changes no decision:
--- READONLY, MISCONF and NOREPLICAS fail here, before anything is done, and
--- once a script has written, Redis lets its other writes pass when memory is
--- full. It also lengthens the caller's lease, which proves nothing wrong: who
--- calls is alive. For a run that is gone there is no such key.
+-- The first command of every script is a write that changes no decision. READONLY,
+-- MISCONF and NOREPLICAS fail here, before any change, and after a first write Redis
+-- lets the other writes of a script pass when memory is full. The write also renews
+-- the caller's lease, which is correct: a caller is alive. The key does not exist for
+-- a run that is gone.
 local LEASED = redis.call('PEXPIRE', S .. 'alive:' .. RUN, ARGV[3])
 
 local function member(run)
@@ -35,26 +37,26 @@ local function gone()
   return redis.error_reply('GONE this run is not a member')
 end
 
--- renew makes the lease anew where it ran out, and notes what the run says of
--- itself, if anything, for as long.
+-- renew creates an expired lease again and stores the description of the run, if
+-- there is one, for the time of a lease.
 local function renew(about, label)
   if LEASED == 0 then
     redis.call('SET', S .. 'alive:' .. RUN, '1', 'PX', ARGV[3])
   end
   if about ~= '' then
     redis.call('SET', S .. 'info:' .. RUN, about, 'PX', ARGV[3])
-    -- The set is Graflow's to name and anybody's to use: what else lies there is no
-    -- reason to give up a lease.
+    -- The set belongs to Graflow and other programs use it. A value of another type
+    -- there must not cost the lease.
     local known = redis.pcall('SADD', P .. ':workers', label)
     if known == 1 then
-      redis.call('HSET', META, 'worker', label) -- whoever ends the run takes it out
+      redis.call('HSET', META, 'worker', label) -- end_run removes it
     end
   end
 end
 
--- noted_clock reads what is noted of the clock, its time and by how much it is ahead.
--- What is no time in ms counts as not noted: with an infinite one every tick failed.
-local function noted_clock(time)
+-- stored_clock reads the stored time of the clock and its stored offset. A value that
+-- is not a time in ms counts as missing: an infinite one made every tick fail.
+local function stored_clock(time)
   local noted = redis.call('HMGET', CLOCK, 'at', 'ahead')
   local function ms(text, default)
     local n = tonumber(text)
@@ -63,16 +65,16 @@ local function noted_clock(time)
   return ms(noted[1], time), ms(noted[2], 0)
 end
 
--- now is Redis' clock in ms, since sidecars need not agree on the time, and by how
--- much that has stepped back since the prefix is in use: what is kept with a time (a
--- retry that waits 2 s) would otherwise wait for as long as the step. tick.lua notes
--- twice a second what the clock says. The second result is the clock itself.
+-- now returns a steady time in ms and Redis' clock itself. The steady time is Redis'
+-- clock, since the clocks of sidecars differ, plus all steps back since the prefix
+-- came into use: a delayed record would otherwise wait for as long as the step.
+-- tick.lua stores the clock twice a second.
 local steady, clock
 local function now()
   if not steady then
     local t = redis.call('TIME')
     clock = t[1] * 1000 + math.floor(t[2] / 1000)
-    local at, ahead = noted_clock(clock)
+    local at, ahead = stored_clock(clock)
     if clock < at then
       ahead = ahead + at - clock
       redis.call('HSET', CLOCK, 'at', clock, 'ahead', ahead)
@@ -82,10 +84,10 @@ local function now()
   return steady, clock
 end
 
--- usable: a key that belongs to some run holds what a sidecar puts there, or nothing.
--- command is HLEN or LLEN. What is of another type is nothing of ours and has no record
--- of ours in it: it is left alone. An error would end the chores of every sidecar of
--- the prefix, for one key of one run that may be long gone.
+-- usable reports whether a key of a run is missing or of the expected type. command is
+-- HLEN or LLEN. A key of another type holds no record of a sidecar and is skipped: the
+-- error would otherwise end the chores of every sidecar of the prefix for one key of
+-- one run.
 local function usable(command, key)
   local reply = redis.pcall(command, key)
   if type(reply) ~= 'table' or not reply.err then
@@ -97,8 +99,8 @@ local function usable(command, key)
   return false
 end
 
--- meta_of is the key of what is noted about a run. One of another type cannot be used
--- for that, and the run's records must not wait for it: it makes room.
+-- meta_of returns the key of a run's metadata. It deletes a key of another type, which
+-- would otherwise block the recovery of the run's records.
 local function meta_of(run)
   local meta = S .. 'meta:' .. run
   if not usable('HLEN', meta) then
@@ -107,11 +109,11 @@ local function meta_of(run)
   return meta
 end
 
--- end_run makes a run no member. One that Redis has forgotten, and that is on no list
--- of those that ended, is entered there as one that left: tick.lua then finds what lies
--- in its inbox and in its in-flight hash, and returns it at no cost. held is how many
--- deliveries it had.
-local function end_run(run, mode, held)
+-- end_run removes a run from the members and enters it into the gone list. A run that
+-- Redis has forgotten and that is not on the gone list is entered as one that left:
+-- tick.lua then returns the records of its inbox and its in-flight hash at no cost.
+-- in_flight is the number of its deliveries.
+local function end_run(run, mode, in_flight)
   local is = redis.call('SREM', RUNS, run) == 1
   if not is and (mode ~= 'clean' or redis.call('ZSCORE', GONE, run)) then
     return
@@ -119,7 +121,7 @@ local function end_run(run, mode, held)
   local meta = meta_of(run)
   redis.call('ZADD', GONE, now(), run)
   if is or redis.call('EXISTS', S .. 'inbox:' .. run, S .. 'inflight:' .. run) > 0 then
-    redis.call('HSET', meta, 'held', held, 'ended', mode)
+    redis.call('HSET', meta, 'held', in_flight, 'ended', mode)
   end
   redis.call('DEL', S .. 'alive:' .. run, S .. 'info:' .. run, S .. 'orders:' .. run)
   redis.call('HDEL', S .. 'paused', run)
@@ -129,21 +131,21 @@ local function end_run(run, mode, held)
   end
 end
 
--- in_parts calls f with the list's elements, a bounded and even number at a
--- time: a Lua stack does not hold any number of arguments.
+-- in_parts calls f with the elements of the list, a bounded and even number at a time,
+-- because the Lua stack bounds the number of arguments.
 local function in_parts(list, f)
   for i = 1, #list, 200 do
     f(unpack(list, i, math.min(i + 199, #list)))
   end
 end
 
--- sequence is the claim sequence number at the end of a delivery id.
+-- sequence returns the claim sequence number at the end of a delivery id.
 local function sequence(delivery)
   return tonumber(string.match(delivery, '%.(%d+)$')) or 0
 end
 
--- descending sorts delivery ids so that pushing one after the other to the end
--- of the queue that is taken from restores their order.
+-- descending sorts delivery ids for pushing them one by one to the end of the queue
+-- that records are claimed from, which restores their order.
 local function descending(deliveries)
   table.sort(deliveries, function(a, b)
     local x, y = sequence(a), sequence(b)
@@ -155,26 +157,26 @@ local function descending(deliveries)
   return deliveries
 end
 
--- attempts of a record: how many are used up; what used up the last one (child,
--- run, delay; beside for a run, where the record is not to be alone all the same,
--- see delay.lua; unread where none is); how many deaths in company did not count;
--- and whether the last worker that it was given to died before it read it. Stored as
--- 'count:cause', 'count:cause:company' or 'count:cause:company:u'.
+-- attempts returns of a record: the number of used attempts; the cause of the last one
+-- ('child', 'run' or 'delay'; 'beside' for a run whose record need not run alone, see
+-- delay.lua; 'unread' if no attempt is used); the number of shared losses that did not
+-- count; and whether the last worker died before it read the record. It is stored as
+-- 'count:cause', 'count:cause:shared_losses' or 'count:cause:shared_losses:u'.
 local function attempts(sha)
   local v = redis.call('HGET', ATTEMPTS, sha)
   if not v then
     return 0, '', 0, false
   end
-  local count, cause, company, unread = string.match(v, '^(%d+):(%a*):?(%d*):?(u?)$')
-  return tonumber(count) or 0, cause or '', tonumber(company) or 0, unread == 'u'
+  local count, cause, shared_losses, unread = string.match(v, '^(%d+):(%a*):?(%d*):?(u?)$')
+  return tonumber(count) or 0, cause or '', tonumber(shared_losses) or 0, unread == 'u'
 end
 
-local function set_attempts(sha, count, cause, company, unread)
+local function set_attempts(sha, count, cause, shared_losses, unread)
   local v = count .. ':' .. cause
   if unread then
-    v = v .. ':' .. (company or '') .. ':u'
-  elseif company then
-    v = v .. ':' .. company
+    v = v .. ':' .. (shared_losses or '') .. ':u'
+  elseif shared_losses then
+    v = v .. ':' .. shared_losses
   end
   redis.call('HSET', ATTEMPTS, sha, v)
   redis.call('ZADD', ATTEMPTS_AT, now(), sha)
@@ -185,46 +187,46 @@ local function forget_attempts(sha)
   redis.call('ZREM', ATTEMPTS_AT, sha)
 end
 
--- lose counts a death towards max and returns the count and whether that was
--- the end. A death that several tasks shared never supplies the last attempt:
--- the record stays one short of it and is to run alone. With a limit of one
--- there is nothing short of it: whoever sets that wants no second run.
+-- record_loss counts a lost delivery towards max. It returns the count and whether the
+-- attempts are exhausted. A loss shared by several tasks never uses the last attempt:
+-- the record stays one attempt short and must run alone. A limit of one allows no
+-- second run, so shared losses count there.
 --
--- Such deaths have a limit of their own, ten times as high. A task that waits
--- for a nested one is not alone, and where that kills the whole sidecar each
--- time it is a new record each time, too: it would take the task around it along
--- for ever.
-local function lose(sha, max, shared, cause)
-  local count, _, company = attempts(sha)
+-- Shared losses have a limit of their own, ten times as high. A task that waits for a
+-- nested task is not alone; if the nested task kills the sidecar each time, as a new
+-- record each time, the outer task would otherwise be repeated forever.
+local function record_loss(sha, max, shared, cause)
+  local count, _, shared_losses = attempts(sha)
   if count + 1 < max then
-    count, company = count + 1, nil
-  elseif shared and max > 1 and count < max and company + 1 < 10 * max then
-    count, company = max - 1, company + 1
+    count, shared_losses = count + 1, nil
+  elseif shared and max > 1 and count < max and shared_losses + 1 < 10 * max then
+    count, shared_losses = max - 1, shared_losses + 1
   else
-    count, company = max, nil
+    count, shared_losses = max, nil
   end
-  set_attempts(sha, count, cause, company)
+  set_attempts(sha, count, cause, shared_losses)
   return count, count >= max
 end
 
--- miss counts the death of a worker that has not read the record: not at all, unless
--- the one before was such a death, too. What it returns is lose's.
-local function miss(sha, max, shared, cause)
-  local count, was, company, unread = attempts(sha)
+-- record_unread_loss counts the death of a worker that had not read the record. It
+-- counts only if the death before was of the same sort. It returns the count, whether
+-- the attempts are exhausted, and whether an attempt was used.
+local function record_unread_loss(sha, max, shared, cause)
+  local count, last_cause, shared_losses, unread = attempts(sha)
   if not unread then
-    -- A cause, or claims do not tell of the entry, and no report clears it.
-    set_attempts(sha, count, was ~= '' and was or 'unread', company > 0 and company or nil, true)
+    -- Without a cause, claims skip the entry and no report clears it.
+    set_attempts(sha, count, last_cause ~= '' and last_cause or 'unread', shared_losses > 0 and shared_losses or nil, true)
     return count, false
   end
   local exhausted
-  count, exhausted = lose(sha, max, shared, cause)
+  count, exhausted = record_loss(sha, max, shared, cause)
   if exhausted then
-    set_attempts(sha, count, cause, nil, true) -- a retry comes here again
+    set_attempts(sha, count, cause, nil, true) -- a repeated call counts the same
   end
   return count, exhausted, true
 end
 
--- check_types reads the keys that the rules above write, so that a wrong type
+-- check_types reads the keys that the functions above write, so that a wrong type
 -- (WRONGTYPE) ends the script before its first change: Lua does not roll back.
 local function check_types()
   redis.call('LLEN', QUEUE)

@@ -7,10 +7,10 @@ import (
 	"time"
 )
 
-// Push adds records to the tail of the queue in their order, as Graflow's enqueue
-// does, in calls of a few megabytes or one record. It returns how many were added,
-// with an error too, and how long the queue is then. A [RejectedError] is about the
-// first record that was not added.
+// Push adds records to the tail of the queue in their order, as Graflow's enqueue does,
+// in calls of a few megabytes or one record. It returns the number of added records, also
+// with an error, and the length of the queue. A [RejectedError] concerns the first record
+// that was not added.
 func (s *Store) Push(ctx context.Context, records ...[]byte) (added int, depth int64, err error) {
 	for added < len(records) {
 		values, bytes := make([]any, 0, min(len(records)-added, chunkRecords)), 0
@@ -22,7 +22,7 @@ func (s *Store) Push(ctx context.Context, records ...[]byte) (added int, depth i
 		}
 		depth, err = s.c.RPush(ctx, s.keys.queue(), values...).Result()
 		if err != nil && isRejection(err) && len(values) > 1 {
-			// Nothing of this call was added: what comes before the longest one can be.
+			// Nothing of this call was added. The records before the longest one can be.
 			for _, v := range values {
 				if depth, err = s.c.RPush(ctx, s.keys.queue(), v).Result(); err != nil {
 					return added, depth, failure("push", s.rejected(ctx, err, []any{v}))
@@ -39,14 +39,13 @@ func (s *Store) Push(ctx context.Context, records ...[]byte) (added int, depth i
 	return added, depth, nil
 }
 
-// GroupOpen reports whether somebody waits for a group.
+// GroupOpen reports whether the barrier of a group is open.
 func (s *Store) GroupOpen(ctx context.Context, group string) (bool, error) {
 	n, err := s.c.Exists(ctx, s.keys.expected(group)).Result()
 	return n == 1, failure("group", err)
 }
 
-// CompletionsOf reads those of a group's tasks that have ended; others are not in
-// the answer.
+// CompletionsOf returns the completions of those of a group's tasks that have ended.
 func (s *Store) CompletionsOf(ctx context.Context, group string, tasks ...string) (map[string]Completion, error) {
 	values, err := s.c.HMGet(ctx, s.keys.completions(group), tasks...).Result()
 	if err != nil {
@@ -67,8 +66,8 @@ func (s *Store) CompletionsOf(ctx context.Context, group string, tasks ...string
 	return out, nil
 }
 
-// Result is a task's result as JSON text, as a worker's value or Graflow's own
-// code left it; false without one.
+// Result returns a task's result as JSON text, stored from a worker's value or by
+// Graflow's own code. It returns false without one.
 func (s *Store) Result(ctx context.Context, session, task string) (json.RawMessage, bool, error) {
 	text, err := s.c.Get(ctx, resultKey(session, task)).Bytes()
 	if isNilReply(err) {
@@ -77,8 +76,8 @@ func (s *Store) Result(ctx context.Context, session, task string) (json.RawMessa
 	return text, err == nil, failure("result", err)
 }
 
-// ForgetGroup deletes what sidecars noted of a group that is over: it would else
-// stay for a day. Nobody may wait for it any more.
+// ForgetGroup deletes the keys of sidecars for a group that is over. They would otherwise
+// stay for a day. No producer may wait for the group any more.
 func (s *Store) ForgetGroup(ctx context.Context, group string) error {
 	now, err := s.Time(ctx)
 	if err != nil {
@@ -97,8 +96,7 @@ func (s *Store) ForgetGroup(ctx context.Context, group string) error {
 	return nil
 }
 
-// KeepFor gives a group's keys an end of their own, for the case that whoever
-// opened it is killed.
+// KeepFor sets a time to live on the keys of a group, in case its producer is killed.
 func (g *Group) KeepFor(ctx context.Context, d time.Duration) error {
 	return failure("keep group", g.s.c.PExpire(ctx, g.s.keys.expected(g.id), d).Err())
 }

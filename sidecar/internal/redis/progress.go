@@ -13,32 +13,32 @@ import (
 )
 
 const (
-	// pieceSize is the most that is written at once: each piece that is written
-	// is progress.
+	// pieceSize is the maximum number of bytes of one write. Each write counts as
+	// progress.
 	pieceSize = 64 << 10
-	// minRate is the slowest link that counts as one, in bytes a second. A command
-	// may take as much longer than its timeout as its bytes need at this rate, so
-	// that every wait has an end.
+	// minRate is the rate of the slowest supported link, in bytes a second. A command may
+	// exceed its timeout by the time that its bytes need at this rate, so that every wait
+	// has an end.
 	minRate = 32 << 10
 )
 
-// progressConn is a connection whose deadlines bound the time without progress,
-// and not the time of a whole command: go-redis sets one deadline for each
-// command and one for each reply, whatever their length, and 4 MB of results over
-// a link of 500 KB a second never got through before the write timeout. From the
-// deadline on that is set last, each byte that is read or written moves it: to the
-// same distance from now, and never beyond the time that the bytes so far take at
-// minRate. A command and a reply of a few kilobytes have the deadline that was set.
+// progressConn is a connection whose deadlines bound the time without progress and not
+// the time of a whole command. go-redis sets one deadline for each command and one for
+// each reply of any length: 4 MB of results over a link of 500 KB a second never got
+// through before the write timeout. Each byte that is read or written moves the deadline
+// that was set last, to the same distance from now, but never beyond the time that the
+// bytes so far take at minRate. A command or a reply of a few kilobytes keeps its
+// deadline.
 //
-// Under TLS it is below the encryption, since a TLS connection cannot go on after
-// a write that timed out.
+// Under TLS it is below the encryption, since a TLS connection cannot continue after a
+// write that timed out.
 type progressConn struct {
 	net.Conn
-	last          bool // nothing is above it: what the server says is readable
+	last          bool // no TLS above it: the replies are readable
 	reads, writes movingDeadline
 	sent          atomic.Int64 // bytes written since the last byte was read
-	moves         moveReply    // not under TLS, where it is telling's
-	ended         atomic.Bool  // the server has said that it closes the connection
+	moves         moveReply    // under TLS alertConn has it
+	ended         atomic.Bool  // the server has announced that it closes the connection
 }
 
 func newProgressConn(conn net.Conn) *progressConn {
@@ -48,8 +48,8 @@ func newProgressConn(conn net.Conn) *progressConn {
 	}
 }
 
-// SyscallConn lets go-redis look whether an idle connection is closed. It is, where
-// the server has said so and its end has not arrived yet.
+// SyscallConn lets go-redis check whether an idle connection is closed. A connection also
+// counts as closed if the server has announced it.
 func (c *progressConn) SyscallConn() (syscall.RawConn, error) {
 	if c.ended.Load() {
 		return nil, net.ErrClosed
@@ -113,9 +113,9 @@ func (c *progressConn) read(b []byte) (int, error) {
 		if n > 0 || !errors.Is(err, os.ErrDeadlineExceeded) {
 			return n, err
 		}
-		// A large command that is written may still be on its way, in the buffers
-		// of this machine and of proxies: the reply comes after it. Where the peer's
-		// machine takes none of it any more there is no link.
+		// A large command may still be in the buffers of this machine and of proxies; the
+		// reply follows it. If the peer's machine accepts none of it any more, the link
+		// is down.
 		sent := c.sent.Load()
 		if sent < pieceSize {
 			return n, err
@@ -132,14 +132,14 @@ func (c *progressConn) read(b []byte) (int, error) {
 	}
 }
 
-// movingDeadline is one direction's.
+// movingDeadline is the deadline of one direction.
 type movingDeadline struct {
 	set func(time.Time) error
 
 	mu    sync.Mutex
-	end   time.Time     // as it was set; zero for none
-	step  time.Duration // how far ahead it was
-	bytes int64         // since then
+	end   time.Time     // as set by the caller; zero for none
+	step  time.Duration // its distance when it was set
+	bytes int64         // since it was set
 }
 
 func (d *movingDeadline) arm(t time.Time) error {
@@ -158,16 +158,16 @@ func (d *movingDeadline) moved(n int) {
 	d.bytes += int64(n)
 }
 
-// move moves the deadline if there was progress since it was set. It reports
-// whether there is time left.
+// move moves the deadline if there was progress since it was set. It reports whether
+// there is time left.
 func (d *movingDeadline) move() bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return d.bytes == 0 || d.moveLocked(d.bytes)
 }
 
-// await moves the deadline of a first byte that is to come when the other side
-// has got so many bytes.
+// await moves the deadline for a first byte that is due when the other side has received
+// that many bytes.
 func (d *movingDeadline) await(bytes int64) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -179,7 +179,7 @@ func (d *movingDeadline) moveLocked(bytes int64) bool {
 		return true
 	}
 	if d.step <= 0 {
-		return false // set to interrupt what is under way
+		return false // set to interrupt a call
 	}
 	now := time.Now()
 	limit := d.end.Add(time.Duration(float64(bytes) / minRate * float64(time.Second)))

@@ -15,16 +15,15 @@ var retireScript = script(retireLua)
 var reapLua string
 var reapScript = script(reapLua)
 
-// Reap ends a dead run in one step and then returns its records to the queue
-// in chunks: those of its inbox at no cost, those in flight for an attempt
-// each, by the rule for shared deaths. Records out of attempts are adopted
-// into the caller's in-flight hash and listed in the result; they count as
-// held by the caller from then on, and the caller ends each with a dead Report.
+// Reap ends a dead run in one step and then requeues its records in chunks: those of its
+// inbox at no cost, those in flight for an attempt each, by the rule for shared losses.
+// Records without attempts left are adopted into the caller's in-flight hash and returned
+// in the result; the caller ends each with a dead Report.
 //
-// A run whose lease stands again is left alone. Two may reap the same run at
-// once, and if one dies meanwhile, [TickResult.Unfinished] names the run to
-// the others. The result is valid with an error too. It returns [ErrGone] if
-// the caller's run is no member.
+// Reap does nothing for a run whose lease is valid. Two sidecars may reap the same run;
+// if one of them dies meanwhile, [TickResult.Unfinished] names the run to the others. The
+// result is valid with an error too. Reap returns [ErrGone] if the caller's run is not a
+// member.
 func (s *Store) Reap(ctx context.Context, self, dead string, maxAttempts int) (ReapResult, error) {
 	if self == dead {
 		return ReapResult{}, errors.New("reap: a run cannot reap itself")
@@ -46,10 +45,9 @@ func (s *Store) Reap(ctx context.Context, self, dead string, maxAttempts int) (R
 	return all, nil
 }
 
-// Leave ends the caller's own run in good order: the same step as a death, but
-// what is left goes back at no cost, and the run's keys are gone afterwards.
-// No [Store.Wait] of the run may be running. A run that others have reaped is
-// no error.
+// Leave ends the caller's own run: its remaining records are requeued at no cost, and its
+// keys are deleted. No [Store.Wait] of the run may be running. It is no error if other
+// sidecars have reaped the run.
 func (s *Store) Leave(ctx context.Context, run string) error {
 	if _, err := s.retire(ctx, run, run, "clean"); err != nil {
 		return failure("leave", err)
@@ -58,7 +56,7 @@ func (s *Store) Leave(ctx context.Context, run string) error {
 		var err error
 		_, done, err = s.reapChunk(ctx, run, run, 1)
 		if errors.Is(err, ErrGone) {
-			break // reaped as dead: whoever did it returns the rest
+			break // another sidecar has reaped the run and requeues the rest
 		}
 		if err != nil {
 			return failure("leave", err)
@@ -68,14 +66,15 @@ func (s *Store) Leave(ctx context.Context, run string) error {
 	return nil
 }
 
-// retire reports whether the run is no member any more.
+// retire removes a run from the members. It reports whether the run is not a member any
+// more.
 func (s *Store) retire(ctx context.Context, self, victim, mode string) (bool, error) {
 	n, err := s.call(ctx, retireScript, self, s.keys.inflight(victim), victim, mode).Int()
 	return n == 1, err
 }
 
-// reapChunk returns one chunk of records of a run that has ended, and whether
-// nothing is left.
+// reapChunk requeues one chunk of records of an ended run, and reports whether nothing is
+// left.
 func (s *Store) reapChunk(ctx context.Context, self, victim string, maxAttempts int) (ReapResult, bool, error) {
 	reply, err := s.call(ctx, reapScript, self, s.keys.inflight(victim),
 		victim, chunkRecords, s.o.MaxClaimBytes, max(maxAttempts, 1), s.floor(numbering{self, true}), maxHead, maxReply).Slice()

@@ -1,27 +1,31 @@
--- reap.lua returns a chunk of what a run that ended still held.
+-- reap.lua requeues a chunk of the records that an ended run had in flight or in its
+-- inbox.
 --
 -- KEYS[1]  in-flight hash of the run that ended
--- ARGV[5]  the run that ended      ARGV[7]  most bytes in this chunk
--- ARGV[6]  most records likewise   ARGV[8]  most attempts of a record
--- ARGV[9]  sequence numbers that the caller has adopted under
--- ARGV[10] bytes of the head of a record   ARGV[11] bytes of heads at which it ends
--- Reply    1 if nothing is left, else 0; records returned; then for each
---          exhausted record: the caller's sequence number, length and head of
---          the record, attempts used up. Error GONE if the caller, reaping, is no member itself
+-- ARGV[5]  the run that ended
+-- ARGV[6]  maximum number of records in this chunk
+-- ARGV[7]  maximum number of bytes in this chunk
+-- ARGV[8]  maximum number of attempts of a record
+-- ARGV[9]  highest sequence number of the caller's adopted records
+-- ARGV[10] bytes of the head of a record
+-- ARGV[11] bytes of heads at which the chunk ends
+-- Returns  1 if nothing is left, else 0; number of requeued records; then for each
+--          exhausted record: the caller's sequence number, {length, head} and used
+--          attempts. Error GONE if the run died and the caller is not a member
 --
--- The inbox goes first, at no cost, so that records in flight, which were
--- taken earlier, come to lie before it. A run that left in good order costs no
--- attempts; the death of one that held several records was shared. Exhausted
--- records move to the caller's in-flight hash in the same step, so that each
--- record is in one place at any time; the caller decodes them in Go and ends
--- them as dead. They are numbered from 2^40 on: who reaps need not know what
--- was claimed meanwhile, and no delivery id ever names two records.
+-- The inbox is requeued first, at no cost, so that the records in flight, which were
+-- claimed earlier, come before it. A run that left costs no attempts; the death of a
+-- run with several records in flight is a shared loss. Exhausted records move to the
+-- caller's in-flight hash in the same step, so that each record is in one place at
+-- any time; the caller decodes them and ends them as dead letters. Their sequence
+-- numbers start at 2^40: the caller need not know the numbers of concurrent claims,
+-- and a delivery id never names two records.
 local VICTIM = ARGV[5]
 local INBOX, META_V = S .. 'inbox:' .. VICTIM, meta_of(VICTIM)
-local most, room, max_attempts = tonumber(ARGV[6]), tonumber(ARGV[7]), tonumber(ARGV[8])
+local most, max_bytes, max_attempts = tonumber(ARGV[6]), tonumber(ARGV[7]), tonumber(ARGV[8])
 local ended = redis.call('HMGET', META_V, 'ended', 'held')
 local costs = ended[1] ~= 'clean'
-local shared = (tonumber(ended[2]) or 2) > 1 -- not written down: the mild way
+local shared = (tonumber(ended[2]) or 2) > 1 -- a missing number counts as several
 if member(VICTIM) then
   return { 1, 0 }
 end
@@ -34,9 +38,9 @@ local has_inbox, has_inflight = usable('LLEN', INBOX), usable('HLEN', KEYS[1])
 local returned, moved, bytes, sent = 0, 0, 0, 0
 local function full(record)
   moved, bytes = moved + 1, bytes + #record
-  return moved >= most or bytes >= room or sent >= tonumber(ARGV[11])
+  return moved >= most or bytes >= max_bytes or sent >= tonumber(ARGV[11])
 end
-local function back(record)
+local function requeue(record)
   redis.call(PUSH, QUEUE, record)
   returned = returned + 1
 end
@@ -47,7 +51,7 @@ while has_inbox and not stop do
   if not record then
     break
   end
-  back(record)
+  requeue(record)
   stop = full(record)
 end
 
@@ -58,7 +62,7 @@ for _, delivery in ipairs((stop or not has_inflight) and {} or descending(redis.
   local record = redis.call('HGET', KEYS[1], delivery)
   local count, exhausted = 0, false
   if costs then
-    count, exhausted = lose(redis.sha1hex(record), max_attempts, shared, 'run')
+    count, exhausted = record_loss(redis.sha1hex(record), max_attempts, shared, 'run')
   end
   if exhausted then
     seq, adopted = seq + 1, true
@@ -68,7 +72,7 @@ for _, delivery in ipairs((stop or not has_inflight) and {} or descending(redis.
     reply[n + 1], reply[n + 2], reply[n + 3] = seq, { #record, head }, count
     sent = sent + #head
   else
-    back(record)
+    requeue(record)
   end
   redis.call('HDEL', KEYS[1], delivery)
   if full(record) then

@@ -33,8 +33,8 @@ func TestReap(t *testing.T) {
 		claimed := e.claim(self, 9)
 		same(t, "claimed", records(claimed), []string{"a", "b", "c", "d"})
 		for i, want := range []int{1, 1, 0, 0} { // the inbox cost nothing
-			if claimed[i].Losses != want || claimed[i].LoneRun != (want > 0) {
-				t.Errorf("%s: losses %d, lone run %t", claimed[i].Record, claimed[i].Losses, claimed[i].LoneRun)
+			if claimed[i].Losses != want || claimed[i].LostWithRun != (want > 0) {
+				t.Errorf("%s: losses %d, lone run %t", claimed[i].Record, claimed[i].Losses, claimed[i].LostWithRun)
 			}
 		}
 		again, err := e.Reap(e.ctx, self, dead, 3)
@@ -73,7 +73,7 @@ func TestReapLoneRule(t *testing.T) {
 			e.claim(run, 2)
 			same(t, fmt.Sprint("shared death ", death), e.die(self, run, 3), ReapResult{Returned: 2})
 			claimed := e.claim(self, 2)
-			if claimed[0].Losses != want || claimed[1].Losses != want || !claimed[0].LoneRun {
+			if claimed[0].Losses != want || claimed[1].Losses != want || !claimed[0].LostWithRun {
 				t.Fatalf("after death %d: %+v", death, claimed)
 			}
 			e.release(self, back(claimed...)...)

@@ -9,17 +9,17 @@ import (
 var reconcileLua string
 var reconcileScript = script(reconcileLua)
 
-// Reconcile compares the run's in-flight hash with what the caller holds and
-// hands unknown deliveries back at no cost: those that a failover or a restart
-// of Redis brought back after they were over. Of the run's own claims it looks
-// at sequence numbers up to seen only. held must have every delivery up to
-// there that is not over, and those that [Store.Reap] adopted; a claim may be
-// outstanding, and the call may reach Redis late. It returns how many records
-// went back, also with an error, and [ErrGone] for a run that is no member.
-func (s *Store) Reconcile(ctx context.Context, run string, seen int64, held []string) (int, error) {
-	args := make([]any, 0, 3+len(held))
-	args = append(args, chunkRecords, s.o.MaxClaimBytes, seen)
-	for _, id := range held {
+// Reconcile requeues deliveries that are in the run's in-flight hash and unknown to the
+// caller, at no cost: a failover or a restart of Redis can restore deliveries that had
+// ended. Of the run's own claims it considers sequence numbers up to maxSeq only. known
+// must contain every delivery up to there that has not ended, and those that [Store.Reap]
+// adopted. A claim may be outstanding, and the call may reach Redis late. Reconcile
+// returns the number of requeued records, also with an error, and [ErrGone] for a run
+// that is not a member.
+func (s *Store) Reconcile(ctx context.Context, run string, maxSeq int64, known []string) (int, error) {
+	args := make([]any, 0, 3+len(known))
+	args = append(args, chunkRecords, s.o.MaxClaimBytes, maxSeq)
+	for _, id := range known {
 		args = append(args, id)
 	}
 	total := 0

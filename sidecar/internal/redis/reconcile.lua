@@ -1,35 +1,37 @@
--- reconcile.lua returns a run's deliveries that the run does not know.
+-- reconcile.lua requeues the deliveries of a run that the run does not know.
 --
 -- KEYS[1]  in-flight hash of the run
--- ARGV[5]  most records   ARGV[7]   sequence numbers above this one are left
--- ARGV[6]  most bytes               alone, adopted ones excepted
---                         ARGV[8…]  deliveries that the run knows
--- Reply    records returned; 1 if all is done, else 0; error GONE for a run
---          that is no member
+-- ARGV[5]  maximum number of records
+-- ARGV[6]  maximum number of bytes
+-- ARGV[7]  highest sequence number that the run has seen; deliveries above it stay,
+--          except adopted ones
+-- ARGV[8…] deliveries that the run knows
+-- Returns  number of requeued records; 1 if nothing is left, else 0. Error GONE for a
+--          run that is not a member
 --
--- A failover or a restart can bring deliveries back that were over, and the
--- reply to a reap that adopted some may be lost. They go to the head of the
--- queue at no cost. A claim may be outstanding: what it took has numbers that
--- the caller has not seen yet, and its retry will bring them.
+-- A failover or a restart can restore deliveries that had ended, and the reply to a
+-- reap that adopted records may be lost. Such deliveries return to the head of the
+-- queue at no cost. A claim may be outstanding: its deliveries have numbers that the
+-- run has not seen yet, and the repeated call returns them.
 if not member(RUN) then
   return gone()
 end
 check_types()
-local most, room, seen = tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7])
-local held = {}
+local most, max_bytes, seen = tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7])
+local known = {}
 for i = 8, #ARGV do
-  held[ARGV[i]] = true
+  known[ARGV[i]] = true
 end
 local unknown = {}
 for _, delivery in ipairs(redis.call('HKEYS', INFLIGHT)) do
   local seq = sequence(delivery)
-  if not held[delivery] and (seq <= seen or seq > 2 ^ 40) then
+  if not known[delivery] and (seq <= seen or seq > 2 ^ 40) then
     unknown[#unknown + 1] = delivery
   end
 end
 local returned, bytes = 0, 0
 for _, delivery in ipairs(descending(unknown)) do
-  if returned >= most or bytes >= room then
+  if returned >= most or bytes >= max_bytes then
     break
   end
   local record = redis.call('HGET', INFLIGHT, delivery)

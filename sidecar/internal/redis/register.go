@@ -9,11 +9,10 @@ import (
 var registerLua string
 var registerScript = script(registerLua)
 
-// Register makes a run a member and starts its lease. Nothing may be claimed
-// for it before. The id must be new: see [NewRunID]. before are runs that the caller had
-// until then and has let go of: where Redis has forgotten them, or still has them as
-// members, what lies under their names is returned to the queue at no cost by the next
-// [Store.Tick].
+// Register makes a run a member and starts its lease. Nothing may be claimed for the run
+// before. The id must be new: see [NewRunID]. before are former runs of the caller. If
+// Redis has forgotten them or still has them as members, the next [Store.Tick] requeues
+// their records at no cost.
 func (s *Store) Register(ctx context.Context, run string, before ...string) error {
 	args := make([]any, len(before))
 	for i, b := range before {

@@ -1,17 +1,17 @@
 -- register.lua makes a run a member.
 --
 -- KEYS[1]  alive key of the run
--- ARGV[5…] runs that the caller had before this one
--- Reply    1
+-- ARGV[5…] former runs of the caller
+-- Returns  1
 --
--- A retry after a lost reply changes nothing more. If a long outage lay
--- between the two and others have reaped the run meanwhile, it is taken off
--- the gone list again: it has claimed nothing yet, and a member's inbox must
--- not be drained.
+-- A repeated call after a lost reply changes nothing more. If other sidecars have
+-- reaped the run between the two calls, it leaves the gone list: it has claimed
+-- nothing yet, and the inbox of a member must not be drained.
 --
--- A Redis that has forgotten the caller's last run (FLUSHALL, an empty failover) knows
--- nothing of what a BLMOVE has moved into that run's inbox since. One that still has
--- it as a member, since the database came back, would take it for dead in a while.
+-- Former runs are ended here. A Redis that has forgotten a former run (FLUSHALL, an
+-- empty failover) would otherwise never return the records that a BLMOVE has moved
+-- into its inbox. A Redis whose database came back with that run as a member would
+-- otherwise count its death.
 redis.call('ZCARD', GONE)
 redis.call('HLEN', CLOCK)
 redis.call('HLEN', S .. 'paused')

@@ -11,21 +11,21 @@ import (
 	goredis "github.com/redis/go-redis/v9"
 )
 
-// RejectedError says that Redis will never take a call as it is, since one of its
+// RejectedError is the error of a call that Redis never accepts, because one of its
 // arguments is longer than proto-max-bulk-len. Nothing was changed.
 type RejectedError struct {
 	Size  int64 // bytes of the longest argument
-	Limit int64 // proto-max-bulk-len; 0 where Redis does not tell
-	Err   error // what Redis said
+	Limit int64 // proto-max-bulk-len; 0 if unknown
+	Err   error // the reply of Redis
 }
 
-func (e *RejectedError) Error() string { return e.Of("argument") }
+func (e *RejectedError) Error() string { return e.Explain("argument") }
 
-// Unwrap gives what Redis said.
+// Unwrap returns the reply of Redis.
 func (e *RejectedError) Unwrap() error { return e.Err }
 
-// Of says the same of what the argument is to the reader, such as a result.
-func (e *RejectedError) Of(what string) string {
+// Explain returns the error with the given name for the argument, such as "result".
+func (e *RejectedError) Explain(what string) string {
 	text := what + " of " + megabytes(e.Size) + " is larger than Redis accepts"
 	switch {
 	case e.Limit <= 0:
@@ -37,12 +37,12 @@ func (e *RejectedError) Of(what string) string {
 	}
 }
 
-// megabytes is a size with a digit behind the point, unless that is 0.
+// megabytes formats a size, with one decimal unless that is 0.
 func megabytes(n int64) string {
 	return strings.TrimSuffix(strconv.FormatFloat(float64(n)/1e6, 'f', 1, 64), ".0") + " MB"
 }
 
-// rejections are how replies begin that say that an argument is never taken.
+// rejections are the prefixes of replies that reject an argument permanently.
 var rejections = []string{"Protocol error: invalid bulk length", "string exceeds maximum allowed size"}
 
 func isRejection(err error) bool {
@@ -66,8 +66,8 @@ func isRejection(err error) bool {
 	return false
 }
 
-// rejected makes a [RejectedError] of an error that is one, for a call with these
-// arguments.
+// rejected converts an error that rejects an argument to a [RejectedError], for a call
+// with these arguments.
 func (s *Store) rejected(ctx context.Context, err error, argv []any) error {
 	if err == nil || !isRejection(err) {
 		return err
@@ -98,13 +98,13 @@ func argumentSize(arg any) int64 {
 	}
 }
 
-// MaxArgument is the most bytes that Redis takes as one argument, such as a record
-// or a result; false where it does not tell.
+// MaxArgument returns the maximum number of bytes of one argument, such as a record or a
+// result. It returns false if Redis does not report it.
 func (s *Store) MaxArgument(ctx context.Context) (int64, bool) {
 	const name = "proto-max-bulk-len"
 	values, err := s.c.ConfigGet(ctx, name).Result()
 	if err != nil && !isReply(err) {
-		values, err = s.c.ConfigGet(ctx, name).Result() // by a connection that is not on its way out
+		values, err = s.c.ConfigGet(ctx, name).Result() // on a connection that is not being closed
 	}
 	if err != nil {
 		return 0, false
@@ -113,7 +113,7 @@ func (s *Store) MaxArgument(ctx context.Context) (int64, bool) {
 	return n, err == nil && n > 0
 }
 
-// Unsent reports whether an error says for certain that a call never reached Redis.
+// Unsent reports whether an error means that the call certainly did not reach Redis.
 func Unsent(err error) bool {
 	_, dial := errors.AsType[*dialError](err)
 	return dial

@@ -50,7 +50,7 @@ func TestWhatRedisRejects(t *testing.T) {
 				continue
 			}
 			if size == 2_100_000 {
-				same(t, what, rejected.Of("result"), "result of 2.1 MB is larger than Redis accepts (1 MB)")
+				same(t, what, rejected.Explain("result"), "result of 2.1 MB is larger than Redis accepts (1 MB)")
 			}
 		}
 	}

@@ -11,13 +11,12 @@ import (
 var releaseLua string
 var releaseScript = script(releaseLua)
 
-// Release hands deliveries back, in whatever order they are given, so that
-// their records come to lie at the end of the queue that we take from in their
-// old order. The answers come in the order of rel. Like a report it needs no
-// membership. All of it is one step: keep rel to a few hundred records.
+// Release requeues deliveries at the end of the queue that records are claimed from, in
+// their old order, for rel in any order. The results have the order of rel. The run need
+// not be a member. Release is one step in Redis, so rel should have a few hundred records
+// at most.
 //
-// A record that was lost for the last time is not requeued; see
-// [Released.Exhausted].
+// A record that was lost for the last time is not requeued; see [Released.Exhausted].
 func (s *Store) Release(ctx context.Context, run string, rel []Release) ([]Released, error) {
 	if len(rel) == 0 {
 		return nil, nil
@@ -32,7 +31,7 @@ func (s *Store) Release(ctx context.Context, run string, rel []Release) ([]Relea
 	args = append(args, len(rel))
 	for _, i := range order {
 		r := &rel[i]
-		args = append(args, r.Delivery, how(r), company(r), max(r.MaxAttempts, 1), shaOf(r.Lost || r.Unread, r.Record))
+		args = append(args, r.Delivery, lossOf(r), sharedWith(r), max(r.MaxAttempts, 1), shaOf(r.Lost || r.Unread, r.Record))
 	}
 	reply, err := s.call(ctx, releaseScript, run, s.keys.inflight(run), args...).Slice()
 	if err != nil {
@@ -48,29 +47,29 @@ func (s *Store) Release(ctx context.Context, run string, rel []Release) ([]Relea
 		if !ok1 || !ok2 {
 			return nil, failure("release", errReply)
 		}
-		released[i] = Released{Late: outcome == "late", Exhausted: outcome == "exhausted", Counted: outcome == "counted", Losses: int(losses)}
+		released[i] = Released{NotInFlight: outcome == "not-in-flight", Exhausted: outcome == "exhausted", Counted: outcome == "counted", Losses: int(losses)}
 	}
 	return released, nil
 }
 
-// how is what became of a delivery.
-func how(r *Release) string {
+// lossOf returns the script's word for the loss of a delivery.
+func lossOf(r *Release) string {
 	if r.Unread {
 		return "unread"
 	}
 	return flag(r.Lost, "lost")
 }
 
-// company is with whom a delivery was lost.
-func company(r *Release) string {
+// sharedWith returns the script's word for the tasks that were lost with a delivery.
+func sharedWith(r *Release) string {
 	if r.Whole {
 		return "run"
 	}
 	return flag(r.Shared, "child")
 }
 
-// shaOf saves Redis the hashing where the caller has the record at hand; else
-// the script does it.
+// shaOf returns the SHA-1 of a record if the script needs it and the record is available;
+// otherwise the script computes it.
 func shaOf(wanted bool, record []byte) string {
 	if !wanted || record == nil {
 		return ""

@@ -38,7 +38,7 @@ func TestReleaseLost(t *testing.T) {
 				losses := 0
 				for i, s := range c.steps {
 					claimed := e.claim(run, 1)
-					if len(claimed) != 1 || claimed[0].Losses != losses || claimed[0].LoneRun {
+					if len(claimed) != 1 || claimed[0].Losses != losses || claimed[0].LostWithRun {
 						t.Fatalf("step %d: claimed %+v, want %d losses", i, claimed, losses)
 					}
 					same(t, fmt.Sprint("step ", i), e.release(run, lost(claimed[0], s.shared, c.max)),
@@ -65,7 +65,7 @@ func TestReleaseLostWithTheWholeContainer(t *testing.T) {
 		e.push("r")
 		for i, want := range []int{1, 2, 2} {
 			claimed := e.claim(run, 1)
-			if len(claimed) != 1 || claimed[0].LoneRun != (i > 0) {
+			if len(claimed) != 1 || claimed[0].LostWithRun != (i > 0) {
 				t.Fatalf("death %d: claimed %+v", i, claimed)
 			}
 			r := lost(claimed[0], false, 3)
@@ -115,9 +115,9 @@ func TestReleaseLateAndRetry(t *testing.T) {
 		claimed := e.claim(run, 2)
 		first := lost(claimed[0], false, 3)
 		same(t, "first", e.release(run, first), []Released{{Losses: 1}})
-		same(t, "retry", e.release(run, first), []Released{{Late: true}})
+		same(t, "retry", e.release(run, first), []Released{{NotInFlight: true}})
 		e.die(other, run, 3)
-		same(t, "after the reaper", e.release(run, back(claimed[1])...), []Released{{Late: true}})
+		same(t, "after the reaper", e.release(run, back(claimed[1])...), []Released{{NotInFlight: true}})
 		same(t, "queue", e.queue(), []string{"b", "a"})
 		if got, err := e.Release(e.ctx, run, nil); got != nil || err != nil {
 			t.Errorf("nothing: %v, %v", got, err)

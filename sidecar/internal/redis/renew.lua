@@ -1,13 +1,13 @@
--- renew.lua lengthens a run's lease.
+-- renew.lua renews the lease of a run.
 --
 -- KEYS[1]  alive key of the run
--- ARGV[5]  what the run says of itself, JSON, or ''
--- ARGV[6]  host:run, for the set that Graflow's README tells people to look at
--- Reply    1 if the lease still stood, 0 if it had run out and was made anew;
---          error GONE for a run that is no member
+-- ARGV[5]  description of the run, JSON, or ''
+-- ARGV[6]  host:run, the entry in the set of workers that Graflow's README documents
+-- Returns  1 if the lease was valid, 0 if it had expired and was created again. Error
+--          GONE for a run that is not a member
 --
--- Membership is the truth and the alive key only a timer: a key that ran out
--- (an outage longer than the lease) is no reason to give a member up.
+-- Membership decides, and the alive key is only a timer: an expired key, as after an
+-- outage longer than the lease, does not end a member.
 if not member(RUN) then
   return gone()
 end

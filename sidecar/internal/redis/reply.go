@@ -9,9 +9,9 @@ import (
 	goredis "github.com/redis/go-redis/v9"
 )
 
-// dialError marks what went wrong before there was a connection. A Sentinel that
-// knows no master answers with nil, and go-redis wraps that answer: errors.Is would
-// find goredis.Nil in it, and read an outage as "the key does not exist".
+// dialError marks an error that occurred before there was a connection. A Sentinel that
+// knows no master answers with nil, and go-redis wraps that answer: errors.Is would find
+// goredis.Nil in it and treat an outage as "the key does not exist".
 type dialError struct{ err error }
 
 func (e *dialError) Error() string {
@@ -23,29 +23,29 @@ func (e *dialError) Error() string {
 
 func (e *dialError) Unwrap() error { return e.err }
 
-// noMaster reports whether err is that of Sentinels that know no master.
+// noMaster reports whether err comes from Sentinels that know no master.
 func noMaster(err error) bool {
 	dial, ok := errors.AsType[*dialError](err)
 	return ok && errors.Is(dial.err, goredis.Nil)
 }
 
-// isNilReply reports whether err is the server's reply nil: the key, or what was
-// waited for, does not exist. It is the only function that may decide that.
+// isNilReply reports whether err is the reply nil: the key does not exist, or the wait
+// brought nothing. Only this function may decide that.
 func isNilReply(err error) bool {
 	_, dial := errors.AsType[*dialError](err)
 	return !dial && errors.Is(err, goredis.Nil)
 }
 
-// isWrongType reports whether err is Redis' answer that a key holds another kind of
-// value. For a key of one run or one dead letter, and for a command that only looks,
-// that is no more than one that does not exist: it must not hide all the others.
+// isWrongType reports whether err is the reply that a key has another type. A read of the
+// key of one run or one dead letter treats it like a missing key: one such key must not
+// hide all others.
 func isWrongType(err error) bool {
 	var reply goredis.Error
 	return errors.As(err, &reply) && goredis.HasErrorPrefix(err, "WRONGTYPE ")
 }
 
-// isReply reports whether err is a reply of the server, nil or an error, as opposed
-// to no reply at all.
+// isReply reports whether err is a reply of the server, nil or an error, as opposed to a
+// missing reply.
 func isReply(err error) bool {
 	var reply goredis.Error
 	_, dial := errors.AsType[*dialError](err)
@@ -71,8 +71,8 @@ func (dialHook) ProcessPipelineHook(next goredis.ProcessPipelineHook) goredis.Pr
 	return next
 }
 
-// setName names a new connection in CLIENT LIST. A server without CLIENT, or a
-// user without the permission, is no reason to do without the connection.
+// setName sets the name of a new connection in CLIENT LIST. It ignores errors: the server
+// may not have CLIENT, or the user may not be permitted to use it.
 func setName(name string) func(context.Context, *goredis.Conn) error {
 	return func(ctx context.Context, c *goredis.Conn) error {
 		if err := c.ClientSetName(ctx, name).Err(); err != nil && !isReply(err) {

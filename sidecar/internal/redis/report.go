@@ -14,17 +14,16 @@ import (
 var reportLua string
 var reportScript = script(reportLua)
 
-// Report ends a batch of deliveries with one call to Redis; each report is
-// decided alone, and the verdicts come in the order of the batch. Either all
-// of them are applied or, with an error, it is unknown which: repeat the call,
-// and what was applied answers [Late], or [Stale] where the run is no member any
-// more. The run need not be a member (any
-// more), so that outcomes kept over a restart still count as long as nobody
-// has returned their records to the queue.
+// Report ends a batch of deliveries with one call to Redis. It decides each report
+// separately and returns the verdicts in the order of the batch. After an error it is
+// unknown whether all of them or none were applied: repeat the call. Reports that were
+// applied then return [NotInFlight], or [Stale] if the run is not a member any more. The
+// run need not be a member, so that outcomes kept over a restart count as long as their
+// records were not requeued.
 //
-// A batch's values travel in one command: keep them to a few megabytes, or one
-// value. A [RejectedError] says that something in the batch is never taken, and
-// that nothing of the batch was changed.
+// The values of a batch are sent in one command: a batch should have a few megabytes of
+// them at most, or one value. A [RejectedError] means that something in the batch is
+// never accepted, and that nothing of the batch was changed.
 func (s *Store) Report(ctx context.Context, run string, batch []Report) ([]Verdict, error) {
 	if len(batch) == 0 {
 		return nil, nil
@@ -52,16 +51,16 @@ func (s *Store) Report(ctx context.Context, run string, batch []Report) ([]Verdi
 	return verdicts, nil
 }
 
-// reportTexts are what is made for a report.
+// reportTexts are the computed texts of a report.
 type reportTexts struct{ name, completion part }
 
-// part is an argument that is a part of a larger text. A pointer to it put into an
-// interface, as one to a string, needs no memory of its own.
+// part is an argument that is a part of a larger text. A pointer to it can be stored in
+// an interface without an allocation.
 type part []byte
 
 func (p *part) MarshalBinary() ([]byte, error) { return *p, nil }
 
-// makeTexts makes those of a batch, as parts of one text.
+// makeTexts computes the texts of a batch, as parts of one text.
 func makeTexts(batch []Report) []reportTexts {
 	size := 0
 	for i := range batch {
@@ -87,8 +86,8 @@ func makeTexts(batch []Report) []reportTexts {
 
 var nothing = ""
 
-// appendReport appends what report.lua reads of one report, texts as pointers:
-// there are nearly a million of them a second.
+// appendReport appends the arguments of one report for report.lua. It appends pointers to
+// texts: there are nearly a million of them a second.
 func (s *Store) appendReport(args []any, r *Report, made *reportTexts) []any {
 	args = append(args, &r.Delivery, &r.TaskID, &r.GroupID, &made.name, &made.completion)
 	if s.o.StoreValues && r.Value != nil && r.TaskID != "" {
@@ -106,11 +105,11 @@ func (s *Store) appendReport(args []any, r *Report, made *reportTexts) []any {
 }
 
 // appendCompletion appends Graflow's completion record (record_task_completion in its
-// coordination/redis_coordinator.py). A dead letter's is a failure with the
-// letter's message, unless the report has one of its own.
+// coordination/redis_coordinator.py). A dead letter's completion is a failure with the
+// message of the report, or else of the letter.
 func appendCompletion(b []byte, r *Report) []byte {
 	if r.GroupID == "" {
-		return b // nobody reads it
+		return b // no group, no completion
 	}
 	message := r.ErrorMessage
 	if r.Dead != nil && message == "" {
@@ -149,8 +148,8 @@ func appendSeconds(b []byte, t time.Time) []byte {
 	return b
 }
 
-// appendQuoted appends text as JSON. It cannot fail: bytes that are not UTF-8
-// become U+FFFD.
+// appendQuoted appends text as JSON. It cannot fail: bytes that are not UTF-8 become
+// U+FFFD.
 func appendQuoted(b []byte, text string) []byte {
 	for i := range len(text) {
 		if c := text[i]; c < ' ' || c == '"' || c == '\\' || c >= 0x7f {
@@ -164,7 +163,7 @@ func quote(text string) []byte {
 	var b bytes.Buffer
 	e := json.NewEncoder(&b)
 	e.SetEscapeHTML(false)
-	_ = e.Encode(text) // a string into a buffer
+	_ = e.Encode(text) // a string always encodes
 	return bytes.TrimSuffix(b.Bytes(), []byte("\n"))
 }
 

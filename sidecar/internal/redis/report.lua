@@ -1,29 +1,27 @@
--- report.lua ends deliveries. Each report of the batch is decided alone.
+-- report.lua ends deliveries. It decides each report of the batch separately.
 --
 -- KEYS[1]  in-flight hash of the run
--- ARGV[5]  how long a counted task is remembered, ms
+-- ARGV[5]  retention of counted tasks, ms
 -- ARGV[6]  number of reports
--- ARGV[7]  bytes of all their records; then for each report:
---          delivery, task id, group id, task id NUL created_at, completion
---          (JSON), key for the value or '', value, SHA-1 of the record or '',
---          '' or 'dead' followed by: reason, message, stderr, attempts, time,
---          time in ms, session id. The SHA-1 of a dead letter's record may be
---          '*', and is made here then
--- Reply    the reports' verdicts, in their order, with spaces between: one
---          string costs both sides less than a list
+-- ARGV[7]  bytes of all their records; then for each report: delivery, task id, group
+--          id, task id NUL created_at, completion (JSON), key for the value or '',
+--          value, SHA-1 of the record or '', and '' or 'dead'. 'dead' is followed by:
+--          reason, message, stderr, attempts, time, time in ms, session id. The SHA-1
+--          of a dead letter's record may be '*': this script computes it then
+-- Returns  the verdicts in the order of the reports, separated by spaces: one string
+--          is cheaper than a list. Verdicts: completed, completed-no-group,
+--          group-over, duplicate, dead, bad-group, not-in-flight, stale
 --
--- A report counts only while its delivery is in the run's in-flight hash; the
--- run need not be a member, for until somebody returned the record to the
--- queue its outcome is as good as ever. Whether a task was counted before is
--- decided by the sets of counted tasks and by nothing else: a completion that
--- already exists is no sign, since create_barrier clears the counter but not
--- old completions, and a counter that is absent is none either. A group has a
--- set for each day, kept for a day after its last task: with one set, a group
--- name that is used all the time would never let go of any.
+-- A report counts only while its delivery is in the run's in-flight hash. The run need
+-- not be a member: the outcome is valid until the record is requeued. Only the sets of
+-- counted tasks decide whether a task was counted before. An existing completion does
+-- not decide it, since create_barrier clears the counter but not old completions; a
+-- missing counter does not either. A group has one set a day, kept for a day after its
+-- last task: a single set of a group name in permanent use would otherwise grow
+-- without bound.
 --
--- Deliveries leave the in-flight hash last: should a command be refused before
--- (an ACL, say), the records are still there, and what was counted is not
--- counted again.
+-- Deliveries leave the in-flight hash last. If a command is refused before (by an ACL,
+-- say), the records are still in flight, and counted tasks are not counted again.
 local KEEP, REPORTS = tonumber(ARGV[5]), tonumber(ARGV[6])
 local DAY = math.floor(now() / KEEP)
 local FIRST, LENGTH, DEAD_LENGTH = 8, 9, 16 -- where the reports begin, and how long one is
@@ -36,9 +34,9 @@ local function length(at)
   return ARGV[at + 8] == 'dead' and DEAD_LENGTH or LENGTH
 end
 
--- Which deliveries are in flight? One HMGET costs a third of a HEXISTS for each,
--- but brings the records along: that is cheap where they are small.
-local held = {} -- delivery → is it in flight?
+-- One HMGET costs a third of a HEXISTS for each delivery, but returns the records, which
+-- is cheap only if they are small.
+local in_flight = {} -- by delivery
 if tonumber(ARGV[7]) <= 1024 * REPORTS then
   local at, asked = FIRST, {}
   for report = 1, REPORTS do
@@ -49,22 +47,22 @@ if tonumber(ARGV[7]) <= 1024 * REPORTS then
   in_parts(asked, function(...)
     for _, record in ipairs(redis.call('HMGET', INFLIGHT, ...)) do
       n = n + 1
-      held[asked[n]] = record and true
+      in_flight[asked[n]] = record and true
     end
   end)
 end
 
-local verdicts, over, spent, values = {}, {}, {}, {}
+local verdicts, ended, spent, values = {}, {}, {}, {}
 local groups, order = {}, {}
 
 local function failed(reply)
   return type(reply) == 'table' and reply.err
 end
 
--- look reads the four keys of a group. bad: one of them cannot be used as it
--- must be. expected is false where nobody waits. The lists name the tasks that
--- may count, the report of each and its completion; at finds a task in them.
-local function look(id)
+-- load_group reads the four keys of a group. bad: one of them has the wrong type or
+-- value. expected is false if the barrier is not open. The lists hold the names of the
+-- tasks that may count, their reports and completions; at maps a name to its index.
+local function load_group(id)
   local g = { id = id, barrier = P .. ':barrier:' .. id, completions = P .. ':completions:' .. id,
               today = S .. 'counted:' .. DAY .. ':' .. id, yesterday = S .. 'counted:' .. (DAY - 1) .. ':' .. id,
               at = {}, names = {}, tasks = {}, reports = {}, texts = {} }
@@ -81,13 +79,13 @@ local function look(id)
   return g
 end
 
--- enlist puts a report on its group's list and gives the verdict that holds
--- unless the task turns out to have been counted before.
+-- enlist adds a report to its group's lists. It returns the verdict that holds unless
+-- the task was counted before.
 local function enlist(report, task, id, name, completion)
   if id == '' then
     return 'completed-no-group'
   end
-  local g = groups[id] or look(id)
+  local g = groups[id] or load_group(id)
   if g.bad then
     return 'bad-group'
   end
@@ -102,8 +100,8 @@ local function enlist(report, task, id, name, completion)
   return 'completed'
 end
 
--- count moves a barrier; it is the one place that does.
-local function count(g)
+-- count_group advances the barrier of a group. No other function does.
+local function count_group(g)
   local known = {}
   for i, set in ipairs({ g.today, g.yesterday }) do
     local n = 0
@@ -134,9 +132,9 @@ local function count(g)
   end
 end
 
--- bury makes a dead letter of the record as it is in flight: it is not sent once
--- more, and may be one that the sidecar has never read whole.
-local function bury(at)
+-- dead_letter stores the record in flight as a dead letter. The caller does not send the
+-- record: it may never have read it whole.
+local function dead_letter(at)
   local delivery, task, id = ARGV[at], ARGV[at + 1], ARGV[at + 2]
   local raw = redis.call('HGET', INFLIGHT, delivery)
   local entry = DEAD .. ':' .. delivery
@@ -148,23 +146,24 @@ local function bury(at)
   return ARGV[at + 7] == '*' and redis.sha1hex(raw) or ARGV[at + 7]
 end
 
--- What a delivery that is not in flight answers. A member's records are taken by no
--- other run: where a call is repeated, its first try was applied.
-local not_held
+-- missing_verdict is the verdict for deliveries that are not in flight. No other run
+-- takes the records of a member, so a repeated call of a member means that the first
+-- one was applied.
+local missing_verdict
 
 local function decide(report, at)
   local delivery, task, id = ARGV[at], ARGV[at + 1], ARGV[at + 2]
-  local ours = held[delivery]
-  if ours == nil then
-    ours = redis.call('HEXISTS', INFLIGHT, delivery) == 1
+  local found = in_flight[delivery]
+  if found == nil then
+    found = redis.call('HEXISTS', INFLIGHT, delivery) == 1
   end
-  if not ours then
-    not_held = not_held or (member(RUN) and 'late' or 'stale')
-    return not_held
+  if not found then
+    missing_verdict = missing_verdict or (member(RUN) and 'not-in-flight' or 'stale')
+    return missing_verdict
   end
   local verdict, sha = 'dead', ARGV[at + 7]
   if ARGV[at + 8] == 'dead' then
-    sha = bury(at)
+    sha = dead_letter(at)
     if task ~= '' and id ~= '' then
       enlist(report, task, id, ARGV[at + 3], ARGV[at + 4]) -- a bad group, or one that is over, stays as it is
     end
@@ -177,8 +176,8 @@ local function decide(report, at)
       values[report] = at
     end
   end
-  held[delivery] = false
-  over[#over + 1] = delivery
+  in_flight[delivery] = false
+  ended[#ended + 1] = delivery
   if sha ~= '' then
     spent[#spent + 1] = sha
   end
@@ -192,10 +191,10 @@ for report = 1, REPORTS do
 end
 for _, g in ipairs(order) do
   if #g.names > 0 then
-    count(g)
+    count_group(g)
   end
 end
-for report = 1, REPORTS do -- in their order: two may be for one key, and the later one stays
+for report = 1, REPORTS do -- in their order: of two values for one key the later one stays
   local at = values[report]
   if at and (verdicts[report] == 'completed' or verdicts[report] == 'completed-no-group') then
     redis.call('SET', ARGV[at + 5], ARGV[at + 6])
@@ -204,5 +203,5 @@ end
 for _, sha in ipairs(spent) do
   forget_attempts(sha)
 end
-in_parts(over, function(...) redis.call('HDEL', INFLIGHT, ...) end)
+in_parts(ended, function(...) redis.call('HDEL', INFLIGHT, ...) end)
 return table.concat(verdicts, ' ')

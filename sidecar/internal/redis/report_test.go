@@ -85,7 +85,7 @@ func TestReportVerdicts(t *testing.T) {
 				same(t, "recorded", len(e.hash(e.o.Prefix+":completions:g")) > 0, c.recorded)
 				same(t, "ended", len(e.hash(e.keys.inflight(run))) == 0, c.ended)
 				if c.ended {
-					same(t, "the same again", e.report(run, r), []Verdict{Late})
+					same(t, "the same again", e.report(run, r), []Verdict{NotInFlight})
 					same(t, "counter after that", e.counter("g"), c.counter)
 				}
 			})
@@ -260,7 +260,7 @@ func TestReportBatch(t *testing.T) {
 			done(c[5].Delivery, "f", "1"),
 			done(c[5].Delivery, "f", "1"),
 		)
-		same(t, "verdicts", got, []Verdict{Completed, Late, BadGroup, CompletedNoGroup, GroupOver, Duplicate, Completed, Late})
+		same(t, "verdicts", got, []Verdict{Completed, NotInFlight, BadGroup, CompletedNoGroup, GroupOver, Duplicate, Completed, NotInFlight})
 		same(t, "counter", e.counter("g"), "2")
 		same(t, "in flight", len(e.hash(e.keys.inflight(run))), 1)
 		if v, err := e.Report(e.ctx, run, nil); v != nil || err != nil {
@@ -277,7 +277,7 @@ func TestReportAmongMany(t *testing.T) {
 		c := e.claim(run, 20)
 		got := e.report(run,
 			Report{Delivery: c[7].Delivery}, Report{Delivery: run + ".99"}, Report{Delivery: c[7].Delivery}, Report{Delivery: c[3].Delivery})
-		same(t, "verdicts", got, []Verdict{CompletedNoGroup, Late, Late, CompletedNoGroup})
+		same(t, "verdicts", got, []Verdict{CompletedNoGroup, NotInFlight, NotInFlight, CompletedNoGroup})
 		same(t, "in flight", len(e.hash(e.keys.inflight(run))), 18)
 	})
 }

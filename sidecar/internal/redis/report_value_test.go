@@ -51,7 +51,7 @@ func TestReportDead(t *testing.T) {
 				Reason: "invalid", Message: "m\x00", Stderr: "tail\xff", Attempts: 2, At: at,
 			}}
 			same(t, "verdict", e.report(run, r), []Verdict{Dead})
-			same(t, "again", e.report(run, r), []Verdict{Late})
+			same(t, "again", e.report(run, r), []Verdict{NotInFlight})
 			list := e.c.ZRangeWithScores(e.ctx, e.keys.own("dead"), 0, -1).Val()
 			if len(list) != 1 || list[0].Member != claimed.Delivery || int64(list[0].Score) != at.UnixMilli() {
 				t.Errorf("list %+v", list)

@@ -1,25 +1,23 @@
--- requeue.lua puts a dead letter's record into the queue again and forgets the
--- letter, in one step.
+-- requeue.lua requeues the record of a dead letter and deletes the letter, in one step.
 --
 -- KEYS[1]  the dead letter
 -- ARGV[5]  its delivery id
 -- ARGV[6]  'force' or ''
--- ARGV[7]  how long a counted task is remembered, ms
--- Reply    requeued, no-such-dead-letter, group-over or counted
+-- ARGV[7]  retention of counted tasks, ms
+-- Returns  'requeued', 'no-such-dead-letter', 'group-over' or 'counted'
 --
--- When report.lua buried the record, it told the group's barrier of a failure if
--- that was open: the counter has it, the completions have it, and the set of
--- counted tasks would call any further completion of this record a duplicate.
--- While nobody has acted on it, which is while the barrier is short of what it
--- expects, that is taken back here: afterwards the barrier waits for this task
--- again, and its next outcome is the one that counts.
+-- When report.lua stored the dead letter, it counted a failure at the group's barrier if
+-- that was open: the counter and the completions include it, and the set of counted
+-- tasks makes any further completion of the record a duplicate. While the barrier is
+-- below its expected number, this script undoes that: the barrier waits for the task
+-- again, and its next outcome counts.
 --
--- The counter is only lowered by what it surely holds. A barrier that was created
--- anew under an old name starts from nothing, and the sets still know the tasks of
--- the old one: a counter below their number is such a one, and is left alone.
+-- The counter is lowered only if it certainly includes the task. A barrier that was
+-- created again under an old name starts at zero while the sets still hold the tasks of
+-- the old one: a counter below their number belongs to such a barrier and stays.
 --
--- The record goes to the far end, behind those that never failed, and has all its
--- attempts again.
+-- The record goes to the far end of the queue, behind those that never failed, with all
+-- its attempts.
 local ENTRY, DELIVERY, FORCED = KEYS[1], ARGV[5], ARGV[6] == 'force'
 check_types()
 redis.call('ZCARD', DEAD)
@@ -37,10 +35,10 @@ local function failed(reply)
   return type(reply) == 'table' and reply.err
 end
 
--- open says what can be done at the group's barrier: nothing but 'group-over',
--- 'counted', 'waiting' (it never heard of the task) or 'back' (it can be taken
--- back).
-local function open(barrier, completions, sets)
+-- barrier_state returns the state of the task at its group's barrier: 'group-over',
+-- 'counted', 'waiting' (the task was never counted) or 'revocable' (the failure can be
+-- undone).
+local function barrier_state(barrier, completions, sets)
   local expected, counter = redis.pcall('GET', barrier .. ':expected'), redis.pcall('GET', barrier)
   if not expected or failed(expected) or failed(counter) or not string.match(expected, '^%d+$') then
     return 'group-over'
@@ -64,15 +62,15 @@ local function open(barrier, completions, sets)
   if counter < total or not completion or failed(completion) or not string.find(completion, '"success":false', 1, true) then
     return 'counted'
   end
-  return 'back'
+  return 'revocable'
 end
 
 if id and id ~= '' then
   local day = math.floor(now() / ARGV[7])
   local barrier, completions = P .. ':barrier:' .. id, P .. ':completions:' .. id
   local sets = { S .. 'counted:' .. day .. ':' .. id, S .. 'counted:' .. (day - 1) .. ':' .. id }
-  local state = open(barrier, completions, sets)
-  if state == 'back' then
+  local state = barrier_state(barrier, completions, sets)
+  if state == 'revocable' then
     for _, set in ipairs(sets) do
       redis.call('SREM', set, NAME)
     end

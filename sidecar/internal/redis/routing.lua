@@ -1,14 +1,16 @@
--- routing.lua stands before the scripts that look at what a record's task is
--- called: which task that is, and which of several patterns fits. It reads JSON
--- by itself: poison breaks the decoder that Redis has.
+-- routing.lua precedes the scripts that route a record by its task id. It reads the
+-- task id and finds the first matching pattern. It scans JSON itself, because a
+-- malformed record makes Redis' own decoder fail the script.
 --
--- KEYS[1], ARGV and Reply are those of the script behind it
+-- KEYS     none; those of the script that follows
+-- ARGV     none; those of the script that follows
+-- Returns  nothing; the script that follows returns the reply
 
 local UNROUTED = S .. 'unrouted'
 
 local NAMED = { b = '\b', f = '\f', n = '\n', r = '\r', t = '\t', ['"'] = '"', ['\\'] = '\\', ['/'] = '/' }
 
--- in_utf8 is a character in bytes.
+-- in_utf8 returns the UTF-8 bytes of a character.
 local function in_utf8(n)
   local function tail(shift)
     return string.char(128 + math.floor(n / shift) % 64)
@@ -23,8 +25,8 @@ local function in_utf8(n)
   return string.char(240 + math.floor(n / 262144)) .. tail(4096) .. tail(64) .. tail(1)
 end
 
--- unescaped is a JSON text without its quotes, as it reads; nil if it is none.
--- Half a surrogate pair is U+FFFD, as in Go.
+-- unescaped decodes the content of a JSON string; nil if it is malformed. Half a
+-- surrogate pair becomes U+FFFD, as in Go.
 local function unescaped(text)
   local out, at = {}, 1
   while true do
@@ -62,20 +64,20 @@ local function unescaped(text)
   end
 end
 
--- text_end is the place of the quote that ends the text begun at a place.
+-- text_end returns the position of the quote that ends the JSON string begun at `at`.
 local function text_end(record, at)
   repeat
     at = string.find(record, '["\\]', at + 1)
     if not at or string.byte(record, at) == 34 then
       return at
     end
-    at = at + 1 -- whatever is escaped
+    at = at + 1 -- the escaped character
   until false
 end
 
--- named: the text between two quotes is task_id, in whatever case, which is how
--- Go reads it.
-local function named(record, first, last)
+-- is_task_id reports whether the JSON string between two quotes is task_id. Its case is
+-- ignored, as in Go.
+local function is_task_id(record, first, last)
   if last - first > 64 then
     return false
   end
@@ -83,10 +85,9 @@ local function named(record, first, last)
   return text and string.lower(text) == 'task_id'
 end
 
--- task_id is the record's, or nil where it cannot be told; the sidecar, which
--- reads the record with a real decoder, then decides. It must not be fooled by a
--- task_id deeper down or in a text, and it must stand any bytes at all, which
--- Redis' own decoder does not. Graflow's own records have it first.
+-- task_id returns the task id of a record, or nil if it cannot be read: the sidecar then
+-- decides with a full decoder. It skips a task_id in a nested object or within a string,
+-- and accepts any bytes, unlike Redis' own decoder. Graflow's records begin with it.
 local function task_id(record)
   local id = string.match(record, '^%s*{%s*"task_id"%s*:%s*"([^"\\%c]*)"')
   if id then
@@ -105,7 +106,7 @@ local function task_id(record)
       if not at then
         return nil
       end
-      if depth == 1 and named(record, begins, at) and string.find(record, '^%s*:', at + 1) then
+      if depth == 1 and is_task_id(record, begins, at) and string.find(record, '^%s*:', at + 1) then
         local _, quote = string.find(record, '^%s*:%s*"', at + 1)
         local last = quote and text_end(record, quote)
         return last and unescaped(string.sub(record, quote + 1, last - 1)) or nil
@@ -118,8 +119,8 @@ local function task_id(record)
   end
 end
 
--- compile makes of a pattern (package route has the same ones) what string.find
--- takes: its parts between the stars, the outer ones tied to the ends.
+-- compile turns a pattern (package route has the same rules) into Lua patterns: its
+-- parts between the stars, with the outer parts anchored.
 local ONE = '[^\128-\191][\128-\191]*' -- a character in UTF-8
 local function compile(glob)
   local parts, part, at = {}, '', 1
@@ -144,7 +145,7 @@ local function compile(glob)
   return parts
 end
 
--- compile_all reads the patterns of a run, one a line.
+-- compile_all compiles the patterns of a run, one a line.
 local function compile_all(text)
   local all = {}
   for glob in string.gmatch(text, '[^\n]+') do
@@ -153,9 +154,9 @@ local function compile_all(text)
   return all
 end
 
--- fits: a part is looked for behind the one before. The first place where it is
--- found is as good as any later one, for what follows is a star.
-local function fits(parts, id)
+-- matches searches each part behind the one before. The first match of a part suffices,
+-- since a star follows it.
+local function matches(parts, id)
   local at = 1
   for i, part in ipairs(parts) do
     if part ~= '' then
@@ -169,22 +170,22 @@ local function fits(parts, id)
   return true
 end
 
--- kind is the number of the first pattern that fits: 0 where the task cannot be
--- told, -1 where none fits.
+-- kind returns the number of the first pattern that matches: 0 if the task id cannot be
+-- read, -1 if no pattern matches.
 local function kind(patterns, record)
   local id = task_id(record)
   if not id then
     return 0
   end
   for i, parts in ipairs(patterns) do
-    if fits(parts, id) then
+    if matches(parts, id) then
       return i
     end
   end
   return -1
 end
 
--- An unrouted record is kept behind the time at which it came there.
+-- stamped prefixes an unrouted record with the time at which it became unrouted.
 local function stamped(at, record)
   return string.format('%.0f:', at) .. record
 end

@@ -1,11 +1,11 @@
-// Package redis is everything that the sidecar says to Redis, and the only
-// importer of go-redis outside tests.
+// Package redis has all operations of the sidecar on Redis. Apart from tests, only this
+// package imports go-redis.
 //
-// Each operation is one Lua script, so that it is one step for everybody else:
-// a record is in the queue, in an inbox, in an in-flight hash, among the
-// delayed ones or ended, never in two of these places and never in none. Every
-// operation may be repeated after an error, and what the first try did is then
-// not done again. Each script says in its comments which rules it keeps and why.
+// Each operation is one Lua script and therefore atomic: a record is in exactly one
+// place, which is the queue, an inbox, an in-flight hash, the delayed records or its end.
+// Every operation may be repeated after an error, and a repeated call does not repeat its
+// effect. The head of each script documents its KEYS, its ARGV, what it returns, and its
+// rules.
 package redis
 
 import (
@@ -20,58 +20,55 @@ import (
 	goredis "github.com/redis/go-redis/v9"
 )
 
-// Options are fixed for the life of a Store.
+// Options configures a Store.
 type Options struct {
-	// Prefix is the first part of every key; default "graflow". For a Redis
-	// Cluster it needs a hash tag, such as "{graflow}".
+	// Prefix is the first part of every key; default "graflow". For a Redis Cluster it
+	// needs a hash tag, such as "{graflow}".
 	Prefix string
-	// QueueRight takes records from the right end of the queue, and hands them
-	// back there.
+	// QueueRight claims records from the right end of the queue, and requeues them there.
 	QueueRight bool
-	// RunTTL is a run's lease; default 6 s.
+	// RunTTL is the lease of a run; default 6 s.
 	RunTTL time.Duration
-	// MaxClaimBytes ends a claim, and a chunk of any other move, at the record
-	// that reaches it; default 4 MiB.
+	// MaxClaimBytes is the size at which a claim, or a chunk of any other move, ends;
+	// default 4 MiB.
 	MaxClaimBytes int
-	// StoreValues writes results to Graflow's channel keys. It must be false in
-	// a Redis Cluster: those keys have no hash tag.
+	// StoreValues writes results to Graflow's channel keys. It must be false in a Redis
+	// Cluster, because those keys have no hash tag.
 	StoreValues bool
 }
 
-// Bounds of the work that one script does, so that Redis is never held up for
-// long.
+// Bounds of the work of one script, so that Redis is never blocked for long.
 const (
-	chunkRecords = 256
-	chunkIDs     = 100
-	chunkOrders  = 8
-	chunkLetters = 8 // each with the last words of a worker
+	chunkRecords  = 256
+	chunkIDs      = 100
+	chunkCommands = 8
+	chunkLetters  = 8 // each with the stderr of a worker
 )
 
-// Bounds of a reply that carries records. Redis closes the connection of a client
-// whose unsent replies exceed client-output-buffer-limit, which operators set as low
-// as 1 MB for ordinary clients.
+// Bounds of a reply that carries records. Redis closes the connection of a client whose
+// unsent replies exceed client-output-buffer-limit, which operators set as low as 1 MB
+// for ordinary clients.
 const (
 	maxReply = 512 << 10 // bytes of records in one reply
-	maxHead  = 64 << 10  // bytes of a record that does not fit into it
-	// The same for a claim whose reply has been lost twice: a lower limit may be why.
+	maxHead  = 64 << 10  // bytes of the head of a record that does not fit
+	// Bounds for a claim whose reply was lost twice, possibly because of a lower limit.
 	leastReply = 16 << 10
 	leastHead  = 1 << 10
-	// lostReplies is how often the first bounds are tried.
+	// lostReplies is the number of calls with the first bounds.
 	lostReplies = 2
 )
 
-// How long things are kept in Redis.
+// Retention of data in Redis.
 const (
 	goneKeep     = time.Hour
 	attemptsKeep = 24 * time.Hour
 	countedKeep  = 24 * time.Hour
 )
 
-// Store talks to one Redis for one prefix. It is safe for concurrent use. A
-// sidecar may have several, on clients with other timeouts, but all claims of
-// a run must go through one of them, and all its reaps through one: a Store
-// remembers which sequence numbers were used, for the case that a failover
-// makes Redis forget it.
+// Store has the operations on one Redis for one key prefix. It is safe for concurrent
+// use. A sidecar may have several Stores with different timeouts, but all claims of a run
+// must use one of them, and all its reaps one: a Store remembers the used sequence
+// numbers, which a failover may make Redis forget.
 type Store struct {
 	c    goredis.UniversalClient
 	o    Options
@@ -80,14 +77,14 @@ type Store struct {
 	wait *waiter
 
 	mu    sync.Mutex
-	seqs  map[numbering]int64 // the highest sequence number seen
-	turns map[string]turn     // of each run
-	ticks map[string]ticking  // likewise
+	seqs  map[numbering]int64 // the highest used sequence number
+	turns map[string]turn     // by run
+	ticks map[string]ticking  // by run
 }
 
-// New returns a Store on c, which [Store.Close] closes. It does not connect.
-// The client must have room for two connections at least, one of which a
-// [Store.Wait] holds; [NewClient] makes such a client.
+// New returns a Store on c, which [Store.Close] closes. It does not connect. The client
+// must allow at least two connections, one of which a [Store.Wait] uses; [NewClient]
+// returns such a client.
 func New(c goredis.UniversalClient, o Options) (*Store, error) {
 	if o.Prefix == "" {
 		o.Prefix = "graflow"
@@ -119,17 +116,17 @@ func New(c goredis.UniversalClient, o Options) (*Store, error) {
 	return s, nil
 }
 
-// Close closes the client that New was given. Operations that are running,
-// a [Store.Wait] too, fail at once; what Redis made of them is not known.
+// Close closes the client. Running operations, including a [Store.Wait], fail at once; it
+// is unknown whether Redis applied them.
 func (s *Store) Close() error { return s.c.Close() }
 
-// Ping asks Redis for a sign of life. An answer is not health: reads may work
-// where writes do not, and the reverse.
+// Ping sends a PING. An answer does not prove health: reads may work while writes do not,
+// and the reverse.
 func (s *Store) Ping(ctx context.Context) error {
 	return failure("ping", s.c.Ping(ctx).Err())
 }
 
-// QueueLen is the number of records in the queue.
+// QueueLen returns the number of records in the queue.
 func (s *Store) QueueLen(ctx context.Context) (int64, error) {
 	n, err := s.c.LLen(ctx, s.keys.queue()).Result()
 	return n, failure("queue length", err)
@@ -138,29 +135,28 @@ func (s *Store) QueueLen(ctx context.Context) (int64, error) {
 //go:embed prelude.lua
 var prelude string
 
-// scripted is one operation's script. It is put together when the operation is
-// called first: a sidecar needs a few of them, and each has the prelude in it.
+// scripted is the script of one operation. It is built at the first call of the
+// operation: a sidecar needs a few of them, and each includes the prelude.
 type scripted func() *goredis.Script
 
-// script is one operation's Lua source, in parts, behind the prelude.
+// script returns the script of an operation from the prelude and the parts of its source.
 func script(parts ...string) scripted { return joined(prelude, parts) }
 
 func joined(first string, parts []string) scripted {
 	return sync.OnceValue(func() *goredis.Script { return goredis.NewScript(first + strings.Join(parts, "")) })
 }
 
-// call runs a script for a run. key is KEYS[1]; args follow those that the
-// prelude reads.
+// call runs a script for a run. key is KEYS[1]; args follow the arguments of the prelude.
 func (s *Store) call(ctx context.Context, sc scripted, run, key string, args ...any) *goredis.Cmd {
 	return s.callWith(ctx, sc, key, append(s.argv(run, len(args)), args...))
 }
 
-// argv is what the prelude reads, with room for n more.
+// argv returns the arguments of the prelude, with capacity for n more.
 func (s *Store) argv(run string, n int) []any {
 	return append(make([]any, 0, 4+n), s.o.Prefix, run, s.o.RunTTL.Milliseconds(), s.side)
 }
 
-// callWith is call with arguments that begin with those of argv.
+// callWith runs a script with arguments that begin with those of argv.
 func (s *Store) callWith(ctx context.Context, sc scripted, key string, argv []any) *goredis.Cmd {
 	cmd := sc().Run(ctx, s.c, []string{key}, argv...)
 	switch err := cmd.Err(); {
@@ -172,7 +168,7 @@ func (s *Store) callWith(ctx context.Context, sc scripted, key string, argv []an
 	return cmd
 }
 
-// lost: the server says that keys of ours are another node's. A client of a
+// lost reports whether the server answered that keys are on another node. A client of a
 // Cluster would have gone there.
 func (s *Store) lost(err error) bool {
 	if _, single := s.c.(*goredis.Client); !single || err == nil {
@@ -182,7 +178,7 @@ func (s *Store) lost(err error) bool {
 	return moved || goredis.HasErrorPrefix(err, "Script attempted to access a non local key")
 }
 
-// failure names the operation that an error comes from and knows GONE.
+// failure adds the operation to an error and converts the reply GONE to ErrGone.
 func failure(op string, err error) error {
 	switch {
 	case err == nil:
@@ -194,30 +190,31 @@ func failure(op string, err error) error {
 	}
 }
 
-// errReply is an answer that our own scripts never give.
+// errReply means that a script returned an unexpected reply.
 var errReply = errors.New("unexpected reply from Redis")
 
-// numbering is one of a run's two series of sequence numbers: of the records
-// that it claimed and of those that it adopted.
+// numbering is one of the two series of sequence numbers of a run: those of claimed
+// records and those of adopted records.
 type numbering struct {
 	run     string
 	adopted bool
 }
 
-// floor is the highest sequence number of a series that is known to be used;
-// raise moves it.
+// floor returns the highest used sequence number of a series.
 func (s *Store) floor(n numbering) int64 {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.seqs[n]
 }
 
+// raise raises the highest used sequence number of a series.
 func (s *Store) raise(n numbering, seq int64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.seqs[n] = max(s.seqs[n], seq)
 }
 
+// forget removes the state of a run.
 func (s *Store) forget(run string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -227,18 +224,18 @@ func (s *Store) forget(run string) {
 	delete(s.ticks, run)
 }
 
-// turn numbers a run's claims, so that Redis can tell one that a network
+// turn numbers the claims of a run, so that Redis recognizes a claim that the network
 // delivers late.
 type turn struct {
 	n     int64
-	nonce string // of the claim whose turn it is
-	tries int    // claims of it, see reply
+	nonce string // of the claim with this turn
+	tries int    // calls of the claim, see reply
 }
 
-// turn is the next one, or that of the last call again for the same nonce.
+// turn returns the next turn, or that of the last call for the same nonce.
 func (s *Store) turn(run, nonce string) turn { return s.take(run, nonce, 0) }
 
-// claimTurn is turn for a claim, whose tries count.
+// claimTurn returns the turn of a claim and counts its calls.
 func (s *Store) claimTurn(run, nonce string) turn { return s.take(run, nonce, 1) }
 
 func (s *Store) take(run, nonce string, tries int) turn {
@@ -253,8 +250,8 @@ func (s *Store) take(run, nonce string, tries int) turn {
 	return t
 }
 
-// reply are the bounds of the reply to a claim: bytes of all records, and of the
-// head of one that does not fit.
+// reply returns the bounds of the reply to a claim: bytes of all records, and bytes of
+// the head of a record that does not fit.
 func (t turn) reply() (most, head int) {
 	if t.tries > lostReplies {
 		return leastReply, leastHead
@@ -262,7 +259,7 @@ func (t turn) reply() (most, head int) {
 	return maxReply, maxHead
 }
 
-// flag is a Lua-friendly boolean: its name, or nothing.
+// flag returns name if set, and "" otherwise: a boolean for a script.
 func flag(set bool, name string) string {
 	if set {
 		return name

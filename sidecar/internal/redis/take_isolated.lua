@@ -1,21 +1,20 @@
--- take_isolated.lua brings one record that must run alone in a sidecar into the
--- inbox of a run that is idle, from where the claim of the same turn takes it.
+-- take_isolated.lua moves one record that must run alone in a sidecar into the inbox of
+-- an idle run. The claim of the same turn takes it from there.
 --
 -- KEYS[1]  inbox of the run
 -- ARGV[5]  turn of that claim
--- ARGV[6]  most bytes of records that are looked at, but at least a record
--- ARGV[7]  the patterns of the run's kinds, one a line; '' for one that takes
---          every task
+-- ARGV[6]  maximum number of bytes of examined records; a first record may exceed it
+-- ARGV[7]  the patterns of the run's kinds, one a line; '' for a run that takes every
+--          task
 -- ARGV[8…] free slots of each kind
--- Reply    1 if there is a record in the inbox now, else 0; error GONE for a run
---          that is no member
+-- Returns  1 if the inbox has a record now, else 0. Error GONE for a run that is not a
+--          member
 --
--- The next attempt is the one that counts again: the record is alone.
+-- The cause 'beside' becomes 'run' again: the record runs alone, so the next loss counts.
 --
--- It may be called again after a lost reply, and arrive when its caller has gone
--- on. In the first case the record is in the inbox already; in the second the claim
--- of its turn was made, and a record would lie in the inbox until the next one,
--- which a sidecar with a long task does not make.
+-- A repeated call after a lost reply finds the record in the inbox. A call that arrives
+-- after the claim of its turn moves nothing: the record would otherwise stay in the inbox
+-- until the next claim, which a sidecar with a long task does not make.
 if not member(RUN) then
   return gone()
 end
@@ -32,8 +31,8 @@ end
 
 local patterns, bytes = compile_all(ARGV[7]), 0
 
--- takes: a kind of the run that has a free slot takes the record, or may.
-local function takes(record)
+-- has_slot reports whether a kind of the run that may match the record has a free slot.
+local function has_slot(record)
   local k = #patterns > 0 and kind(patterns, record) or 0
   return k == 0 or k > 0 and tonumber(ARGV[7 + k]) > 0
 end
@@ -41,12 +40,12 @@ end
 for _, delivery in ipairs(redis.call('ZRANGE', ISOLATED, 0, 15)) do
   local record = redis.call('HGET', DELAYED_RECORDS, delivery)
   if not record then
-    redis.call('ZREM', ISOLATED, delivery) -- it fell due, with an earlier version
-  elseif takes(record) then
+    redis.call('ZREM', ISOLATED, delivery) -- promoted by an earlier version
+  elseif has_slot(record) then
     local sha = redis.sha1hex(record)
-    local count, cause, company, unread = attempts(sha)
+    local count, cause, shared_losses, unread = attempts(sha)
     if cause == 'beside' then
-      set_attempts(sha, count, 'run', company, unread)
+      set_attempts(sha, count, 'run', shared_losses, unread)
     end
     redis.call('RPUSH', KEYS[1], record)
     redis.call('ZREM', ISOLATED, delivery)

@@ -12,34 +12,32 @@ var tickScript = script(tickLua)
 
 // Bounds of the search for runs that Redis has forgotten.
 const (
-	searchKeys = 1000 // with each look
-	searchRest = 60   // looks between one search and the next
+	searchKeys = 1000 // keys for each check
+	searchRest = 60   // checks between two searches
 )
 
-// A run is dead when its lease has been seen to be missing for absence, at
-// looks of which each came at most maxGap after the one before: at three or more.
-// The first look after a longer gap, an outage perhaps, gives everybody grace to
-// come back and renew. All by Redis' clock; looks come minGap apart at least,
-// however many sidecars tick.
+// A run is dead if its lease was missing for absence over checks that were at most maxGap
+// apart, which are three or more. The first check after a longer gap, such as an outage,
+// gives all runs grace to renew. Times are by Redis' clock; checks are at least minGap
+// apart, for any number of sidecars.
 const (
 	minGap  = 500 * time.Millisecond
 	maxGap  = 1500 * time.Millisecond
-	absence = maxGap + time.Millisecond // never two looks: three of one sidecar, more of a fleet
+	absence = maxGap + time.Millisecond // never two checks: three of one sidecar, more of a fleet
 	grace   = time.Second
 )
 
-// Tick does the chores of one second for everybody. It renews the caller's lease
-// as [Store.RenewAs] does, hands back delayed records that are due and records in
-// the inboxes of runs that are gone, and forgets gone runs after an hour and
-// attempts after a day. It names the member runs that the caller is to reap, never
-// itself. It also says what people want of the caller: whether it is paused, and
-// orders, which are taken by that. The work of one call is bounded, but for the
-// look at all members. It returns [ErrGone] if the caller's run is no member.
+// Tick does the chores of one second for all sidecars. It renews the caller's lease as
+// [Store.RenewAs] does, requeues due delayed records and records in the inboxes of gone
+// runs, and forgets gone runs after an hour and attempts after a day. It returns the
+// member runs that the caller has to reap, never the caller itself, whether the caller is
+// paused, and its commands, which it removes. The work of one call is bounded, except for
+// the check of all members. Tick returns [ErrGone] if the caller's run is not a member.
 func (s *Store) Tick(ctx context.Context, run string, about []byte, label string) (TickResult, error) {
 	began, since := s.lastTick(run)
 	reply, err := s.call(ctx, tickScript, run, s.keys.alive(run), about, label,
 		chunkRecords, s.o.MaxClaimBytes, goneKeep.Milliseconds(), attemptsKeep.Milliseconds(), chunkIDs,
-		minGap.Milliseconds(), maxGap.Milliseconds(), absence.Milliseconds(), grace.Milliseconds(), chunkOrders,
+		minGap.Milliseconds(), maxGap.Milliseconds(), absence.Milliseconds(), grace.Milliseconds(), chunkCommands,
 		began, since, searchKeys, searchRest).Slice()
 	if err != nil {
 		return TickResult{}, failure("tick", err)
@@ -54,7 +52,7 @@ func (s *Store) Tick(ctx context.Context, run string, about []byte, label string
 	inFlight, ok5 := reply[4].(int64)
 	paused, ok6 := reply[5].(int64)
 	allPaused, ok7 := reply[6].(int64)
-	orders, ok8 := texts(reply[7])
+	commands, ok8 := texts(reply[7])
 	unrouted, ok9 := reply[8].(int64)
 	clock, ok10 := reply[9].(int64)
 	isolated, ok11 := reply[10].(int64)
@@ -64,19 +62,20 @@ func (s *Store) Tick(ctx context.Context, run string, about []byte, label string
 	s.ticked(run, clock)
 	return TickResult{
 		Dead: dead, Unfinished: unfinished, Promoted: int(promoted), Drained: int(drained), InFlight: int(inFlight),
-		Paused: paused == 1, AllPaused: allPaused == 1, Orders: decodeOrders(orders), Unrouted: int(unrouted),
+		Paused: paused == 1, AllPaused: allPaused == 1, Commands: decodeCommands(commands), Unrouted: int(unrouted),
 		Isolated: int(isolated),
 	}, nil
 }
 
-// ticking is what Redis' clock said at a run's last tick, and when that was by ours,
-// which does not step.
+// ticking is the state of Redis' clock at the last tick of a run, and the time of that
+// tick by the local monotonic clock.
 type ticking struct {
 	clock int64 // ms
 	at    time.Time
 }
 
-// lastTick is Redis' clock then and how many ms ago that was; "" and 0 for none.
+// lastTick returns Redis' clock at the last tick and the time since then in ms; "" and 0
+// without one.
 func (s *Store) lastTick(run string) (clock any, ms int64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -87,6 +86,7 @@ func (s *Store) lastTick(run string) (clock any, ms int64) {
 	return t.clock, time.Since(t.at).Milliseconds()
 }
 
+// ticked stores Redis' clock of a tick.
 func (s *Store) ticked(run string, clock int64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -94,7 +94,7 @@ func (s *Store) ticked(run string, clock int64) {
 	s.ticks[run] = ticking{clock, time.Now()}
 }
 
-// texts is a reply that must be a list of strings.
+// texts converts a reply that must be a list of strings.
 func texts(reply any) ([]string, bool) {
 	list, ok := reply.([]any)
 	if !ok {

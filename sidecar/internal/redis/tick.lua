@@ -1,48 +1,50 @@
 -- tick.lua does the chores of one second.
 --
 -- KEYS[1]  alive key of the run
--- ARGV[5]  what the run says of itself, JSON, or ''
+-- ARGV[5]  description of the run, JSON, or ''
 -- ARGV[6]  host:run, as in renew.lua
--- ARGV[7]  most records to move in each chore   ARGV[8]  most bytes likewise
--- ARGV[9]  how long a run stays on the gone list, ms
--- ARGV[10] how long attempts are kept, ms       ARGV[11] most ids to look at
--- ARGV[12] shortest time between two looks at the members, ms
--- ARGV[13] longest one, or they prove nothing   ARGV[14] absence of the dead, ms
--- ARGV[15] grace after a longer one, ms         ARGV[16] most orders to take
+-- ARGV[7]  maximum number of records that each chore moves
+-- ARGV[8]  maximum number of bytes that each chore moves
+-- ARGV[9]  retention of a run on the gone list, ms
+-- ARGV[10] retention of attempts, ms
+-- ARGV[11] maximum number of ids that each chore examines
+-- ARGV[12] minimum interval of two checks of the members, ms
+-- ARGV[13] maximum interval; after a longer one absence counts from zero, ms
+-- ARGV[14] absence after which a member is dead, ms
+-- ARGV[15] additional grace after a longer interval, ms
+-- ARGV[16] maximum number of commands
 -- ARGV[17] Redis' clock at the caller's last tick, ms, or ''
--- ARGV[18] how long ago that is by the caller's own clock, ms
--- ARGV[19] most keys to look at for runs that Redis has forgotten
--- ARGV[20] how many looks lie between two such searches
--- Reply    records promoted, records drained, runs that the caller is to reap,
---          unfinished runs, records in flight of the caller, 1 if the run is
---          paused, 1 if all are, orders for the run, records that wait for a
---          run that takes them, Redis' clock, records that wait for an idle run;
---          error GONE for a run that is no member
+-- ARGV[18] time since that by the caller's own clock, ms
+-- ARGV[19] maximum number of keys that are searched for forgotten runs
+-- ARGV[20] number of checks between two such searches
+-- Returns  records promoted; records drained; runs that the caller has to reap;
+--          unfinished runs; records in flight of the caller; 1 if the run is paused;
+--          1 if all runs are; commands for the run; unrouted records; Redis' clock;
+--          isolated records. Error GONE for a run that is not a member
 --
--- Every sidecar ticks, and what one of them sees serves all: were each to look
--- at each, the work would grow with the square of the fleet. So the members are
--- looked at only if the last look is ARGV[12] old, and since when each absent one
--- is absent is kept here, not by whoever looked: in a fleet whose members come and
--- go every second nobody lives to count to three (those that died one after the
--- other took 18 s). Who looks is alive, and is the one that is told of the dead; if
--- it dies too, or its reply is lost, so is the next one.
+-- Every sidecar ticks, and the checks serve all of them: if each sidecar checked each,
+-- the work would grow with the square of the fleet. The members are therefore checked
+-- only if the last check is ARGV[12] old. The times since when members are absent are
+-- stored in Redis and not in the sidecar that checked: in a fleet whose members come
+-- and go every second no member lives to count to three (deaths in sequence took 18 s
+-- to be found). The caller that checks is alive and receives the dead runs; if it dies
+-- or its reply is lost, the next caller receives them too.
 --
--- An outage that ran all leases out is nobody's death: the looks stopped with it,
--- and absence counts anew after that. The other chores are bounded and go on with
--- the next look; from a long gone list each takes another part.
+-- An outage that lets all leases expire is no death: the checks stop with it, and
+-- absence counts from zero afterwards. The other chores are bounded and continue with
+-- the next check; each check processes another part of a long gone list.
 --
--- A clock that steps makes the looks begin anew, too, and makes leases that were given
--- before it last for as long as the step: those are cut to what a lease is. A step
--- ahead is known by the clock of a caller that was here a moment ago.
+-- A step of the clock restarts the absence counts as well. It also prolongs the leases
+-- granted before the step; those are cut to the length of a lease. A step ahead is
+-- detected with the clock of a caller that ticked a moment ago.
 --
--- A FLUSHALL, or a key that was deleted, leaves inboxes and in-flight hashes of runs
--- that Redis has forgotten, where those died before they could register anew. A part of
--- the key space is searched for them with each look, and after the whole of it nothing
--- for a while.
+-- After a FLUSHALL or the deletion of a key, inboxes and in-flight hashes remain of runs
+-- that Redis has forgotten and that died before they registered again. Each check
+-- searches a part of the key space for them; after a complete search there is a pause.
 --
--- Orders are taken: a reply that is lost loses them, and whoever gave them sees
--- that nothing happens and gives them again. A drain or a restart that is done
--- twice is worse than one that is asked for twice.
+-- Commands are removed when they are read. A lost reply loses them; the user sees that
+-- nothing happens and repeats the command. A drain or a restart that is done twice is
+-- worse than one that is requested twice.
 if not member(RUN) then
   return gone()
 end
@@ -51,25 +53,25 @@ redis.call('ZCARD', GONE)
 redis.call('ZCARD', DELAYED)
 redis.call('HLEN', DELAYED_RECORDS)
 redis.call('ZCARD', ISOLATED)
-local PAUSED, ORDERS, WATCH = S .. 'paused', S .. 'orders:' .. RUN, S .. 'watch'
+local PAUSED, COMMANDS, WATCH = S .. 'paused', S .. 'orders:' .. RUN, S .. 'watch'
 redis.call('HLEN', PAUSED)
-redis.call('LLEN', ORDERS)
+redis.call('LLEN', COMMANDS)
 redis.call('LLEN', S .. 'unrouted')
 redis.call('HLEN', WATCH)
 local NOW, RAW = now()
-local most, room, look = tonumber(ARGV[7]), tonumber(ARGV[8]), tonumber(ARGV[11])
+local most, max_bytes, max_ids = tonumber(ARGV[7]), tonumber(ARGV[8]), tonumber(ARGV[11])
 renew(ARGV[5], ARGV[6])
 
--- watch looks at the members and returns the dead. The caller is none of them.
-local function watch(page, age, cursor, rest)
-  local since, grace, anew = {}, 0, false
+-- check_members returns the dead members. The caller is not among them.
+local function check_members(page, age, cursor, rest)
+  local since, grace, restarted = {}, 0, false
   if age >= 0 and age <= tonumber(ARGV[13]) then
     local last = redis.call('HGETALL', WATCH)
     for i = 1, #last, 2 do
       since[last[i]] = tonumber(last[i + 1])
     end
   else
-    grace, anew = tonumber(ARGV[15]), true
+    grace, restarted = tonumber(ARGV[15]), true
   end
   local dead, fields = {}, { 'at', RAW, 'page', page, 'cursor', cursor, 'rest', rest }
   in_parts(redis.call('SMEMBERS', RUNS), function(...)
@@ -77,7 +79,7 @@ local function watch(page, age, cursor, rest)
     local keys = {}
     for i, run in ipairs(part) do
       keys[i] = S .. 'alive:' .. run
-      local left = anew and redis.call('PTTL', keys[i])
+      local left = restarted and redis.call('PTTL', keys[i])
       if left and (left == -1 or left > tonumber(ARGV[3])) then
         redis.call('PEXPIRE', keys[i], ARGV[3])
       end
@@ -103,18 +105,18 @@ local function watch(page, age, cursor, rest)
   return dead
 end
 
--- sweep looks at a part of the gone list. A BLMOVE of a client that has left
--- can still run: what it put into the inbox of a run that is gone goes back.
--- Whoever reaps may die in the middle: what is left is found here.
+-- sweep processes a part of the gone list. A BLMOVE of a client that has left can still
+-- run: sweep requeues the records that it moved into the inbox of a gone run. It also
+-- finds the runs whose reaper died before it was done.
 local drained, unfinished = 0, {}
 local function sweep(page)
   local bytes = 0
-  local pages = math.max(math.ceil(redis.call('ZCARD', GONE) / look), 1)
-  local start = page % pages * look
-  for _, run in ipairs(redis.call('ZRANGE', GONE, start, start + look - 1)) do
+  local pages = math.max(math.ceil(redis.call('ZCARD', GONE) / max_ids), 1)
+  local start = page % pages * max_ids
+  for _, run in ipairs(redis.call('ZRANGE', GONE, start, start + max_ids - 1)) do
     local inbox, inflight = S .. 'inbox:' .. run, S .. 'inflight:' .. run
     local has_inbox, has_inflight = usable('LLEN', inbox), usable('HLEN', inflight)
-    while has_inbox and drained < most and bytes < room do
+    while has_inbox and drained < most and bytes < max_bytes do
       local record = redis.call('RPOP', inbox)
       if not record then
         break
@@ -128,19 +130,18 @@ local function sweep(page)
       redis.call('DEL', S .. 'meta:' .. run)
     end
   end
-  for _, run in ipairs(redis.call('ZRANGEBYSCORE', GONE, '-inf', NOW - ARGV[9], 'LIMIT', 0, look)) do
+  for _, run in ipairs(redis.call('ZRANGEBYSCORE', GONE, '-inf', NOW - ARGV[9], 'LIMIT', 0, max_ids)) do
     if redis.call('EXISTS', S .. 'inbox:' .. run, S .. 'inflight:' .. run) == 0 then
       redis.call('ZREM', GONE, run)
     end
   end
-  for _, sha in ipairs(redis.call('ZRANGEBYSCORE', ATTEMPTS_AT, '-inf', NOW - ARGV[10], 'LIMIT', 0, look)) do
+  for _, sha in ipairs(redis.call('ZRANGEBYSCORE', ATTEMPTS_AT, '-inf', NOW - ARGV[10], 'LIMIT', 0, max_ids)) do
     forget_attempts(sha)
   end
 end
 
--- search looks at a part of the key space for what belongs to forgotten runs,
--- and returns where the next part begins. A server that does not allow SCAN is left
--- alone.
+-- search examines a part of the key space for keys of forgotten runs and returns the
+-- cursor of the next part. It does nothing on a server that refuses SCAN.
 local function search(cursor)
   local pattern = string.gsub(S, '[%*%?%[%]\\]', '\\%0') .. 'in*'
   local reply = redis.pcall('SCAN', cursor, 'MATCH', pattern, 'COUNT', ARGV[19])
@@ -158,10 +159,10 @@ local function search(cursor)
   return reply[1]
 end
 
--- note writes down what the clock says. One that is ahead of what the caller has
--- measured, while no other caller was here, has been set.
-local function note()
-  local at, ahead = noted_clock(RAW)
+-- store_clock stores Redis' clock. A clock that is ahead of the caller's measurement,
+-- with no other caller in between, has been set forward.
+local function store_clock()
+  local at, ahead = stored_clock(RAW)
   local step = ARGV[17] ~= '' and RAW - tonumber(ARGV[17]) - tonumber(ARGV[18]) or 0
   if RAW - at > tonumber(ARGV[13]) and step > 60000 then
     ahead = ahead - math.min(step, RAW - at)
@@ -174,23 +175,23 @@ local last = redis.call('HMGET', WATCH, 'at', 'page', 'cursor', 'rest')
 local age = RAW - (tonumber(last[1]) or 0)
 local dead = {}
 if age >= tonumber(ARGV[12]) or age < 0 then
-  note()
+  store_clock()
   local page = (tonumber(last[2]) or 0) + 1
   local cursor, rest = last[3] or '0', (tonumber(last[4]) or 0) - 1
   if rest < 0 then
     cursor = search(cursor)
     rest = cursor == '0' and tonumber(ARGV[20]) or 0
   end
-  dead = watch(page, age, cursor, rest)
+  dead = check_members(page, age, cursor, rest)
   sweep(page)
 end
 
--- Due records: the earliest ones that fit, pushed last first, so that the
--- earliest is taken first.
+-- Due records are promoted: the earliest ones within the limits, pushed last first, so
+-- that the earliest one is claimed first.
 local due = redis.call('ZRANGEBYSCORE', DELAYED, '-inf', NOW, 'LIMIT', 0, most)
 local records, promoted, bytes = {}, 0, 0
 for i, delivery in ipairs(due) do
-  if bytes >= room then
+  if bytes >= max_bytes then
     break
   end
   local record = redis.call('HGET', DELAYED_RECORDS, delivery)
@@ -207,7 +208,7 @@ for i = #records, 1, -1 do
   redis.call('HDEL', DELAYED_RECORDS, due[i])
 end
 
-local orders = redis.call('LPOP', ORDERS, ARGV[16]) or {}
+local commands = redis.call('LPOP', COMMANDS, ARGV[16]) or {}
 return { promoted, drained, dead, unfinished, redis.call('HLEN', INFLIGHT),
-         redis.call('HEXISTS', PAUSED, RUN), redis.call('HEXISTS', PAUSED, '*'), orders, redis.call('LLEN', S .. 'unrouted'),
+         redis.call('HEXISTS', PAUSED, RUN), redis.call('HEXISTS', PAUSED, '*'), commands, redis.call('LLEN', S .. 'unrouted'),
          RAW, redis.call('ZCARD', ISOLATED) }

@@ -7,7 +7,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// unacknowledged is how many written bytes the peer's machine has not taken yet.
+// unacknowledged returns the number of written bytes that the peer's machine has not
+// acknowledged.
 func unacknowledged(conn net.Conn) (bytes int, known bool) {
 	s, ok := conn.(syscall.Conn)
 	if !ok {

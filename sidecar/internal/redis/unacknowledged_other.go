@@ -4,6 +4,6 @@ package redis
 
 import "net"
 
-// unacknowledged is how many written bytes the peer's machine has not taken yet:
-// not known here.
+// unacknowledged returns the number of written bytes that the peer's machine has not
+// acknowledged, which is unknown on this system.
 func unacknowledged(net.Conn) (bytes int, known bool) { return 0, false }

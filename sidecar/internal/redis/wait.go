@@ -9,15 +9,14 @@ import (
 	goredis "github.com/redis/go-redis/v9"
 )
 
-// Wait blocks until a record arrives in the queue, for at most d (whole
-// seconds, at least one), and reports whether one did. The record is then in
-// the run's inbox, from where [Store.Claim] takes it; a reply that is lost
-// loses nothing. It returns [ErrGone] where a connection that it has not used before
-// leads to a server that does not know the run.
+// Wait blocks until a record arrives in the queue, for at most d (whole seconds, at least
+// one), and reports whether one did. The record is then in the run's inbox, from where
+// [Store.Claim] takes it; a lost reply loses nothing. Wait returns [ErrGone] if a new
+// connection leads to a server that does not know the run.
 //
-// The end of ctx does not end a Wait that has begun: BLMOVE cannot be taken
-// back, and what it moved must be found. Cancel ctx and then call
-// [Store.Unblock], or wait out d. One Wait runs at a time; others queue up.
+// The end of ctx does not end a Wait that has begun: BLMOVE cannot be revoked, and the
+// record that it moved must be found. Cancel ctx and then call [Store.Unblock], or wait
+// for d. One Wait runs at a time; others wait for it.
 func (s *Store) Wait(ctx context.Context, run string, d time.Duration) (bool, error) {
 	d = max(d.Round(time.Second), time.Second)
 	from := "LEFT"
@@ -41,9 +40,10 @@ func (s *Store) Wait(ctx context.Context, run string, d time.Duration) (bool, er
 	return err == nil, failure("wait", err)
 }
 
-// knows returns ErrGone where the server at the other end does not know the run: it may
-// be another one than claims reach, where nothing would ever come, and what came would
-// be taken from others. One that refuses the question is taken for ours.
+// knows returns ErrGone if the server of a connection does not know the run: it may be
+// another server than that of the claims, and waiting there would bring nothing or take
+// records from other sidecars. A server that refuses the question counts as the right
+// one.
 func (s *Store) knows(ctx context.Context, c *goredis.Conn, run string) error {
 	member, err := c.SIsMember(ctx, s.keys.own("runs"), run).Result()
 	switch {
@@ -56,63 +56,62 @@ func (s *Store) knows(ctx context.Context, c *goredis.Conn, run string) error {
 	}
 }
 
-// Unblock ends a Wait early. It returns when the Wait has ended, at once when
-// there is none, and without effect where Redis does not know, or does not
-// allow, CLIENT UNBLOCK, or not for a command that CLIENT PAUSE holds back: then the
-// Wait ends by itself.
+// Unblock ends a Wait early. It returns when the Wait has ended, and at once without one.
+// It has no effect if Redis does not know or allow CLIENT UNBLOCK, or if CLIENT PAUSE
+// delays the command: the Wait then ends by itself.
 func (s *Store) Unblock(ctx context.Context) error {
 	return failure("unblock", s.wait.unblock(ctx))
 }
 
-// CanUnblock reports whether [Store.Unblock] could have ended the last Wait, as far
-// as is known: the server tells who we are. A Wait that runs is waited for.
+// CanUnblock reports whether [Store.Unblock] could have ended the last Wait, as far as
+// known: the server has told the id of the connection. It waits for a running Wait.
 func (s *Store) CanUnblock() bool {
 	s.wait.busy.Lock()
 	defer s.wait.busy.Unlock()
 	return s.wait.conn != nil && s.wait.id != idNone
 }
 
-// waiter gives waits a connection of their own, out of the client's pool. A
-// separate client would be simpler, but when Sentinels change the master,
-// go-redis cuts only connections of the client that it told: another one would
-// go on waiting on the old master.
+// waiter provides the connection of the waits, taken from the client's pool. A separate
+// client would be simpler, but when Sentinels change the master, go-redis cuts only the
+// connections of the client that received the message: another client would keep waiting
+// at the old master.
 type waiter struct {
 	c     goredis.UniversalClient
 	queue string
 
-	busy sync.Mutex // held while a command blocks; guards the next four
+	busy sync.Mutex // locked while a command blocks; guards the next four fields
 	conn *goredis.Conn
-	node *goredis.Client // where conn comes from
-	id   int64           // conn's
-	used time.Time       // when conn was used last
+	node *goredis.Client // the client of conn
+	id   int64           // the id of conn
+	used time.Time       // the last use of conn
 
 	mu      sync.Mutex
-	via     goredis.UniversalClient // another way to the server that the wait is on
-	blocked int64                   // the id of the waiting connection; idUnknown, idNone
-	asked   bool                    // unblock has been sent for this wait
-	done    chan struct{}           // closed at the end of the wait; nil when none
+	via     goredis.UniversalClient // another client for the server of the wait
+	blocked int64                   // id of the waiting connection; idUnknown, idNone
+	asked   bool                    // unblock was sent for this wait
+	done    chan struct{}           // closed at the end of the wait; nil without one
 }
 
 const (
 	idUnknown = -1 // not connected yet
-	idNone    = 0  // the server does not tell
+	idNone    = 0  // the server does not report it
 )
 
 const (
-	// replyGrace is how long a reply may be late before the connection counts
-	// as broken; go-redis alone would give a frozen server ten seconds.
+	// replyGrace is the delay of a reply after which the connection counts as broken;
+	// go-redis alone would wait ten seconds for a frozen server.
 	replyGrace = 2 * time.Second
-	// leastGrace is that of a longer wait: one that began on a dead connection is
-	// to be over as soon as a short one is.
+	// leastGrace is the delay for a longer wait: one that began on a dead connection must
+	// end as soon as a short one.
 	leastGrace = time.Second
-	// keepConn is how long the connection stays with the waiter between waits.
-	// One wait after the other, as in an idle sidecar, shares it and with it
-	// the CLIENT ID; after a pause the pool looks at its health first.
+	// keepConn is the time for which the waiter keeps the connection between waits.
+	// Successive waits of an idle sidecar share it and its CLIENT ID; after a pause the
+	// pool checks its health first.
 	keepConn = time.Second
 )
 
-// block runs a blocking command on a connection of its own, and tells it whether that
-// has just been taken. It reports whether unblock has ended it.
+// block runs a blocking command on its own connection, and tells the command whether the
+// connection is fresh. It reports whether unblock has ended it.
 func (w *waiter) block(ctx context.Context, d time.Duration, op func(ctx context.Context, c *goredis.Conn, fresh bool) error) (unblocked bool, err error) {
 	w.busy.Lock()
 	defer w.busy.Unlock()
@@ -124,7 +123,7 @@ func (w *waiter) block(ctx context.Context, d time.Duration, op func(ctx context
 	}
 	w.begin(node)
 	defer func() { unblocked = w.end() && goredis.HasErrorPrefix(err, "UNBLOCKED ") }()
-	// After begin, so that "cancel, then Unblock" cannot slip in between.
+	// After begin, so that a cancellation followed by Unblock cannot come in between.
 	if err := ctx.Err(); err != nil {
 		return false, err
 	}
@@ -133,9 +132,9 @@ func (w *waiter) block(ctx context.Context, d time.Duration, op func(ctx context
 		err = op(bounded, w.conn, fresh)
 	}
 	if goredis.HasErrorPrefix(err, "UNBLOCKED ") {
-		// A command that was unblocked while CLIENT PAUSE held it back is done all the
-		// same when the pause is over, and answers once more: that answer would be taken
-		// for the one to the next command.
+		// A command that was unblocked while CLIENT PAUSE delayed it is still executed
+		// when the pause ends, and answers once more. That answer would be taken for the
+		// one to the next command.
 		spoil(w.conn)
 	}
 	w.used = time.Now()
@@ -148,8 +147,8 @@ func (w *waiter) block(ctx context.Context, d time.Duration, op func(ctx context
 	return false, err
 }
 
-// connect sees to it that there is a connection to node whose id is known if
-// the server tells it, and reports whether that is another one than before.
+// connect ensures a connection to node, and reads its id if the server reports it. It
+// reports whether the connection is a new one.
 func (w *waiter) connect(ctx context.Context, node *goredis.Client) (fresh bool, err error) {
 	if w.conn != nil && (w.node != node || time.Since(w.used) > keepConn) {
 		w.release()
@@ -161,7 +160,7 @@ func (w *waiter) connect(ctx context.Context, node *goredis.Client) (fresh bool,
 		if err != nil && !isReply(err) {
 			return false, err
 		}
-		w.id = id // idNone where CLIENT ID is refused
+		w.id = id // idNone if CLIENT ID is refused
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -169,15 +168,15 @@ func (w *waiter) connect(ctx context.Context, node *goredis.Client) (fresh bool,
 	return fresh, nil
 }
 
-// release gives the connection back to its pool, which drops a broken one.
+// release returns the connection to its pool, which drops a broken one.
 func (w *waiter) release() {
 	if w.conn != nil {
-		_ = w.conn.Close() // says only that it was closed before
+		_ = w.conn.Close() // the only error is that it was closed before
 		w.conn, w.node = nil, nil
 	}
 }
 
-// server is the one that has the queue.
+// server returns the client of the server that has the queue.
 func (w *waiter) server(ctx context.Context) (*goredis.Client, error) {
 	switch c := w.c.(type) {
 	case *goredis.Client:
@@ -195,7 +194,7 @@ func (w *waiter) begin(via goredis.UniversalClient) {
 	w.via, w.blocked, w.asked, w.done = via, idUnknown, false, make(chan struct{})
 }
 
-// end reports whether the wait was to be ended by unblock.
+// end ends the wait and reports whether unblock had requested its end.
 func (w *waiter) end() bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -204,9 +203,9 @@ func (w *waiter) end() bool {
 	return w.asked
 }
 
-// unblockPause is before the second attempt to unblock a connection that does not
-// block yet, its BLMOVE being on the way; each further pause is twice as long. Newer
-// servers (seen: Valkey 8.1) do not unblock a command that CLIENT PAUSE holds back:
+// unblockPause is the pause before the second attempt to unblock a connection that does
+// not block yet, because its BLMOVE is on the way; each further pause is twice as long.
+// Newer servers (seen with Valkey 8.1) do not unblock a command that CLIENT PAUSE delays:
 // its wait runs out, and few attempts are made meanwhile.
 const (
 	unblockPause    = 2 * time.Millisecond
@@ -234,8 +233,8 @@ func (w *waiter) unblock(ctx context.Context) error {
 			return nil
 		}
 		if id != idUnknown {
-			// With ERROR: without it a command that CLIENT PAUSE holds back brings
-			// Redis before 7.0.16 down ("Unknown btype in replyToBlockedClientTimedOut").
+			// With ERROR: without it, a command that CLIENT PAUSE delays crashes Redis
+			// before 7.0.16 ("Unknown btype in replyToBlockedClientTimedOut").
 			if err := via.ClientUnblockWithError(ctx, id).Err(); isReply(err) {
 				return nil
 			} else if err != nil {

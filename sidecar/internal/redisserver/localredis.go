@@ -18,13 +18,13 @@ import (
 )
 
 // Kind says what serves.
-type Kind string
+type Program string
 
 // What a Server can be.
 const (
-	KindRedis     Kind = "redis-server"
-	KindValkey    Kind = "valkey-server"
-	KindMiniredis Kind = "miniredis"
+	ProgramRedis     Program = "redis-server"
+	ProgramValkey    Program = "valkey-server"
+	ProgramMiniredis Program = "miniredis"
 )
 
 // Options of Start; the zero value is usable.
@@ -45,7 +45,7 @@ type Options struct {
 // Server is a running local Redis. Its methods may be called from any
 // goroutine.
 type Server struct {
-	kind     Kind
+	program  Program
 	addr     string
 	password string
 
@@ -77,7 +77,7 @@ func Start(ctx context.Context, opts Options) (*Server, error) {
 }
 
 func startProcess(ctx context.Context, binary string, opts Options) (*Server, error) {
-	kind := Kind(filepath.Base(binary))
+	kind := Program(filepath.Base(binary))
 	dir, err := os.MkdirTemp("", "sidecar-redis-") // 0700: it holds the password
 	if err != nil {
 		return nil, fmt.Errorf("local Redis: %w", err)
@@ -99,7 +99,7 @@ func startProcess(ctx context.Context, binary string, opts Options) (*Server, er
 		_ = os.RemoveAll(dir)
 		return nil, fmt.Errorf("local Redis: %w", err)
 	}
-	s := &Server{kind: kind, addr: proc.Addr(), password: opts.Password, proc: proc, done: make(chan struct{})}
+	s := &Server{program: kind, addr: proc.Addr(), password: opts.Password, proc: proc, done: make(chan struct{})}
 	go s.watch(dir)
 	return s, nil
 }
@@ -129,7 +129,7 @@ func (s *Server) URL() string {
 func (s *Server) Addr() string { return s.addr }
 
 // Kind says what serves.
-func (s *Server) Kind() Kind { return s.kind }
+func (s *Server) Program() Program { return s.program }
 
 // Done is closed when the server has ended, by Stop or by itself.
 func (s *Server) Done() <-chan struct{} { return s.done }

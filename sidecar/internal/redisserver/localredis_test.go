@@ -30,12 +30,12 @@ func TestEachKind(t *testing.T) {
 	for _, c := range []struct {
 		name string
 		opts redisserver.Options
-		kind redisserver.Kind
+		kind redisserver.Program
 	}{
-		{"process", redisserver.Options{}, redisserver.KindRedis},
-		{"process with a password", redisserver.Options{Password: `p "\ä:@/`}, redisserver.KindRedis},
-		{"in process", redisserver.Options{InProcess: true}, redisserver.KindMiniredis},
-		{"in process with a password", redisserver.Options{InProcess: true, Password: "p:@/"}, redisserver.KindMiniredis},
+		{"process", redisserver.Options{}, redisserver.ProgramRedis},
+		{"process with a password", redisserver.Options{Password: `p "\ä:@/`}, redisserver.ProgramRedis},
+		{"in process", redisserver.Options{InProcess: true}, redisserver.ProgramMiniredis},
+		{"in process with a password", redisserver.Options{InProcess: true, Password: "p:@/"}, redisserver.ProgramMiniredis},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Setenv("TMPDIR", t.TempDir())
@@ -46,7 +46,7 @@ func TestEachKind(t *testing.T) {
 				t.Fatal(err)
 			}
 			// valkey-server is as good where it is what there is.
-			if got := s.Kind(); got != c.kind && got != redisserver.KindValkey {
+			if got := s.Program(); got != c.kind && got != redisserver.ProgramValkey {
 				t.Errorf("kind %s, want %s", got, c.kind)
 			}
 			exercise(t, s, opts)
@@ -176,8 +176,8 @@ func TestWithoutAServerOnPathItIsMiniredis(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer stop(t, s)
-	if s.Kind() != redisserver.KindMiniredis {
-		t.Errorf("kind %s", s.Kind())
+	if s.Program() != redisserver.ProgramMiniredis {
+		t.Errorf("kind %s", s.Program())
 	}
 }
 

@@ -54,7 +54,7 @@ func startMiniredis(opts Options) (*Server, error) {
 			srv.ServeConn(newRequestConn(conn))
 		}
 	})
-	return &Server{kind: KindMiniredis, addr: ln.Addr().String(), password: opts.Password, mini: m, done: make(chan struct{})}, nil
+	return &Server{program: ProgramMiniredis, addr: ln.Addr().String(), password: opts.Password, mini: m, done: make(chan struct{})}, nil
 }
 
 // close returns when every connection has ended.

@@ -6,18 +6,18 @@ import (
 )
 
 const (
-	// earliest and latest bound what a created_at may mean, in seconds: 2001 to 5138.
-	// A smaller number is of a clock that does not tell the date.
+	// earliest and latest bound a valid created_at, in seconds: 2001 to 5138. A smaller
+	// number comes from a clock that does not know the date.
 	earliest = 1e9
 	latest   = 1e11
-	// clocksDiffer is how far a record may seem to come from the future: the clock of
-	// its producer is not Redis', or not this machine's.
-	clocksDiffer = time.Second
+	// maxClockSkew is the tolerated age below zero: the clock of the producer differs from
+	// that of Redis or of this machine.
+	maxClockSkew = time.Second
 )
 
-// Created is when a record was made, by its producer's clock. created_at is a number
-// of seconds; one of milli-, micro- or nanoseconds is known by its size. The result is
-// false where created_at is missing or tells no time.
+// Created returns the creation time of the record by its producer's clock. created_at is a
+// number of seconds; milli-, micro- and nanoseconds are recognized by their size. The
+// result is false if created_at is missing or is not a time.
 func (i Info) Created() (time.Time, bool) {
 	n, err := strconv.ParseFloat(i.CreatedAt, 64)
 	if err != nil {
@@ -31,12 +31,12 @@ func (i Info) Created() (time.Time, bool) {
 	return time.Time{}, false
 }
 
-// Age is how old a record is at a time. The result is false where that is not known:
-// it does not say when it was made, or that is ahead of now by more than clocks differ.
+// Age returns the age of the record at a time. The result is false if the age is unknown:
+// the creation time is missing, or is ahead of now by more than the clock skew.
 func (i Info) Age(now time.Time) (time.Duration, bool) {
 	created, ok := i.Created()
 	age := now.Sub(created)
-	if !ok || age < -clocksDiffer {
+	if !ok || age < -maxClockSkew {
 		return 0, false
 	}
 	return max(age, 0), true

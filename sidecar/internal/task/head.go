@@ -6,9 +6,9 @@ import (
 	"strings"
 )
 
-// DecodeHead reads what the first bytes of a record tell. It stops without an error
-// where they end or are not JSON: fields that follow are empty. It does not
-// check the record.
+// DecodeHead reads the fields in the first bytes of a record. It stops without an error
+// where they end or are not JSON; the fields that follow stay empty. It does not validate
+// the record.
 func DecodeHead(head []byte) (info Info) {
 	d := json.NewDecoder(bytes.NewReader(head))
 	d.UseNumber()
@@ -24,12 +24,12 @@ func DecodeHead(head []byte) (info Info) {
 		if d.Decode(&value) != nil {
 			return info
 		}
-		info.set(name.(string), value) // the name of a member is a string
+		info.set(name.(string), value) // a member name is always a string
 	}
 	return info
 }
 
-// set fills in the field of a member of a record, if it has one.
+// set assigns the member of a record to its field of Info, if there is one.
 func (i *Info) set(name string, value json.RawMessage) {
 	for _, f := range []struct {
 		name string

@@ -10,7 +10,7 @@ import (
 	"unicode/utf8"
 )
 
-// Info is what the sidecar reads from a record. Graflow writes task_id,
+// Info holds the fields of a record that the sidecar uses. Graflow writes task_id,
 // session_id, graph_hash, trace_id, created_at, group_id and parent_span_id
 // (graflow/coordination/records.py); timeout is for records of other producers.
 type Info struct {
@@ -20,14 +20,14 @@ type Info struct {
 	GroupID      string
 	TraceID      string
 	ParentSpanID string
-	// CreatedAt is the record's number token, digit for digit: with TaskID it
-	// tells two dispatches of the same task apart.
+	// CreatedAt is the number token of the record, digit for digit. With TaskID it
+	// distinguishes two dispatches of the same task.
 	CreatedAt string
-	// Timeout is the record's own deadline for one run; zero means none.
+	// Timeout is the record's own time limit of one execution; zero means none.
 	Timeout time.Duration
 }
 
-// ErrInvalid is wrapped by every error of Decode.
+// ErrInvalid is the error that every error of Decode wraps.
 var ErrInvalid = errors.New("invalid record")
 
 type wire struct {
@@ -41,10 +41,10 @@ type wire struct {
 	Timeout      json.Number `json:"timeout"`
 }
 
-// Decode reads a record. A record must be one JSON object in UTF-8 with a
-// non-empty task_id; every other field may be missing or null. On error it
-// still returns whatever fields could be read, so that a failed completion can
-// reach the group of a record that is otherwise unusable.
+// Decode decodes a record. A record must be one JSON object in UTF-8 with a non-empty
+// task_id; every other field may be missing or null. With an error it still returns the
+// fields that it could read, so that a failed completion reaches the group of a record
+// that is otherwise unusable.
 func Decode(record []byte) (Info, error) {
 	if !utf8.Valid(record) {
 		return Info{}, fmt.Errorf("%w: not UTF-8", ErrInvalid)
@@ -97,9 +97,8 @@ func deref(s *string) string {
 	return *s
 }
 
-// Traceparent is the W3C trace context of the task's parent, or nothing where
-// the record's ids are not of that form (Graflow's own tracers may write task
-// ids as span ids).
+// Traceparent returns the W3C trace context of the task's parent. It is empty if the ids of
+// the record do not have that form: Graflow's own tracers may write task ids as span ids.
 func (i Info) Traceparent() string {
 	if !isHex(i.TraceID, 32) || !isHex(i.ParentSpanID, 16) {
 		return ""

@@ -1,7 +1,6 @@
-// Package task holds the nouns that travel through the pipeline: what was
-// claimed from Redis (Task) and what became of it (Outcome). It imports only
-// the standard library and jsonscan, so that every stage can speak of a task
-// without knowing any other stage, Redis or the worker protocol.
+// Package task defines the values that travel through the pipeline: a claimed record
+// (Task) and its result (Outcome). It imports only the standard library and jsonscan, so
+// that every stage can use it without another stage, Redis or the worker protocol.
 package task
 
 import (
@@ -10,87 +9,89 @@ import (
 	"time"
 )
 
-// Task is one delivery of one record. It is immutable once the claim stage
-// has made it and may be read by any goroutine.
+// Task is one delivery of one record. The claim stage creates it; it is immutable
+// afterwards, and any goroutine may read it.
 type Task struct {
 	// Delivery identifies this delivery of the record: the run id, a dot and
 	// the claim sequence number. A record that is delivered again gets a new one.
 	Delivery string
-	// Seq is the claim sequence number: records that are handed back return
-	// to the queue in descending Seq so that their old order holds.
+	// Seq is the claim sequence number. Records are requeued in descending Seq, which
+	// restores their order.
 	Seq int64
-	// Record is the queue's bytes, verbatim, and is not modified. Of a record that
-	// is never handed to a worker it may be the head only: see Size.
+	// Record is the record as it was in the queue, byte for byte. It must not be
+	// modified. A record that no worker receives may be cut: see Size.
 	Record []byte
-	// Length is how many bytes the whole record has. 0 means len(Record).
+	// Length is the number of bytes of the whole record. 0 means len(Record).
 	Length int
-	// Info is what the sidecar itself reads from the record.
+	// Info holds the fields of the record that the sidecar uses.
 	Info Info
-	// Attempt is 1 for a record whose deliveries were never lost to a crash,
-	// and one more for every delivery that was.
+	// Attempt is 1 plus the number of lost deliveries of the record.
 	Attempt int
-	// Counted says that Redis keeps a count of its lost deliveries, which its end has
-	// to clear.
+	// Counted reports that Redis stores the number of lost deliveries of the record.
+	// The end of the record has to clear it.
 	Counted bool
-	// Route is which kind of worker runs it, counted from 0; 0 where there is one
-	// kind. See also RouteUnknown and RouteNone.
-	Route int
-	// Lone says that this is the record's last attempt and in what company it
-	// must not be: if it is what killed its company before, it dies alone now.
-	Lone Lone
-	// ClaimedAt is when the claim's reply was read.
+	// Kind is the index of the kind of worker that runs the task; 0 if there is one
+	// kind. KindUnknown and KindNone are no index. The JSON names of Task and Outcome
+	// are the format of spool files.
+	Kind int `json:"Route"`
+	// Isolation is IsolateNone except for the last attempt of a record whose loss other
+	// tasks shared: if the record kills its process, it must kill no other task again.
+	Isolation Isolation `json:"Lone"`
+	// ClaimedAt is the time at which the reply of the claim was read.
 	ClaimedAt time.Time
-	// Span is nil where no traces are made. What is spooled has none any more.
+	// Span is nil without tracing. A spooled task has no span.
 	Span Span `json:"-"`
 }
 
-// Routes that are no kind of worker.
+// Values of Task.Kind that are no index of a kind of worker.
 const (
-	// RouteUnknown: the record has to be decoded first.
-	RouteUnknown = -1
-	// RouteNone: no kind of worker takes it, here or elsewhere.
-	RouteNone = -2
+	// KindUnknown means that the record has to be decoded first.
+	KindUnknown = -1
+	// KindNone means that no kind of worker of any sidecar matches the task.
+	KindNone = -2
 )
 
-// Lone says how alone a task has to run.
-type Lone int
+// Isolation is the degree to which a task must run without other tasks.
+type Isolation int
 
 const (
-	// Together: as any other.
-	Together Lone = iota
-	// AloneInChild: no other task in its worker process. Its last loss was the
-	// death of a child.
-	AloneInChild
-	// AloneInRun: nothing else in flight in the whole sidecar. Its last loss was
+	// IsolateNone allows other tasks in the same worker process.
+	IsolateNone Isolation = iota
+	// IsolateProcess allows no other task in the same worker process. The last loss was
+	// the death of a worker process.
+	IsolateProcess
+	// IsolateRun allows no other task in flight in the whole sidecar. The last loss was
 	// the death of a sidecar.
-	AloneInRun
+	IsolateRun
 )
 
-// Kind says how a delivery ended.
-type Kind int
+// Conclusion is the way in which a delivery ended.
+type Conclusion int
 
 const (
-	// Succeeded: the worker answered with a success.
-	Succeeded Kind = iota + 1
-	// Failed: the task raised, timed out or was refused by the worker for
-	// good. It is reported to the group as a failed completion.
+	// Succeeded means that the worker answered with a success.
+	Succeeded Conclusion = iota + 1
+	// Failed means that the task raised, timed out or was refused by the worker for good.
+	// Its group receives a failed completion.
 	Failed
-	// Returned: never started, or cut short by a stop or by a neighbour's
-	// death: back to the head of the queue, at no cost.
+	// Returned means that the task never started, or was interrupted by a stop or by the
+	// death of a neighbour. It returns to the head of the queue at no cost.
 	Returned
-	// Lost: the worker died with it. Back to the head of the queue, and one
-	// attempt is counted.
+	// Lost means that the worker died with the task. It returns to the head of the queue,
+	// and one attempt is counted.
 	Lost
-	// Retry: the worker says that the failure is retryable (protocol rule
-	// P24): delivered again after a delay.
+	// Retry means that the worker marked the failure as retryable (protocol rule P24). It
+	// is delivered again after a delay.
 	Retry
-	// Dead: not to be run (again): undecodable, or out of attempts. Kept in
-	// the dead letters, and reported to its group as a failed completion.
+	// Dead means that the record must not be run (again): it cannot be decoded, or its
+	// attempts are used up. It is stored as a dead letter, and its group receives a failed
+	// completion.
 	Dead
 )
 
-func (k Kind) String() string {
-	switch k {
+// String returns the name used in logs, traces and the page.
+func (c Conclusion) String() string {
+	switch c {
 	case Succeeded:
 		return "succeeded"
 	case Failed:
@@ -108,20 +109,20 @@ func (k Kind) String() string {
 	}
 }
 
-// Exit says whether a stop that reaches more than the sidecar, such as a SIGTERM to a
-// whole control group, may have ended a process.
+// Exit classifies the end of a worker process by its possible cause: a stop that also
+// reaches processes other than the sidecar, such as a SIGTERM to a whole control group.
 type Exit int
 
 const (
-	// ExitOther: it did not end, the sidecar ended it, or it crashed.
+	// ExitOther means that the process did not end, was ended by the sidecar, or crashed.
 	ExitOther Exit = iota
-	// ExitStatus: it ended with a status of its own, as a process does that handles
-	// SIGTERM, and also one whose task has failed.
+	// ExitStatus means that the process ended with its own status. A process that handles
+	// SIGTERM does so, and one whose task has failed.
 	ExitStatus
-	// ExitSignal: it was ended by SIGTERM or SIGINT, or with the status that a shell
-	// makes of these.
+	// ExitSignal means that SIGTERM or SIGINT ended the process, or that it ended with the
+	// status that a shell derives from them.
 	ExitSignal
-	// ExitHangup: the same of SIGHUP, with which the sidecar replaces its workers.
+	// ExitHangup is ExitSignal for SIGHUP, which makes the sidecar replace its workers.
 	ExitHangup
 )
 
@@ -134,70 +135,70 @@ type Hangups interface {
 // Outcome is how one delivery ended. Exactly one Outcome reaches the report
 // stage for every Task that was claimed.
 type Outcome struct {
-	Task Task
-	Kind Kind
-	// Message is the error text a producer sees (Failed, Dead) or the reason
-	// that the log gives (Returned, Lost, Retry).
+	Task       Task
+	Conclusion Conclusion `json:"Kind"`
+	// Message is the error text for the producer (Failed, Dead) or the reason for the log
+	// (Returned, Lost, Retry).
 	Message string
-	// MessageJSON, if set, is Message as a JSON string, digit for digit from the
-	// worker: Go's strings cannot hold all that Python's can.
+	// MessageJSON, if set, is Message as a JSON string, byte for byte from the worker: a
+	// Go string cannot hold every Python string.
 	MessageJSON []byte
 	// Reason is a short constant for dead letters and metrics: "invalid",
 	// "attempts", "timeout", "protocol" …
 	Reason string
-	// Shared says that other tasks died with this one (Lost): such a death
-	// never supplies the last attempt.
+	// Shared reports that other tasks were lost with this one (Lost). A shared loss never
+	// uses the last attempt.
 	Shared bool
-	// Whole says that this was the death of more than the child, of its container
-	// say, with other children in it (Lost): only alone in the sidecar could the
-	// task die without others.
+	// Whole reports that more than the worker process died, such as its container with
+	// other worker processes (Lost). Only alone in the sidecar could the task then be lost
+	// without others.
 	Whole bool
-	// Unread says that the worker's process ended before it had read the record
-	// (Returned): it costs no attempt, but twice in a row it does.
+	// Unread reports that the worker process ended before it had read the record
+	// (Returned). The first such end costs no attempt, the second in a row does.
 	Unread bool `json:"-"`
-	// Exit says whether a stop may have ended the worker's process.
+	// Exit classifies the end of the worker process.
 	Exit Exit `json:"-"`
-	// HostStops, if set, is closed when the host of the process begins its own stop,
-	// where that is not the sidecar.
+	// HostStops, if set, is closed when the host of the worker process begins to stop. It
+	// is set if that host is not the sidecar.
 	HostStops <-chan struct{} `json:"-"`
 	// HostHangups, if set, are the SIGHUPs to that host.
 	HostHangups Hangups `json:"-"`
-	// Isolate says that the task must be AloneInRun and could not be (Returned): it
+	// Isolate says that the task requires IsolateRun and could not get it (Returned). It
 	// goes to a sidecar that is idle.
 	Isolate bool
-	// Stderr is the worker's last lines, for dead letters.
+	// Stderr is the last lines of the worker, for dead letters.
 	Stderr string
-	// Stack is where the task failed, as the worker tells it, for the log.
+	// Stack is the stack trace that the worker sent, for the log.
 	Stack string `json:",omitempty"`
-	// Value is the result as JSON text, verbatim from the worker; nil where
-	// the worker gave none or stores results itself (Graflow's adapter does).
+	// Value is the result as JSON text, byte for byte from the worker. It is nil if the
+	// worker sent none or stores results itself, as Graflow's adapter does.
 	Value []byte
-	// EndedAt is when the worker's answer (or death) was seen.
+	// EndedAt is the time at which the answer or the death of the worker was seen.
 	EndedAt time.Time
-	// StartedAt is when the task was written to a worker; zero if it never was.
+	// StartedAt is the time at which the task was written to a worker; zero if it was not.
 	StartedAt time.Time
-	// Slot and PID are those of the worker that had it; PID is 0 if none had.
+	// Slot and PID are those of the worker that received the task; PID is 0 without one.
 	Slot, PID int
 }
 
-// Size is how many bytes the whole record has.
+// Size returns the number of bytes of the whole record.
 func (t *Task) Size() int { return max(t.Length, len(t.Record)) }
 
 // IsCut reports whether Record is only the head of the record.
 func (t *Task) IsCut() bool { return t.Length > len(t.Record) }
 
-// Limit is how long one run of the task may take: the record's own timeout, or
-// else the given one. Zero means no limit.
-func (t Task) Limit(otherwise time.Duration) time.Duration {
+// Limit returns the time limit of one execution of the task: the record's own timeout, or
+// defaultLimit without one. Zero means no limit.
+func (t Task) Limit(defaultLimit time.Duration) time.Duration {
 	if t.Info.Timeout > 0 {
 		return t.Info.Timeout
 	}
-	return otherwise
+	return defaultLimit
 }
 
-// SplitDelivery returns a delivery's run and number.
+// SplitDelivery returns the run and the sequence number of a delivery id.
 func SplitDelivery(delivery string) (run string, n int64) {
 	dot := strings.LastIndexByte(delivery, '.')
-	n, _ = strconv.ParseInt(delivery[dot+1:], 10, 64) // the ids are made in package redis
+	n, _ = strconv.ParseInt(delivery[dot+1:], 10, 64) // package redis creates the ids
 	return delivery[:dot], n
 }

@@ -77,7 +77,7 @@ func (w *Page) Close() { _ = w.store.Close() }
 // Ended enters an outcome that is no success into the list of failures. What only went
 // back to the queue did not fail, and neither did what was another sidecar's by then.
 func (w *Page) Ended(o *task.Outcome, stale bool) {
-	if stale || o.Kind == task.Returned || o.Kind == task.Succeeded {
+	if stale || o.Conclusion == task.Returned || o.Conclusion == task.Succeeded {
 		return
 	}
 	var took time.Duration
@@ -86,7 +86,7 @@ func (w *Page) Ended(o *task.Outcome, stale bool) {
 	}
 	w.failures.Add(page.Failure{
 		At: o.EndedAt, TaskID: o.Task.Info.TaskID, SessionID: o.Task.Info.SessionID, GroupID: o.Task.Info.GroupID,
-		Kind: o.Kind.String(), Reason: o.Reason, Message: o.Message, Stderr: o.Stderr,
+		Kind: o.Conclusion.String(), Reason: o.Reason, Message: o.Message, Stderr: o.Stderr,
 		Attempt: o.Task.Attempt, Took: took.Milliseconds(),
 	})
 }

@@ -22,7 +22,7 @@ type pageRedis struct {
 // open keeps the page from a connection that is known to be dead, as the stages do.
 func (r *pageRedis) open() error {
 	if r.away() {
-		return link.ErrAway
+		return link.ErrUnavailable
 	}
 	return nil
 }
@@ -89,5 +89,5 @@ func (r *pageRedis) Order(ctx context.Context, run string, order fleet.Command) 
 	if err := r.open(); err != nil {
 		return err
 	}
-	return r.st.Order(ctx, run, order)
+	return r.st.SendCommand(ctx, run, order)
 }

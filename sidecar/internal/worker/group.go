@@ -58,16 +58,16 @@ func (g Group) Complete() bool {
 	return true
 }
 
-// Renew replaces the workers of each kind one by one.
-func (g Group) Renew() {
+// Restart replaces the workers of each kind one by one.
+func (g Group) Restart() {
 	for _, s := range g.Stages {
-		s.Renew()
+		s.Restart()
 	}
 }
 
-// RenewSlot replaces the worker in a slot, whichever kind it is of.
-func (g Group) RenewSlot(slot int) bool {
-	return slices.ContainsFunc(g.Stages, func(s Pool) bool { return s.RenewSlot(slot) })
+// RestartSlot replaces the worker in a slot, whichever kind it is of.
+func (g Group) RestartSlot(slot int) bool {
+	return slices.ContainsFunc(g.Stages, func(s Pool) bool { return s.RestartSlot(slot) })
 }
 
 // Evict ends the tasks of a run in all of them.

@@ -17,10 +17,10 @@ type Pool interface {
 	Run(soft, hard context.Context) error
 	// Up is how many workers are up.
 	Up() int
-	// Renew replaces them one by one, and returns at once.
-	Renew()
-	// RenewSlot is Renew for one of them, and reports whether there is one.
-	RenewSlot(slot int) bool
+	// Restart replaces them one by one, and returns at once.
+	Restart()
+	// RestartSlot is Restart for one of them, and reports whether there is one.
+	RestartSlot(slot int) bool
 	// Evict ends every task of a run whose lease was lost. It returns when none
 	// of them is running any more; none is started later.
 	Evict(run string)

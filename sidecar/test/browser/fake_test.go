@@ -45,7 +45,7 @@ func (f *fake) run(n, busy int) fleet.Run {
 		Host: fmt.Sprintf("render-7d9c%d", n), PID: 7, Version: "0.1.0", Mode: "rpc",
 		Command: "python3 -m graflow_sidecar.graflow", State: "running", Since: f.began.Add(-time.Duration(n+1) * 3 * time.Hour),
 		Seen: now, HTTP: fmt.Sprintf("http://10.2.0.%d:8000", 10+n), Slots: 4, Busy: busy, Waiting: n % 2,
-		Done: int64(18000+3000*n) + f.work(), Failed: int64(3+11*n) + f.work()/40,
+		Completed: int64(18000+3000*n) + f.work(), Failed: int64(3+11*n) + f.work()/40,
 	}
 	for slot := range 4 {
 		c := fleet.Child{Slot: slot, PID: 20 + slot, State: "serving"}
@@ -135,5 +135,5 @@ func (f *fake) Drop(_ context.Context, id string) (bool, error) { return true, f
 func (f *fake) Pause(_ context.Context, run, _ string) error    { return f.act("pause " + run) }
 func (f *fake) Unpause(_ context.Context, run string) error     { return f.act("unpause " + run) }
 func (f *fake) Order(_ context.Context, run string, o fleet.Command) error {
-	return f.act(o.Do + " " + run)
+	return f.act(o.Action + " " + run)
 }

@@ -45,7 +45,7 @@ func start(addr, prefix string, done *atomic.Int64) (*member, error) {
 		}
 	}
 	m.lease = (&lease.Lease{
-		Store: leasing{m}, Log: slog.New(slog.DiscardHandler), Lost: func(string) {},
+		Store: leasing{m}, Log: slog.New(slog.DiscardHandler), OnFenced: func(string) {},
 		NewRun: func() string { return redis.NewRunID("fleet") },
 	}).Init()
 	ctx, cancel := context.WithCancel(context.Background())

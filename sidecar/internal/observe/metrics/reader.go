@@ -144,7 +144,7 @@ func (r *reader) Collect(ch chan<- prometheus.Metric) {
 	for i, v := range values {
 		ch <- prometheus.MustNewConstMetric(r.values[i], v.kind, v.read(r.source, self))
 	}
-	states := map[string]int{fleet.Serving: 0, fleet.Leaving: 0, fleet.Lent: 0}
+	states := map[string]int{fleet.Serving: 0, fleet.Leaving: 0, fleet.Extra: 0}
 	memory := map[int]int64{}
 	for _, c := range self.Children {
 		states[c.State]++

@@ -89,12 +89,12 @@ func (s span) End(o *task.Outcome, verdict string) {
 	if !o.StartedAt.IsZero() {
 		s.AddEvent(eventStarted, trace.WithTimestamp(o.StartedAt))
 	}
-	s.SetAttributes(attrOutcome.String(o.Kind.String()), attrVerdict.String(verdict))
-	switch o.Kind {
+	s.SetAttributes(attrOutcome.String(o.Conclusion.String()), attrVerdict.String(verdict))
+	switch o.Conclusion {
 	case task.Failed, task.Dead, task.Lost, task.Retry:
 		kind := o.Reason
 		if kind == "" {
-			kind = o.Kind.String()
+			kind = o.Conclusion.String()
 		}
 		s.SetAttributes(semconv.ErrorTypeKey.String(text(kind)))
 		s.SetStatus(codes.Error, text(o.Message[:min(len(o.Message), longestDescription)]))

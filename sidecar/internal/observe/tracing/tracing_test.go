@@ -26,10 +26,10 @@ const (
 	parentID = "b7ad6b7169203331"
 )
 
-func run(tracer *tracing.Tracer, tk task.Task, kind task.Kind, message string) (traceparent string) {
+func run(tracer *tracing.Tracer, tk task.Task, kind task.Conclusion, message string) (traceparent string) {
 	tk.Span = tracer.Start(&tk)
 	traceparent = tk.Traceparent()
-	o := task.Outcome{Task: tk, Kind: kind, Message: message, StartedAt: tk.ClaimedAt.Add(time.Second), EndedAt: tk.ClaimedAt.Add(3 * time.Second)}
+	o := task.Outcome{Task: tk, Conclusion: kind, Message: message, StartedAt: tk.ClaimedAt.Add(time.Second), EndedAt: tk.ClaimedAt.Add(3 * time.Second)}
 	tk.Span.End(&o, "completed")
 	return traceparent
 }
@@ -116,7 +116,7 @@ func TestTheWaitOfARecordAheadOfTime(t *testing.T) {
 func TestTheOutcomesStatus(t *testing.T) {
 	c := collect(t, httptest.NewServer)
 	tracer, _ := start(t, c.URL, nil)
-	kinds := []task.Kind{task.Succeeded, task.Failed, task.Returned, task.Lost, task.Retry, task.Dead}
+	kinds := []task.Conclusion{task.Succeeded, task.Failed, task.Returned, task.Lost, task.Retry, task.Dead}
 	for _, kind := range kinds {
 		run(tracer, task.Task{Record: []byte(kind.String()), ClaimedAt: time.Now()}, kind, "\xff"+strings.Repeat("é", 5000))
 	}

@@ -1,5 +1,5 @@
-// Package claim is the loop that takes records from the queue: as many as can
-// start, as soon as they are there, and never one after it was told to stop.
+// Package claim is the first stage of the pipeline. It claims records from the queue, as many
+// as can start, as soon as they arrive, and none after the shutdown signal.
 package claim
 
 import (
@@ -15,122 +15,121 @@ import (
 	"github.com/graflow/graflow-sidecar/sidecar/internal/task/route"
 )
 
-// Source is the queue as the claim loop sees it. Only one goroutine calls it, but
-// for Load.
+// Source is the queue in Redis. One goroutine at a time calls its methods, except Load.
 type Source interface {
-	// Claim takes up to limit records; none is no error, and neither is a limit of
-	// 0, where Want returns that. A call that failed is
-	// repeated with the same nonce until it answers, so that records that were
-	// claimed by a call whose reply was lost are not forgotten.
+	// Claim claims up to limit records; it may return none. limit may be 0 after a Demand of
+	// 0. A failed call is repeated with the same nonce, so that the records of a call whose
+	// reply was lost are returned.
 	Claim(ctx context.Context, nonce string, limit int) ([]task.Task, error)
-	// Wait blocks until records may be there, for about a second at most, and
-	// reports whether they may.
+	// Wait blocks until records may have arrived, for about a second at most, and reports
+	// whether they may have.
 	Wait(ctx context.Context) (bool, error)
-	// Load reads the whole record of a task that came with its head only, and tries
-	// again for as long as soft allows; hard cuts a call short. It returns nil where
-	// the delivery is not ours any more or soft has ended, and an error where
-	// Redis refuses us for good. It may be called concurrently.
+	// Load reads the whole record of a task that was claimed with its head only. It retries
+	// until soft ends; hard interrupts a call. It returns nil if the delivery is not in
+	// flight any more or soft has ended, and an error if Redis refuses the sidecar
+	// permanently. It may be called concurrently.
 	Load(soft, hard context.Context, t task.Task) ([]byte, error)
-	// Recover waits until it makes sense to try again after an error. It
-	// returns an error where it never will.
+	// Recover waits after an error until a retry makes sense. It returns an error if no
+	// retry can succeed.
 	Recover(ctx context.Context, err error) error
 }
 
-// Room is where claimed tasks go.
-type Room interface {
-	Want(ctx context.Context) (int, error)
-	Put(ts []task.Task)
-	// Expect tells that n more tasks of a kind will be put, or fewer for a negative
-	// n: their slots are not to be claimed for. It ignores unknown kinds.
-	Expect(route, n int)
-	// IsQuiet says that nothing is wanted for the time being: a wait for new
-	// records would only get in the others' way.
+// Sink receives the claimed tasks. *dispatch.Queue implements it.
+type Sink interface {
+	// Demand waits until tasks can start and returns their number.
+	Demand(ctx context.Context) (int, error)
+	// Offer adds claimed tasks.
+	Offer(ts []task.Task)
+	// Expect reserves slots for n tasks of a kind that will be offered later; a negative n
+	// removes reservations. It ignores values that are no kind.
+	Expect(kind, n int)
+	// IsQuiet reports that claims are suspended. The loop then does not wait for records: a
+	// blocking wait would take a record from the sidecars that can run it.
 	IsQuiet() bool
 }
 
 // Loop is the claim stage.
 type Loop struct {
 	Source Source
-	Room   Room
-	// Backlog waits while too many outcomes are not reported yet.
-	Backlog func(ctx context.Context) error
-	// Tracker notes what the loop does.
+	Sink   Sink
+	// WaitCapacity waits while too many outcomes are not reported.
+	WaitCapacity func(ctx context.Context) error
+	// Tracker records the state of the loop for a watchdog.
 	Tracker  *Tracker
 	NewNonce func() string
 	Log      *slog.Logger
-	// MaxAttempts is how many lost deliveries a record may have had.
+	// MaxAttempts is the maximum number of attempts of a record.
 	MaxAttempts int
-	// Check says whether a record that can be decoded can also be handed to a
-	// worker.
+	// Check returns an error if a decoded record cannot be sent to a worker.
 	Check func(record []byte) error
-	// Route says which kind of worker takes a task whose Route is unknown;
-	// task.RouteNone for none. It may be nil where the source always knows.
-	Route func(taskID string) int
-	// Longest is how many bytes a record for a kind of worker may have; for
-	// task.RouteUnknown the most of all kinds.
-	Longest func(route int) int
-	// Refuse takes the records that are not to be run: reason is a short
-	// constant, message says it in words.
-	Refuse func(t task.Task, reason, message string)
-	// GiveBack takes the tasks that were claimed and will not be put.
-	GiveBack func(t task.Task)
-	// Claimed is called with every claimed task before anything else is done
-	// with it.
-	Claimed func(ts []task.Task)
-	// Trace, if set, begins the span of a task; nil for none.
+	// KindOf returns the kind of worker for a task id, or task.KindNone. It is called for a
+	// task of task.KindUnknown, and may be nil if the Source always sets the kind.
+	KindOf func(taskID string) int
+	// MaxRecordBytes returns the maximum size of a record for a kind of worker; for
+	// task.KindUnknown the maximum over all kinds.
+	MaxRecordBytes func(kind int) int
+	// DeadLetter ends a record that must not be run. reason is a short constant, message
+	// explains it.
+	DeadLetter func(t task.Task, reason, message string)
+	// Requeue returns a claimed task that will not be offered.
+	Requeue func(t task.Task)
+	// OnClaimed is called with all claimed tasks before they are processed.
+	OnClaimed func(ts []task.Task)
+	// Trace, if set, begins the span of a task; it may return nil.
 	Trace func(t *task.Task) task.Span
-	// Progress is called after every call that Redis answered.
-	Progress func()
+	// OnProgress is called after every call that Redis has answered.
+	OnProgress func()
 
-	loads  sync.WaitGroup
-	mu     sync.Mutex
-	failed error // the first one of a load
+	loads   sync.WaitGroup
+	mu      sync.Mutex
+	loadErr error // the first error of a load
 }
 
-// RouteOf is [Loop.Route] for kinds of worker that have these patterns, which are valid.
-func RouteOf(patterns []string) func(taskID string) int {
+// KindOf returns the Loop.KindOf of kinds of worker with the given valid patterns.
+func KindOf(patterns []string) func(taskID string) int {
 	list, _ := route.ParseAll(patterns)
 	return func(taskID string) int {
 		if i := route.Find(list, taskID); i >= 0 {
 			return i
 		}
-		return task.RouteNone
+		return task.KindNone
 	}
 }
 
-// lookEvery is how often a claim is made although the waits say that there is
-// nothing: what a wait brought and did not tell of must not lie there for ever.
-const lookEvery = 5 * time.Second
+// forcedClaimInterval is the interval of claims while the waits report no records. A wait may
+// have moved a record into the inbox without reporting it; the record would otherwise stay
+// there.
+const forcedClaimInterval = 5 * time.Second
 
-// Run claims until soft ends. A claim whose reply is outstanding at that time
-// is read, for as long as hard allows: its records are ours already. It
-// returns nil after a stop and an error when Redis refuses us for good. No load
-// is under way when it returns.
+// Run claims until soft ends. It still reads the reply of an outstanding claim, until hard
+// ends, because its records belong to the run already. It returns nil after a stop, and an
+// error if Redis refuses the sidecar permanently. No load is under way when it returns.
 func (l *Loop) Run(soft, hard context.Context) error {
 	soft, stop := context.WithCancel(soft)
-	err := l.run(soft, hard, stop)
+	err := l.loop(soft, hard, stop)
 	stop()
 	l.loads.Wait()
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return cmp.Or(l.failed, err)
+	return cmp.Or(l.loadErr, err)
 }
 
-func (l *Loop) run(soft, hard context.Context, stop context.CancelFunc) error {
-	var looked time.Time
-	empty := false // the last wait said so
+// loop is the body of Run. stop ends soft.
+func (l *Loop) loop(soft, hard context.Context, stop context.CancelFunc) error {
+	var lastClaim time.Time
+	empty := false // the last wait reported no records
 	for {
-		limit, err := l.want(soft)
+		limit, err := l.awaitDemand(soft)
 		if err != nil {
 			return nil // stopping
 		}
 		n := 0
-		if !empty || time.Since(looked) >= lookEvery {
-			looked = time.Now()
+		if !empty || time.Since(lastClaim) >= forcedClaimInterval {
+			lastClaim = time.Now()
 			n, err = l.claim(soft, hard, limit, stop)
 		}
 		empty = false
-		if err == nil && n == 0 && soft.Err() == nil && !l.Room.IsQuiet() {
+		if err == nil && n == 0 && soft.Err() == nil && !l.Sink.IsQuiet() {
 			empty, err = l.wait(soft)
 		}
 		if soft.Err() != nil {
@@ -142,33 +141,32 @@ func (l *Loop) run(soft, hard context.Context, stop context.CancelFunc) error {
 	}
 }
 
-// want waits until tasks are wanted.
-func (l *Loop) want(soft context.Context) (int, error) {
+// awaitDemand waits until the report buffer has capacity and tasks can start.
+func (l *Loop) awaitDemand(soft context.Context) (int, error) {
 	l.Tracker.step(waitsForReports)
-	if err := l.Backlog(soft); err != nil {
+	if err := l.WaitCapacity(soft); err != nil {
 		return 0, err
 	}
 	l.Tracker.step(waitsForSlots)
-	return l.Room.Want(soft)
+	return l.Sink.Demand(soft)
 }
 
-// recover waits until it makes sense to try again after an error.
+// recover waits after an error until a retry makes sense.
 func (l *Loop) recover(ctx context.Context, err error) error {
 	l.Tracker.step(waitsForNothing)
 	return l.Source.Recover(ctx, err)
 }
 
-// claim takes records once, repeating the call with one nonce until Redis
-// answers it. A stop ends the repeating: what a lost reply left in our
-// in-flight hash is given back with the lease.
+// claim claims records once. It repeats the call with one nonce until Redis answers or soft
+// ends. After a stop, leaving the lease requeues the records of a lost reply.
 func (l *Loop) claim(soft, hard context.Context, limit int, stop context.CancelFunc) (int, error) {
 	nonce := l.NewNonce()
 	for {
 		l.Tracker.step(waitsForNothing)
 		ts, err := l.Source.Claim(hard, nonce, limit)
 		if err == nil {
-			l.Progress()
-			l.take(soft, hard, ts, stop)
+			l.OnProgress()
+			l.handleClaimed(soft, hard, ts, stop)
 			return len(ts), nil
 		}
 		if soft.Err() != nil {
@@ -180,25 +178,24 @@ func (l *Loop) claim(soft, hard context.Context, limit int, stop context.CancelF
 	}
 }
 
-// wait waits for records and reports whether it is sure that there are none.
+// wait waits for records and reports whether the queue is certainly empty.
 func (l *Loop) wait(soft context.Context) (bool, error) {
 	l.Tracker.step(waitsForNothing)
 	came, err := l.Source.Wait(soft)
 	if err != nil && soft.Err() == nil {
 		return false, l.recover(soft, err)
 	}
-	l.Progress()
+	l.OnProgress()
 	return !came && err == nil, nil
 }
 
-// take passes on what was claimed. What came with the head of its record only is
-// loaded on the side: that takes as long as the link to Redis is slow, and other
-// tasks start meanwhile.
-func (l *Loop) take(soft, hard context.Context, ts []task.Task, stop context.CancelFunc) {
+// handleClaimed admits the claimed tasks. Records that were claimed with their head only are
+// loaded in the background: a slow link must not delay other tasks.
+func (l *Loop) handleClaimed(soft, hard context.Context, ts []task.Task, stop context.CancelFunc) {
 	if len(ts) == 0 {
 		return
 	}
-	l.Claimed(ts)
+	l.OnClaimed(ts)
 	whole := 0
 	for i := range ts {
 		if ts[i].IsCut() {
@@ -213,31 +210,31 @@ func (l *Loop) take(soft, hard context.Context, ts []task.Task, stop context.Can
 	l.admit(ts[:whole])
 }
 
-// load reads a record that does not fit into a reply, unless no worker here takes
-// one of that length: then it is refused by what its head tells.
+// load reads a record that does not fit into a reply, in the background. A record that
+// matches no kind or exceeds the size limit becomes a dead letter by its head.
 func (l *Loop) load(soft, hard context.Context, t task.Task, stop context.CancelFunc) {
 	head := t
 	head.Info = task.DecodeHead(t.Record)
-	if head.Route == task.RouteUnknown && head.Info.TaskID != "" {
-		head.Route = l.Route(head.Info.TaskID)
+	if head.Kind == task.KindUnknown && head.Info.TaskID != "" {
+		head.Kind = l.KindOf(head.Info.TaskID)
 	}
 	switch {
-	case head.Route == task.RouteNone:
+	case head.Kind == task.KindNone:
 		l.trace(&head)
-		l.noRoute(head)
+		l.refuseUnrouted(head)
 		return
-	case head.Size() > l.Longest(head.Route):
+	case head.Size() > l.MaxRecordBytes(head.Kind):
 		l.trace(&head)
-		l.tooLong(head)
+		l.refuseTooLarge(head)
 		return
 	}
-	l.Room.Expect(head.Route, 1)
+	l.Sink.Expect(head.Kind, 1)
 	l.loads.Go(func() {
-		defer l.Room.Expect(head.Route, -1) // after it was put
+		defer l.Sink.Expect(head.Kind, -1) // after Offer
 		err := recoverpanic.Do(func() error {
 			record, err := l.Source.Load(soft, hard, t)
 			if record == nil {
-				l.GiveBack(head)
+				l.Requeue(head)
 				return err
 			}
 			t.Record = record
@@ -246,29 +243,31 @@ func (l *Loop) load(soft, hard context.Context, t task.Task, stop context.Cancel
 		})
 		if err != nil {
 			l.mu.Lock()
-			l.failed = cmp.Or(l.failed, err)
+			l.loadErr = cmp.Or(l.loadErr, err)
 			l.mu.Unlock()
 			stop()
 		}
 	})
 }
 
+// trace begins the span of a task.
 func (l *Loop) trace(t *task.Task) {
 	if l.Trace != nil {
 		t.Span = l.Trace(t)
 	}
 }
 
-func (l *Loop) tooLong(t task.Task) {
-	l.Refuse(t, "too-large", fmt.Sprintf("the record has %d bytes, more than the %d that a worker is given (SIDECAR_MAX_MESSAGE_BYTES)", t.Size(), l.Longest(t.Route)))
+// refuseTooLarge ends a record that exceeds the size limit.
+func (l *Loop) refuseTooLarge(t task.Task) {
+	l.DeadLetter(t, "too-large", fmt.Sprintf("the record has %d bytes, more than the %d that a worker is given (SIDECAR_MAX_MESSAGE_BYTES)", t.Size(), l.MaxRecordBytes(t.Kind)))
 }
 
-func (l *Loop) noRoute(t task.Task) {
-	l.Refuse(t, "unrouted", fmt.Sprintf("no kind of worker takes a task called %.200q", t.Info.TaskID))
+// refuseUnrouted ends a record that no kind of worker matches.
+func (l *Loop) refuseUnrouted(t task.Task) {
+	l.DeadLetter(t, "unrouted", fmt.Sprintf("no kind of worker takes a task called %.200q", t.Info.TaskID))
 }
 
-// admit passes on tasks whose records are there, and refuses those that are not to
-// be run.
+// admit offers tasks with whole records, and ends those that must not be run.
 func (l *Loop) admit(ts []task.Task) {
 	good := 0
 	for i := range ts {
@@ -279,18 +278,18 @@ func (l *Loop) admit(ts []task.Task) {
 		if err == nil {
 			err = l.Check(t.Record)
 		}
-		if err == nil && t.Route == task.RouteUnknown {
-			t.Route = l.Route(info.TaskID)
+		if err == nil && t.Kind == task.KindUnknown {
+			t.Kind = l.KindOf(info.TaskID)
 		}
 		switch {
 		case err != nil:
-			l.Refuse(*t, "invalid", err.Error())
-		case t.Route == task.RouteNone:
-			l.noRoute(*t)
+			l.DeadLetter(*t, "invalid", err.Error())
+		case t.Kind == task.KindNone:
+			l.refuseUnrouted(*t)
 		case t.Attempt > l.MaxAttempts:
-			l.Refuse(*t, "attempts", "task was lost with its worker too often")
-		case len(t.Record) > l.Longest(t.Route):
-			l.tooLong(*t)
+			l.DeadLetter(*t, "attempts", "task was lost with its worker too often")
+		case len(t.Record) > l.MaxRecordBytes(t.Kind):
+			l.refuseTooLarge(*t)
 		default:
 			if good < i {
 				ts[good] = *t
@@ -300,6 +299,6 @@ func (l *Loop) admit(ts []task.Task) {
 	}
 	if good > 0 {
 		l.Tracker.step(waitsForNothing)
-		l.Room.Put(ts[:good])
+		l.Sink.Offer(ts[:good])
 	}
 }

@@ -50,7 +50,7 @@ func (s *source) Claim(_ context.Context, nonce string, limit int) ([]task.Task,
 		s.nonce, s.answer = nonce, nil
 		for i, r := range s.records[:n] {
 			info, _ := task.Decode([]byte(r))
-			s.answer = append(s.answer, task.Task{Delivery: fmt.Sprint(nonce, ".", i), Record: []byte(r), Attempt: 1, Route: s.routes[info.TaskID]})
+			s.answer = append(s.answer, task.Task{Delivery: fmt.Sprint(nonce, ".", i), Record: []byte(r), Attempt: 1, Kind: s.routes[info.TaskID]})
 			if last := &s.answer[i]; s.heads > 0 && len(r) > s.heads {
 				last.Record, last.Length = last.Record[:s.heads], len(r)
 			}
@@ -105,7 +105,7 @@ type room struct {
 	got      []string
 }
 
-func (r *room) Want(ctx context.Context) (int, error) {
+func (r *room) Demand(ctx context.Context) (int, error) {
 	for {
 		r.mu.Lock()
 		free := r.free - r.expected
@@ -123,7 +123,7 @@ func (r *room) Want(ctx context.Context) (int, error) {
 	}
 }
 
-func (r *room) Put(ts []task.Task) {
+func (r *room) Offer(ts []task.Task) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for _, t := range ts {
@@ -171,27 +171,27 @@ func start(t *testing.T, src *source, free int) *bundle {
 	b := &bundle{src: src, room: &room{free: free}, ended: make(chan error, 1)}
 	n := 0
 	loop := &claim.Loop{
-		Backlog: func(context.Context) error { return nil }, Tracker: new(claim.Tracker),
-		Source: src, Room: b.room, MaxAttempts: 3,
+		WaitCapacity: func(context.Context) error { return nil }, Tracker: new(claim.Tracker),
+		Source: src, Sink: b.room, MaxAttempts: 3,
 		NewNonce: func() string { n++; return fmt.Sprint("n", n) },
-		Refuse: func(_ task.Task, reason, message string) {
+		DeadLetter: func(_ task.Task, reason, message string) {
 			b.mu.Lock()
 			defer b.mu.Unlock()
 			b.refused, b.words = append(b.refused, reason), append(b.words, message)
 		},
-		GiveBack: func(t task.Task) {
+		Requeue: func(t task.Task) {
 			b.mu.Lock()
 			defer b.mu.Unlock()
 			b.back = append(b.back, t.Info.TaskID)
 		},
-		Longest:  func(route int) int { return 1000 - 500*max(route, 0) },
-		Claimed:  func(ts []task.Task) { b.claimed += len(ts) },
-		Progress: func() {},
-		Route: func(taskID string) int {
+		MaxRecordBytes: func(route int) int { return 1000 - 500*max(route, 0) },
+		OnClaimed:      func(ts []task.Task) { b.claimed += len(ts) },
+		OnProgress:     func() {},
+		KindOf: func(taskID string) int {
 			if taskID == "a" {
 				return 0
 			}
-			return task.RouteNone
+			return task.KindNone
 		},
 		Check: func(record []byte) error {
 			if bytes.Contains(record, []byte("too deep")) {
@@ -283,7 +283,7 @@ func TestRecordsThatMustNotRunAreRefused(t *testing.T) {
 func TestRoutesThatAreNone(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		src := &source{records: []string{record("a"), record("b"), record("c"), "poison"}}
-		src.routes = map[string]int{"a": task.RouteUnknown, "b": task.RouteNone, "c": task.RouteUnknown}
+		src.routes = map[string]int{"a": task.KindUnknown, "b": task.KindNone, "c": task.KindUnknown}
 		b := start(t, src, 4)
 		synctest.Wait()
 		b.stop(t)

@@ -10,10 +10,9 @@ import (
 	"github.com/graflow/graflow-sidecar/sidecar/internal/task"
 )
 
-// Load reads a record part by part, for as long as it takes. Where the server closes
-// the connection instead of sending a part, its limit for the replies that a client
-// has not read (client-output-buffer-limit) is lower than that: smaller parts are
-// asked for from then on.
+// Load implements [Source]. It reads a record part by part. If the server closes the
+// connection instead of sending a part, its client-output-buffer-limit is below the size of
+// the part, and Load continues with smaller parts.
 func (c *Redis) Load(soft, hard context.Context, t task.Task) ([]byte, error) {
 	k := c.o.NewLink()
 	k.Run, _ = task.SplitDelivery(t.Delivery)
@@ -28,12 +27,12 @@ func (c *Redis) Load(soft, hard context.Context, t task.Task) ([]byte, error) {
 		case soft.Err() != nil:
 			return nil, nil
 		case err == nil && len(part) == 0:
-			return nil, nil // not ours any more
+			return nil, nil // not in flight any more
 		case err == nil:
 			record = append(record, part...)
 			k.OK()
 			continue
-		case isCut(err):
+		case isConnectionCut(err):
 			count = max(count/2, 1)
 		}
 		if err := k.Recover(soft, err); err != nil {
@@ -43,7 +42,7 @@ func (c *Redis) Load(soft, hard context.Context, t task.Task) ([]byte, error) {
 	return record, nil
 }
 
-// isCut reports whether the other side has closed a connection.
-func isCut(err error) bool {
+// isConnectionCut reports whether the other side has closed a connection.
+func isConnectionCut(err error) bool {
 	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE)
 }

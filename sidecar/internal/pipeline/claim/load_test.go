@@ -61,7 +61,7 @@ func TestARecordThatNoWorkerTakesIsNotRead(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		src := &source{
 			records: []string{long("large", 1001), long("second", 501), long("b", 900), long("a", 1000), `{"pad":"` + strings.Repeat("x", 1200) + `"}`, long("whole", 700)},
-			routes:  map[string]int{"second": 1, "b": task.RouteUnknown}, heads: 100,
+			routes:  map[string]int{"second": 1, "b": task.KindUnknown}, heads: 100,
 			load: func(context.Context, task.Task) ([]byte, error) { return nil, nil },
 		}
 		b := start(t, src, 9)

@@ -11,96 +11,97 @@ import (
 	"github.com/graflow/graflow-sidecar/sidecar/internal/task"
 )
 
-// RedisOptions are what a [Redis] needs.
+// RedisOptions configures a [Redis].
 type RedisOptions struct {
 	Store *redis.Store
-	// NewLink makes a link: one for the loop and one for each record that is loaded.
+	// NewLink returns a new link: one for the loop and one for each record that is loaded.
 	NewLink func() *link.Link
-	// PollInterval is between claims where Redis refuses to block.
+	// PollInterval is the interval of claims while Redis refuses to block.
 	PollInterval time.Duration
-	// MaxAttempts is how many lost deliveries a record may have had.
+	// MaxAttempts is the maximum number of attempts of a record.
 	MaxAttempts int
-	// Silent reports whether nothing may be claimed for a run.
-	Silent func(run string) bool
-	// Arrived is called when a record is in the inbox.
-	Arrived func()
-	// Aside counts the records that no arrival tells of.
-	Aside *link.Aside
-	// CanIsolate reports whether a record that must run alone would run now.
+	// Paused reports whether nothing may be claimed for a run.
+	Paused func(run string) bool
+	// OnArrival is called when a record is in the inbox.
+	OnArrival func()
+	// Parked counts the records outside of the queue that may be claimed.
+	Parked *link.Parked
+	// CanIsolate reports whether a record that must run alone could start now.
 	CanIsolate func() bool
-	// LongWait is set while a wait is under way that lasts longer than a stop may take:
-	// its end has to be asked for. Nil allows no such wait.
+	// LongWait is true during a blocking wait that is longer than a stop may take; a stop
+	// has to end it. Nil disables such waits.
 	LongWait *atomic.Bool
 }
 
-// Redis is the queue as a [Source].
+// Redis is the [Source] for one kind of worker.
 type Redis struct {
 	*link.Link
-	o         RedisOptions
-	collected time.Time // see collect
-	patience  patience
-	cut       bool // the last wait ended with its connection
+	o             RedisOptions
+	lastCollect   time.Time
+	blockTimeout  blockTimeout
+	connectionCut bool // the last wait ended with its connection
 }
 
-// NewRedis makes a source.
+// NewRedis returns a Redis with the given options.
 func NewRedis(o RedisOptions) *Redis {
-	return &Redis{Link: o.NewLink(), o: o, patience: patience{long: o.LongWait}}
+	return &Redis{Link: o.NewLink(), o: o, blockTimeout: blockTimeout{long: o.LongWait}}
 }
 
 const (
-	// waitFor is how long one blocking wait lasts: a stop outlasts it by that much
-	// at most where Redis cannot be told to end it.
-	waitFor = time.Second
-	// longWait is how long it lasts when nothing comes and Redis can: each wait
-	// that ends wakes the process, and there are thousands of idle ones. It is no
-	// longer than that since a connection that died in silence is found only when
-	// the wait is over.
+	// shortWait is the duration of a blocking wait. It is the maximum delay of a stop if
+	// Redis does not allow to unblock a client.
+	shortWait = time.Second
+	// longWait is the duration of a wait of an idle sidecar whose waits can be ended. It
+	// halves the wakeups of thousands of idle processes. It is not longer because a dead
+	// connection is found only when the wait ends.
 	longWait = 2 * time.Second
-	// dryWaits is how many waits in a row must have brought nothing by then.
-	dryWaits = 2
+	// emptyWaitsBeforeLong is the number of waits in a row without a record after which
+	// waits are long.
+	emptyWaitsBeforeLong = 2
 )
 
-// patience is how long the next wait lasts.
-type patience struct {
-	dry  int          // waits in a row that brought nothing
-	long *atomic.Bool // a long wait is under way, see RedisOptions.LongWait; nil where none may be
+// blockTimeout computes the duration of blocking waits.
+type blockTimeout struct {
+	emptyWaits int          // waits in a row without a record
+	long       *atomic.Bool // see RedisOptions.LongWait
 }
 
-// begin says how long. endable: a stop can end it.
-func (p *patience) begin(endable bool, aside func() bool) time.Duration {
-	if p.long == nil || !endable || p.dry < dryWaits {
-		return waitFor
+// start returns the duration of the wait that begins now. endable reports whether a stop can
+// end it, hasParked whether parked records may be claimed.
+func (p *blockTimeout) start(endable bool, hasParked func() bool) time.Duration {
+	if p.long == nil || !endable || p.emptyWaits < emptyWaitsBeforeLong {
+		return shortWait
 	}
-	p.long.Store(true) // before the look: what comes after it ends the wait
-	if aside() {
+	p.long.Store(true) // before hasParked: a record that is parked later ends the wait
+	if hasParked() {
 		p.long.Store(false)
-		return waitFor
+		return shortWait
 	}
 	return longWait
 }
 
-// end notes what a wait has brought.
-func (p *patience) end(nothing bool) {
+// finish records the end of a wait. empty reports that it brought no record.
+func (p *blockTimeout) finish(empty bool) {
 	if p.long != nil {
 		p.long.Store(false)
 	}
-	if p.dry++; !nothing {
-		p.dry = 0
+	if p.emptyWaits++; !empty {
+		p.emptyWaits = 0
 	}
 }
 
-// Claim is [Source].
+// Claim implements [Source].
 func (c *Redis) Claim(ctx context.Context, nonce string, limit int) ([]task.Task, error) {
-	if err := c.begin(ctx); err != nil {
+	if err := c.ensureRun(ctx); err != nil {
 		return nil, err
 	}
-	if c.o.Silent(c.Run) {
+	if c.o.Paused(c.Run) {
 		return nil, nil
 	}
 	if err := c.collect(ctx, limit); err != nil {
 		return nil, err
 	}
-	switch took, err := c.takeIsolated(ctx, nonce, redis.Routes{}); {
+	switch took, err := c.takeIsolated(ctx, nonce, redis.KindDemand{}); {
 	case err != nil:
 		return nil, err
 	case took:
@@ -114,8 +115,8 @@ func (c *Redis) Claim(ctx context.Context, nonce string, limit int) ([]task.Task
 	return c.tasks(got), nil
 }
 
-// begin comes before every claim: it is made for a run that is registered.
-func (c *Redis) begin(ctx context.Context) error {
+// ensureRun waits for a registered run before a claim and opens the link.
+func (c *Redis) ensureRun(ctx context.Context) error {
 	run, err := c.Lease.Current(ctx)
 	if err != nil {
 		return err
@@ -124,44 +125,45 @@ func (c *Redis) begin(ctx context.Context) error {
 	return c.Open()
 }
 
-// setAside: there are records of which no arrival tells.
-func (c *Redis) setAside() bool { return c.o.Aside.Any() }
+// hasParked reports whether parked records may be claimed.
+func (c *Redis) hasParked() bool { return c.o.Parked.Any() }
 
-// takeIsolated brings a record that must run alone into the inbox, from where the
-// claim that follows takes it, if this sidecar is idle.
-func (c *Redis) takeIsolated(ctx context.Context, nonce string, r redis.Routes) (bool, error) {
-	if c.o.Aside.Isolated.Load() == 0 || !c.o.CanIsolate() {
+// takeIsolated moves a record that must run alone into the inbox for the claim that follows,
+// if this sidecar is idle.
+func (c *Redis) takeIsolated(ctx context.Context, nonce string, d redis.KindDemand) (bool, error) {
+	if c.o.Parked.Isolated.Load() == 0 || !c.o.CanIsolate() {
 		return false, nil
 	}
-	return c.o.Store.TakeIsolated(ctx, c.Run, nonce, r)
+	return c.o.Store.TakeIsolated(ctx, c.Run, nonce, d)
 }
 
+// tasks converts claimed records to tasks.
 func (c *Redis) tasks(got []redis.Claimed) []task.Task {
 	now := time.Now()
 	ts := make([]task.Task, len(got))
 	for i, g := range got {
 		ts[i] = task.Task{
-			Delivery: g.Delivery, Seq: g.Seq, Record: g.Record, Length: g.Length, Route: g.Kind, // the same numbers
-			Attempt: g.Losses + 1, Counted: g.Counted, Lone: lone(g, c.o.MaxAttempts), ClaimedAt: now,
+			Delivery: g.Delivery, Seq: g.Seq, Record: g.Record, Length: g.Length, Kind: g.Kind,
+			Attempt: g.Losses + 1, Counted: g.Counted, Isolation: isolationOf(g, c.o.MaxAttempts), ClaimedAt: now,
 		}
 	}
 	return ts
 }
 
-// lone is how alone a record has to be: at its last attempt, if there were
-// others.
-func lone(g redis.Claimed, maxAttempts int) task.Lone {
+// isolationOf returns the isolation of a record: none before the last attempt and if the
+// first attempt is the last one.
+func isolationOf(g redis.Claimed, maxAttempts int) task.Isolation {
 	switch {
 	case g.Losses == 0 || g.Losses < maxAttempts-1:
-		return task.Together
-	case g.LoneRun:
-		return task.AloneInRun
+		return task.IsolateNone
+	case g.LostWithRun:
+		return task.IsolateRun
 	default:
-		return task.AloneInChild
+		return task.IsolateProcess
 	}
 }
 
-// Wait is [Source].
+// Wait implements [Source].
 func (c *Redis) Wait(ctx context.Context) (bool, error) {
 	run, err := c.Lease.Current(ctx)
 	if err != nil {
@@ -171,28 +173,28 @@ func (c *Redis) Wait(ctx context.Context) (bool, error) {
 		return false, err
 	}
 	if run != c.Run {
-		return true, nil // a new run begins with a claim: this inbox is not ours any more
+		return true, nil // the inbox of the run before is gone; the new run claims first
 	}
-	came, err := c.o.Store.Wait(ctx, c.Run, c.patience.begin(c.o.Store.CanUnblock(), c.setAside))
-	c.patience.end(!came && err == nil)
-	cut := c.cut
-	c.cut = isCut(err)
+	came, err := c.o.Store.Wait(ctx, c.Run, c.blockTimeout.start(c.o.Store.CanUnblock(), c.hasParked))
+	c.blockTimeout.finish(!came && err == nil)
+	cutBefore := c.connectionCut
+	c.connectionCut = isConnectionCut(err)
 	switch {
-	case c.cut && !cut:
+	case c.connectionCut && !cutBefore:
 		// Redis closes the connection instead of sending a record that exceeds its
-		// client-output-buffer-limit, and has moved it into the inbox then. If Redis is
-		// gone, the claim finds out.
-		c.o.Arrived()
+		// client-output-buffer-limit, after it has moved the record into the inbox. If
+		// Redis is down, the claim fails.
+		c.o.OnArrival()
 		return true, nil
 	case err == nil:
 		c.OK()
 		if came {
-			c.o.Arrived()
+			c.o.OnArrival()
 		}
-		return came || c.setAside(), nil
+		return came || c.hasParked(), nil
 	case redis.Classify(err) == redis.ClassTransient && redis.Answered(err):
-		// Blocking is refused (out of memory, no such command, unblocked by
-		// hand): ask again in a while by claiming.
+		// Redis refuses to block (out of memory, unknown command, CLIENT UNBLOCK): the
+		// loop polls.
 		backoff.Sleep(ctx, max(c.o.PollInterval, c.Pause.Next()))
 		return true, nil
 	default:

@@ -9,83 +9,83 @@ import (
 	"github.com/graflow/graflow-sidecar/sidecar/internal/task"
 )
 
-// collectEvery is how often a sidecar that takes every kind of task looks for
-// those that others have no worker for.
-const collectEvery = time.Second
+// collectInterval is the interval at which a sidecar that takes every task collects unrouted
+// records.
+const collectInterval = time.Second
 
-// collect does that, so that the claim that follows finds them.
+// collect moves unrouted records into the inbox for the claim that follows.
 func (c *Redis) collect(ctx context.Context, limit int) error {
-	if c.o.Aside.Unrouted.Load() == 0 || time.Since(c.collected) < collectEvery {
+	if c.o.Parked.Unrouted.Load() == 0 || time.Since(c.lastCollect) < collectInterval {
 		return nil
 	}
 	if _, err := c.o.Store.Collect(ctx, c.Run, limit); err != nil {
 		return err
 	}
-	c.collected = time.Now()
+	c.lastCollect = time.Now()
 	return nil
 }
 
-// Slots is the dispatch queue as a source for several kinds of worker sees it.
-type Slots interface {
-	// Wants returns how many tasks of each kind may start.
-	Wants() []int
-	// AwaitRoom waits until a slot gets free, for d at most.
-	AwaitRoom(ctx context.Context, d time.Duration)
+// Demands reports the demand of each kind of worker. *dispatch.Queue implements it.
+type Demands interface {
+	// Demands returns the number of tasks of each kind that may start.
+	Demands() []int
+	// AwaitDemand waits until the demand may have grown, for d at most.
+	AwaitDemand(ctx context.Context, d time.Duration)
 }
 
-// RoutedRedis is [Redis] for several kinds of worker.
+// RoutedRedis is the [Source] for several kinds of worker.
 type RoutedRedis struct {
 	*Redis
-	slots    Slots
-	patterns []string
-	keep     time.Duration
-	left     int // records in the queue after the last claim
-	moved    int // by it, out of the way
+	demands   Demands
+	patterns  []string
+	keep      time.Duration
+	remaining int // records in the queue after the last claim
+	parked    int // records that the last claim moved to the unrouted list
 }
 
-// NewRoutedRedis makes a source for several kinds of worker: patterns are those of the
-// kinds, keep is how long a record is kept that none of them takes.
-func NewRoutedRedis(o RedisOptions, slots Slots, patterns []string, keep time.Duration) *RoutedRedis {
-	return &RoutedRedis{Redis: NewRedis(o), slots: slots, patterns: patterns, keep: keep}
+// NewRoutedRedis returns a source for several kinds of worker with the given patterns. keep
+// is the time for which an unrouted record is kept.
+func NewRoutedRedis(o RedisOptions, slots Demands, patterns []string, keep time.Duration) *RoutedRedis {
+	return &RoutedRedis{Redis: NewRedis(o), demands: slots, patterns: patterns, keep: keep}
 }
 
-// Claim takes tasks of the kinds that have free slots. What it may take can have
-// changed when a call is repeated; what the first try took is the answer then.
+// Claim claims tasks of the kinds with free slots. The demand may have changed for a repeated
+// call, which returns the tasks of the first one.
 func (r *RoutedRedis) Claim(ctx context.Context, nonce string, _ int) ([]task.Task, error) {
-	if err := r.begin(ctx); err != nil {
+	if err := r.ensureRun(ctx); err != nil {
 		return nil, err
 	}
-	if r.o.Silent(r.Run) {
+	if r.o.Paused(r.Run) {
 		return nil, nil
 	}
-	routes := redis.Routes{Patterns: r.patterns, Free: r.slots.Wants(), Keep: r.keep}
-	if _, err := r.takeIsolated(ctx, nonce, routes); err != nil {
+	demand := redis.KindDemand{Patterns: r.patterns, Free: r.demands.Demands(), Keep: r.keep}
+	if _, err := r.takeIsolated(ctx, nonce, demand); err != nil {
 		return nil, err
 	}
-	got, err := r.o.Store.ClaimRouted(ctx, r.Run, nonce, routes)
+	got, err := r.o.Store.ClaimRouted(ctx, r.Run, nonce, demand)
 	if err != nil {
 		return nil, err
 	}
 	r.OK()
-	r.left, r.moved = got.Left, got.Moved
+	r.remaining, r.parked = got.Remaining, got.Moved
 	return r.tasks(got.Claimed), nil
 }
 
-// slotPatience is how long the tasks of kinds whose slots are taken are left
-// alone, unless a slot gets free.
-const slotPatience = 100 * time.Millisecond
+// slotWait is the maximum pause between claims while the queue holds tasks of kinds without a
+// free slot.
+const slotWait = 100 * time.Millisecond
 
-// Wait waits for records in the queue. A blocking wait is for an empty one, and
-// for a sidecar that has a slot: it would bring the same record of a kind that is
-// full again and again, and keep it from those who are not.
+// Wait implements [Source]. It blocks in Redis only if the queue is empty and a slot is free:
+// a blocking wait would otherwise bring the same record of a full kind again and again, and
+// keep it from other sidecars.
 func (r *RoutedRedis) Wait(ctx context.Context) (bool, error) {
 	switch {
-	case r.moved > 0:
-		return true, nil // others are in sight now
-	case !slices.ContainsFunc(r.slots.Wants(), func(n int) bool { return n > 0 }):
-		return true, nil // Want waits
-	case r.left > 0:
-		r.slots.AwaitRoom(ctx, slotPatience)
+	case r.parked > 0:
+		return true, nil // the claim can reach records behind the parked ones
+	case !slices.ContainsFunc(r.demands.Demands(), func(n int) bool { return n > 0 }):
+		return true, nil // Demand waits
+	case r.remaining > 0:
+		r.demands.AwaitDemand(ctx, slotWait)
 		return true, nil
 	default:
 		return r.Redis.Wait(ctx)

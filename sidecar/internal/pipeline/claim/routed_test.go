@@ -13,7 +13,7 @@ import (
 func TestWaitingWithKinds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		queue := dispatch.NewKinds(2, dispatch.Exits{})
-		r := &RoutedRedis{slots: queue}
+		r := &RoutedRedis{demands: queue}
 		waits := func() time.Duration {
 			t.Helper()
 			began := time.Now()
@@ -25,19 +25,19 @@ func TestWaitingWithKinds(t *testing.T) {
 		if d := waits(); d != 0 {
 			t.Errorf("no slot is free: waited %v", d)
 		}
-		queue.Kind(1).AddCapacity(1)
-		r.left = 3
+		queue.LaneOf(1).AddCapacity(1)
+		r.remaining = 3
 		if d := waits(); d != 0 {
 			t.Errorf("a slot has just become free: waited %v", d)
 		}
-		if d := waits(); d != slotPatience {
+		if d := waits(); d != slotWait {
 			t.Errorf("only tasks of full kinds are left: waited %v", d)
 		}
-		time.AfterFunc(slotPatience/2, func() { queue.Kind(0).AddCapacity(1) })
-		if d := waits(); d != slotPatience/2 {
+		time.AfterFunc(slotWait/2, func() { queue.LaneOf(0).AddCapacity(1) })
+		if d := waits(); d != slotWait/2 {
 			t.Errorf("a slot becomes free: waited %v", d)
 		}
-		r.moved = 5
+		r.parked = 5
 		if d := waits(); d != 0 {
 			t.Errorf("others are in sight: waited %v", d)
 		}
@@ -46,7 +46,7 @@ func TestWaitingWithKinds(t *testing.T) {
 				t.Error("an empty queue was not asked about")
 			}
 		}()
-		r.moved, r.left = 0, 0
+		r.parked, r.remaining = 0, 0
 		waits()
 	})
 }

@@ -7,68 +7,66 @@ import (
 )
 
 const (
-	// quietFor is how long a task that must be alone in the sidecar keeps the other
-	// slots from claiming before it starts. It waited for the longest running task
-	// once, and that of one record stopped the claims of all slots for hours.
-	quietFor = time.Second
-	// maxHold is how long claims are held for such tasks in a row, the wait and the
-	// run of each. As much time without a hold comes after it: a sidecar that died
-	// with many tasks leaves as many records that must be alone, and the queue behind
-	// them is to move meanwhile.
-	maxHold = 10 * time.Second
+	// isolationWait is the time for which a task that must run alone in the sidecar blocks
+	// claims before it starts. Without this bound, one record that waited for the longest
+	// running task once stopped the claims of all slots for hours.
+	isolationWait = time.Second
+	// maxBlock is the time for which such tasks in a row may block claims, waiting and
+	// running. As much time without blocking follows: a sidecar that died with many tasks
+	// leaves many records that must run alone, and the queue behind them must not stop.
+	maxBlock = 10 * time.Second
 )
 
-// isolation is what a Queue knows of the tasks that must be alone in the sidecar
-// (task.AloneInRun). Claims are held while one of them waits for the others to end,
-// and while one runs and nothing else does. As soon as another task is in flight,
-// even one that only waits for a nested group, a death of the sidecar is shared,
-// whatever is held; the reaper does not count such a death as the last attempt, so
-// a hold would gain nothing. All of it is guarded by the queue's mutex.
+// isolation is the state of a Queue for the tasks that must run alone in the sidecar
+// (task.IsolateRun). Claims are blocked while such a task waits for the others to end, and
+// while it runs alone. As soon as another task is in flight, even one that only waits for a
+// nested group, a death of the sidecar is a shared loss. The reaper does not count that as
+// the last attempt, so blocking claims gains nothing. The queue's mutex guards all fields.
 type isolation struct {
 	pending *task.Task // claimed and not started
-	until   time.Time  // when pending is set aside
-	working int        // of these tasks, those that run and do not only wait for others
+	until   time.Time  // when pending is deferred
+	working int        // such tasks that run and do not only wait for other tasks
 
-	holding bool          // claims were held at the last look
-	credit  time.Duration // for how long they may be, as of then; from -maxHold to maxHold
-	looked  time.Time
+	blocked  bool          // claims were blocked at creditAt
+	credit   time.Duration // for which claims may be blocked, from -maxBlock to maxBlock
+	creditAt time.Time
 }
 
 // isolateLocked makes a task the pending one.
 func (q *Queue) isolateLocked(t task.Task) {
-	q.isolation.pending, q.isolation.until = &t, time.Now().Add(quietFor)
-	q.heldLocked() // from now on
+	q.isolation.pending, q.isolation.until = &t, time.Now().Add(isolationWait)
+	q.blockedLocked() // from now on
 }
 
-// heldLocked reports whether claims are held, and notes it: it is to be called after
-// each change of what it looks at, or the time before the next call would be counted
-// as of the state before.
-func (q *Queue) heldLocked() bool {
+// blockedLocked reports whether claims are blocked, and records it. It must be called after
+// each change of its inputs: the time until the next call would otherwise be accounted to the
+// state before.
+func (q *Queue) blockedLocked() bool {
 	i := &q.isolation
-	if i.pending == nil && i.working == 0 && !i.holding {
-		return false // nearly always
+	if i.pending == nil && i.working == 0 && !i.blocked {
+		return false // the common case
 	}
 	credit := q.creditLocked()
-	i.holding = i.pending != nil || i.working == 1 && credit > 0 && q.runningLocked() == 1
-	return i.holding
+	i.blocked = i.pending != nil || i.working == 1 && credit > 0 && q.runningLocked() == 1
+	return i.blocked
 }
 
-// creditLocked is for how long claims may be held from now on. Time with a hold
-// uses it up, and time without one brings it back.
+// creditLocked returns the time for which claims may be blocked from now on. Blocked time
+// uses the credit up, other time restores it.
 func (q *Queue) creditLocked() time.Duration {
 	i, now := &q.isolation, time.Now()
-	passed := now.Sub(i.looked)
-	if i.holding {
+	passed := now.Sub(i.creditAt)
+	if i.blocked {
 		passed = -passed
 	}
-	i.credit, i.looked = min(max(i.credit+passed, -maxHold), maxHold), now
+	i.credit, i.creditAt = min(max(i.credit+passed, -maxBlock), maxBlock), now
 	return i.credit
 }
 
-// holdEndsLocked is when a hold ends by itself, from now on; 0 without a hold.
-func (q *Queue) holdEndsLocked() time.Duration {
+// blockEndsLocked returns the time until claims are no longer blocked; 0 if they are not.
+func (q *Queue) blockEndsLocked() time.Duration {
 	switch i := &q.isolation; {
-	case !q.heldLocked():
+	case !q.blockedLocked():
 		return 0
 	case i.pending != nil:
 		return max(time.Until(i.until), 1)
@@ -81,46 +79,47 @@ func (q *Queue) holdEndsLocked() time.Duration {
 func (l *Lane) popPendingLocked() []task.Task {
 	q := l.q
 	t := q.isolation.pending
-	if t == nil || !l.hasLocked(t) || !q.idleLocked() || l.permitsLocked() <= 0 {
+	if t == nil || !l.ownsLocked(t) || !q.idleLocked() || l.permitsLocked() <= 0 {
 		return nil
 	}
 	q.isolation.pending = nil
 	l.running++
 	q.taken++
-	l.countLocked(t.Place(), 1)
-	q.heldLocked() // from now on by another rule
+	l.countLocked(t.SlotState(), 1)
+	q.blockedLocked() // a running task blocks by another rule
 	return []task.Task{*t}
 }
 
-// takeOverdueLocked takes out the pending task when its time is over. There is no
-// credit for another wait until maxHold has passed: what runs here is not short.
-func (q *Queue) takeOverdueLocked() []task.Task {
+// expirePendingLocked removes and returns the pending task after its time. It leaves no
+// credit for another wait until maxBlock has passed: the running tasks are not short.
+func (q *Queue) expirePendingLocked() []task.Task {
 	i := &q.isolation
 	if i.pending == nil || q.halted || time.Now().Before(i.until) {
 		return nil
 	}
 	t := *i.pending
 	i.pending = nil
-	q.heldLocked()
-	i.credit = min(i.credit, quietFor-maxHold)
+	q.blockedLocked()
+	i.credit = min(i.credit, isolationWait-maxBlock)
 	return []task.Task{t}
 }
 
-// CanIsolate reports whether a task that must be alone in the sidecar could start
-// at once and be alone.
+// CanIsolate reports whether a task that must run alone in the sidecar could start at once.
 func (q *Queue) CanIsolate() bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	return !q.halted && q.runningLocked() == 0 && q.idleLocked() && q.wantLocked() > 0 && q.creditLocked() >= quietFor
+	return !q.halted && q.runningLocked() == 0 && q.idleLocked() && q.demandLocked() > 0 && q.creditLocked() >= isolationWait
 }
 
-func (q *Queue) setAside(ts []task.Task) {
+// deferAll defers tasks for an idle sidecar.
+// deferAll defers tasks for an idle sidecar.
+func (q *Queue) deferAll(ts []task.Task) {
 	for _, t := range ts {
-		q.exits.SetAside(t)
+		q.exits.Defer(t)
 	}
 }
 
-// runningLocked is how many tasks of all kinds were taken and have not ended.
+// runningLocked returns the number of tasks of all kinds that were acquired and not released.
 func (q *Queue) runningLocked() (n int) {
 	for _, l := range q.lanes {
 		n += l.running

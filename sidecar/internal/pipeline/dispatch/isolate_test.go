@@ -9,13 +9,13 @@ import (
 	"github.com/graflow/graflow-sidecar/sidecar/internal/task"
 )
 
-var alone = task.Place{Alone: true}
+var alone = task.SlotState{Isolated: true}
 
 // suspects are tasks that must be alone in the sidecar.
 func suspects(from, to int) []task.Task {
 	ts := tasks(from, to)
 	for i := range ts {
-		ts[i].Lone = task.AloneInRun
+		ts[i].Isolation = task.IsolateRun
 	}
 	return ts
 }
@@ -24,7 +24,7 @@ func suspects(from, to int) []task.Task {
 func wantedAfter(t *testing.T, q *dispatch.Queue) (int, time.Duration) {
 	t.Helper()
 	began := time.Now()
-	n, err := q.Want(t.Context())
+	n, err := q.Demand(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -49,7 +49,7 @@ func TestIsolationEnds(t *testing.T) {
 	// With four slots, of which one has the task 0, the suspect 1 is put.
 	for _, c := range []struct {
 		name  string
-		first []task.Place // how task 0 goes on before the suspect comes
+		first []task.SlotState // how task 0 goes on before the suspect comes
 		does  func(s state)
 		n     int           // wanted at last, and
 		after time.Duration // when
@@ -60,23 +60,23 @@ func TestIsolationEnds(t *testing.T) {
 		{name: "a long task runs", n: 3, after: time.Second, aside: []int64{1}},
 		{
 			name: "it ends within the second", taken: []int64{1},
-			does: func(s state) { time.AfterFunc(400*time.Millisecond, func() { s.q.End(works) }) },
+			does: func(s state) { time.AfterFunc(400*time.Millisecond, func() { s.q.Release(works) }) },
 		},
 		{
 			name: "it ends just after", n: 3, after: time.Second, aside: []int64{1},
-			does: func(s state) { time.AfterFunc(1001*time.Millisecond, func() { s.q.End(works) }) },
+			does: func(s state) { time.AfterFunc(1001*time.Millisecond, func() { s.q.Release(works) }) },
 		},
 		{
 			name: "it begins to wait within the second", taken: []int64{1},
-			does: func(s state) { time.AfterFunc(400*time.Millisecond, func() { s.q.Move(works, waits) }) },
+			does: func(s state) { time.AfterFunc(400*time.Millisecond, func() { s.q.Update(works, waits) }) },
 		},
-		{name: "it only waits", first: []task.Place{waits}, taken: []int64{1}},
-		{name: "it only waits, and no worker takes anything", first: []task.Place{waits}, n: 3, after: time.Second, aside: []int64{1}},
+		{name: "it only waits", first: []task.SlotState{waits}, taken: []int64{1}},
+		{name: "it only waits, and no worker takes anything", first: []task.SlotState{waits}, n: 3, after: time.Second, aside: []int64{1}},
 		{
 			name: "the workers go", n: 4, after: 300 * time.Millisecond, back: []int64{1},
 			does: func(s state) {
 				time.AfterFunc(200*time.Millisecond, func() { s.q.AddCapacity(-4) })
-				time.AfterFunc(300*time.Millisecond, func() { s.q.End(works); s.q.AddCapacity(4) })
+				time.AfterFunc(300*time.Millisecond, func() { s.q.Release(works); s.q.AddCapacity(4) })
 			},
 		},
 		{
@@ -106,7 +106,7 @@ func TestIsolationEnds(t *testing.T) {
 			does: func(s state) {
 				time.Sleep(2 * time.Second)
 				s.q.Halt()
-				if _, err := s.q.Want(s.t.Context()); err == nil {
+				if _, err := s.q.Demand(s.t.Context()); err == nil {
 					s.t.Error("wanted after Halt")
 				}
 				s.q.Close()
@@ -114,23 +114,23 @@ func TestIsolationEnds(t *testing.T) {
 		},
 		{
 			name: "a task comes meanwhile", n: 3, after: time.Second, aside: []int64{1}, back: []int64{2},
-			does: func(s state) { s.q.Put(tasks(2, 3)) },
+			does: func(s state) { s.q.Offer(tasks(2, 3)) },
 		},
 		{
 			name: "another suspect comes meanwhile", n: 3, after: time.Second, aside: []int64{1}, back: []int64{2},
-			does: func(s state) { s.q.Put(suspects(2, 3)) },
+			does: func(s state) { s.q.Offer(suspects(2, 3)) },
 		},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				s := state{t, nil, &returns{}}
 				s.q = limited(s.back, 4, 0)
-				s.q.Put(tasks(0, 1))
+				s.q.Offer(tasks(0, 1))
 				same(t, "taken first", took(t, s.q, 1), []int64{0})
 				for _, to := range c.first {
-					s.q.Move(works, to)
+					s.q.Update(works, to)
 				}
-				s.q.Put(suspects(1, 2))
+				s.q.Offer(suspects(1, 2))
 				if c := s.q.Counts(); c.Ready != 1 {
 					t.Errorf("%+v", c)
 				}
@@ -140,13 +140,13 @@ func TestIsolationEnds(t *testing.T) {
 				}
 				var taken []int64
 				if len(c.taken) > 0 {
-					ts, err := s.q.Take(t.Context(), 4)
+					ts, err := s.q.Acquire(t.Context(), 4)
 					if err != nil {
 						t.Fatal(err)
 					}
 					taken = seqs(ts)
 				} else {
-					n, err := s.q.Want(t.Context())
+					n, err := s.q.Demand(t.Context())
 					if err != nil {
 						n = -1
 					}
@@ -170,23 +170,23 @@ func TestARunningSuspectHoldsClaimsForABound(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var back returns
 		q := limited(&back, 4, 0)
-		q.Put(tasks(0, 1))
+		q.Offer(tasks(0, 1))
 		took(t, q, 1)
-		q.Put(suspects(1, 2))
-		time.AfterFunc(900*time.Millisecond, func() { q.End(works) })
-		if ts, err := q.Take(t.Context(), 1); err != nil || len(ts) != 1 {
+		q.Offer(suspects(1, 2))
+		time.AfterFunc(900*time.Millisecond, func() { q.Release(works) })
+		if ts, err := q.Acquire(t.Context(), 1); err != nil || len(ts) != 1 {
 			t.Fatal(ts, err)
 		}
 		expectWant(t, q, "the suspect runs", 3, 9100*time.Millisecond)
-		q.Put(tasks(2, 4))
+		q.Offer(tasks(2, 4))
 		same(t, "taken beside it", took(t, q, 4), []int64{2, 3})
-		q.Put(suspects(4, 5))
+		q.Offer(suspects(4, 5))
 		same(t, "one more is set aside at once", seqs(back.aside), []int64{4})
 		expectWant(t, q, "and holds nothing", 1, 0)
-		q.End(works)
-		q.End(works)
+		q.Release(works)
+		q.Release(works)
 		expectWant(t, q, "it is alone again", 3, 0)
-		q.End(alone)
+		q.Release(alone)
 		time.Sleep(998 * time.Millisecond) // and the millisecond of took
 		if q.CanIsolate() {
 			t.Error("it takes one more before a second without a hold has passed")
@@ -205,21 +205,21 @@ func TestASuspectIsNotWaitedForAgainAndAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var back returns
 		q := limited(&back, 4, 0)
-		q.Put(tasks(0, 1))
+		q.Offer(tasks(0, 1))
 		took(t, q, 1)
-		q.Put(suspects(1, 2))
+		q.Offer(suspects(1, 2))
 		expectWant(t, q, "the first", 3, time.Second)
 		for n := range 9 {
-			q.Put(suspects(n+2, n+3))
+			q.Offer(suspects(n+2, n+3))
 			expectWant(t, q, "the next", 3, 0)
 			time.Sleep(time.Second)
 		}
 		same(t, "set aside", seqs(back.aside), []int64{1, 2, 3, 4, 5, 6, 7, 8, 9, 10})
 		time.Sleep(time.Second)
-		q.Put(suspects(11, 12))
+		q.Offer(suspects(11, 12))
 		expectWant(t, q, "ten seconds later", 3, time.Second)
-		q.End(works)
-		q.Put(suspects(12, 13))
+		q.Release(works)
+		q.Offer(suspects(12, 13))
 		same(t, "taken when nothing else runs", took(t, q, 4), []int64{12})
 		expectWant(t, q, "and holds nothing", 3, 0)
 		same(t, "given back", seqs(back.ts), nil)
@@ -232,17 +232,17 @@ func TestASuspectBesideAWaitingTaskHoldsNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var back returns
 		q := dispatch.NewKinds(2, back.exits())
-		a, b := q.Kind(0), q.Kind(1)
+		a, b := q.LaneOf(0), q.LaneOf(1)
 		a.AddCapacity(2)
 		b.AddCapacity(2)
-		q.Put(kindTasks(0, 1))
+		q.Offer(kindTasks(0, 1))
 		same(t, "taken", taken(t, a, 1), []int64{1})
-		a.Move(works, waits)
-		q.Put([]task.Task{{Seq: 2, Route: 1, Lone: task.AloneInRun}})
+		a.Update(works, waits)
+		q.Offer([]task.Task{{Seq: 2, Kind: 1, Isolation: task.IsolateRun}})
 		same(t, "it starts at once", taken(t, b, 1), []int64{2})
-		same(t, "wanted beside it", q.Wants(), []int{1, 1})
-		b.End(alone)
-		same(t, "wanted after it", q.Wants(), []int{1, 2})
+		same(t, "wanted beside it", q.Demands(), []int{1, 1})
+		b.Release(alone)
+		same(t, "wanted after it", q.Demands(), []int{1, 2})
 	})
 }
 
@@ -251,13 +251,13 @@ func TestAllKindsWaitForASecond(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var back returns
 		q := dispatch.NewKinds(2, back.exits())
-		a, b := q.Kind(0), q.Kind(1)
+		a, b := q.LaneOf(0), q.LaneOf(1)
 		a.AddCapacity(2)
 		b.AddCapacity(2)
-		q.Put(kindTasks(1, 1))
+		q.Offer(kindTasks(1, 1))
 		same(t, "taken", taken(t, b, 1), []int64{1})
-		q.Put([]task.Task{{Seq: 2, Lone: task.AloneInRun}})
-		same(t, "wanted", q.Wants(), []int{0, 0})
+		q.Offer([]task.Task{{Seq: 2, Isolation: task.IsolateRun}})
+		same(t, "wanted", q.Demands(), []int{0, 0})
 		time.Sleep(500 * time.Millisecond)
 		expectWant(t, q, "in the middle of a look", 3, 500*time.Millisecond)
 		same(t, "set aside", seqs(back.aside), []int64{2})
@@ -273,42 +273,42 @@ func TestCanIsolate(t *testing.T) {
 	}{
 		{"idle", func(*testing.T, *dispatch.Queue) {}, true},
 		{"no worker", func(_ *testing.T, q *dispatch.Queue) { q.AddCapacity(-4) }, false},
-		{"a task runs", func(t *testing.T, q *dispatch.Queue) { q.Put(tasks(0, 1)); took(t, q, 1) }, false},
-		{"a task waits", func(t *testing.T, q *dispatch.Queue) { q.Put(tasks(0, 1)); took(t, q, 1); q.Move(works, waits) }, false},
-		{"a task is about to run", func(_ *testing.T, q *dispatch.Queue) { q.Put(tasks(0, 1)) }, false},
-		{"a task has run", func(t *testing.T, q *dispatch.Queue) { q.Put(tasks(0, 1)); took(t, q, 1); q.End(works) }, true},
-		{"a suspect is about to run", func(_ *testing.T, q *dispatch.Queue) { q.Put(suspects(0, 1)) }, false},
+		{"a task runs", func(t *testing.T, q *dispatch.Queue) { q.Offer(tasks(0, 1)); took(t, q, 1) }, false},
+		{"a task waits", func(t *testing.T, q *dispatch.Queue) { q.Offer(tasks(0, 1)); took(t, q, 1); q.Update(works, waits) }, false},
+		{"a task is about to run", func(_ *testing.T, q *dispatch.Queue) { q.Offer(tasks(0, 1)) }, false},
+		{"a task has run", func(t *testing.T, q *dispatch.Queue) { q.Offer(tasks(0, 1)); took(t, q, 1); q.Release(works) }, true},
+		{"a suspect is about to run", func(_ *testing.T, q *dispatch.Queue) { q.Offer(suspects(0, 1)) }, false},
 		{"a suspect has run for a second", func(t *testing.T, q *dispatch.Queue) {
-			q.Put(suspects(0, 1))
+			q.Offer(suspects(0, 1))
 			took(t, q, 1)
 			time.Sleep(time.Second)
-			q.End(alone)
+			q.Release(alone)
 		}, true},
 		{"quiet", func(_ *testing.T, q *dispatch.Queue) { q.Quiet() }, false},
 		{"halted", func(_ *testing.T, q *dispatch.Queue) { q.Halt() }, false},
 		{"a suspect ended before a long pause", func(t *testing.T, q *dispatch.Queue) {
-			q.Put(suspects(0, 1))
+			q.Offer(suspects(0, 1))
 			took(t, q, 1)
 			q.Quiet()
-			q.End(alone)
+			q.Release(alone)
 			time.Sleep(time.Hour)
 			q.Resume()
 		}, true},
 		{"the workers went for long while a suspect waited", func(t *testing.T, q *dispatch.Queue) {
-			q.Put(tasks(0, 1))
+			q.Offer(tasks(0, 1))
 			took(t, q, 1)
-			q.Put(suspects(1, 2))
+			q.Offer(suspects(1, 2))
 			q.AddCapacity(-4)
 			time.Sleep(time.Hour)
 			q.AddCapacity(4)
-			q.End(works)
+			q.Release(works)
 		}, true},
 		{"a suspect has run for an hour", func(t *testing.T, q *dispatch.Queue) {
-			q.Put(suspects(0, 1))
+			q.Offer(suspects(0, 1))
 			took(t, q, 1)
 			q.Quiet()
 			time.Sleep(time.Hour)
-			q.End(alone)
+			q.Release(alone)
 			q.Resume()
 			time.Sleep(11 * time.Second)
 		}, true},
@@ -331,23 +331,23 @@ func TestUndoOfSuspects(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var back returns
 		q := limited(&back, 4, 4)
-		q.Put(suspects(0, 1))
-		ts, err := q.Take(t.Context(), 1)
+		q.Offer(suspects(0, 1))
+		ts, err := q.Acquire(t.Context(), 1)
 		if err != nil {
 			t.Fatal(err)
 		}
-		q.Move(alone, task.Place{Alone: true, Waiting: true}) // and so the next may start
-		q.Put(suspects(1, 2))
-		more, err := q.Take(t.Context(), 1)
+		q.Update(alone, task.SlotState{Isolated: true, Waiting: true}) // and so the next may start
+		q.Offer(suspects(1, 2))
+		more, err := q.Acquire(t.Context(), 1)
 		if err != nil {
 			t.Fatal(err)
 		}
-		q.Move(task.Place{Alone: true, Waiting: true}, alone)
-		q.Undo(more)
-		q.Undo(ts)
+		q.Update(task.SlotState{Isolated: true, Waiting: true}, alone)
+		q.Return(more)
+		q.Return(ts)
 		same(t, "given back", seqs(back.ts), []int64{0})
 		same(t, "taken again", took(t, q, 4), []int64{1})
-		q.End(alone)
+		q.Release(alone)
 		expectWant(t, q, "when it has ended", 4, 0)
 		if c := q.Counts(); c != (dispatch.Counts{Capacity: 4}) {
 			t.Errorf("%+v", c)

@@ -7,33 +7,32 @@ import (
 	"github.com/graflow/graflow-sidecar/sidecar/internal/task"
 )
 
-// Lane is what a Queue has for each kind of worker: the tasks for that kind
-// (task.Task.Route is its place), and what its children say. Its methods may be
-// called concurrently.
+// Lane is the part of a Queue for one kind of worker: its ready tasks and its slots.
+// task.Task.Kind is its index. Its methods may be called concurrently.
 type Lane struct {
-	q        *Queue
-	slots    int         // see Limit; 0 means no bound
-	maxLent  int         // see Limit
-	ready    []task.Task // claimed, not started; the oldest first
-	expected int         // claimed, and not put yet, see Expect
-	takers   []*taker    // children that wait for a task; the longest waiting first
-	capacity int         // slots of all children that take tasks
-	running  int         // tasks that were taken and have not ended
-	outside  int         // of these, those whose slot is not in capacity
-	waiting  int         // of these, those that only wait for other tasks
-	rate     rate
+	q               *Queue
+	slots           int         // see Limit; 0 means no limit
+	maxExtra        int         // see Limit
+	ready           []task.Task // claimed and not started, the oldest first
+	expected        int         // claimed and not offered yet, see Expect
+	acquirers       []*acquirer // waiting calls of Acquire, the oldest first
+	capacity        int         // slots of the worker processes that take tasks
+	running         int         // tasks that were acquired and not released
+	outsideCapacity int         // of these, those whose slot is not in capacity
+	waiting         int         // of these, those that only wait for other tasks
+	rate            rate
 }
 
-// taker is a Take that waits. Its channel is buffered so that giving never blocks.
-type taker struct {
+// acquirer is a waiting call of Acquire. Its channel is buffered, so that a send never
+// blocks.
+type acquirer struct {
 	max   int
 	given chan []task.Task
 }
 
-// AddCapacity tells that n more slots exist (a child is up), or fewer, if n is
-// negative (it is going). When none is left, what was not started is given
-// back: a worker that keeps crashing must not sit on tasks that another sidecar
-// could run.
+// AddCapacity adds n slots when a worker process is up, or removes slots for a negative n
+// when it ends. Without slots the tasks that were not started are requeued: another sidecar
+// could run them while the workers of this one keep crashing.
 func (l *Lane) AddCapacity(n int) {
 	q := l.q
 	q.mu.Lock()
@@ -42,55 +41,59 @@ func (l *Lane) AddCapacity(n int) {
 	if l.capacity <= 0 && !q.halted {
 		back = l.unstartedLocked()
 	}
-	q.announceLocked()
+	q.signalDemandLocked()
 	q.mu.Unlock()
-	q.giveAllBack(back)
+	q.requeueAll(back)
 }
 
-// unstartedLocked takes out everything that was not started.
+// unstartedLocked removes and returns the tasks that were not started.
 func (l *Lane) unstartedLocked() []task.Task {
 	out := l.ready
-	if t := l.q.isolation.pending; t != nil && l.hasLocked(t) {
+	if t := l.q.isolation.pending; t != nil && l.ownsLocked(t) {
 		out = append(out, *t)
 		l.q.isolation.pending = nil
-		l.q.heldLocked()
+		l.q.blockedLocked()
 	}
 	l.ready = nil
 	return out
 }
 
-func (l *Lane) hasLocked(t *task.Task) bool { return l.q.lanes[t.Route] == l }
+// ownsLocked reports whether the task is of the lane's kind.
+// ownsLocked reports whether the task is of the lane's kind.
+func (l *Lane) ownsLocked(t *task.Task) bool { return l.q.lanes[t.Kind] == l }
 
-func (l *Lane) wantLocked() int {
+// demandLocked returns the number of tasks of the lane's kind that may be claimed now.
+// demandLocked returns the number of tasks of the lane's kind that may be claimed now.
+func (l *Lane) demandLocked() int {
 	q := l.q
-	if q.quiet || l.capacity <= 0 || q.heldLocked() {
+	if q.quiet || l.capacity <= 0 || q.blockedLocked() {
 		return 0
 	}
 	ahead := l.rate.ahead(time.Now())
-	short := l.freeLocked() - len(l.ready) - l.expected // of what can start now
+	short := l.freeLocked() - len(l.ready) - l.expected // free slots without a task
 	if short <= 0 && ahead+short <= ahead/2 {
-		return 0 // half of what is claimed ahead is left: fewer claims, of more records
+		return 0 // half of the tasks claimed ahead are left: fewer and larger claims
 	}
 	return max(short+ahead, 0)
 }
 
-// serveLocked hands ready tasks to waiting takers.
+// serveLocked gives ready tasks to the waiting acquirers.
 func (l *Lane) serveLocked() {
-	for len(l.takers) > 0 {
-		ts := l.popLocked(l.takers[0].max)
+	for len(l.acquirers) > 0 {
+		ts := l.popLocked(l.acquirers[0].max)
 		if len(ts) == 0 {
 			ts = l.popPendingLocked()
 		}
 		if len(ts) == 0 {
 			return
 		}
-		t := l.takers[0]
-		l.takers = l.takers[1:]
+		t := l.acquirers[0]
+		l.acquirers = l.acquirers[1:]
 		t.given <- ts
 	}
 }
 
-// popLocked takes what may start now out of ready; nothing if nothing may.
+// popLocked removes and returns up to limit ready tasks that may start now.
 func (l *Lane) popLocked(limit int) []task.Task {
 	n := min(limit, len(l.ready), l.permitsLocked())
 	if n <= 0 {
@@ -98,31 +101,31 @@ func (l *Lane) popLocked(limit int) []task.Task {
 	}
 	out := make([]task.Task, n)
 	copy(out, l.ready)
-	clear(l.ready[:n]) // let go of the records
+	clear(l.ready[:n]) // the records can be freed
 	l.ready = l.ready[n:]
 	l.running += n
 	l.q.taken += uint64(n)
 	return out
 }
 
-// Take waits for at least one task and returns up to limit of them; each of
-// them holds a slot until End or EndAll. It fails with ErrClosed after Close and
-// with the context's error when that ends.
-func (l *Lane) Take(ctx context.Context, limit int) ([]task.Task, error) {
+// Acquire waits for at least one task and returns up to limit tasks. Each of them uses a
+// slot until Release, ReleaseAll or Return. Acquire returns ErrClosed after Halt, and the
+// context's error when the context ends.
+func (l *Lane) Acquire(ctx context.Context, limit int) ([]task.Task, error) {
 	q := l.q
 	q.mu.Lock()
 	if q.halted {
 		q.mu.Unlock()
 		return nil, ErrClosed
 	}
-	if len(l.takers) == 0 {
+	if len(l.acquirers) == 0 {
 		if ts := l.popLocked(limit); len(ts) > 0 {
 			q.mu.Unlock()
 			return ts, nil
 		}
 	}
-	t := &taker{max: limit, given: make(chan []task.Task, 1)}
-	l.takers = append(l.takers, t)
+	t := &acquirer{max: limit, given: make(chan []task.Task, 1)}
+	l.acquirers = append(l.acquirers, t)
 	l.serveLocked()
 	q.mu.Unlock()
 
@@ -137,13 +140,13 @@ func (l *Lane) Take(ctx context.Context, limit int) ([]task.Task, error) {
 	}
 }
 
-// withdraw takes a waiting taker out again. Tasks it was given in the same
-// moment go to the next one: they have not started.
-func (l *Lane) withdraw(ctx context.Context, t *taker) error {
+// withdraw removes a waiting acquirer. Tasks that it received at the same moment are
+// returned, since they have not started.
+func (l *Lane) withdraw(ctx context.Context, t *acquirer) error {
 	l.q.mu.Lock()
-	for i, other := range l.takers {
+	for i, other := range l.acquirers {
 		if other == t {
-			l.takers = append(l.takers[:i:i], l.takers[i+1:]...)
+			l.acquirers = append(l.acquirers[:i:i], l.acquirers[i+1:]...)
 			break
 		}
 	}
@@ -154,36 +157,36 @@ func (l *Lane) withdraw(ctx context.Context, t *taker) error {
 	}
 	l.q.mu.Unlock()
 	if len(late) > 0 {
-		l.Undo(late)
+		l.Return(late)
 	}
 	return ctx.Err()
 }
 
-// Undo puts back tasks that were taken and not started, at the head.
-func (l *Lane) Undo(ts []task.Task) {
+// Return returns acquired tasks that were not started to the head of the lane.
+func (l *Lane) Return(ts []task.Task) {
 	q := l.q
 	q.mu.Lock()
 	var back []task.Task
-	undone := make([]task.Task, 0, len(ts)+len(l.ready))
+	returned := make([]task.Task, 0, len(ts)+len(l.ready))
 	for _, t := range ts {
 		l.running--
-		l.countLocked(t.Place(), -1)
+		l.countLocked(t.SlotState(), -1)
 		switch {
 		case q.closed:
 			back = append(back, t)
-		case t.Lone != task.AloneInRun || q.halted:
-			undone = append(undone, t)
+		case t.Isolation != task.IsolateRun || q.halted:
+			returned = append(returned, t)
 		case q.isolation.pending == nil:
 			q.isolateLocked(t)
 		default:
 			back = append(back, t)
 		}
 	}
-	l.ready = append(undone, l.ready...)
+	l.ready = append(returned, l.ready...)
 	q.serveLocked()
-	q.announceLocked()
+	q.signalDemandLocked()
 	q.mu.Unlock()
-	q.giveAllBack(back)
+	q.requeueAll(back)
 }
 
 // Halted reports whether Halt was called.

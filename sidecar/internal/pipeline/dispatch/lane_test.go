@@ -15,7 +15,7 @@ import (
 func kindTasks(route int, numbers ...int64) []task.Task {
 	var ts []task.Task
 	for _, n := range numbers {
-		ts = append(ts, task.Task{Seq: n, Route: route})
+		ts = append(ts, task.Task{Seq: n, Kind: route})
 	}
 	return ts
 }
@@ -24,7 +24,7 @@ func taken(t *testing.T, l *dispatch.Lane, limit int) []int64 {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
 	defer cancel()
-	ts, err := l.Take(ctx, limit)
+	ts, err := l.Acquire(ctx, limit)
 	if err != nil && !errors.Is(err, context.DeadlineExceeded) {
 		t.Fatal(err)
 	}
@@ -42,33 +42,33 @@ func TestKindsHaveTheirOwnSlots(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var back returns
 		q := dispatch.NewKinds(3, back.exits())
-		a, b := q.Kind(0), q.Kind(1)
+		a, b := q.LaneOf(0), q.LaneOf(1)
 		a.Limit(2, 0)
 		b.Limit(3, 1)
 		a.AddCapacity(2)
 		b.AddCapacity(3)
-		same(t, "wanted", q.Wants(), []int{2, 3, 0})
-		if n, err := q.Want(t.Context()); n != 5 || err != nil {
+		same(t, "wanted", q.Demands(), []int{2, 3, 0})
+		if n, err := q.Demand(t.Context()); n != 5 || err != nil {
 			t.Errorf("want %d, %v", n, err)
 		}
-		q.Put(append(kindTasks(1, 1, 2), kindTasks(0, 3)...))
-		q.Put(kindTasks(2, 4)) // no child of that kind is up
+		q.Offer(append(kindTasks(1, 1, 2), kindTasks(0, 3)...))
+		q.Offer(kindTasks(2, 4)) // no child of that kind is up
 		same(t, "given back", seqs(back.ts), []int64{4})
 		same(t, "taken by b", taken(t, b, 9), []int64{1, 2})
 		same(t, "taken by a", taken(t, a, 9), []int64{3})
-		same(t, "wanted", q.Wants(), []int{1, 1, 0})
-		b.Move(task.Place{}, task.Place{Waiting: true})
+		same(t, "wanted", q.Demands(), []int{1, 1, 0})
+		b.Update(task.SlotState{}, task.SlotState{Waiting: true})
 		b.AddCapacity(1) // a child for the slot that is lent
-		same(t, "wanted with a slot lent", q.Wants(), []int{1, 2, 0})
-		if c := q.Counts(); c != (dispatch.Counts{Capacity: 6, Running: 3, Lent: 1}) {
+		same(t, "wanted with a slot lent", q.Demands(), []int{1, 2, 0})
+		if c := q.Counts(); c != (dispatch.Counts{Capacity: 6, Running: 3, Extra: 1}) {
 			t.Errorf("counts: %+v", c)
 		}
-		q.Put(kindTasks(0, 5))
+		q.Offer(kindTasks(0, 5))
 		a.AddCapacity(-2) // its workers keep dying
 		same(t, "given back", seqs(back.ts), []int64{4, 5})
-		same(t, "wanted", q.Wants(), []int{0, 2, 0})
+		same(t, "wanted", q.Demands(), []int{0, 2, 0})
 		q.Close()
-		if _, err := b.Take(t.Context(), 1); !errors.Is(err, dispatch.ErrClosed) {
+		if _, err := b.Acquire(t.Context(), 1); !errors.Is(err, dispatch.ErrClosed) {
 			t.Errorf("after Close: %v", err)
 		}
 	})
@@ -81,7 +81,7 @@ func TestWantOfKindsReturnsOnceASecond(t *testing.T) {
 		q := dispatch.NewKinds(2, nowhere)
 		began := time.Now()
 		for range 3 {
-			if n, err := q.Want(t.Context()); n != 0 || err != nil {
+			if n, err := q.Demand(t.Context()); n != 0 || err != nil {
 				t.Errorf("want %d, %v", n, err)
 			}
 		}
@@ -89,12 +89,12 @@ func TestWantOfKindsReturnsOnceASecond(t *testing.T) {
 			t.Errorf("took %v", d)
 		}
 		q.Quiet()
-		if n, err := q.Want(t.Context()); n != 1 || err != nil {
+		if n, err := q.Demand(t.Context()); n != 1 || err != nil {
 			t.Errorf("the last look wants %d, %v", n, err)
 		}
 		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 		defer cancel()
-		if _, err := q.Want(ctx); !errors.Is(err, context.DeadlineExceeded) {
+		if _, err := q.Demand(ctx); !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("while quiet: %v", err)
 		}
 	})
@@ -105,17 +105,17 @@ func TestAwaitRoom(t *testing.T) {
 		q := dispatch.NewKinds(2, nowhere)
 		wait := func() time.Duration {
 			began := time.Now()
-			q.AwaitRoom(t.Context(), 100*time.Millisecond)
+			q.AwaitDemand(t.Context(), 100*time.Millisecond)
 			return time.Since(began)
 		}
-		q.Kind(0).AddCapacity(1)
+		q.LaneOf(0).AddCapacity(1)
 		if d := wait(); d != 0 {
 			t.Errorf("a slot was free: waited %v", d)
 		}
 		if d := wait(); d != 100*time.Millisecond {
 			t.Errorf("nothing changed: waited %v", d)
 		}
-		time.AfterFunc(30*time.Millisecond, func() { q.Kind(1).AddCapacity(1) })
+		time.AfterFunc(30*time.Millisecond, func() { q.LaneOf(1).AddCapacity(1) })
 		if d := wait(); d != 30*time.Millisecond {
 			t.Errorf("waited %v for a slot", d)
 		}
@@ -127,28 +127,28 @@ func TestAloneOverAllKinds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var back returns
 		q := dispatch.NewKinds(2, back.exits())
-		a, b := q.Kind(0), q.Kind(1)
+		a, b := q.LaneOf(0), q.LaneOf(1)
 		a.AddCapacity(2)
 		b.AddCapacity(2)
-		q.Put(kindTasks(1, 1))
+		q.Offer(kindTasks(1, 1))
 		same(t, "b's", taken(t, b, 1), []int64{1})
-		alone := task.Task{Seq: 2, Route: 0, Lone: task.AloneInRun}
-		q.Put([]task.Task{alone, {Seq: 3, Route: 1}})
+		alone := task.Task{Seq: 2, Kind: 0, Isolation: task.IsolateRun}
+		q.Offer([]task.Task{alone, {Seq: 3, Kind: 1}})
 		same(t, "what came with it goes back", seqs(back.ts), []int64{3})
-		same(t, "nothing is wanted", q.Wants(), []int{0, 0})
+		same(t, "nothing is wanted", q.Demands(), []int{0, 0})
 		same(t, "it waits for b's", taken(t, a, 1), nil)
 		got := make(chan []task.Task)
 		go func() {
-			ts, _ := a.Take(t.Context(), 1)
+			ts, _ := a.Acquire(t.Context(), 1)
 			got <- ts
 		}()
 		synctest.Wait()
-		b.End(task.Place{})
+		b.Release(task.SlotState{})
 		same(t, "then it starts", seqs(<-got), []int64{2})
-		same(t, "nothing is wanted", q.Wants(), []int{0, 0})
-		q.Put(kindTasks(1, 4))
+		same(t, "nothing is wanted", q.Demands(), []int{0, 0})
+		q.Offer(kindTasks(1, 4))
 		same(t, "what comes meanwhile goes back", seqs(back.ts), []int64{3, 4})
-		a.End(task.Place{Alone: true})
-		same(t, "wanted again", q.Wants(), []int{2, 2})
+		a.Release(task.SlotState{Isolated: true})
+		same(t, "wanted again", q.Demands(), []int{2, 2})
 	})
 }

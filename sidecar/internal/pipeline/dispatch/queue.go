@@ -1,6 +1,6 @@
-// Package dispatch stands between claiming and running: it knows how many
-// tasks can start, holds the few that were claimed and have not, and hands
-// them to children in the order of their claim.
+// Package dispatch is the stage between claiming and running. It computes how many tasks
+// can start, queues claimed tasks that have not started, and gives them to the worker
+// processes in the order of their claim.
 package dispatch
 
 import (
@@ -14,63 +14,61 @@ import (
 	"github.com/graflow/graflow-sidecar/sidecar/internal/task"
 )
 
-// ErrClosed is returned by Want and Take once the queue has been halted or
-// closed: nothing more is claimed or started.
+// ErrClosed is returned by Demand and Acquire after Halt or Close: nothing more is claimed
+// or started.
 var ErrClosed = errors.New("dispatch: closed")
 
-// Queue is the state of dispatching, changed by its methods and those of its
-// lanes only. All of them may be called concurrently.
+// Queue gives claimed tasks to the slots of the workers. Its methods and those of its lanes
+// may be called concurrently.
 //
-// Children announce capacity (AddCapacity), take tasks (Take), say when one
-// holds its slot in another way (Move) and give slots back (End, EndAll). The
-// claim loop asks how many records it may claim (Want) and
-// puts them in (Put). What was claimed and never started leaves through Exits.
+// The worker stage adds slots (AddCapacity), acquires tasks (Acquire), updates the state of
+// their slots (Update) and releases them (Release, ReleaseAll). The claim loop asks for the
+// demand (Demand) and offers the claimed tasks (Offer). Tasks that were claimed and never
+// started leave through Exits.
 //
-// Each kind of worker has a lane for this. A task that must be alone in the
-// sidecar is alone over all of them.
+// Each kind of worker has a lane. A task that must run alone in the sidecar runs alone over
+// all lanes.
 type Queue struct {
-	*Lane // the first; the only one where there is one kind of worker
+	*Lane // the first one; the only one if there is one kind of worker
 
-	exits Exits
-	looks bool // see NewKinds
+	exits    Exits
+	periodic bool // see NewKinds
 
-	mu        sync.Mutex
-	lanes     []*Lane
-	halted    bool // see Halt
-	closed    bool // see Close
-	quiet     bool // see Quiet
-	lastLook  bool // one more claim, although nothing is wanted
-	looking   bool // that claim is under way
-	isolation isolation
-	room      chan struct{} // one token: there may be room to claim
-	taken     uint64        // see Handover
+	mu               sync.Mutex
+	lanes            []*Lane
+	halted           bool // see Halt
+	closed           bool // see Close
+	quiet            bool // see Quiet
+	lastClaim        bool // one more claim without demand, see Quiet
+	lastClaimPending bool // that claim is under way
+	isolation        isolation
+	demandChanged    chan struct{} // one token: the demand may have grown
+	taken            uint64        // see Handover
 }
 
-// Exits are what a queue calls, with no lock held, for every task that was put in
-// and will never be taken: exactly one of them, once.
+// Exits are the ways out of a queue for tasks that were offered and will never be acquired.
+// The queue calls exactly one of them, once for each such task, without holding its lock.
 type Exits struct {
-	// GiveBack hands a task to the head of the queue.
-	GiveBack func(task.Task)
-	// SetAside hands a task that must be alone in the sidecar, and could not be, to
-	// a sidecar that is idle. From the head of the queue this one would claim it
-	// again at once.
-	SetAside func(task.Task)
+	// Requeue returns a task to the head of the queue in Redis.
+	Requeue func(task.Task)
+	// Defer delays a task that must run alone in a sidecar and could not, for an idle
+	// sidecar. This sidecar would otherwise claim it again at once.
+	Defer func(task.Task)
 }
 
 // New returns an empty queue for one kind of worker.
 func New(e Exits) *Queue { return newQueue(1, e) }
 
-// NewKinds returns an empty queue for n kinds of worker. Its Want returns once a
-// second also where nothing is wanted: a claim by kinds has something to see to
-// then, too.
+// NewKinds returns an empty queue for n kinds of worker. Its Demand returns once a second
+// even without demand, because a claim by kinds also maintains the unrouted records.
 func NewKinds(n int, e Exits) *Queue {
 	q := newQueue(n, e)
-	q.looks = true
+	q.periodic = true
 	return q
 }
 
 func newQueue(n int, e Exits) *Queue {
-	q := &Queue{exits: e, room: make(chan struct{}, 1)}
+	q := &Queue{exits: e, demandChanged: make(chan struct{}, 1)}
 	for range n {
 		q.lanes = append(q.lanes, &Lane{q: q})
 	}
@@ -78,10 +76,10 @@ func newQueue(n int, e Exits) *Queue {
 	return q
 }
 
-// Kind returns the lane of a kind of worker, counted from 0.
-func (q *Queue) Kind(i int) *Lane { return q.lanes[i] }
+// LaneOf returns the lane of a kind of worker, by its index.
+func (q *Queue) LaneOf(kind int) *Lane { return q.lanes[kind] }
 
-// unstartedLocked takes out everything that was not started.
+// unstartedLocked removes and returns the tasks of all lanes that were not started.
 func (q *Queue) unstartedLocked() (out []task.Task) {
 	for _, l := range q.lanes {
 		out = append(out, l.unstartedLocked()...)
@@ -89,136 +87,137 @@ func (q *Queue) unstartedLocked() (out []task.Task) {
 	return out
 }
 
-// giveAllBack gives tasks back, the latest claimed first: each goes to the head
-// of the queue, and the old order is to come out of it.
-func (q *Queue) giveAllBack(ts []task.Task) {
+// requeueAll requeues tasks, the latest claimed first: each goes to the head of the queue,
+// so that their order is restored.
+func (q *Queue) requeueAll(ts []task.Task) {
 	slices.SortStableFunc(ts, func(a, b task.Task) int { return cmp.Compare(b.Seq, a.Seq) })
 	for _, t := range ts {
-		q.exits.GiveBack(t)
+		q.exits.Requeue(t)
 	}
 }
 
-// lookEvery is how often Want returns where nothing is wanted, see NewKinds.
-const lookEvery = time.Second
+// demandInterval is the interval at which Demand returns without demand, see NewKinds.
+const demandInterval = time.Second
 
-// Want waits until at least one record may be claimed and returns how many.
-// That is the number of free slots, plus what the children are so sure to take
-// within aheadFor that claiming it early costs no one else's time.
-func (q *Queue) Want(ctx context.Context) (int, error) {
-	var look <-chan time.Time
-	if q.looks {
-		ticker := time.NewTicker(lookEvery)
+// Demand waits until at least one record may be claimed and returns how many: the number of
+// free slots, plus the tasks that the workers will certainly start within aheadFor. Claiming
+// those early delays no other sidecar.
+func (q *Queue) Demand(ctx context.Context) (int, error) {
+	var tick <-chan time.Time
+	if q.periodic {
+		ticker := time.NewTicker(demandInterval)
 		defer ticker.Stop()
-		look = ticker.C
+		tick = ticker.C
 	}
 	for {
 		q.mu.Lock()
-		late := q.takeOverdueLocked()
-		n, halted := q.wantLocked(), q.halted
-		if q.looking = n <= 0 && q.lastLook; q.looking {
+		expired := q.expirePendingLocked()
+		n, halted := q.demandLocked(), q.halted
+		if q.lastClaimPending = n <= 0 && q.lastClaim; q.lastClaimPending {
 			n = 1
 		}
-		q.lastLook = false
-		hold := q.holdEndsLocked()
+		q.lastClaim = false
+		blockEnds := q.blockEndsLocked()
 		q.mu.Unlock()
-		q.setAside(late)
+		q.deferAll(expired)
 		switch {
 		case halted:
 			return 0, ErrClosed
 		case n > 0:
 			return n, nil
 		}
-		looked, err := q.awaitChange(ctx, look, hold)
-		if err != nil || looked {
+		ticked, err := q.awaitChange(ctx, tick, blockEnds)
+		if err != nil || ticked {
 			return 0, err
 		}
 	}
 }
 
-// awaitChange waits until a Want has something to look at: room, or the end of the
-// hold, if there is one. looked says that it is time for a look of NewKinds.
-func (q *Queue) awaitChange(ctx context.Context, look <-chan time.Time, hold time.Duration) (looked bool, err error) {
+// awaitChange waits until the demand may have changed, or until claims are no longer
+// blocked, which is after blockEnds unless that is 0. ticked reports a tick of NewKinds.
+func (q *Queue) awaitChange(ctx context.Context, tick <-chan time.Time, blockEnds time.Duration) (ticked bool, err error) {
 	var end <-chan time.Time
-	if hold > 0 {
-		timer := time.NewTimer(hold)
+	if blockEnds > 0 {
+		timer := time.NewTimer(blockEnds)
 		defer timer.Stop()
 		end = timer.C
 	}
 	select {
 	case <-ctx.Done():
 		return false, ctx.Err()
-	case <-q.room:
+	case <-q.demandChanged:
 	case <-end:
-	case <-look:
+	case <-tick:
 		return !q.IsQuiet(), nil
 	}
 	return false, nil
 }
 
-// Wants is how many records of each kind may be claimed now.
-func (q *Queue) Wants() []int {
+// Demands returns the number of records of each kind that may be claimed now.
+func (q *Queue) Demands() []int {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	list := make([]int, len(q.lanes))
 	for i, l := range q.lanes {
-		list[i] = l.wantLocked()
+		list[i] = l.demandLocked()
 	}
 	return list
 }
 
-// AwaitRoom waits until there may be more room than before, and for d at most.
-func (q *Queue) AwaitRoom(ctx context.Context, d time.Duration) {
+// AwaitDemand waits until the demand may have grown, and for d at most.
+func (q *Queue) AwaitDemand(ctx context.Context, d time.Duration) {
 	timer := time.NewTimer(d)
 	defer timer.Stop()
 	select {
 	case <-ctx.Done():
-	case <-q.room:
+	case <-q.demandChanged:
 	case <-timer.C:
 	}
 }
 
-func (q *Queue) wantLocked() (n int) {
+// demandLocked returns the demand of all lanes.
+// demandLocked returns the demand of all lanes.
+func (q *Queue) demandLocked() (n int) {
 	for _, l := range q.lanes {
-		n += l.wantLocked()
+		n += l.demandLocked()
 	}
 	return n
 }
 
-// announceLocked wakes a Want. One token is enough: there is one claim loop,
-// and it looks again after each.
-func (q *Queue) announceLocked() {
-	if q.halted || q.lastLook || q.wantLocked() > 0 {
+// signalDemandLocked wakes Demand. One token is enough: there is one claim loop, and it
+// computes the demand again after each token.
+func (q *Queue) signalDemandLocked() {
+	if q.halted || q.lastClaim || q.demandLocked() > 0 {
 		select {
-		case q.room <- struct{}{}:
+		case q.demandChanged <- struct{}{}:
 		default:
 		}
 	}
 }
 
-// Put adds claimed tasks, in the order of their claim. After Halt they are
-// given back with all others, after Close at once.
+// Offer adds claimed tasks, in the order of their claim. After Halt they are requeued with
+// all others, after Close at once. While the queue is quiet, or without capacity, all tasks
+// are requeued.
 //
-// A task that must be alone in the sidecar (task.AloneInRun) waits until
-// everything that was put before it has ended, and nothing is wanted meanwhile;
-// what came with it is given back. It waits for quietFor at most, and is then set
-// aside for a sidecar that has less to do. While it runs, and nothing else does,
-// nothing is wanted either: its death is then not shared. isolation has the bounds
-// of both. While Quiet holds, or no child is up, all are given back.
-func (q *Queue) Put(ts []task.Task) {
+// A task that must run alone in the sidecar (task.IsolateRun) waits until all earlier tasks
+// have ended. There is no demand meanwhile, and tasks that were claimed with it are requeued.
+// After isolationWait it is deferred for a less busy sidecar. While it runs alone there is no
+// demand either, so that its loss is not shared. The type isolation bounds both times.
+func (q *Queue) Offer(ts []task.Task) {
 	q.mu.Lock()
 	var back, aside []task.Task
 	for i := range ts {
 		t := &ts[i]
-		l := q.lanes[t.Route]
-		unwanted := q.looking && l.freeLocked() <= 0
+		l := q.lanes[t.Kind]
+		noSlot := q.lastClaimPending && l.freeLocked() <= 0
 		switch {
-		case q.closed, !q.halted && (unwanted || q.quiet || l.capacity <= 0 || q.heldLocked()):
+		case q.closed, !q.halted && (noSlot || q.quiet || l.capacity <= 0 || q.blockedLocked()):
 			back = append(back, *t)
 		case q.halted:
 			l.ready = append(l.ready, *t)
-		case t.Lone != task.AloneInRun:
+		case t.Isolation != task.IsolateRun:
 			l.ready = append(l.ready, *t)
-		case q.idleLocked() || q.creditLocked() >= quietFor:
+		case q.idleLocked() || q.creditLocked() >= isolationWait:
 			q.isolateLocked(*t)
 		default:
 			aside = append(aside, *t)
@@ -226,41 +225,40 @@ func (q *Queue) Put(ts []task.Task) {
 	}
 	q.serveLocked()
 	q.mu.Unlock()
-	q.giveAllBack(back)
-	q.setAside(aside)
+	q.requeueAll(back)
+	q.deferAll(aside)
 }
 
-// Expect tells that n more tasks of a kind are claimed and will be put later, or
-// fewer for a negative n: nothing is wanted for their slots. It ignores a route that
-// is no kind.
-func (q *Queue) Expect(route, n int) {
+// Expect reserves slots for n tasks of a kind that are claimed and will be offered later; a
+// negative n removes reservations. It ignores task.KindUnknown and task.KindNone.
+func (q *Queue) Expect(kind, n int) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if route < 0 || route >= len(q.lanes) {
+	if kind < 0 || kind >= len(q.lanes) {
 		return
 	}
-	q.lanes[route].expected += n
-	q.announceLocked()
+	q.lanes[kind].expected += n
+	q.signalDemandLocked()
 }
 
-// serveLocked hands ready tasks to waiting takers.
+// serveLocked gives ready tasks of all lanes to the waiting acquirers.
 func (q *Queue) serveLocked() {
 	for _, l := range q.lanes {
 		l.serveLocked()
 	}
 }
 
-// idleLocked: nothing is at work, and nothing is about to be.
+// idleLocked reports whether no task works and none is ready.
 func (q *Queue) idleLocked() bool {
 	return !slices.ContainsFunc(q.lanes, func(l *Lane) bool { return l.running != l.waiting || len(l.ready) > 0 })
 }
 
-// Drop forgets every task that was not started, without giving it back: their
-// run has lost its lease, and somebody else has them already.
+// Drop removes the tasks that were not started without requeueing them, and returns their
+// number. It is for a run that has lost its lease: other sidecars have the records.
 func (q *Queue) Drop() int {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	n := len(q.unstartedLocked())
-	q.announceLocked()
+	q.signalDemandLocked()
 	return n
 }

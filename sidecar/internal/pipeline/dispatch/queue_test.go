@@ -35,7 +35,7 @@ func seqs(ts []task.Task) []int64 {
 }
 
 // nowhere is where tasks go of which a test says nothing.
-var nowhere = dispatch.Exits{GiveBack: func(task.Task) {}, SetAside: func(task.Task) {}}
+var nowhere = dispatch.Exits{Requeue: func(task.Task) {}, Defer: func(task.Task) {}}
 
 // returns collects what a queue gives back and sets aside.
 type returns struct {
@@ -45,7 +45,7 @@ type returns struct {
 }
 
 func (r *returns) exits() dispatch.Exits {
-	return dispatch.Exits{GiveBack: r.add, SetAside: func(t task.Task) {
+	return dispatch.Exits{Requeue: r.add, Defer: func(t task.Task) {
 		r.mu.Lock()
 		defer r.mu.Unlock()
 		r.aside = append(r.aside, t)
@@ -59,12 +59,12 @@ func (r *returns) add(t task.Task) {
 }
 
 func TestTasksLeaveInTheOrderOfTheirClaim(t *testing.T) {
-	q := dispatch.New(dispatch.Exits{GiveBack: func(task.Task) { t.Error("gave a task back") }})
+	q := dispatch.New(dispatch.Exits{Requeue: func(task.Task) { t.Error("gave a task back") }})
 	q.AddCapacity(10)
-	q.Put(tasks(0, 3))
-	q.Put(tasks(3, 6))
+	q.Offer(tasks(0, 3))
+	q.Offer(tasks(3, 6))
 	for _, want := range [][]int64{{0, 1}, {2, 3, 4, 5}} {
-		got, err := q.Take(t.Context(), len(want))
+		got, err := q.Acquire(t.Context(), len(want))
 		if err != nil || !slices.Equal(seqs(got), want) {
 			t.Errorf("took %v, %v; want %v", seqs(got), err, want)
 		}
@@ -78,7 +78,7 @@ func TestWantIsWhatCanStart(t *testing.T) {
 			t.Helper()
 			ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
 			defer cancel()
-			n, err := q.Want(ctx)
+			n, err := q.Demand(ctx)
 			if err != nil {
 				n = 0
 			}
@@ -89,13 +89,13 @@ func TestWantIsWhatCanStart(t *testing.T) {
 		want(0) // no child is up: nothing may be claimed
 		q.AddCapacity(4)
 		want(4)
-		q.Put(tasks(0, 3))
+		q.Offer(tasks(0, 3))
 		want(1)
-		if _, err := q.Take(t.Context(), 2); err != nil {
+		if _, err := q.Acquire(t.Context(), 2); err != nil {
 			t.Fatal(err)
 		}
 		want(1) // a started task holds its slot
-		q.End(works)
+		q.Release(works)
 		want(2)
 		q.AddCapacity(-4) // the child died
 		want(0)
@@ -107,7 +107,7 @@ func TestWantWaitsForASlot(t *testing.T) {
 		q := dispatch.New(nowhere)
 		got := make(chan int)
 		go func() {
-			n, _ := q.Want(t.Context())
+			n, _ := q.Demand(t.Context())
 			got <- n
 		}()
 		synctest.Wait()
@@ -123,42 +123,42 @@ func TestAheadClaimsFollowTheRateAndItsSilence(t *testing.T) {
 		q := dispatch.New(nowhere)
 		q.AddCapacity(1)
 		for range 200 { // 10,000 a second
-			q.Put(tasks(0, 10))
-			if _, err := q.Take(t.Context(), 10); err != nil {
+			q.Offer(tasks(0, 10))
+			if _, err := q.Acquire(t.Context(), 10); err != nil {
 				t.Fatal(err)
 			}
 			time.Sleep(time.Millisecond)
-			q.EndAll(make([]task.Place, 10))
+			q.ReleaseAll(make([]task.SlotState, 10))
 		}
-		n, err := q.Want(t.Context())
+		n, err := q.Demand(t.Context())
 		if err != nil || n < 50 || n > 70 {
 			t.Errorf("at 10,000 tasks a second Want gave %d, %v; want about 60: what starts within 6 ms", n, err)
 		}
 		// Nothing more is claimed until half of that has started, and then all that
 		// is lacking; but at once where a slot would be without a task.
-		q.Put(tasks(0, n))
+		q.Offer(tasks(0, n))
 		ahead := n - 1
 		for started := range n {
 			want := started
 			if started <= ahead/2 {
 				want = 0
 			}
-			if got := q.Wants()[0]; got != want {
+			if got := q.Demands()[0]; got != want {
 				t.Errorf("with %d of %d started Want gives %d, want %d", started, n, got, want)
 			}
-			if _, err := q.Take(t.Context(), 1); err != nil {
+			if _, err := q.Acquire(t.Context(), 1); err != nil {
 				t.Fatal(err)
 			}
 			if started < n-1 {
-				q.End(works)
+				q.Release(works)
 			}
 		}
-		if got := q.Wants()[0]; got != ahead {
+		if got := q.Demands()[0]; got != ahead {
 			t.Errorf("with nothing left Want gives %d, want %d", got, ahead)
 		}
-		q.End(works)
+		q.Release(works)
 		time.Sleep(time.Second)
-		if n, err := q.Want(t.Context()); err != nil || n != 1 {
+		if n, err := q.Demand(t.Context()); err != nil || n != 1 {
 			t.Errorf("after a silence Want gave %d, %v; want the one slot", n, err)
 		}
 	})
@@ -169,17 +169,17 @@ func TestCloseGivesBackWhatWasNotStartedAndEndsEveryWait(t *testing.T) {
 		var back returns
 		q := dispatch.New(back.exits())
 		q.AddCapacity(1)
-		q.Put(tasks(0, 4))
-		if _, err := q.Take(t.Context(), 1); err != nil {
+		q.Offer(tasks(0, 4))
+		if _, err := q.Acquire(t.Context(), 1); err != nil {
 			t.Fatal(err)
 		}
 		q.Halt()
 		q.Halt()
-		q.Put(tasks(4, 6)) // a claim that was on its way
+		q.Offer(tasks(4, 6)) // a claim that was on its way
 		if len(back.ts) != 0 {
 			t.Errorf("gave back %v before the last claim was in", seqs(back.ts))
 		}
-		if _, err := q.Take(t.Context(), 1); !errors.Is(err, dispatch.ErrClosed) {
+		if _, err := q.Acquire(t.Context(), 1); !errors.Is(err, dispatch.ErrClosed) {
 			t.Errorf("Take after Halt: %v", err)
 		}
 		q.Close()
@@ -188,14 +188,14 @@ func TestCloseGivesBackWhatWasNotStartedAndEndsEveryWait(t *testing.T) {
 		if got := seqs(back.ts); !slices.Equal(got, want) {
 			t.Errorf("gave back %v, want %v", got, want)
 		}
-		q.Put(tasks(6, 7))
+		q.Offer(tasks(6, 7))
 		if got := seqs(back.ts); !slices.Equal(got, append(want, 6)) {
 			t.Errorf("gave back %v", got)
 		}
-		if _, err := q.Take(t.Context(), 1); !errors.Is(err, dispatch.ErrClosed) {
+		if _, err := q.Acquire(t.Context(), 1); !errors.Is(err, dispatch.ErrClosed) {
 			t.Errorf("Take after Close: %v", err)
 		}
-		if _, err := q.Want(t.Context()); !errors.Is(err, dispatch.ErrClosed) {
+		if _, err := q.Demand(t.Context()); !errors.Is(err, dispatch.ErrClosed) {
 			t.Errorf("Want after Close: %v", err)
 		}
 	})
@@ -205,8 +205,8 @@ func TestCloseWakesTakersAndWanters(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q := dispatch.New(nowhere)
 		errs := make(chan error, 2)
-		go func() { _, err := q.Take(t.Context(), 1); errs <- err }()
-		go func() { _, err := q.Want(t.Context()); errs <- err }()
+		go func() { _, err := q.Acquire(t.Context(), 1); errs <- err }()
+		go func() { _, err := q.Demand(t.Context()); errs <- err }()
 		synctest.Wait()
 		q.Close()
 		for range 2 {
@@ -223,14 +223,14 @@ func TestATakerThatGoesAwayLosesNothing(t *testing.T) {
 		q.AddCapacity(2)
 		ctx, cancel := context.WithCancel(t.Context())
 		gone := make(chan error)
-		go func() { _, err := q.Take(ctx, 5); gone <- err }()
+		go func() { _, err := q.Acquire(ctx, 5); gone <- err }()
 		synctest.Wait()
 		cancel()
 		if err := <-gone; !errors.Is(err, context.Canceled) {
 			t.Error(err)
 		}
-		q.Put(tasks(0, 2))
-		got, err := q.Take(t.Context(), 5)
+		q.Offer(tasks(0, 2))
+		got, err := q.Acquire(t.Context(), 5)
 		if err != nil || len(got) != 2 {
 			t.Errorf("took %v, %v", seqs(got), err)
 		}
@@ -240,10 +240,10 @@ func TestATakerThatGoesAwayLosesNothing(t *testing.T) {
 func TestUndoPutsTasksBackAtTheHead(t *testing.T) {
 	q := dispatch.New(nowhere)
 	q.AddCapacity(4)
-	q.Put(tasks(0, 4))
-	first, _ := q.Take(t.Context(), 2)
-	q.Undo(first)
-	all, _ := q.Take(t.Context(), 4)
+	q.Offer(tasks(0, 4))
+	first, _ := q.Acquire(t.Context(), 2)
+	q.Return(first)
+	all, _ := q.Acquire(t.Context(), 4)
 	if !slices.Equal(seqs(all), []int64{0, 1, 2, 3}) {
 		t.Errorf("took %v", seqs(all))
 	}
@@ -256,18 +256,18 @@ func TestWithoutAChildTasksGoBack(t *testing.T) {
 	var back returns
 	q := dispatch.New(back.exits())
 	q.AddCapacity(2)
-	q.Put(tasks(0, 3))
+	q.Offer(tasks(0, 3))
 	q.AddCapacity(-2) // the only child died
-	q.Put(tasks(3, 5))
+	q.Offer(tasks(3, 5))
 	if got := seqs(back.ts); !slices.Equal(got, []int64{2, 1, 0, 4, 3}) {
 		t.Errorf("gave back %v", got)
 	}
 }
 
 func TestDropForgetsWithoutGivingBack(t *testing.T) {
-	q := dispatch.New(dispatch.Exits{GiveBack: func(task.Task) { t.Error("gave back a task of a run that is gone") }})
+	q := dispatch.New(dispatch.Exits{Requeue: func(task.Task) { t.Error("gave back a task of a run that is gone") }})
 	q.AddCapacity(1)
-	q.Put(tasks(0, 3))
+	q.Offer(tasks(0, 3))
 	if n := q.Drop(); n != 3 {
 		t.Errorf("dropped %d", n)
 	}
@@ -280,23 +280,23 @@ func TestATaskThatMustBeAloneIsAlone(t *testing.T) {
 		var back returns
 		q := dispatch.New(back.exits())
 		q.AddCapacity(4)
-		q.Put(tasks(0, 2))
-		if _, err := q.Take(t.Context(), 2); err != nil {
+		q.Offer(tasks(0, 2))
+		if _, err := q.Acquire(t.Context(), 2); err != nil {
 			t.Fatal(err)
 		}
 		batch := tasks(2, 6)
-		batch[1].Lone = task.AloneInRun
-		q.Put(batch) // 2 may start, 3 must be alone, 4 and 5 came with it
+		batch[1].Isolation = task.IsolateRun
+		q.Offer(batch) // 2 may start, 3 must be alone, 4 and 5 came with it
 		if got := seqs(back.ts); !slices.Equal(got, []int64{5, 4}) {
 			t.Errorf("gave back %v", got)
 		}
-		if got, _ := q.Take(t.Context(), 4); !slices.Equal(seqs(got), []int64{2}) {
+		if got, _ := q.Acquire(t.Context(), 4); !slices.Equal(seqs(got), []int64{2}) {
 			t.Errorf("took %v", seqs(got))
 		}
 		took := make(chan []task.Task, 1)
-		go func() { ts, _ := q.Take(t.Context(), 4); took <- ts }()
+		go func() { ts, _ := q.Acquire(t.Context(), 4); took <- ts }()
 		wanted := make(chan int, 1)
-		go func() { n, _ := q.Want(t.Context()); wanted <- n }()
+		go func() { n, _ := q.Demand(t.Context()); wanted <- n }()
 		for range 3 {
 			synctest.Wait()
 			select {
@@ -306,7 +306,7 @@ func TestATaskThatMustBeAloneIsAlone(t *testing.T) {
 				t.Fatalf("wanted %d more", n)
 			default:
 			}
-			q.End(works)
+			q.Release(works)
 		}
 		if ts := <-took; !slices.Equal(seqs(ts), []int64{3}) {
 			t.Fatalf("took %v", seqs(ts))
@@ -317,7 +317,7 @@ func TestATaskThatMustBeAloneIsAlone(t *testing.T) {
 			t.Fatalf("wanted %d more beside the lone one", n)
 		default:
 		}
-		q.End(task.Place{Alone: true})
+		q.Release(task.SlotState{Isolated: true})
 		if n := <-wanted; n != 4 {
 			t.Errorf("wanted %d when it had ended", n)
 		}
@@ -329,13 +329,13 @@ func TestALoneTaskThatNeverStartedGoesBack(t *testing.T) {
 	q := dispatch.New(back.exits())
 	q.AddCapacity(1)
 	lone := tasks(0, 1)
-	lone[0].Lone = task.AloneInRun
-	q.Put(lone)
-	ts, err := q.Take(t.Context(), 1)
+	lone[0].Isolation = task.IsolateRun
+	q.Offer(lone)
+	ts, err := q.Acquire(t.Context(), 1)
 	if err != nil {
 		t.Fatal(err)
 	}
-	q.Undo(ts)
+	q.Return(ts)
 	q.Close()
 	if got := seqs(back.ts); !slices.Equal(got, []int64{0}) {
 		t.Errorf("gave back %v", got)
@@ -357,19 +357,19 @@ func TestEveryTaskIsTakenOrGivenBackOnce(t *testing.T) {
 				if (i+n)%7 == 0 {
 					cancel() // a taker that gives up at once
 				}
-				ts, err := q.Take(ctx, 1+i%5)
+				ts, err := q.Acquire(ctx, 1+i%5)
 				cancel()
 				if errors.Is(err, dispatch.ErrClosed) {
 					return
 				}
 				if i%11 == 0 && len(ts) > 0 {
-					q.Undo(ts)
+					q.Return(ts)
 					continue
 				}
 				for _, s := range seqs(ts) {
 					seen <- s
 				}
-				q.EndAll(make([]task.Place, len(ts)))
+				q.ReleaseAll(make([]task.SlotState, len(ts)))
 			}
 		})
 	}
@@ -377,7 +377,7 @@ func TestEveryTaskIsTakenOrGivenBackOnce(t *testing.T) {
 		if i == total/2 {
 			wg.Go(q.Close)
 		}
-		q.Put(tasks(i, i+10))
+		q.Offer(tasks(i, i+10))
 	}
 	wg.Wait()
 	close(seen)
@@ -404,12 +404,12 @@ func TestHandover(t *testing.T) {
 	}{
 		{func() {}, 0, false},
 		{func() { q.AddCapacity(1) }, 0, false},
-		{func() { q.Put(kindTasks(0, 1, 2)) }, 0, true},
-		{func() { _, _ = q.Take(t.Context(), 1) }, 1, false}, // the slot is taken
-		{func() { q.End(task.Place{}) }, 1, true},
+		{func() { q.Offer(kindTasks(0, 1, 2)) }, 0, true},
+		{func() { _, _ = q.Acquire(t.Context(), 1) }, 1, false}, // the slot is taken
+		{func() { q.Release(task.SlotState{}) }, 1, true},
 		{func() { q.AddCapacity(1) }, 1, true},
-		{func() { _, _ = q.Take(t.Context(), 1) }, 2, false},
-		{func() { q.Undo(kindTasks(0, 2)) }, 2, true},
+		{func() { _, _ = q.Acquire(t.Context(), 1) }, 2, false},
+		{func() { q.Return(kindTasks(0, 2)) }, 2, true},
 		{func() { q.Halt() }, 2, false},
 	} {
 		step.do()

@@ -1,41 +1,40 @@
 package dispatch
 
-// Quiet makes the queue want nothing more until Resume: nothing new is
-// claimed, while what was claimed before still starts and what runs goes on.
+// Quiet stops the demand until Resume: nothing new is claimed, while claimed tasks still
+// start and running tasks continue.
 //
-// One claim is still asked for. A blocking wait may have moved a record into
-// this run's hands in the very moment; that claim finds it, and Put gives it
-// back to the others, where it would else lie until Resume.
+// One more claim is requested. A blocking wait may have moved a record into the run's inbox
+// at that moment; the claim finds it, and Offer requeues it. The record would otherwise stay
+// in the inbox until Resume.
 func (q *Queue) Quiet() {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if q.quiet {
 		return
 	}
-	q.quiet, q.lastLook = true, true
-	q.announceLocked()
+	q.quiet, q.lastClaim = true, true
+	q.signalDemandLocked()
 }
 
-// Brought tells that a blocking wait has moved a record into this run's hands. One
-// claim is asked for then, whether anything is wanted by now or not: the last worker
-// may have gone meanwhile, and the record would lie hidden until one is back. Put
-// gives back what nobody here takes.
-func (q *Queue) Brought() {
+// NotifyArrival requests one claim, even without demand, after a blocking wait has moved a
+// record into the run's inbox. The last worker may have ended meanwhile, and the record would
+// otherwise stay in the inbox until one is back. Offer requeues a record without a slot.
+func (q *Queue) NotifyArrival() {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	q.lastLook = true
-	q.announceLocked()
+	q.lastClaim = true
+	q.signalDemandLocked()
 }
 
 // Resume ends Quiet.
 func (q *Queue) Resume() {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	q.quiet, q.lastLook = false, false
-	q.announceLocked()
+	q.quiet, q.lastClaim = false, false
+	q.signalDemandLocked()
 }
 
-// IsQuiet reports whether Quiet holds.
+// IsQuiet reports whether the queue is quiet.
 func (q *Queue) IsQuiet() bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()

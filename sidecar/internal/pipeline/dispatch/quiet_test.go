@@ -19,11 +19,11 @@ func TestQuietWantsNothingAfterOneLastLook(t *testing.T) {
 		var back returns
 		q := dispatch.New(back.exits())
 		q.AddCapacity(4)
-		q.Put(tasks(0, 2))
+		q.Offer(tasks(0, 2))
 		wanted := func() int {
 			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 			defer cancel()
-			n, err := q.Want(ctx)
+			n, err := q.Demand(ctx)
 			if errors.Is(err, context.DeadlineExceeded) {
 				return 0
 			}
@@ -33,7 +33,7 @@ func TestQuietWantsNothingAfterOneLastLook(t *testing.T) {
 		if n := wanted(); n != 1 {
 			t.Errorf("the last look wants %d", n)
 		}
-		q.Put(tasks(7, 8)) // it found one
+		q.Offer(tasks(7, 8)) // it found one
 		if n := wanted(); n != 0 {
 			t.Errorf("wanted %d while quiet", n)
 		}
@@ -44,10 +44,10 @@ func TestQuietWantsNothingAfterOneLastLook(t *testing.T) {
 		if got := seqs(back.ts); !slices.Equal(got, []int64{7}) {
 			t.Errorf("gave back %v", got)
 		}
-		if ts, err := q.Take(t.Context(), 4); err != nil || !slices.Equal(seqs(ts), []int64{0, 1}) {
+		if ts, err := q.Acquire(t.Context(), 4); err != nil || !slices.Equal(seqs(ts), []int64{0, 1}) {
 			t.Errorf("took %v, %v", seqs(ts), err)
 		}
-		q.EndAll(make([]task.Place, 2))
+		q.ReleaseAll(make([]task.SlotState, 2))
 		q.Resume()
 		if n := wanted(); n != 4 || q.IsQuiet() {
 			t.Errorf("wanted %d after Resume", n)
@@ -62,7 +62,7 @@ func TestAWantThatWaitsSeesQuietAndResume(t *testing.T) {
 		wanted := make(chan int)
 		go func() {
 			for range 2 {
-				n, _ := q.Want(t.Context())
+				n, _ := q.Demand(t.Context())
 				wanted <- n
 			}
 		}()
@@ -92,7 +92,7 @@ func lastLook(t *testing.T, q *dispatch.Queue, back *returns, seq int) {
 	if n := wanted(t, q); n != 1 {
 		t.Fatalf("wanted %d, and not one last look", n)
 	}
-	q.Put(tasks(seq, seq+1))
+	q.Offer(tasks(seq, seq+1))
 	if got := seqs(back.ts); !slices.Equal(got, []int64{int64(seq)}) {
 		t.Errorf("gave back %v", got)
 	}
@@ -112,7 +112,7 @@ func TestARecordOnItsWayWhenTheLastWorkerGoesIsGivenBack(t *testing.T) {
 		if n := wanted(t, q); n != 0 {
 			t.Fatalf("wanted %d without a worker", n)
 		}
-		q.Brought()
+		q.NotifyArrival()
 		lastLook(t, q, &back, 0)
 	})
 }

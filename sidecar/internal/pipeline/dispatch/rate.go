@@ -2,19 +2,19 @@ package dispatch
 
 import "time"
 
-// aheadFor bounds how early a record is claimed before a slot is free: a task
-// in our hands is one that no idle sidecar elsewhere can start. It is to start
-// within 10 ms; rates that were measured over short windows are off by a half at
-// times, so that 99 of 100 do (bench/RESULTS.md, claimed and not started).
+// aheadFor is the time by which a record may be claimed before a slot is free. No idle sidecar
+// can start a task that is claimed here. It should start within 10 ms; a rate measured over a
+// short window can be wrong by a half, so that 99 of 100 do (bench/RESULTS.md, claimed and
+// not started).
 const aheadFor = 6 * time.Millisecond
 
-// maxAhead bounds memory where tasks take no time at all.
+// maxAhead bounds the memory for tasks that take no time.
 const maxAhead = 1024
 
-// rateWindow is how long completions are counted before a new rate is believed.
+// rateWindow is the minimum time over which completions are counted for a rate.
 const rateWindow = 20 * time.Millisecond
 
-// rate measures completions a second over short windows.
+// rate measures the completions per second over short windows.
 type rate struct {
 	start     time.Time
 	n         int
@@ -24,8 +24,8 @@ type rate struct {
 
 func (r *rate) add(now time.Time, n int) {
 	if r.start.IsZero() || now.Sub(r.start) > 10*rateWindow {
-		// The first completion, or the first after a silence: a window that
-		// holds the silence would say little.
+		// This is the first completion, or the first after a pause: a window that
+		// includes the pause would give a wrong rate.
 		r.start, r.n = now, 0
 	}
 	r.n += n
@@ -35,7 +35,7 @@ func (r *rate) add(now time.Time, n int) {
 	}
 }
 
-// ahead is how many tasks will have ended within aheadFor, if the rate holds.
+// ahead returns the number of tasks that will end within aheadFor at this rate.
 func (r *rate) ahead(now time.Time) int {
 	if r.perSecond == 0 || now.Sub(r.at) > 10*rateWindow {
 		return 0

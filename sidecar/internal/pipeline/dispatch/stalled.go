@@ -5,17 +5,17 @@ import (
 	"time"
 )
 
-// Handover is a look at what the stage of the workers does with what is ready.
+// Handover is a snapshot of the handover of tasks to the worker stage.
 type Handover struct {
-	// Taken counts the tasks that were taken since the start.
+	// Taken is the number of tasks that were acquired since the start.
 	Taken uint64
-	// Startable says that a task is ready, and a slot free that may run it. A stage
-	// that works takes it within moments, however long its tasks are.
+	// Startable reports that a task is ready and a slot is free for it. A working stage
+	// acquires it within moments, however long its tasks run.
 	Startable bool
 }
 
-// Handover returns a snapshot. Of two of them with the same count, between which no
-// slot was lost, the second one's task has waited all the time.
+// Handover returns a snapshot. If two snapshots are startable and have the same Taken, the
+// task has waited from the first to the second.
 func (q *Queue) Handover() Handover {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -26,17 +26,17 @@ func (q *Queue) Handover() Handover {
 	return h
 }
 
-// HandoverWatch tells a stage of workers that hangs from one that is busy. Its method may
+// HandoverWatch distinguishes a worker stage that hangs from one that is busy. Its method may
 // be called concurrently.
 type HandoverWatch struct {
 	mu    sync.Mutex
-	taken uint64    // tasks, at since
-	since time.Time // when a task that could start was first seen to wait; zero for none
+	taken uint64    // Handover.Taken at since
+	since time.Time // when a startable task was first seen; zero for none
 }
 
-// Overdue is how long a task that could start has waited, with no other taken
-// meanwhile, if that is longer than it may. A slot whose task is long is not free, so
-// that this tells a stage of workers that hangs from one that is busy.
+// Overdue returns how long a startable task has waited while no task was acquired, if that
+// is longer than within, else 0. A slot with a long task is not free, so a busy stage is
+// never overdue.
 func (w *HandoverWatch) Overdue(within time.Duration, h Handover) time.Duration {
 	w.mu.Lock()
 	defer w.mu.Unlock()

@@ -1,9 +1,9 @@
 package dispatch
 
-// Halt is the first half of Close: every waiting and later Take and Want fails,
-// so nothing more is claimed or started, but what was not started is kept. The
-// reply to a claim may still be on its way, and only when it is in can
-// everything go back in its old order. It may be called more than once.
+// Halt is the first half of Close. Every waiting and later Acquire and Demand fails, so that
+// nothing more is claimed or started. Tasks that were not started are kept: the reply of a
+// claim may still arrive, and all tasks can be requeued in their order only afterwards. It
+// may be called more than once.
 func (q *Queue) Halt() {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -11,19 +11,18 @@ func (q *Queue) Halt() {
 		return
 	}
 	q.halted = true
-	q.announceLocked()
+	q.signalDemandLocked()
 	for _, l := range q.lanes {
-		for _, t := range l.takers {
+		for _, t := range l.acquirers {
 			close(t.given)
 		}
-		l.takers = nil
+		l.acquirers = nil
 	}
 }
 
-// Close halts, and gives back what was not started, before it returns: the
-// latest claimed first, since each goes to the head of the queue and the old
-// order is to come out of it. What is put or undone later is given back at
-// once. It may be called more than once.
+// Close halts the queue and requeues the tasks that were not started, before it returns. The
+// latest claimed goes first, since each goes to the head of the queue. Tasks that are offered
+// or returned later are requeued at once. It may be called more than once.
 func (q *Queue) Close() {
 	q.Halt()
 	q.mu.Lock()
@@ -34,5 +33,5 @@ func (q *Queue) Close() {
 	q.closed = true
 	back := q.unstartedLocked()
 	q.mu.Unlock()
-	q.giveAllBack(back)
+	q.requeueAll(back)
 }

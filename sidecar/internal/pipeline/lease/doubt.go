@@ -5,15 +5,15 @@ import (
 	"time"
 )
 
-// episode is how long after the last call that another server answered the next one
-// is worth a line in the log.
-const episode = time.Minute
+// conflictLogInterval is the time without a conflict of two servers after which the next
+// conflict is logged.
+const conflictLogInterval = time.Minute
 
-// Gone tells that an operation for the run was refused because it is gone, and
-// waits until that is settled. Either there is another run then, or a renewal that
-// began after this call has found the run to be a member: held is true, and the
-// operation has met another server than the renewal. The error is ctx's.
-func (l *Lease) Gone(ctx context.Context, run string) (held bool, err error) {
+// Gone reports that an operation was refused because the run is gone, and waits for a
+// decision. Either a new run is registered, or a renewal that began after this call has found
+// the run to be a member: then stillMember is true, and the operation has reached another
+// server than the renewal. The error is that of ctx.
+func (l *Lease) Gone(ctx context.Context, run string) (stillMember bool, err error) {
 	doubt := l.doubt(run)
 	for {
 		l.mu.Lock()
@@ -34,29 +34,29 @@ func (l *Lease) Gone(ctx context.Context, run string) (held bool, err error) {
 	}
 }
 
-// doubt notes that an operation was told so and has the lease renewed. The result
-// is how often that has happened. One for a run that is over already is no doubt.
+// doubt counts a refused operation and requests a renewal. It returns the count. It ignores a
+// run that is not the current one.
 func (l *Lease) doubt(run string) int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.run == run {
 		l.doubts++
-		l.Announce()
+		l.RenewNow()
 	}
 	return l.doubts
 }
 
-// asked is how often an operation was told that the run is gone.
-func (l *Lease) asked() int {
+// doubtCount returns the number of operations that were refused because the run is gone.
+func (l *Lease) doubtCount() int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.doubts
 }
 
-// clear notes that the run is a member for certain, and lets go on what waits in Gone
-// since before the call that found so: a claim loop once waited there for ever.
-// doubts is what asked returned before that call.
-func (l *Lease) clear(run string, doubts int) {
+// clearDoubts records that the run is a member. It releases the callers of Gone that waited
+// before the call that found so; a claim loop once waited there forever. doubts is the
+// doubtCount before that call.
+func (l *Lease) clearDoubts(run string, doubts int) {
 	l.mu.Lock()
 	if l.run != run || doubts <= l.cleared {
 		l.mu.Unlock()
@@ -65,20 +65,20 @@ func (l *Lease) clear(run string, doubts int) {
 	l.cleared = doubts
 	l.wakeLocked()
 	now := time.Now()
-	say := l.strange.IsZero() || now.Sub(l.strange) >= episode
-	l.strange = now
+	say := l.lastConflict.IsZero() || now.Sub(l.lastConflict) >= conflictLogInterval
+	l.lastConflict = now
 	l.mu.Unlock()
 	if say {
 		l.Log.Warn("two redis servers answer at one address", "run", run)
 	}
 }
 
-// member makes a call that succeeds only for a member.
-func (l *Lease) member(soft context.Context, run string, op func(context.Context) error) error {
-	doubts := l.asked()
+// asMember makes a call that succeeds only for a member.
+func (l *Lease) asMember(soft context.Context, run string, op func(context.Context) error) error {
+	doubts := l.doubtCount()
 	err := bounded(soft, op)
 	if err == nil {
-		l.clear(run, doubts)
+		l.clearDoubts(run, doubts)
 	}
 	return err
 }

@@ -7,50 +7,48 @@ import (
 	"github.com/graflow/graflow-sidecar/sidecar/internal/task"
 )
 
-// InFlight is what the sidecar holds: every delivery from its claim to its settlement.
-// Its methods may be called concurrently.
-type InFlight struct {
-	mu   sync.Mutex
-	set  map[int64]struct{} // by the number that ends a delivery's id
-	run  string             // whose deliveries these are
-	seen int64              // its highest claim sequence number
+// InFlightSet is the set of deliveries in flight in this sidecar, from their claim until they
+// are settled. Its methods may be called concurrently.
+type InFlightSet struct {
+	mu     sync.Mutex
+	set    map[int64]struct{} // by the number at the end of the delivery id
+	run    string             // the run of the deliveries
+	maxSeq int64              // the highest claim sequence number of the run
 }
 
-// NewInFlight makes an empty set.
-func NewInFlight() *InFlight { return &InFlight{set: make(map[int64]struct{})} }
+// NewInFlightSet returns an empty set.
+func NewInFlightSet() *InFlightSet { return &InFlightSet{set: make(map[int64]struct{})} }
 
-// Add enters what was claimed. With a run's first delivery those of the run
-// before are forgotten.
-func (h *InFlight) Add(ts []task.Task) {
+// Add adds claimed tasks. The first delivery of a run removes those of the run before.
+func (h *InFlightSet) Add(ts []task.Task) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	for i := range ts {
-		h.enterLocked(ts[i].Delivery)
-		h.seen = max(h.seen, ts[i].Seq)
+		h.addLocked(ts[i].Delivery)
+		h.maxSeq = max(h.maxSeq, ts[i].Seq)
 	}
 }
 
-// Adopt enters what was taken over from another run; that has numbers of its
-// own.
-func (h *InFlight) Adopt(t task.Task) {
+// Adopt adds a task that was adopted from another run. Adopted tasks have their own sequence
+// numbers.
+func (h *InFlightSet) Adopt(t task.Task) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.enterLocked(t.Delivery)
+	h.addLocked(t.Delivery)
 }
 
-// enterLocked enters a delivery, and begins anew for another run.
-func (h *InFlight) enterLocked(delivery string) {
+// addLocked adds a delivery, and clears the set before the first one of another run.
+func (h *InFlightSet) addLocked(delivery string) {
 	run, n := task.SplitDelivery(delivery)
 	if run != h.run {
-		h.run, h.seen = run, 0
+		h.run, h.maxSeq = run, 0
 		clear(h.set)
 	}
 	h.set[n] = struct{}{}
 }
 
-// Remove takes out what is settled. What comes late, of a run before, has gone
-// with that.
-func (h *InFlight) Remove(settled []task.Outcome) {
+// Remove removes settled deliveries. It ignores those of former runs.
+func (h *InFlightSet) Remove(settled []task.Outcome) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	for i := range settled {
@@ -60,17 +58,17 @@ func (h *InFlight) Remove(settled []task.Outcome) {
 	}
 }
 
-// Of is what we hold for a run, and up to which claim sequence number that is
-// all there is.
-func (h *InFlight) Of(run string) (held []string, seen int64) {
+// Deliveries returns the deliveries in flight of a run. They are complete up to the claim
+// sequence number maxSeq.
+func (h *InFlightSet) Deliveries(run string) (deliveries []string, maxSeq int64) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if run != h.run {
 		return nil, 0
 	}
-	held = make([]string, 0, len(h.set))
+	deliveries = make([]string, 0, len(h.set))
 	for n := range h.set {
-		held = append(held, run+"."+strconv.FormatInt(n, 10))
+		deliveries = append(deliveries, run+"."+strconv.FormatInt(n, 10))
 	}
-	return held, h.seen
+	return deliveries, h.maxSeq
 }

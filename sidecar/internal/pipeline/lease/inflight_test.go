@@ -8,10 +8,10 @@ import (
 )
 
 func TestInFlight(t *testing.T) {
-	h := NewInFlight()
+	h := NewInFlightSet()
 	check := func(run string, seen int64, held ...string) {
 		t.Helper()
-		got, upTo := h.Of(run)
+		got, upTo := h.Deliveries(run)
 		slices.Sort(got)
 		if upTo != seen || !slices.Equal(got, held) {
 			t.Errorf("of %s: %v up to %d, want %v up to %d", run, got, upTo, held, seen)

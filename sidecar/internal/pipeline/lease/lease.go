@@ -1,6 +1,5 @@
-// Package lease keeps this sidecar's run registered in Redis, takes over the
-// records of runs that died, and starts a new run when ours was given up for
-// dead while we could not be heard.
+// Package lease keeps the run of this sidecar registered in Redis and reaps runs that died.
+// It registers a new run if other sidecars have reaped this one while it was unreachable.
 package lease
 
 import (
@@ -11,31 +10,32 @@ import (
 	"time"
 )
 
-// ErrGone is what a Store returns for a run that is no longer a member: its
-// records are somebody else's now.
+// ErrGone is the error of a Store for a run that is not a member any more: other sidecars
+// have its records.
 var ErrGone = errors.New("this run was given up for dead")
 
 const (
-	// tick is how often the lease is lengthened, absent runs are looked for and
-	// delayed records promoted: a lease of 6 s stands five lost ones.
-	tick = time.Second
-	// callTimeout bounds each call, so that a slow one cannot eat the lease.
+	// tickInterval is the interval at which the lease is renewed, absent runs are detected
+	// and delayed records are promoted. A lease of 6 s survives five lost ticks.
+	tickInterval = time.Second
+	// callTimeout bounds each call, so that one slow call cannot use up the lease.
 	callTimeout = time.Second
 )
 
-// Store is the lease's part of Redis.
+// Store is the part of Redis that the lease uses. *Redis implements it.
 type Store interface {
+	// Register makes a run a member.
 	Register(ctx context.Context, run string) error
-	// Renew makes the lease anew, at once and with nothing else.
+	// Renew renews the lease and does nothing else.
 	Renew(ctx context.Context, run string) error
-	// Tick renews it too, does a second's chores and names the runs that have
-	// been without a lease for so long that the caller is to reap them.
+	// Tick renews the lease and does the chores of one second. It returns the runs that
+	// the caller has to reap.
 	Tick(ctx context.Context, run string) (dead []string, err error)
-	// Reap ends another run and returns its records to the queue.
+	// Reap ends another run and requeues its records.
 	Reap(ctx context.Context, run, dead string) error
-	// Leave ends our own run; what it still holds returns to the queue.
+	// Leave ends the run and requeues the records that it still has in flight.
 	Leave(ctx context.Context, run string) error
-	// Recover waits until it makes sense to try again after an error.
+	// Recover waits after an error until a retry makes sense.
 	Recover(ctx context.Context, err error) error
 }
 
@@ -43,31 +43,31 @@ type Store interface {
 type Lease struct {
 	Store Store
 	Log   *slog.Logger
-	// NewRun makes a run id that was never used before.
+	// NewRun returns a run id that was never used before.
 	NewRun func() string
-	// Registered, if set, is called with every run that has been registered.
-	Registered func(run string)
-	// Lost is called when a run turns out to be gone, before the next one
-	// begins. When it returns nothing of the old run may be running any more.
-	Lost func(run string)
+	// OnRegistered, if set, is called with every run that has been registered.
+	OnRegistered func(run string)
+	// OnFenced is called with a run that is not a member any more, before the next run
+	// begins. It must end all tasks of the run before it returns.
+	OnFenced func(run string)
 
 	mu      sync.Mutex
-	run     string        // empty while none is registered
+	run     string        // empty while no run is registered
 	changed chan struct{} // closed when run or cleared changes
-	// soon holds a token for a renewal at once: an operation was told that we are
-	// gone, or what the run says of itself has changed.
-	soon    chan struct{}
-	doubts  int       // how often an operation was told that we are gone
-	cleared int       // of those, how many came before a renewal that found the run a member
-	strange time.Time // when that was found last
+	// renewSoon holds a token for a renewal at once: an operation was refused because the
+	// run is gone, or the description of the run has changed.
+	renewSoon    chan struct{}
+	doubts       int       // operations that were refused because the run is gone
+	cleared      int       // of these, those before a renewal that found the run a member
+	lastConflict time.Time // the last such renewal
 
-	tried string // the run that was last registered, or was to be
+	attempted string // the last run that was or may have been registered
 }
 
 // Init prepares a Lease whose exported fields are set.
 func (l *Lease) Init() *Lease {
 	l.changed = make(chan struct{})
-	l.soon = make(chan struct{}, 1)
+	l.renewSoon = make(chan struct{}, 1)
 	return l
 }
 
@@ -88,13 +88,14 @@ func (l *Lease) Current(ctx context.Context) (string, error) {
 	}
 }
 
-// Now is the run's id; "" while none is registered.
-func (l *Lease) Now() string {
+// RunID returns the id of the current run; "" while none is registered.
+func (l *Lease) RunID() string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.run
 }
 
+// set sets the current run.
 func (l *Lease) set(run string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -102,42 +103,42 @@ func (l *Lease) set(run string) {
 	l.wakeLocked()
 }
 
+// wakeLocked wakes the goroutines that wait for changed.
 func (l *Lease) wakeLocked() {
 	close(l.changed)
 	l.changed = make(chan struct{})
 }
 
-// Announce has the run renewed at once, since what it says of itself has changed. It
-// does not wait for that; while no run is registered it does nothing more than the
-// registration, which says it, too.
-func (l *Lease) Announce() {
+// RenewNow requests a renewal at once, which publishes a changed description of the run. It
+// does not wait. While no run is registered, the registration publishes the description.
+func (l *Lease) RenewNow() {
 	select {
-	case l.soon <- struct{}{}:
+	case l.renewSoon <- struct{}{}:
 	default:
 	}
 }
 
-// Run registers a run and keeps it until soft ends; Leave ends it. It returns
-// an error only when Redis refuses us for good.
+// Run registers a run and renews its lease until soft ends. Leave ends the run. Run returns an
+// error only if Redis refuses the sidecar permanently.
 func (l *Lease) Run(soft context.Context) error {
 	if err := l.register(soft); err != nil {
 		return err
 	}
-	return l.keep(soft)
+	return l.renewLoop(soft)
 }
 
-// register makes a run a member, trying until ctx ends. A stop in the middle
-// of it leaves a run that may be a member: Leave sees to that.
+// register registers a new run and retries until ctx ends. After a stop the run may be a
+// member nevertheless; Leave ends it.
 func (l *Lease) register(ctx context.Context) error {
 	run := l.NewRun()
 	err := l.retry(ctx, func(ctx context.Context) error {
-		l.tried = run
+		l.attempted = run
 		return l.Store.Register(ctx, run)
 	})
 	if err == nil && ctx.Err() == nil {
 		l.Log.Debug("run registered", "run", run)
-		if l.Registered != nil {
-			l.Registered(run)
+		if l.OnRegistered != nil {
+			l.OnRegistered(run)
 		}
 		l.set(run)
 	}
@@ -161,22 +162,24 @@ func (l *Lease) retry(ctx context.Context, op func(context.Context) error) error
 	return nil
 }
 
+// bounded calls op with callTimeout.
 func bounded(ctx context.Context, op func(context.Context) error) error {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 	return op(ctx)
 }
 
-func (l *Lease) keep(soft context.Context) error {
-	ticker := time.NewTicker(tick)
+// renewLoop ticks and renews until soft ends. It registers a new run if the run is gone.
+func (l *Lease) renewLoop(soft context.Context) error {
+	ticker := time.NewTicker(tickInterval)
 	defer ticker.Stop()
-	renew := false // at once, and nothing else
+	renew := false // renew at once instead of waiting for a tick
 	for {
 		if !renew {
 			select {
 			case <-soft.Done():
 				return nil
-			case <-l.soon:
+			case <-l.renewSoon:
 				renew = true
 			case <-ticker.C:
 			}
@@ -187,43 +190,42 @@ func (l *Lease) keep(soft context.Context) error {
 		}
 		var err error
 		if renew {
-			err = l.member(soft, run, func(ctx context.Context) error { return l.Store.Renew(ctx, run) })
+			err = l.asMember(soft, run, func(ctx context.Context) error { return l.Store.Renew(ctx, run) })
 		} else {
-			err = l.chores(soft, run)
+			err = l.tickOnce(soft, run)
 		}
 		renew = false
 		if err == nil || soft.Err() != nil {
 			continue
 		}
 		if errors.Is(err, ErrGone) {
-			err = l.regain(soft, run)
+			err = l.reregister(soft, run)
 		} else {
 			err = l.Store.Recover(soft, err)
 		}
 		if err != nil {
 			return err
 		}
-		// An outage may have run every lease out. Our absence counts from the
-		// moment that the first one is back, so our lease stands again before
-		// anything else is done; and whom we miss has a whole second for the same.
+		// An outage may have let every lease expire. Absence counts from the moment at
+		// which the first sidecar is back, so the lease is renewed before anything else;
+		// the other sidecars then have a whole second to do the same.
 		renew = true
-		ticker.Reset(tick)
+		ticker.Reset(tickInterval)
 	}
 }
 
-// regain lets go of everything that belonged to a run that is gone and
-// registers a new one.
-func (l *Lease) regain(soft context.Context, run string) error {
+// reregister fences a run that is gone and registers a new one.
+func (l *Lease) reregister(soft context.Context, run string) error {
 	l.Log.Warn("lease lost: the tasks of this sidecar start over elsewhere", "run", run)
 	l.set("")
-	l.Lost(run)
+	l.OnFenced(run)
 	return l.register(soft)
 }
 
-// chores does what each second brings and reaps whoever is dead.
-func (l *Lease) chores(soft context.Context, run string) error {
+// tickOnce does the chores of one second and reaps the dead runs.
+func (l *Lease) tickOnce(soft context.Context, run string) error {
 	var dead []string
-	err := l.member(soft, run, func(ctx context.Context) (err error) {
+	err := l.asMember(soft, run, func(ctx context.Context) (err error) {
 		dead, err = l.Store.Tick(ctx, run)
 		return err
 	})

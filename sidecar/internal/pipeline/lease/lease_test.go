@@ -129,8 +129,8 @@ func start(t *testing.T) *bundle {
 	n := 0
 	b.Lease = (&lease.Lease{
 		Store: b.store, Log: slog.New(slog.NewTextHandler(&b.log, nil)),
-		NewRun: func() string { n++; return fmt.Sprint("run", n) },
-		Lost:   func(run string) { b.lost = append(b.lost, run) },
+		NewRun:   func() string { n++; return fmt.Sprint("run", n) },
+		OnFenced: func(run string) { b.lost = append(b.lost, run) },
 	}).Init()
 	soft, cancelSoft := context.WithCancel(t.Context())
 	hard, cancelHard := context.WithCancel(t.Context())
@@ -174,7 +174,7 @@ func TestAnnounceRenewsAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := start(t)
 		time.Sleep(500 * time.Millisecond)
-		b.Announce()
+		b.RenewNow()
 		synctest.Wait()
 		if renewed, ticks := b.store.calls(); renewed != 1 || ticks != 0 {
 			t.Errorf("%d renewals and %d ticks", renewed, ticks)
@@ -184,7 +184,7 @@ func TestAnnounceRenewsAtOnce(t *testing.T) {
 		if b.store.renewed != 1 || b.store.ticks != 1 {
 			t.Errorf("%d renewals and %d ticks after that", b.store.renewed, b.store.ticks)
 		}
-		b.Announce() // after the end: it waits for nothing
+		b.RenewNow() // after the end: it waits for nothing
 	})
 }
 

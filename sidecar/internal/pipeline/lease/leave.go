@@ -10,19 +10,18 @@ import (
 // leavePause is between attempts to leave.
 var leavePause = backoff.Policy{Min: 50 * time.Millisecond, Max: 500 * time.Millisecond}
 
-// leaveAttempts bounds how long a stop waits for a Redis that is gone. Nothing
-// hangs on it: by now all that we held is reported or handed back, and what
-// Redis still has under our name is found when the lease has run out.
+// leaveAttempts bounds the time that a stop waits for an unreachable Redis. No outcome depends
+// on it: all records are reported or requeued by then, and other sidecars recover the rest when
+// the lease has expired.
 const leaveAttempts = 5
 
-// leaveFor bounds the same where Redis does not even refuse.
-const leaveFor = 2 * time.Second
+// leaveTimeout bounds the attempts to leave a Redis that does not reply.
+const leaveTimeout = 2 * time.Second
 
-// Leave ends our run: what Redis still has under its name returns to the queue.
-// It tries for as long as hard allows. Only after Run has returned, however it
-// did: a run whose renewals have failed, or panicked, is left all the same.
+// Leave ends the run and requeues the records that it still has in flight. It retries until
+// hard ends. It must be called after Run has returned, also if Run has failed or panicked.
 func (l *Lease) Leave(hard context.Context) {
-	run := l.tried
+	run := l.attempted
 	if run == "" {
 		return
 	}
@@ -31,9 +30,9 @@ func (l *Lease) Leave(hard context.Context) {
 	l.mu.Unlock()
 	attempts := leaveAttempts
 	if !member {
-		attempts = 1 // it may be one all the same: a stop does not wait for the reply
+		attempts = 1 // it may be a member: a stop does not wait for the reply to Register
 	}
-	hard, cancel := context.WithTimeout(hard, leaveFor)
+	hard, cancel := context.WithTimeout(hard, leaveTimeout)
 	defer cancel()
 	pause := backoff.New(leavePause)
 	for pause.Failures() < attempts && hard.Err() == nil {

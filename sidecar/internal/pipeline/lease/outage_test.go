@@ -118,8 +118,8 @@ func TestAnOutageIsNobodysDeath(t *testing.T) {
 				time.Sleep(time.Duration(rnd.IntN(1000)) * time.Millisecond)
 				l := (&lease.Lease{
 					Store: view{redis, rand.New(rand.NewPCG(seed, uint64(i)))}, Log: slog.New(slog.DiscardHandler),
-					NewRun: func() string { return fmt.Sprint("run", i) },
-					Lost:   func(run string) { t.Errorf("%s lost", run) },
+					NewRun:   func() string { return fmt.Sprint("run", i) },
+					OnFenced: func(run string) { t.Errorf("%s lost", run) },
 				}).Init()
 				wg.Go(func() {
 					if err := l.Run(soft); err != nil {

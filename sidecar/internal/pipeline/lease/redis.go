@@ -12,90 +12,92 @@ import (
 	"github.com/graflow/graflow-sidecar/sidecar/internal/task"
 )
 
-// RedisOptions are what a [Redis] needs.
+// RedisOptions configures a [Redis].
 type RedisOptions struct {
 	Store *redis.Store
-	// Last leaves a run where the connections of Store are closed already.
+	// Last leaves a run if the connections of Store are closed already.
 	Last *redis.Store
 	Link *link.Link
-	// MaxAttempts is how many lost deliveries a record may have had.
+	// MaxAttempts is the maximum number of attempts of a record.
 	MaxAttempts int
-	// InFlight is compared with what Redis has under the run's name.
-	InFlight *InFlight
-	// Aside is set by each tick.
-	Aside *link.Aside
-	// About returns what the sidecar says of itself in the registry, and its entry in
+	// InFlight is compared with the deliveries of the run in Redis.
+	InFlight *InFlightSet
+	// Parked is set by each tick.
+	Parked *link.Parked
+	// Describe returns the description of the run for the registry, and its entry in
 	// Graflow's set of workers.
-	About func(run string) (text []byte, label string)
-	// Trace begins the span of a task; nil for none.
+	Describe func(run string) (text []byte, label string)
+	// Trace begins the span of a task; it may return nil.
 	Trace func(*task.Task) task.Span
-	// OnTick is told what people want of this run: that it, or all, be paused, and commands.
+	// OnTick is called with each tick: whether this run or all runs are paused, and the
+	// commands for this run.
 	OnTick func(own, all bool, commands []fleet.Command)
 	// OnRegistered is called for a run that has just been registered, before anything
 	// can be claimed for it.
 	OnRegistered func(run string)
-	// DeadLetter takes a record that was lost too often with other sidecars.
+	// DeadLetter ends a record that was lost too often with other sidecars.
 	DeadLetter func(task.Outcome)
-	// CheckServer, if set, looks at the settings of the server that a run has been
-	// registered at. It must not fail for long.
+	// CheckServer, if set, checks the settings of the server after a registration. It must
+	// not block for long.
 	CheckServer func(ctx context.Context)
 }
 
-// Redis is the lease in Redis, as a [Store].
+// Redis is the [Store] that keeps the lease in Redis.
 type Redis struct {
 	*link.Link
 	o          RedisOptions
 	reconciled time.Time
 	ticks      int
-	runs       []string // those before and the present one, the latest last
-	pausedOwn  bool     // this run, as last heard
+	runs       []string // former runs and the current one, the latest last
+	pausedOwn  bool     // this run is paused, as of the last tick
 }
 
-// NewRedis makes a store.
+// NewRedis returns a Redis with the given options.
 func NewRedis(o RedisOptions) *Redis { return &Redis{Link: o.Link, o: o} }
 
-// reconcileEvery is how often what Redis has under our name is compared with
-// what we hold. A failover that brings back what we had reported cannot be told
-// from a new connection, and a producer waits 30 s.
-const reconcileEvery = 5 * time.Second
+// reconcileInterval is the interval at which the deliveries of the run in Redis are compared
+// with those in flight here. A failover that restores reported deliveries looks like a new
+// connection, and a producer waits 30 s.
+const reconcileInterval = 5 * time.Second
 
-// keepRuns is how many runs before the present one are named to Redis when that is
-// registered. A database that comes back (SWAPDB) may know one of them.
-const keepRuns = 8
+// maxFormerRuns is the number of former runs that a registration names to Redis. A database
+// that comes back (SWAPDB) may have one of them as a member.
+const maxFormerRuns = 8
 
-// gone gives the store's word for a run that is no member the lease's.
-func gone(err error) error {
+// toErrGone converts redis.ErrGone to ErrGone.
+func toErrGone(err error) error {
 	if errors.Is(err, redis.ErrGone) {
 		return ErrGone
 	}
 	return err
 }
 
-func (l *Redis) noting(err error) error {
+// note records the success of an operation and converts its error.
+func (l *Redis) note(err error) error {
 	if err == nil {
 		l.OK()
 	}
-	return gone(err)
+	return toErrGone(err)
 }
 
-// call is one operation, tried if Redis is not known to be away.
+// call makes one operation, unless Redis is known to be unreachable.
 func (l *Redis) call(ctx context.Context, run string, op func(context.Context, string) error) error {
 	if err := l.Open(); err != nil {
 		return err
 	}
-	return l.noting(op(ctx, run))
+	return l.note(op(ctx, run))
 }
 
-// Register also enters the run in the registry, so that it is seen at once.
+// Register implements [Store]. It also publishes the description of the run.
 func (l *Redis) Register(ctx context.Context, run string) error {
 	err := l.call(ctx, run, func(ctx context.Context, run string) error {
 		if !slices.Contains(l.runs, run) {
-			l.runs = append(l.runs[max(0, len(l.runs)-keepRuns):], run)
+			l.runs = append(l.runs[max(0, len(l.runs)-maxFormerRuns):], run)
 		}
 		if err := l.o.Store.Register(ctx, run, l.runs...); err != nil {
 			return err
 		}
-		return l.look(ctx, run)
+		return l.checkPause(ctx, run)
 	})
 	if err != nil {
 		return err
@@ -107,10 +109,10 @@ func (l *Redis) Register(ctx context.Context, run string) error {
 	return err
 }
 
-// look asks whether the run is paused, before anybody can claim for it: a pause
-// is to stop what starts, too. One of this run that was given up for dead is one
-// of its successor: whoever paused it knows nothing of ids.
-func (l *Redis) look(ctx context.Context, run string) error {
+// checkPause reads whether the run is paused before it can claim: a pause also stops sidecars
+// that start. The pause of a fenced run applies to its successor, since the user has paused
+// the sidecar and not a run id.
+func (l *Redis) checkPause(ctx context.Context, run string) error {
 	if l.pausedOwn {
 		if err := l.o.Store.Pause(ctx, run, "the run before it, which was given up for dead"); err != nil {
 			return err
@@ -118,56 +120,56 @@ func (l *Redis) look(ctx context.Context, run string) error {
 	}
 	own, all, err := l.o.Store.Paused(ctx, run)
 	if err == nil {
-		l.hear(own, all, nil)
+		l.onTick(own, all, nil)
 		l.o.OnRegistered(run)
 	}
 	return err
 }
 
-func (l *Redis) hear(own, all bool, commands []fleet.Command) {
+// onTick remembers whether the run is paused and calls OnTick.
+func (l *Redis) onTick(own, all bool, commands []fleet.Command) {
 	l.pausedOwn = own
 	l.o.OnTick(own, all, commands)
 }
 
-// sayEvery is how many ticks lie between two of which each says what this sidecar
-// is at, for the registry, where it stays for the 6 s of a lease.
-const sayEvery = 2
+// describeEvery is the number of ticks after which the description of the run is published
+// again. The registry keeps it for the 6 s of a lease.
+const describeEvery = 2
 
-// Renew also says that.
+// Renew implements [Store]. It also publishes the description of the run.
 func (l *Redis) Renew(ctx context.Context, run string) error {
-	text, label := l.o.About(run)
+	text, label := l.o.Describe(run)
 	return l.call(ctx, run, func(ctx context.Context, run string) error { return l.o.Store.RenewAs(ctx, run, text, label) })
 }
 
-// Tick is [Store].
+// Tick implements [Store].
 func (l *Redis) Tick(ctx context.Context, run string) ([]string, error) {
 	if err := l.Open(); err != nil {
 		return nil, err
 	}
 	var text []byte
 	var label string
-	if l.ticks++; l.ticks%sayEvery == 0 {
-		text, label = l.o.About(run)
+	if l.ticks++; l.ticks%describeEvery == 0 {
+		text, label = l.o.Describe(run)
 	}
 	res, err := l.o.Store.Tick(ctx, run, text, label)
 	if err != nil {
-		return nil, gone(err)
+		return nil, toErrGone(err)
 	}
-	l.o.Aside.Unrouted.Store(int64(res.Unrouted))
-	l.o.Aside.Isolated.Store(int64(res.Isolated))
+	l.o.Parked.Unrouted.Store(int64(res.Unrouted))
+	l.o.Parked.Isolated.Store(int64(res.Isolated))
 	l.OK()
-	l.hear(res.Paused, res.AllPaused, res.Orders)
+	l.onTick(res.Paused, res.AllPaused, res.Commands)
 	for _, dead := range res.Unfinished {
 		if err := l.Reap(ctx, run, dead); err != nil {
 			return nil, err
 		}
 	}
-	if time.Since(l.reconciled) >= reconcileEvery {
-		held, seen := l.o.InFlight.Of(run)
-		// An idle sidecar need not ask: nothing is the same as nothing.
-		if len(held) > 0 || res.InFlight > 0 {
-			if _, err := l.o.Store.Reconcile(ctx, run, seen, held); err != nil {
-				return nil, gone(err)
+	if time.Since(l.reconciled) >= reconcileInterval {
+		deliveries, maxSeq := l.o.InFlight.Deliveries(run)
+		if len(deliveries) > 0 || res.InFlight > 0 { // an idle sidecar has nothing to compare
+			if _, err := l.o.Store.Reconcile(ctx, run, maxSeq, deliveries); err != nil {
+				return nil, toErrGone(err)
 			}
 		}
 		l.reconciled = time.Now()
@@ -175,7 +177,7 @@ func (l *Redis) Tick(ctx context.Context, run string) ([]string, error) {
 	return res.Dead, nil
 }
 
-// Reap is [Store].
+// Reap implements [Store].
 func (l *Redis) Reap(ctx context.Context, run, dead string) error {
 	res, err := l.o.Store.Reap(ctx, run, dead, l.o.MaxAttempts)
 	for _, a := range res.Exhausted {
@@ -183,21 +185,21 @@ func (l *Redis) Reap(ctx context.Context, run, dead string) error {
 		if t.IsCut() {
 			t.Info = task.DecodeHead(t.Record)
 		} else {
-			t.Info, _ = task.Decode(t.Record) // as far as it can be read
+			t.Info, _ = task.Decode(t.Record) // the fields that can be read
 		}
 		t.Span = l.o.Trace(&t)
 		l.o.InFlight.Adopt(t)
 		l.o.DeadLetter(task.Outcome{
-			Task: t,
-			Kind: task.Dead, Reason: "attempts", EndedAt: time.Now(),
+			Task:       t,
+			Conclusion: task.Dead, Reason: "attempts", EndedAt: time.Now(),
 			Message: "task was lost too often, the last time with the sidecar that ran it",
 		})
 	}
-	return l.noting(err)
+	return l.note(err)
 }
 
-// Leave speaks to the server that the lease is at, as long as that connection is not
-// cut: at another one behind the same address nothing would be left, without a word.
+// Leave implements [Store]. It uses the connection of the lease as long as that is open:
+// another server behind the same address would report success without ending the run.
 func (l *Redis) Leave(ctx context.Context, run string) error {
 	return l.call(ctx, run, func(ctx context.Context, run string) error {
 		err := l.o.Store.Leave(ctx, run)

@@ -12,39 +12,39 @@ import (
 	"github.com/graflow/graflow-sidecar/sidecar/internal/task"
 )
 
-// RedisOptions are what a [Redis] needs.
+// RedisOptions configures a [Redis].
 type RedisOptions struct {
 	Store *redis.Store
 	Link  *link.Link
-	// MaxAttempts is how many deliveries of a record may be lost to crashes.
+	// MaxAttempts is the maximum number of deliveries of a record that crashes may end.
 	MaxAttempts int
-	// RetryAfter is the pause after a given attempt, from 1.
+	// RetryAfter returns the delay after an attempt; attempts count from 1.
 	RetryAfter func(attempt int) time.Duration
-	// Run is the run to report for, if that is not the current one.
+	// Run is the run to report for; empty means the current run of the lease.
 	Run string
 }
 
-// Redis is where outcomes go, as a [Store].
+// Redis is the [Store] that reports outcomes to Redis.
 type Redis struct {
 	*link.Link
 	o     RedisOptions
-	calls []redis.Report // empty; the last batch's memory
+	calls []redis.Report // empty; its memory is reused
 	drops drops
 }
 
-// NewRedis makes a store.
+// NewRedis returns a Redis with the given options.
 func NewRedis(o RedisOptions) *Redis { return &Redis{Link: o.Link, o: o} }
 
-// RedisUnavailable is the type of a failure that is Redis' and not the task's
-// (the Python adapter's word for it): it is tried again without limit.
+// RedisUnavailable is the error type that the Python adapter sends for a failure of Redis. A
+// task that fails with it is retried without limit.
 const RedisUnavailable = "RedisUnavailable"
 
-// isolateFor is how long a record that must run alone waits for a sidecar that is
-// idle, before it runs beside others. Each of them looks once a second.
-const isolateFor = 10 * time.Second
+// isolationWait is the time that a record that must run alone waits for an idle sidecar.
+// Afterwards it runs beside other tasks. Each sidecar checks once a second.
+const isolationWait = 10 * time.Second
 
-// Report is [Store].
-func (r *Redis) Report(ctx context.Context, route Route, batch []task.Outcome) ([]Verdict, error) {
+// Report implements [Store].
+func (r *Redis) Report(ctx context.Context, disposition Disposition, batch []task.Outcome) ([]Verdict, error) {
 	run := r.o.Run
 	if run == "" {
 		var err error
@@ -54,59 +54,60 @@ func (r *Redis) Report(ctx context.Context, route Route, batch []task.Outcome) (
 	}
 	r.Run = run
 	verdicts := make([]Verdict, len(batch))
-	// What belonged to a run that was given up is not ours to
-	ours := make([]int, 0, len(batch))
+	// The deliveries of a run that was fenced belong to other sidecars.
+	current := make([]int, 0, len(batch))
 	for i, o := range batch {
 		if strings.HasPrefix(o.Task.Delivery, run+".") {
-			ours = append(ours, i)
+			current = append(current, i)
 		} else {
 			verdicts[i] = Stale
 		}
 	}
-	if len(ours) == 0 {
+	if len(current) == 0 {
 		return verdicts, nil
 	}
 	if err := r.Open(); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrUnsent, err)
 	}
 	var err error
-	set := func(n int, v Verdict) { verdicts[ours[n]] = v }
-	switch route {
-	case Release:
-		err = r.release(ctx, batch, ours, set)
-	case Delay:
-		err = r.delay(ctx, batch, ours, set)
+	set := func(n int, v Verdict) { verdicts[current[n]] = v }
+	switch disposition {
+	case Requeue:
+		err = r.requeue(ctx, batch, current, set)
+	case Defer:
+		err = r.deferBatch(ctx, batch, current, set)
 	default:
-		err = r.end(ctx, batch, ours, set)
+		err = r.ack(ctx, batch, current, set)
 	}
 	if err != nil {
 		if redis.Unsent(err) {
 			err = fmt.Errorf("%w: %w", ErrUnsent, err)
 		}
-		return nil, r.drops.count(err, batch)
+		return nil, r.drops.classify(err, batch)
 	}
 	r.drops = drops{}
 	r.OK()
 	return verdicts, nil
 }
 
-func (r *Redis) end(ctx context.Context, batch []task.Outcome, ours []int, set func(int, Verdict)) error {
-	calls := slices.Grow(r.calls, len(ours))[:len(ours)]
-	defer func() { clear(calls); r.calls = calls[:0] }() // let go of the records
-	for n, i := range ours {
+// ack ends records as completed or as dead letters.
+func (r *Redis) ack(ctx context.Context, batch []task.Outcome, current []int, set func(int, Verdict)) error {
+	calls := slices.Grow(r.calls, len(current))[:len(current)]
+	defer func() { clear(calls); r.calls = calls[:0] }() // the records can be freed
+	for n, i := range current {
 		o := &batch[i]
 		calls[n] = redis.Report{
 			Delivery: o.Task.Delivery, TaskID: o.Task.Info.TaskID, GroupID: o.Task.Info.GroupID,
 			CreatedAt: o.Task.Info.CreatedAt, SessionID: o.Task.Info.SessionID, RecordSize: o.Task.Size(),
-			Success: o.Kind == task.Succeeded, Timestamp: o.EndedAt, Value: o.Value,
+			Success: o.Conclusion == task.Succeeded, Timestamp: o.EndedAt, Value: o.Value,
 		}
-		if o.Kind != task.Succeeded {
+		if o.Conclusion != task.Succeeded {
 			calls[n].ErrorMessage, calls[n].ErrorJSON = o.Message, o.MessageJSON
 		}
-		if o.Task.Counted || o.Task.Attempt > 1 || o.Kind == task.Dead {
+		if o.Task.Counted || o.Task.Attempt > 1 || o.Conclusion == task.Dead {
 			calls[n].RecordSHA = shaOf(&o.Task)
 		}
-		if o.Kind == task.Dead {
+		if o.Conclusion == task.Dead {
 			calls[n].Dead = &redis.DeadLetter{
 				Reason: o.Reason, Message: o.Message, Stderr: o.Stderr,
 				Attempts: o.Task.Attempt, At: o.EndedAt,
@@ -115,45 +116,46 @@ func (r *Redis) end(ctx context.Context, batch []task.Outcome, ours []int, set f
 	}
 	got, err := r.o.Store.Report(ctx, r.Run, calls)
 	if err == nil && r.o.Run == "" && !slices.ContainsFunc(got, func(v redis.Verdict) bool { return v != redis.Stale }) {
-		// A server that knows nothing of the run, nor of any of these: it may be
-		// another one than that of the lease. Nothing was done.
+		// The server knows neither the run nor any of the deliveries: it may be another
+		// server than that of the lease. Nothing was changed.
 		return fmt.Errorf("%w: report: %w", ErrUnsent, redis.ErrGone)
 	}
 	for n, v := range got {
 		if v == redis.Stale && r.o.Run != "" {
-			v = redis.Late // a spool's run is over, in whatever way
+			v = redis.NotInFlight // the run of a spool file is never a member
 		}
 		set(n, Verdict(v))
 	}
 	return err
 }
 
-// shaOf is the name of a record's attempts.
+// shaOf returns the hash under which Redis counts the attempts of a record.
 func shaOf(t *task.Task) string {
 	if t.IsCut() {
-		return redis.ShaOfRecord // it ends as a dead letter: no worker has been given it
+		return redis.ShaOfRecord // a cut record always ends as a dead letter
 	}
 	return redis.RecordSHA(t.Record)
 }
 
-func (r *Redis) release(ctx context.Context, batch []task.Outcome, ours []int, set func(int, Verdict)) error {
-	calls := make([]redis.Release, len(ours))
-	for n, i := range ours {
+// requeue returns records to the head of the queue.
+func (r *Redis) requeue(ctx context.Context, batch []task.Outcome, current []int, set func(int, Verdict)) error {
+	calls := make([]redis.Release, len(current))
+	for n, i := range current {
 		o := &batch[i]
 		calls[n] = redis.Release{
-			Delivery: o.Task.Delivery, Seq: o.Task.Seq, Lost: o.Kind == task.Lost, Unread: o.Unread, Shared: o.Shared, Whole: o.Whole,
+			Delivery: o.Task.Delivery, Seq: o.Task.Seq, Lost: o.Conclusion == task.Lost, Unread: o.Unread, Shared: o.Shared, Whole: o.Whole,
 			MaxAttempts: r.o.MaxAttempts, Record: o.Task.Record,
 		}
 	}
 	got, err := r.o.Store.Release(ctx, r.Run, calls)
 	for n, v := range got {
 		switch {
-		case v.Late:
-			set(n, Late)
+		case v.NotInFlight:
+			set(n, NotInFlight)
 		case v.Exhausted:
 			set(n, Exhausted)
 		case v.Counted:
-			batch[ours[n]].Kind = task.Lost // and the log tells so
+			batch[current[n]].Conclusion = task.Lost // for the log
 			set(n, Returned)
 		default:
 			set(n, Returned)
@@ -162,13 +164,14 @@ func (r *Redis) release(ctx context.Context, batch []task.Outcome, ours []int, s
 	return err
 }
 
-func (r *Redis) delay(ctx context.Context, batch []task.Outcome, ours []int, set func(int, Verdict)) error {
-	calls := make([]redis.Delay, len(ours))
-	for n, i := range ours {
+// deferBatch returns records to the queue after a delay.
+func (r *Redis) deferBatch(ctx context.Context, batch []task.Outcome, current []int, set func(int, Verdict)) error {
+	calls := make([]redis.Delay, len(current))
+	for n, i := range current {
 		o := &batch[i]
 		calls[n] = redis.Delay{Delivery: o.Task.Delivery, After: r.o.RetryAfter(o.Task.Attempt), Count: o.Reason != RedisUnavailable, Record: o.Task.Record}
 		if o.Isolate {
-			calls[n].After, calls[n].Count, calls[n].Isolate = isolateFor, false, true
+			calls[n].After, calls[n].Count, calls[n].Isolate = isolationWait, false, true
 		}
 	}
 	got, err := r.o.Store.Delay(ctx, r.Run, calls)
@@ -176,7 +179,7 @@ func (r *Redis) delay(ctx context.Context, batch []task.Outcome, ours []int, set
 		if ok {
 			set(n, Delayed)
 		} else {
-			set(n, Late)
+			set(n, NotInFlight)
 		}
 	}
 	return err

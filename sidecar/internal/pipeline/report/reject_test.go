@@ -17,8 +17,8 @@ import (
 // tooLarge is what a Redis says that takes no value over a limit.
 type tooLarge struct{ size int }
 
-func (e tooLarge) Error() string { return e.Of("argument") }
-func (e tooLarge) Of(what string) string {
+func (e tooLarge) Error() string { return e.Explain("argument") }
+func (e tooLarge) Explain(what string) string {
 	return fmt.Sprintf("%s of %d bytes is too large", what, e.size)
 }
 
@@ -32,7 +32,7 @@ type limited struct {
 	late  report.Verdict // the verdict of all, if set
 }
 
-func (s *limited) Report(_ context.Context, _ report.Route, batch []task.Outcome) ([]report.Verdict, error) {
+func (s *limited) Report(_ context.Context, _ report.Disposition, batch []task.Outcome) ([]report.Verdict, error) {
 	if err := s.first; err != nil {
 		s.first = nil
 		return nil, err
@@ -40,7 +40,7 @@ func (s *limited) Report(_ context.Context, _ report.Route, batch []task.Outcome
 	bytes := 0
 	for _, o := range batch {
 		bytes += len(o.Value) + len(o.Message)
-		if max(len(o.Value), len(o.Message)) > s.most || len(o.Task.Info.TaskID) > s.most && o.Kind != task.Dead {
+		if max(len(o.Value), len(o.Message)) > s.most || len(o.Task.Info.TaskID) > s.most && o.Conclusion != task.Dead {
 			return nil, fmt.Errorf("report: %w", tooLarge{max(len(o.Value), len(o.Message), len(o.Task.Info.TaskID))})
 		}
 	}
@@ -64,13 +64,13 @@ func (s *limited) Recover(context.Context, error) error { return nil }
 // settle reports outcomes until all are settled, and gives them by delivery.
 func settle(t *testing.T, s *limited, outcomes ...task.Outcome) (map[string]task.Outcome, map[string]report.Verdict, string) {
 	t.Helper()
-	box := report.NewBox()
-	box.DoneAll(outcomes)
+	box := report.NewBuffer()
+	box.AddAll(outcomes)
 	settled, verdicts := map[string]task.Outcome{}, map[string]report.Verdict{}
 	var log strings.Builder
 	loop := &report.Loop{
-		Store: s, Box: box, Log: slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug})),
-		Settled: func(batch []task.Outcome, got []report.Verdict) {
+		Store: s, Buffer: box, Log: slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug})),
+		OnSettled: func(batch []task.Outcome, got []report.Verdict) {
 			for i, o := range batch {
 				if _, twice := settled[o.Task.Delivery]; twice {
 					t.Errorf("%s was settled twice", o.Task.Delivery)
@@ -117,8 +117,8 @@ func TestWhatIsRejectedFailsAlone(t *testing.T) {
 			case 70:
 				kind, message = task.Dead, "name in the record of 5000 bytes is too large"
 			}
-			if o.Kind != kind || o.Message != message {
-				t.Errorf("%d: %s, %q", i, o.Kind, o.Message)
+			if o.Conclusion != kind || o.Message != message {
+				t.Errorf("%d: %s, %q", i, o.Conclusion, o.Message)
 			}
 		}
 		var good []string
@@ -178,9 +178,9 @@ func TestStaleIsNoSuccess(t *testing.T) {
 		late  report.Verdict
 		want  report.Verdict
 	}{
-		{"taken over", nil, report.Late, report.Stale},
-		{"taken over, after a call that was not sent", fmt.Errorf("%w: away", report.ErrUnsent), report.Late, report.Stale},
-		{"applied by the call before", errors.New("connection reset"), report.Late, report.Applied},
+		{"taken over", nil, report.NotInFlight, report.Stale},
+		{"taken over, after a call that was not sent", fmt.Errorf("%w: away", report.ErrUnsent), report.NotInFlight, report.Stale},
+		{"applied by the call before", errors.New("connection reset"), report.NotInFlight, report.Applied},
 		{"the run was given up", errors.New("connection reset"), report.Stale, report.Stale},
 	} {
 		t.Run(c.name, func(t *testing.T) {

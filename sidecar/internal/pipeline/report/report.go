@@ -1,5 +1,5 @@
-// Package report brings every outcome to Redis, in batches, and keeps what it
-// cannot deliver until Redis is back.
+// Package report is the last stage of the pipeline. It reports every outcome to Redis, in
+// batches, and keeps outcomes while Redis is unreachable.
 package report
 
 import (
@@ -12,109 +12,113 @@ import (
 	"github.com/graflow/graflow-sidecar/sidecar/internal/task"
 )
 
-// maxBatch is the most outcomes in one call: enough to amortise the round
-// trip, little enough to keep Redis' other clients waiting for no more than a
-// millisecond or two.
+// maxBatch is the maximum number of outcomes in one call. It amortises the round trip and
+// blocks Redis' other clients for a millisecond or two at most.
 const maxBatch = 256
 
-// maxBytes is the most that one call carries, unless that is one outcome: results
-// of a megabyte each are a few a call, and the next ones are not held up behind
-// hundreds of megabytes.
+// maxBytes is the maximum number of bytes of one call, unless it carries one outcome. With
+// results of a megabyte, a bound by number alone would let a batch of hundreds of megabytes
+// delay the outcomes behind it.
 const maxBytes = 4 << 20
 
-// Verdict is what became of a reported outcome. The values that begin a
-// record's end are §4's: completed, completed-no-group, group-over, duplicate,
-// dead.
+// Verdict is the answer of Redis to a reported outcome. A record that ends has one of the
+// verdicts of package redis: completed, completed-no-group, group-over, duplicate, dead.
 type Verdict string
 
 const (
-	// Applied: a call was repeated and its first try had been applied; what it
-	// decided was lost with the reply.
+	// Applied means that a repeated call had been applied by its first try, whose verdict
+	// was lost with the reply.
 	Applied Verdict = "applied"
-	// Returned: the record is back in the queue.
+	// Returned means that the record is in the queue again.
 	Returned Verdict = "returned"
-	// Delayed: the record waits for its next try.
+	// Delayed means that the record waits for its next attempt.
 	Delayed Verdict = "delayed"
-	// Late: the delivery is not in flight, and its run is still a member: of a
-	// repeated call the first try was applied. A Store's answer, never a settled one.
-	Late Verdict = "late"
-	// Stale: the delivery was not ours any more, and nothing was changed: another
-	// sidecar has taken the record over. What became of the task here does not count.
+	// NotInFlight means that the delivery is not in flight while its run is a member. For a
+	// repeated call the first try was applied; otherwise the outcome is stale. Only a Store
+	// returns it: OnSettled receives Applied or Stale instead.
+	NotInFlight Verdict = "not-in-flight"
+	// Stale means that another sidecar has taken the record over. Nothing was changed, and
+	// the outcome does not count.
 	Stale Verdict = "stale"
-	// Exhausted: a lost delivery was the last one allowed; the record is still
-	// ours and must be ended as dead.
+	// Exhausted means that the lost delivery was the last one allowed. The record is still
+	// in flight and must end as a dead letter.
 	Exhausted Verdict = "exhausted"
-	// BadGroup: the group's keys are not what Graflow makes them; the record
-	// is still ours and must be ended as dead.
+	// BadGroup means that the keys of the group do not have Graflow's format. The record is
+	// still in flight and must end as a dead letter.
 	BadGroup Verdict = "bad-group"
 )
 
-// Store is where outcomes go.
+// Store is the part of Redis that receives outcomes. *Redis implements it.
 type Store interface {
-	// Report ends the deliveries of a batch whose outcomes are all of one
-	// Route; the verdicts stand in the batch's order. An error means that
-	// nothing is known: the same call is repeated then. One that wraps ErrUnsent
-	// means that nothing was done, and one that is a [Rejection] that nothing was
-	// done and never will be, because of some outcome of the batch.
-	Report(ctx context.Context, route Route, batch []task.Outcome) ([]Verdict, error)
-	// Recover waits until it makes sense to try again after an error; it
-	// returns an error where it never will.
+	// Report ends the deliveries of a batch whose outcomes have one disposition. It returns
+	// the verdicts in the order of the batch. After an error the result is unknown, and the
+	// same call is repeated. An error that wraps ErrUnsent means that nothing was changed.
+	// A [Rejection] means that nothing was changed and that the batch contains an outcome
+	// that Redis never accepts.
+	Report(ctx context.Context, disposition Disposition, batch []task.Outcome) ([]Verdict, error)
+	// Recover waits after an error until a retry makes sense. It returns an error if no
+	// retry can succeed.
 	Recover(ctx context.Context, err error) error
 }
 
-// ErrUnsent says that a call has not reached Redis.
+// ErrUnsent is wrapped by the error of a call that has not reached Redis.
 var ErrUnsent = errors.New("not sent")
 
-// Rejection is an error that says that Redis never takes what a call carries.
+// Rejection is the error of a call that contains data that Redis never accepts.
 type Rejection interface {
 	error
-	// Of says why in words, for what is called a result, say.
-	Of(what string) string
+	// Explain returns the reason as a sentence about what, such as "result".
+	Explain(what string) string
 }
 
-// Route is one of the ways out of the pipeline.
-type Route int
+// Disposition is the way in which a delivery leaves the pipeline.
+type Disposition int
 
 const (
-	End     Route = iota // completed or dead
-	Release              // back to the head of the queue
-	Delay                // back to the queue after a while
-	routes
+	// Ack ends the record: completed, or a dead letter.
+	Ack Disposition = iota
+	// Requeue returns the record to the head of the queue.
+	Requeue
+	// Defer returns the record to the queue after a delay.
+	Defer
+
+	dispositions // their number
 )
 
-func routeOf(o *task.Outcome) Route {
-	switch o.Kind {
+// dispositionOf returns the disposition of an outcome.
+func dispositionOf(o *task.Outcome) Disposition {
+	switch o.Conclusion {
 	case task.Returned, task.Lost:
 		if o.Isolate {
-			return Delay
+			return Defer
 		}
-		return Release
+		return Requeue
 	case task.Retry:
-		return Delay
+		return Defer
 	default:
-		return End
+		return Ack
 	}
 }
 
-// routeOfAll is the one route of a batch; same is false where there are several.
-func routeOfAll(batch []task.Outcome) (route Route, same bool) {
-	route = routeOf(&batch[0])
+// commonDisposition returns the disposition of a batch; same is false if there are several.
+func commonDisposition(batch []task.Outcome) (d Disposition, same bool) {
+	d = dispositionOf(&batch[0])
 	for i := range batch {
-		if routeOf(&batch[i]) != route {
-			return route, false
+		if dispositionOf(&batch[i]) != d {
+			return d, false
 		}
 	}
-	return route, true
+	return d, true
 }
 
-// Loop is the report stage.
+// Loop is the report stage. It takes outcomes from the Buffer and reports them to the Store.
 type Loop struct {
-	Store Store
-	Box   *Box
-	Log   *slog.Logger
-	// Settled is called with all outcomes of a batch that Redis has answered for
-	// good, and its verdicts; once for each outcome. It must not keep the slices.
-	Settled func(batch []task.Outcome, verdicts []Verdict)
+	Store  Store
+	Buffer *Buffer
+	Log    *slog.Logger
+	// OnSettled is called with the outcomes that Redis has finally answered and with their
+	// verdicts, once for each outcome. It must not retain the slices.
+	OnSettled func(batch []task.Outcome, verdicts []Verdict)
 
 	mu      sync.Mutex
 	failing time.Time // when calls began to fail; zero while they succeed
@@ -130,8 +134,8 @@ func (l *Loop) FailingSince() time.Time {
 }
 
 // call is one call of the Store.
-func (l *Loop) call(ctx context.Context, route Route, batch []task.Outcome) ([]Verdict, error) {
-	verdicts, err := l.Store.Report(ctx, route, batch)
+func (l *Loop) call(ctx context.Context, d Disposition, batch []task.Outcome) ([]Verdict, error) {
+	verdicts, err := l.Store.Report(ctx, d, batch)
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	switch {
@@ -143,15 +147,15 @@ func (l *Loop) call(ctx context.Context, route Route, batch []task.Outcome) ([]V
 	return verdicts, err
 }
 
-// Run reports until soft ends and the box is empty, or hard ends. Outcomes may
-// arrive until Run returns and after it; see Box.Left. It returns an error only
-// when Redis refuses us for good.
+// Run reports outcomes until soft has ended and the buffer is empty, or until hard ends.
+// Outcomes that arrive after Run has returned stay in the buffer, see Buffer.Undelivered.
+// It returns an error only if Redis refuses the sidecar permanently.
 func (l *Loop) Run(soft, hard context.Context) error {
 	for {
-		batch := l.Box.take()
+		batch := l.Buffer.next()
 		if len(batch) > 0 {
 			again, err := l.deliver(hard, batch)
-			l.Box.settle(batch, again)
+			l.Buffer.ack(batch, again)
 			if err != nil {
 				return err
 			}
@@ -160,9 +164,9 @@ func (l *Loop) Run(soft, hard context.Context) error {
 			}
 			continue
 		}
-		l.Box.settle(nil, nil)
+		l.Buffer.ack(nil, nil)
 		select {
-		case <-l.Box.wake:
+		case <-l.Buffer.wake:
 			continue
 		default:
 		}
@@ -170,45 +174,45 @@ func (l *Loop) Run(soft, hard context.Context) error {
 			return nil
 		}
 		select {
-		case <-l.Box.wake:
+		case <-l.Buffer.wake:
 		case <-soft.Done():
 		}
 	}
 }
 
-// deliver reports one batch, route by route, and returns what has to be
-// reported again, changed or as it was.
+// deliver reports one batch, separately for each disposition. It returns the outcomes that
+// have to be reported again.
 func (l *Loop) deliver(hard context.Context, batch []task.Outcome) (again []task.Outcome, err error) {
-	if route, same := routeOfAll(batch); same {
-		return l.insist(hard, route, batch, false)
+	if d, same := commonDisposition(batch); same {
+		return l.reportWithRetry(hard, d, batch, false)
 	}
-	var byRoute [routes][]task.Outcome
+	var byDisposition [dispositions][]task.Outcome
 	for _, o := range batch {
-		r := routeOf(&o)
-		byRoute[r] = append(byRoute[r], o)
+		d := dispositionOf(&o)
+		byDisposition[d] = append(byDisposition[d], o)
 	}
-	for route, some := range byRoute {
-		if len(some) == 0 {
+	for d, part := range byDisposition {
+		if len(part) == 0 {
 			continue
 		}
 		if err != nil || hard.Err() != nil {
-			again = append(again, some...)
+			again = append(again, part...)
 			continue
 		}
-		var left []task.Outcome
-		left, err = l.insist(hard, Route(route), some, false)
-		again = append(again, left...)
+		var rest []task.Outcome
+		rest, err = l.reportWithRetry(hard, Disposition(d), part, false)
+		again = append(again, rest...)
 	}
 	return again, err
 }
 
-// judge settles a batch by its verdicts and returns the outcomes that end as
-// dead letters instead.
-func (l *Loop) judge(batch []task.Outcome, verdicts []Verdict, repeated bool) (again []task.Outcome) {
+// applyVerdicts settles the outcomes of a batch by their verdicts. It returns those that
+// have to be reported again as dead letters.
+func (l *Loop) applyVerdicts(batch []task.Outcome, verdicts []Verdict, repeated bool) (again []task.Outcome) {
 	settled := 0
 	for i := range batch {
 		v := verdicts[i]
-		if v == Late {
+		if v == NotInFlight {
 			v = Stale
 			if repeated {
 				v = Applied
@@ -217,11 +221,11 @@ func (l *Loop) judge(batch []task.Outcome, verdicts []Verdict, repeated bool) (a
 		o := &batch[i]
 		switch v {
 		case Exhausted:
-			o.Kind, o.Reason = task.Dead, "attempts"
+			o.Conclusion, o.Reason = task.Dead, "attempts"
 			o.Message = "task was lost with its worker too often, the last time because " + o.Message
 			again = append(again, *o)
 		case BadGroup:
-			o.Kind, o.Reason = task.Dead, "bad-group"
+			o.Conclusion, o.Reason = task.Dead, "bad-group"
 			o.Message = "the group's keys in Redis are not Graflow's: " + o.Message
 			again = append(again, *o)
 		default:
@@ -234,14 +238,15 @@ func (l *Loop) judge(batch []task.Outcome, verdicts []Verdict, repeated bool) (a
 		}
 	}
 	if settled > 0 {
-		l.Settled(batch[:settled], verdicts[:settled])
+		l.OnSettled(batch[:settled], verdicts[:settled])
 	}
 	return again
 }
 
+// log logs a settled outcome.
 func (l *Loop) log(o *task.Outcome, v Verdict) {
-	level, message := line(o)
-	outcome := o.Kind.String()
+	level, message := logLine(o)
+	outcome := o.Conclusion.String()
 	if v == Stale {
 		level, message = staleLine(o)
 		outcome = "stale"
@@ -265,24 +270,25 @@ func (l *Loop) log(o *task.Outcome, v Verdict) {
 	if o.Stack != "" {
 		attrs = append(attrs, "stack", o.Stack)
 	}
-	//nolint:sloglint // the message is one of the constants of line
+	//nolint:sloglint // the message is one of the constants of logLine
 	l.Log.Log(context.Background(), level, message, attrs...)
 }
 
-// staleLine is that of an outcome that does not count; what only went back to the
-// queue is none that is missed.
+// staleLine returns the level and the message for an outcome that does not count. An outcome
+// that would have been requeued anyway is no loss.
 func staleLine(o *task.Outcome) (slog.Level, string) {
-	if routeOf(o) == End {
+	if dispositionOf(o) == Ack {
 		return slog.LevelWarn, "outcome dropped: another sidecar has taken the record over"
 	}
 	return slog.LevelDebug, "returned record was taken over before"
 }
 
-func line(o *task.Outcome) (slog.Level, string) {
+// logLine returns the level and the message for an outcome.
+func logLine(o *task.Outcome) (slog.Level, string) {
 	if o.Isolate {
 		return slog.LevelInfo, "task that must run alone is set aside"
 	}
-	switch o.Kind {
+	switch o.Conclusion {
 	case task.Succeeded:
 		return slog.LevelDebug, "task succeeded"
 	case task.Failed:

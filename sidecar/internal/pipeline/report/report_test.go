@@ -23,7 +23,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 type store struct {
 	mu      sync.Mutex
 	calls   []int // sizes
-	routes  []report.Route
+	routes  []report.Disposition
 	down    bool
 	applied map[string]int // deliveries, how often they were decided
 	verdict func(o task.Outcome) report.Verdict
@@ -32,7 +32,7 @@ type store struct {
 	delay   time.Duration
 }
 
-func (s *store) Report(_ context.Context, route report.Route, batch []task.Outcome) ([]report.Verdict, error) {
+func (s *store) Report(_ context.Context, route report.Disposition, batch []task.Outcome) ([]report.Verdict, error) {
 	time.Sleep(s.delay)
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -43,7 +43,7 @@ func (s *store) Report(_ context.Context, route report.Route, batch []task.Outco
 	out := make([]report.Verdict, len(batch))
 	for i, o := range batch {
 		if s.applied[o.Task.Delivery] > 0 {
-			out[i] = report.Late
+			out[i] = report.NotInFlight
 			continue
 		}
 		v := s.verdict(o)
@@ -77,10 +77,10 @@ func (s *store) set(f func()) {
 }
 
 type bundle struct {
-	box        *report.Box
+	box        *report.Buffer
 	store      *store
 	settled    map[string]report.Verdict
-	kinds      map[string]task.Kind
+	kinds      map[string]task.Conclusion
 	soft, hard context.CancelFunc
 	ended      chan error
 }
@@ -88,18 +88,18 @@ type bundle struct {
 func start(t *testing.T) *bundle {
 	t.Helper()
 	b := &bundle{
-		box:     report.NewBox(),
+		box:     report.NewBuffer(),
 		store:   &store{applied: map[string]int{}, verdict: func(task.Outcome) report.Verdict { return "completed" }},
-		settled: map[string]report.Verdict{}, kinds: map[string]task.Kind{}, ended: make(chan error, 1),
+		settled: map[string]report.Verdict{}, kinds: map[string]task.Conclusion{}, ended: make(chan error, 1),
 	}
 	loop := &report.Loop{
-		Store: b.store, Box: b.box, Log: slog.New(slog.DiscardHandler),
-		Settled: func(batch []task.Outcome, verdicts []report.Verdict) {
+		Store: b.store, Buffer: b.box, Log: slog.New(slog.DiscardHandler),
+		OnSettled: func(batch []task.Outcome, verdicts []report.Verdict) {
 			for i, o := range batch {
 				if _, twice := b.settled[o.Task.Delivery]; twice {
 					t.Errorf("%s was settled twice", o.Task.Delivery)
 				}
-				b.settled[o.Task.Delivery], b.kinds[o.Task.Delivery] = verdicts[i], o.Kind
+				b.settled[o.Task.Delivery], b.kinds[o.Task.Delivery] = verdicts[i], o.Conclusion
 			}
 		},
 	}
@@ -119,8 +119,8 @@ func (b *bundle) finish(t *testing.T) {
 	b.hard()
 }
 
-func outcome(i int, k task.Kind) task.Outcome {
-	return task.Outcome{Task: task.Task{Delivery: fmt.Sprint("d", i), Seq: int64(i)}, Kind: k}
+func outcome(i int, k task.Conclusion) task.Outcome {
+	return task.Outcome{Task: task.Task{Delivery: fmt.Sprint("d", i), Seq: int64(i)}, Conclusion: k}
 }
 
 // Only what is set aside does not go back to the head of the queue at once.
@@ -128,22 +128,22 @@ func TestTheWayOutOfAnOutcome(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		for _, c := range []struct {
 			o    task.Outcome
-			want report.Route
+			want report.Disposition
 		}{
-			{task.Outcome{Kind: task.Succeeded}, report.End},
-			{task.Outcome{Kind: task.Failed}, report.End},
-			{task.Outcome{Kind: task.Dead}, report.End},
-			{task.Outcome{Kind: task.Lost}, report.Release},
-			{task.Outcome{Kind: task.Returned}, report.Release},
-			{task.Outcome{Kind: task.Returned, Isolate: true}, report.Delay},
-			{task.Outcome{Kind: task.Retry}, report.Delay},
+			{task.Outcome{Conclusion: task.Succeeded}, report.Ack},
+			{task.Outcome{Conclusion: task.Failed}, report.Ack},
+			{task.Outcome{Conclusion: task.Dead}, report.Ack},
+			{task.Outcome{Conclusion: task.Lost}, report.Requeue},
+			{task.Outcome{Conclusion: task.Returned}, report.Requeue},
+			{task.Outcome{Conclusion: task.Returned, Isolate: true}, report.Defer},
+			{task.Outcome{Conclusion: task.Retry}, report.Defer},
 		} {
 			b := start(t)
-			b.box.Done(c.o)
+			b.box.Add(c.o)
 			synctest.Wait()
 			b.finish(t)
-			if !slices.Equal(b.store.routes, []report.Route{c.want}) {
-				t.Errorf("%v (isolate: %t) goes out by %v, want %v", c.o.Kind, c.o.Isolate, b.store.routes, c.want)
+			if !slices.Equal(b.store.routes, []report.Disposition{c.want}) {
+				t.Errorf("%v (isolate: %t) goes out by %v, want %v", c.o.Conclusion, c.o.Isolate, b.store.routes, c.want)
 			}
 		}
 	})
@@ -153,10 +153,10 @@ func TestWhatIsReadyGoesInOneBatch(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := start(t)
 		b.store.delay = time.Millisecond // the first call is on its way while the others arrive
-		b.box.Done(outcome(0, task.Succeeded))
+		b.box.Add(outcome(0, task.Succeeded))
 		synctest.Wait()
 		for i := 1; i <= 300; i++ {
-			b.box.Done(outcome(i, task.Failed))
+			b.box.Add(outcome(i, task.Failed))
 		}
 		b.finish(t)
 		if fmt.Sprint(b.store.calls) != "[1 256 44]" {
@@ -173,7 +173,7 @@ func TestOutcomesOutliveAnOutage(t *testing.T) {
 		b := start(t)
 		b.store.set(func() { b.store.down = true })
 		for i := range 10 {
-			b.box.Done(outcome(i, task.Succeeded))
+			b.box.Add(outcome(i, task.Succeeded))
 		}
 		time.Sleep(time.Hour)
 		if n := b.box.Pending(); n != 10 {
@@ -191,7 +191,7 @@ func TestALostReplyIsNotALateReport(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := start(t)
 		b.store.set(func() { b.store.loseOne = true })
-		b.box.Done(outcome(1, task.Succeeded))
+		b.box.Add(outcome(1, task.Succeeded))
 		b.finish(t)
 		if b.settled["d1"] != report.Applied {
 			t.Errorf("verdict %q", b.settled["d1"])
@@ -204,12 +204,12 @@ func TestExhaustedAndBadGroupEndAsDead(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			b := start(t)
 			b.store.verdict = func(o task.Outcome) report.Verdict {
-				if o.Kind == task.Dead {
+				if o.Conclusion == task.Dead {
 					return "dead"
 				}
 				return v
 			}
-			b.box.Done(outcome(1, task.Lost))
+			b.box.Add(outcome(1, task.Lost))
 			b.finish(t)
 			if b.settled["d1"] != "dead" || b.kinds["d1"] != task.Dead {
 				t.Errorf("after %s: %q as %v", v, b.settled["d1"], b.kinds["d1"])
@@ -222,8 +222,8 @@ func TestHardEndKeepsWhatWasNotDelivered(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := start(t)
 		b.store.set(func() { b.store.down = true })
-		b.box.Done(outcome(1, task.Succeeded))
-		b.box.Done(outcome(2, task.Returned))
+		b.box.Add(outcome(1, task.Succeeded))
+		b.box.Add(outcome(2, task.Returned))
 		synctest.Wait()
 		b.soft()
 		time.Sleep(10 * time.Second) // it keeps trying
@@ -236,8 +236,8 @@ func TestHardEndKeepsWhatWasNotDelivered(t *testing.T) {
 		if err := <-b.ended; err != nil {
 			t.Error(err)
 		}
-		b.box.Done(outcome(3, task.Succeeded)) // a child that ends last
-		if n := len(b.box.Left()); n != 3 {
+		b.box.Add(outcome(3, task.Succeeded)) // a child that ends last
+		if n := len(b.box.Undelivered()); n != 3 {
 			t.Errorf("%d left, want 3", n)
 		}
 	})
@@ -247,11 +247,11 @@ func TestARefusalForGoodEndsTheLoopAndKeepsTheBatch(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := start(t)
 		b.store.set(func() { b.store.down, b.store.fatal = true, errors.New("NOPERM") })
-		b.box.Done(outcome(1, task.Succeeded))
+		b.box.Add(outcome(1, task.Succeeded))
 		if err := <-b.ended; !errors.Is(err, b.store.fatal) {
 			t.Errorf("ended with %v", err)
 		}
-		if n := len(b.box.Left()); n != 1 {
+		if n := len(b.box.Undelivered()); n != 1 {
 			t.Errorf("%d left", n)
 		}
 		b.soft()

@@ -8,91 +8,91 @@ import (
 )
 
 const (
-	// signalHold is how long the verdict on a death by SIGTERM, SIGINT or SIGHUP is
-	// held for a stop that begins after it.
-	signalHold = time.Second
-	// statusHold is the same for a process that has ended with a status other than 0.
-	// It is shorter, since most of those just tell of a failure: a signal to a
-	// process tree reaches all of it within milliseconds.
-	statusHold = 200 * time.Millisecond
-	// statusAfterStop is how long after the beginning of a stop such a status is taken
-	// for the answer to a SIGTERM, which a program may need some time for.
+	// signalWait is the time that the outcome of a death by SIGTERM, SIGINT or SIGHUP waits
+	// for a stop that explains it.
+	signalWait = time.Second
+	// statusWait is the time that the outcome of a process with a status other than 0 waits.
+	// It is shorter because most such statuses are plain failures: a signal to a process
+	// tree reaches all of it within milliseconds.
+	statusWait = 200 * time.Millisecond
+	// statusAfterStop is the time after the beginning of a stop within which such a status
+	// counts as the response to SIGTERM, which takes a program some time.
 	statusAfterStop = 5 * time.Second
 )
 
-// Sink takes the outcomes of the workers and hands them to a Box. It decides what a
-// retryable failure becomes, and tells deaths that a stop or a reload has caused from
-// those that are the task's own doing. Its methods may be called concurrently.
+// Sink receives the outcomes of the workers and adds them to a Buffer. It ends the retries
+// of a task that has no attempts left, and it excuses deaths that a stop or a reload has
+// caused. Its methods may be called concurrently.
 //
-// A service manager, the end of a session and kill -TERM -1 send SIGTERM to the sidecar
-// and to its workers at the same moment, in any order: three such stops once used up the
-// three attempts of a record. A SIGHUP to the whole tree is a reload: it has the sidecar
-// replace its workers, and ends those that do not handle it.
+// A service manager, the end of a session and kill -TERM -1 send SIGTERM to the sidecar and
+// to its workers at the same moment, in any order: three such stops once used up the three
+// attempts of a record. A SIGHUP to the whole tree is a reload: the sidecar replaces its
+// workers, and those that do not handle the signal end.
 type Sink struct {
-	Box *Box
-	// MaxAttempts is how many attempts a task whose failure is retryable has.
+	Buffer *Buffer
+	// MaxAttempts is the number of attempts of a task whose failure is retryable.
 	MaxAttempts int
-	// Stop is that of the sidecar.
+	// Stop is the stop of the sidecar.
 	Stop Stop
 	// Hangups are the SIGHUPs to the sidecar.
 	Hangups task.Hangups
 
-	held sync.WaitGroup // outcomes whose verdict waits
+	waiting sync.WaitGroup // outcomes that wait for a stop that explains them
 }
 
-// Stop is when a stop has begun.
+// Stop tells when a stop has begun.
 type Stop interface {
-	// Begun is closed at the beginning.
+	// Begun returns a channel that is closed when the stop begins.
 	Begun() <-chan struct{}
-	// Age is how long ago that was. Only after that.
+	// Age returns the time since the stop began. It must not be called before.
 	Age() time.Duration
 }
 
-// Done takes an outcome.
-func (s *Sink) Done(o task.Outcome) {
-	s.decide(&o)
-	if !s.hold(&o) {
-		s.Box.Done(o)
+// Add adds an outcome.
+func (s *Sink) Add(o task.Outcome) {
+	s.limitRetries(&o)
+	if !s.awaitExcuse(&o) {
+		s.Buffer.Add(o)
 	}
 }
 
-// DoneAll takes outcomes: answers, of which none is a death.
-func (s *Sink) DoneAll(os []task.Outcome) {
+// AddAll adds outcomes that workers have answered. None of them may be a death.
+func (s *Sink) AddAll(os []task.Outcome) {
 	for i := range os {
-		s.decide(&os[i])
+		s.limitRetries(&os[i])
 	}
-	s.Box.DoneAll(os)
+	s.Buffer.AddAll(os)
 }
 
-// decide makes a failure of a retryable one that was tried often enough.
-func (s *Sink) decide(o *task.Outcome) {
-	if o.Kind == task.Retry && o.Reason != RedisUnavailable && o.Task.Attempt >= s.MaxAttempts {
-		o.Kind = task.Failed
+// limitRetries turns a retryable failure into a failure if no attempts are left.
+func (s *Sink) limitRetries(o *task.Outcome) {
+	if o.Conclusion == task.Retry && o.Reason != RedisUnavailable && o.Task.Attempt >= s.MaxAttempts {
+		o.Conclusion = task.Failed
 	}
 }
 
-// hold reports whether the verdict on an outcome has to wait. Then the Box gets the
-// outcome later, within signalHold, and as one that goes back at no cost where a stop has
-// begun. Where that is known already the outcome is changed at once.
-func (s *Sink) hold(o *task.Outcome) bool {
+// awaitExcuse reports whether an outcome has to wait for a stop or a reload that explains
+// it. The Buffer then receives the outcome within signalWait, excused if one has begun. If
+// one is known already, awaitExcuse excuses the outcome at once and returns false.
+func (s *Sink) awaitExcuse(o *task.Outcome) bool {
 	var wait time.Duration
 	var hangup, hostHangup <-chan struct{}
 	switch o.Exit {
 	case task.ExitHangup:
-		var ours, hosts bool
-		ours, hangup = s.Hangups.Recent(signalHold)
+		var sidecar, host bool
+		sidecar, hangup = s.Hangups.Recent(signalWait)
 		if o.HostHangups != nil {
-			hosts, hostHangup = o.HostHangups.Recent(signalHold)
+			host, hostHangup = o.HostHangups.Recent(signalWait)
 		}
-		if ours || hosts {
+		if sidecar || host {
 			excuse(o, "a reload")
 			return false
 		}
-		wait = signalHold
+		wait = signalWait
 	case task.ExitSignal:
-		wait = signalHold
+		wait = signalWait
 	case task.ExitStatus:
-		wait = statusHold
+		wait = statusWait
 	case task.ExitOther:
 		return false
 	}
@@ -107,31 +107,31 @@ func (s *Sink) hold(o *task.Outcome) bool {
 		return false
 	default:
 	}
-	held := *o
-	s.held.Go(func() {
+	later := *o
+	s.waiting.Go(func() {
 		timer := time.NewTimer(wait)
 		defer timer.Stop()
 		select {
 		case <-s.Stop.Begun():
-			excuse(&held, "a stop")
-		case <-held.HostStops:
-			excuse(&held, "a stop")
+			excuse(&later, "a stop")
+		case <-later.HostStops:
+			excuse(&later, "a stop")
 		case <-hangup:
-			excuse(&held, "a reload")
+			excuse(&later, "a reload")
 		case <-hostHangup:
-			excuse(&held, "a reload")
+			excuse(&later, "a reload")
 		case <-timer.C:
 		}
-		s.Box.Done(held)
+		s.Buffer.Add(later)
 	})
 	return true
 }
 
-// Settle waits until no verdict waits. Only when the workers have ended.
-func (s *Sink) Settle() { s.held.Wait() }
+// Settle waits until no outcome waits. It must be called after the workers have ended.
+func (s *Sink) Settle() { s.waiting.Wait() }
 
-// excuse has the record go back at no cost. why is what ended the process.
+// excuse makes an outcome return its record at no cost. why names the cause of the death.
 func excuse(o *task.Outcome, why string) {
-	o.Kind, o.Reason, o.Unread, o.Shared, o.Whole, o.MessageJSON = task.Returned, "", false, false, false, nil
+	o.Conclusion, o.Reason, o.Unread, o.Shared, o.Whole, o.MessageJSON = task.Returned, "", false, false, false, nil
 	o.Message = "ended by " + why + ": " + o.Message
 }

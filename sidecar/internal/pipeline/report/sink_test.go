@@ -33,10 +33,10 @@ func TestADeathThatAStopExplainsCostsNothing(t *testing.T) {
 	for _, c := range []struct {
 		name  string
 		exit  task.Exit
-		kind  task.Kind
+		kind  task.Conclusion
 		stop  time.Duration // of the sidecar, after the death
 		host  time.Duration // of the worker's host, after the death
-		want  task.Kind
+		want  task.Conclusion
 		after time.Duration // the death, the outcome is filed
 	}{
 		{"SIGTERM, no stop", task.ExitSignal, task.Lost, never, never, task.Lost, time.Second},
@@ -56,18 +56,18 @@ func TestADeathThatAStopExplainsCostsNothing(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				var hangups local.Hangups
-				box, stop := report.NewBox(), newStop()
-				f := report.Sink{Box: box, MaxAttempts: 3, Stop: stop, Hangups: &hangups}
+				box, stop := report.NewBuffer(), newStop()
+				f := report.Sink{Buffer: box, MaxAttempts: 3, Stop: stop, Hangups: &hangups}
 				host := make(chan struct{})
 				time.AfterFunc(c.stop+never, stop.begin)
 				time.AfterFunc(c.host+never, func() { close(host) })
 				time.Sleep(never)
 				synctest.Wait()
 				died := time.Now()
-				f.Done(task.Outcome{Task: task.Task{Delivery: "w.1", Attempt: 1}, Kind: c.kind, Reason: "r", Exit: c.exit, HostStops: host})
+				f.Add(task.Outcome{Task: task.Task{Delivery: "w.1", Attempt: 1}, Conclusion: c.kind, Reason: "r", Exit: c.exit, HostStops: host})
 				f.Settle()
-				left := box.Left()
-				if len(left) != 1 || left[0].Kind != c.want {
+				left := box.Undelivered()
+				if len(left) != 1 || left[0].Conclusion != c.want {
 					t.Fatalf("filed as %+v, want %v", left, c.want)
 				}
 				if got := time.Since(died); got != c.after {
@@ -88,7 +88,7 @@ func TestADeathThatAHangupExplainsCostsNothing(t *testing.T) {
 		exit   task.Exit
 		hangup time.Duration // of the sidecar, after the death
 		stop   time.Duration // of the sidecar, after the death
-		want   task.Kind
+		want   task.Conclusion
 		after  time.Duration // the death, the outcome is filed
 	}{
 		{"no hangup", task.ExitHangup, never, never, task.Lost, time.Second},
@@ -107,8 +107,8 @@ func TestADeathThatAHangupExplainsCostsNothing(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				var hangups local.Hangups
-				box, stop := report.NewBox(), newStop()
-				f := report.Sink{Box: box, MaxAttempts: 3, Stop: stop, Hangups: &hangups}
+				box, stop := report.NewBuffer(), newStop()
+				f := report.Sink{Buffer: box, MaxAttempts: 3, Stop: stop, Hangups: &hangups}
 				time.AfterFunc(c.stop+never, stop.begin)
 				time.AfterFunc(c.hangup+never, hangups.Note)
 				time.Sleep(never)
@@ -118,9 +118,9 @@ func TestADeathThatAHangupExplainsCostsNothing(t *testing.T) {
 				if c.name == "before one of its host" {
 					time.AfterFunc(c.after, host.Note)
 				}
-				f.Done(task.Outcome{Task: task.Task{Delivery: "w.1", Attempt: 1}, Kind: task.Lost, Exit: c.exit, HostHangups: &host})
+				f.Add(task.Outcome{Task: task.Task{Delivery: "w.1", Attempt: 1}, Conclusion: task.Lost, Exit: c.exit, HostHangups: &host})
 				f.Settle()
-				if left := box.Left(); len(left) != 1 || left[0].Kind != c.want {
+				if left := box.Undelivered(); len(left) != 1 || left[0].Conclusion != c.want {
 					t.Fatalf("filed as %+v, want %v", left, c.want)
 				}
 				if got := time.Since(died); got != c.after {
@@ -138,7 +138,7 @@ func TestWhatARetryableFailureBecomes(t *testing.T) {
 	for _, c := range []struct {
 		name, reason string
 		attempt      int
-		want         task.Kind
+		want         task.Conclusion
 	}{
 		{"the first attempt", "ValueError", 1, task.Retry},
 		{"the last but one", "ValueError", 2, task.Retry},
@@ -147,10 +147,10 @@ func TestWhatARetryableFailureBecomes(t *testing.T) {
 		{"Redis was away", report.RedisUnavailable, 3, task.Retry},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			box := report.NewBox()
-			f := report.Sink{Box: box, MaxAttempts: 3, Stop: newStop(), Hangups: &local.Hangups{}}
-			f.Done(task.Outcome{Task: task.Task{Delivery: "w.1", Attempt: c.attempt}, Kind: task.Retry, Reason: c.reason})
-			if left := box.Left(); len(left) != 1 || left[0].Kind != c.want {
+			box := report.NewBuffer()
+			f := report.Sink{Buffer: box, MaxAttempts: 3, Stop: newStop(), Hangups: &local.Hangups{}}
+			f.Add(task.Outcome{Task: task.Task{Delivery: "w.1", Attempt: c.attempt}, Conclusion: task.Retry, Reason: c.reason})
+			if left := box.Undelivered(); len(left) != 1 || left[0].Conclusion != c.want {
 				t.Errorf("filed as %+v, want %v", left, c.want)
 			}
 		})

@@ -7,20 +7,20 @@ import (
 	"github.com/graflow/graflow-sidecar/sidecar/internal/task"
 )
 
-// maxText bounds an error's text and a worker's last lines where Redis rejects them
-// whole: producers get them as they are otherwise, as with Graflow's own worker. Redis
-// takes at least a megabyte as one argument.
+// maxText is the length to which error texts and the last lines of a worker are cut after
+// Redis has rejected them. Otherwise producers receive them whole, as from Graflow's own
+// worker. Redis accepts at least a megabyte as one argument.
 const maxText = 64 << 10
 
-// bound cuts the texts of an outcome.
-func bound(o *task.Outcome) {
+// cutTexts cuts the texts of an outcome to maxText.
+func cutTexts(o *task.Outcome) {
 	if len(o.MessageJSON) > maxText {
-		o.MessageJSON = nil // Message has the same
+		o.MessageJSON = nil // Message holds the same text
 	}
 	o.Message, o.Stderr = shortened(o.Message), shortened(o.Stderr)
 }
 
-// shortened keeps the head and the tail of a long text.
+// shortened returns the head and the tail of a long text.
 func shortened(text string) string {
 	const head, tail = maxText * 3 / 4, maxText / 8
 	if len(text) <= maxText {
@@ -31,21 +31,21 @@ func shortened(text string) string {
 		strings.ToValidUTF8(text[len(text)-tail:], "")
 }
 
-// size is how many bytes the report of an outcome moves, to Redis or within it,
-// but for what every outcome has.
-func size(o *task.Outcome) int {
+// reportSize returns the number of bytes that the report of an outcome moves to Redis or
+// within it, without the part that every report has.
+func reportSize(o *task.Outcome) int {
 	n := len(o.Value) + len(o.Message) + len(o.MessageJSON) + len(o.Stderr)
-	if o.Kind != task.Succeeded && o.Kind != task.Failed {
+	if o.Conclusion != task.Succeeded && o.Conclusion != task.Failed {
 		n += len(o.Task.Record)
 	}
 	return n
 }
 
-// fitting is how many outcomes, from the first on, make one batch.
-func fitting(pending []task.Outcome) int {
+// batchLen returns the number of outcomes, from the first on, that form one batch.
+func batchLen(pending []task.Outcome) int {
 	bytes := 0
 	for n := range min(len(pending), maxBatch) {
-		bytes += size(&pending[n])
+		bytes += reportSize(&pending[n])
 		if bytes > maxBytes && n > 0 {
 			return n
 		}

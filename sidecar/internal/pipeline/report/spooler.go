@@ -16,25 +16,25 @@ import (
 	"github.com/graflow/graflow-sidecar/sidecar/internal/task"
 )
 
-// Spooler keeps outcomes on disk that Redis could not be told before the end of a
-// sidecar, and reports them at the next start.
+// Spooler writes outcomes to disk that could not be reported before the end of a sidecar,
+// and reports them at the next start.
 type Spooler struct {
 	Dir string
-	// Server and Prefix say whose outcomes these are: those of another Redis or prefix
-	// are left alone.
+	// Server and Prefix identify the Redis and the key prefix. Replay skips the files of
+	// others.
 	Server, Prefix string
 	Log            *slog.Logger
-	// NewRedis makes what reports for a run that is over.
+	// NewRedis returns the store that reports for an ended run.
 	NewRedis func(run string) *Redis
 }
 
-// Keep writes outcomes of a run to a file. Without a Dir or a run, or where that fails,
-// it names them in the log: their records are delivered again then.
-func (s *Spooler) Keep(run string, outcomes []task.Outcome) {
+// Write writes the outcomes of a run to a file. Without a Dir or a run, or after a failure,
+// it logs them instead: their records are then delivered again.
+func (s *Spooler) Write(run string, outcomes []task.Outcome) {
 	if len(outcomes) > 0 && s.Dir != "" && run != "" {
 		h := s.header()
 		h.Run, h.At = run, time.Now()
-		bySize(outcomes)
+		sortForSpool(outcomes)
 		path, err := spool.Write(s.Dir, h, outcomes)
 		if err == nil {
 			s.Log.Warn("redis did not come back: outcomes are spooled", "outcomes", len(outcomes), "file", path)
@@ -44,19 +44,20 @@ func (s *Spooler) Keep(run string, outcomes []task.Outcome) {
 	}
 	for i := range outcomes {
 		s.Log.Warn("not reported before the end: it will be delivered again",
-			append(outcomes[i].Task.LogAttrs(), "outcome", outcomes[i].Kind.String())...)
+			append(outcomes[i].Task.LogAttrs(), "outcome", outcomes[i].Conclusion.String())...)
 	}
 }
 
 func (s *Spooler) header() spool.Header { return spool.Header{Server: s.Server, Prefix: s.Prefix} }
 
-// spoolBatch is how many bytes of a spool file are reported at once, or one outcome.
+// spoolBatch is the maximum number of bytes that are read from a spool file at once, unless
+// one outcome exceeds it.
 const spoolBatch = 4 << 20
 
-// Apply reports what earlier runs could not, beside everything else: a spool
-// of hundreds of megabytes over a slow link held up the start until it was through.
-// It returns when ctx ends, too; what is left is there next time.
-func (s *Spooler) Apply(ctx context.Context, st *redis.Store) {
+// Replay reports the spooled outcomes of earlier runs. It runs beside the stages, because a
+// spool of hundreds of megabytes over a slow link once delayed the start. It also returns
+// when ctx ends; the rest is reported at the next start.
+func (s *Spooler) Replay(ctx context.Context, st *redis.Store) {
 	paths, err := spool.List(s.Dir)
 	if err != nil {
 		s.Log.Warn("spool cannot be read", "error", err)
@@ -67,7 +68,7 @@ func (s *Spooler) Apply(ctx context.Context, st *redis.Store) {
 		f, err := spool.Open(path)
 		switch {
 		case errors.Is(err, spool.ErrBusy), errors.Is(err, fs.ErrNotExist):
-			// another sidecar is at it
+			// another sidecar reports it
 		case err != nil:
 			s.Log.Warn("spool file cannot be used and is skipped", "file", path, "error", err)
 		case !f.Header.Matches(s.header()):
@@ -78,8 +79,8 @@ func (s *Spooler) Apply(ctx context.Context, st *redis.Store) {
 			files = append(files, f)
 		}
 	}
-	// All runs are kept from the start: the other sidecars, and this one, would take
-	// them for dead while the first file is reported.
+	// The leases of all runs are kept from the start. The sidecars would otherwise reap
+	// the later runs while the first file is reported.
 	var wg sync.WaitGroup
 	kept := make([]context.CancelFunc, len(files))
 	for i, f := range files {
@@ -88,7 +89,7 @@ func (s *Spooler) Apply(ctx context.Context, st *redis.Store) {
 		wg.Go(func() { s.keepRun(keep, st, f.Header.Run) })
 	}
 	for i, f := range files {
-		if err := s.applyFile(ctx, st, f); err != nil {
+		if err := s.replayFile(ctx, st, f); err != nil {
 			s.Log.Error("spool file cannot be reported and is kept", "file", f.Path(), "error", err)
 		}
 		kept[i]()
@@ -97,34 +98,34 @@ func (s *Spooler) Apply(ctx context.Context, st *redis.Store) {
 }
 
 const (
-	// keepEvery is how often the lease of a spooled run is lengthened: it is soon
-	// enough for one that ran out when Redis came back only now.
-	keepEvery = time.Second
-	keepCall  = time.Second // bounds each call
+	// renewInterval is the interval between renewals of a spooled run's lease. It is short
+	// enough for a lease that ran out when Redis was away until now.
+	renewInterval = time.Second
+	renewTimeout  = time.Second // of each call
 )
 
-// keepRun keeps the lease of a run whose outcomes are being reported. Without it the
-// run counts as dead, its records go back to the queue, and what is spooled is
-// superseded. One that is no member any more is left alone.
+// keepRun renews the lease of a run whose outcomes are being reported. Without the lease the
+// run counts as dead, its records are requeued, and its spooled outcomes are superseded.
+// keepRun returns when the run is not a member.
 func (s *Spooler) keepRun(ctx context.Context, st *redis.Store, run string) {
 	for ctx.Err() == nil {
-		call, cancel := context.WithTimeout(ctx, keepCall)
+		call, cancel := context.WithTimeout(ctx, renewTimeout)
 		err := st.Renew(call, run)
 		cancel()
 		if errors.Is(err, redis.ErrGone) {
 			return
 		}
-		backoff.Sleep(ctx, keepEvery)
+		backoff.Sleep(ctx, renewInterval)
 	}
 }
 
-// applyFile reports the outcomes of one file under the run that wrote it, which
-// is over: what else it held goes back to the queue. It closes the file.
-func (s *Spooler) applyFile(ctx context.Context, st *redis.Store, f *spool.File) error {
+// replayFile reports the outcomes of one file under the run that wrote it, and ends that
+// run: its other deliveries return to the queue. It closes the file.
+func (s *Spooler) replayFile(ctx context.Context, st *redis.Store, f *spool.File) error {
 	old := s.NewRedis(f.Header.Run)
 	applied, superseded := 0, 0
-	box := NewBox()
-	loop := &Loop{Store: old, Box: box, Log: s.Log, Settled: func(batch []task.Outcome, verdicts []Verdict) {
+	box := NewBuffer()
+	loop := &Loop{Store: old, Buffer: box, Log: s.Log, OnSettled: func(batch []task.Outcome, verdicts []Verdict) {
 		for i, v := range verdicts {
 			if v != Stale {
 				applied++
@@ -135,7 +136,7 @@ func (s *Spooler) applyFile(ctx context.Context, st *redis.Store, f *spool.File)
 				batch[i].Task.LogAttrs()...)
 		}
 	}}
-	// The soft context is over from the start: report what is there, and end.
+	// With an ended soft context, Loop.Run reports the buffer and returns.
 	over, cancel := context.WithCancel(ctx)
 	cancel()
 	for {
@@ -147,12 +148,12 @@ func (s *Spooler) applyFile(ctx context.Context, st *redis.Store, f *spool.File)
 		if len(batch) == 0 {
 			break
 		}
-		box.DoneAll(batch)
+		box.AddAll(batch)
 		if err := loop.Run(over, ctx); err != nil {
 			return errors.Join(err, f.CutTo(from))
 		}
 		if box.Pending() > 0 {
-			return f.CutTo(from) // stopped meanwhile
+			return f.CutTo(from) // hard has ended
 		}
 	}
 	for {
@@ -176,12 +177,11 @@ func (s *Spooler) applyFile(ctx context.Context, st *redis.Store, f *spool.File)
 	return f.Remove()
 }
 
-// bySize orders outcomes for the spool: first what goes back to the queue, the latest
-// claimed first, then the others, the smallest first, so that one that takes long
-// to report holds up none of them.
-func bySize(outcomes []task.Outcome) {
+// sortForSpool sorts outcomes for the spool: first the returned records, in descending claim
+// order, then the others by size, so that a large one delays none of them.
+func sortForSpool(outcomes []task.Outcome) {
 	size := func(o *task.Outcome) int {
-		if o.Kind == task.Returned {
+		if o.Conclusion == task.Returned {
 			return -1
 		}
 		return len(o.Task.Record) + len(o.Value)

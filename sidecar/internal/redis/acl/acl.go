@@ -1,4 +1,4 @@
-// Package acl knows the smallest set of permissions that a sidecar works with.
+// Package acl defines the smallest set of Redis permissions that a sidecar needs.
 package acl
 
 import (
@@ -6,22 +6,22 @@ import (
 	"strings"
 )
 
-// Needs say what a user of Redis is for.
+// Needs describes the use of a Redis user.
 type Needs struct {
-	Prefix string // of Graflow's keys
-	// Graflow adds what Graflow's own code in a worker does: it uses the same
+	Prefix string // prefix of Graflow's keys
+	// Graflow adds the permissions of Graflow's own code in a worker, which uses the same
 	// credentials.
 	Graflow bool
-	// Cluster adds what a client of a Redis Cluster asks.
+	// Cluster adds the commands of a Redis Cluster client.
 	Cluster bool
 }
 
-// commands are those that the sidecar and its scripts send; a test compares them
+// commands are the commands that the sidecar and its scripts send; a test compares them
 // with the scripts.
 var commands = []string{
-	// Connections, and the end of a wait from another one.
+	// Connections, and the end of a wait from another connection.
 	"hello", "ping", "select", "client|setname", "client|id", "client|unblock",
-	// Scripts. What they call needs permission too.
+	// Scripts. The commands that they call need permission too.
 	"evalsha", "eval", "time",
 	"get", "mget", "set", "del", "exists", "pexpire", "expire", "pttl", "ttl", "incrby", "incrbyfloat", "decr", "type", "scan",
 	"llen", "lrange", "lpush", "rpush", "lpop", "rpop", "blmove",
@@ -31,20 +31,19 @@ var commands = []string{
 	"publish", "multi", "exec",
 }
 
-// graflows are those that Graflow's queue, channels, coordinator, graph store and
-// feedback send besides.
+// graflows are the additional commands of Graflow's queue, channels, coordinator, graph
+// store and feedback.
 var graflows = []string{
 	"client|setinfo", "getex", "setex", "keys", "incr", "hvals", "ltrim", "lindex",
 	"watch", "unwatch", "discard", "subscribe", "unsubscribe", "psubscribe", "punsubscribe",
 	"script|load",
 }
 
-// Rules are the arguments of ACL SETUSER that follow the user's name, on and its
+// Rules returns the arguments of ACL SETUSER after the user's name, "on" and its
 // password.
 func Rules(n Needs) []string {
 	p := literal(n.Prefix)
-	// Not graphs: they are code that workers run, and the sidecar never touches
-	// them.
+	// Without graphs: they are code that workers run, and the sidecar never uses them.
 	keys := []string{
 		"~" + p + ":queue", "~" + p + ":completions:*", "~" + p + ":barrier:*", "~" + p + ":sidecar:*", "~" + p + ":workers",
 		"~graflow:channel:*",
@@ -68,13 +67,13 @@ func Rules(n Needs) []string {
 	return rules
 }
 
-// literal keeps a pattern's characters from meaning anything.
+// literal escapes the special characters of a pattern.
 func literal(text string) string {
 	return strings.NewReplacer(`\`, `\\`, "*", `\*`, "?", `\?`, "[", `\[`, "]", `\]`).Replace(text)
 }
 
-// SetUser is the command that makes such a user, for redis-cli. Its password is
-// left to fill in.
+// SetUser returns the command that creates such a user, for redis-cli, with a placeholder
+// for the password.
 func SetUser(user string, n Needs) string {
 	words := append([]string{"ACL", "SETUSER", user, "reset", "on", ">PASSWORD"}, Rules(n)...)
 	for i, w := range words {

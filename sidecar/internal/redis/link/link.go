@@ -1,5 +1,5 @@
-// Package link is how the loops of the stages call Redis: what comes before each
-// operation, what its success tells the rest of the sidecar, and what its error means.
+// Package link connects the loops of the stages with Redis. It reports the success of
+// operations to the health monitor and decides how to recover from their errors.
 package link
 
 import (
@@ -12,71 +12,71 @@ import (
 	"github.com/graflow/graflow-sidecar/sidecar/internal/redis"
 )
 
-// RefusedError says that Redis will not have us whatever we do: wrong
-// password, missing permission, wrong database, keys of another kind.
+// RefusedError is the error of an operation that Redis refuses permanently: wrong password,
+// missing permission, wrong database, keys of another type.
 type RefusedError struct{ Err error }
 
 func (e *RefusedError) Error() string {
 	return "redis refuses this sidecar: " + e.Err.Error() + " (check the address, the credentials, the permissions and the key prefix)"
 }
 
-// Unwrap gives the reply.
+// Unwrap returns the reply of Redis.
 func (e *RefusedError) Unwrap() error { return e.Err }
 
-// ErrClosed: the connections closed before the loops that use them had ended.
+// ErrClosed means that the connections were closed before the loops that use them ended.
 var ErrClosed = errors.New("internal error: the connections to redis closed too early")
 
-// ErrAway: the connection is known to be dead, so nothing was said.
-var ErrAway = errors.New("redis is away")
+// ErrUnavailable means that Redis is known to be unreachable, so nothing was sent.
+var ErrUnavailable = errors.New("redis is away")
 
-// Lease is the run that the sidecar has registered. *lease.Lease is one.
+// Lease owns the registered run of the sidecar. *lease.Lease implements it.
 type Lease interface {
-	// Current returns the run, once there is one.
+	// Current waits until a run is registered and returns it.
 	Current(ctx context.Context) (string, error)
-	// Gone tells that Redis does not know a run. It reports whether the lease, which has
-	// asked again, knows better.
-	Gone(ctx context.Context, run string) (held bool, err error)
+	// Gone reports that Redis does not know a run. stillMember means that a renewal has
+	// found the run to be a member nevertheless.
+	Gone(ctx context.Context, run string) (stillMember bool, err error)
 }
 
-// Link is one loop's way to Redis: it keeps the health monitor and the lease
-// informed and decides what an error means. One goroutine uses it at a time.
+// Link connects one loop with Redis. It informs the health monitor and the lease, and decides
+// how to recover from an error. One goroutine may use it at a time.
 type Link struct {
 	Lease Lease
 	Run   string // of the last operation
-	// Pause is between attempts at an operation that Redis answers with a refusal that
-	// passes (OOM, READONLY, LOADING …), and after a connection has come back without
-	// working.
+	// Pause is the pause between attempts at an operation that Redis refuses temporarily
+	// (OOM, READONLY, LOADING …), and after a connection has failed again.
 	Pause *backoff.Backoff
 
 	mon       *health.Monitor
 	reconnect func(ctx context.Context)
 }
 
-// New makes a link. reconnect, if not nil, has all operations but those of the lease
-// dial anew.
+// New returns a link. reconnect, if not nil, makes all operations except those of the lease
+// dial new connections.
 func New(lease Lease, mon *health.Monitor, pause backoff.Policy, reconnect func(ctx context.Context)) *Link {
 	return &Link{Lease: lease, mon: mon, Pause: backoff.New(pause), reconnect: reconnect}
 }
 
-// Open comes before every operation. One that is bound to fail is not tried:
-// the health monitor finds out when Redis is back, and nobody else asks.
+// Open must be called before every operation. It returns ErrUnavailable while Redis is known
+// to be unreachable: only the health monitor probes it then.
 func (k *Link) Open() error {
 	if k.mon.Away() {
-		return ErrAway
+		return ErrUnavailable
 	}
 	return nil
 }
 
-// OK notes an operation's success.
+// OK records the success of an operation.
 func (k *Link) OK() {
 	k.Pause.Reset()
 	k.mon.OK()
 }
 
-// Recover waits until it makes sense to try again.
+// Recover waits after an error until a retry makes sense. It returns an error if no retry can
+// succeed.
 func (k *Link) Recover(ctx context.Context, err error) error {
-	if errors.Is(err, ErrAway) {
-		_ = k.mon.WaitReached(ctx) // ctx's end is the caller's to see
+	if errors.Is(err, ErrUnavailable) {
+		_ = k.mon.WaitReached(ctx) // the caller checks ctx
 		return nil
 	}
 	switch redis.Classify(err) {
@@ -84,13 +84,13 @@ func (k *Link) Recover(ctx context.Context, err error) error {
 		return &RefusedError{err}
 	case redis.ClassCanceled:
 		if ctx.Err() == nil {
-			// Our own connections are closed, and nobody opens them again.
+			// The connections of this sidecar are closed and stay closed.
 			return ErrClosed
 		}
 		return nil
 	case redis.ClassGone:
-		if held, _ := k.Lease.Gone(ctx, k.Run); held { // ctx's end is the caller's to see
-			k.elsewhere(ctx)
+		if stillMember, _ := k.Lease.Gone(ctx, k.Run); stillMember { // the caller checks ctx
+			k.reconnectElsewhere(ctx)
 		}
 		return nil
 	default:
@@ -102,9 +102,9 @@ func (k *Link) Recover(ctx context.Context, err error) error {
 	}
 }
 
-// Await waits until a ping gets through, and reports whether it had to. It returns an
-// error where Redis refuses us for good, and none when ctx ends. timeout is that of one
-// ping.
+// Await waits until a ping succeeds, and reports whether the first one failed. It returns
+// an error if Redis refuses the sidecar permanently, and none when ctx ends. timeout bounds
+// one ping.
 func (k *Link) Await(ctx context.Context, ping func(ctx context.Context) error, timeout time.Duration) (waited bool, err error) {
 	for ctx.Err() == nil {
 		bounded, done := context.WithTimeout(ctx, timeout)
@@ -125,14 +125,14 @@ func (k *Link) Await(ctx context.Context, ping func(ctx context.Context) error, 
 	return waited, nil
 }
 
-// reconnectTimeout bounds the end of the connections to a server that is not ours.
+// reconnectTimeout bounds the closing of the connections to the wrong server.
 const reconnectTimeout = time.Second
 
-// elsewhere comes after an operation that has met another server than the lease does: a
-// proxy or a name leads to two, and a connection stays with the one that it has
-// reached. The next operations have new ones, after a pause; those of others, too, since
-// what workers ask would get answers of that server.
-func (k *Link) elsewhere(ctx context.Context) {
+// reconnectElsewhere handles an operation that has reached another server than the lease: a
+// proxy or a host name leads to two servers, and a connection stays with the one that it has
+// reached. It closes the connections of all stages, since the requests of workers would
+// otherwise be answered by the wrong server, and pauses.
+func (k *Link) reconnectElsewhere(ctx context.Context) {
 	if k.reconnect != nil {
 		bounded, cancel := context.WithTimeout(ctx, reconnectTimeout)
 		k.reconnect(bounded)

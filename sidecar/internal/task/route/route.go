@@ -1,4 +1,4 @@
-// Package route has the patterns by which tasks find their kind of worker.
+// Package route matches task ids with the patterns of the kinds of worker.
 package route
 
 import (
@@ -10,27 +10,26 @@ import (
 	"unicode/utf8"
 )
 
-// Pattern is a pattern of task ids: a * stands for any characters, none too, a ?
-// for one, a backslash takes the meaning of what follows it, and everything else
-// stands for itself. A character is one of Unicode, not a byte and not what a
-// person sees as one: é may be two. A pattern fits whole ids only.
+// Pattern is a pattern of task ids. A * matches any number of characters, a ? matches one
+// character, and a backslash makes the next character literal. A character is a Unicode
+// code point: é may be two. A pattern matches whole ids only.
 //
-// The scripts in package store have the same rules (routing.lua).
+// The Lua scripts of package redis have the same rules (routing.lua).
 type Pattern struct {
 	text  string
 	runes []rune
 }
 
-// What the wildcards are in runes; no text has these.
+// The wildcards are represented by runes that no text contains.
 const (
 	anything  = -1
 	character = -2
 )
 
-// maxPattern bounds a pattern, in bytes: it is sent with every claim.
+// maxPattern is the maximum length of a pattern in bytes: every claim sends it.
 const maxPattern = 256
 
-// Parse reads a pattern.
+// Parse parses a pattern.
 func Parse(text string) (Pattern, error) {
 	switch {
 	case text == "":
@@ -64,15 +63,15 @@ func Parse(text string) (Pattern, error) {
 	return p, nil
 }
 
-// String is what Parse read.
+// String returns the text that Parse read.
 func (p Pattern) String() string { return p.text }
 
-// All reports whether every id fits.
+// All reports whether the pattern matches every id.
 func (p Pattern) All() bool {
 	return len(p.runes) > 0 && !slices.ContainsFunc(p.runes, func(r rune) bool { return r != anything })
 }
 
-// Match reports whether the id fits.
+// Match reports whether the pattern matches the id.
 func (p Pattern) Match(id string) bool {
 	text := []rune(id)
 	at, retry, from := 0, -1, 0
@@ -97,8 +96,8 @@ func (p Pattern) Match(id string) bool {
 	return at == len(p.runes)
 }
 
-// ParseAll reads the patterns of several kinds of worker, the first of which that
-// fits counts. One that can never count is an error.
+// ParseAll parses the patterns of several kinds of worker. The first matching pattern
+// counts; a pattern that can never count is an error.
 func ParseAll(texts []string) ([]Pattern, error) {
 	var list []Pattern
 	var errs []error
@@ -117,7 +116,7 @@ func ParseAll(texts []string) ([]Pattern, error) {
 	return list, errors.Join(errs...)
 }
 
-// Find is the place of the first pattern that fits, -1 if none does.
+// Find returns the index of the first pattern that matches the id, or -1.
 func Find(list []Pattern, id string) int {
 	return slices.IndexFunc(list, func(p Pattern) bool { return p.Match(id) })
 }

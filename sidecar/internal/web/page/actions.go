@@ -143,13 +143,13 @@ func (p *Page) resume(ctx context.Context, req request) (outcome, error) {
 
 func (p *Page) drain(ctx context.Context, req request) (outcome, error) {
 	return p.to(ctx, req.Run, false, "draining", func() error {
-		return p.o.Actions.Order(ctx, req.Run, fleet.Command{Do: fleet.Drain, By: req.by})
+		return p.o.Actions.Order(ctx, req.Run, fleet.Command{Action: fleet.Drain, By: req.by})
 	})
 }
 
 func (p *Page) restart(ctx context.Context, req request) (outcome, error) {
 	return p.to(ctx, req.Run, false, "restarting", func() error {
-		return p.o.Actions.Order(ctx, req.Run, fleet.Command{Do: fleet.RestartChild, Slot: req.Slot, By: req.by})
+		return p.o.Actions.Order(ctx, req.Run, fleet.Command{Action: fleet.RestartChild, Slot: req.Slot, By: req.by})
 	})
 }
 
@@ -159,7 +159,7 @@ func (p *Page) to(ctx context.Context, run string, all bool, result string, do f
 	if run == "" {
 		return refusal(http.StatusBadRequest, "", "run is missing")
 	}
-	if run != fleet.Everyone || !all {
+	if run != fleet.AllRuns || !all {
 		there, err := p.there(ctx, run)
 		if err != nil {
 			return outcome{}, err

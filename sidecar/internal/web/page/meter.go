@@ -36,7 +36,7 @@ func (m *meter) add(at time.Time, runs []fleet.Run) (done, failed *float64) {
 	}
 	seen := make(map[string]total, len(runs))
 	for _, run := range runs {
-		t := total{run.Done, run.Failed}
+		t := total{run.Completed, run.Failed}
 		seen[run.ID] = t
 		before, known := m.last[run.ID]
 		// A run that began meanwhile counts from nothing, one that was only not

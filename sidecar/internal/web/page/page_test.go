@@ -96,7 +96,7 @@ func (f *fake) Drop(_ context.Context, id string) (bool, error) {
 func (f *fake) Pause(_ context.Context, run, _ string) error { return f.act("pause %s", run) }
 func (f *fake) Unpause(_ context.Context, run string) error  { return f.act("unpause %s", run) }
 func (f *fake) Order(_ context.Context, run string, o fleet.Command) error {
-	return f.act("%s %s %d", o.Do, run, o.Slot)
+	return f.act("%s %s %d", o.Action, run, o.Slot)
 }
 
 func (f *fake) did() []string {

@@ -50,7 +50,7 @@ func TestRates(t *testing.T) {
 	began := time.Unix(1_800_000_000, 0)
 	at := func(s float64) time.Time { return began.Add(time.Duration(s * float64(time.Second))) }
 	run := func(id string, since time.Time, done, failed int64) fleet.Run {
-		return fleet.Run{ID: id, Since: since, Done: done, Failed: failed}
+		return fleet.Run{ID: id, Since: since, Completed: done, Failed: failed}
 	}
 	old := began.Add(-time.Hour)
 	for _, c := range []struct {

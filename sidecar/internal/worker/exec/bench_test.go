@@ -57,10 +57,10 @@ func (b *bundle) batch(n int) {
 		b.seq++
 		ts[i] = task.Task{Delivery: "run.1", Seq: b.seq, Attempt: 1, Record: []byte(`{"task_id":"t"}`), Info: task.Info{TaskID: "t"}}
 	}
-	b.queue.Put(ts)
+	b.queue.Offer(ts)
 	for range ts {
-		if o := <-b.outcomes; o.Kind != task.Succeeded {
-			b.t.Fatalf("%v: %s", o.Kind, o.Message)
+		if o := <-b.outcomes; o.Conclusion != task.Succeeded {
+			b.t.Fatalf("%v: %s", o.Conclusion, o.Message)
 		}
 	}
 }

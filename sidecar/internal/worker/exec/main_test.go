@@ -177,7 +177,7 @@ type bundle struct {
 	seq      int64
 }
 
-func (b *bundle) Done(o task.Outcome) { b.outcomes <- o }
+func (b *bundle) Add(o task.Outcome) { b.outcomes <- o }
 
 // self is the command that plays a role of the menu.
 func self(t testing.TB, c *exec.Config, role string) {
@@ -211,7 +211,7 @@ func setup(t testing.TB, change func(*exec.Config)) *bundle {
 }
 
 func (b *bundle) run(cfg exec.Config) {
-	b.queue = dispatch.New(dispatch.Exits{GiveBack: func(x task.Task) { b.Done(task.Outcome{Task: x, Kind: task.Returned}) }})
+	b.queue = dispatch.New(dispatch.Exits{Requeue: func(x task.Task) { b.Add(task.Outcome{Task: x, Conclusion: task.Returned}) }})
 	b.stage = exec.New(cfg, b.queue, b)
 	soft, stop := context.WithCancel(context.Background())
 	hard, abort := context.WithCancel(context.Background())
@@ -253,7 +253,7 @@ func (b *bundle) put(record string, change ...func(*task.Task)) task.Task {
 	for _, c := range change {
 		c(&x)
 	}
-	b.queue.Put([]task.Task{x})
+	b.queue.Offer([]task.Task{x})
 	return x
 }
 

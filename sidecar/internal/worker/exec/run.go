@@ -41,13 +41,13 @@ func newJob(t task.Task, slot int) *job {
 func (s *Stage) run(hard context.Context, slot int, t task.Task) (task.Outcome, error) {
 	j := newJob(t, slot)
 	if !s.enlist(j) {
-		return j.outcome(task.Outcome{Kind: task.Returned, Message: leaseLost}), nil
+		return j.outcome(task.Outcome{Conclusion: task.Returned, Message: leaseLost}), nil
 	}
 	defer s.discharge(j)
 	limit := t.Limit(s.cfg.TaskTimeout)
 	env, problem := s.environ(&t, slot, j.began, limit)
 	if problem != "" {
-		return j.outcome(task.Outcome{Kind: task.Failed, Reason: "invalid", Message: problem}), nil
+		return j.outcome(task.Outcome{Conclusion: task.Failed, Reason: "invalid", Message: problem}), nil
 	}
 	cmd := osexec.Cmd{Path: *s.path.Load(), Args: s.cfg.Command, Dir: s.cfg.Dir, Env: env, ExtraFiles: s.cfg.Extra}
 	p, err := s.spawn(&cmd)
@@ -55,7 +55,7 @@ func (s *Stage) run(hard context.Context, slot int, t task.Task) (task.Outcome, 
 		return task.Outcome{}, err
 	}
 	if err != nil {
-		return j.outcome(task.Outcome{Kind: task.Returned, Message: notStarted}), err
+		return j.outcome(task.Outcome{Conclusion: task.Returned, Message: notStarted}), err
 	}
 	s.started.Store(true)
 	j.pid.Store(int64(p.Pid()))
@@ -65,7 +65,7 @@ func (s *Stage) run(hard context.Context, slot int, t task.Task) (task.Outcome, 
 	st.close()
 	if why == byItself && local.IsBusy(p, st.tail.Last()) {
 		// A script of env or of a shell, whose program is being written to.
-		return j.outcome(task.Outcome{Kind: task.Returned, Message: notStarted}), syscall.ETXTBSY
+		return j.outcome(task.Outcome{Conclusion: task.Returned, Message: notStarted}), syscall.ETXTBSY
 	}
 	if max(st.stdout.seen, st.stderr.seen) >= pipeCapacity {
 		s.eagerRead.Store(true)
@@ -155,13 +155,13 @@ func (s *Stage) judge(j *job, p local.Process, st *streams, why cause, limit tim
 	switch why {
 	case expired:
 		return task.Outcome{
-			Kind: task.Failed, Reason: "timeout",
+			Conclusion: task.Failed, Reason: "timeout",
 			Message: fmt.Sprintf("Task execution timeout: it ran longer than %v", limit),
 		}
 	case evicted:
-		return task.Outcome{Kind: task.Returned, Message: leaseLost}
+		return task.Outcome{Conclusion: task.Returned, Message: leaseLost}
 	case cutShort:
-		return task.Outcome{Kind: task.Returned, Message: "cut short"}
+		return task.Outcome{Conclusion: task.Returned, Message: "cut short"}
 	case flooded:
 		return s.tooMuch()
 	}
@@ -171,24 +171,24 @@ func (s *Stage) judge(j *job, p local.Process, st *streams, why cause, limit tim
 	case end.Code < 0:
 		// A signal that the sidecar did not send: a crash, or the kernel when
 		// memory runs out. It is the death of a worker, and costs an attempt.
-		return task.Outcome{Kind: task.Lost, Message: "the worker " + p.Fate(), Stderr: st.tail.Text(), Exit: exit}
+		return task.Outcome{Conclusion: task.Lost, Message: "the worker " + p.Fate(), Stderr: st.tail.Text(), Exit: exit}
 	case end.Code == tryAgain:
-		return task.Outcome{Kind: task.Retry, Reason: "exit", Message: errorMessage(st.tail.Text(), p.Fate()), Stderr: st.tail.Text(), Exit: exit}
+		return task.Outcome{Conclusion: task.Retry, Reason: "exit", Message: errorMessage(st.tail.Text(), p.Fate()), Stderr: st.tail.Text(), Exit: exit}
 	case end.Code != 0:
-		return task.Outcome{Kind: task.Failed, Reason: "exit", Message: errorMessage(st.tail.Text(), p.Fate()), Exit: exit}
+		return task.Outcome{Conclusion: task.Failed, Reason: "exit", Message: errorMessage(st.tail.Text(), p.Fate()), Exit: exit}
 	case st.overlong():
 		return s.tooMuch()
 	}
 	value, err := s.cfg.Output.value(st.out)
 	if err != nil {
-		return task.Outcome{Kind: task.Failed, Reason: "output", Message: err.Error()}
+		return task.Outcome{Conclusion: task.Failed, Reason: "output", Message: err.Error()}
 	}
-	return task.Outcome{Kind: task.Succeeded, Value: value}
+	return task.Outcome{Conclusion: task.Succeeded, Value: value}
 }
 
 func (s *Stage) tooMuch() task.Outcome {
 	return task.Outcome{
-		Kind: task.Failed, Reason: "output",
+		Conclusion: task.Failed, Reason: "output",
 		Message: fmt.Sprintf("the task printed more than %d bytes on its stdout, the longest result (SIDECAR_MAX_MESSAGE_BYTES)", s.cfg.MaxOutput),
 	}
 }

@@ -82,13 +82,13 @@ func (s *Stage) serve(ctx, hard context.Context, slot int) {
 		}
 	}()
 	for ctx.Err() == nil {
-		ts, err := s.src.Take(ctx, 1)
+		ts, err := s.src.Acquire(ctx, 1)
 		if err != nil {
 			return
 		}
 		o, err := s.run(hard, slot, ts[0])
 		if errors.Is(err, errHalted) {
-			s.src.Undo(ts)
+			s.src.Return(ts)
 			return
 		}
 		if err == nil && ctx.Err() == nil {
@@ -126,8 +126,8 @@ func (s *Stage) open(n int) {
 // finish hands a task's outcome on, and then frees its slot: in this order, so
 // that the slots in use never hide a task that is nowhere.
 func (s *Stage) finish(o task.Outcome) {
-	s.sink.Done(o)
-	s.src.End(o.Task.Place())
+	s.sink.Add(o)
+	s.src.Release(o.Task.SlotState())
 }
 
 // complainEvery keeps a machine with thousands of slots and no memory from

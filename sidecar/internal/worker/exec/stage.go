@@ -21,24 +21,24 @@ import (
 	"github.com/graflow/graflow-sidecar/sidecar/internal/worker/spawn/local"
 )
 
-// Source is where tasks come from. *dispatch.Lane is one.
+// Source supplies tasks. *dispatch.Lane implements it.
 type Source interface {
-	// AddCapacity tells that n more (or fewer) tasks can run at once.
+	// AddCapacity adds n slots, or removes slots for a negative n.
 	AddCapacity(n int)
-	// Take waits for up to limit tasks.
-	Take(ctx context.Context, limit int) ([]task.Task, error)
-	// Undo puts back tasks that were taken and not started.
-	Undo(ts []task.Task)
-	// End frees the slot of a task that has ended.
-	End(p task.Place)
+	// Acquire waits for up to limit tasks.
+	Acquire(ctx context.Context, limit int) ([]task.Task, error)
+	// Return returns acquired tasks that were not started.
+	Return(ts []task.Task)
+	// Release frees the slot of a task that has ended.
+	Release(p task.SlotState)
 	// Halted reports whether nothing more is to be started.
 	Halted() bool
 }
 
-// Sink is where outcomes go. Done must not block and must work for as long as
-// any process lives, whatever else has stopped.
+// Sink receives the outcomes. Add must not block, and must work as long as any process
+// lives.
 type Sink interface {
-	Done(o task.Outcome)
+	Add(o task.Outcome)
 }
 
 // Config says what to run and how patient to be. Every duration but
@@ -156,8 +156,8 @@ func (s *Stage) fail(err error) {
 // Up is how many slots can start a process.
 func (s *Stage) Up() int { return int(s.up.Load()) }
 
-// Renew has nothing to do: the next task has a new process anyway.
-func (s *Stage) Renew() {
+// Restart has nothing to do: the next task has a new process anyway.
+func (s *Stage) Restart() {
 	s.cfg.Log.Info("nothing to replace: each task has a process of its own")
 }
 
@@ -224,5 +224,5 @@ func (s *Stage) Slots() []worker.Slot {
 // CrashLoop is never so: a process that dies is its task's affair.
 func (*Stage) CrashLoop() bool { return false }
 
-// RenewSlot has nothing to replace: each task has a process of its own.
-func (*Stage) RenewSlot(int) bool { return false }
+// RestartSlot has nothing to replace: each task has a process of its own.
+func (*Stage) RestartSlot(int) bool { return false }

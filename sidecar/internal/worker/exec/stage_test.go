@@ -60,8 +60,8 @@ func TestProgramsOfTheSystemAreWorkers(t *testing.T) {
 			b := setup(t, func(cfg *exec.Config) { cfg.Command = c.command })
 			b.put(record)
 			o := b.next()
-			if o.Kind != task.Succeeded || string(o.Value) != c.want || (o.Value == nil) != (c.want == "") {
-				t.Errorf("%v %q (%s), want the value %q", o.Kind, o.Value, o.Message, c.want)
+			if o.Conclusion != task.Succeeded || string(o.Value) != c.want || (o.Value == nil) != (c.want == "") {
+				t.Errorf("%v %q (%s), want the value %q", o.Conclusion, o.Value, o.Message, c.want)
 			}
 			if o.StartedAt.IsZero() || o.EndedAt.Before(o.StartedAt) {
 				t.Errorf("from %v to %v", o.StartedAt, o.EndedAt)
@@ -98,13 +98,13 @@ func TestOutputOfOtherBytes(t *testing.T) {
 			b.put("{}")
 			o := b.next()
 			if c.message != "" {
-				if o.Kind != task.Failed || o.Reason != "output" || !strings.Contains(o.Message, c.message) || !strings.Contains(o.Message, "SIDECAR_EXEC_OUTPUT") {
-					t.Errorf("%v %s %q", o.Kind, o.Reason, o.Message)
+				if o.Conclusion != task.Failed || o.Reason != "output" || !strings.Contains(o.Message, c.message) || !strings.Contains(o.Message, "SIDECAR_EXEC_OUTPUT") {
+					t.Errorf("%v %s %q", o.Conclusion, o.Reason, o.Message)
 				}
 				return
 			}
-			if o.Kind != task.Succeeded || string(o.Value) != c.value || (o.Value == nil) != (c.value == "") {
-				t.Errorf("%v %q (%s), want %q", o.Kind, o.Value, o.Message, c.value)
+			if o.Conclusion != task.Succeeded || string(o.Value) != c.value || (o.Value == nil) != (c.value == "") {
+				t.Errorf("%v %q (%s), want %q", o.Conclusion, o.Value, o.Message, c.value)
 			}
 		})
 	}
@@ -115,7 +115,7 @@ func TestWhatAnExitMeans(t *testing.T) {
 	for _, c := range []struct {
 		name    string
 		role    string // of the menu, or else a shell command
-		kind    task.Kind
+		kind    task.Conclusion
 		message string
 	}{
 		{"a status and last lines", "echo working >&2; echo no such file: x >&2; exit 3", task.Failed, "working\nno such file: x"},
@@ -148,8 +148,8 @@ func TestWhatAnExitMeans(t *testing.T) {
 			// A shell may add a line of its own about a crash, and a control group whose
 			// counters cannot be read leaves a doubt about SIGKILL.
 			exact := !strings.HasPrefix(c.name, "a crash that") && c.kind != task.Lost
-			if o.Kind != c.kind || exact && o.Message != c.message || c.kind == task.Lost && !strings.HasPrefix(o.Message, c.message) {
-				t.Errorf("%v %q, want %v %q", o.Kind, o.Message, c.kind, c.message)
+			if o.Conclusion != c.kind || exact && o.Message != c.message || c.kind == task.Lost && !strings.HasPrefix(o.Message, c.message) {
+				t.Errorf("%v %q, want %v %q", o.Conclusion, o.Message, c.kind, c.message)
 			}
 			exit := task.ExitOther
 			switch {
@@ -165,10 +165,10 @@ func TestWhatAnExitMeans(t *testing.T) {
 			if o.Exit != exit {
 				t.Errorf("its exit is %d, want %d", o.Exit, exit)
 			}
-			if o.Kind != task.Succeeded && o.Value != nil {
+			if o.Conclusion != task.Succeeded && o.Value != nil {
 				t.Errorf("the value %q", o.Value)
 			}
-			if o.Kind == task.Lost && c.name == "SIGKILL from outside" && o.Stderr != "last words" {
+			if o.Conclusion == task.Lost && c.name == "SIGKILL from outside" && o.Stderr != "last words" {
 				t.Errorf("stderr %q", o.Stderr)
 			}
 		})
@@ -195,8 +195,8 @@ func TestStreamsThatNobodyReads(t *testing.T) {
 				cfg.MaxOutput = 16 << 20
 			})
 			b.put(c.record)
-			if o := b.next(); o.Kind != task.Succeeded || string(o.Value) != c.want {
-				t.Errorf("%v %.100q (%s), want %.100q", o.Kind, o.Value, o.Message, c.want)
+			if o := b.next(); o.Conclusion != task.Succeeded || string(o.Value) != c.want {
+				t.Errorf("%v %.100q (%s), want %.100q", o.Conclusion, o.Value, o.Message, c.want)
 			}
 		})
 	}
@@ -212,8 +212,8 @@ func TestAllThatIsSaidIsRead(t *testing.T) {
 		b := setup(t, func(cfg *exec.Config) { cfg.Command = []string{"sh", "-c", say(n)} })
 		for range 3 {
 			b.put("{}")
-			if o := b.next(); o.Kind != task.Succeeded || len(o.Value) != n+2 { // as a JSON string
-				t.Errorf("%d bytes: %v %d (%s)", n, o.Kind, len(o.Value), o.Message)
+			if o := b.next(); o.Conclusion != task.Succeeded || len(o.Value) != n+2 { // as a JSON string
+				t.Errorf("%d bytes: %v %d (%s)", n, o.Conclusion, len(o.Value), o.Message)
 			}
 		}
 		if got := strings.Count(b.log.String(), "line=last "); got != 3 {
@@ -229,16 +229,16 @@ func TestTooMuchOutput(t *testing.T) {
 	})
 	b.put("{}")
 	o := b.next()
-	if o.Kind != task.Failed || o.Reason != "output" || !strings.Contains(o.Message, "more than 1048576 bytes") {
-		t.Errorf("%v %s %q", o.Kind, o.Reason, o.Message)
+	if o.Conclusion != task.Failed || o.Reason != "output" || !strings.Contains(o.Message, "more than 1048576 bytes") {
+		t.Errorf("%v %s %q", o.Conclusion, o.Reason, o.Message)
 	}
 	// One that ends by itself with a byte too many fares no better, and one that
 	// has just as many as it may is fine.
-	for n, kind := range map[int]task.Kind{1<<20 + 1: task.Failed, 1 << 20: task.Succeeded} {
+	for n, kind := range map[int]task.Conclusion{1<<20 + 1: task.Failed, 1 << 20: task.Succeeded} {
 		b := setup(t, func(cfg *exec.Config) { cfg.Command = []string{"head", "-c", strconv.Itoa(n), "/dev/zero"} })
 		b.put("{}")
-		if o := b.next(); o.Kind != kind {
-			t.Errorf("%d bytes: %v %q", n, o.Kind, o.Message)
+		if o := b.next(); o.Conclusion != kind {
+			t.Errorf("%d bytes: %v %q", n, o.Conclusion, o.Message)
 		}
 	}
 }
@@ -247,8 +247,8 @@ func TestStderrIsLoggedWithItsTaskAndBounded(t *testing.T) {
 	b := setup(t, func(cfg *exec.Config) { self(t, cfg, "floods stderr") })
 	b.put("{}")
 	o := b.next()
-	if o.Kind != task.Failed || !strings.HasSuffix(o.Message, "\nit went wrong") || !strings.HasPrefix(o.Message, "…line 49") || len(o.Message) > 4010 {
-		t.Errorf("%v, %d bytes: %.200s", o.Kind, len(o.Message), o.Message)
+	if o.Conclusion != task.Failed || !strings.HasSuffix(o.Message, "\nit went wrong") || !strings.HasPrefix(o.Message, "…line 49") || len(o.Message) > 4010 {
+		t.Errorf("%v, %d bytes: %.200s", o.Conclusion, len(o.Message), o.Message)
 	}
 	lines := strings.Count(b.log.String(), `msg="worker stderr"`)
 	tagged := strings.Count(b.log.String(), "task_id=task-1 delivery=run.1 attempt=1 slot=0 pid=")
@@ -302,13 +302,13 @@ func TestARecordThatNoEnvironmentCanHold(t *testing.T) {
 	b := setup(t, func(cfg *exec.Config) { cfg.Command = []string{"/bin/true"} })
 	for id, words := range map[string]string{"a\x00b": "NUL", strings.Repeat("x", 200_000): "200000 bytes"} {
 		b.put("{}", func(x *task.Task) { x.Info.TaskID = id })
-		if o := b.next(); o.Kind != task.Failed || !strings.Contains(o.Message, words) {
-			t.Errorf("%v %q, want %q", o.Kind, o.Message, words)
+		if o := b.next(); o.Conclusion != task.Failed || !strings.Contains(o.Message, words) {
+			t.Errorf("%v %q, want %q", o.Conclusion, o.Message, words)
 		}
 	}
 	b.put("{}")
-	if o := b.next(); o.Kind != task.Succeeded {
-		t.Errorf("the next one: %v %s", o.Kind, o.Message)
+	if o := b.next(); o.Conclusion != task.Succeeded {
+		t.Errorf("the next one: %v %s", o.Conclusion, o.Message)
 	}
 }
 
@@ -338,8 +338,8 @@ func TestADeadline(t *testing.T) {
 				return pid != 0
 			})
 			o := b.next()
-			if o.Kind != task.Failed || o.Reason != "timeout" || o.Message != "Task execution timeout: it ran longer than 1s" {
-				t.Errorf("%v %s %q", o.Kind, o.Reason, o.Message)
+			if o.Conclusion != task.Failed || o.Reason != "timeout" || o.Message != "Task execution timeout: it ran longer than 1s" {
+				t.Errorf("%v %s %q", o.Conclusion, o.Reason, o.Message)
 			}
 			gone(t, pid)
 		})
@@ -367,8 +367,8 @@ func TestGrandchildren(t *testing.T) {
 			o := b.next()
 			// The noise of one outside may not have begun when the task ends.
 			quiet := role == "leaves a grandchild outside its group" && string(o.Value) == `"before"`
-			if o.Kind != task.Succeeded || !quiet && !bytes.HasPrefix(o.Value, []byte(want)) {
-				t.Errorf("%v %.60q %s", o.Kind, o.Value, o.Message)
+			if o.Conclusion != task.Succeeded || !quiet && !bytes.HasPrefix(o.Value, []byte(want)) {
+				t.Errorf("%v %.60q %s", o.Conclusion, o.Value, o.Message)
 			}
 			if d := clock.Since(marked); d > 5*time.Second {
 				t.Errorf("the task ended %v after its grandchild began", d)
@@ -397,14 +397,14 @@ func TestAStop(t *testing.T) {
 		b.queue.Halt()
 		b.queue.Close()
 		b.stop()
-		if o := b.next(); o.Kind != task.Returned {
-			t.Errorf("what had not started: %v", o.Kind)
+		if o := b.next(); o.Conclusion != task.Returned {
+			t.Errorf("what had not started: %v", o.Conclusion)
 		}
 		if err := os.WriteFile(gate, nil, 0o600); err != nil {
 			t.Fatal(err)
 		}
-		if o := b.next(); o.Kind != task.Succeeded || string(o.Value) != `"finished"` {
-			t.Errorf("what ran: %v %q", o.Kind, o.Value)
+		if o := b.next(); o.Conclusion != task.Succeeded || string(o.Value) != `"finished"` {
+			t.Errorf("what ran: %v %q", o.Conclusion, o.Value)
 		}
 		if err := b.wait(); err != nil {
 			t.Error(err)
@@ -420,8 +420,8 @@ func TestAStop(t *testing.T) {
 			pid := b.marked()
 			began, clock := time.Now(), machine.Watch(t)
 			b.halt()
-			if o := b.next(); o.Kind != task.Returned || o.Message != "cut short" {
-				t.Errorf("%v %q", o.Kind, o.Message)
+			if o := b.next(); o.Conclusion != task.Returned || o.Message != "cut short" {
+				t.Errorf("%v %q", o.Conclusion, o.Message)
 			}
 			if d := clock.Since(began); d > 10*time.Second {
 				t.Errorf("took %v", d)
@@ -443,7 +443,7 @@ func TestNothingStartsAfterTheSignal(t *testing.T) {
 	for i := range ts {
 		ts[i] = task.Task{Delivery: fmt.Sprint("run.", i), Seq: int64(i), Attempt: 1, Record: []byte("{}"), Info: task.Info{TaskID: "t"}}
 	}
-	b.queue.Put(ts)
+	b.queue.Offer(ts)
 	b.queue.Halt()
 	halted := time.Now()
 	b.queue.Close()
@@ -453,13 +453,13 @@ func TestNothingStartsAfterTheSignal(t *testing.T) {
 	}
 	back, done := 0, 0
 	for range ts {
-		switch o := b.next(); o.Kind {
+		switch o := b.next(); o.Conclusion {
 		case task.Returned:
 			back++
 		case task.Succeeded:
 			done++
 		default:
-			t.Errorf("%v %s", o.Kind, o.Message)
+			t.Errorf("%v %s", o.Conclusion, o.Message)
 		}
 	}
 	text, _ := os.ReadFile(ran)
@@ -487,12 +487,12 @@ func TestEvict(t *testing.T) {
 		t.Error("it still runs")
 	}
 	gone(t, pid)
-	if o := b.next(); o.Kind != task.Returned || o.Message != "its lease was lost" {
-		t.Errorf("%v %q", o.Kind, o.Message)
+	if o := b.next(); o.Conclusion != task.Returned || o.Message != "its lease was lost" {
+		t.Errorf("%v %q", o.Conclusion, o.Message)
 	}
 	b.put("{}") // was on its way
-	if o := b.next(); o.Kind != task.Returned {
-		t.Errorf("a task of the evicted run was started: %v", o.Kind)
+	if o := b.next(); o.Conclusion != task.Returned {
+		t.Errorf("a task of the evicted run was started: %v", o.Conclusion)
 	}
 	// A slot is free a moment after its outcome is told.
 	wait.Until(t, "free slots", func() bool { return b.queue.Counts() == dispatch.Counts{Capacity: 2} })
@@ -532,8 +532,8 @@ func TestACommandThatCannotBeRun(t *testing.T) {
 			for range 3 {
 				if c.claims {
 					b.put("{}")
-					if o := b.next(); o.Kind != task.Returned {
-						t.Errorf("%v %s", o.Kind, o.Message)
+					if o := b.next(); o.Conclusion != task.Returned {
+						t.Errorf("%v %s", o.Conclusion, o.Message)
 					}
 				}
 			}
@@ -553,8 +553,8 @@ func TestACommandRelativeToItsFolder(t *testing.T) {
 	path := script(t, "#!/bin/sh\npwd\n")
 	b := setup(t, func(cfg *exec.Config) { cfg.Command, cfg.Dir = []string{"./worker.sh"}, filepath.Dir(path) })
 	b.put("{}")
-	if o := b.next(); o.Kind != task.Succeeded || string(o.Value) != strconv.Quote(filepath.Dir(path)) {
-		t.Errorf("%v %q %s", o.Kind, o.Value, o.Message)
+	if o := b.next(); o.Conclusion != task.Succeeded || string(o.Value) != strconv.Quote(filepath.Dir(path)) {
+		t.Errorf("%v %q %s", o.Conclusion, o.Value, o.Message)
 	}
 }
 
@@ -594,13 +594,13 @@ func TestAStartThatFailsForAReasonThatPasses(t *testing.T) {
 			})
 			for range failures {
 				b.put("{}")
-				if o := b.next(); o.Kind != task.Returned {
-					t.Fatalf("%v %s", o.Kind, o.Message)
+				if o := b.next(); o.Conclusion != task.Returned {
+					t.Fatalf("%v %s", o.Conclusion, o.Message)
 				}
 			}
 			b.put("{}")
-			if o := b.next(); o.Kind != task.Succeeded {
-				t.Errorf("%v %s", o.Kind, o.Message)
+			if o := b.next(); o.Conclusion != task.Succeeded {
+				t.Errorf("%v %s", o.Conclusion, o.Message)
 			}
 		})
 	}
@@ -615,16 +615,16 @@ func TestACommandThatVanishes(t *testing.T) {
 		cfg.Restart = backoff.Policy{Min: 20 * time.Millisecond, Max: 20 * time.Millisecond}
 	})
 	b.put("{}")
-	if o := b.next(); o.Kind != task.Succeeded {
-		t.Fatalf("%v %s", o.Kind, o.Message)
+	if o := b.next(); o.Conclusion != task.Succeeded {
+		t.Fatalf("%v %s", o.Conclusion, o.Message)
 	}
 	if err := os.Rename(path, path+".away"); err != nil {
 		t.Fatal(err)
 	}
 	for range 3 { // more than StartRetries: it has started once
 		b.put("{}")
-		if o := b.next(); o.Kind != task.Returned {
-			t.Fatalf("%v %s", o.Kind, o.Message)
+		if o := b.next(); o.Conclusion != task.Returned {
+			t.Fatalf("%v %s", o.Conclusion, o.Message)
 		}
 	}
 	if n := strings.Count(b.log.String(), "process cannot be started: tasks"); n != 1 {
@@ -634,8 +634,8 @@ func TestACommandThatVanishes(t *testing.T) {
 		t.Fatal(err)
 	}
 	b.put("{}")
-	if o := b.next(); o.Kind != task.Succeeded {
-		t.Errorf("%v %s", o.Kind, o.Message)
+	if o := b.next(); o.Conclusion != task.Succeeded {
+		t.Errorf("%v %s", o.Conclusion, o.Message)
 	}
 }
 
@@ -657,8 +657,8 @@ func TestManyAtOnce(t *testing.T) {
 		if strings.Contains(i, "7") {
 			want = task.Failed
 		}
-		if o.Kind != want || seen[i] || (o.Kind == task.Succeeded && string(o.Value) != i) {
-			t.Errorf("%s: %v %q", i, o.Kind, o.Value)
+		if o.Conclusion != want || seen[i] || (o.Conclusion == task.Succeeded && string(o.Value) != i) {
+			t.Errorf("%s: %v %q", i, o.Conclusion, o.Value)
 		}
 		seen[i] = true
 	}

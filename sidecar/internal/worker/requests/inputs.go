@@ -101,7 +101,7 @@ func (in *inputs) resolve(name string, keys []string, values []redis.Value) erro
 		at = 1
 	}
 	switch v := values[at]; {
-	case v.Kind:
+	case v.WrongType:
 		return about(keys[at], redis.ErrKind)
 	case v.Found && !utf8.Valid(v.Text):
 		return about(keys[at], protocol.ErrNotText)
@@ -115,7 +115,7 @@ func (in *inputs) resolve(name string, keys []string, values []redis.Value) erro
 // nothing.
 func objectAt(key string, v redis.Value) ([]protocol.Input, error) {
 	switch {
-	case v.Kind:
+	case v.WrongType:
 		return nil, about(key, redis.ErrKind)
 	case !v.Found:
 		return nil, nil

@@ -108,7 +108,7 @@ func about(key string, err error) error {
 		return err
 	}
 	if rejected, ok := errors.AsType[*redis.RejectedError](err); ok {
-		return protocol.Errorf(protocol.CodeInvalidParams, "%s", rejected.Of("value"))
+		return protocol.Errorf(protocol.CodeInvalidParams, "%s", rejected.Explain("value"))
 	}
 	return fmt.Errorf("redis refuses the request: %w", err)
 }

@@ -157,7 +157,7 @@ func (a *Server) get(ctx context.Context, ch *redis.Channel, q *protocol.TaskReq
 // channel reads it as nothing, too.
 func appendFound(out []byte, key string, v redis.Value) ([]byte, error) {
 	switch {
-	case v.Kind:
+	case v.WrongType:
 		return nil, about(key, redis.ErrKind)
 	case !v.Found || len(v.Text) == 0:
 		return append(out, `{"found":false}`...), nil

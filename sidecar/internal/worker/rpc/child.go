@@ -84,7 +84,7 @@ type run struct {
 	expiry   *time.Timer
 	expired  bool
 	waiting  bool               // it said $/waiting
-	place    task.Place         // how it held its slot when it was taken out of running
+	place    task.SlotState     // how it held its slot when it was taken out of running
 	scope    *scope             // nil until it asks for something
 	fetching context.CancelFunc // nil once it is started, see fetchLocked
 	said     worker.Progress    // last
@@ -167,8 +167,8 @@ func (c *child) end(id int64, good bool) *run {
 // that the slots in use never hide a task that is nowhere.
 func (c *child) finish(r *run, o task.Outcome) {
 	c.complete(r, &o)
-	c.pool.sink.Done(o)
-	c.src.End(r.place)
+	c.pool.sink.Add(o)
+	c.src.Release(r.place)
 	c.finished(r)
 }
 
@@ -196,7 +196,7 @@ func (c *child) finished(r *run) {
 type ended struct {
 	runs     []*run
 	outcomes []task.Outcome
-	places   []task.Place
+	places   []task.SlotState
 }
 
 // maxEnded is how many are handed on together.
@@ -218,8 +218,8 @@ func (c *child) handOn() {
 	if len(e.runs) == 0 {
 		return
 	}
-	c.pool.sink.DoneAll(e.outcomes)
-	c.src.EndAll(e.places)
+	c.pool.sink.AddAll(e.outcomes)
+	c.src.ReleaseAll(e.places)
 	for _, r := range e.runs {
 		c.finished(r)
 	}
@@ -256,7 +256,7 @@ func (c *child) abandon(asked bool) {
 		if r.expiry != nil {
 			r.expiry.Stop()
 		}
-		o := task.Outcome{Kind: task.Lost, Message: "the worker " + fate, Stderr: c.tail.Text(), Shared: len(left) > 1, Whole: local.Company(c.proc), Exit: exit, HostStops: local.HostStops(c.proc)}
+		o := task.Outcome{Conclusion: task.Lost, Message: "the worker " + fate, Stderr: c.tail.Text(), Shared: len(left) > 1, Whole: local.Company(c.proc), Exit: exit, HostStops: local.HostStops(c.proc)}
 		if told := local.HostHangups(c.proc); told != nil {
 			o.HostHangups = told
 		}
@@ -265,7 +265,7 @@ func (c *child) abandon(asked bool) {
 			o = timedOut(r, c.cfg.TaskTimeout)
 		case asked || expired > 0:
 			// Cut short by a stop, or by a neighbour that had to be killed.
-			o = task.Outcome{Kind: task.Returned, Message: "cut short"}
+			o = task.Outcome{Conclusion: task.Returned, Message: "cut short"}
 		default:
 			c.unbegun(r, &o, read, quit, answered)
 		}

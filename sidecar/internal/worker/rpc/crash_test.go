@@ -42,7 +42,7 @@ func TestACrashLoopIsSaidOnceAndItsEndToo(t *testing.T) {
 					t.Error("it is over too early")
 				}
 				if byTask {
-					b.wait("a task", b.push("t", task.Together))
+					b.wait("a task", b.push("t", task.IsolateNone))
 				} else {
 					time.Sleep(time.Minute)
 				}
@@ -68,7 +68,7 @@ func TestACrashLoopEndsTheRunIfThatIsWanted(t *testing.T) {
 		b := startFake(t, f, func(cfg *rpc.Config) {
 			cfg.Slots, cfg.CrashLoopExit, cfg.Name = 2, true, "./w"
 		})
-		b.wait("a task", b.push("t", task.Together))
+		b.wait("a task", b.push("t", task.IsolateNone))
 		f.set(func() { f.broken = true })
 		for _, p := range f.all() {
 			p.end("was killed by SIGSEGV")
@@ -103,7 +103,7 @@ func TestAStartThatFailsForAReasonThatPasses(t *testing.T) {
 				f := &fakes{broken: !c.ever, why: syscall.ETXTBSY}
 				b := startFake(t, f, func(cfg *rpc.Config) { cfg.CrashLoopExit, cfg.StartRetries = true, 1 })
 				if c.ever {
-					b.wait("a task", b.push("t", task.Together))
+					b.wait("a task", b.push("t", task.IsolateNone))
 					f.set(func() { f.broken = true })
 					for _, p := range f.all() {
 						p.end("was killed by SIGSEGV")
@@ -111,7 +111,7 @@ func TestAStartThatFailsForAReasonThatPasses(t *testing.T) {
 				}
 				time.Sleep(55 * time.Second)
 				f.set(func() { f.broken = false })
-				b.wait("a task", b.push("after", task.Together))
+				b.wait("a task", b.push("after", task.IsolateNone))
 				f.set(func() { f.broken = true })
 				if !c.ever { // only what never started is given up
 					_ = b.stop()
@@ -138,7 +138,7 @@ func TestWhatIsNoCrashLoop(t *testing.T) {
 			f := &fakes{lives: 20 * time.Second}
 			b := startFake(t, f, func(*rpc.Config) {})
 			for i := range 600 {
-				b.push(fmt.Sprint("t", i), task.Together)
+				b.push(fmt.Sprint("t", i), task.IsolateNone)
 			}
 			b.takes(time.Second)
 			time.Sleep(10 * time.Minute)

@@ -111,7 +111,7 @@ func (r *run) overdue(otherwise time.Duration) bool {
 
 func timedOut(r *run, limit time.Duration) task.Outcome {
 	return task.Outcome{
-		Kind: task.Failed, Reason: "timeout",
+		Conclusion: task.Failed, Reason: "timeout",
 		Message: fmt.Sprintf("Task execution timeout: it ran longer than %v", r.task.Limit(limit)),
 	}
 }

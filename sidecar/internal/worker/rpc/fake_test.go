@@ -189,7 +189,7 @@ type fakePool struct {
 	handle   fakeHandler
 	list     []task.Task // what Redis has
 	seq      int64
-	outcomes map[task.Kind]int
+	outcomes map[task.Conclusion]int
 	lost     task.Outcome             // the last one
 	failed   task.Outcome             // the last one
 	done     map[string]chan struct{} // by task id; closed when it has ended
@@ -214,7 +214,7 @@ func (b *fakePool) does(h fakeHandler) {
 func startFake(t *testing.T, f *fakes, change func(*rpc.Config)) *fakePool {
 	t.Helper()
 	b := &fakePool{
-		t: t, fakes: f, log: &testlog.Buffer{}, outcomes: make(map[task.Kind]int), done: make(map[string]chan struct{}),
+		t: t, fakes: f, log: &testlog.Buffer{}, outcomes: make(map[task.Conclusion]int), done: make(map[string]chan struct{}),
 		ended: make(chan error, 1), claiming: make(chan struct{}),
 		handle: func(context.Context, *fakeProc, *protocol.Task) (any, error) { return nil, nil },
 	}
@@ -227,8 +227,8 @@ func startFake(t *testing.T, f *fakes, change func(*rpc.Config)) *fakePool {
 		Log: slog.New(slog.NewTextHandler(b.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
 	}
 	change(&cfg)
-	b.queue = dispatch.New(dispatch.Exits{GiveBack: b.giveBack, SetAside: func(x task.Task) {
-		time.AfterFunc(10*time.Second, func() { x.Lone = task.AloneInChild; b.giveBack(x) })
+	b.queue = dispatch.New(dispatch.Exits{Requeue: b.giveBack, Defer: func(x task.Task) {
+		time.AfterFunc(10*time.Second, func() { x.Isolation = task.IsolateProcess; b.giveBack(x) })
 	}})
 	b.queue.Limit(cfg.Slots, cfg.MaxLent)
 	b.pool = rpc.New(cfg, b.queue, b)
@@ -239,7 +239,7 @@ func startFake(t *testing.T, f *fakes, change func(*rpc.Config)) *fakePool {
 	go func() {
 		defer close(b.claiming)
 		for {
-			n, err := b.queue.Want(soft)
+			n, err := b.queue.Demand(soft)
 			if err != nil {
 				return
 			}
@@ -248,7 +248,7 @@ func startFake(t *testing.T, f *fakes, change func(*rpc.Config)) *fakePool {
 					return
 				}
 				time.Sleep(10 * time.Millisecond)
-				if n, err = b.queue.Want(soft); err != nil {
+				if n, err = b.queue.Demand(soft); err != nil {
 					return
 				}
 			}
@@ -265,7 +265,7 @@ func (b *fakePool) claim(n int) []task.Task {
 	b.list = slices.Delete(b.list, 0, n)
 	b.mu.Unlock()
 	if len(got) > 0 {
-		b.queue.Put(got)
+		b.queue.Offer(got)
 	}
 	return got
 }
@@ -284,36 +284,36 @@ func (b *fakePool) giveBackLocked(x task.Task) {
 }
 
 // Done is the pool's sink: what is not over goes back to the queue.
-func (b *fakePool) Done(o task.Outcome) {
+func (b *fakePool) Add(o task.Outcome) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.outcomes[o.Kind]++
-	switch o.Kind {
+	b.outcomes[o.Conclusion]++
+	switch o.Conclusion {
 	case task.Returned:
 		b.giveBackLocked(o.Task)
 	case task.Lost:
 		b.lost = o
 	default:
-		if o.Kind == task.Failed {
+		if o.Conclusion == task.Failed {
 			b.failed = o
 		}
 		close(b.done[o.Task.Info.TaskID])
 	}
 }
 
-func (b *fakePool) DoneAll(os []task.Outcome) {
+func (b *fakePool) AddAll(os []task.Outcome) {
 	for _, o := range os {
-		b.Done(o)
+		b.Add(o)
 	}
 }
 
 // push adds a task at the head of the queue, where a group's go.
-func (b *fakePool) push(id string, lone task.Lone) <-chan struct{} {
+func (b *fakePool) push(id string, lone task.Isolation) <-chan struct{} {
 	b.mu.Lock()
 	b.done[id] = make(chan struct{})
 	done := b.done[id]
 	b.mu.Unlock()
-	b.giveBack(task.Task{Attempt: 1, Lone: lone, Record: fmt.Appendf(nil, `{"task_id":%q}`, id), Info: task.Info{TaskID: id}})
+	b.giveBack(task.Task{Attempt: 1, Isolation: lone, Record: fmt.Appendf(nil, `{"task_id":%q}`, id), Info: task.Info{TaskID: id}})
 	return done
 }
 
@@ -340,7 +340,7 @@ func (b *fakePool) most() int {
 	return b.busiest
 }
 
-func (b *fakePool) count(k task.Kind) int {
+func (b *fakePool) count(k task.Conclusion) int {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.outcomes[k]

@@ -18,16 +18,16 @@ func (c *child) pump(ctx context.Context, lone func(task.Task)) {
 		if n == 0 {
 			return
 		}
-		ts, err := c.src.Take(ctx, n)
+		ts, err := c.src.Acquire(ctx, n)
 		if err != nil {
 			return
 		}
 		if c.limit > 1 {
 			ts = slices.DeleteFunc(ts, func(t task.Task) bool {
-				if t.Lone != task.Together {
+				if t.Isolation != task.IsolateNone {
 					lone(t)
 				}
-				return t.Lone != task.Together
+				return t.Isolation != task.IsolateNone
 			})
 		}
 		c.begin(ctx, ts)
@@ -68,7 +68,7 @@ func (c *child) begin(ctx context.Context, ts []task.Task) {
 	c.mu.Lock()
 	if c.dead || c.draining || c.condemned {
 		c.mu.Unlock()
-		c.src.Undo(ts)
+		c.src.Return(ts)
 		return
 	}
 	ids := make([]int64, len(ts))
@@ -105,7 +105,7 @@ func (c *child) begin(ctx context.Context, ts []task.Task) {
 		c.mu.Lock()
 		r.place = c.placeLocked(r)
 		c.mu.Unlock()
-		c.finish(r, task.Outcome{Kind: task.Returned, Message: "its lease was lost"})
+		c.finish(r, task.Outcome{Conclusion: task.Returned, Message: "its lease was lost"})
 	}
 	c.out.addAll(len(ts), func(dst []byte, i int) []byte {
 		if ids[i] == 0 {

@@ -68,18 +68,18 @@ func (c *child) fetchLocked(ctx context.Context, id int64, r *run, names []strin
 // the sidecar meanwhile sends the task back at no cost: it was not started.
 func (c *child) fetch(ctx context.Context, id int64, r *run, names []string) {
 	inputs, err := c.cfg.Requests.Inputs(ctx, &r.task, names)
-	o := task.Outcome{Kind: task.Returned, Message: "not started"}
+	o := task.Outcome{Conclusion: task.Returned, Message: "not started"}
 	switch {
 	case ctx.Err() != nil:
 	case err != nil:
-		o = task.Outcome{Kind: task.Failed, Reason: "inputs", Message: fmt.Sprintf("the inputs of this task cannot be read: %v", err)}
+		o = task.Outcome{Conclusion: task.Failed, Reason: "inputs", Message: fmt.Sprintf("the inputs of this task cannot be read: %v", err)}
 	default:
 		size, started := c.launch(ctx, id, r, inputs)
 		if started {
 			return
 		}
 		if size > c.cfg.MaxMessageBytes {
-			o = task.Outcome{Kind: task.Failed, Reason: "inputs", Message: fmt.Sprintf(
+			o = task.Outcome{Conclusion: task.Failed, Reason: "inputs", Message: fmt.Sprintf(
 				"the task and its inputs have %d bytes, more than the %d that are allowed (SIDECAR_MAX_MESSAGE_BYTES)", size, c.cfg.MaxMessageBytes)}
 		}
 	}

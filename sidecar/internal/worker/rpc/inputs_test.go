@@ -62,7 +62,7 @@ func wantsInputs(inputs string) func() {
 // ran is what a task that has its params as its value got.
 func ran(t *testing.T, o task.Outcome) protocol.RunParams {
 	t.Helper()
-	if o.Kind != task.Succeeded {
+	if o.Conclusion != task.Succeeded {
 		t.Fatalf("outcome %+v", o)
 	}
 	p, err := protocol.DecodeRunParams(o.Value)
@@ -118,7 +118,7 @@ func TestInputsThatNobodyWants(t *testing.T) {
 	s := newServer(nil) // has no inputs: asked for some, it panics
 	b = setup(t, "good", func(c *rpc.Config) { c.Requests = s })
 	b.push("", "")
-	if o := b.next(); o.Kind != task.Succeeded {
+	if o := b.next(); o.Conclusion != task.Succeeded {
 		t.Errorf("outcome %+v", o)
 	}
 }
@@ -137,12 +137,12 @@ func TestInputsThatCannotBeHad(t *testing.T) {
 			s.inputs = func(context.Context, *task.Task, []string) ([]protocol.Input, error) { return c.inputs, c.err }
 			b := setup(t, "wants inputs", func(cfg *rpc.Config) { cfg.Requests = s })
 			b.push("", "")
-			if o := b.next(); o.Kind != task.Failed || o.Reason != "inputs" || !strings.Contains(o.Message, c.want) {
+			if o := b.next(); o.Conclusion != task.Failed || o.Reason != "inputs" || !strings.Contains(o.Message, c.want) {
 				t.Errorf("outcome %+v", o)
 			}
 			c.inputs, c.err = nil, nil // and the child goes on
 			b.push("", "")
-			if o := b.next(); o.Kind != task.Succeeded {
+			if o := b.next(); o.Conclusion != task.Succeeded {
 				t.Errorf("outcome %+v", o)
 			}
 		})
@@ -175,7 +175,7 @@ func TestInputsThatDoNotCome(t *testing.T) {
 				}
 			}
 			end(b)
-			if o := b.next(); o.Kind != task.Returned || !o.StartedAt.IsZero() {
+			if o := b.next(); o.Conclusion != task.Returned || !o.StartedAt.IsZero() {
 				t.Errorf("outcome %+v", o)
 			}
 		})

@@ -15,7 +15,7 @@ import (
 
 // nesting is a handler for tasks called N or N.x: it makes two tasks one level
 // down, and waits for both.
-func (b *fakePool) nesting(lone task.Lone) {
+func (b *fakePool) nesting(lone task.Isolation) {
 	b.does(func(ctx context.Context, _ *fakeProc, t *protocol.Task) (any, error) {
 		var r struct {
 			ID string `json:"task_id"`
@@ -27,7 +27,7 @@ func (b *fakePool) nesting(lone task.Lone) {
 		level, _, _ := strings.Cut(r.ID, ".")
 		if level != "0" {
 			next := string(level[0] - 1)
-			first, second := b.push(next+"."+r.ID+"a", lone), b.push(next+"."+r.ID+"b", task.Together)
+			first, second := b.push(next+"."+r.ID+"a", lone), b.push(next+"."+r.ID+"b", task.IsolateNone)
 			resumed := t.Waiting()
 			for _, done := range []<-chan struct{}{first, second} {
 				select {
@@ -46,17 +46,17 @@ func (b *fakePool) nesting(lone task.Lone) {
 func TestNestedTasksRunWhereThereAreFewSlots(t *testing.T) {
 	for _, c := range []struct {
 		concurrency, slots int
-		lone, nested       task.Lone
+		lone, nested       task.Isolation
 	}{
-		{1, 1, task.Together, task.Together},
-		{1, 2, task.Together, task.Together},
-		{4, 1, task.Together, task.Together},
-		{4, 6, task.Together, task.Together},
-		{1, 1, task.AloneInRun, task.Together},
-		{1, 1, task.Together, task.AloneInRun},
-		{1, 1, task.AloneInRun, task.AloneInRun},
-		{4, 4, task.AloneInRun, task.AloneInRun},
-		{4, 4, task.AloneInChild, task.AloneInChild},
+		{1, 1, task.IsolateNone, task.IsolateNone},
+		{1, 2, task.IsolateNone, task.IsolateNone},
+		{4, 1, task.IsolateNone, task.IsolateNone},
+		{4, 6, task.IsolateNone, task.IsolateNone},
+		{1, 1, task.IsolateRun, task.IsolateNone},
+		{1, 1, task.IsolateNone, task.IsolateRun},
+		{1, 1, task.IsolateRun, task.IsolateRun},
+		{4, 4, task.IsolateRun, task.IsolateRun},
+		{4, 4, task.IsolateProcess, task.IsolateProcess},
 	} {
 		t.Run(fmt.Sprintf("%+v", c), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -92,7 +92,7 @@ func TestNoMoreSlotsAreLentThanAllowed(t *testing.T) {
 			return nil, nil
 		})
 		for i := range 10 {
-			b.push(fmt.Sprint("w", i), task.Together)
+			b.push(fmt.Sprint("w", i), task.IsolateNone)
 		}
 		time.Sleep(time.Second)
 		c, waiting := b.queue.Counts(), 0
@@ -103,7 +103,7 @@ func TestNoMoreSlotsAreLentThanAllowed(t *testing.T) {
 				}
 			}
 		}
-		if c.Running != 4 || c.Lent != 3 || waiting != 4 || f.living() != 4 {
+		if c.Running != 4 || c.Extra != 3 || waiting != 4 || f.living() != 4 {
 			t.Errorf("%+v, %d wait, %d processes; want one task on the slot and one on each of 3 lent ones", c, waiting, f.living())
 		}
 		close(open)
@@ -127,9 +127,9 @@ func TestWithNothingToLendNothingIsStarted(t *testing.T) {
 			time.Sleep(time.Second)
 			return nil, nil
 		})
-		b.push("a", task.Together)
-		b.push("b", task.Together)
-		b.wait("c", b.push("c", task.Together))
+		b.push("a", task.IsolateNone)
+		b.push("b", task.IsolateNone)
+		b.wait("c", b.push("c", task.IsolateNone))
 		time.Sleep(2 * time.Second)
 		if n := b.count(task.Succeeded); n != 3 || len(f.all()) != 2 {
 			t.Errorf("%d succeeded in %d processes", n, len(f.all()))
@@ -146,9 +146,9 @@ func TestALentChildIsKeptForAWhile(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := &fakes{startTime: time.Second}
 		b := startFake(t, f, func(cfg *rpc.Config) { cfg.Slots, cfg.MaxLent = 1, 16 })
-		b.nesting(task.Together)
+		b.nesting(task.IsolateNone)
 		for range 5 {
-			b.wait("a nested task", b.push("1", task.Together))
+			b.wait("a nested task", b.push("1", task.IsolateNone))
 			time.Sleep(20 * time.Second)
 		}
 		if n := len(f.all()); n != 2 {
@@ -184,13 +184,13 @@ func TestATaskThatDiesWaitingTakesItsLoanWithIt(t *testing.T) {
 			p.end("exited with status 1")
 			return nil, nil
 		})
-		b.push("dies", task.Together)
+		b.push("dies", task.IsolateNone)
 		time.Sleep(500 * time.Millisecond)
-		if n := b.queue.Counts().Lent; n != 1 {
+		if n := b.queue.Counts().Extra; n != 1 {
 			t.Errorf("%d lent", n)
 		}
 		time.Sleep(5 * time.Second)
-		if c := b.queue.Counts(); c.Lent != 0 || c.Running != 0 || b.count(task.Lost) != 1 {
+		if c := b.queue.Counts(); c.Extra != 0 || c.Running != 0 || b.count(task.Lost) != 1 {
 			t.Errorf("%+v, %d lost", c, b.count(task.Lost))
 		}
 		if err := b.stop(); err != nil {
@@ -204,10 +204,10 @@ func TestATaskThatDiesWaitingTakesItsLoanWithIt(t *testing.T) {
 func TestAStopWithLentSlots(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := startFake(t, &fakes{startTime: time.Second}, func(cfg *rpc.Config) { cfg.Slots, cfg.MaxLent = 1, 16 })
-		b.nesting(task.Together)
-		b.push("3", task.Together)
+		b.nesting(task.IsolateNone)
+		b.push("3", task.IsolateNone)
 		time.Sleep(3 * time.Second)
-		if c := b.queue.Counts(); c.Lent < 2 {
+		if c := b.queue.Counts(); c.Extra < 2 {
 			t.Fatalf("%+v", c)
 		}
 		b.queue.Halt()

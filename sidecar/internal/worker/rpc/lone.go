@@ -15,7 +15,7 @@ import (
 // claims are held for it for a while only (dispatch). The task's slot is then none
 // of its taker's.
 func (p *Pool) runLone(ctx, hard context.Context, slot int, t task.Task) {
-	p.src.Move(t.Place(), outside(&t))
+	p.src.Update(t.SlotState(), outside(&t))
 	p.aside.Go(func() { p.safe(func() { p.keepLone(ctx, hard, slot, t) }) })
 }
 
@@ -29,7 +29,7 @@ func (p *Pool) keepLone(ctx, hard context.Context, slot int, t task.Task) {
 		// The worker starts elsewhere and not here, or we are stopping. The
 		// pause is for the first: the record comes back at once.
 		backoff.Sleep(ctx, p.cfg.Restart.Max)
-		src.Undo([]task.Task{t})
+		src.Return([]task.Task{t})
 		return
 	}
 	k.serve(ctx, hard, c)
@@ -37,9 +37,9 @@ func (p *Pool) keepLone(ctx, hard context.Context, slot int, t task.Task) {
 }
 
 // outside is how a task holds its slot that is in a child of its own.
-func outside(t *task.Task) task.Place {
-	p := t.Place()
-	p.Outside = true
+func outside(t *task.Task) task.SlotState {
+	p := t.SlotState()
+	p.OutsideCapacity = true
 	return p
 }
 
@@ -55,8 +55,8 @@ type loneSource struct {
 // AddCapacity does nothing: the task's slot is no part of it.
 func (l *loneSource) AddCapacity(int) {}
 
-// Take gives the task once, and then waits.
-func (l *loneSource) Take(ctx context.Context, _ int) ([]task.Task, error) {
+// Acquire gives the task once, and then waits.
+func (l *loneSource) Acquire(ctx context.Context, _ int) ([]task.Task, error) {
 	l.mu.Lock()
 	t := l.t
 	l.t = nil
@@ -65,34 +65,34 @@ func (l *loneSource) Take(ctx context.Context, _ int) ([]task.Task, error) {
 		return []task.Task{*t}, nil
 	}
 	if t != nil {
-		l.Undo([]task.Task{*t})
+		l.Return([]task.Task{*t})
 	}
 	<-ctx.Done()
 	return nil, ctx.Err()
 }
 
-// Undo passes the task back.
-func (l *loneSource) Undo(ts []task.Task) {
+// Return passes the task back.
+func (l *loneSource) Return(ts []task.Task) {
 	for i := range ts { // it is one
-		l.src.Move(outside(&ts[i]), ts[i].Place())
+		l.src.Update(outside(&ts[i]), ts[i].SlotState())
 	}
-	l.src.Undo(ts)
+	l.src.Return(ts)
 	l.done()
 }
 
-// Move passes on how the task holds its slot.
-func (l *loneSource) Move(from, to task.Place) { l.src.Move(from, to) }
+// Update passes on how the task holds its slot.
+func (l *loneSource) Update(from, to task.SlotState) { l.src.Update(from, to) }
 
-// End frees the slot and lets the child go.
-func (l *loneSource) End(p task.Place) {
-	l.src.End(p)
+// Release frees the slot and lets the child go.
+func (l *loneSource) Release(p task.SlotState) {
+	l.src.Release(p)
 	l.done()
 }
 
-// EndAll is End: there is one task.
-func (l *loneSource) EndAll(ps []task.Place) {
+// ReleaseAll is Release for the one task.
+func (l *loneSource) ReleaseAll(ps []task.SlotState) {
 	for _, p := range ps {
-		l.End(p)
+		l.Release(p)
 	}
 }
 
@@ -103,6 +103,6 @@ func (l *loneSource) leftover() {
 	l.t = nil
 	l.mu.Unlock()
 	if t != nil {
-		l.Undo([]task.Task{*t})
+		l.Return([]task.Task{*t})
 	}
 }

@@ -62,7 +62,7 @@ func TestMisbehaviourCostsWhatItMust(t *testing.T) {
 		role      string
 		cfg       func(*rpc.Config)
 		path      string // part of the record
-		kind      task.Kind
+		kind      task.Conclusion
 		message   string
 		processes int // for two tasks
 	}{
@@ -96,14 +96,14 @@ func TestMisbehaviourCostsWhatItMust(t *testing.T) {
 			for range 2 {
 				x := b.push("", c.path)
 				o := b.next()
-				for o.Kind == task.Returned && c.role == "says draining and stays" {
+				for o.Conclusion == task.Returned && c.role == "says draining and stays" {
 					// It came while the child was going.
 					wait.Until(t, "the next child", func() bool { return b.queue.Counts().Capacity > 0 })
-					b.queue.Put([]task.Task{o.Task})
+					b.queue.Offer([]task.Task{o.Task})
 					o = b.next()
 				}
-				if o.Kind != c.kind || o.Shared || o.Task.Delivery != x.Delivery || !strings.Contains(o.Message, c.message) {
-					t.Fatalf("%v shared=%t: %s", o.Kind, o.Shared, o.Message)
+				if o.Conclusion != c.kind || o.Shared || o.Task.Delivery != x.Delivery || !strings.Contains(o.Message, c.message) {
+					t.Fatalf("%v shared=%t: %s", o.Conclusion, o.Shared, o.Message)
 				}
 			}
 			b.wantNobodyLeft(t)
@@ -113,7 +113,7 @@ func TestMisbehaviourCostsWhatItMust(t *testing.T) {
 			}
 			select {
 			case o := <-b.outcomes:
-				t.Errorf("another outcome: %v: %s", o.Kind, o.Message)
+				t.Errorf("another outcome: %v: %s", o.Conclusion, o.Message)
 			default:
 			}
 		})
@@ -127,12 +127,12 @@ func TestAWorkerThatDrainsIsReplacedAndLosesNothing(t *testing.T) {
 	for range 3 {
 		b.push("last", "")
 		o := b.next()
-		for o.Kind == task.Returned { // it came while the child was going
+		for o.Conclusion == task.Returned { // it came while the child was going
 			b.push("last", "")
 			o = b.next()
 		}
-		if o.Kind != task.Succeeded {
-			t.Fatalf("%v: %s", o.Kind, o.Message)
+		if o.Conclusion != task.Succeeded {
+			t.Fatalf("%v: %s", o.Conclusion, o.Message)
 		}
 	}
 	wait.Until(t, "replacements", func() bool { return strings.Count(b.log.String(), "worker ready") >= 3 })

@@ -17,9 +17,9 @@ const (
 )
 
 // placeLocked is how a run holds its slot now.
-func (c *child) placeLocked(r *run) task.Place {
-	p := r.task.Place()
-	p.Outside, p.Waiting = c.left || c.kind == kindLone, r.waiting
+func (c *child) placeLocked(r *run) task.SlotState {
+	p := r.task.SlotState()
+	p.OutsideCapacity, p.Waiting = c.left || c.kind == kindLone, r.waiting
 	return p
 }
 
@@ -35,15 +35,15 @@ func (c *child) leave() {
 	if c.left {
 		return
 	}
-	from := make([]task.Place, 0, len(c.running))
+	from := make([]task.SlotState, 0, len(c.running))
 	for _, r := range c.running {
 		from = append(from, c.placeLocked(r))
 	}
 	c.left = true
 	for _, p := range from {
 		to := p
-		to.Outside = true
-		c.src.Move(p, to)
+		to.OutsideCapacity = true
+		c.src.Update(p, to)
 	}
 	c.src.AddCapacity(-c.limit)
 }
@@ -63,7 +63,7 @@ func (c *child) waits(params []byte, on bool) {
 		}
 		from := c.placeLocked(r)
 		r.waiting = on
-		c.src.Move(from, c.placeLocked(r))
+		c.src.Update(from, c.placeLocked(r))
 		if on {
 			c.pool.noteWaiting(1)
 		} else {

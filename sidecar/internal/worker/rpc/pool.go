@@ -22,27 +22,27 @@ import (
 	"github.com/graflow/graflow-sidecar/sidecar/internal/worker/spawn/local"
 )
 
-// Source is where children get tasks. *dispatch.Lane is one.
+// Source supplies tasks to the worker processes. *dispatch.Lane implements it.
 type Source interface {
-	// AddCapacity tells that n more (or fewer) tasks can run at once.
+	// AddCapacity adds n slots, or removes slots for a negative n.
 	AddCapacity(n int)
-	// Take waits for up to limit tasks.
-	Take(ctx context.Context, limit int) ([]task.Task, error)
-	// Undo puts back tasks that were taken and not written to a child.
-	Undo(ts []task.Task)
-	// Move tells that a task that was taken holds its slot in another way.
-	Move(from, to task.Place)
-	// End frees the slot of a task that has ended; EndAll those of several, and
-	// does not keep the slice.
-	End(p task.Place)
-	EndAll(ps []task.Place)
+	// Acquire waits for up to limit tasks.
+	Acquire(ctx context.Context, limit int) ([]task.Task, error)
+	// Return returns acquired tasks that were not written to a worker process.
+	Return(ts []task.Task)
+	// Update changes the slot state of an acquired task.
+	Update(from, to task.SlotState)
+	// Release frees the slot of a task that has ended.
+	Release(p task.SlotState)
+	// ReleaseAll frees the slots of several tasks. It does not retain the slice.
+	ReleaseAll(ps []task.SlotState)
 }
 
-// Sink is where outcomes go. Its methods must not block and must work for as long
-// as any child lives, whatever else has stopped. DoneAll does not keep the slice.
+// Sink receives the outcomes. Its methods must not block, and must work as long as any
+// worker process lives. AddAll does not retain the slice.
 type Sink interface {
-	Done(o task.Outcome)
-	DoneAll(os []task.Outcome)
+	Add(o task.Outcome)
+	AddAll(os []task.Outcome)
 }
 
 // Config says what to run and how patient to be. Every duration is required.
@@ -127,8 +127,8 @@ type Pool struct {
 	aside        sync.WaitGroup // what goes on beside the slots: see runLone, runExtra, serve
 	requests     sync.WaitGroup // requests that are being served
 	sized        chan int       // the first child's declared concurrency
-	renew        chan struct{}  // one token, see Renew
-	renewAt      chan int       // slots, see RenewSlot
+	renew        chan struct{}  // one token, see Restart
+	renewAt      chan int       // slots, see RestartSlot
 	recycleCheck chan struct{}  // one token: a child may have to be recycled, see recycleLoop
 	extraChanged chan struct{}  // one token: waiting has changed, see runExtra
 	waiting      atomic.Int64   // running tasks that only wait

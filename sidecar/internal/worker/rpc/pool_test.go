@@ -36,11 +36,11 @@ type bundle struct {
 	seq      int64
 }
 
-func (b *bundle) Done(o task.Outcome) { b.outcomes <- o }
+func (b *bundle) Add(o task.Outcome) { b.outcomes <- o }
 
-func (b *bundle) DoneAll(os []task.Outcome) {
+func (b *bundle) AddAll(os []task.Outcome) {
 	for _, o := range os {
-		b.Done(o)
+		b.Add(o)
 	}
 }
 
@@ -51,7 +51,7 @@ func setup(t *testing.T, role string, change func(*rpc.Config)) *bundle {
 		t.Fatal(err)
 	}
 	b := &bundle{t: t, outcomes: make(chan task.Outcome, 1000), log: &testlog.Buffer{}, ended: make(chan error, 1)}
-	b.queue = dispatch.New(dispatch.Exits{GiveBack: func(x task.Task) { b.Done(task.Outcome{Task: x, Kind: task.Returned}) }})
+	b.queue = dispatch.New(dispatch.Exits{Requeue: func(x task.Task) { b.Add(task.Outcome{Task: x, Conclusion: task.Returned}) }})
 	cfg := rpc.Config{
 		Command: []string{self}, // The race detector would have every child linger for a second.
 		Env:     append(os.Environ(), roleVariable+"="+role, "GORACE=atexit_sleep_ms=0"),
@@ -103,7 +103,7 @@ func (b *bundle) push(do, path string) task.Task {
 		Record: fmt.Appendf(nil, `{"task_id":%q,"do":%q,"path":%q}`, id, do, path),
 		Info:   task.Info{TaskID: id},
 	}
-	b.queue.Put([]task.Task{x})
+	b.queue.Offer([]task.Task{x})
 	return x
 }
 
@@ -133,7 +133,7 @@ func (b *bundle) wantErr() error {
 func TestATaskEndsAsItsWorkerSays(t *testing.T) {
 	for _, c := range []struct {
 		do      string
-		kind    task.Kind
+		kind    task.Conclusion
 		message string
 	}{
 		{"", task.Succeeded, ""},
@@ -147,8 +147,8 @@ func TestATaskEndsAsItsWorkerSays(t *testing.T) {
 			b := setup(t, "good", nil)
 			b.push(c.do, "")
 			o := b.next()
-			if o.Kind != c.kind || !strings.Contains(o.Message, c.message) {
-				t.Errorf("%v: %s", o.Kind, o.Message)
+			if o.Conclusion != c.kind || !strings.Contains(o.Message, c.message) {
+				t.Errorf("%v: %s", o.Conclusion, o.Message)
 			}
 			if c.kind == task.Succeeded && string(o.Value) != `{"task":"task-1"}` {
 				t.Errorf("value %s", o.Value)
@@ -159,8 +159,8 @@ func TestATaskEndsAsItsWorkerSays(t *testing.T) {
 			}
 			// Whatever happened, the next task is done.
 			b.push("", "")
-			if o := b.next(); o.Kind != task.Succeeded {
-				t.Errorf("the next task: %v: %s", o.Kind, o.Message)
+			if o := b.next(); o.Conclusion != task.Succeeded {
+				t.Errorf("the next task: %v: %s", o.Conclusion, o.Message)
 			}
 		})
 	}
@@ -222,8 +222,8 @@ func TestABusyWorkerThatIsSilentIsNotReplaced(t *testing.T) {
 		c.PingInterval, c.PingTimeout, c.TaskTimeout, c.KillGrace = 5*time.Millisecond, 20*time.Millisecond, 500*time.Millisecond, 100*time.Millisecond
 	})
 	b.push("", "")
-	if o := b.next(); o.Kind != task.Failed || o.Reason != "timeout" {
-		t.Errorf("%v: %s", o.Kind, o.Message)
+	if o := b.next(); o.Conclusion != task.Failed || o.Reason != "timeout" {
+		t.Errorf("%v: %s", o.Conclusion, o.Message)
 	}
 	if strings.Contains(b.log.String(), "did not answer a ping") {
 		t.Error("it was judged by its pings")
@@ -251,8 +251,8 @@ func TestNeighboursOfADeathAreSharers(t *testing.T) {
 	wait.Until(t, "both to start", func() bool { return b.queue.Counts().Running == 2 })
 	b.push("die", "")
 	for range 3 {
-		if o := b.next(); o.Kind != task.Lost || !o.Shared {
-			t.Errorf("%v shared=%v", o.Kind, o.Shared)
+		if o := b.next(); o.Conclusion != task.Lost || !o.Shared {
+			t.Errorf("%v shared=%v", o.Conclusion, o.Shared)
 		}
 	}
 }
@@ -265,20 +265,20 @@ func TestALastAttemptHasAChildOfItsOwn(t *testing.T) {
 	b.push("gate", gate)
 	wait.Until(t, "the neighbour to start", func() bool { _, err := os.Stat(gate + ".started"); return err == nil })
 	for n, do := range []string{"die", ""} {
-		b.queue.Put([]task.Task{{
-			Delivery: fmt.Sprint("run.lone", n), Attempt: 3, Lone: task.AloneInChild,
+		b.queue.Offer([]task.Task{{
+			Delivery: fmt.Sprint("run.lone", n), Attempt: 3, Isolation: task.IsolateProcess,
 			Record: fmt.Appendf(nil, `{"task_id":"lone","do":%q}`, do), Info: task.Info{TaskID: "lone"},
 		}})
 		o := b.next()
-		if o.Task.Info.TaskID != "lone" || o.Shared || (o.Kind == task.Lost) != (do == "die") {
-			t.Fatalf("%s: %v shared=%v: %s", o.Task.Info.TaskID, o.Kind, o.Shared, o.Message)
+		if o.Task.Info.TaskID != "lone" || o.Shared || (o.Conclusion == task.Lost) != (do == "die") {
+			t.Fatalf("%s: %v shared=%v: %s", o.Task.Info.TaskID, o.Conclusion, o.Shared, o.Message)
 		}
 	}
 	if err := os.WriteFile(gate, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if o := b.next(); o.Kind != task.Succeeded {
-		t.Errorf("the neighbour: %v: %s", o.Kind, o.Message)
+	if o := b.next(); o.Conclusion != task.Succeeded {
+		t.Errorf("the neighbour: %v: %s", o.Conclusion, o.Message)
 	}
 	wait.Until(t, "the slots", func() bool { return b.queue.Counts() == dispatch.Counts{Capacity: 4} })
 }
@@ -297,14 +297,14 @@ func TestAStopLetsRunningTasksFinish(t *testing.T) {
 	waiting := b.push("", "")
 	b.queue.Close()
 	b.stop()
-	if o := b.next(); o.Kind != task.Returned || o.Task.Delivery != waiting.Delivery {
-		t.Fatalf("the unstarted one: %v", o.Kind)
+	if o := b.next(); o.Conclusion != task.Returned || o.Task.Delivery != waiting.Delivery {
+		t.Fatalf("the unstarted one: %v", o.Conclusion)
 	}
 	if err := os.WriteFile(gate, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if o := b.next(); o.Kind != task.Succeeded {
-		t.Errorf("the running one: %v: %s", o.Kind, o.Message)
+	if o := b.next(); o.Conclusion != task.Succeeded {
+		t.Errorf("the running one: %v: %s", o.Conclusion, o.Message)
 	}
 	if err := b.wantErr(); err != nil {
 		t.Error(err)
@@ -319,8 +319,8 @@ func TestWhatAStopCutsShortCostsNothing(t *testing.T) {
 	b.stop()
 	began, clock := time.Now(), machine.Watch(t)
 	b.abort()
-	if o := b.next(); o.Kind != task.Returned {
-		t.Errorf("%v: %s", o.Kind, o.Message)
+	if o := b.next(); o.Conclusion != task.Returned {
+		t.Errorf("%v: %s", o.Conclusion, o.Message)
 	}
 	if err := b.wantErr(); err != nil {
 		t.Error(err)
@@ -341,8 +341,8 @@ func TestADeadlineCancelsAndThenKills(t *testing.T) {
 			})
 			b.push(c.do, "")
 			o := b.next()
-			if o.Kind != task.Failed || o.Reason != "timeout" || !strings.Contains(o.Message, "100ms") {
-				t.Errorf("%v %q: %s", o.Kind, o.Reason, o.Message)
+			if o.Conclusion != task.Failed || o.Reason != "timeout" || !strings.Contains(o.Message, "100ms") {
+				t.Errorf("%v %q: %s", o.Conclusion, o.Reason, o.Message)
 			}
 		})
 	}
@@ -355,11 +355,11 @@ func TestNeighboursOfAnOverdueTaskGoBackAtNoCost(t *testing.T) {
 		Delivery: "run.overdue", Attempt: 1, Record: []byte(`{"task_id":"overdue","do":"hang"}`),
 		Info: task.Info{TaskID: "overdue", Timeout: 50 * time.Millisecond},
 	}
-	b.queue.Put([]task.Task{overdue})
-	got := map[string]task.Kind{}
+	b.queue.Offer([]task.Task{overdue})
+	got := map[string]task.Conclusion{}
 	for range 2 {
 		o := b.next()
-		got[o.Task.Info.TaskID] = o.Kind
+		got[o.Task.Info.TaskID] = o.Conclusion
 	}
 	if got["overdue"] != task.Failed || got["task-1"] != task.Returned {
 		t.Errorf("%v", got)
@@ -373,20 +373,20 @@ func TestEvictEndsWhatRuns(t *testing.T) {
 			b.push(do, "")
 			wait.Until(t, "the task to start", func() bool { return b.queue.Counts().Running == 1 })
 			b.pool.Evict("run")
-			if o := b.next(); o.Kind == task.Succeeded {
-				t.Errorf("the evicted task: %v", o.Kind)
+			if o := b.next(); o.Conclusion == task.Succeeded {
+				t.Errorf("the evicted task: %v", o.Conclusion)
 			}
 			wait.Until(t, "its slot", func() bool { return b.queue.Counts().Running == 0 })
 			// A task that was taken from the queue in the very moment is not
 			// started any more, either.
 			b.push("", "")
-			if o := b.next(); o.Kind != task.Returned {
-				t.Errorf("a task of the evicted run: %v", o.Kind)
+			if o := b.next(); o.Conclusion != task.Returned {
+				t.Errorf("a task of the evicted run: %v", o.Conclusion)
 			}
 			wait.Until(t, "a child", func() bool { return b.queue.Counts().Capacity > 0 })
-			b.queue.Put([]task.Task{{Delivery: "next.1", Record: []byte(`{"task_id":"n"}`), Info: task.Info{TaskID: "n"}}})
-			if o := b.next(); o.Kind != task.Succeeded {
-				t.Errorf("a task of the next run: %v: %s", o.Kind, o.Message)
+			b.queue.Offer([]task.Task{{Delivery: "next.1", Record: []byte(`{"task_id":"n"}`), Info: task.Info{TaskID: "n"}}})
+			if o := b.next(); o.Conclusion != task.Succeeded {
+				t.Errorf("a task of the next run: %v: %s", o.Conclusion, o.Message)
 			}
 		})
 	}
@@ -419,8 +419,8 @@ func TestADeathIsSeenBehindADaemon(t *testing.T) {
 	b := setup(t, "leaves a grandchild", nil)
 	path := filepath.Join(t.TempDir(), "pid")
 	b.push("die, and it has left", path)
-	if o := b.next(); o.Kind != task.Lost {
-		t.Errorf("the task is %v", o.Kind)
+	if o := b.next(); o.Conclusion != task.Lost {
+		t.Errorf("the task is %v", o.Conclusion)
 	}
 	text, err := os.ReadFile(path)
 	if err != nil {

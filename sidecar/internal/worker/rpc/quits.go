@@ -112,6 +112,6 @@ func (c *child) unbegun(r *run, o *task.Outcome, read int64, quit bool, answered
 	default:
 		return false
 	}
-	o.Kind, o.Unread, o.Message = task.Returned, true, "the worker "+fate
+	o.Conclusion, o.Unread, o.Message = task.Returned, true, "the worker "+fate
 	return true
 }

@@ -60,7 +60,7 @@ func (c *child) line(line []byte) {
 	// one that runs one task at a time an answer waits for the lines before it.
 	if id, ok := protocol.DecodeSucceeded(line); ok && c.several() {
 		if r := c.end(id, true); r != nil {
-			c.ends(r, task.Outcome{Kind: task.Succeeded})
+			c.ends(r, task.Outcome{Conclusion: task.Succeeded})
 			return
 		}
 	}
@@ -216,16 +216,16 @@ func (c *child) outcome(r *run, m protocol.Message) task.Outcome {
 		case r.expired && m.Error.Code == protocol.CodeCancelled:
 			return timedOut(r, c.cfg.TaskTimeout)
 		case m.Error.Code == protocol.CodeNotStarted, m.Error.Code == protocol.CodeCancelled:
-			return task.Outcome{Kind: task.Returned, Message: m.Error.Message}
+			return task.Outcome{Conclusion: task.Returned, Message: m.Error.Message}
 		}
 		return task.Outcome{
-			Kind: task.Lost, Reason: "protocol", Stderr: c.tail.Text(),
+			Conclusion: task.Lost, Reason: "protocol", Stderr: c.tail.Text(),
 			Message: fmt.Sprintf("the worker answered with the error %d: %s", m.Error.Code, m.Error.Message),
 		}
 	}
 	res, err := protocol.DecodeRunResult(m.Result)
 	if err != nil {
-		return task.Outcome{Kind: task.Failed, Reason: "protocol", Message: fmt.Sprintf("the worker's answer cannot be read: %v", err)}
+		return task.Outcome{Conclusion: task.Failed, Reason: "protocol", Message: fmt.Sprintf("the worker's answer cannot be read: %v", err)}
 	}
 	o := c.result(r, res)
 	if res.Err != nil {
@@ -238,18 +238,18 @@ func (c *child) outcome(r *run, m protocol.Message) task.Outcome {
 func (c *child) result(r *run, res protocol.RunResult) task.Outcome {
 	switch {
 	case res.Err == nil && res.ValueText != "":
-		return task.Outcome{Kind: task.Succeeded, Value: []byte(res.ValueText)}
+		return task.Outcome{Conclusion: task.Succeeded, Value: []byte(res.ValueText)}
 	case res.Err == nil:
-		return task.Outcome{Kind: task.Succeeded, Value: bytes.Clone(res.Value)}
+		return task.Outcome{Conclusion: task.Succeeded, Value: bytes.Clone(res.Value)}
 	case r.overdue(c.cfg.TaskTimeout):
 		return timedOut(r, c.cfg.TaskTimeout)
 	case c.isCut():
-		return task.Outcome{Kind: task.Returned, Message: "cut short: " + res.Err.Message}
+		return task.Outcome{Conclusion: task.Returned, Message: "cut short: " + res.Err.Message}
 	case res.Err.Retryable:
-		return task.Outcome{Kind: task.Retry, Reason: res.Err.Type, Message: res.Err.Message, Stderr: c.tail.Text()}
+		return task.Outcome{Conclusion: task.Retry, Reason: res.Err.Type, Message: res.Err.Message, Stderr: c.tail.Text()}
 	default:
 		return task.Outcome{
-			Kind: task.Failed, Reason: res.Err.Type,
+			Conclusion: task.Failed, Reason: res.Err.Type,
 			Message: res.Err.Message, MessageJSON: bytes.Clone(res.Err.RawMessage),
 		}
 	}

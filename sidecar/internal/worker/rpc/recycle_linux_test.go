@@ -17,12 +17,12 @@ func TestTheMemoryOfRealProcessesIsLookedAt(t *testing.T) {
 	for b.touched(old) > 0 || !strings.Contains(b.log.String(), "SIDECAR_MAX_CHILD_RSS") {
 		b.push("", "")
 		o := b.next()
-		for o.Kind == task.Returned { // refused, since the child had been told to finish
-			b.queue.Put([]task.Task{o.Task})
+		for o.Conclusion == task.Returned { // refused, since the child had been told to finish
+			b.queue.Offer([]task.Task{o.Task})
 			o = b.next()
 		}
-		if o.Kind != task.Succeeded {
-			t.Fatalf("%v: %s", o.Kind, o.Message)
+		if o.Conclusion != task.Succeeded {
+			t.Fatalf("%v: %s", o.Conclusion, o.Message)
 		}
 	}
 	b.wantNobodyLeft(t)

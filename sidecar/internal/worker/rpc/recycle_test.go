@@ -35,7 +35,7 @@ func TestNoWorkerGetsMoreTasksThanItMay(t *testing.T) {
 				})
 				b.takes(50 * time.Millisecond)
 				for i := range c.tasks {
-					b.push(fmt.Sprint("t", i), task.Together)
+					b.push(fmt.Sprint("t", i), task.IsolateNone)
 				}
 				for range 300 {
 					time.Sleep(time.Second)
@@ -80,7 +80,7 @@ func TestWorkersAreReplacedAtTheirAgeButNotAllAtOnce(t *testing.T) {
 		b := startFake(t, f, func(cfg *rpc.Config) { cfg.Slots, cfg.MaxChildAge = slots, age })
 		b.takes(time.Second)
 		for i := range 5000 {
-			b.push(fmt.Sprint("t", i), task.Together)
+			b.push(fmt.Sprint("t", i), task.IsolateNone)
 		}
 		time.Sleep(time.Hour)
 		if b.count(task.Lost) != 0 || b.count(task.Succeeded) != 5000 {
@@ -128,7 +128,7 @@ func TestAWorkerThatIsTooLargeIsReplacedBetweenTasks(t *testing.T) {
 		})
 		b.takes(10 * time.Second)
 		time.Sleep(2 * time.Second)
-		first := b.push("long", task.Together)
+		first := b.push("long", task.IsolateNone)
 		time.Sleep(time.Second)
 		busy := 0
 		for _, s := range b.pool.Slots() {
@@ -191,7 +191,7 @@ func TestAnOldWorkerStaysWhileNoNewOneStarts(t *testing.T) {
 				})
 				f.set(func() { f.broken = true })
 				if !byAge {
-					b.wait("the only task", b.push("one", task.Together))
+					b.wait("the only task", b.push("one", task.IsolateNone))
 				}
 				time.Sleep(5 * time.Minute)
 				up, want := b.pool.Up(), 0
@@ -206,7 +206,7 @@ func TestAnOldWorkerStaysWhileNoNewOneStarts(t *testing.T) {
 				}
 				f.set(func() { f.broken = false })
 				time.Sleep(time.Minute)
-				b.wait("a task of the new one", b.push("two", task.Together))
+				b.wait("a task of the new one", b.push("two", task.IsolateNone))
 				if n := len(f.all()); n < 2 {
 					t.Errorf("%d processes", n)
 				}
@@ -225,13 +225,13 @@ func TestALongTaskDoesNotKeepTheOtherSlotsOfItsWorkerEmpty(t *testing.T) {
 		f := &fakes{concurrency: 4}
 		b := startFake(t, f, func(cfg *rpc.Config) { cfg.Slots = 4 })
 		b.takes(time.Hour)
-		long := b.push("long", task.Together)
+		long := b.push("long", task.IsolateNone)
 		time.Sleep(time.Second)
-		b.pool.Renew()
+		b.pool.Restart()
 		time.Sleep(time.Second)
 		b.takes(time.Second)
 		for i := range 30 {
-			b.push(fmt.Sprint("t", i), task.Together)
+			b.push(fmt.Sprint("t", i), task.IsolateNone)
 		}
 		time.Sleep(11 * time.Second) // ten, on three slots
 		if n := b.count(task.Succeeded); n != 30 || b.most() != 4 {
@@ -258,9 +258,9 @@ func TestSeveralWhoWantAWorkerReplacedGetOneSuccessor(t *testing.T) {
 		f := &fakes{startTime: 5 * time.Second}
 		b := startFake(t, f, func(cfg *rpc.Config) { cfg.Slots, cfg.MaxChildAge = 1, time.Minute })
 		time.Sleep(5*time.Second + 47*time.Second) // just before it is old enough
-		b.pool.Renew()
+		b.pool.Restart()
 		time.Sleep(2 * time.Second)
-		b.pool.Renew()
+		b.pool.Restart()
 		time.Sleep(30 * time.Second)
 		if n := f.atOnce(); n > 2 {
 			t.Errorf("%d processes at once for one slot", n)

@@ -108,7 +108,7 @@ func startElsewhere(t *testing.T, slots int) (*elsewhere, *fakePool) {
 func TestAPoolWaitsForWorkersElsewhere(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		e, b := startElsewhere(t, 2)
-		done := b.push("a", task.Together)
+		done := b.push("a", task.IsolateNone)
 		time.Sleep(10 * time.Hour)
 		if b.pool.Up() != 0 || b.queue.Counts() != (dispatch.Counts{}) {
 			t.Fatalf("%d up, %+v", b.pool.Up(), b.queue.Counts())
@@ -134,7 +134,7 @@ func TestAWorkerElsewhereThatDoesNotStartIsNoReasonToEnd(t *testing.T) {
 		e, b := startElsewhere(t, 1)
 		e.fakes.set(func() { e.fakes.broken = true })
 		e.comes()
-		done := b.push("a", task.Together)
+		done := b.push("a", task.IsolateNone)
 		time.Sleep(time.Hour)
 		e.fakes.set(func() { e.fakes.broken = false })
 		time.Sleep(time.Minute)
@@ -152,10 +152,10 @@ func TestAContainerThatDrainsCostsNothing(t *testing.T) {
 		name  string
 		takes time.Duration
 		end   bool // its time is over after a minute
-		want  map[task.Kind]int
+		want  map[task.Conclusion]int
 	}{
-		{"finished", 20 * time.Second, false, map[task.Kind]int{task.Succeeded: 2}},
-		{"cut short", time.Hour, true, map[task.Kind]int{task.Returned: 2}},
+		{"finished", 20 * time.Second, false, map[task.Conclusion]int{task.Succeeded: 2}},
+		{"cut short", time.Hour, true, map[task.Conclusion]int{task.Returned: 2}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -163,7 +163,7 @@ func TestAContainerThatDrainsCostsNothing(t *testing.T) {
 				b.takes(c.takes)
 				e.comes()
 				for i := range 4 {
-					b.push(fmt.Sprint("t", i), task.Together)
+					b.push(fmt.Sprint("t", i), task.IsolateNone)
 				}
 				time.Sleep(10 * time.Second)
 				e.goes()
@@ -204,8 +204,8 @@ func TestAContainerThatIsCutShortAtOnceIsNoDeath(t *testing.T) {
 			e, b := startElsewhere(t, 2)
 			b.takes(time.Hour)
 			e.comes()
-			b.push("t0", task.Together)
-			b.push("t1", task.Together)
+			b.push("t0", task.IsolateNone)
+			b.push("t1", task.IsolateNone)
 			time.Sleep(10 * time.Second)
 			e.mu.Lock()
 			e.there = make(chan struct{})
@@ -232,7 +232,7 @@ func TestAContainersDeathIsMoreThanAChilds(t *testing.T) {
 		e, b := startElsewhere(t, 2)
 		b.takes(time.Hour)
 		e.comes()
-		b.push("t", task.Together)
+		b.push("t", task.IsolateNone)
 		time.Sleep(10 * time.Second)
 		e.ends("was lost with its container")
 		time.Sleep(time.Second)
@@ -266,7 +266,7 @@ func TestALoneTaskDoesNotWaitForAContainer(t *testing.T) {
 		b.does(func(context.Context, *fakeProc, *protocol.Task) (any, error) { return nil, errors.New("not alone") })
 		e.comes()
 		time.Sleep(2 * time.Second)
-		b.push("t", task.AloneInChild)
+		b.push("t", task.IsolateProcess)
 		time.Sleep(5 * time.Second)
 		if n := b.queue.Counts().Running; n != 1 {
 			t.Fatalf("%d running", n)

@@ -181,7 +181,7 @@ func (c *child) judgeOne(x suspect) {
 			c.breakWith(fmt.Sprintf("sent an answer that belongs to one of %d tasks: %s", len(left), x.why))
 		case len(left) == 1 && x.refusal:
 			if r := c.end(left[0], false); r != nil {
-				c.ends(r, task.Outcome{Kind: task.Lost, Reason: "protocol", Stderr: c.tail.Text(), Message: x.why})
+				c.ends(r, task.Outcome{Conclusion: task.Lost, Reason: "protocol", Stderr: c.tail.Text(), Message: x.why})
 			}
 		case len(left) == 1:
 			c.failFor(left[0], x.why)
@@ -193,7 +193,7 @@ func (c *child) judgeOne(x suspect) {
 func (c *child) failFor(id int64, why string) bool {
 	r := c.end(id, false)
 	if r != nil {
-		c.ends(r, task.Outcome{Kind: task.Failed, Reason: "protocol", Message: why})
+		c.ends(r, task.Outcome{Conclusion: task.Failed, Reason: "protocol", Message: why})
 	}
 	return r != nil
 }

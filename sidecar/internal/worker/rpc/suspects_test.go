@@ -114,10 +114,10 @@ func TestAnAnswerThatCannotBeRecognisedEndsItsTask(t *testing.T) {
 					return right + "\n"
 				})}, func(c *rpc.Config) {})
 				began := time.Now()
-				b.wait("the task", b.push("odd", task.Together))
+				b.wait("the task", b.push("odd", task.IsolateNone))
 				took := time.Since(began)
 				time.Sleep(time.Second)
-				b.wait("the next task", b.push("next", task.Together))
+				b.wait("the next task", b.push("next", task.IsolateNone))
 				failure := b.lastFailure()
 				if tt.message == "" && (b.count(task.Failed) > 0 || b.count(task.Succeeded) != 2) {
 					t.Errorf("not understood: %s", failure)
@@ -157,9 +157,9 @@ func TestAnAnswerInALineOverTheLimit(t *testing.T) {
 					return right + "\n"
 				})}, func(c *rpc.Config) { c.MaxMessageBytes = 4096 })
 				began := time.Now()
-				b.wait("the task", b.push("odd", task.Together))
+				b.wait("the task", b.push("odd", task.IsolateNone))
 				took := time.Since(began)
-				b.wait("the next task", b.push("next", task.Together))
+				b.wait("the next task", b.push("next", task.IsolateNone))
 				failure := b.lastFailure()
 				if tt.message == "" && b.count(task.Succeeded) != 2 {
 					t.Errorf("not understood: %s", failure)
@@ -208,9 +208,9 @@ func TestAnAnswerThatCannotBeRecognisedAmongSeveralTasks(t *testing.T) {
 					times++
 					return tt.answer
 				})}, func(c *rpc.Config) { c.Slots = 2 })
-				slow := b.push("slow", task.Together)
+				slow := b.push("slow", task.IsolateNone)
 				time.Sleep(100 * time.Millisecond)
-				odd := b.push("odd", task.Together)
+				odd := b.push("odd", task.IsolateNone)
 				if tt.processes == 1 {
 					b.wait("the task", odd)
 					if got := b.lastFailure(); !strings.Contains(got, tt.message) {
@@ -247,7 +247,7 @@ func TestAnErrorWithoutAnIDIsTheLossOfTheOneTask(t *testing.T) {
 		b := startFake(t, &fakes{speaks: speaker(1, "RIGHT\n", func(string) string {
 			return `{"jsonrpc":"2.0","id":null,"error":{"code":-32700,"message":"what?"}}` + "\n"
 		})}, func(*rpc.Config) {})
-		b.push("t", task.Together)
+		b.push("t", task.IsolateNone)
 		time.Sleep(time.Second)
 		if b.count(task.Lost) != 1 || !strings.Contains(b.lost.Message, "the error -32700 and no id: what?") || len(b.fakes.all()) != 1 {
 			t.Errorf("%d lost: %s", b.count(task.Lost), b.lost.Message)
@@ -267,8 +267,8 @@ func TestAMessageThatDoesNotGoOnFailsItsTask(t *testing.T) {
 			}
 			return `{"jsonrpc":"2.0","id":ID,"result":{"status":"succeeded","value":`
 		})}, func(c *rpc.Config) { c.WriteTimeout = 10 * time.Second })
-		b.wait("the task", b.push("t", task.Together))
-		b.wait("the next task", b.push("next", task.Together))
+		b.wait("the task", b.push("t", task.IsolateNone))
+		b.wait("the next task", b.push("next", task.IsolateNone))
 		if got := b.lastFailure(); !strings.Contains(got, "did not end it within 10s") || b.count(task.Succeeded) != 1 {
 			t.Errorf("%q, %d succeeded", got, b.count(task.Succeeded))
 		}
@@ -294,7 +294,7 @@ func TestAnUnrecognisedAnswerToInitializeIsAStartFailure(t *testing.T) {
 			speaks := speaker(1, strings.ReplaceAll(first, "sent RIGHT", `sent {"jsonrpc":"2.0","id":1,"result":{}}`), func(string) string { return right + "\n" })
 			b := startFake(t, &fakes{speaks: speaks}, func(*rpc.Config) {})
 			if want == "" {
-				b.wait("a task", b.push("t", task.Together))
+				b.wait("a task", b.push("t", task.IsolateNone))
 				if err := b.stop(); err != nil {
 					t.Errorf("%q: %v", first, err)
 				}
@@ -321,7 +321,7 @@ func TestARequestThatCannotBeReadIsRefused(t *testing.T) {
 		b := startFake(t, &fakes{speaks: func(in, out net.Conn) {
 			speaks(tee{in, answers}, out)
 		}}, func(*rpc.Config) {})
-		b.wait("the task", b.push("t", task.Together))
+		b.wait("the task", b.push("t", task.IsolateNone))
 		if err := b.stop(); err != nil {
 			t.Error(err)
 		}

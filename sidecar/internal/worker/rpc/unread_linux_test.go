@@ -15,12 +15,12 @@ func TestATaskThatItsWorkerHasNotReadCostsNothing(t *testing.T) {
 	b := setup(t, "reads no more and is killed", nil)
 	b.push("", "")
 	b.push("", "")
-	if o := b.next(); o.Kind != task.Succeeded {
-		t.Fatalf("%v %s", o.Kind, o.Message)
+	if o := b.next(); o.Conclusion != task.Succeeded {
+		t.Fatalf("%v %s", o.Conclusion, o.Message)
 	}
 	o := b.next()
-	if o.Kind != task.Returned || !o.Unread || !strings.HasPrefix(o.Message, "the worker was killed by SIGKILL") || !strings.HasSuffix(o.Message, " before it read the task") {
-		t.Errorf("%v unread=%t: %s", o.Kind, o.Unread, o.Message)
+	if o.Conclusion != task.Returned || !o.Unread || !strings.HasPrefix(o.Message, "the worker was killed by SIGKILL") || !strings.HasSuffix(o.Message, " before it read the task") {
+		t.Errorf("%v unread=%t: %s", o.Conclusion, o.Unread, o.Message)
 	}
 }
 
@@ -35,15 +35,15 @@ func TestAWorkerThatExitsAfterEachAnswer(t *testing.T) {
 	returned := 0
 	for done := 0; done < tasks; {
 		switch o := b.next(); {
-		case o.Kind == task.Succeeded:
+		case o.Conclusion == task.Succeeded:
 			if done++; done < tasks {
 				b.push("", "")
 			}
-		case o.Kind == task.Returned:
+		case o.Conclusion == task.Returned:
 			returned++ // for want of a worker, or unread
 			b.push("", "")
 		default:
-			t.Fatalf("%v: %s", o.Kind, o.Message)
+			t.Fatalf("%v: %s", o.Conclusion, o.Message)
 		}
 	}
 	if returned > tasks {

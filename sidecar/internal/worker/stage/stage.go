@@ -149,12 +149,12 @@ func (s *Stage) Run(soft, hard context.Context) error {
 	return errors.Join(failed, err)
 }
 
-// Renew replaces the workers one by one, and returns at once.
-func (s *Stage) Renew() {
+// Restart replaces the workers one by one, and returns at once.
+func (s *Stage) Restart() {
 	if s.fork != nil {
-		s.fork.Renew() // first, so that no fresh worker is a fork of the old one
+		s.fork.Restart() // first, so that no fresh worker is a fork of the old one
 	}
-	s.Pool.Renew()
+	s.Pool.Restart()
 }
 
 // Wanted is how many workers there must be for a sidecar to be ready.

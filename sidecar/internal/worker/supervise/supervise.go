@@ -75,7 +75,7 @@ type Supervisor struct {
 	stop     func()        // ends Run as its soft context would
 	failed   chan error    // why
 	proven   atomic.Bool   // some replica has run for provenAfter
-	renew    chan struct{} // one token, see Renew
+	renew    chan struct{} // one token, see Restart
 	replicas []*replica
 
 	mu sync.Mutex // for what replicas call state
@@ -165,27 +165,27 @@ func (s *Supervisor) Slots() []worker.Slot {
 // CrashLoop is always false: a replica that does not run is missing in Up.
 func (*Supervisor) CrashLoop() bool { return false }
 
-// RenewSlot does nothing: commands name a registered run, and a supervising sidecar
+// RestartSlot does nothing: commands name a registered run, and a supervising sidecar
 // registers none.
-func (*Supervisor) RenewSlot(int) bool { return false }
+func (*Supervisor) RestartSlot(int) bool { return false }
 
 // Evict has nothing to end: no run is registered and nothing is claimed.
 func (*Supervisor) Evict(string) {}
 
-// Renew asks for every replica to be replaced, and returns at once. It is one
+// Restart asks for every replica to be replaced, and returns at once. It is one
 // after another, the old one first: two programs of the same name or port may
 // not get along. The next one's turn comes when the successor is up; one that
 // does not come up ends the round, and the others stay.
 //
 // Asking again during a round makes one more of it. A stop ends it.
-func (s *Supervisor) Renew() {
+func (s *Supervisor) Restart() {
 	select {
 	case s.renew <- struct{}{}:
 	default:
 	}
 }
 
-// renewals serves Renew until ctx ends.
+// renewals serves Restart until ctx ends.
 func (s *Supervisor) renewals(ctx context.Context) {
 	for {
 		select {

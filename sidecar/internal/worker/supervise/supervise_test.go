@@ -277,7 +277,7 @@ func TestRenew(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := setup(t, func(b *bundle, c *supervise.Config) { c.Replicas, b.program.finishes = 3, time.Second })
 		time.Sleep(10 * time.Second)
-		b.Renew()
+		b.Restart()
 		least := 3
 		for range 70 {
 			time.Sleep(100 * time.Millisecond)
@@ -291,7 +291,7 @@ func TestRenew(t *testing.T) {
 		}
 
 		b.program.set(func() { b.program.lives = 10 * time.Millisecond })
-		b.Renew()
+		b.Restart()
 		time.Sleep(5 * time.Second)
 		if b.Up() != 2 || b.said("the other old ones stay") != 1 {
 			t.Errorf("%d up with a broken version", b.Up())
@@ -299,12 +299,12 @@ func TestRenew(t *testing.T) {
 		// It is put right: a command need not wait for the end of the pause.
 		time.Sleep(time.Minute)
 		b.program.set(func() { b.program.lives = 0 })
-		b.Renew()
+		b.Restart()
 		time.Sleep(8 * time.Second)
 		if b.Up() != 3 || b.said("workers are replaced") != 2 {
 			t.Errorf("%d up with a good one", b.Up())
 		}
-		b.Renew()
+		b.Restart()
 		time.Sleep(500 * time.Millisecond)
 		b.halt() // in the middle of a round
 	})
@@ -315,7 +315,7 @@ func TestARenewalKillsWhatDoesNotStop(t *testing.T) {
 		b := setup(t, func(b *bundle, _ *supervise.Config) { b.program.deaf = true })
 		time.Sleep(2 * time.Second)
 		first := b.program.last()
-		b.Renew()
+		b.Restart()
 		time.Sleep(11*time.Second + 500*time.Millisecond)
 		if len(first.got()) != 2 || b.program.started() != 2 || b.Up() != 1 {
 			t.Errorf("signals %v, started %d, up %d", first.got(), b.program.started(), b.Up())

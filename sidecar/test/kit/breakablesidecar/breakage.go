@@ -58,14 +58,14 @@ type breakingSink struct {
 	rpc.Sink
 }
 
-func (b breakingSink) Done(o task.Outcome) {
+func (b breakingSink) Add(o task.Outcome) {
 	b.at("process")
-	b.Sink.Done(o)
+	b.Sink.Add(o)
 }
 
-func (b breakingSink) DoneAll(os []task.Outcome) {
+func (b breakingSink) AddAll(os []task.Outcome) {
 	b.at("process")
-	b.Sink.DoneAll(os)
+	b.Sink.AddAll(os)
 }
 
 type breakingSource struct {
@@ -83,7 +83,7 @@ type breakingOutcomes struct {
 	report.Store
 }
 
-func (b breakingOutcomes) Report(ctx context.Context, route report.Route, batch []task.Outcome) ([]report.Verdict, error) {
+func (b breakingOutcomes) Report(ctx context.Context, route report.Disposition, batch []task.Outcome) ([]report.Verdict, error) {
 	b.at("report")
 	return b.Store.Report(ctx, route, batch)
 }

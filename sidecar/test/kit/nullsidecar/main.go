@@ -33,23 +33,23 @@ type null struct {
 func (n *null) Run(soft, _ context.Context) error {
 	n.lane.AddCapacity(n.slots)
 	for {
-		ts, err := n.lane.Take(soft, n.slots)
+		ts, err := n.lane.Acquire(soft, n.slots)
 		if err != nil {
 			return nil
 		}
-		places := make([]task.Place, len(ts))
+		places := make([]task.SlotState, len(ts))
 		for i, t := range ts {
 			now := time.Now()
-			n.sink.Done(task.Outcome{Task: t, Kind: task.Succeeded, StartedAt: now, EndedAt: now})
-			places[i] = t.Place()
+			n.sink.Add(task.Outcome{Task: t, Conclusion: task.Succeeded, StartedAt: now, EndedAt: now})
+			places[i] = t.SlotState()
 		}
-		n.lane.EndAll(places)
+		n.lane.ReleaseAll(places)
 	}
 }
 
 func (n *null) Up() int            { return 1 }
-func (*null) Renew()               {}
+func (*null) Restart()             {}
 func (*null) Evict(string)         {}
 func (*null) CrashLoop() bool      { return false }
-func (*null) RenewSlot(int) bool   { return false }
+func (*null) RestartSlot(int) bool { return false }
 func (*null) Slots() []worker.Slot { return nil }

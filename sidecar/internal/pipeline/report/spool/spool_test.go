@@ -27,9 +27,9 @@ func outcomes() []task.Outcome {
 				Delivery: "w-1.1", Seq: 1, Record: []byte("{\"task_id\":\"a\"} \xff\n"), Attempt: 2,
 				Info: task.Info{TaskID: "a", GroupID: "g", CreatedAt: "1.50"},
 			},
-			Kind: task.Succeeded, Value: []byte(`{"n":NaN}`), EndedAt: time.Unix(2000, 5).UTC(),
+			Conclusion: task.Succeeded, Value: []byte(`{"n":NaN}`), EndedAt: time.Unix(2000, 5).UTC(),
 		},
-		{Task: task.Task{Delivery: "w-1.2", Record: []byte("x")}, Kind: task.Lost, Shared: true, Message: "died"},
+		{Task: task.Task{Delivery: "w-1.2", Record: []byte("x")}, Conclusion: task.Lost, Shared: true, Message: "died"},
 	}
 }
 
@@ -186,7 +186,7 @@ func written(t *testing.T, dir string, sizes ...int) string {
 	t.Helper()
 	var outcomes []task.Outcome
 	for i, n := range sizes {
-		outcomes = append(outcomes, task.Outcome{Task: task.Task{Delivery: fmt.Sprint("w-1.", i+1)}, Kind: task.Succeeded, Value: make([]byte, n)})
+		outcomes = append(outcomes, task.Outcome{Task: task.Task{Delivery: fmt.Sprint("w-1.", i+1)}, Conclusion: task.Succeeded, Value: make([]byte, n)})
 	}
 	path, err := spool.Write(dir, header, outcomes)
 	if err != nil {

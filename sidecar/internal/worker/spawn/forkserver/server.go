@@ -193,10 +193,10 @@ type UnsupportedError struct{ Reason string }
 
 func (e *UnsupportedError) Error() string { return "the fork server is unsupported: " + e.Reason }
 
-// Renew replaces the fork server, so that workers started from now on have
+// Restart replaces the fork server, so that workers started from now on have
 // imported what is on disk from now on. It returns at once; workers that are
 // started before the new one is there wait for it.
-func (s *Server) Renew() {
+func (s *Server) Restart() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.round++

@@ -203,7 +203,7 @@ func TestAnUnsupportedForkServerIsNotTriedAgainBeforeARenewal(t *testing.T) {
 			t.Errorf("%d launches\n%s", b.launches, b.log.String())
 		}
 		unsupported = false
-		b.Renew()
+		b.Restart()
 		b.want(t, "fork 2", time.Second)
 	})
 }
@@ -212,7 +212,7 @@ func TestARenewalIsForTheNextWorkerAlready(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := setup(t, quickly)
 		b.want(t, "fork 1", time.Second)
-		b.Renew()
+		b.Restart()
 		b.want(t, "fork 2", time.Second)
 		<-b.up[0].ended
 		if s := b.log.String(); strings.Contains(s, "level=WARN") {
@@ -226,7 +226,7 @@ func TestARenewalDuringAStart(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := setup(t, quickly)
 		time.Sleep(500 * time.Millisecond)
-		b.Renew()
+		b.Restart()
 		b.want(t, "fork 2", 1500*time.Millisecond)
 		<-b.up[0].ended
 	})
@@ -236,7 +236,7 @@ func TestAForkOfBeforeTheRenewalIsNotUsed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := setup(t, quickly)
 		b.want(t, "fork 1", time.Second)
-		b.up[0].forking = b.Renew
+		b.up[0].forking = b.Restart
 		b.want(t, "fork 2", time.Second)
 	})
 }
@@ -283,7 +283,7 @@ func TestAfterItsEndWorkersStartByThemselves(t *testing.T) {
 		<-b.up[0].ended
 		synctest.Wait()
 		b.want(t, "exec", 0)
-		b.Renew()
+		b.Restart()
 		b.want(t, "exec", 0)
 	})
 }

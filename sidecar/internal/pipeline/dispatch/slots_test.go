@@ -13,8 +13,8 @@ import (
 )
 
 var (
-	works = task.Place{}
-	waits = task.Place{Waiting: true}
+	works = task.SlotState{}
+	waits = task.SlotState{Waiting: true}
 )
 
 // wanted is what Want gives within a moment; 0 when it waits.
@@ -22,7 +22,7 @@ func wanted(t *testing.T, q *dispatch.Queue) int {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
 	defer cancel()
-	n, err := q.Want(ctx)
+	n, err := q.Demand(ctx)
 	if errors.Is(err, context.DeadlineExceeded) {
 		return 0
 	}
@@ -37,7 +37,7 @@ func took(t *testing.T, q *dispatch.Queue, limit int) []int64 {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
 	defer cancel()
-	ts, err := q.Take(ctx, limit)
+	ts, err := q.Acquire(ctx, limit)
 	if err != nil && !errors.Is(err, context.DeadlineExceeded) {
 		t.Fatal(err)
 	}
@@ -62,38 +62,38 @@ func TestASlotWhoseTaskWaitsIsLent(t *testing.T) {
 				t.Errorf("%s: wanted %d, want %d", what, n, want)
 			}
 		}
-		q.Put(tasks(0, 1))
+		q.Offer(tasks(0, 1))
 		took(t, q, 1)
 		expect("the slot is in use", 0)
-		q.Move(works, waits)
+		q.Update(works, waits)
 		expect("no child is there for the lent slot", 0)
 		q.AddCapacity(1)
 		expect("lent", 1)
-		q.Put(tasks(1, 2))
+		q.Offer(tasks(1, 2))
 		if got := took(t, q, 4); !slices.Equal(got, []int64{1}) {
 			t.Errorf("took %v", got)
 		}
 		expect("both are in use", 0)
-		q.Move(works, waits) // the second waits, too
+		q.Update(works, waits) // the second waits, too
 		q.AddCapacity(1)
 		expect("lent twice", 1)
-		q.Put(tasks(2, 3))
+		q.Offer(tasks(2, 3))
 		took(t, q, 4)
-		q.Move(works, waits)
+		q.Update(works, waits)
 		q.AddCapacity(1)
 		expect("no more than two are lent", 0)
-		if c := q.Counts(); c != (dispatch.Counts{Capacity: 4, Running: 3, Lent: 2}) {
+		if c := q.Counts(); c != (dispatch.Counts{Capacity: 4, Running: 3, Extra: 2}) {
 			t.Errorf("%+v", c)
 		}
-		q.End(waits)
+		q.Release(waits)
 		expect("of two that wait, both are lent", 1)
-		q.Move(waits, works)
-		q.Move(waits, works)
+		q.Update(waits, works)
+		q.Update(waits, works)
 		expect("one last look for what is on its way", 1)
 		expect("two work where there is one slot", 0)
-		q.End(works)
+		q.Release(works)
 		expect("one works", 0)
-		q.End(works)
+		q.Release(works)
 		expect("none works, and the other children do not count", 1)
 	})
 }
@@ -104,20 +104,20 @@ func TestAChildOfALentSlotTakesNothingWhenTheSlotIsTakenBack(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var back returns
 		q := limited(&back, 1, 1)
-		q.Put(tasks(0, 1))
+		q.Offer(tasks(0, 1))
 		took(t, q, 1)
-		q.Move(works, waits)
+		q.Update(works, waits)
 		q.AddCapacity(1)
 		got := make(chan []task.Task, 1)
-		go func() { ts, _ := q.Take(t.Context(), 1); got <- ts }()
+		go func() { ts, _ := q.Acquire(t.Context(), 1); got <- ts }()
 		synctest.Wait()
-		q.Move(waits, works)
-		q.Put(tasks(1, 2)) // a claim that was on its way
+		q.Update(waits, works)
+		q.Offer(tasks(1, 2)) // a claim that was on its way
 		synctest.Wait()
 		if len(got) > 0 {
 			t.Fatalf("started %v beside the only slot's task", seqs(<-got))
 		}
-		q.End(works)
+		q.Release(works)
 		if ts := <-got; !slices.Equal(seqs(ts), []int64{1}) {
 			t.Errorf("took %v", seqs(ts))
 		}
@@ -132,16 +132,16 @@ func TestWhatCannotStartBesideAWaitingTaskGoesBack(t *testing.T) {
 			var back returns
 			q := limited(&back, 1, maxLent)
 			for range 200 { // 10,000 a second, so that it would claim ahead
-				q.Put(tasks(0, 10))
+				q.Offer(tasks(0, 10))
 				for range 10 {
 					took(t, q, 1)
-					q.End(works)
+					q.Release(works)
 				}
 				time.Sleep(time.Millisecond)
 			}
-			q.Put(tasks(0, 3))
+			q.Offer(tasks(0, 3))
 			took(t, q, 1)
-			q.Move(works, waits)
+			q.Update(works, waits)
 			if got := seqs(back.ts); !slices.Equal(got, []int64{2, 1}) {
 				t.Errorf("gave back %v", got)
 			}
@@ -156,9 +156,9 @@ func TestWhatCanStartBesideAWaitingTaskIsKept(t *testing.T) {
 	var back returns
 	q := limited(&back, 2, 1)
 	q.AddCapacity(1)
-	q.Put(tasks(0, 4))
+	q.Offer(tasks(0, 4))
 	took(t, q, 2)
-	q.Move(works, waits) // a spare child is there
+	q.Update(works, waits) // a spare child is there
 	if got := took(t, q, 4); len(back.ts) > 0 || !slices.Equal(got, []int64{2}) {
 		t.Errorf("took %v, gave back %v", got, seqs(back.ts))
 	}
@@ -171,14 +171,14 @@ func TestARecordThatWasOnItsWayToALentSlotGoesOn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var back returns
 		q := limited(&back, 1, 1)
-		q.Put(tasks(0, 1))
+		q.Offer(tasks(0, 1))
 		took(t, q, 1)
-		q.Move(works, waits)
+		q.Update(works, waits)
 		q.AddCapacity(1)
 		if n := wanted(t, q); n != 1 {
 			t.Fatalf("wanted %d", n)
 		}
-		q.Move(waits, works)
+		q.Update(waits, works)
 		lastLook(t, q, &back, 1)
 	})
 }
@@ -189,10 +189,10 @@ func TestAChildThatGoesTakesNothingFromTheOthers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var back returns
 		q := limited(&back, 8, 0) // two children of four
-		q.Put(tasks(0, 3))
+		q.Offer(tasks(0, 3))
 		took(t, q, 3)
 		for range 3 { // the child that has them is told to finish
-			q.Move(works, task.Place{Outside: true})
+			q.Update(works, task.SlotState{OutsideCapacity: true})
 		}
 		q.AddCapacity(-4)
 		if n := wanted(t, q); n != 4 {
@@ -202,7 +202,7 @@ func TestAChildThatGoesTakesNothingFromTheOthers(t *testing.T) {
 		if n := wanted(t, q); n != 5 {
 			t.Errorf("wanted %d, want 5: eight may run, and three do", n)
 		}
-		q.End(task.Place{Outside: true})
+		q.Release(task.SlotState{OutsideCapacity: true})
 		if n := wanted(t, q); n != 6 {
 			t.Errorf("wanted %d", n)
 		}
@@ -216,13 +216,13 @@ func TestALoneTaskThatWaitsIsNotAlone(t *testing.T) {
 		var back returns
 		q := limited(&back, 1, 4)
 		lone := tasks(0, 1)
-		lone[0].Lone = task.AloneInRun
-		q.Put(lone)
+		lone[0].Isolation = task.IsolateRun
+		q.Offer(lone)
 		took(t, q, 1)
 		if n := wanted(t, q); n != 0 {
 			t.Fatalf("wanted %d beside it", n)
 		}
-		q.Move(task.Place{Alone: true}, task.Place{Alone: true, Waiting: true})
+		q.Update(task.SlotState{Isolated: true}, task.SlotState{Isolated: true, Waiting: true})
 		q.AddCapacity(1)
 		if n := wanted(t, q); n != 1 {
 			t.Fatalf("wanted %d while it waits", n)
@@ -231,8 +231,8 @@ func TestALoneTaskThatWaitsIsNotAlone(t *testing.T) {
 		// A nested task may itself have to be alone: it starts when all others
 		// only wait.
 		nested := tasks(1, 2)
-		nested[0].Lone = task.AloneInRun
-		q.Put(nested)
+		nested[0].Isolation = task.IsolateRun
+		q.Offer(nested)
 		if got := took(t, q, 1); !slices.Equal(got, []int64{1}) {
 			t.Fatalf("took %v", got)
 		}
@@ -240,13 +240,13 @@ func TestALoneTaskThatWaitsIsNotAlone(t *testing.T) {
 		if n := wanted(t, q); n != 0 {
 			t.Fatalf("wanted %d beside the nested one", n)
 		}
-		q.End(task.Place{Alone: true})
+		q.Release(task.SlotState{Isolated: true})
 		if n := wanted(t, q); n != 1 {
 			t.Fatalf("wanted %d when the nested one had ended", n)
 		}
 
-		q.Move(task.Place{Alone: true, Waiting: true}, task.Place{Alone: true})
-		q.Put(tasks(2, 4)) // what that claim brought
+		q.Update(task.SlotState{Isolated: true, Waiting: true}, task.SlotState{Isolated: true})
+		q.Offer(tasks(2, 4)) // what that claim brought
 		if got := seqs(back.ts); !slices.Equal(got, []int64{3, 2}) {
 			t.Errorf("gave back %v", got)
 		}
@@ -256,7 +256,7 @@ func TestALoneTaskThatWaitsIsNotAlone(t *testing.T) {
 		if n := wanted(t, q); n != 0 {
 			t.Errorf("wanted %d beside the lone one that works again", n)
 		}
-		q.End(task.Place{Alone: true})
+		q.Release(task.SlotState{Isolated: true})
 		if n := wanted(t, q); n != 1 {
 			t.Errorf("wanted %d after it", n)
 		}

@@ -55,15 +55,15 @@ func TestRenewReplacesEveryChildAndLosesNothing(t *testing.T) {
 	for i := range n {
 		b.push("", "")
 		if i == 100 {
-			b.pool.Renew()
+			b.pool.Restart()
 		}
 		o := b.next()
-		for o.Kind == task.Returned { // refused, since the child had been told to finish
-			b.queue.Put([]task.Task{o.Task})
+		for o.Conclusion == task.Returned { // refused, since the child had been told to finish
+			b.queue.Offer([]task.Task{o.Task})
 			o = b.next()
 		}
-		if o.Kind != task.Succeeded || seen[o.Task.Delivery] {
-			t.Fatalf("%s: %v: %s", o.Task.Info.TaskID, o.Kind, o.Message)
+		if o.Conclusion != task.Succeeded || seen[o.Task.Delivery] {
+			t.Fatalf("%s: %v: %s", o.Task.Info.TaskID, o.Conclusion, o.Message)
 		}
 		seen[o.Task.Delivery] = true
 	}
@@ -81,7 +81,7 @@ func TestATaskOutlivesTheRenewalOfItsChild(t *testing.T) {
 	b.push("gate", gate)
 	wait.Until(t, "it to start", func() bool { _, err := os.Stat(gate + ".started"); return err == nil })
 	old := b.pids()
-	b.pool.Renew()
+	b.pool.Restart()
 	wait.Until(t, "the successor", func() bool { return strings.Count(b.log.String(), "worker ready") == 2 })
 	wait.Until(t, "both to be there", func() bool { return b.pool.Up() == 1 && len(b.pool.Slots()) == 2 })
 	if b.touched(old) != 1 {
@@ -93,8 +93,8 @@ func TestATaskOutlivesTheRenewalOfItsChild(t *testing.T) {
 		t.Fatal(err)
 	}
 	for range 2 {
-		if o := b.next(); o.Kind != task.Succeeded {
-			t.Errorf("%s: %v: %s", o.Task.Info.TaskID, o.Kind, o.Message)
+		if o := b.next(); o.Conclusion != task.Succeeded {
+			t.Errorf("%s: %v: %s", o.Task.Info.TaskID, o.Conclusion, o.Message)
 		}
 	}
 	wait.Until(t, "the new child", func() bool { return b.pool.Up() == 1 && b.touched(old) == 0 })
@@ -113,15 +113,15 @@ func TestASuccessorThatDoesNotStartChangesNothing(t *testing.T) {
 		t.Fatal(err)
 	}
 	for round := 1; round <= 2; round++ {
-		b.pool.Renew()
+		b.pool.Restart()
 		wait.Until(t, "the round's end", func() bool { return strings.Count(b.log.String(), "the old ones stay") == round })
 	}
 	if b.touched(old) != 2 || !strings.Contains(b.log.String(), "the new version has a typo") {
 		t.Errorf("%d of 2 old children serve", b.touched(old))
 	}
 	b.push("", "")
-	if o := b.next(); o.Kind != task.Succeeded {
-		t.Errorf("%v: %s", o.Kind, o.Message)
+	if o := b.next(); o.Conclusion != task.Succeeded {
+		t.Errorf("%v: %s", o.Conclusion, o.Message)
 	}
 }
 
@@ -131,7 +131,7 @@ func TestAStopDuringARenewalLeavesNoProcess(t *testing.T) {
 		t.Run(pause.String(), func(t *testing.T) {
 			b := setup(t, "good", func(c *rpc.Config) { c.Slots = 2 })
 			wait.Until(t, "two children", func() bool { return b.pool.Up() == 2 })
-			b.pool.Renew()
+			b.pool.Restart()
 			timer := time.NewTimer(pause)
 			<-timer.C
 			b.queue.Close()

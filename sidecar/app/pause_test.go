@@ -66,10 +66,10 @@ func TestPauseAndQuietAreApart(t *testing.T) {
 	b.must(st.Pause(ctx, run, "me"))
 	b.awaitState(app.Paused)
 	b.app.Quiet()
-	b.must(st.Pause(ctx, fleet.Everyone, "me"))
+	b.must(st.Pause(ctx, fleet.AllRuns, "me"))
 	b.must(st.Unpause(ctx, run))
 	b.push(job{TaskID: "t", SessionID: b.prefix})
-	b.must(st.Unpause(ctx, fleet.Everyone))
+	b.must(st.Unpause(ctx, fleet.AllRuns))
 	b.awaitState(app.Quiet)
 	if got := fmt.Sprint(b.queue(), b.app.Status().InFlight); got != "[t] 0" {
 		t.Errorf("while there is a reason: queue and in flight %s", got)
@@ -84,7 +84,7 @@ func TestStartsPaused(t *testing.T) {
 	t.Parallel()
 	b := &bundle{t: t, prefix: redistest.Prefix(t)}
 	st := b.person()
-	b.must(st.Pause(t.Context(), fleet.Everyone, "me"))
+	b.must(st.Pause(t.Context(), fleet.AllRuns, "me"))
 	prefix := b.prefix
 	b = setup(t, func(c *config.Config) {
 		c.KeyPrefix = prefix
@@ -97,7 +97,7 @@ func TestStartsPaused(t *testing.T) {
 	if text := b.rdb.HGet(t.Context(), b.prefix+":sidecar:meta:"+b.run(st), "seq").Val(); text != "" {
 		t.Errorf("%s records were claimed", text)
 	}
-	b.must(st.Unpause(t.Context(), fleet.Everyone))
+	b.must(st.Unpause(t.Context(), fleet.AllRuns))
 	await(t, "the task", func() bool { return b.result(b.prefix, "t") == `"t done"` })
 }
 
@@ -122,7 +122,7 @@ func TestDrainByOrder(t *testing.T) {
 	t.Parallel()
 	b := setup(t, nil)
 	st := b.person()
-	b.must(st.Order(t.Context(), b.run(st), fleet.Command{Do: fleet.Drain, By: "ann"}))
+	b.must(st.SendCommand(t.Context(), b.run(st), fleet.Command{Action: fleet.Drain, By: "ann"}))
 	if err := within(t, 30*time.Second, b.app); err != nil {
 		t.Error(err)
 	}
@@ -150,15 +150,15 @@ func TestChildrenAreReplacedByOrder(t *testing.T) {
 	}
 	await(t, "two workers", func() bool { return len(pids()) == 2 })
 	old := pids()
-	b.must(st.Order(t.Context(), run, fleet.Command{Do: fleet.RestartChild, Slot: 1, By: "me"}))
+	b.must(st.SendCommand(t.Context(), run, fleet.Command{Action: fleet.RestartChild, Slot: 1, By: "me"}))
 	await(t, "another worker in slot 1", func() bool { now := pids(); return len(now) == 2 && now[1] != old[1] })
 	if pids()[0] != old[0] {
 		t.Error("the worker in slot 0 was replaced, too")
 	}
-	b.must(st.Order(t.Context(), run, fleet.Command{Do: fleet.RestartChild, Slot: 7}))
+	b.must(st.SendCommand(t.Context(), run, fleet.Command{Action: fleet.RestartChild, Slot: 7}))
 	await(t, "the word on slot 7", func() bool { return strings.Contains(b.log.String(), "no worker to replace") })
-	b.must(st.Order(t.Context(), run, fleet.Command{Do: fleet.RestartChildren}))
+	b.must(st.SendCommand(t.Context(), run, fleet.Command{Action: fleet.RestartChildren}))
 	await(t, "another worker in slot 0", func() bool { now := pids(); return len(now) == 2 && now[0] != old[0] })
-	b.must(st.Order(t.Context(), run, fleet.Command{Do: "dance"}))
+	b.must(st.SendCommand(t.Context(), run, fleet.Command{Action: "dance"}))
 	await(t, "the word on an order from the future", func() bool { return strings.Contains(b.log.String(), "unknown command") })
 }

@@ -6,7 +6,7 @@ import (
 	"slices"
 )
 
-// Renew asks for every child to be replaced by a fresh one and returns at once.
+// Restart asks for every child to be replaced by a fresh one and returns at once.
 //
 // It is one child after another, and each successor is started and has answered
 // initialize before its predecessor is told to finish: no task is lost, no slot
@@ -16,11 +16,11 @@ import (
 // tasks outlast replacePatience).
 //
 // Asking again during a round makes one more of it. A stop ends it.
-func (p *Pool) Renew() { notify(p.renew) }
+func (p *Pool) Restart() { notify(p.renew) }
 
-// RenewSlot is Renew for the children of one slot. It reports whether there is
+// RestartSlot is Restart for the children of one slot. It reports whether there is
 // one: false also while many others are being asked for.
-func (p *Pool) RenewSlot(slot int) bool {
+func (p *Pool) RestartSlot(slot int) bool {
 	if len(p.inSlot(slot)) == 0 {
 		return false
 	}
@@ -38,7 +38,7 @@ func (p *Pool) inSlot(slot int) []*child {
 	return slices.DeleteFunc(p.serving(), func(c *child) bool { return c.slot != slot })
 }
 
-// renewals serves Renew and RenewSlot until ctx ends.
+// renewals serves Restart and RestartSlot until ctx ends.
 func (p *Pool) renewals(ctx context.Context) {
 	for {
 		select {
