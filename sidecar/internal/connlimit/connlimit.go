@@ -1,6 +1,6 @@
-// Package connlimit bounds the connections of an HTTP server, so that clients that
-// hold connections open cost neither the descriptors nor the memory of the rest of
-// the process.
+// Package connlimit bounds the connections of an HTTP server. Clients that keep
+// connections open then cannot use up the file descriptors and the memory that the rest
+// of the process needs.
 package connlimit
 
 import (
@@ -16,19 +16,20 @@ import (
 )
 
 const (
-	// most is how many connections there are at most, and share which part of the
-	// descriptors that the process may open: the rest is for Redis and the workers.
-	most  = 224
-	share = 4
-	// keptShare is which part of the connections is kept for trusted requests.
-	keptShare = 7
-	// spare is how many connections, beside those that are open, may be served at the
-	// same time: closed ones whose goroutines have not ended yet, which net/http lets
-	// linger for half a second after an answer.
+	// maxConnections is the maximum number of connections, and share the part of the file
+	// descriptors that they may use: the rest is for Redis and the workers.
+	maxConnections = 224
+	share          = 4
+	// reservedShare is the part of the connections that is reserved for authenticated
+	// requests.
+	reservedShare = 7
+	// spare is the number of connections that may be served in addition to the open ones:
+	// closed ones whose goroutines have not ended yet, which net/http keeps for half a
+	// second after an answer.
 	spare = 32
 )
 
-// Files is how many descriptors the process may open.
+// Files returns the number of file descriptors that the process may open.
 func Files() int {
 	var limit syscall.Rlimit
 	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil || limit.Cur > 1<<20 {
@@ -37,49 +38,49 @@ func Files() int {
 	return int(limit.Cur)
 }
 
-// Default is how many connections one server may have.
-func Default() int { return max(min(most, Files()/share), 8) }
+// Default returns the maximum number of connections of one server.
+func Default() int { return max(min(maxConnections, Files()/share), 8) }
 
-// Limiter bounds the connections of one server. A new connection beyond the bound
-// takes the place of the one that has been without a request for longest: a probe
-// always gets through. Its methods may be called concurrently.
+// Limiter bounds the connections of one server. A new connection beyond the limit
+// replaces the one that has been idle longest, so that a probe always gets through. Its
+// methods may be called concurrently.
 type Limiter struct {
-	total  int
-	others int // requests that are not trusted, at the same time
+	total              int
+	maxUnauthenticated int // maximum number of concurrent unauthenticated requests
 
-	// Trusted reports whether a request may have one of the places that are kept;
-	// nil trusts none.
-	Trusted func(*http.Request) bool
-	// Free are paths that are always served: of handlers that hold no connection.
+	// Authenticated reports whether a request is authenticated and may use a reserved
+	// connection; nil treats every request as unauthenticated.
+	Authenticated func(*http.Request) bool
+	// Free are paths that are always served: their handlers end at once.
 	Free []string
 
-	served chan struct{} // a place for each connection that a goroutine serves
+	served chan struct{} // a token for each connection that a goroutine serves
 
 	mu     sync.Mutex
 	conns  map[net.Conn]*conn
-	quiet  list.List // of *conn: without a request, the longest first
-	active int       // requests that are not trusted
+	idle   list.List // of *conn: idle connections, the longest idle first
+	active int       // concurrent unauthenticated requests
 }
 
-// conn is one connection. Its fields are under Limiter.mu.
+// conn is one connection. Limiter.mu guards its fields.
 type conn struct {
-	net     net.Conn
-	place   *list.Element // in quiet; nil while it has a request
-	trusted bool          // its last request was
+	net           net.Conn
+	place         *list.Element // in idle; nil during a request
+	authenticated bool          // its last request was authenticated
 }
 
 // New returns a limiter for at most total connections.
 func New(total int) *Limiter {
 	return &Limiter{
-		total: total, others: total - max(total/keptShare, 1), conns: make(map[net.Conn]*conn),
+		total: total, maxUnauthenticated: total - max(total/reservedShare, 1), conns: make(map[net.Conn]*conn),
 		served: make(chan struct{}, total+spare),
 	}
 }
 
 type key struct{}
 
-// Guard makes a server, which serves nothing yet, keep to the limit. It is to serve
-// on a [Limiter.Listener].
+// Guard applies the limit to a server that serves nothing yet. The server must use a
+// [Limiter.Listener].
 func (l *Limiter) Guard(s *http.Server) {
 	next := s.Handler
 	s.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { l.serve(w, r, next) })
@@ -87,9 +88,9 @@ func (l *Limiter) Guard(s *http.Server) {
 	s.ConnContext = func(ctx context.Context, c net.Conn) context.Context { return context.WithValue(ctx, key{}, c) }
 }
 
-// Listener returns inner for the guarded server. It accepts no more connections than
-// can be served: each one costs a goroutine and two buffers until net/http is done with
-// it, and a flood closes them faster than a busy machine ends their goroutines.
+// Listener wraps the listener of the guarded server. It accepts no more connections than
+// can be served: each one costs a goroutine and two buffers until net/http has ended it,
+// and a flood closes connections faster than a busy machine ends their goroutines.
 func (l *Limiter) Listener(inner net.Listener) net.Listener {
 	return &listener{Listener: inner, served: l.served, closed: make(chan struct{})}
 }
@@ -101,8 +102,9 @@ type listener struct {
 	closed chan struct{}
 }
 
-// Accept waits for a place first. It waits only for connections that are closed: a
-// newcomer for which none of the open ones makes room is closed itself.
+// Accept waits for a token and accepts a connection. It waits only for the goroutines of
+// closed connections: a new connection that can replace none of the open ones is closed
+// itself.
 func (l *listener) Accept() (net.Conn, error) {
 	select {
 	case l.served <- struct{}{}:
@@ -121,14 +123,15 @@ func (l *listener) Close() error {
 	return l.Listener.Close()
 }
 
-// Open is how many connections there are.
+// Open returns the number of open connections.
 func (l *Limiter) Open() int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return len(l.conns)
 }
 
-// change is told of every connection's state, of a new one before it is served.
+// change is the ConnState callback. It is called for a new connection before that is
+// served.
 func (l *Limiter) change(c net.Conn, state http.ConnState) {
 	l.mu.Lock()
 	var victim net.Conn
@@ -136,40 +139,40 @@ func (l *Limiter) change(c net.Conn, state http.ConnState) {
 	case http.StateNew:
 		if len(l.conns) >= l.total {
 			if victim = l.victimLocked(); victim == nil {
-				victim = c // every other one is being answered
+				victim = c // all other connections are serving a request
 				break
 			}
 			l.forgetLocked(victim)
 		}
 		known := &conn{net: c}
-		known.place = l.quiet.PushBack(known)
+		known.place = l.idle.PushBack(known)
 		l.conns[c] = known
 	case http.StateActive:
 		if known := l.conns[c]; known != nil && known.place != nil {
-			l.quiet.Remove(known.place)
+			l.idle.Remove(known.place)
 			known.place = nil
 		}
 	case http.StateIdle:
 		if known := l.conns[c]; known != nil && known.place == nil {
-			known.place = l.quiet.PushBack(known)
+			known.place = l.idle.PushBack(known)
 		}
-	case http.StateClosed, http.StateHijacked: // one of them, once, and last
+	case http.StateClosed, http.StateHijacked: // the last state, reported once
 		l.forgetLocked(c)
 		<-l.served
 	}
 	l.mu.Unlock()
 	if victim != nil {
-		_ = victim.Close() // which may tell us that it is closed
+		_ = victim.Close() // which may call change
 	}
 }
 
-// victimLocked is the connection that has been quiet for longest, one that was not
-// trusted first; nil if each has a request.
+// victimLocked returns the connection that has been idle longest, an unauthenticated one
+// first; nil if each serves a request.
 func (l *Limiter) victimLocked() net.Conn {
 	var found net.Conn
-	for e := l.quiet.Front(); e != nil; e = e.Next() {
+	for e := l.idle.Front(); e != nil; e = e.Next() {
 		c := e.Value.(*conn)
-		if !c.trusted {
+		if !c.authenticated {
 			return c.net
 		}
 		if found == nil {
@@ -182,48 +185,47 @@ func (l *Limiter) victimLocked() net.Conn {
 func (l *Limiter) forgetLocked(c net.Conn) {
 	if known := l.conns[c]; known != nil {
 		if known.place != nil {
-			l.quiet.Remove(known.place)
+			l.idle.Remove(known.place)
 		}
 		delete(l.conns, c)
 	}
 }
 
-// serve answers a request, unless too many are being answered that are not
-// trusted.
+// serve handles a request, unless too many unauthenticated requests are being handled.
 func (l *Limiter) serve(w http.ResponseWriter, r *http.Request, next http.Handler) {
 	if slices.Contains(l.Free, r.URL.Path) {
 		next.ServeHTTP(w, r)
 		return
 	}
-	trusted := l.Trusted != nil && l.Trusted(r)
+	authenticated := l.Authenticated != nil && l.Authenticated(r)
 	c, _ := r.Context().Value(key{}).(net.Conn)
-	if !l.begin(c, trusted) {
+	if !l.begin(c, authenticated) {
 		w.Header().Set("Connection", "close")
 		w.Header().Set("Retry-After", "10")
 		httpauth.Refuse(w, http.StatusServiceUnavailable, "too many requests are being answered")
 		return
 	}
-	if !trusted {
+	if !authenticated {
 		defer l.end()
 	}
 	next.ServeHTTP(w, r)
 }
 
-func (l *Limiter) begin(c net.Conn, trusted bool) bool {
+func (l *Limiter) begin(c net.Conn, authenticated bool) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	known := l.conns[c]
 	if known != nil {
-		known.trusted = trusted
+		known.authenticated = authenticated
 	}
 	switch {
-	case trusted:
+	case authenticated:
 		return true
-	case l.active >= l.others:
-		// net/http keeps a connection that it closes for up to half a second: a
-		// refused one must not hold a place for as long.
+	case l.active >= l.maxUnauthenticated:
+		// net/http keeps a connection that it closes for up to half a second. A refused
+		// one must not use its token for as long.
 		if known != nil && known.place == nil {
-			known.place = l.quiet.PushBack(known)
+			known.place = l.idle.PushBack(known)
 		}
 		return false
 	}

@@ -27,7 +27,7 @@ type bench struct {
 func start(t *testing.T, total int) *bench {
 	t.Helper()
 	b := &bench{t: t, limiter: New(total), waiting: make(chan struct{}, 1000), letGo: make(chan struct{})}
-	b.limiter.Trusted = func(r *http.Request) bool { return r.Header.Get("Authorization") == "Bearer token" }
+	b.limiter.Authenticated = func(r *http.Request) bool { return r.Header.Get("Authorization") == "Bearer token" }
 	b.limiter.Free = []string{"/livez"}
 	mux := http.NewServeMux()
 	mux.HandleFunc("/livez", func(http.ResponseWriter, *http.Request) {})
@@ -95,8 +95,8 @@ func TestQuietConnectionsMakeRoom(t *testing.T) {
 	silent := b.dial()
 	idle := b.dial()
 	b.ask(idle, "/livez", "")
-	trusted := b.dial()
-	b.ask(trusted, "/none", "token")
+	authenticated := b.dial()
+	b.ask(authenticated, "/none", "token")
 	for i := range 100 {
 		if status := b.ask(b.dial(), "/livez", ""); status != 200 {
 			t.Fatalf("newcomer %d is answered %d", i, status)
@@ -108,12 +108,12 @@ func TestQuietConnectionsMakeRoom(t *testing.T) {
 	if !b.closed(silent) || !b.closed(idle) {
 		t.Error("a connection without a request was kept")
 	}
-	if status := b.ask(trusted, "/none", "token"); status != 404 {
-		t.Errorf("the connection that was trusted is answered %d", status)
+	if status := b.ask(authenticated, "/none", "token"); status != 404 {
+		t.Errorf("the connection that was authenticated is answered %d", status)
 	}
 }
 
-// TestPlacesAreKeptForTheToken: requests that are not trusted never have them all.
+// TestPlacesAreKeptForTheToken: requests that are not authenticated never have them all.
 func TestPlacesAreKeptForTheToken(t *testing.T) {
 	b := start(t, 14)
 	for range 12 {
@@ -147,7 +147,7 @@ func TestPlacesAreKeptForTheToken(t *testing.T) {
 }
 
 func TestDefaultFitsTheDescriptors(t *testing.T) {
-	if n := Default(); n < 8 || n > most || n > max(Files()/share, 8) {
+	if n := Default(); n < 8 || n > maxConnections || n > max(Files()/share, 8) {
 		t.Errorf("%d connections of %d descriptors", n, Files())
 	}
 }

@@ -1,65 +1,65 @@
-// Package fleet has the nouns of what people see and do: what each run says of
-// itself in the registry, what stands in the queue, dead letters, and the
-// commands that a person gives. Standard library only: the store reads and writes
-// them, commands, HTTP and the page show them.
+// Package fleet defines the values that users see and send: the description that each run
+// publishes, the records in the queue, dead letters, and commands. It imports only the
+// standard library. Package redis stores them; the CLI, HTTP and the page show them.
 package fleet
 
 import "time"
 
-// Run is what a run says of itself in the registry (P:sidecar:info:{run},
-// JSON). It is gone with the run's lease at the latest.
+// Run is the description that a run publishes in the registry (P:sidecar:info:{run},
+// JSON). It expires with the lease of the run.
 type Run struct {
 	ID       string    `json:"id"`
-	WorkerID string    `json:"worker_id"` // a label: containers often share one
+	WorkerID string    `json:"worker_id"` // a label, which containers often share
 	Host     string    `json:"host"`
 	PID      int       `json:"pid"`
 	Version  string    `json:"version"`
 	Mode     string    `json:"mode"`
-	Command  string    `json:"command"`           // without values that could be secrets
-	State    string    `json:"state"`             // app.State; Absent or Unknown where nothing is said
-	Problem  string    `json:"problem,omitempty"` // why one that runs is not ready
+	Command  string    `json:"command"`           // without values that may be secrets
+	State    string    `json:"state"`             // app.State; Absent or Unknown without a description
+	Problem  string    `json:"problem,omitempty"` // why a running sidecar is not ready
 	Paused   bool      `json:"paused"`
 	Since    time.Time `json:"since"`
-	Seen     time.Time `json:"seen"` // when it said this
+	Seen     time.Time `json:"seen"` // time of the description
 	HTTP     string    `json:"http,omitempty"`
 
 	Slots      int     `json:"slots"`
 	Busy       int     `json:"busy"`
 	Waiting    int     `json:"waiting"`    // claimed and not started
-	Unreported int     `json:"unreported"` // ended, and Redis has not heard of it
-	Completed  int64   `json:"done"`       // tasks since it began, failed ones too
+	Unreported int     `json:"unreported"` // ended and not reported
+	Completed  int64   `json:"done"`       // tasks since the start, including failed ones
 	Failed     int64   `json:"failed"`     // of these
 	Children   []Child `json:"children,omitempty"`
 }
 
-// What the state of a run is that says nothing of itself.
+// States of a run without a description.
 const (
-	// Absent: its lease has run out, and another run is about to take its records.
+	// Absent means that the lease has expired and another run is about to take the
+	// records.
 	Absent = "absent"
-	// Unknown: it is alive, and of a version that says no more.
+	// Unknown means that the run is alive and publishes no description.
 	Unknown = "unknown"
 )
 
-// Everyone stands for all runs of a prefix where a run is paused.
+// AllRuns stands for all runs of a prefix in a pause.
 const AllRuns = "*"
 
 // States of a worker process.
 const (
 	Serving = "serving"
 	Leaving = "leaving" // it takes no more tasks
-	Extra   = "lent"    // it is there because slots are lent to others
+	Extra   = "lent"    // an extra process while other tasks wait
 )
 
 // Child is a worker process.
 type Child struct {
 	Slot  int    `json:"slot"`
 	PID   int    `json:"pid"`
-	Kind  string `json:"kind,omitempty"` // pattern of its kind of worker, where there are several
+	Kind  string `json:"kind,omitempty"` // pattern of the kind of worker, if there are several
 	State string `json:"state"`          // Serving, Leaving, Lent
 	Tasks []Task `json:"tasks,omitempty"`
 }
 
-// Task is a task that runs in a child.
+// Task is a task that runs in a worker process.
 type Task struct {
 	TaskID    string    `json:"task_id"`
 	SessionID string    `json:"session_id,omitempty"`
@@ -77,31 +77,31 @@ type InFlight struct {
 	Task
 	Run   string `json:"run"`
 	Host  string `json:"host,omitempty"`
-	State string `json:"state"` // running, waiting; held: claimed and not (known to be) started
+	State string `json:"state"` // running; waiting; held: claimed and not (known to be) started
 	Slot  *int   `json:"slot,omitempty"`
 	PID   int    `json:"pid,omitempty"`
 }
 
-// Record is a record that stands in the queue; Raw is it, byte for byte.
+// Record is a record in the queue. Raw is the record itself, byte for byte.
 type Record struct {
 	Index     int64     `json:"index"` // 0 is claimed next
 	TaskID    string    `json:"task_id"`
 	SessionID string    `json:"session_id,omitempty"`
 	GroupID   string    `json:"group_id,omitempty"`
-	CreatedAt time.Time `json:"created_at,omitzero"` // zero where it is not known
-	// Age is by Redis' clock; nil where it is not known.
+	CreatedAt time.Time `json:"created_at,omitzero"` // zero if unknown
+	// Age is the age by Redis' clock; nil if unknown.
 	Age     *time.Duration `json:"-"`
 	Problem string         `json:"problem,omitempty"` // why it will be refused
 	Bytes   int            `json:"bytes"`             // of the whole record
-	Raw     []byte         `json:"-"`                 // the first of them, if there are fewer
+	Raw     []byte         `json:"-"`                 // possibly only the first bytes
 }
 
-// Queue is what stands before the sidecars, whoever takes it.
+// Queue is the state of the queue of a prefix.
 type Queue struct {
 	Depth int64 `json:"depth"`
-	// Oldest is the age of the record that has waited longest. It is nil where none
-	// waits, or where it is not known: no record says when it was made, or those that
-	// do are ahead of Redis' clock.
+	// Oldest is the age of the record that has waited longest. It is nil if the queue is
+	// empty or the age is unknown: no record has a creation time, or those times are
+	// ahead of Redis' clock.
 	Oldest   *time.Duration `json:"oldest,omitempty"`
 	Delayed  int64          `json:"delayed"`
 	Unrouted int64          `json:"unrouted"`
@@ -110,7 +110,7 @@ type Queue struct {
 	Paused   bool           `json:"paused"` // the whole prefix
 }
 
-// DeadLetter is a record that was given up; Raw is it, byte for byte.
+// DeadLetter is a record that was given up. Raw is the record itself, byte for byte.
 type DeadLetter struct {
 	ID        string    `json:"id"` // the delivery id
 	TaskID    string    `json:"task_id"`
@@ -120,38 +120,38 @@ type DeadLetter struct {
 	Message   string    `json:"message"`
 	Stderr    string    `json:"stderr,omitempty"`
 	Attempts  int       `json:"attempts"`
-	At        time.Time `json:"at,omitzero"` // zero where it is not known
-	Raw       []byte    `json:"-"`           // may be no JSON at all
+	At        time.Time `json:"at,omitzero"` // zero if unknown
+	Raw       []byte    `json:"-"`           // possibly not JSON
 }
 
-// Requeued says what became of a requeue or why it was refused.
+// Requeued is the result of a requeue.
 type Requeued string
 
 const (
-	// RequeueDone: the record stands in the queue again.
+	// RequeueDone means that the record is in the queue again.
 	RequeueDone Requeued = "requeued"
-	// RequeueGone: there is no such dead letter (any more).
+	// RequeueGone means that there is no such dead letter (any more).
 	RequeueGone Requeued = "no-such-dead-letter"
-	// RequeueGroupOver: its group's barrier is no longer open, so nobody waits
-	// for it; forced it is done all the same.
+	// RequeueGroupOver means that the barrier of the group is not open any more, so that
+	// no producer waits for the record. A forced requeue is possible.
 	RequeueGroupOver Requeued = "group-over"
-	// RequeueCounted: its failure stands at an open barrier in a way that cannot
-	// be taken back (the group's name was used before within a day, say); forced
-	// it runs, and what it answers counts for nobody.
+	// RequeueCounted means that the failure is counted at an open barrier and cannot be
+	// undone, for example because the name of the group was used before within a day. A
+	// forced requeue runs the record, and its outcome does not count for the group.
 	RequeueCounted Requeued = "counted"
 )
 
-// Command is what a person tells one run to do (P:sidecar:orders:{run}, a list of
-// JSON with a TTL, read with the tick of each second).
+// Command is a user's command to one run (P:sidecar:orders:{run}, a list of JSON with a
+// TTL, read with the tick of each second).
 type Command struct {
 	Action string `json:"do"`
-	Slot   int    `json:"slot,omitempty"` // of restart-child
-	By     string `json:"by,omitempty"`   // who gave it, for the log
+	Slot   int    `json:"slot,omitempty"` // for restart-child
+	By     string `json:"by,omitempty"`   // author, for the log
 }
 
-// What a command can say.
+// Actions of a Command.
 const (
 	Drain           = "drain"
-	RestartChild    = "restart-child"    // the one in a slot
-	RestartChildren = "restart-children" // all, one after another
+	RestartChild    = "restart-child"    // the worker process of one slot
+	RestartChildren = "restart-children" // all worker processes, one after another
 )

@@ -1,7 +1,6 @@
-// Package redisserver is the Redis that the sidecar itself owns
-// (REDIS_URL=embedded): a redis-server or valkey-server from PATH, else
-// miniredis in this process. It listens on loopback only and keeps nothing:
-// what it holds is gone when it stops.
+// Package redisserver runs the embedded Redis of the sidecar (REDIS_URL=embedded): a
+// redis-server or valkey-server from PATH, or else miniredis in this process. It listens
+// on loopback only and persists nothing.
 package redisserver
 
 import (
@@ -17,33 +16,31 @@ import (
 	"github.com/graflow/graflow-sidecar/sidecar/internal/redisserver/serverproc"
 )
 
-// Kind says what serves.
+// Program is the program that serves.
 type Program string
 
-// What a Server can be.
+// The programs of a Server.
 const (
 	ProgramRedis     Program = "redis-server"
 	ProgramValkey    Program = "valkey-server"
 	ProgramMiniredis Program = "miniredis"
 )
 
-// Options of Start; the zero value is usable.
+// Options configures Start. The zero value is usable.
 type Options struct {
-	// Port on 127.0.0.1; 0 picks a free one.
+	// Port is the port on 127.0.0.1; 0 picks a free one.
 	Port int
-	// Password that clients must give; empty means none. Anyone on this
-	// machine can reach a loopback port, and Graflow's workers unpickle what
-	// they find in Redis, so set one where other users share the machine.
+	// Password is required from clients; empty means none. Every user of this machine can
+	// reach a loopback port, and Graflow's workers unpickle data from Redis, so set a
+	// password on a shared machine.
 	Password string
-	// InProcess takes miniredis even where a server is on PATH.
+	// InProcess uses miniredis even if a server is on PATH.
 	InProcess bool
-	// Log gets the server's own output at level debug; nil means
-	// slog.Default().
+	// Log receives the output of the server at level debug; nil means slog.Default().
 	Log *slog.Logger
 }
 
-// Server is a running local Redis. Its methods may be called from any
-// goroutine.
+// Server is a running embedded Redis. Its methods may be called from any goroutine.
 type Server struct {
 	program  Program
 	addr     string
@@ -56,9 +53,9 @@ type Server struct {
 	err  error // valid once done is closed
 }
 
-// Start returns a server that answers, or an error that says what was tried.
-// ctx bounds the start only. A server found on PATH that does not start is an
-// error: miniredis takes its place only where there is none.
+// Start starts a server and returns when it answers. The error names the attempts. ctx
+// bounds the start only. If a server on PATH does not start, Start fails: miniredis is
+// used only if there is none.
 func Start(ctx context.Context, opts Options) (*Server, error) {
 	if opts.Log == nil {
 		opts.Log = slog.Default()
@@ -78,7 +75,7 @@ func Start(ctx context.Context, opts Options) (*Server, error) {
 
 func startProcess(ctx context.Context, binary string, opts Options) (*Server, error) {
 	kind := Program(filepath.Base(binary))
-	dir, err := os.MkdirTemp("", "sidecar-redis-") // 0700: it holds the password
+	dir, err := os.MkdirTemp("", "sidecar-redis-") // 0700: it contains the password
 	if err != nil {
 		return nil, fmt.Errorf("local Redis: %w", err)
 	}
@@ -104,8 +101,7 @@ func startProcess(ctx context.Context, binary string, opts Options) (*Server, er
 	return s, nil
 }
 
-// watch owns the end of a process: its folder goes with it, whether it was
-// stopped or died.
+// watch removes the folder of a process after its end.
 func (s *Server) watch(dir string) {
 	<-s.proc.Done()
 	s.err = s.proc.Err()
@@ -115,8 +111,8 @@ func (s *Server) watch(dir string) {
 	close(s.done)
 }
 
-// URL is the address to give to clients, with the password if there is one:
-// not for the log.
+// URL returns the address for clients, including the password if there is one. It must
+// not be logged.
 func (s *Server) URL() string {
 	u := url.URL{Scheme: "redis", Host: s.addr, Path: "/0"}
 	if s.password != "" {
@@ -125,17 +121,17 @@ func (s *Server) URL() string {
 	return u.String()
 }
 
-// Addr is "127.0.0.1:port".
+// Addr returns "127.0.0.1:port".
 func (s *Server) Addr() string { return s.addr }
 
-// Kind says what serves.
+// Program returns the program that serves.
 func (s *Server) Program() Program { return s.program }
 
-// Done is closed when the server has ended, by Stop or by itself.
+// Done returns a channel that is closed when the server has ended, by Stop or by itself.
 func (s *Server) Done() <-chan struct{} { return s.done }
 
-// Err says why the server ended once Done is closed: nil after Stop, else what
-// happened to it.
+// Err returns the reason of the end once Done is closed: nil after Stop, otherwise an
+// error.
 func (s *Server) Err() error {
 	select {
 	case <-s.done:
@@ -145,9 +141,9 @@ func (s *Server) Err() error {
 	}
 }
 
-// Stop ends the server and returns when it is gone: SIGTERM, and SIGKILL when
-// ctx ends first, which is the error then. Clients should have been closed
-// before. A second Stop, or one after the server died, does nothing.
+// Stop ends the server and returns when it is gone. It sends SIGTERM, and SIGKILL when
+// ctx ends first, whose error it then returns. Clients should be closed before. A second
+// Stop, or one after the server died, does nothing.
 func (s *Server) Stop(ctx context.Context) error {
 	if s.mini != nil {
 		s.once.Do(func() {

@@ -16,8 +16,8 @@ import (
 	"github.com/graflow/graflow-sidecar/sidecar/internal/redisserver/serverproc"
 )
 
-// mini is miniredis, which was made for tests, in front of clients that may send
-// anything: what would bring it down would bring the sidecar down with it.
+// mini runs miniredis, a library for tests, for clients that may send anything. It guards
+// the sidecar against commands that would crash miniredis and the process with it.
 type mini struct {
 	*miniredis.Miniredis
 	ln      net.Listener
@@ -26,8 +26,8 @@ type mini struct {
 
 func startMiniredis(opts Options) (*Server, error) {
 	m := &mini{Miniredis: miniredis.NewMiniRedis()}
-	// Keys expire by the clock, as in a real server; without it only tests
-	// that call FastForward ever see one expire.
+	// Keys expire by the clock, as in a real server. Without it keys expire only when
+	// tests call FastForward.
 	m.ClockTTL(true)
 	if opts.Password != "" {
 		m.RequireAuth(opts.Password)
@@ -36,7 +36,7 @@ func startMiniredis(opts Options) (*Server, error) {
 	if err != nil {
 		return nil, fmt.Errorf("local Redis: miniredis: %w", err)
 	}
-	first, err := m.Dial() // starts it without a listener of its own
+	first, err := m.Dial() // starts it without its own listener
 	if err != nil {
 		_ = ln.Close()
 		return nil, fmt.Errorf("local Redis: miniredis: %w", err)
@@ -57,25 +57,26 @@ func startMiniredis(opts Options) (*Server, error) {
 	return &Server{program: ProgramMiniredis, addr: ln.Addr().String(), password: opts.Password, mini: m, done: make(chan struct{})}, nil
 }
 
-// close returns when every connection has ended.
+// close closes the server and returns when every connection has ended.
 func (m *mini) close() {
 	_ = m.ln.Close()
 	m.serving.Wait()
 	m.Close()
 }
 
-// guard keeps a command that miniredis does not bear from ending the process.
+// guard recovers from panics of miniredis commands, which would otherwise end the
+// process.
 type guard struct {
 	srv  *server.Server
-	lock sync.Locker // miniredis' own
+	lock sync.Locker // the lock of miniredis
 	log  *slog.Logger
 
 	mu     sync.Mutex
-	inside map[*server.Peer]bool // whose command is being run by hook
+	inside map[*server.Peer]bool // peers whose command hook is running
 }
 
-// hook runs before every command and, called by itself, lets it pass. True means that
-// the command is done.
+// hook runs before every command. For its own nested call it lets the command pass. It
+// returns true if the command is done.
 func (g *guard) hook(p *server.Peer, cmd string, args ...string) (done bool) {
 	if g.enter(p) {
 		return false
@@ -95,23 +96,23 @@ func (g *guard) hook(p *server.Peer, cmd string, args ...string) (done bool) {
 	return true
 }
 
-// broke comes after a panic, on its goroutine, and puts miniredis into order again. What
-// panics within a script is left to the interpreter, which makes an error of it.
+// broke repairs the state of miniredis after a panic, on the goroutine of the panic. A
+// panic within a script is left to the interpreter, which makes an error of it.
 func (g *guard) broke(p *server.Peer, cmd string, v any) {
-	stack := string(debug.Stack()) // with the frames that have panicked
+	stack := string(debug.Stack()) // includes the frames that panicked
 	if strings.Count(stack, "(*guard).hook(") > 1 {
 		panic(v)
 	}
 	if strings.Contains(stack, ".withTx(") {
-		g.lock.Unlock() // withTx does not defer that
+		g.lock.Unlock() // withTx does not defer the unlock
 	}
 	g.log.Warn("embedded redis panicked at a command: connection closed", "command", cmd, "error", fmt.Sprint(v))
 	p.WriteError("ERR miniredis does not bear this command")
 	p.Close()
 }
 
-// enter reports whether the peer's command is being run already. A peer has one at a
-// time.
+// enter reports whether the peer's command is running already. A peer runs one command at
+// a time.
 func (g *guard) enter(p *server.Peer) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -128,8 +129,8 @@ func (g *guard) leave(p *server.Peer) {
 	delete(g.inside, p)
 }
 
-// limits are for the commands by one of whose arguments miniredis takes memory or time
-// without a limit.
+// limits bound the arguments by which a command makes miniredis use unbounded memory or
+// time.
 var limits = map[string]struct {
 	arg  int
 	most float64
@@ -139,7 +140,7 @@ var limits = map[string]struct {
 	"SRANDMEMBER": {1, maxArgs}, "HRANDFIELD": {1, maxArgs}, "ZRANDMEMBER": {1, maxArgs},
 }
 
-// beyond reports whether an argument is a number and too far from 0.
+// beyond reports whether an argument is a number whose absolute value exceeds most.
 func beyond(arg string, most float64) bool {
 	n, err := strconv.ParseFloat(arg, 64)
 	return err == nil && math.Abs(n) > most

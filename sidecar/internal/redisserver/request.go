@@ -9,25 +9,24 @@ import (
 )
 
 const (
-	// maxBulk and maxArgs are Redis' own limits.
+	// maxBulk and maxArgs are the limits of Redis.
 	maxBulk = 512 << 20
 	maxArgs = 1 << 20
-	// maxHeader is more than the longest line that announces an argument.
+	// maxHeader exceeds the longest line that announces an argument.
 	maxHeader = 64
 )
 
 var errRequest = errors.New("not a request of Redis")
 
-// requestConn is a client's connection on which only well-formed requests arrive: arrays
-// of one or more bulk strings. An empty one ("*0\r\n") is skipped, as Redis does;
-// miniredis looked for its first word, which ended the process. Anything else ends
-// the connection.
+// requestConn is a client connection that passes on only well-formed requests: arrays of
+// one or more bulk strings. It skips an empty array ("*0\r\n"), as Redis does; miniredis
+// read its first word, which crashed the process. Any other data ends the connection.
 type requestConn struct {
 	net.Conn
 	r      *bufio.Reader
-	args   int    // still to come of this request
-	rest   int    // bytes still to come of this argument, with its line end
-	header []byte // a line that is to be passed on
+	args   int    // remaining arguments of the request
+	rest   int    // remaining bytes of the argument, with its line end
+	header []byte // a line to pass on
 	err    error
 }
 
@@ -82,7 +81,7 @@ func (c *requestConn) next() error {
 	return nil
 }
 
-// line is the next one with its end, if it is short.
+// line returns the next line with its end, if it is short.
 func (c *requestConn) line() (string, error) {
 	var line []byte
 	for len(line) < maxHeader {

@@ -69,7 +69,7 @@ func New(addr string, o Options) (*Server, error) {
 		},
 	}
 	limiter := connlimit.New(connlimit.Default())
-	limiter.Trusted, limiter.Free = o.Trusted, probes
+	limiter.Authenticated, limiter.Free = o.Trusted, probes
 	limiter.Guard(s.http)
 	s.listener = limiter.Listener(listener)
 	if s.page != nil {

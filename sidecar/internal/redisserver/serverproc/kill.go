@@ -2,8 +2,8 @@ package serverproc
 
 import "syscall"
 
-// killGroup ends the server and what it forked. The group's id is the
-// leader's pid, and the kernel does not reuse it while a member lives.
+// killGroup kills the server and its forked children. The id of the group is the pid of
+// its leader, and the kernel does not reuse it while a member lives.
 func (p *Process) killGroup() {
 	_ = syscall.Kill(-p.cmd.Process.Pid, syscall.SIGKILL)
 }

@@ -7,16 +7,15 @@ import (
 	"strconv"
 )
 
-// Ports are taken from below the kernel's ephemeral range (32768 and up on
-// Linux). A client that keeps dialling a closed port inside that range can be
-// given the same number as its own source port and so connect to itself; the
-// server could then never come back to it.
+// Ports are chosen below the kernel's ephemeral range (32768 and up on Linux). A client
+// that keeps dialling a closed port within that range can get the same number as its own
+// source port and connect to itself; the server could then never bind the port again.
 const (
 	portMin = 16400
 	portMax = 32600
 )
 
-// FreePort returns a loopback port that nobody listened on a moment ago.
+// FreePort returns a loopback port that was free a moment ago.
 func FreePort() (int, error) {
 	var last error
 	for range 100 {

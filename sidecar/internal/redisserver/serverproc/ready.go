@@ -12,12 +12,12 @@ import (
 	"time"
 )
 
-// readyInterval is the pause between two looks at a starting server.
+// readyInterval is the pause between two probes of a starting server.
 const readyInterval = 5 * time.Millisecond
 
-// waitReady returns when this very process answers commands. Another server
-// may hold the port while ours is still on its way to failing at it, so the
-// answer's process id is compared where we may ask for it.
+// waitReady waits until this process answers commands. Another server may use the port
+// while this one is about to fail on it, so the process id of the answer is compared if
+// the server reports it.
 func (p *Process) waitReady(ctx context.Context, password string) error {
 	tick := time.NewTicker(readyInterval)
 	defer tick.Stop()
@@ -47,8 +47,8 @@ func (p *Process) waitReady(ctx context.Context, password string) error {
 	}
 }
 
-// probe asks a server whether it serves and which process it is; 0 where it
-// does not tell (it wants another user, say).
+// probe asks a server whether it serves, and for its process id; 0 if the server does not
+// report it, for example because it requires another user.
 func probe(ctx context.Context, addr, password string) (pid int, err error) {
 	var d net.Dialer
 	conn, err := d.DialContext(ctx, "tcp", addr)
@@ -72,7 +72,7 @@ func probe(ctx context.Context, addr, password string) (pid int, err error) {
 	case strings.HasPrefix(pong, "-LOADING"):
 		return 0, errors.New(pong)
 	case !strings.HasPrefix(pong, "+"):
-		return 0, nil // it serves, but not us (NOAUTH): ready all the same
+		return 0, nil // it serves and refuses this user (NOAUTH): it is ready
 	}
 	info, err := roundTrip(conn, r, "INFO", "server")
 	if err != nil {
@@ -86,8 +86,8 @@ func probe(ctx context.Context, addr, password string) (pid int, err error) {
 	return 0, nil
 }
 
-// roundTrip sends one command and returns a simple reply with its type byte,
-// or a bulk reply's content.
+// roundTrip sends one command and returns a simple reply with its type byte, or the
+// content of a bulk reply.
 func roundTrip(w io.Writer, r *bufio.Reader, args ...string) (string, error) {
 	var b strings.Builder
 	fmt.Fprintf(&b, "*%d\r\n", len(args))

@@ -1,10 +1,10 @@
-// Package serverproc runs a redis-server (or valkey-server) as a child of this
-// process. It is what the embedded Redis (localredis) and the tests' Redis
-// (redistest) have in common; it knows processes and ports, not go-redis.
+// Package serverproc runs a redis-server (or valkey-server) as a child process. The
+// embedded Redis (redisserver) and the Redis of tests (redistest) share it. It handles
+// processes and ports and does not use go-redis.
 //
-// A server that is started here listens on loopback only, persists nothing
-// unless told to, has a process group of its own (a Ctrl-C on the terminal
-// does not reach it) and, on Linux, dies with this process however it ends.
+// The server listens on loopback only, persists nothing unless configured, and has its
+// own process group, so that Ctrl-C on the terminal does not reach it. On Linux it dies
+// with this process.
 package serverproc
 
 import (
@@ -28,24 +28,24 @@ import (
 	"github.com/graflow/graflow-sidecar/sidecar/internal/worker/spawn/reaper"
 )
 
-// Host is the only address a server is ever bound to.
+// Host is the only address that servers bind.
 const Host = "127.0.0.1"
 
 const (
-	// portAttempts bounds the retries when a port that looked free is taken
-	// by the time the server binds it.
+	// portAttempts is the number of attempts if a free port is taken before the server
+	// binds it.
 	portAttempts = 5
-	// outputGrace is how long the output pipe may outlive the server: a
-	// forked child of it (BGSAVE) could hold the pipe open.
+	// outputGrace is the time for which the output pipe may outlive the server: its
+	// forked child (BGSAVE) can keep the pipe open.
 	outputGrace = time.Second
-	// keepLines is how many of the last output lines an error quotes from.
+	// keepLines is the number of last output lines that an error quotes from.
 	keepLines = 20
 )
 
-// ErrNotFound is returned by Find where no server is installed.
+// ErrNotFound is the error of Find if no server is installed.
 var ErrNotFound = errors.New("neither redis-server nor valkey-server is on PATH (apt-get install redis-server)")
 
-// Find returns the path of redis-server on PATH, else of valkey-server, else
+// Find returns the path of redis-server on PATH, or else of valkey-server, or else
 // ErrNotFound.
 func Find() (string, error) {
 	for _, name := range []string{"redis-server", "valkey-server"} {
@@ -56,26 +56,26 @@ func Find() (string, error) {
 	return "", ErrNotFound
 }
 
-// Options say what to start. Only Dir is needed.
+// Options configures Start. Only Dir is required.
 type Options struct {
-	// Binary is the server's path; empty means Find.
+	// Binary is the path of the server; empty means Find.
 	Binary string
-	// Dir is an existing folder that the caller owns: working directory,
-	// configuration file and persistence. Nothing is written after the start
-	// unless persistence is asked for.
+	// Dir is an existing folder of the caller: the working directory, with the
+	// configuration file and the persistence. Nothing is written after the start unless
+	// persistence is configured.
 	Dir string
-	// Port to listen on; 0 picks a free one.
+	// Port is the port to listen on; 0 picks a free one.
 	Port int
 	// Args are further settings in the form of redis-server's command line:
-	// "--appendonly", "yes", "--replicaof", "127.0.0.1 7000". They go into
-	// the configuration file, not to the command line, where every user of
-	// the machine could read a password.
+	// "--appendonly", "yes", "--replicaof", "127.0.0.1 7000". They are written to the
+	// configuration file: on the command line every user of the machine could read a
+	// password.
 	Args []string
-	// Output receives each line the server prints, from one goroutine; nil
-	// drops them.
+	// Output receives each output line of the server, from one goroutine; nil discards
+	// them.
 	Output func(line string)
-	// Waiting is called, once, where the start has failed for a reason that passes, as
-	// while the binary is being written to: it is tried again. nil tells nothing.
+	// Waiting, if set, is called once when a start has failed temporarily, for example
+	// while the binary is being written, and will be retried.
 	Waiting func(err error)
 }
 
@@ -89,12 +89,12 @@ type Process struct {
 	stop atomic.Bool
 }
 
-// startPause is between tries of a start that has failed for a reason that passes.
+// startPause is the pause between attempts after a temporary failure.
 var startPause = backoff.Policy{Min: 100 * time.Millisecond, Max: time.Second}
 
-// Start runs a server and returns once it answers, within ctx. A start that fails for a
-// reason that passes is tried again for a minute, see [local.IsTransient]. The error
-// names the binary and quotes what the server printed.
+// Start runs a server and returns once it answers, within ctx. It retries a temporary
+// failure for a minute, see [local.IsTransient]. The error names the binary and quotes
+// the output of the server.
 func Start(ctx context.Context, opts Options) (*Process, error) {
 	var tries local.Tries
 	pause := backoff.New(startPause)
@@ -142,10 +142,10 @@ func startOnAPort(ctx context.Context, opts Options) (*Process, error) {
 	return nil, lastErr
 }
 
-// passing are what a server, or a script around it, prints that could not start for a
-// reason that passes: it is being written to, or there is no process, memory or
-// descriptor left.
-var passing = []string{"Text file busy", "Resource temporarily unavailable", "Cannot allocate memory", "Too many open files"}
+// temporary are the messages of a server, or of a script around it, for temporary
+// failures to start: the binary is being written, or no process, memory or descriptor is
+// left.
+var temporary = []string{"Text file busy", "Resource temporarily unavailable", "Cannot allocate memory", "Too many open files"}
 
 var errAddressInUse = errors.New("address already in use")
 
@@ -166,12 +166,12 @@ func start(ctx context.Context, opts Options, port int) (*Process, error) {
 	cmd := exec.Command(opts.Binary, args...)
 	cmd.Dir = opts.Dir
 	cmd.Stdout, cmd.Stderr = in, in
-	// An environment of its own: nothing of ours (passwords) leaks into it,
-	// and its output is in one language.
+	// The environment is not inherited: passwords must not leak into it, and the output
+	// must be in one language.
 	cmd.Env = []string{"LC_ALL=C", "TZ=UTC"}
 	cmd.SysProcAttr = sysProcAttr()
 	err = spawn(cmd)
-	_ = in.Close() // the child has its copy
+	_ = in.Close() // the child has its own copy
 	if err != nil {
 		_ = out.Close()
 		return nil, fmt.Errorf("start %s: %w", opts.Binary, err)
@@ -185,7 +185,7 @@ func start(ctx context.Context, opts Options, port int) (*Process, error) {
 		<-p.done
 		if p.tail.contains("Address already in use") {
 			err = fmt.Errorf("port %d: %w", port, errAddressInUse)
-		} else if slices.ContainsFunc(passing, p.tail.contains) {
+		} else if slices.ContainsFunc(temporary, p.tail.contains) {
 			err = fmt.Errorf("%w: %w", err, local.ErrPasses)
 		}
 		return nil, fmt.Errorf("%s did not start: %w%s", opts.Binary, err, p.tail.quote())
@@ -193,9 +193,8 @@ func start(ctx context.Context, opts Options, port int) (*Process, error) {
 	return p, nil
 }
 
-// watch reads the output to its end and waits for the process, in that order
-// where the server behaves, with a bound where a forked child of it keeps the
-// pipe open.
+// watch reads the output to its end and waits for the process. If a forked child keeps
+// the pipe open, it stops reading after outputGrace.
 func (p *Process) watch(out *os.File, line func(string)) {
 	read := make(chan struct{})
 	go func() {
@@ -234,20 +233,21 @@ func (p *Process) readOutput(out io.Reader, line func(string)) {
 	}
 }
 
-// Port is the TCP port on Host.
+// Port returns the TCP port on Host.
 func (p *Process) Port() int { return p.port }
 
-// Addr is "127.0.0.1:port".
+// Addr returns "127.0.0.1:port".
 func (p *Process) Addr() string { return Host + ":" + strconv.Itoa(p.port) }
 
-// Pid is the server's process id.
+// Pid returns the process id of the server.
 func (p *Process) Pid() int { return p.cmd.Process.Pid }
 
-// Done is closed when the server has ended and its output was read.
+// Done returns a channel that is closed when the server has ended and its output was
+// read.
 func (p *Process) Done() <-chan struct{} { return p.done }
 
-// Err says how the server ended once Done is closed: nil after Stop or Kill,
-// else an error with the last lines it printed. Before that it is nil.
+// Err returns how the server ended once Done is closed: nil after Stop or Kill, otherwise
+// an error with its last output lines. Before that it returns nil.
 func (p *Process) Err() error {
 	select {
 	case <-p.done:
@@ -257,8 +257,7 @@ func (p *Process) Err() error {
 	}
 }
 
-// Signal sends a signal to the server alone. A server that has ended is no
-// error.
+// Signal sends a signal to the server only. It is no error if the server has ended.
 func (p *Process) Signal(sig syscall.Signal) error {
 	if err := p.cmd.Process.Signal(sig); err != nil && !errors.Is(err, os.ErrProcessDone) {
 		return fmt.Errorf("signal %s: %w", p.cmd.Path, err)
@@ -266,16 +265,15 @@ func (p *Process) Signal(sig syscall.Signal) error {
 	return nil
 }
 
-// Kill ends the server and its forked children with SIGKILL and returns when
-// it is gone.
+// Kill ends the server and its forked children with SIGKILL and returns when it is gone.
 func (p *Process) Kill() {
 	p.stop.Store(true)
 	p.killGroup()
 	<-p.done
 }
 
-// Stop asks the server to end (SIGTERM; a frozen one is thawed), kills it when
-// ctx ends, and returns when it is gone. The error is ctx's where it had to be
+// Stop ends the server with SIGTERM (it continues a stopped one), kills it when ctx ends,
+// and returns when it is gone. It returns the error of ctx if the server had to be
 // killed.
 func (p *Process) Stop(ctx context.Context) error {
 	p.stop.Store(true)
@@ -288,7 +286,7 @@ func (p *Process) Stop(ctx context.Context) error {
 		return nil
 	case <-ctx.Done():
 	}
-	// Both may have happened; a server that ended in time was not killed.
+	// Both may have happened. A server that ended in time was not killed.
 	select {
 	case <-p.done:
 		return nil

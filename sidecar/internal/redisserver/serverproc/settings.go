@@ -5,18 +5,18 @@ import (
 	"strings"
 )
 
-// A directive is one line of redis.conf.
+// directive is one line of redis.conf.
 type directive struct {
 	name   string
 	values []string
 }
 
-// oneWord are the settings whose value may hold spaces.
+// oneWord are the settings whose value may contain spaces.
 var oneWord = map[string]bool{"requirepass": true, "masterauth": true}
 
-// directives turns command-line style arguments into configuration lines. A
-// value may hold several words ("127.0.0.1 7000"), as on redis-server's own
-// command line. --sentinel is no setting but a mode.
+// directives converts command-line arguments to configuration lines. A value may have
+// several words ("127.0.0.1 7000"), as on redis-server's command line. --sentinel is a
+// mode and not a setting.
 func directives(args []string) (list []directive, sentinel bool) {
 	for _, arg := range args {
 		switch {
@@ -39,7 +39,8 @@ func directives(args []string) (list []directive, sentinel bool) {
 	return list, sentinel
 }
 
-// configFile writes our settings and then the caller's, which win.
+// configFile returns the configuration: fixed settings first, then those of the caller,
+// which override them.
 func configFile(port int, dir string, settings []directive, sentinel bool) []byte {
 	var b strings.Builder
 	base := []directive{
@@ -63,8 +64,8 @@ func configFile(port int, dir string, settings []directive, sentinel bool) []byt
 	return []byte(b.String())
 }
 
-// quote writes a value as redis.conf reads it: sdssplitargs knows \" \\ and
-// \xHH within double quotes.
+// quote formats a value for redis.conf: sdssplitargs reads \" \\ and \xHH within double
+// quotes.
 func quote(v string) string {
 	var b strings.Builder
 	b.WriteByte('"')

@@ -8,9 +8,9 @@ import (
 	"github.com/graflow/graflow-sidecar/sidecar/internal/worker/spawn/reaper"
 )
 
-// The parent-death signal fires when the thread that started the child ends,
-// not the process, and the Go runtime ends threads whose locked goroutine
-// returned. So every child is started from one thread that never ends.
+// spawner starts every child from one thread that never ends. The parent-death signal
+// fires when the thread that started the child ends, not the process, and the Go runtime
+// ends threads whose locked goroutine returned.
 var spawner struct {
 	once     sync.Once
 	requests chan spawnRequest

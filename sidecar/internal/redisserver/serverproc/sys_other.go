@@ -4,8 +4,8 @@ package serverproc
 
 import "syscall"
 
-// Other systems have no parent-death signal: a SIGKILL of this process leaves
-// the server behind there.
+// sysProcAttr sets no parent-death signal, which only Linux has: a SIGKILL of this
+// process leaves the server behind.
 func sysProcAttr() *syscall.SysProcAttr {
 	return &syscall.SysProcAttr{Setpgid: true}
 }

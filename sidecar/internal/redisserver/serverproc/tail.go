@@ -6,7 +6,7 @@ import (
 	"sync"
 )
 
-// tail keeps the last lines that a server printed, for errors.
+// tail keeps the last output lines of a server, for errors.
 type tail struct {
 	mu    sync.Mutex
 	lines []string
@@ -27,7 +27,7 @@ func (t *tail) contains(text string) bool {
 	return slices.ContainsFunc(t.lines, func(l string) bool { return strings.Contains(l, text) })
 }
 
-// quote returns the last line in the form that an error ends with.
+// quote returns the last line in the form in which an error ends.
 func (t *tail) quote() string {
 	t.mu.Lock()
 	defer t.mu.Unlock()

@@ -20,10 +20,10 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 const patience = 30 * time.Second
 
-// start runs a relay, and gives its path.
-func start(t *testing.T, dial func(context.Context) (net.Conn, error), change ...func(*Relay)) (path string, stop func()) {
+// start runs a proxy, and gives its path.
+func start(t *testing.T, dial func(context.Context) (net.Conn, error), change ...func(*Proxy)) (path string, stop func()) {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "relay")
+	dir, err := os.MkdirTemp("", "proxy")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -108,7 +108,7 @@ func TestItPassesOnWhatComes(t *testing.T) {
 // TestTooManyConnections: one beyond the bound is closed at once, and has a place
 // when another one is gone.
 func TestTooManyConnections(t *testing.T) {
-	path, stop := start(t, echo(t), func(r *Relay) { r.places = make(chan struct{}, 1) })
+	path, stop := start(t, echo(t), func(r *Proxy) { r.tokens = make(chan struct{}, 1) })
 	defer stop()
 	answered := func(conn net.Conn) bool {
 		_, _ = conn.Write([]byte{1})
