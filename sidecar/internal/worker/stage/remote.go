@@ -22,7 +22,7 @@ import (
 // wanted.
 type remoteWorkers struct {
 	hub   *remote.Hub
-	relay *redisproxy.Relay // to Redis, for Graflow's workers
+	proxy *redisproxy.Proxy // to Redis, for Graflow's workers
 }
 
 // listen makes the sockets, if they are wanted, and has the pool ask there for its
@@ -41,7 +41,7 @@ func (s *Stage) listen(c *rpc.Config) error {
 			return err
 		}
 		dial := func(ctx context.Context) (net.Conn, error) { return redis.Dial(ctx, o) }
-		if s.remote.relay, err = redisproxy.Listen(redisproxy.Config{Path: w.Path + relaySuffix, Mode: w.Mode, Dial: dial, Log: s.log}); err != nil {
+		if s.remote.proxy, err = redisproxy.Listen(redisproxy.Config{Path: w.Path + proxySuffix, Mode: w.Mode, Dial: dial, Log: s.log}); err != nil {
 			return &config.Error{Err: fmt.Errorf("SIDECAR_WORKER_SOCKET: %w", err)}
 		}
 		if env, err = remoteEnvironment(all); err != nil {
@@ -50,8 +50,8 @@ func (s *Stage) listen(c *rpc.Config) error {
 	}
 	s.remote.hub, err = remote.Listen(remote.Config{Path: w.Path, Mode: w.Mode, Version: all.Version, Env: env, Log: s.log})
 	if err != nil {
-		if s.remote.relay != nil {
-			s.remote.relay.Close()
+		if s.remote.proxy != nil {
+			s.remote.proxy.Close()
 		}
 		return &config.Error{Err: fmt.Errorf("SIDECAR_WORKER_SOCKET: %w", err)}
 	}
@@ -67,8 +67,8 @@ func (r *remoteWorkers) serve(pool func() error) error {
 	var wg sync.WaitGroup
 	errs := make([]error, 3)
 	wg.Go(func() { errs[1] = r.hub.Run(serving) })
-	if r.relay != nil {
-		wg.Go(func() { errs[2] = r.relay.Run(serving) })
+	if r.proxy != nil {
+		wg.Go(func() { errs[2] = r.proxy.Run(serving) })
 	}
 	errs[0] = pool()
 	stop()
@@ -76,13 +76,13 @@ func (r *remoteWorkers) serve(pool func() error) error {
 	return errors.Join(errs...)
 }
 
-// relaySuffix makes the name of the socket that leads to Redis.
-const relaySuffix = ".redis"
+// proxySuffix makes the name of the socket that leads to Redis.
+const proxySuffix = ".redis"
 
 // remoteEnvironment is what Graflow's workers in other containers are told: where the
-// relay is, and nothing that would lead around it.
+// proxy is, and nothing that would lead around it.
 func remoteEnvironment(c *config.Config) ([]string, error) {
-	const password = "" // the relay logs in for them
+	const password = "" // the proxy logs in for them
 	p, err := worker.PlaceOf(c.Redis, password)
 	if err != nil {
 		return nil, err
@@ -103,6 +103,6 @@ func remoteEnvironment(c *config.Config) ([]string, error) {
 		return !slices.Contains(harmless, name)
 	})
 	return append(own,
-		"REDIS_URL=unix://{dir}/"+filepath.Base(c.Worker.Socket.Path)+relaySuffix+"?db="+p.DB,
+		"REDIS_URL=unix://{dir}/"+filepath.Base(c.Worker.Socket.Path)+proxySuffix+"?db="+p.DB,
 		"WORKER_ID="+c.WorkerID, "LOG_LEVEL="+c.Worker.LogLevel), nil
 }
