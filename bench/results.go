@@ -128,16 +128,16 @@ func (r *results) benchstat() string {
 	for _, name := range r.order {
 		units := slices.Sorted(maps.Keys(r.samples[name]))
 		for i := 0; ; i++ {
-			line := ""
+			var line strings.Builder
 			for _, unit := range units {
 				if list := r.samples[name][unit]; i < len(list) {
-					line += fmt.Sprintf("\t%g %s", list[i], word.Replace(unit))
+					fmt.Fprintf(&line, "\t%g %s", list[i], word.Replace(unit))
 				}
 			}
-			if line == "" {
+			if line.Len() == 0 {
 				break
 			}
-			fmt.Fprintf(&b, "Benchmark/%s\t1%s\n", word.Replace(name), line)
+			fmt.Fprintf(&b, "Benchmark/%s\t1%s\n", word.Replace(name), line.String())
 		}
 	}
 	return b.String()

@@ -14,7 +14,7 @@ import (
 	"github.com/graflow/graflow-sidecar/sidecar/test/kit/redistest"
 )
 
-// person is somebody with the commands: a store of its own.
+// person is a store of its own, as a user has it with the commands.
 func (b *bundle) person() *redis.Store {
 	b.t.Helper()
 	c, err := redis.NewClient(redis.ClientOptions{URL: redistest.New(b.t).URL})

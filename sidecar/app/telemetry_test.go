@@ -107,8 +107,8 @@ func (b *bundle) pushTraced(id, do string) {
 	}
 }
 
-// The worker's parent is the task's span, and that one's parent is whoever the
-// record names. What has ended before the stop is with the collector after it.
+// The worker's span has the task's as its parent, and that has the one which the record
+// names. What has ended before the stop is with the collector after it.
 func TestTracesFromEndToEnd(t *testing.T) {
 	for _, mode := range []config.Mode{config.ModeRPC, config.ModeExec} {
 		t.Run(string(mode), func(t *testing.T) {

@@ -37,8 +37,8 @@ type Settings struct {
 	// Prefork has the adapter's processes forked from one that has imported
 	// Graflow.
 	Prefork bool
-	// Traces and Metrics say where those go, without what only the command knows (who
-	// sends, the log); nil for nowhere. Problems are what is wrong with their variables.
+	// Traces and Metrics say where those go, without what only the command knows (the
+	// sender, the log); nil for nowhere. Problems are what is wrong with their variables.
 	Traces            *tracing.Options
 	Metrics           *otlp.Options
 	TelemetryProblems []TelemetryProblem

@@ -41,7 +41,7 @@ type Options struct {
 	// Files in PEM, where TLS needs them.
 	CAFile, CertFile, KeyFile string
 
-	Resource *resource.Resource // who sends; see NewResource
+	Resource *resource.Resource // the sender; see NewResource
 	Version  string
 	Log      *slog.Logger
 }

@@ -183,8 +183,7 @@ func TestARecordThatWasOnItsWayToALentSlotGoesOn(t *testing.T) {
 	})
 }
 
-// TestAChildThatGoesTakesNothingFromTheOthers: its long task is nobody else's
-// slot.
+// TestAChildThatGoesTakesNothingFromTheOthers: the slot of its long task leaves with it.
 func TestAChildThatGoesTakesNothingFromTheOthers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var back returns
