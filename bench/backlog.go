@@ -9,7 +9,7 @@ import (
 // refill makes records inside Redis: a million of them from here would take
 // longer than to run them.
 func (b *bench) refill(ctx context.Context, group string, from, n int) error {
-	// First, or what ends at once is nobody's.
+	// The expected number comes first: a report does not count a task whose barrier is not open.
 	if err := b.server.client.Set(ctx, prefix+":barrier:"+group+":expected", from+n, 0).Err(); err != nil {
 		return err
 	}
@@ -104,10 +104,11 @@ return 1`
 	return nil
 }
 
-// keepAt is one turn: it keeps the queue at its length and up to a thousand more,
-// by the same handfuls whatever that is, and notes in d what was done. It returns
-// how many records have been pushed in all, and whether the queue became shorter
-// than a claim or two: then it was we who were measured.
+// keepAt runs one turn: it keeps the queue at its length and up to a thousand
+// records more, by the same handfuls for every length, and stores in d what was
+// done. It returns how many records have been pushed in all, and whether the queue
+// became shorter than a claim or two: such a turn measured the bench and not the
+// sidecar.
 func (b *bench) keepAt(ctx context.Context, queue string, d *depth, pushed int) (in int, dry bool, err error) {
 	const handful, more, least = 250, 1_000, 500
 	counter := prefix + ":barrier:load"

@@ -61,8 +61,8 @@ type lap struct {
 }
 
 // throughput runs a subject against a full queue. The clock runs from a fifth of
-// the tasks, when everybody is up and warm, to the last: start and end would
-// otherwise weigh more the faster the subject is.
+// the tasks, when all workers are up and warm, to the last task: start and end
+// would otherwise weigh more the faster the subject is.
 func (b *bench) throughput(ctx context.Context, s *subject, group string, n int) (lap, error) {
 	sub := b.server.client.Subscribe(ctx, prefix+":barrier_done:"+group)
 	defer sub.Close()

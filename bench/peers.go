@@ -41,8 +41,8 @@ func (b *bench) missing(program string) string {
 	return ""
 }
 
-// peer fills a peer's queue and watches how fast it is emptied: from four fifths
-// of it, when everybody is warm.
+// peer fills a peer's queue and measures how fast the peer empties it, from four
+// fifths of it on, when all workers are warm.
 func (b *bench) peer(name string, n int, list string, fill, env []string, command ...string) func(context.Context) error {
 	env = append(env, "REDIS_URL="+b.server.url())
 	return func(ctx context.Context) error {

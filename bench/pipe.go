@@ -12,9 +12,10 @@ import (
 	"github.com/graflow/graflow-sidecar/protocol"
 )
 
-// ceiling is how many tasks a second a worker takes over two pipes from somebody
-// who has nothing else to do: no Redis, no decoding, inFlight tasks at once; and
-// what processor time the worker took for each, its start included.
+// ceiling measures how many tasks a second a worker takes over two pipes from a
+// caller that does nothing else: no Redis, no decoding, inFlight tasks at once.
+// It also returns what processor time the worker took for each task, its start
+// included.
 func ceiling(ctx context.Context, n, inFlight int, env []string, command ...string) (perSecond float64, cpu time.Duration, err error) {
 	cmd := exec.CommandContext(ctx, command[0], command[1:]...)
 	cmd.Env = append(os.Environ(), env...)

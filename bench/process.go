@@ -85,8 +85,7 @@ type usage struct {
 	rss int64
 }
 
-// used reads /proc. Descendants that have ended count where somebody waited for
-// them.
+// used reads /proc. It counts a descendant that has ended only if its parent waited for it.
 func (s *subject) used() usage {
 	all := map[int][]int{}
 	entries, _ := os.ReadDir("/proc")
