@@ -85,12 +85,12 @@ func (c *stopClock) rushedAt() time.Time {
 // killed at once, and what they held is still handed back.
 const rushedBudget = 2 * time.Second
 
-// share is the part of the budget that leaves reserve for those who stop
-// later. The reserves are made for the default budget of 25 s; of a shorter one
-// each takes its proportion, but not less than it takes to kill children that
-// will not go and to hand back what they held (with 3 s and a plain proportion
-// the reports' time was over before the children were dead). Half of the budget
-// is the workers' in any case.
+// share is the part of the budget that leaves reserve for the stages that stop
+// later. The reserves are made for the default budget of 25 s. Of a shorter
+// budget each reserve takes its proportion, but not less than it takes to kill
+// children that do not stop and to hand back their records: with 3 s and a
+// plain proportion, the time for reports was over before the children were
+// dead. The workers get half of the budget in any case.
 func (c *stopClock) share(reserve time.Duration) time.Duration {
 	part := max(float64(c.total)/float64(designedFor), float64(leastAfterProcess)/float64(reserveAfterProcess))
 	part = min(part, float64(c.total)/2/float64(reserveAfterProcess), 1)

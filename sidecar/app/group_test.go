@@ -27,10 +27,10 @@ func (j *journal) note(format string, args ...any) {
 
 var stageNames = []string{"stop", "claim", "dispatch", "process", "report", "lease", "leave", "health", "redis", "local redis"}
 
-// TestStopOrder: for every (who dies first, who ignores the soft stop) pair,
-// each stage is asked to stop only when the one before it has returned, a
-// stage that ignores being asked is told to let go at the end of its share, and
-// everything is over within the budget.
+// TestStopOrder runs each pair of a stage that dies first and a stage that
+// ignores the soft stop. Each stage is asked to stop only when the one before
+// it has returned, a stage that ignores being asked is told to let go at the
+// end of its share, and everything is over within the budget.
 func TestStopOrder(t *testing.T) {
 	for _, first := range stageNames {
 		for _, stubborn := range append([]string{""}, stageNames...) {

@@ -94,7 +94,7 @@ func TestATaskOfNoKindIsADeadLetter(t *testing.T) {
 	})
 	ctx := t.Context()
 	b.rdb.Set(ctx, b.prefix+":barrier:g:expected", 2, 0)
-	// Its slot is taken all the time: somebody has to look all the same.
+	// The kind's slot is taken all the time: the sidecar must look at the queue all the same.
 	gate := t.TempDir() + "/gate"
 	b.push(job{TaskID: "a", SessionID: b.prefix, GroupID: "g", Do: "gate", Path: gate})
 	await(t, "the slot to be taken", func() bool { return exists(gate + ".started") })

@@ -158,7 +158,8 @@ func supervisedConfig(c *config.Config) {
 }
 
 // TestStopOrderInModeSupervise: the workers end before the connections and the
-// local Redis, whoever dies first and whether they do as they are told or not.
+// local Redis, whichever stage dies first and whether the stages stop when asked
+// or not.
 func TestStopOrderInModeSupervise(t *testing.T) {
 	for _, first := range supervisedStages {
 		for _, stubborn := range []string{"", "process", "health", "redis", "local redis"} {

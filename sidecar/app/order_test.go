@@ -126,12 +126,12 @@ func TestAChangeOfStateIsSaidAtOnce(t *testing.T) {
 	})
 }
 
-// TestStopOrderOfTheRealStages: for every (who dies first, who ignores the soft
-// stop) pair. No stage is asked to stop before all before it have returned, the
-// budget holds, no stage speaks to Redis after its connections have closed, no
-// worker is left (nor a goroutine: the bubble would not end), and every record
-// is in exactly one place: in the queue in its old order, or ended, or, where
-// Redis could not be told, still in flight for the next sidecar to find.
+// TestStopOrderOfTheRealStages runs each pair of a stage that dies first and a
+// stage that ignores the soft stop. No stage is asked to stop before all before it
+// have returned, the budget holds, no stage speaks to Redis after its connections
+// have closed, no worker is left (nor a goroutine: the bubble would not end), and
+// every record is in exactly one place: in the queue in its old order, or ended,
+// or, where Redis could not be told, still in flight for the next sidecar to find.
 func TestStopOrderOfTheRealStages(t *testing.T) {
 	for _, first := range stageNames {
 		for _, stubborn := range append([]string{""}, stageNames...) {

@@ -84,7 +84,7 @@ func TestNoOperationIsTriedOnAConnectionKnownToBeDead(t *testing.T) {
 		t.Errorf("%d connections and %d commands while redis was known to be away", n, len(commands))
 	}
 
-	// A loop that was told waits for the ping, and asks nobody meanwhile.
+	// A loop that got this error waits for the ping, and sends nothing to Redis meanwhile.
 	recovered := make(chan error, 1)
 	go func() { recovered <- a.redis.Source.Recover(ctx, link.ErrUnavailable) }()
 	select {

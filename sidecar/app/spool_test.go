@@ -70,7 +70,7 @@ func TestSpooledOutcomesAreReportedByTheNextStart(t *testing.T) {
 			}
 
 			instance.Restart()
-			if takenOver { // by somebody who has finished it: nothing of the old run is left
+			if takenOver { // by another sidecar that has finished it: nothing of the old run is left
 				takeAll(t, instance.Client(), "p")
 			}
 			if err := os.Remove(gate); err != nil { // a second run would never end

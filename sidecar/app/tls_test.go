@@ -75,8 +75,8 @@ func (a *authority) sign(name string, c *x509.Certificate) (*x509.Certificate, *
 
 func (a *authority) path(name string) string { return filepath.Join(a.dir, name) }
 
-// tlsServer is a Redis that speaks TLS with those who show a certificate of the
-// authority's. Its own is for the name redis.test.
+// tlsServer is a Redis that speaks TLS with clients that show a certificate of
+// the authority. Its own certificate is for the name redis.test.
 func tlsServer(t *testing.T, a *authority) (*redistest.Instance, string) {
 	t.Helper()
 	a.sign("server", &x509.Certificate{DNSNames: []string{"redis.test"}, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}})

@@ -1,8 +1,8 @@
 package config
 
-// modeConflicts finds settings that do nothing in the mode that was chosen where
-// whoever gave them would count on them. (Those that only tune something are
-// left alone: one environment may serve several modes.)
+// modeConflicts finds settings that do nothing in the chosen mode although the
+// user would count on them. (It accepts settings that only tune something: one
+// environment may serve several modes.)
 func (vs *variables) modeConflicts(in *interpreter, mode Mode, graflow bool) {
 	o, d := &vs.own, &vs.dropIn
 	if graflow && mode != ModeRPC {

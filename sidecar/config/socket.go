@@ -15,8 +15,9 @@ func (in *interpreter) socket(v *value, dst *string) {
 	})
 }
 
-// fileMode takes the rights of a socket: its owner's, and as many of its
-// group's. Those of everybody else would be anybody's way to get tasks.
+// fileMode takes the permissions of a socket: at least read and write for its
+// owner, and any for its group. It takes none for other users: with those, any
+// process on the machine could get tasks.
 func (in *interpreter) fileMode(v *value, dst *fs.FileMode) {
 	v.example = ", as in 0600"
 	set(in, v, dst, "an octal number from 0600 to 0770, with no rights for others", fmt.Sprintf("%04o", *dst), func(s string) (fs.FileMode, bool) {

@@ -1,9 +1,9 @@
 package config
 
-// The variables are two structs for envconfig, each field with its full name
-// in the tag and no prefix given to envconfig: with a prefix and a tag it
-// would also read the bare name, so that a MODE or a PYTHON in somebody's
-// environment would reach us.
+// The variables are two structs for envconfig, each field with its full name in
+// the tag and no prefix given to envconfig: with a prefix and a tag it would
+// also read the bare name, so that a MODE or a PYTHON that is set for another
+// program would reach the sidecar.
 //
 // Every field is a value, which takes any text: envconfig itself would turn an
 // empty variable into an error for a number, accept an empty one where it is
