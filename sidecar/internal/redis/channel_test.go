@@ -311,7 +311,7 @@ func TestChannelChangesOnce(t *testing.T) {
 	})
 }
 
-// Who has lost its delivery changes nothing any more: another sidecar runs it.
+// A task that has lost its delivery changes nothing any more: another sidecar runs it.
 func TestChannelAfterTheDelivery(t *testing.T) {
 	both(t, Options{}, func(t *testing.T, e *env) {
 		a := e.ask("s")

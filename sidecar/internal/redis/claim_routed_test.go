@@ -63,7 +63,7 @@ func (e *env) list(key string) []string {
 	return list
 }
 
-// unrouted are the records that nobody took, and when they came there.
+// unrouted are the records that no member took, and when they came there.
 func (e *env) unrouted() (list []string, times []int64) {
 	e.t.Helper()
 	for _, entry := range e.list(e.keys.own("unrouted")) {
@@ -370,8 +370,8 @@ func TestUnrouted(t *testing.T) {
 	})
 }
 
-// A record that no member takes is over after a while, and not before; one that
-// somebody takes is never.
+// A record that no member takes is over after a while, and not before; a record
+// that a member takes never is.
 func TestUnroutedForTooLong(t *testing.T) {
 	both(t, Options{}, func(t *testing.T, e *env) {
 		run, other := e.run("ab"), e.run("x")

@@ -19,7 +19,7 @@ import (
 	"github.com/graflow/graflow-sidecar/sidecar/internal/redisserver/serverproc"
 )
 
-// TestDialLogsIn on a real Redis: what comes after that is whoever's it is.
+// TestDialLogsIn uses a real Redis: Dial logs in, and leaves all that comes after to its caller.
 func TestDialLogsIn(t *testing.T) {
 	p, err := serverproc.Start(t.Context(), serverproc.Options{Dir: t.TempDir(), Args: []string{"--requirepass", "hush hush"}})
 	if err != nil {

@@ -17,8 +17,7 @@ func (e *env) late() *Store {
 	return s
 }
 
-// A claim that arrives when its caller has gone on would take records that
-// nobody knows of.
+// A claim that arrives when its caller has gone on would take records that no sidecar knows of.
 func TestALateClaimTakesNothing(t *testing.T) {
 	both(t, Options{}, func(t *testing.T, e *env) {
 		run := e.run("w")

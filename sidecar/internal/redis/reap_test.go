@@ -93,7 +93,7 @@ func TestReapLoneRule(t *testing.T) {
 		same(t, "ends as dead", e.report(self, Report{
 			Delivery: adopted.Delivery, RecordSHA: RecordSHA(adopted.Record), Dead: &DeadLetter{Attempts: 3},
 		}), []Verdict{Dead})
-		// The next one gets another number, whoever remembers the last.
+		// The next one gets another number, also where the Store or Redis has forgotten the last.
 		for _, lostBy := range []func(){
 			func() { e.forget(self) },
 			func() { e.c.HDel(e.ctx, e.keys.own("meta:"+self), "adopted") },
@@ -137,7 +137,7 @@ func TestReapEndsWhatIsLostInCompanyAgainAndAgain(t *testing.T) {
 }
 
 // A record that is out of attempts and waits for its dead report survives the
-// death of the one who should have written it.
+// death of the sidecar that should have written the report.
 func TestReapFindsExhausted(t *testing.T) {
 	both(t, Options{}, func(t *testing.T, e *env) {
 		self, first := e.run("self"), e.run("first")

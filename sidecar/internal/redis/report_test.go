@@ -151,7 +151,7 @@ func TestReportCompletionIsGraflows(t *testing.T) {
 	}
 }
 
-// The last completion tells the producer; nobody is told twice or early.
+// The last completion tells the producer, once and not early.
 func TestReportPublishesWhenFull(t *testing.T) {
 	both(t, Options{}, func(t *testing.T, e *env) {
 		run := e.run("w")

@@ -116,9 +116,10 @@ func TestCluster(t *testing.T) {
 	}
 }
 
-// TestClusterNode: who is sent to one node of a Cluster as if to a server of its
-// own is told so, in whichever way the node refuses: it does not have the key
-// that a script is called with, or not the others that it uses.
+// TestClusterNode: a sidecar that is sent to one node of a Cluster as if to a
+// server of its own gets an error that says so, in whichever way the node refuses:
+// it does not have the key that a script is called with, or not the others that
+// the script uses.
 func TestClusterNode(t *testing.T) {
 	t.Parallel()
 	const half = 8192

@@ -51,7 +51,7 @@ func TestADeadRunIsReapedAfterThreeLooksInARow(t *testing.T) {
 						self = next
 					}
 					want := TickResult{}
-					if c.dead > 0 && look >= c.dead { // nobody reaps it here
+					if c.dead > 0 && look >= c.dead { // no run reaps it here
 						want.Dead = []string{dead}
 					}
 					same(t, fmt.Sprint("look ", look), e.tick(self), want)
@@ -61,7 +61,7 @@ func TestADeadRunIsReapedAfterThreeLooksInARow(t *testing.T) {
 	}
 }
 
-// Whoever is told of the dead may die itself, or never hear of it.
+// A run that is told of a dead run may die itself, or never get the reply.
 func TestTheNextOneIsToldOfTheDeadToo(t *testing.T) {
 	both(t, Options{}, func(t *testing.T, e *env) {
 		a, b, dead, shaky := e.run("a"), e.run("b"), e.run("dead"), e.run("shaky")
