@@ -91,8 +91,8 @@ func keptBytes() uint64 {
 	return sample[0].Value.Uint64()
 }
 
-// ProfileMemory has the Go runtime note who allocates only where somebody can ask
-// it: a stack for each half megabyte was 3 % of a busy sidecar's time.
+// ProfileMemory has the Go runtime record the stacks of allocations only where a debug
+// address serves them: a stack for each half megabyte was 3 % of a busy sidecar's time.
 func ProfileMemory(debugAddr string) {
 	if debugAddr == "" {
 		runtime.MemProfileRate = 0

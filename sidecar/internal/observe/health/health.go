@@ -168,9 +168,9 @@ func (m *Monitor) WaitReached(ctx context.Context) error {
 // than half a second: work is to go on within a second of Redis' return.
 var DefaultPause = backoff.Policy{Min: 50 * time.Millisecond, Max: 500 * time.Millisecond}
 
-// Run pings where nobody has heard of Redis for the interval, and again and again
-// while there is no connection, until soft ends. From its return on nobody waits for a
-// ping any more, however it came to that.
+// Run pings when no operation has heard of Redis for the interval, and repeatedly
+// while there is no connection, until soft ends. After its return, for whatever
+// reason, no caller waits for a ping any more.
 func (m *Monitor) Run(soft context.Context) error {
 	var wg sync.WaitGroup
 	defer wg.Wait()

@@ -105,7 +105,7 @@ func TestWaitersGoOnWhenAPingGetsThrough(t *testing.T) {
 	})
 }
 
-// Who hears of Redis all the time need not ask.
+// A monitor that hears of Redis all the time sends no pings.
 func TestOnlySilenceIsAReasonToPing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var log bytes.Buffer

@@ -22,7 +22,7 @@ const (
 	Timeout = "timeout" // a failure at its deadline
 	Lost    = "lost"    // the worker died with it: it runs again
 	Invalid = "invalid" // the record is none
-	Late    = "late"    // the delivery was somebody else's by then
+	Late    = "late"    // the delivery was another sidecar's by then
 	Retried = "retried" // it failed and is tried again after a pause
 )
 

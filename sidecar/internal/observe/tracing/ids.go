@@ -38,7 +38,7 @@ func origin(t *task.Task) (trace.TraceID, trace.SpanContext) {
 	if err != nil {
 		return id, trace.SpanContext{}
 	}
-	// A record has no room for the flag. Who is asked is the sampler, here.
+	// A record has no field for the sampled flag: the sampler of this sidecar decides.
 	return id, trace.NewSpanContext(trace.SpanContextConfig{TraceID: id, SpanID: parent, TraceFlags: trace.FlagsSampled, Remote: true})
 }
 

@@ -68,10 +68,10 @@ var levels = map[string]slog.Level{
 	"fatal": critical, "critical": critical, "panic": critical, "dpanic": critical, "alert": critical, "emergency": critical,
 }
 
-// Attrs are the level and the attributes of a line that a worker wrote; about are
-// those of the sidecar, which say whom it is of. A JSON object is taken apart: its
-// level is the line's, its words are what other lines have as Key, and the other
-// members stand beside it. Any other line is Key, at level info.
+// Attrs are the level and the attributes of a line that a worker wrote; about are the
+// sidecar's attributes, which say what the line belongs to. A JSON object is taken
+// apart: its level becomes the line's, its message becomes Key as in other lines, and
+// its other members stand beside it. Any other line is Key, at level info.
 func Attrs(text string, about []any) (slog.Level, []any) {
 	members := object(text)
 	if members == nil {

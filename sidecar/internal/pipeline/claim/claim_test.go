@@ -279,7 +279,7 @@ func TestRecordsThatMustNotRunAreRefused(t *testing.T) {
 	})
 }
 
-// Redis could not tell what some tasks are called, or nobody takes them.
+// Redis could not read the names of some tasks, or no kind of worker takes them.
 func TestRoutesThatAreNone(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		src := &source{records: []string{record("a"), record("b"), record("c"), "poison"}}

@@ -102,7 +102,7 @@ func lastLook(t *testing.T, q *dispatch.Queue, back *returns, seq int) {
 }
 
 // TestARecordOnItsWayWhenTheLastWorkerGoesIsGivenBack: the blocking wait that was
-// under way has brought it, and nobody here takes it.
+// under way has brought the record, and this sidecar has no worker that takes it.
 func TestARecordOnItsWayWhenTheLastWorkerGoesIsGivenBack(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var back returns

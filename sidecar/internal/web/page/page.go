@@ -36,7 +36,7 @@ type Source interface {
 type Actions interface {
 	Requeue(ctx context.Context, id string, force bool) (fleet.Requeued, error)
 	Drop(ctx context.Context, id string) (bool, error)
-	// Pause stops the claims of a run, or of all with [fleet.Everyone].
+	// Pause stops the claims of a run, or of all with [fleet.AllRuns].
 	Pause(ctx context.Context, run, by string) error
 	Unpause(ctx context.Context, run string) error
 	Order(ctx context.Context, run string, order fleet.Command) error
