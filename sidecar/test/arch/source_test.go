@@ -16,7 +16,7 @@ var environment = map[string][]string{
 	"syscall": {"Getenv", "Environ"},
 }
 
-// app can be imported by others, who configure it and not their environment.
+// Other programs can import app: they pass it a configuration, and do not set their environment.
 func TestOnlyConfigReadsTheEnvironment(t *testing.T) {
 	for path, p := range list(t) {
 		if (!within(path, "sidecar/app") && !within(path, "sidecar/internal")) ||

@@ -45,8 +45,8 @@ func TestGroup(t *testing.T) {
 	}
 }
 
-// A producer must not be able to tell who ran its tasks: the same script is
-// run against the sidecar and against Graflow's own worker.
+// A producer must not be able to tell which worker ran its tasks: the same
+// script is run against the sidecar and against Graflow's own worker.
 func TestSameAsGraflowsOwnWorker(t *testing.T) {
 	t.Parallel()
 	for _, script := range []string{"errors.py", "values.py"} {

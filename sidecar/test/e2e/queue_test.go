@@ -16,8 +16,8 @@ import (
 	"github.com/graflow/graflow-sidecar/sidecar/test/kit/wait"
 )
 
-// once runs a group of n tasks and returns who ran how many of them, after
-// asserting that each ran exactly once.
+// once runs a group of n tasks and returns how many of them each worker ran,
+// after asserting that each task ran exactly once.
 func once(b *bench, n int) map[string]int {
 	b.t.Helper()
 	marks := b.key("marks")

@@ -143,7 +143,7 @@ while :; do sleep 0.05; done`)})
 func TestSuperviseWithoutRedisAndWithoutAProgram(t *testing.T) {
 	t.Parallel()
 	sidecarOnly(t, "it is not supervised")
-	b := embedded(t) // and nobody starts that Redis
+	b := embedded(t) // and the test does not start that Redis
 	w := b.supervise(3, []string{"sleep", "600"})
 	wait.Until(b.t, "a line that says that it waits", func() bool { return strings.Contains(w.log.String(), "redis is lost, waiting for it") })
 	// A few more attempts, seen from the other side.

@@ -220,8 +220,8 @@ type logLine struct {
 // with an error: "sidecar: …".
 const atExit = "EXIT"
 
-// lines decodes the log. Any other line that is not JSON is an error: whoever
-// collects these logs reads nothing else.
+// lines decodes the log. Any other line that is not JSON is an error: log
+// collectors read nothing else.
 func (w *worker) lines() []logLine {
 	w.t.Helper()
 	var lines []logLine

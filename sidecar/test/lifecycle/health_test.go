@@ -135,8 +135,8 @@ func TestConnectionHealthChecks(t *testing.T) {
 
 // TestConnectionPooling is the fifth point for the sidecar's own client: few
 // connections, used again; idle ones are checked, and one that died in silence
-// is replaced before anybody needs it. (The Python adapter's has a test of the
-// same name.)
+// is replaced before an operation needs it. (The Python adapter's client has a
+// test of the same name.)
 func TestConnectionPooling(t *testing.T) {
 	t.Parallel()
 	b, proxy, c := tallied(t)

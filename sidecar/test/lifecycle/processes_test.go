@@ -252,8 +252,9 @@ func TestAGraflowWorkerIsGivenTheAdapterAndRedis(t *testing.T) {
 	s.terminate(3 * time.Second)
 }
 
-// TestAsProcess1: the binary is its own init in a PID namespace, as in a
-// container: a stop is a stop, and the end of the sidecar is everybody's.
+// TestAsProcess1: the binary is its own init in a PID namespace, as in a container. A
+// stop signal to the init stops the sidecar, and all other processes end with the
+// sidecar.
 func TestAsProcess1(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {

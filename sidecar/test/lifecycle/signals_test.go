@@ -38,7 +38,7 @@ func TestSIGTERMFinishesWhatRuns(t *testing.T) {
 	if d := machine.Since(s.signalled); d > backWithin {
 		t.Errorf("the rest was back after %v", d)
 	}
-	b.push(job{TaskID: "late"}) // nobody takes it
+	b.push(job{TaskID: "late"}) // the stopping sidecar does not take it
 	wait.Pass(300 * time.Millisecond)
 	b.open(gate)
 	b.open(gate + "2")

@@ -172,8 +172,8 @@ func TestStopInKubernetesOrder(t *testing.T) {
 	p.complete(answer, 8)
 }
 
-// TestSocketRights: who is not in the socket's group is told so, and gets in when
-// it is.
+// TestSocketRights: a worker that is not in the socket's group is told so, and a
+// worker in the group gets in.
 func TestSocketRights(t *testing.T) {
 	t.Parallel()
 	p := newPod(t, 2000)

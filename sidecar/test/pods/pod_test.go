@@ -23,7 +23,7 @@ import (
 // patience is how long anything may take that is waited for.
 const patience = 30 * time.Second
 
-// password is Redis': nobody but the sidecar may have it.
+// password is the password of Redis: only the sidecar may have it.
 const password = "hush-1a2b3c"
 
 func image(t *testing.T, variable string) string {

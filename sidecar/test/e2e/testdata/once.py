@@ -1,4 +1,4 @@
-"""A group of N whose tasks each leave one mark outside: who ran them, and when."""
+"""A group of N tasks that each leave one mark outside: which worker ran it, and when."""
 
 import sys
 

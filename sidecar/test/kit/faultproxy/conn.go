@@ -106,8 +106,8 @@ func (c *conn) requests() {
 	}
 }
 
-// hangUp passes on that the client has closed its side; replies under way still
-// arrive at nobody.
+// hangUp passes on that the client has closed its side. Replies under way still
+// arrive, though no client reads them.
 func (c *conn) hangUp() {
 	if tcp, ok := c.server.(*net.TCPConn); ok {
 		_ = tcp.CloseWrite()

@@ -151,8 +151,9 @@ func init() {
 	}
 }
 
-// reapPipe is never closed by us: its end is the signal. As a variable it also
-// outlives the garbage collector, which closes files that nobody refers to.
+// reapPipe stays open as long as this process runs: its end is the signal. As a
+// variable it also outlives the garbage collector, which closes files without a
+// reference.
 var reapPipe io.WriteCloser //nolint:unused // it is only there to be referred to
 
 func reapAtExit(id string) error {

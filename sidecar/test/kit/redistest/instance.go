@@ -156,9 +156,9 @@ func (i *Instance) Pid() int {
 	return i.proc.Pid()
 }
 
-// FreePort returns a loopback port that nobody listened on a moment ago, for
-// further listeners of an Instance ("--tls-port") and for servers that are
-// not there yet.
+// FreePort returns a loopback port on which no process listened a moment ago, for
+// further listeners of an Instance ("--tls-port") and for servers that are not there
+// yet.
 func FreePort(t testing.TB) int {
 	t.Helper()
 	port, err := serverproc.FreePort()

@@ -120,9 +120,9 @@ func startShared() {
 	shared.form = "process"
 }
 
-// startProcess runs the shared server in a folder that is removed again at
-// once: it persists nothing, and nobody could remove the folder at the end of
-// the test process.
+// startProcess runs the shared server in a folder that is removed again at once: the
+// server persists nothing, and no code runs at the end of the test process that could
+// remove the folder.
 func startProcess(ctx context.Context) (string, error) {
 	dir, err := os.MkdirTemp("", "redistest-")
 	if err != nil {
