@@ -202,7 +202,7 @@ func TestMemoryFull(t *testing.T) {
 	w := newWorld(t, "--maxmemory-policy", "allkeys-lru")
 	w.crew(1, setup{})
 	warned := func() int {
-		return strings.Count(w.sidecars[0].text(), `"redis may evict records, leases and barriers`)
+		return strings.Count(w.sidecars[0].text(), `"redis may evict keys`)
 	}
 	wait.Within(t, 20*time.Second, "a warning of the eviction policy", func() bool { return warned() == 1 })
 	w.configure("maxmemory-policy", "noeviction")
