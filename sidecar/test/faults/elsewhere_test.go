@@ -65,7 +65,7 @@ func TestTwoServersAtOneAddress(t *testing.T) {
 				w.one(record{})
 				w.goesOn(back)
 			}
-			switch told := strings.Count(s.text(), `"two redis servers seem to answer`); {
+			switch told := strings.Count(s.text(), `"two redis servers answer`); {
 			case c.lease:
 			case s.says("lease lost"):
 				// The machine was so slow that the lease has made a new connection.
