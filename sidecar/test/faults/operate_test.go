@@ -15,7 +15,7 @@ import (
 )
 
 // operations are the scripts that only the commands of an operator send here.
-var operations = []string{"requeue", "drop", "pause", "order", "heads", "list_heads"}
+var operations = []string{"requeue", "drop", "pause", "command", "heads", "list_heads"}
 
 // command runs a command of the sidecar's binary on the Redis at addr until it
 // succeeds, and returns its output. It is tried again where Redis could not be reached.
