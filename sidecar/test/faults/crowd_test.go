@@ -12,12 +12,12 @@ import (
 	"github.com/graflow/graflow-sidecar/sidecar/test/kit/wait"
 )
 
-// crowdSize sidecars share one queue.
+// crowdSize is the number of sidecars that share one queue.
 const crowdSize = 20
 
-// TestCrowdRestarted: many sidecars lose Redis at once, and are stopped and
-// started at once. When Redis is back they do not all come in the same moment,
-// each of them gets its share of the work again, and nothing is lost.
+// TestCrowdRestarted makes many sidecars lose Redis at once, and stops and starts all of
+// them at once. After the outage they do not all reconnect at the same moment, each of
+// them gets its share of the work again, and no record is lost.
 func TestCrowdRestarted(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -50,7 +50,7 @@ func TestCrowdRestarted(t *testing.T) {
 		}
 		return true
 	})
-	wait.Pass(time.Until(back.Add(outageRecovery))) // one after another they open the rest
+	wait.Pass(time.Until(back.Add(outageRecovery))) // they open the other connections one by one
 	w.spread(p.Accepted(), back)
 	w.feed("after Redis was lost")
 
@@ -71,7 +71,7 @@ func TestCrowdRestarted(t *testing.T) {
 	} {
 		rs := w.work(3*crowdSize, 100)
 		for i := range rs {
-			rs[i].Ms += 400 // many of them are there when it strikes
+			rs[i].Ms += 400 // long enough that many are in flight at the stop
 		}
 		g := w.group(rs...)
 		wait.Pass(100 * time.Millisecond)
@@ -90,8 +90,8 @@ func TestCrowdRestarted(t *testing.T) {
 	w.verify(fmt.Sprintf("restart of %d sidecars at once", crowdSize))
 }
 
-// feed pushes steadily for a while, less than all can do, and checks that
-// everybody gets a share of it.
+// feed pushes records at a steady rate below the capacity of all sidecars, and checks that
+// every sidecar gets a share of them.
 func (w *world) feed(when string) {
 	w.t.Helper()
 	w.settle(20 * time.Second)
@@ -135,7 +135,7 @@ func values[K comparable](m map[K]int) (all []int) {
 	return all
 }
 
-// spread checks that connections after an outage do not come all at once.
+// spread checks that the connections after an outage do not all arrive at once.
 func (w *world) spread(accepted []time.Time, back time.Time) {
 	w.t.Helper()
 	const slice = 100 * time.Millisecond

@@ -14,15 +14,15 @@ import (
 	"github.com/graflow/graflow-sidecar/sidecar/test/kit/wait"
 )
 
-// cutter breaks the connection around requests and counts what it broke.
+// cutter breaks the connection at requests to Redis and counts how often it did.
 type cutter struct {
-	names map[string]string // of scripts
+	names map[string]string // script names by SHA-1
 
 	mu    sync.Mutex
 	seen  map[string]int
 	cuts  map[string]int // by "command action"
-	most  int            // of each
-	every int            // the first one and then every so many
+	most  int            // cuts of each command
+	every int            // of so many requests of a command, the first is cut
 	act   faultproxy.Action
 	late  time.Duration
 }
@@ -32,7 +32,7 @@ func (c *cutter) name(cmd faultproxy.Command) string {
 		if name := c.names[cmd.Args[0]]; name != "" {
 			return name
 		}
-		return cmd.Name // the script itself, when Redis does not know it yet
+		return cmd.Name // EVAL with the text of a script that Redis does not know yet
 	}
 	if cmd.Name == "CLIENT" && len(cmd.Args) > 0 {
 		return cmd.Name + " " + strings.ToUpper(cmd.Args[0])
@@ -61,17 +61,16 @@ func (c *cutter) total() (n int) {
 	return n
 }
 
-// commands are all that is said to Redis in what TestConnectionCut does: every
-// script, and what is no script.
+// commands returns everything that TestConnectionCut has sent to Redis: the name of every
+// script, and the commands that are not scripts.
 func commands(names map[string]string) []string {
 	return append(slices.Collect(maps.Values(names)), "BLMOVE", "PING", "GET", "CLIENT ID", "CLIENT UNBLOCK", "HELLO", "EVAL")
 }
 
-// TestConnectionCut cuts the connection at every command that is sent: before
-// it, after it and before its reply, with a reset, and so that it arrives when
-// its sender has long gone on. Nothing is lost, and nothing even runs twice:
-// what a lost reply told is asked for again. The commands of an operator are
-// repeated by the operator, to the same end.
+// TestConnectionCut cuts the connection at every command that is sent: before the request,
+// between request and reply, with a reset, and so that the request arrives long after its
+// sender has gone on. No record is lost and no task runs twice: the sidecar asks again for
+// what a lost reply said. An operator repeats a command that failed, with the same result.
 func TestConnectionCut(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
@@ -79,9 +78,9 @@ func TestConnectionCut(t *testing.T) {
 		act  faultproxy.Action
 		late time.Duration
 		most int // cuts of each command
-		// delay: a sidecar that is disturbed while it counts another's absence
-		// begins to count again, a reply that never comes is waited for, and what the
-		// wrong one was woken for is found a second later.
+		// delay covers three effects: a sidecar whose count of another's absence is
+		// disturbed begins to count again; a sidecar waits for a reply that never comes;
+		// and a record that woke the wrong sidecar is found a second later.
 		delay time.Duration
 	}{
 		{"cut before the request", faultproxy.CutBefore, 0, 4, 5 * time.Second},
@@ -100,8 +99,8 @@ func TestConnectionCut(t *testing.T) {
 			w.delay = c.delay
 			w.life(p)
 			w.stopAll()
-			// Of a command's calls only the script is cut: it says that a call has failed,
-			// and does not try again.
+			// An operator's command reports a failed call and does not retry it, so only
+			// its scripts are cut.
 			p.SetRule(func(cmd faultproxy.Command) faultproxy.Verdict {
 				if slices.Contains(operations, k.name(cmd)) {
 					return k.rule(cmd)
@@ -124,7 +123,7 @@ func TestConnectionCut(t *testing.T) {
 	}
 }
 
-// occupy gives each slot a task for that long.
+// occupy gives each slot a task that lasts d.
 func (w *world) occupy(d time.Duration) {
 	rs := w.work(12, 10)
 	for i := range rs {
@@ -134,16 +133,16 @@ func (w *world) occupy(d time.Duration) {
 	w.settle(40 * time.Second)
 }
 
-// life has sidecars send every command that they know: claims with and without
-// waiting, by kinds and not, reports of all kinds, returns of lost tasks, delays, what must run alone, what workers ask,
-// the reaping of one that is killed, stops.
+// life makes sidecars send every command that they know: claims with and without waiting
+// and with and without kinds, reports of all kinds, returns of lost tasks, delays, tasks
+// that run alone, requests of workers, the reaping of a killed sidecar, and stops.
 func (w *world) life(p *faultproxy.Proxy, env ...string) {
 	env = append(env, "SIDECAR_RETRY_BASE=200ms", "SIDECAR_REDIS_READ_TIMEOUT=2s", "SIDECAR_REDIS_PING_INTERVAL=300ms")
 	s := setup{proxy: p, env: env}
 	w.crew(2, s)
 	some := s
 	some.kinds = []string{"t*1", "t*2", "t*?4"}
-	w.start(some).ready(1) // what it takes that is not its own, the others find
+	w.start(some).ready(1) // the other sidecars find what it takes of other kinds
 	victim := w.start(s)
 	victim.ready(1)
 	for range 6 {
@@ -156,12 +155,12 @@ func (w *world) life(p *faultproxy.Proxy, env ...string) {
 		w.group(record{Do: "channel", Next: w.next()}, record{Do: "channel", Next: w.next()})
 		wait.Pass(300 * time.Millisecond)
 	}
-	w.settle(40 * time.Second) // no task that asks for something is to run twice
+	w.settle(40 * time.Second) // before the kill below: a task with a request must not run twice
 	for range 6 {
 		w.setAside(record{Ms: 5})
 		w.settle(40 * time.Second)
 	}
-	w.occupy(6 * time.Second) // what is held is compared every five seconds, by who holds something
+	w.occupy(6 * time.Second) // a sidecar with tasks in flight compares them with Redis every 5 s
 	rs := w.work(12, 10)
 	for i := range rs {
 		rs[i].Ms = 1500

@@ -14,9 +14,9 @@ import (
 	"github.com/graflow/graflow-sidecar/sidecar/test/kit/wait"
 )
 
-// TestSIGSTOPOfASidecar stops sidecars for longer than their lease. Others take
-// over what they held, and when they go on they find out, let go and start
-// over: what their workers did meanwhile is not counted again.
+// TestSIGSTOPOfASidecar stops sidecars for longer than their lease. Other sidecars take
+// over their tasks. A stopped sidecar that goes on finds that its lease is lost, lets go of
+// its tasks and starts over: what its workers did meanwhile is not counted again.
 func TestSIGSTOPOfASidecar(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
@@ -69,8 +69,8 @@ func (w *world) freeze(s *sidecar, tree bool) {
 	at := time.Now()
 	w.hurt("SIGSTOP of " + s.id)
 	wait.Within(w.t, 5*time.Second, s.id+" to stand still", func() bool { return standsStill(s.pid()) })
-	// A claim may be on its way to Redis yet. Nobody else touches what it brings
-	// before the lease has run out.
+	// A claim may still be on its way to Redis. No other sidecar touches the records that it
+	// brings before the lease has run out.
 	wait.Pass(500 * time.Millisecond)
 	held, err := w.heldBy(s.id)
 	if err != nil {
@@ -81,8 +81,8 @@ func (w *world) freeze(s *sidecar, tree bool) {
 	w.mu.Unlock()
 }
 
-// standsStill reports whether all threads of a process have stopped: the signal
-// only asks for that.
+// standsStill reports whether all threads of a process have stopped, which happens some
+// time after SIGSTOP was sent.
 func standsStill(pid int) bool {
 	threads, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", pid))
 	if err != nil {
@@ -106,9 +106,9 @@ func (w *world) thaw(s *sidecar, tree bool) {
 	s.signal(syscall.SIGCONT)
 }
 
-// TestSIGSTOPOfAWorker: a stopped worker holds its task up, and nothing else.
-// It goes on where it was, or is replaced at the task's deadline; an idle one is
-// replaced when it leaves a ping unanswered.
+// TestSIGSTOPOfAWorker stops workers: a stopped worker delays its own task and no other. It
+// goes on where it was, or is replaced at the task's deadline; an idle worker is replaced
+// when it does not answer a ping.
 func TestSIGSTOPOfAWorker(t *testing.T) {
 	t.Parallel()
 	t.Run("goes on", func(t *testing.T) {
@@ -167,7 +167,7 @@ func TestSIGSTOPOfAWorker(t *testing.T) {
 	})
 }
 
-// memberOf is the task of a group that does something.
+// memberOf returns the id of a group's task with the given Do.
 func (w *world) memberOf(group, do string) string {
 	for id, p := range w.tasks {
 		if p.group == group && p.do == do {
@@ -177,7 +177,7 @@ func (w *world) memberOf(group, do string) string {
 	return ""
 }
 
-// runs waits until a task has started and returns its worker.
+// runs waits until a task has started and returns the process id of its worker.
 func (w *world) runs(task string) (pid int) {
 	w.t.Helper()
 	wait.Within(w.t, 10*time.Second, "the start of "+task, func() bool {

@@ -21,13 +21,13 @@ import (
 	"github.com/graflow/graflow-sidecar/sidecar/test/kit/wait"
 )
 
-// contest is one fault that both workers meet: Graflow's own and the sidecar
-// with Graflow's tasks.
+// contest is one fault that is put to both: Graflow's own worker, and the sidecar with
+// Graflow's tasks.
 type contest struct {
 	name  string
 	tasks int
 	does  []string // further words for testdata/group.py
-	// hurt does its worst when as many tasks run as can.
+	// hurt causes the fault while as many tasks run as can.
 	hurt func(g *graflows)
 }
 
@@ -66,9 +66,8 @@ func away(d time.Duration) func(*graflows) {
 	}
 }
 
-// TestBesideGraflowsOwnWorker puts the same faults to Graflow's own worker and
-// to the sidecar. Of the own worker nothing is demanded: the table shows what it
-// loses.
+// TestBesideGraflowsOwnWorker puts the same faults to Graflow's own worker and to the
+// sidecar. Graflow's own worker cannot fail the test: the table shows what it loses.
 func TestBesideGraflowsOwnWorker(t *testing.T) {
 	t.Parallel()
 	interpreter := graflow.Find()
@@ -90,19 +89,19 @@ func TestBesideGraflowsOwnWorker(t *testing.T) {
 	}
 }
 
-// graflows is one contest's run.
+// graflows is one run of a contest, with Graflow's own workers or with sidecars.
 type graflows struct {
 	w      *world
 	python string
 	own    bool
 	all    []*exec.Cmd
 	group  string
-	extra  int // records that are none
-	// login is the environment of sidecars that have a user of their own in Redis.
+	extra  int // pushed texts that are not records
+	// login is the environment that gives sidecars their own user in Redis.
 	login []string
 }
 
-// startWorker starts one that runs two tasks at once.
+// startWorker starts a worker or a sidecar that runs two tasks at once.
 func (g *graflows) startWorker() {
 	g.w.t.Helper()
 	if !g.own {
@@ -171,8 +170,8 @@ func (g *graflows) story() *story {
 	return tell(events)
 }
 
-// pushAgain puts copies of a record on the queue, as a producer does that was
-// not told that its first try arrived.
+// pushAgain puts copies of a record on the queue, as a producer does that did not get the
+// acknowledgement of its first push.
 func (g *graflows) pushAgain() {
 	ctx, cancel := bounded()
 	defer cancel()
@@ -187,7 +186,8 @@ func (g *graflows) pushAgain() {
 	}
 }
 
-// judge says what a producer would say.
+// judge adds the result of a contest to the table, as a producer would see it: lost tasks,
+// groups that were released too early, tasks that failed and records that were dropped.
 func (g *graflows) judge(c contest, took time.Duration) {
 	w, s := g.w, g.story()
 	told, counted, failed := map[string]bool{}, s.published[g.group], 0
@@ -205,7 +205,7 @@ func (g *graflows) judge(c contest, took time.Duration) {
 	ctx, cancel := bounded()
 	defer cancel()
 	for _, id := range w.c.HKeys(ctx, w.key("completions", g.group)).Val() {
-		told[id] = told[id] || counted.IsZero() // seen by nobody while Redis restarted
+		told[id] = told[id] || counted.IsZero() // the observer may miss it while Redis restarts
 	}
 	var broken []string
 	switch missing := c.tasks - len(told); {
@@ -215,7 +215,7 @@ func (g *graflows) judge(c contest, took time.Duration) {
 		broken = append(broken, fmt.Sprintf("group released with %d of %d tasks not done", missing, c.tasks))
 	}
 	if slices.Contains(c.does, "killer") {
-		failed = max(0, failed-1) // rightly so
+		failed = max(0, failed-1) // the task that kills its worker has to fail
 	}
 	if failed > 0 {
 		broken = append(broken, fmt.Sprintf("%d tasks failed for nothing of their own", failed))
@@ -246,7 +246,7 @@ func (g *graflows) judge(c contest, took time.Duration) {
 	w.t.Logf("%s after %v: %v", c.name, took, broken)
 }
 
-// tracebacks counts those in the logs of Graflow's own workers.
+// tracebacks counts the tracebacks in the logs of Graflow's own workers.
 func (g *graflows) tracebacks() (n int) {
 	logs, err := filepath.Glob(filepath.Join(g.w.dir, "python-*-graflow.worker.main.log"))
 	if err != nil {

@@ -22,12 +22,12 @@ type event struct {
 	Text     string `json:"text,omitempty"`
 }
 
-// What happened. The producer writes pushed; workers start, end and kill; the
-// observer the rest; the test itself fault.
+// The values of event.What. The producer writes pushed; workers write start, end and kill;
+// the test writes fault; the observer writes the others.
 const (
 	pushed    = "pushed"    // Redis acknowledged a record
 	started   = "start"     // a worker began a task
-	ended     = "end"       // a worker is through with it and about to answer
+	ended     = "end"       // a worker has done a task and is about to answer
 	kills     = "kill"      // a worker is about to kill Pid
 	completed = "completed" // a completion was written; Text is its JSON
 	value     = "value"     // a result was written
@@ -35,12 +35,12 @@ const (
 	published = "published" // a barrier was reached
 	buried    = "dead"      // a dead letter was written
 	returned  = "returned"  // a sidecar put a record back on the queue
-	fault     = "fault"     // Text says which
+	fault     = "fault"     // the test caused the fault that Text names
 )
 
 func (e event) time() time.Time { return time.Unix(0, e.At) }
 
-// history is a file that several processes append to, a line at a time.
+// history is a file to which several processes append, one line at a time.
 type history struct {
 	path string
 	mu   sync.Mutex
@@ -55,8 +55,8 @@ func openHistory(path string) (*history, error) {
 	return &history{path: path, f: f}, nil
 }
 
-// write appends one event; without a time it happened now. The line is in the
-// file when write returns, whoever is killed then.
+// write appends one event; an event without a time gets the current one. The line is in the
+// file when write returns, so a process that is killed afterwards does not lose it.
 func (h *history) write(e event) error {
 	if e.At == 0 {
 		e.At = time.Now().UnixNano()

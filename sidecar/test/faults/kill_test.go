@@ -16,9 +16,9 @@ import (
 	"github.com/graflow/graflow-sidecar/sidecar/test/kit/wait"
 )
 
-// sites are the steps of a task at which its sidecar is killed. Two are struck
-// by the worker itself, at the start and at the end of a task; at the others
-// the proxy between sidecar and Redis pulls the trigger.
+// sites are the steps of a task at which its sidecar is killed. At parent-start and
+// parent-end the worker kills it; at the steps around a claim or a report, the proxy between
+// sidecar and Redis does.
 var sites = []string{
 	"before the claim", "claimed, reply lost", "claimed", "parent-start", "parent-end",
 	"before the report", "reported, reply lost", "reported", "any time",
@@ -37,11 +37,10 @@ type storm struct {
 	pushing chan struct{} // closed when the producers are to stop
 }
 
-// TestSIGKILL: whatever is killed, at whatever step, every record ends exactly
-// once. Two sidecars are spared (their workers are not), so that there is always
-// somebody to take over. Workers that die again and again are restarted without
-// the growing pause that they would have otherwise: the time that a recovery
-// takes is measured here.
+// TestSIGKILL kills sidecars, workers and workers' children at every step: every record
+// ends exactly once. Two sidecars are spared (their workers are not), so that one can always
+// take over. Workers that die again and again are restarted without the growing pause that
+// they would otherwise have, since the test measures how long a recovery takes.
 func TestSIGKILL(t *testing.T) {
 	t.Parallel()
 	s := &storm{world: newWorld(t), scripts: scripts(t), by: map[string]int{}, pushing: make(chan struct{})}
@@ -75,8 +74,8 @@ func TestSIGKILL(t *testing.T) {
 	}
 }
 
-// steps adds to the table how often each step was struck, and demands all of
-// them of a run that is long enough.
+// steps adds to the table how often processes were killed at each step. In a run that is long
+// enough, a step without a kill is an error.
 func (s *storm) steps() {
 	s.t.Helper()
 	s.made.Lock()
@@ -87,7 +86,7 @@ func (s *storm) steps() {
 	}
 	by := maps.Clone(s.by)
 	for _, site := range []string{"parent-start", "parent-end"} {
-		delete(by, "sidecar: "+site) // counted below, where the worker struck
+		delete(by, "sidecar: "+site) // counted below, from the workers' own events
 	}
 	for _, e := range events {
 		if site := strikes[e.Text]; e.What == kills && site != "" {
@@ -111,7 +110,7 @@ func (s *storm) steps() {
 	}
 }
 
-// strikes names the kills that workers make themselves: see worker.strike.
+// strikes names the kills that workers make themselves, in worker.strike.
 var strikes = map[string]string{
 	"parent-start": "sidecar: task dispatched",
 	"parent-end":   "sidecar: task ended, not reported",
@@ -126,8 +125,7 @@ func (s *storm) struck(what string) {
 	s.by[what]++
 }
 
-// victim is one sidecar's life: it is killed at the given step, or a little
-// later, and noted.
+// victim starts a sidecar, kills it at the given step or a little later, and counts the kill.
 func (s *storm) victim(site string, luck int) {
 	p, err := faultproxy.Start(s.server.Addr)
 	if err != nil {
@@ -193,8 +191,9 @@ func (s *storm) victim(site string, luck int) {
 	s.end(sc, "any time")
 }
 
-// worthIt: a claim that finds the queue empty is no step of a task. The rule
-// cannot know what a claim will bring, but it can see that something is there.
+// worthIt reports whether a call of a script is a step of a task. A claim that finds the
+// queue empty is not: the rule cannot know what a claim will bring, but it can see whether
+// the queue has records.
 func (s *storm) worthIt(script string) bool {
 	if script != "claim" {
 		return true
@@ -227,7 +226,7 @@ func (s *storm) end(sc *sidecar, what string) {
 	s.struck("sidecar: " + what)
 }
 
-// sniper kills workers and their children at random instants, of every sidecar.
+// sniper kills workers and workers' children of all sidecars at random instants.
 func (s *storm) sniper(end time.Time) {
 	for s.kills.Load() < int64(runs) && time.Now().Before(end) {
 		wait.Pass(time.Duration(150+s.rnd.IntN(300)) * time.Millisecond)
@@ -251,8 +250,8 @@ func (s *storm) sniper(end time.Time) {
 	}
 }
 
-// produce pushes groups, single records, groups that are given up and doubles,
-// and keeps the queue short so that recoveries are not hidden behind it.
+// produce pushes groups, single records, groups that the producer gives up and records that
+// are pushed twice. It keeps the queue short: a recovery must not wait behind other records.
 func (s *storm) produce(n int) {
 	rnd := random(s.t, 20+n)
 	for i := 0; ; i++ {

@@ -55,7 +55,7 @@ func TestMain(m *testing.M) {
 
 func run(m *testing.M) int {
 	flag.Parse()
-	redis.SetLogger(nil) // go-redis tells of every connection that a fault costs
+	redis.SetLogger(nil) // go-redis would log every connection that a fault breaks
 	if err := setUp(); err != nil {
 		fmt.Fprintln(os.Stderr, "faults:", err)
 		return 1
@@ -67,14 +67,14 @@ func run(m *testing.M) int {
 	fmt.Printf("\nFAULT_SEED=%d, %s, %.0f s\n", seed, serverVersion(), time.Since(began).Seconds())
 	table.print(os.Stdout)
 	if os.Getenv("FAULT_KEEP") == "" && status == 0 {
-		_ = os.RemoveAll(scratch) // nothing hangs on what is left of a temporary folder
+		_ = os.RemoveAll(scratch) // leftovers in a temporary folder do no harm
 	} else {
 		fmt.Println("histories and logs are in", scratch)
 	}
 	return status
 }
 
-// serverVersion is the first line of what the server says of itself.
+// serverVersion returns the first words of the server's output for --version.
 func serverVersion() string {
 	binary := os.Getenv("REDISTEST_BINARY")
 	if binary == "" {
@@ -111,8 +111,8 @@ func setUp() (err error) {
 	return nil
 }
 
-// random is the source of one goroutine (who) of one test: the same seed gives
-// the same plan, whatever others do.
+// random returns the random numbers of one goroutine of a test, by the goroutine's number.
+// The same seed gives the same plan, whatever other goroutines and tests do.
 func random(t *testing.T, who int) *rand.Rand {
 	name := uint64(who)
 	for _, b := range []byte(t.Name()) {

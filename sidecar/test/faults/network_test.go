@@ -11,14 +11,14 @@ import (
 	"github.com/graflow/graflow-sidecar/sidecar/test/kit/wait"
 )
 
-// TestBadNetwork: whatever the way to Redis does, every task runs exactly once,
-// no attempt is counted and nobody is taken for dead.
+// TestBadNetwork delays, slices, resets, refuses and stalls the connections to Redis: every
+// task runs exactly once, no attempt is counted and no sidecar is taken for dead.
 func TestBadNetwork(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
 		name string
-		// bad breaks the network, over and over, until stop is closed, and
-		// leaves it whole. It runs beside the test, with a plan of its own.
+		// bad breaks the network again and again until stop is closed, and then repairs it.
+		// It runs beside the test, so it has a plan of its own.
 		bad func(w *world, rnd *rand.Rand, p *faultproxy.Proxy, stop <-chan struct{})
 	}{
 		{"latency 30 ms with 90 ms of jitter", shaped(faultproxy.Shape{Latency: 30 * time.Millisecond, Jitter: 90 * time.Millisecond})},
@@ -69,13 +69,13 @@ func TestBadNetwork(t *testing.T) {
 			<-stopped
 			w.goesOn(time.Now())
 			w.nobodyGivenUp()
-			w.delay = 10 * time.Second // of groups that had to wait while it lasted
+			w.delay = 10 * time.Second // for groups that wait while the network is bad
 			w.verify("network: " + c.name)
 		})
 	}
 }
 
-// shaped keeps one shape all the time.
+// shaped returns a network that has one shape until the stop.
 func shaped(s faultproxy.Shape) func(*world, *rand.Rand, *faultproxy.Proxy, <-chan struct{}) {
 	return func(w *world, _ *rand.Rand, p *faultproxy.Proxy, stop <-chan struct{}) {
 		w.hurt("shape")
@@ -94,7 +94,7 @@ func again(stop <-chan struct{}, d time.Duration) bool {
 	case <-stop:
 	}
 	select {
-	case <-stop: // also where both were due: nothing is started after the end
+	case <-stop: // checked once more: both may have been due, and no fault may start now
 		return false
 	default:
 		return true

@@ -15,9 +15,9 @@ import (
 	"github.com/graflow/graflow-sidecar/sidecar/test/kit/wait"
 )
 
-// observer follows what Redis is told to write, by its MONITOR stream, and
-// puts what ends a record into the history: with the server's own time, in the
-// server's own order, and without asking the sidecar.
+// observer reads the write commands that Redis executes from its MONITOR stream, and adds
+// those that end a record to the history. It has the server's time and the server's order,
+// and does not depend on the sidecar.
 type observer struct {
 	addr   string
 	prefix string
@@ -26,8 +26,8 @@ type observer struct {
 	mu     sync.Mutex
 	conn   net.Conn
 	closed bool
-	all    bool // look at everybody's commands, not at scripts' alone
-	gaps   int  // connections after the first: something may have been missed
+	all    bool // look at the commands of every client, not only at those of scripts
+	gaps   int  // connections after the first: commands in between were not seen
 	marks  map[string]chan struct{}
 	done   chan struct{}
 	up     chan struct{} // closed when MONITOR is on for the first time
@@ -104,7 +104,7 @@ func (o *observer) line(line string) {
 		return
 	}
 	at, from, _ := strings.Cut(head, " ")
-	const few = 4 // what decides stands at the beginning; a record may be 5 MB
+	const few = 4 // enough to recognise a command; a record may be 5 MB
 	words := unquote(rest, few)
 	if len(words) < 2 {
 		return
@@ -122,7 +122,7 @@ func (o *observer) line(line string) {
 	switch name, key := words[0], words[1]; {
 	case name == "HSET" && strings.HasPrefix(key, o.prefix+":completions:"):
 		e.What, e.Group = completed, strings.TrimPrefix(key, o.prefix+":completions:")
-		words = unquote(rest, math.MaxInt) // as many as the batch had
+		words = unquote(rest, math.MaxInt) // one completion for each task of the batch
 		for i := 2; i+1 < len(words); i += 2 {
 			e.Task, e.Text = words[i], words[i+1]
 			o.write(e)
@@ -149,11 +149,11 @@ func (o *observer) line(line string) {
 
 func (o *observer) write(e event) {
 	if err := o.hist.write(e); err != nil {
-		panic(err) // the history is the evidence: without it nothing is shown
+		panic(err) // without the history the checks prove nothing
 	}
 }
 
-// unquote reads up to limit words as MONITOR quotes them.
+// unquote reads up to limit words, quoted as MONITOR does.
 func unquote(text string, limit int) (words []string) {
 	for len(words) < limit {
 		text = strings.TrimLeft(text, " ")
@@ -178,8 +178,8 @@ func nanoseconds(at string) int64 {
 	return s*1e9 + us*1e3
 }
 
-// expect returns a channel that is closed when the observer sees this text
-// echoed: it has then seen all that Redis did before.
+// expect returns a channel that is closed when the observer sees an ECHO of mark: it has
+// then seen all commands that Redis executed before.
 func (o *observer) expect(mark string) <-chan struct{} {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -197,9 +197,8 @@ func (o *observer) pass(mark string) {
 	}
 }
 
-// everybody makes the observer look at what Graflow's own workers write: they
-// use no scripts.
 func (o *observer) everybody() {
+	// Graflow's own workers write without scripts, so the commands of all clients count.
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.all = true
@@ -217,7 +216,7 @@ func (o *observer) missed() bool {
 	return o.gaps > 0 || o.closed
 }
 
-// move follows another server from now on.
+// move makes the observer follow another server from now on.
 func (o *observer) move(addr string) {
 	o.mu.Lock()
 	o.addr = addr

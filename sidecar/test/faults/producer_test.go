@@ -11,16 +11,16 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// pushedTask is what a producer knows of a task.
+// pushedTask is what a producer knows about a task.
 type pushedTask struct {
 	id     string
 	group  string
 	do     string
-	pushes int  // acknowledged
-	unsure bool // a push was not acknowledged, and may have arrived
+	pushes int  // acknowledged ones
+	unsure bool // a push was not acknowledged, but may have arrived
 }
 
-// pushedGroup is what it knows of a group.
+// pushedGroup is what a producer knows about a group.
 type pushedGroup struct {
 	id       string
 	expected int
@@ -28,7 +28,7 @@ type pushedGroup struct {
 	over     bool      // the producer has given up and cleaned up
 }
 
-// fill completes a record: an id that was never used, and Graflow's fields.
+// fill adds a new task id and Graflow's fields to a record.
 func (w *world) fill(r record) record {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -44,8 +44,8 @@ func (w *world) fill(r record) record {
 	return r
 }
 
-// push dispatches a record as Graflow does: a group's to the left end, others
-// to the right one. It reports whether Redis acknowledged it.
+// push dispatches a record as Graflow does: the record of a group to the left end of the
+// queue, another one to the right end. It reports whether Redis acknowledged the push.
 func (w *world) push(r record) bool {
 	text, err := json.Marshal(r)
 	if err != nil {
@@ -90,11 +90,11 @@ func (w *world) one(r record) string {
 	return r.TaskID
 }
 
-// next is a record that some task will push, once, by asking its sidecar.
+// next returns a record that a task will push once, by a request to its sidecar.
 func (w *world) next() json.RawMessage {
 	r := w.fill(record{})
 	w.mu.Lock()
-	w.tasks[r.TaskID].pushes++ // a task that fails to is a violation itself
+	w.tasks[r.TaskID].pushes++ // a task that cannot push it fails, which is a violation
 	w.mu.Unlock()
 	text, err := json.Marshal(r)
 	if err != nil {
@@ -103,7 +103,8 @@ func (w *world) next() json.RawMessage {
 	return text
 }
 
-// group opens a barrier for the records and pushes them.
+// group opens a barrier for the records, pushes them and returns the group's id, or "" where
+// Redis did not acknowledge the barrier.
 func (w *world) group(rs ...record) string {
 	w.mu.Lock()
 	id := fmt.Sprintf("g%03d", len(w.groups)+1)
@@ -117,7 +118,7 @@ func (w *world) group(rs ...record) string {
 	pipe.Set(ctx, w.key("barrier", id, "expected"), len(rs), 0)
 	if _, err := pipe.Exec(ctx); err != nil {
 		w.mu.Lock()
-		delete(w.groups, id) // nobody waits for it
+		delete(w.groups, id) // without a barrier no producer waits for it
 		w.mu.Unlock()
 		return ""
 	}
@@ -128,8 +129,8 @@ func (w *world) group(rs ...record) string {
 	return id
 }
 
-// giveUp does what Graflow's producer does when it has waited long enough:
-// cleanup_barrier.
+// giveUp deletes a group's barrier, as cleanup_barrier of Graflow's producer does when the
+// producer stops waiting.
 func (w *world) giveUp(group string) {
 	ctx, cancel := bounded()
 	defer cancel()
@@ -142,8 +143,8 @@ func (w *world) giveUp(group string) {
 	}
 }
 
-// twice pushes one record two times, as a producer may that did not get the
-// first acknowledgement.
+// twice pushes one record two times, as a producer may do that did not get the first
+// acknowledgement, and returns its task id.
 func (w *world) twice(r record) string {
 	w.mu.Lock()
 	id := fmt.Sprintf("g%03d", len(w.groups)+1)
@@ -161,7 +162,7 @@ func (w *world) twice(r record) string {
 	return r.TaskID
 }
 
-// work are n ordinary records of up to most ms.
+// work returns n ordinary records that take up to most ms each.
 func (w *world) work(n, most int) []record {
 	rs := make([]record, n)
 	for i := range rs {

@@ -9,9 +9,9 @@ import (
 	"github.com/graflow/graflow-sidecar/sidecar/test/kit/machine"
 )
 
-// recovery checks that the first of the tasks that a death touched was on its
-// way again in time: back on the queue, where whoever has a free slot takes it,
-// or with somebody. It returns how long the slowest took until it ran again.
+// recovery checks for each death that the first of the tasks it touched was recovered in
+// time: it is back on the queue, where a sidecar with a free slot takes it, or a worker has
+// it. It returns how long the slowest recovery took until a task ran again.
 func (w *world) recovery(s *story) (worst time.Duration) {
 	check := func(what string, at time.Time, tasks []string, bound, again time.Duration) {
 		var back, runs time.Duration
@@ -30,7 +30,7 @@ func (w *world) recovery(s *story) (worst time.Duration) {
 	}
 	for id, f := range s.tasks {
 		if p := w.tasks[id]; p != nil && p.pushes > 1 {
-			continue // whose copy ran again cannot be told
+			continue // a start does not say which of the copies ran
 		}
 		for _, l := range f.lost {
 			bound, again := childRecovery, childRecovery
@@ -43,8 +43,8 @@ func (w *world) recovery(s *story) (worst time.Duration) {
 	return max(worst, w.outage)
 }
 
-// taken is how long after at somebody had the task again: ran it, or died with
-// it in hand; 0 if nobody ever did.
+// taken returns how long after at the task was first in hand again: a worker started it, or
+// a sidecar died with it in flight. It returns 0 if neither happened.
 func (w *world) taken(id string, f *fate, at time.Time) (first time.Duration) {
 	for _, e := range f.starts {
 		first = sooner(first, e.time().Sub(at))
@@ -57,7 +57,7 @@ func (w *world) taken(id string, f *fate, at time.Time) (first time.Duration) {
 	return first
 }
 
-// back is how long after at the task was on the queue again, or taken.
+// back returns how long after at the task was on the queue again, or taken.
 func (w *world) back(id string, f *fate, at time.Time) time.Duration {
 	first := w.taken(id, f, at)
 	for _, e := range f.returns {
@@ -66,8 +66,7 @@ func (w *world) back(id string, f *fate, at time.Time) time.Duration {
 	return first
 }
 
-// sooner is the shorter one of two times that are both more than 0, or the one
-// that is.
+// sooner returns the shorter of two durations; a duration of 0 or less counts as none.
 func sooner(a, b time.Duration) time.Duration {
 	if a <= 0 || b > 0 && b < a {
 		return max(b, 0)
@@ -75,7 +74,8 @@ func sooner(a, b time.Duration) time.Duration {
 	return a
 }
 
-// orphaned reports whether the worker's sidecar died before it could recover.
+// orphaned reports whether the sidecar of a lost worker died before it could recover the
+// worker's task.
 func (w *world) orphaned(l loss, within time.Duration) bool {
 	for _, h := range w.hits {
 		if d := h.at.Sub(l.at); h.pid == l.start.Parent && d > -time.Second && d <= within {

@@ -12,7 +12,7 @@ import (
 	"github.com/graflow/graflow-sidecar/sidecar/test/kit/wait"
 )
 
-// crew starts n sidecars and waits until each has a worker.
+// crew starts n sidecars and waits until each has a worker that is up.
 func (w *world) crew(n int, s setup) []*sidecar {
 	w.t.Helper()
 	all := make([]*sidecar, n)
@@ -25,8 +25,8 @@ func (w *world) crew(n int, s setup) []*sidecar {
 	return all
 }
 
-// nobodyGivenUp: an outage of Redis is nobody's death. It costs no run and no
-// attempt.
+// nobodyGivenUp checks that an outage of Redis was not taken for the death of a sidecar: no
+// lease was lost, no records were taken over and no attempt was counted.
 func (w *world) nobodyGivenUp() {
 	w.t.Helper()
 	for _, s := range w.sidecars {
@@ -43,8 +43,8 @@ func (w *world) nobodyGivenUp() {
 	}
 }
 
-// goesOn measures how long an idle world takes, from when its Redis is back, to
-// run a task again.
+// goesOn measures how long an idle world takes to run a task, from the time at which its
+// Redis is back, and checks the promised bound.
 func (w *world) goesOn(back time.Time) {
 	w.t.Helper()
 	var first string
@@ -70,7 +70,8 @@ func (w *world) goesOn(back time.Time) {
 	}
 }
 
-// busy pushes tasks that last over what follows, and short ones behind them.
+// busy pushes n tasks that are still running during the fault that follows, and short ones
+// behind them.
 func (w *world) busy(n int) {
 	rs := w.work(3*n, 200)
 	for i := range n {
@@ -82,8 +83,9 @@ func (w *world) busy(n int) {
 	}
 }
 
-// Every lease runs out while Redis is away. Nobody may be taken for dead when
-// it is back: who is back first waits for the others.
+// TestRedisAwayForLongerThanALease lets every lease run out while Redis is away. No sidecar
+// may be taken for dead when Redis is back: the sidecar that reconnects first waits for the
+// others.
 func TestRedisAwayForLongerThanALease(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
@@ -117,7 +119,8 @@ func TestRedisAwayForLongerThanALease(t *testing.T) {
 	}
 }
 
-// TestRedisRestartedAgainAndAgain: short restarts in the middle of everything.
+// TestRedisRestartedAgainAndAgain kills Redis and restarts it shortly afterwards, several
+// times, while tasks are pushed and run.
 func TestRedisRestartedAgainAndAgain(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, "--appendonly", "yes", "--appendfsync", "always")
@@ -137,9 +140,9 @@ func TestRedisRestartedAgainAndAgain(t *testing.T) {
 	w.verify("Redis with AOF killed and restarted at once")
 }
 
-// TestRedisWithoutPersistence: what Redis forgets, nobody can know. The
-// sidecars start over by themselves, and what is pushed from then on ends as it
-// should.
+// TestRedisWithoutPersistence restarts a Redis that persists nothing. The records that it
+// forgets are lost. The sidecars start over by themselves, and records that are pushed from
+// then on end as they should.
 func TestRedisWithoutPersistence(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -156,13 +159,13 @@ func TestRedisWithoutPersistence(t *testing.T) {
 		w.server.Restart()
 		w.forget()
 		back := time.Now()
-		w.group(w.work(8, 100)...) // before anybody has registered again
+		w.group(w.work(8, 100)...) // before a sidecar has registered again
 		w.goesOn(back)
 	}
 	w.verify("Redis restarted without persistence")
 }
 
-// forget drops from the checks what Redis has forgotten.
+// forget removes the tasks and groups that Redis has forgotten from the checks.
 func (w *world) forget() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -194,9 +197,9 @@ func TestScriptFlush(t *testing.T) {
 	w.verify("Redis SCRIPT FLUSH")
 }
 
-// TestMemoryFull: with maxmemory reached and noeviction the producers are
-// refused, and what was pushed before is drained, also by sidecars that start
-// only then. The commands of an operator work.
+// TestMemoryFull fills Redis up to maxmemory under the policy noeviction: Redis refuses the
+// producers, and sidecars drain the records that were pushed before, also sidecars that
+// start only then. The commands of an operator work.
 func TestMemoryFull(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, "--maxmemory-policy", "allkeys-lru")
@@ -237,7 +240,8 @@ func TestMemoryFull(t *testing.T) {
 	w.verify("Redis with maxmemory reached")
 }
 
-// pausedWhileFull: an operator pauses all sidecars, and ends that again.
+// pausedWhileFull has an operator pause all sidecars and resume them while the memory of
+// Redis is full, and checks that a paused sidecar claims nothing.
 func (w *world) pausedWhileFull() {
 	w.t.Helper()
 	for range 8 {
@@ -264,7 +268,7 @@ func (w *world) configure(name, value string) {
 	}
 }
 
-// nobodyDead: no sidecar was taken for dead.
+// nobodyDead checks that no sidecar was taken for dead.
 func (w *world) nobodyDead() {
 	for _, s := range w.sidecars {
 		if s.says("lease lost") {

@@ -13,21 +13,21 @@ import (
 	"github.com/graflow/graflow-sidecar/sidecar/test/kit/wait"
 )
 
-// The promises, in the words of docs/guarantees.md.
+// The bounds that docs/guarantees.md promises.
 const (
 	// barrierWait is how long Graflow's producer waits for a group, fixed.
 	barrierWait = 30 * time.Second
-	// sidecarRecovery and childRecovery are when the recovery from a death has
-	// begun: the first of the tasks it held runs again.
+	// sidecarRecovery and childRecovery are how soon after a death, of a sidecar or of a
+	// worker, the recovery has begun: the first of the tasks in flight runs again.
 	sidecarRecovery = 10 * time.Second
 	childRecovery   = time.Second
 	// outageRecovery is how soon after an outage of Redis work goes on.
 	outageRecovery = 3 * time.Second
 )
 
-// checkTask: every acknowledged push ends in exactly one of completed,
-// completed-no-group, group-over, duplicate and dead; nothing is completed
-// before it was done; nothing runs more often than faults touched it.
+// checkTask checks that every acknowledged push ends in exactly one of completed,
+// completed-no-group, group-over, duplicate and dead, that no task is completed before its
+// worker has ended it, and that only a fault makes a task run once more.
 func (w *world) checkTask(p *pushedTask, f *fate, left final, deaths int) {
 	dead := 0
 	for _, l := range left.letters {
@@ -40,7 +40,7 @@ func (w *world) checkTask(p *pushedTask, f *fate, left final, deaths int) {
 	_, result := left.results[p.id]
 	c, told := left.completions[p.group][p.id]
 	seen := len(f.completed)
-	if w.obs.missed() { // what it missed is not known: trust what is left
+	if w.obs.missed() { // the history has gaps: count what Redis holds
 		seen = min(seen, 1)
 		if told {
 			seen = 1
@@ -48,7 +48,7 @@ func (w *world) checkTask(p *pushedTask, f *fate, left final, deaths int) {
 	}
 	switch {
 	case p.pushes == 0 || over:
-		// Not acknowledged, or nobody waits for it: whatever it did, it is over.
+		// Not acknowledged, or no producer waits for its group: every end is right.
 	case p.group == "":
 		if ends := btoi(result) + dead; ends != 1 && p.do != "fail" {
 			w.violation("%s without a group ended %d times (result %v, dead letters %d)", p.id, ends, result, dead)
@@ -76,22 +76,22 @@ func (w *world) checkTask(p *pushedTask, f *fate, left final, deaths int) {
 	touched := deaths + len(f.lost) + btoi(p.do == "retry")
 	switch p.do {
 	case "die":
-		touched += len(f.starts) // each of them is a fault of its own
+		touched += len(f.starts) // each start kills its worker, which is a fault
 	case "retry always":
-		touched += 2 // of three attempts
+		touched += 2 // the retries: it has three attempts
 	}
 	if most := max(p.pushes, btoi(p.unsure)) + touched + w.again; len(f.starts) > most {
 		w.violation("%s ran %d times, and only %d faults touched it", p.id, len(f.starts), touched+w.again)
 	}
 	if dead == 1 && p.do == "" {
-		// A worker that is killed may have been given a task that it had not begun.
+		// A killed worker may also have had a task that it had not begun.
 		if n := touched + w.logged(p.id, "task lost with its worker"); n < 3 {
 			w.violation("%s is a dead letter after %d faults that touched it", p.id, n)
 		}
 	}
 }
 
-// logged counts the lines that the sidecars have written about a task.
+// logged counts the lines with a message about a task in the logs of all sidecars.
 func (w *world) logged(task, message string) (n int) {
 	for _, s := range w.sidecars {
 		for line := range strings.Lines(s.text()) {
@@ -105,7 +105,7 @@ func mayFail(do string) bool {
 	return do == "fail" || do == "die" || do == "die with sidecar" || do == "hang" || do == "retry always" || do == "too large" || do == "value too large" || forms[do].words != ""
 }
 
-// checkOrder: no success is reported before the worker had ended the task.
+// checkOrder checks that a success was not reported before a worker had ended the task.
 func (w *world) checkOrder(p *pushedTask, f *fate, e event) {
 	var c completion
 	if err := json.Unmarshal([]byte(e.Text), &c); err != nil {
@@ -123,8 +123,8 @@ func (w *world) checkOrder(p *pushedTask, f *fate, e event) {
 	w.violation("%s was completed at %v, before its worker had ended it", p.id, e.time())
 }
 
-// checkGroup: the barrier's counter is the number of distinct completions and
-// never more than expected, and the group is done while Graflow waits.
+// checkGroup checks that the barrier's counter is the number of distinct completions and at
+// most the expected number, and that the group is done while Graflow waits.
 func (w *world) checkGroup(g *pushedGroup, s *story, left final, touched map[string]int) {
 	if g.over {
 		if left.counters[g.id] != 0 || len(left.completions[g.id]) != 0 {
@@ -156,7 +156,7 @@ func (w *world) checkGroup(g *pushedGroup, s *story, left final, touched map[str
 	}
 }
 
-// drainObserver waits until the observer has seen all that Redis did.
+// drainObserver waits until the observer has seen all commands that Redis has executed.
 func (w *world) drainObserver() {
 	w.t.Helper()
 	select {
@@ -179,8 +179,8 @@ func (w *world) drainObserver() {
 	})
 }
 
-// awaitTheGone waits until the keys of dead runs are gone, which a living
-// sidecar sees to.
+// awaitTheGone waits until a living sidecar has removed the keys of dead runs. Without a
+// living sidecar it returns at once.
 func (w *world) awaitTheGone() {
 	if len(w.alive()) == 0 {
 		return
@@ -200,7 +200,7 @@ func (w *world) awaitTheGone() {
 	}
 }
 
-// strangers are keys of runs that nobody runs.
+// strangers returns the keys of runs whose sidecar is not running.
 func (w *world) strangers() (found []string) {
 	ctx, cancel := bounded()
 	defer cancel()
@@ -234,8 +234,8 @@ next:
 	return found
 }
 
-// nothingLeft: neither a key of a run nor a process outlives the sidecars, and
-// none of them broke.
+// nothingLeft checks that neither a key of a run nor a process outlives the sidecars, and
+// that no sidecar panicked, had a data race or logged a bug.
 func (w *world) nothingLeft() {
 	if keys := w.strangers(); len(keys) > 0 {
 		w.violation("keys of runs that are over: %v", keys)

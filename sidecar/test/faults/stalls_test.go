@@ -10,14 +10,13 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// stall is a time in which this machine did not get around to something: to
-// us, or to Redis.
+// stall is a time in which this machine did not run the test process, or Redis.
 type stall struct{ from, to time.Time }
 
-// stalls watches for them. Whoever counts another's absence begins to count
-// again when Redis does not answer within a second, or when it comes too late
-// itself: on a machine with far more to do than it can, a recovery takes longer
-// for that, by no fault of the sidecar.
+// stalls collects the stalls of the machine. A sidecar that counts another sidecar's absence
+// begins to count again when Redis does not answer within a second, or when its own look
+// comes too late. So a recovery takes longer on an overloaded machine, through no fault of
+// the sidecar.
 type stalls struct {
 	mu   sync.Mutex
 	seen []stall
@@ -26,13 +25,13 @@ type stalls struct {
 }
 
 const (
-	// stallEvery is how often it looks, stallLeast what is a stall: half of
-	// what a tick may be late.
+	// stallEvery is the interval of looks at the machine. A look that is late by more than
+	// stallLeast is a stall; that is half of the delay that a sidecar's tick may have.
 	stallEvery = 100 * time.Millisecond
 	stallLeast = 250 * time.Millisecond
-	// startsOver is how long counting takes from the beginning: three looks and
-	// the one that was disturbed. It is what docs/guarantees.md adds for a
-	// disturbed network.
+	// startsOver is how long it takes to count an absence from the beginning: three looks
+	// and the one that was disturbed. docs/guarantees.md adds as much for a disturbed
+	// network.
 	startsOver = 4 * time.Second
 )
 
@@ -50,7 +49,7 @@ func watchStalls(c *redis.Client) *stalls {
 				return
 			case <-ticker.C:
 			}
-			// A Redis that is away is a test's own doing, and no stall.
+			// A Redis that is away is a fault that the test causes, and no stall.
 			err := c.Ping(ctx).Err()
 			now := time.Now()
 			if err == nil && now.Sub(last) > stallEvery+stallLeast {
@@ -69,8 +68,9 @@ func (s *stalls) close() {
 	<-s.done
 }
 
-// excuse is the latest time for something that is due by then and that began
-// at from: each stall before that begins it anew, for which it has again.
+// excuse returns the latest permitted time for something that began at from and is due at
+// due: each stall in between makes it start over, and allows it the time again from the end
+// of the stall.
 func (s *stalls) excuse(from, due time.Time, again time.Duration) time.Time {
 	if s == nil {
 		return due
@@ -85,7 +85,7 @@ func (s *stalls) excuse(from, due time.Time, again time.Duration) time.Time {
 	return due
 }
 
-// longest is the longest one, and how many there were.
+// longest returns the length of the longest stall, and the number of stalls.
 func (s *stalls) longest() (longest time.Duration, n int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -19,10 +19,10 @@ type row struct {
 	violations int
 	worst      time.Duration // slowest recovery; 0: nothing had to recover
 	note       string
-	own        bool // of Graflow's own worker
+	own        bool // the row is about Graflow's own worker
 }
 
-// summary collects the rows of all tests. Safe for concurrent use.
+// summary collects the rows of all tests. It is safe for concurrent use.
 type summary struct {
 	mu   sync.Mutex
 	rows []row
@@ -36,7 +36,7 @@ func (s *summary) add(r row) {
 	s.rows = append(s.rows, r)
 }
 
-// order is that of the printed table; what is not in it comes last.
+// order has the first words of faults in the order of the printed table; others come last.
 var order = []string{"SIGKILL", "SIGSTOP", "cut", "late", "network", "Redis", "poison", "restart"}
 
 func (r row) rank() int {
@@ -73,7 +73,7 @@ func (s *summary) print(w io.Writer) {
 			fmt.Fprintf(tw, "%s\t%d\t%d\t%s\t%s\n", r.fault, r.runs, r.violations, worst, r.note)
 		}
 		if lines > 0 {
-			_ = tw.Flush() // a summary that cannot be printed is missed by whoever looks for it
+			_ = tw.Flush() // a summary that cannot be printed fails no test: its reader misses it
 		}
 	}
 }

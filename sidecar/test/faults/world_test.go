@@ -23,14 +23,14 @@ import (
 	"github.com/graflow/graflow-sidecar/sidecar/test/kit/wait"
 )
 
-// world is what one test breaks: a Redis of its own, sidecars, what was pushed,
-// and the history.
+// world is what one test works on: its own Redis, sidecars, the tasks and groups that were
+// pushed, and the history.
 type world struct {
 	t      *testing.T
 	name   string
 	prefix string
 	dir    string // logs and the history
-	marks  string // see marksVariable
+	marks  string // folder for marksVariable
 	server *redistest.Instance
 	c      *redis.Client // straight to the server
 	hist   *history
@@ -47,19 +47,18 @@ type world struct {
 	broken   []string
 	faults   int
 
-	// blind: Redis is killed, frozen or left, so that the observer may miss something.
+	// blind says that Redis is killed, frozen or left, so that the observer may miss
+	// commands.
 	blind bool
-	// again is how often what Redis lost of reports runs again.
+	// again is how often a task may run again because Redis lost its report.
 	again int
-	// delay is what the fault itself, which goes on during the recovery, adds to
-	// the times that are promised without it.
+	// delay is added to the promised times where the fault goes on during the recovery.
 	delay time.Duration
-	// outage is the longest time, by the machine's clock, that work took to go on after an
-	// outage.
+	// outage is the longest time that work took to go on after an outage.
 	outage time.Duration
 }
 
-// hit is the death of one sidecar and the tasks it held.
+// hit is the death of one sidecar and the tasks that it had in flight.
 type hit struct {
 	at    time.Time
 	who   string
@@ -72,7 +71,7 @@ func newWorld(t *testing.T, args ...string) *world {
 	return newWorldUnder(t, "faults-%s", args...)
 }
 
-// newWorldUnder gives the key prefix another form; %s is the test's name.
+// newWorldUnder is newWorld with another form of the key prefix; %s is the test's name.
 func newWorldUnder(t *testing.T, prefix string, args ...string) *world {
 	t.Helper()
 	return newWorldOn(t, prefix, redistest.Start(t, args...))
@@ -108,8 +107,8 @@ func newWorldOn(t *testing.T, prefix string, server *redistest.Instance) *world 
 	return w
 }
 
-// ownFolder makes one that nobody has used: a test may run several times, and
-// FAULT_KEEP may name the folder of an earlier run.
+// ownFolder makes a folder that no other run of the test uses: a test may run several times,
+// and FAULT_KEEP may name the folder of an earlier run.
 func ownFolder(t *testing.T, name string) string {
 	t.Helper()
 	for n := 1; ; n++ {
@@ -139,7 +138,7 @@ func (w *world) tearDown() {
 	_ = w.hist.close()
 }
 
-// killRedis ends the server, and with it the observer's sight of it.
+// killRedis kills the server, which ends the observer's MONITOR stream.
 func (w *world) killRedis() {
 	w.blind = true
 	w.server.Kill()
@@ -150,7 +149,7 @@ func (w *world) freezeRedis() {
 	w.server.Freeze()
 }
 
-// newProxy is a way to Redis that can be broken.
+// newProxy starts a proxy to Redis that a test can break; it ends with the test.
 func (w *world) newProxy(upstream string) *faultproxy.Proxy {
 	w.t.Helper()
 	p, err := faultproxy.Start(upstream)
@@ -163,13 +162,13 @@ func (w *world) newProxy(upstream string) *faultproxy.Proxy {
 
 func (w *world) key(parts ...string) string { return w.prefix + ":" + strings.Join(parts, ":") }
 
-// ctx bounds one look at Redis; it outlives the test's own context, which ends
-// before the cleanup.
+// bounded returns a context for one request to Redis. It does not derive from the test's
+// context, which ends before the cleanup.
 func bounded() (context.Context, context.CancelFunc) {
 	return context.WithTimeout(context.Background(), 5*time.Second)
 }
 
-// violation notes that a promise was broken. It may be called by any goroutine.
+// violation notes that a promise was broken. It is safe for concurrent use.
 func (w *world) violation(format string, args ...any) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -186,8 +185,8 @@ func (w *world) hurt(what string) {
 	}
 }
 
-// bereave notes what a sidecar held that has ended without being asked to.
-// Nobody touches it before its lease has run out.
+// bereave notes the tasks that a sidecar had in flight when it ended without being asked to.
+// Other sidecars leave those tasks alone until its lease has run out.
 func (w *world) bereave(s *sidecar) {
 	w.mu.Lock()
 	asked := s.asked
@@ -208,8 +207,8 @@ func (w *world) bereave(s *sidecar) {
 	}
 }
 
-// held is what a sidecar's runs have in flight and in their inboxes: keys that begin
-// with in and end with x or t, unlike what they say of themselves (info).
+// held returns the records that a sidecar's runs have in flight and in their inboxes. The
+// names of these keys begin with in and end with x or t, unlike info, which describes a run.
 var held = redis.NewScript(`
 local all = {}
 for _, key in ipairs(redis.call('KEYS', ARGV[1] .. ':sidecar:in*[xt]:' .. ARGV[2] .. '-*')) do
@@ -220,7 +219,7 @@ for _, key in ipairs(redis.call('KEYS', ARGV[1] .. ':sidecar:in*[xt]:' .. ARGV[2
 end
 return all`)
 
-// heldBy are the tasks that a sidecar has taken and not ended.
+// heldBy returns the ids of the tasks that a sidecar has taken and not ended.
 func (w *world) heldBy(id string) (tasks []string, err error) {
 	ctx, cancel := bounded()
 	defer cancel()
@@ -260,7 +259,7 @@ func (w *world) settle(within time.Duration) {
 	}
 }
 
-// alive are the sidecars that run.
+// alive returns the sidecars that run and were not asked to stop.
 func (w *world) alive() (all []*sidecar) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -272,7 +271,7 @@ func (w *world) alive() (all []*sidecar) {
 	return all
 }
 
-// stopAll ends what runs in good order.
+// stopAll stops the sidecars that run with SIGTERM, at the same time, and waits for them.
 func (w *world) stopAll() {
 	w.t.Helper()
 	var wg sync.WaitGroup
