@@ -27,8 +27,8 @@ func keep(ctx context.Context, t *protocol.Task, r record) error {
 	return nil
 }
 
-// ask has the sidecar do all that a worker may ask of it, and fails if anything
-// of it was done not at all or twice.
+// ask makes every request that a worker may make of its sidecar, and fails if the sidecar
+// did not carry one out, or carried it out twice.
 func ask(ctx context.Context, t *protocol.Task, r record) error {
 	c, key := t.Channel(), func(name string) string { return r.TaskID + "." + name }
 	lock, err := c.Lock(ctx, key("lock"), 5*time.Minute)

@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-// fate is what the history tells of one task.
+// fate is what the history says about one task.
 type fate struct {
 	starts, ends []event
 	returns      []event
@@ -26,7 +26,7 @@ type loss struct {
 	start event
 }
 
-// story is a whole history by task and by group.
+// story is a whole history, sorted by task and by group.
 type story struct {
 	tasks     map[string]*fate
 	counted   map[string]int
@@ -76,13 +76,13 @@ func tell(events []event) *story {
 	return s
 }
 
-// lose charges the kill of a worker to the last task that it began. The kill is
-// written down before it is done: the worker may go on for a moment.
+// lose counts the kill of a worker as a loss of the last task that it began. The kill is in
+// the history before it happens, so the worker may begin a task up to a moment later.
 func (s *story) lose(kill event, starts []event) {
 	const moment = time.Second
 	for _, start := range slices.Backward(starts) {
 		if start.time().After(kill.time().Add(moment)) {
-			continue // another process of the same number
+			continue // a later process with the same id
 		}
 		at := kill.time()
 		if start.time().After(at) {
@@ -93,7 +93,7 @@ func (s *story) lose(kill event, starts []event) {
 	}
 }
 
-// completion is Graflow's record of a task's end.
+// completion is what Graflow keeps about the end of a task.
 type completion struct {
 	TaskID  string  `json:"task_id"`
 	Success bool    `json:"success"`
@@ -107,13 +107,13 @@ type letter struct {
 	attempts                           int
 }
 
-// final is what Redis holds in the end.
+// final is what Redis holds at the end of a test.
 type final struct {
 	completions map[string]map[string]completion // by group
 	counters    map[string]int
 	results     map[string]string // by task
 	letters     []letter
-	keys        []string // of ours
+	keys        []string // of the sidecars
 }
 
 func (w *world) final() final {
@@ -157,7 +157,7 @@ func (w *world) final() final {
 	return f
 }
 
-// verify stops what runs, makes every check and adds a row to the table.
+// verify stops the sidecars, makes every check and adds a row to the table.
 func (w *world) verify(name string) (final, *story) {
 	w.t.Helper()
 	w.drainObserver()
@@ -182,7 +182,8 @@ func (w *world) verify(name string) (final, *story) {
 	return f, s
 }
 
-// judge checks a history and what is left, and returns the slowest recovery.
+// judge checks a history and what Redis holds at the end, and returns the time of the
+// slowest recovery.
 func (w *world) judge(s *story, f final) time.Duration {
 	w.mu.Lock()
 	touched := map[string]int{}

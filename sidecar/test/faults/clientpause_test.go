@@ -12,9 +12,10 @@ import (
 	"github.com/graflow/graflow-sidecar/sidecar/test/kit/wait"
 )
 
-// TestStopWhileRedisPausesClients: Redis holds commands back, as a planned failover
-// does, while one sidecar stops, one is drained, one is paused by a signal, one by a
-// command, and one replaces its workers. Redis lives, and each does what it was told.
+// TestStopWhileRedisPausesClients has Redis hold commands back, as a planned failover does,
+// while one sidecar is stopped, one is drained, one is paused by a signal, one is paused by
+// a command, and one replaces its workers. Redis does not crash, and each sidecar does what
+// it was told.
 func TestStopWhileRedisPausesClients(t *testing.T) {
 	t.Parallel()
 	for _, mode := range []string{"write", "all"} {
@@ -32,7 +33,7 @@ func TestStopWhileRedisPausesClients(t *testing.T) {
 				t.Fatal(err)
 			}
 			cancel()
-			wait.Pass(2500 * time.Millisecond) // a wait that began before is over, and the next one held back
+			wait.Pass(2500 * time.Millisecond) // the waits that began before are over, the next ones held back
 			quiet.signal(syscall.SIGTSTP)
 			renewed.signal(syscall.SIGHUP)
 			w.mu.Lock()
@@ -44,7 +45,7 @@ func TestStopWhileRedisPausesClients(t *testing.T) {
 			wg.Go(func() { w.command(w.server.Addr, "", "pause", paused.id) })
 			wg.Wait()
 
-			// The pause is over: no command gets an answer before.
+			// A command gets an answer only after the pause, so the pause is over.
 			ctx, cancel = bounded()
 			defer cancel()
 			if err := w.c.Set(ctx, w.key("alive"), "yes", 0).Err(); err != nil {
@@ -71,8 +72,8 @@ func TestStopWhileRedisPausesClients(t *testing.T) {
 	}
 }
 
-// TestServerWithoutClient: a server whose administrator has taken CLIENT, CONFIG and
-// HELLO away serves tasks, and sidecars stop in time.
+// TestServerWithoutClient runs tasks on a server whose administrator has disabled CLIENT,
+// CONFIG and HELLO, and stops the sidecars in time.
 func TestServerWithoutClient(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, "--rename-command", "CLIENT", "", "--rename-command", "CONFIG", "", "--rename-command", "HELLO", "")
@@ -91,7 +92,7 @@ func TestServerWithoutClient(t *testing.T) {
 	w.verify("a server without CLIENT, CONFIG and HELLO")
 }
 
-// claimedNothing: no task has begun in these sidecars since then.
+// claimedNothing checks that no task has started in these sidecars since the given time.
 func (w *world) claimedNothing(since time.Time, paused ...*sidecar) {
 	w.t.Helper()
 	events, err := w.hist.read()

@@ -8,9 +8,10 @@ import (
 	"time"
 )
 
-// TestSIGKILLOfAWorkerWithADaemon: a worker's death is seen although a process
-// that it started, and that has left its group, keeps its pipes open. They are
-// read for a second more, in case that its last answer is among what comes.
+// TestSIGKILLOfAWorkerWithADaemon kills a worker that has started a daemon. The sidecar
+// notices the death although the daemon, which has left the worker's process group, keeps
+// the worker's pipes open. It reads them for a second more, since the worker's last answer
+// may still be in them.
 func TestSIGKILLOfAWorkerWithADaemon(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)

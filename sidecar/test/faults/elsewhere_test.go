@@ -14,15 +14,15 @@ import (
 	"github.com/graflow/graflow-sidecar/sidecar/test/kit/wait"
 )
 
-// TestTwoServersAtOneAddress: new connections lead to a Redis that knows nothing of the
-// sidecar, for 4 s, while its tasks run; those of claims and reports are cut, or all. Every
-// record runs once, or once more where the lease met the other server, too.
+// TestTwoServersAtOneAddress leads new connections to a Redis that knows nothing of the
+// sidecar, for 4 s, while tasks run. It cuts the connections of claims and reports, or all of
+// them. Every record runs once, or once more where the lease met the other server, too.
 func TestTwoServersAtOneAddress(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
 		name  string
-		cut   []string // what ends the connections of before
-		lease bool     // is led astray, too
+		cut   []string // an old connection is cut at these commands
+		lease bool     // the lease meets the other server, too
 	}{
 		{"claims and reports", []string{"claim", "BLMOVE", "report", "release"}, false},
 		{"waits", []string{"BLMOVE"}, false},
@@ -39,7 +39,7 @@ func TestTwoServersAtOneAddress(t *testing.T) {
 			const turns = 2
 			for range turns {
 				rs := w.work(6, 100)
-				rs[0].Ms, rs[1].Ms = 500, 2500 // one ends while the server is the wrong one
+				rs[0].Ms, rs[1].Ms = 500, 2500 // one ends while connections lead to the other server
 				w.group(rs...)
 				wait.Within(t, 10*time.Second, "tasks in flight", func() bool {
 					held, err := w.heldBy(s.id)
@@ -59,7 +59,7 @@ func TestTwoServersAtOneAddress(t *testing.T) {
 				}
 				p.SetUpstream(w.server.Addr)
 				if c.lease {
-					p.Reset() // the other server is gone; nothing else would find out
+					p.Reset() // connections to the other server would go on otherwise
 				}
 				back := time.Now()
 				w.one(record{})
@@ -79,13 +79,13 @@ func TestTwoServersAtOneAddress(t *testing.T) {
 	}
 }
 
-// astray cuts old connections at some commands.
+// astray cuts connections that were made before a given one, at some commands.
 type astray struct {
 	cutter
 	at []string
 
 	mu  sync.Mutex
-	old int // connections up to this one
+	old int // the last connection that counts as old
 }
 
 func (a *astray) before(conn int) {

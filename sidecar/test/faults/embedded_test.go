@@ -18,8 +18,8 @@ import (
 	"github.com/graflow/graflow-sidecar/sidecar/test/kit/wait"
 )
 
-// TestTheEmbeddedRedisIsKilled: the Redis that a sidecar has started itself is killed while
-// tasks of all kinds of worker run that last for minutes. The sidecar says that they are lost,
+// TestTheEmbeddedRedisIsKilled kills the Redis that a sidecar has started itself, while tasks
+// run that last for minutes, with each kind of worker. The sidecar logs that they are lost,
 // ends at once, and leaves nothing behind.
 func TestTheEmbeddedRedisIsKilled(t *testing.T) {
 	t.Parallel()
@@ -29,7 +29,7 @@ func TestTheEmbeddedRedisIsKilled(t *testing.T) {
 	}{{"workers", false}, {"a process for each task", true}} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			w := newWorld(t) // its own Redis has nothing to do
+			w := newWorld(t) // the Redis of the world has nothing to do
 			port := redistest.FreePort(t)
 			spool := filepath.Join(w.dir, "spool")
 			s := w.start(setup{
@@ -61,7 +61,7 @@ func TestTheEmbeddedRedisIsKilled(t *testing.T) {
 			if err := syscall.Kill(victim, syscall.SIGKILL); err != nil {
 				t.Fatal(err)
 			}
-			if !s.ends(20 * time.Second) { // a stop's budget is 25 s
+			if !s.ends(20 * time.Second) { // before the budget of a stop, 25 s, is over
 				w.violation("the sidecar has not ended 20 s after its Redis")
 				s.kill()
 				<-s.done
@@ -83,13 +83,13 @@ func TestTheEmbeddedRedisIsKilled(t *testing.T) {
 			if left, err := filepath.Glob(filepath.Join(spool, "*")); err != nil || len(left) > 0 {
 				w.violation("spooled for a Redis that is gone: %v, %v", left, err)
 			}
-			w.hits = nil // it held nothing in the world's own Redis
+			w.hits = nil // the sidecar held nothing in the Redis of the world
 			w.verify("SIGKILL of the embedded Redis, " + c.name)
 		})
 	}
 }
 
-// serverOf is the process id of the Redis that a sidecar has started.
+// serverOf returns the process id of the Redis that a sidecar has started.
 func (w *world) serverOf(s *sidecar) int {
 	w.t.Helper()
 	for _, pid := range s.children() {

@@ -13,8 +13,8 @@ import (
 	"github.com/graflow/graflow-sidecar/sidecar/test/kit/wait"
 )
 
-// pair is a master and a replica whose link can be broken, and a way for the
-// sidecars that leads to whichever is the master.
+// pair is a master and a replica with a link that can be broken, and a proxy through which
+// the sidecars reach the current master.
 type pair struct {
 	*world
 	replica *redistest.Instance
@@ -44,7 +44,7 @@ func newPair(t *testing.T) *pair {
 	return p
 }
 
-// caughtUp waits until the replica has all that was pushed.
+// caughtUp waits until the replica has everything that the master has.
 func (p *pair) caughtUp() {
 	p.t.Helper()
 	ctx, cancel := bounded()
@@ -54,8 +54,8 @@ func (p *pair) caughtUp() {
 	}
 }
 
-// failOver kills the master and makes the replica one. What the link held back
-// is lost.
+// failOver kills the master and makes the replica the new one. Writes that the link held
+// back are lost.
 func (p *pair) failOver() {
 	p.t.Helper()
 	p.hurt("failover")
@@ -75,33 +75,32 @@ func (p *pair) failOver() {
 	}
 }
 
-// failoverRecovery is when everything that a failover brought back is over,
-// given free slots.
+// failoverRecovery is how soon after a failover all records that it brought back have ended,
+// if slots are free.
 const failoverRecovery = 10 * time.Second
 
-// TestFailoverWithAnUnreplicatedTail: a replica takes over that has not heard
-// the last of its master. Every record that it knows of ends exactly once as it
-// sees things: reports that were lost with the master are made up for, by
-// running the task again, and the barrier counts it once.
+// TestFailoverWithAnUnreplicatedTail fails over to a replica that lacks the last writes of
+// its master. Every record that the replica knows ends exactly once in its data: where a
+// report was lost with the master the task runs again, and the barrier counts it once.
 func TestFailoverWithAnUnreplicatedTail(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
 		name string
-		long bool // all slots are taken over the failover and long after
+		long bool // all slots are busy from before the failover until long after it
 	}{{"sidecars idle", false}, {"sidecars busy", true}} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
 			p := newPair(t)
 			p.again = 1 // a lost report
 			p.crew(3, setup{proxy: p.way})
-			p.group(p.work(10, 100)...) // before: counted and replicated
+			p.group(p.work(10, 100)...) // counted and replicated before the failover
 			p.settle(10 * time.Second)
 			p.group(p.work(12, 200)...)
 			wait.Pass(100 * time.Millisecond)
 			p.caughtUp()
-			p.link.Stall() // from here on the replica hears nothing
+			p.link.Stall() // the replica gets no write from here on
 			if c.long {
-				p.settle(10 * time.Second) // all of it reported, to the master alone
+				p.settle(10 * time.Second) // all reports reach the master alone
 				rs := p.work(6, 1)
 				for i := range rs {
 					rs[i].Ms = 12_000
@@ -124,10 +123,10 @@ func TestFailoverWithAnUnreplicatedTail(t *testing.T) {
 	}
 }
 
-// lastGroup is the latest group.
+// lastGroup returns the id of the latest group.
 func (w *world) lastGroup() string { return fmt.Sprintf("g%03d", len(w.groups)) }
 
-// loseFrom drops a group from the checks that the new master will not know.
+// loseFrom removes a group that the new master will not know from the checks.
 func (w *world) loseFrom(group string) {
 	w.mu.Lock()
 	defer w.mu.Unlock()

@@ -19,8 +19,8 @@ import (
 	"github.com/graflow/graflow-sidecar/sidecar/test/kit/wait"
 )
 
-// TestRedisForgets: a Redis that forgets the sidecars, and at once, or in the moment in
-// which they find out, records. All of these run.
+// TestRedisForgets makes Redis forget the sidecars, and pushes a record at once, or about the
+// time at which they find out. All of these records run.
 func TestRedisForgets(t *testing.T) {
 	t.Parallel()
 	script := func(text string) func(*world, *faultproxy.Proxy) {
@@ -35,8 +35,8 @@ func TestRedisForgets(t *testing.T) {
 	for _, c := range []struct {
 		name   string
 		forget func(w *world, way *faultproxy.Proxy)
-		all    bool // the queue and what is counted, too
-		busy   bool // a task is in flight, and stays so
+		all    bool // Redis forgets the queue and the counters, too
+		busy   bool // a task is in flight meanwhile
 	}{
 		{"FLUSHALL", script("return redis.call('FLUSHALL')"), true, false},
 		{"SWAPDB", script("redis.call('SELECT', 1) redis.call('FLUSHDB') redis.call('SELECT', 0) return redis.call('SWAPDB', 0, 1)"), true, false},
@@ -52,7 +52,7 @@ func TestRedisForgets(t *testing.T) {
 			for turn := range 4 {
 				wait.Pass(time.Duration(w.rnd.IntN(1500)) * time.Millisecond)
 				if c.busy {
-					w.again++ // what runs is taken back, and no sidecar has died
+					w.again++ // the task in flight runs again, without the death of a sidecar
 					w.one(record{Ms: 1000})
 					wait.Pass(100 * time.Millisecond)
 				}
@@ -73,8 +73,7 @@ func TestRedisForgets(t *testing.T) {
 	}
 }
 
-// failOverToAnEmptyOne: the server is lost, and another one that has heard nothing of
-// it takes its place.
+// failOverToAnEmptyOne kills the server and puts an empty one in its place.
 func (w *world) failOverToAnEmptyOne(way *faultproxy.Proxy) {
 	w.t.Helper()
 	next := redistest.Start(w.t)
@@ -88,8 +87,8 @@ func (w *world) failOverToAnEmptyOne(way *faultproxy.Proxy) {
 	}
 }
 
-// forgetTasks is forget where groups keep their numbers: what the history has of one is
-// not to be taken for another's.
+// forgetTasks removes all tasks and groups from the checks, as forget does, but keeps the
+// groups' ids in use, so that a new group does not get the history of an old one.
 func (w *world) forgetTasks() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -135,8 +134,8 @@ time_t time(time_t *out) {
 }
 `
 
-// steppable is a Redis whose wall clock step sets off by some seconds. It needs a C
-// compiler.
+// steppable starts a Redis and returns it with a function that sets its wall clock off by
+// some seconds. It needs a C compiler.
 func steppable(t *testing.T) (server *redistest.Instance, step func(seconds int64)) {
 	t.Helper()
 	dir := t.TempDir()
@@ -176,8 +175,8 @@ func steppable(t *testing.T) (server *redistest.Instance, step func(seconds int6
 	}
 }
 
-// TestRedisClockSteps: tasks run and wait for their next attempts, a sidecar is killed,
-// and the clock of Redis is set back and ahead.
+// TestRedisClockSteps sets the clock of Redis back and ahead while tasks run and wait for
+// their next attempts, and kills a sidecar.
 func TestRedisClockSteps(t *testing.T) {
 	t.Parallel()
 	server, step := steppable(t)
@@ -208,7 +207,7 @@ func TestRedisClockSteps(t *testing.T) {
 		step(-14 * 3600)
 		w.settle(30 * time.Second)
 	}
-	// The history has the time of Redis, by which nothing can be judged here.
+	// The checks by time would be wrong: the history has times of the clock of Redis.
 	w.stopAll()
 	w.nothingLeft()
 	f := w.final()
@@ -228,8 +227,8 @@ func TestRedisClockSteps(t *testing.T) {
 	table.add(row{fault: "Redis' clock steps", runs: w.faults, violations: len(w.broken), note: fmt.Sprintf("%d tasks", len(w.tasks))})
 }
 
-// TestSentinelsKnowNoMaster: the master is taken off the Sentinels and added again,
-// and connections are cut meanwhile.
+// TestSentinelsKnowNoMaster removes the master from the Sentinels, cuts connections, and adds
+// the master again.
 func TestSentinelsKnowNoMaster(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)

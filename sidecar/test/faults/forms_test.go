@@ -13,16 +13,15 @@ import (
 	"github.com/graflow/graflow-sidecar/sidecar/test/kit/wait"
 )
 
-// form is how a worker answers, with ID in place of the id.
+// form is the text of a worker's answer, with ID in place of the request's id.
 type form struct {
 	answer string
-	words  string // of its task's failure; empty where the answer is understood
+	words  string // part of the error of its task; empty where the answer is understood
 }
 
 const rightForm = `{"jsonrpc":"2.0","id":ID,"result":{"status":"succeeded"}}`
 
-// forms are those that no reader of the protocol takes, by what a record tells a worker
-// to do.
+// forms are answers that break the protocol, by the Do of the record that asks for them.
 var forms = map[string]form{
 	"text in front":          {"loading 3 rows" + rightForm + "\n", "text stands in front of it on its line"},
 	"an escape in front":     {"\x1b[0m" + rightForm + "\n", "an escape sequence stands in front of it"},
@@ -42,14 +41,14 @@ var forms = map[string]form{
 	"an empty line in front": {"\n" + rightForm + "\n", ""},
 }
 
-// answerTo is the answer to the request id in a form, the right one by default.
+// answerTo returns the answer to a request in a form; the right form is the default.
 func answerTo(id, form string) string {
 	return strings.ReplaceAll(cmp.Or(forms[form].answer, rightForm+"\n"), "ID", id)
 }
 
-// TestAnswersInTheWrongForm: a worker answers in each form that cannot be recognised.
-// Its task fails in words that name the form, or the answer is understood; all others
-// are done, by the same worker, and nothing runs twice.
+// TestAnswersInTheWrongForm has a worker answer in each form that breaks the protocol. The
+// task fails with an error that names the form, or the answer is understood; the same worker
+// runs all other tasks, and no task runs twice.
 func TestAnswersInTheWrongForm(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -60,7 +59,7 @@ func TestAnswersInTheWrongForm(t *testing.T) {
 		children = slices.Sorted(slices.Values(s.children()))
 		return len(children) == 2
 	})
-	odd := map[string]string{} // the groups
+	odd := map[string]string{} // group ids by form
 	for _, do := range slices.Sorted(maps.Keys(forms)) {
 		rs := w.work(6, 5)
 		rs[2].Do = do

@@ -18,8 +18,8 @@ import (
 	"github.com/graflow/graflow-sidecar/sidecar/test/kit/wait"
 )
 
-// suspect pushes a record whose last but one attempt was lost with its sidecar: the
-// next one is its last, and is to be alone in a sidecar.
+// suspect pushes a record whose last but one attempt was lost with its sidecar. Its next
+// attempt is the last one and must run alone in a sidecar.
 func (w *world) suspect(r record) string {
 	w.t.Helper()
 	r = w.fill(r)
@@ -38,8 +38,8 @@ func (w *world) suspect(r record) string {
 	return r.TaskID
 }
 
-// setAside has a record wait for an idle sidecar, as one does that was to run alone in
-// a sidecar and could not, and for nothing else.
+// setAside adds a record that waits for an idle sidecar and is not due otherwise, as a record
+// does that has to run alone and found no idle sidecar.
 func (w *world) setAside(r record) {
 	w.t.Helper()
 	r = w.fill(r)
@@ -64,7 +64,7 @@ func (w *world) setAside(r record) {
 	w.mu.Unlock()
 }
 
-// ended reports whether all of these tasks have been run to their end.
+// ended reports whether workers have run all of these tasks to their end.
 func (w *world) ended(ids ...string) bool {
 	events, err := w.hist.read()
 	if err != nil {
@@ -82,7 +82,7 @@ func (w *world) ended(ids ...string) bool {
 	return true
 }
 
-// openGate lets a task go on.
+// openGate makes the file that a task with the Do "gate" or "nest" waits for.
 func (w *world) openGate(id string) {
 	w.t.Helper()
 	if err := os.WriteFile(filepath.Join(w.marks, id+".open"), nil, 0o644); err != nil {
@@ -90,16 +90,17 @@ func (w *world) openGate(id string) {
 	}
 }
 
-// TestSuspects: a task runs long and one waits for its nested group while records come
-// that must run alone. The nested tasks are claimed within a second, and the records
-// run while both go on: beside them where there is only this sidecar, or else in one
-// that is idle. There one of them dies, with its sidecar and nothing else.
+// TestSuspects pushes records that must run alone (suspects) while one task runs for long and
+// another one waits for its nested group. The nested tasks are claimed within a second. The
+// suspects run while both tasks go on: beside them where there is only this sidecar, and in
+// an idle sidecar where there is one. A suspect that kills the idle sidecar affects no other
+// task.
 func TestSuspects(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
 		name  string
 		setup setup
-		outer string // a task of a name that a kind takes
+		outer string // task id that one of the kinds takes
 	}{
 		{"one kind of worker", setup{env: append([]string{"MAX_CONCURRENT_TASKS=4", "SIDECAR_MAX_LENT=4"}, eager...)}, "t-outer"},
 		{"several kinds of worker", setup{env: eager, kinds: []string{"outer*", "s*", "*"}}, "outer"},

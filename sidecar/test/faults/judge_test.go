@@ -10,8 +10,8 @@ import (
 	"time"
 )
 
-// TestTheChecksSeeWhatTheyMust: each broken promise, made up here, is called
-// one, and a history without fault is not.
+// TestTheChecksSeeWhatTheyMust gives the checks made-up histories: they report each broken
+// promise, and nothing for a history in which all promises were kept.
 func TestTheChecksSeeWhatTheyMust(t *testing.T) {
 	t.Parallel()
 	const task, group = "t", "g"
@@ -34,7 +34,7 @@ func TestTheChecksSeeWhatTheyMust(t *testing.T) {
 		events []event
 		left   func(f *final)
 		world  func(w *world)
-		want   string // in a violation; empty: there is none
+		want   string // part of a violation; empty: there is no violation
 	}{
 		{"as it should be", whole, nil, nil, ""},
 		{"no completion", []event{start, end}, func(f *final) { clear(f.completions[group]); f.counters[group] = 0 }, nil, "is lost"},

@@ -13,23 +13,23 @@ import (
 	"github.com/graflow/graflow-sidecar/sidecar/test/kit/wait"
 )
 
-// TestKinds: sidecars with several kinds of worker, not all of them with the
-// same ones, lose nothing when they and their workers are killed, and what none
-// of them takes is buried when its time is over, and not before.
+// TestKinds kills sidecars and their workers where each sidecar has several kinds of worker
+// and the sidecars differ in them: no record is lost. A record that no sidecar takes becomes
+// a dead letter when its time is over, and not before.
 func TestKinds(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	if _, err := sidecarBinary(); err != nil { // it may have to be built
 		t.Fatal(err)
 	}
-	// A record can be taken by the wrong sidecar again and again meanwhile, for a
-	// second each time.
+	// During a recovery the wrong sidecar can take a record again and again, for a second
+	// each time.
 	w.delay = 3 * time.Second
 	fleet := [][]string{{"a*", "b*"}, {"b*", "c*"}, {"a*", "c?*"}}
 	stop := make(chan struct{})
 	var wg sync.WaitGroup
 	for _, kinds := range fleet {
-		wg.Go(func() { // what restarts a pod
+		wg.Go(func() { // restarts the sidecar, as Kubernetes restarts a pod
 			for again(stop, 0) {
 				sc := w.start(setup{env: eager, kinds: kinds})
 				select {
@@ -83,7 +83,7 @@ func TestKinds(t *testing.T) {
 	w.group(other)
 	began := time.Now()
 	wait.Pass(time.Second)
-	w.start(setup{kinds: []string{"m*"}}) // it comes in time
+	w.start(setup{kinds: []string{"m*"}}) // before the time of the record m is over
 	w.settle(60 * time.Second)
 	if d := time.Since(began); d < 19*time.Second {
 		w.violation("%s was buried after %v", nobody.TaskID, d)
@@ -101,7 +101,7 @@ func TestKinds(t *testing.T) {
 		w.violation("%d dead letters", len(f.letters))
 	}
 	w.mu.Lock()
-	delete(w.tasks, nobody.TaskID) // looked at
+	delete(w.tasks, nobody.TaskID) // checked above
 	delete(w.groups, lost)
 	w.mu.Unlock()
 	close(stop)

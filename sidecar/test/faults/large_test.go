@@ -14,14 +14,14 @@ import (
 	"github.com/graflow/graflow-sidecar/sidecar/test/kit/wait"
 )
 
-// TestLargeRecords: records of 4 MB before a Redis that sends 1 MB to a client at
-// once, and records that are longer than a worker is given. The first are run, the
-// others end as dead letters, and what lies beside them is run as ever.
+// TestLargeRecords pushes records of 4 MB to a Redis that drops a client with 1 MB of pending
+// output, and records that are longer than the limit for a worker. The former run, the latter
+// end as dead letters, and the other records on the queue run as usual.
 func TestLargeRecords(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, "--client-output-buffer-limit", "normal 1mb 1mb 1")
 	w.blind = true
-	w.obs.close() // Redis closes its connection, too
+	w.obs.close() // Redis would drop its connection, too
 	w.crew(2, setup{})
 	type large struct {
 		id, group, text string
@@ -45,7 +45,7 @@ func TestLargeRecords(t *testing.T) {
 		w.group(w.work(3, 30)...)
 	}
 	w.settle(40 * time.Second)
-	w.configure("client-output-buffer-limit", "normal 0 0 0") // for the looks that follow
+	w.configure("client-output-buffer-limit", "normal 0 0 0") // the checks read large values
 	for _, l := range all {
 		ctx, cancel := bounded()
 		text, err := w.c.HGet(ctx, w.key("completions", l.group), l.id).Result()
@@ -57,7 +57,7 @@ func TestLargeRecords(t *testing.T) {
 		if err != nil || c.Success == l.dead {
 			w.violation("%s: its group was told %q (%v)", l.id, text, err)
 		}
-		delete(w.tasks, l.id) // looked at
+		delete(w.tasks, l.id) // checked above
 	}
 	letters := 0
 	for _, l := range w.final().letters {
@@ -76,8 +76,8 @@ func TestLargeRecords(t *testing.T) {
 	w.verify("large records")
 }
 
-// TestSpoolBesideTasks: what a stop has left in the spool is reported once, beside a
-// file that is none, and the next start runs tasks meanwhile.
+// TestSpoolBesideTasks starts a sidecar whose spool has the outcomes that a stop has left and
+// a file that is no spool file. It reports the outcomes once, and runs tasks meanwhile.
 func TestSpoolBesideTasks(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, "--appendonly", "yes", "--appendfsync", "always")

@@ -14,13 +14,12 @@ import (
 	"github.com/graflow/graflow-sidecar/sidecar/test/kit/wait"
 )
 
-// operations are the scripts that only the commands of an operator send here.
+// operations are the scripts that, in these tests, only commands of an operator send.
 var operations = []string{"requeue", "drop", "pause", "command", "heads", "list_heads"}
 
-// command runs a command of the sidecar's binary on the Redis at addr until it
-// succeeds, and returns its output. It is tried again where Redis could not be reached.
-// A later try may answer gone, where that is not empty: what it asks for was done by
-// one whose reply was lost.
+// command runs a command of the sidecar's binary on the Redis at addr and returns its output.
+// It retries the command where Redis could not be reached. A retry may also fail with the
+// text gone, if gone is not empty: an earlier try whose reply was lost has done the work.
 func (w *world) command(addr, gone string, args ...string) string {
 	binary, err := sidecarBinary()
 	if err != nil {
@@ -46,13 +45,13 @@ func (w *world) command(addr, gone string, args ...string) string {
 	return ""
 }
 
-// operate has an operator use each command that runs a script: what is dead is queued
-// again and dropped, claims are paused, what waits and runs is looked at, and a sidecar
-// is drained. late is how long a request may arrive after its command has ended.
+// operate runs each command of an operator that sends a script: it requeues and drops dead
+// letters, pauses claims, lists records that wait and tasks that run, and drains a sidecar.
+// late is how long after the end of its command a request may arrive.
 func (w *world) operate(p *faultproxy.Proxy, late time.Duration) {
 	w.t.Helper()
 	texts := scriptTexts(w.t)
-	for _, name := range operations { // what is cut is the script, not the news that Redis lacks it
+	for _, name := range operations { // a cut must hit the script, not a reply that Redis lacks it
 		ctx, cancel := bounded()
 		if err := w.c.ScriptLoad(ctx, texts[name]).Err(); err != nil {
 			w.t.Error(err)
@@ -60,7 +59,7 @@ func (w *world) operate(p *faultproxy.Proxy, late time.Duration) {
 		cancel()
 	}
 	s := w.start(setup{env: append([]string{"SIDECAR_MAX_ATTEMPTS=1"}, eager...)})
-	// Each dies once, with its worker, and has no more attempts.
+	// Each kills its worker once, which uses up its attempts.
 	again, dropped := w.one(record{Kill: "self-start"}), w.one(record{Kill: "self-start"})
 	letter := func(task string) (id string) {
 		wait.Within(w.t, 20*time.Second, "the dead letter of "+task, func() bool {
@@ -88,7 +87,7 @@ func (w *world) operate(p *faultproxy.Proxy, late time.Duration) {
 	w.mu.Unlock()
 
 	w.command(p.Addr(), "", "pause", "--all")
-	wait.Pass(late + time.Second) // heard by then
+	wait.Pass(late + time.Second) // the sidecar knows of the pause by then
 	waits := w.one(record{})
 	if text := w.command(p.Addr(), "", "queue", "peek"); !strings.Contains(text, waits) {
 		w.violation("the queue does not hold %s: %s", waits, text)
@@ -106,8 +105,8 @@ func (w *world) operate(p *faultproxy.Proxy, late time.Duration) {
 	w.settle(5 * time.Second)
 }
 
-// drainBy has a sidecar drain by the command, on the Redis at addr, and waits for its
-// end.
+// drainBy drains a sidecar by the command, on the Redis at addr, and waits until it has
+// ended.
 func (w *world) drainBy(addr string, s *sidecar) {
 	w.t.Helper()
 	w.mu.Lock()

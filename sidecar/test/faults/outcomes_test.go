@@ -11,9 +11,9 @@ import (
 	"github.com/graflow/graflow-sidecar/sidecar/test/kit/wait"
 )
 
-// TestOutcomeOfATaskThatWasTakenOver: a sidecar loses Redis for longer than its lease while
-// a task runs, another one runs it again, and both come to an outcome. One counts, and the
-// other is told as stale and not as a success.
+// TestOutcomeOfATaskThatWasTakenOver cuts a sidecar off from Redis for longer than its lease
+// while a task runs. Another sidecar runs the task again, and both have an outcome. One
+// outcome counts; the other is logged as stale and not as a success.
 func TestOutcomeOfATaskThatWasTakenOver(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -40,8 +40,8 @@ func TestOutcomeOfATaskThatWasTakenOver(t *testing.T) {
 	w.verify("network away for longer than a lease, and two outcomes")
 }
 
-// TestResultsOfOneKeyKeepTheirOrder: tasks of the same name end one after the other while
-// no reply comes, so that their results are reported together. The later one stays.
+// TestResultsOfOneKeyKeepTheirOrder lets tasks with the same id end one after the other while
+// no reply of Redis comes, so that one batch reports their results. The later result stays.
 func TestResultsOfOneKeyKeepTheirOrder(t *testing.T) {
 	t.Parallel()
 	const pairs, short, long = 4, 3, 7 // bytes of the results
@@ -53,7 +53,7 @@ func TestResultsOfOneKeyKeepTheirOrder(t *testing.T) {
 	for turn := range 2 {
 		ids := make([]string, pairs)
 		for i := range ids {
-			// Which of them is claimed first makes no difference.
+			// The order of their claims makes no difference.
 			first, second := record{Ms: 1500, Size: short}, record{Ms: 3500, Size: long}
 			first = w.fill(first)
 			ids[i], second.TaskID = first.TaskID, first.TaskID
@@ -61,7 +61,7 @@ func TestResultsOfOneKeyKeepTheirOrder(t *testing.T) {
 			w.push(first)
 			w.push(second)
 		}
-		w.one(record{Ms: 700}) // its report is under way when the others come
+		w.one(record{Ms: 700}) // its report is in flight when the others end
 		all := func(what string) func() bool {
 			return func() bool {
 				events, err := w.hist.read()
@@ -76,7 +76,7 @@ func TestResultsOfOneKeyKeepTheirOrder(t *testing.T) {
 		w.hurt("no reply while two results of a task come")
 		p.Stall()
 		wait.Within(t, 20*time.Second, "the ends of the tasks", all(ended))
-		wait.Pass(300 * time.Millisecond) // the answers are on their way
+		wait.Pass(300 * time.Millisecond) // until the sidecar has the workers' answers
 		p.Resume()
 		w.settle(20 * time.Second)
 		left := w.final()

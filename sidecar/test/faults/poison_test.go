@@ -12,12 +12,12 @@ import (
 	"github.com/graflow/graflow-sidecar/sidecar/test/kit/machine"
 )
 
-// poison is a record that is none, or not quite one.
+// poison is a text that is not a valid record, or an unusual record that runs.
 type poison struct {
 	name   string
 	text   func(id, group string, created string) string
-	reason string // of its dead letter; empty: it is run like any other
-	told   bool   // its group hears of the failure: group and task can be read
+	reason string // of its dead letter; empty: it runs like any other record
+	told   bool   // its group is told of the failure: group and task are readable
 }
 
 func whole(id, group, created, more string) string {
@@ -53,9 +53,9 @@ var poisons = []poison{
 	}, "too-large", true},
 }
 
-// TestPoison: a record that cannot be run ends among the dead letters, byte for
-// byte, its group is told where that can be read, and what lies beside it on
-// the queue is run as ever.
+// TestPoison pushes records that cannot run. Each one becomes a dead letter, byte for byte;
+// its group is told where group and task are readable; and the other records on the queue
+// run as usual.
 func TestPoison(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -103,7 +103,7 @@ func TestPoison(t *testing.T) {
 		if told := err == nil; told != p.told || (told && c.Success != (p.reason == "")) {
 			w.violation("%s: its group was told %q (%v)", p.name, text, err)
 		}
-		delete(w.tasks, p.id) // looked at
+		delete(w.tasks, p.id) // checked above
 	}
 	for _, s := range w.sidecars {
 		if n := strings.Count(s.text(), `"worker ready"`); n != 2 {
@@ -113,9 +113,9 @@ func TestPoison(t *testing.T) {
 	w.verify("poison: records that are none")
 }
 
-// TestPoisonThatKillsItsWorker: a task that kills its worker each time is tried
-// three times and buried with the worker's last words; its neighbours, in the
-// queue and in the group, are not.
+// TestPoisonThatKillsItsWorker runs a task that kills its worker at each attempt. After three
+// attempts it becomes a dead letter with the last output of the worker; the other tasks of
+// the queue and of the group do not.
 func TestPoisonThatKillsItsWorker(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -141,15 +141,15 @@ func TestPoisonThatKillsItsWorker(t *testing.T) {
 	}
 }
 
-// TestPoisonThatKillsItsSidecar: a task that takes the whole sidecar with it,
-// and with it the neighbours, is buried as well, and they are not: at its last
-// attempt it is alone.
+// TestPoisonThatKillsItsSidecar runs a task that kills its sidecar, and so interrupts the
+// other tasks there. It becomes a dead letter, and the other tasks do not, since it runs
+// alone at its last attempt.
 func TestPoisonThatKillsItsSidecar(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	w.delay = barrierWait // three sidecars die for it, one after another
+	w.delay = barrierWait // the task kills three sidecars, one after another
 	stop, stopped := make(chan struct{}), make(chan struct{})
-	go func() { // what restarts a pod
+	go func() { // restarts the sidecars, as Kubernetes restarts pods
 		defer close(stopped)
 		for again(stop, 100*time.Millisecond) {
 			for range 2 - len(w.alive()) {
@@ -159,7 +159,7 @@ func TestPoisonThatKillsItsSidecar(t *testing.T) {
 	}()
 	rs := w.work(8, 200)
 	for i := range rs {
-		rs[i].Ms += 300 // so that they are there when it strikes
+		rs[i].Ms += 300 // so that they are in flight when the sidecar is killed
 	}
 	rs[4] = record{Do: "die with sidecar"}
 	w.hurt("a task that kills its sidecar")
@@ -177,9 +177,9 @@ func TestPoisonThatKillsItsSidecar(t *testing.T) {
 	}
 }
 
-// endedBy checks that a task which no cancel reaches was ended soon after its
-// deadline: it is cancelled, and then its worker, in a group of its own, is
-// killed in steps that take one and a half times SIDECAR_KILL_GRACE.
+// endedBy checks that a task that ignores a cancel was ended soon after its deadline. The
+// sidecar cancels the task, and then kills its worker, which has its own process group, in
+// steps that take one and a half times SIDECAR_KILL_GRACE.
 func (w *world) endedBy(f *fate, limit time.Duration) {
 	w.t.Helper()
 	const grace, slack = time.Second, time.Second
@@ -194,9 +194,8 @@ func (w *world) endedBy(f *fate, limit time.Duration) {
 	}
 }
 
-// TestPoisonThatHangs: a task that never ends, and that no cancel reaches, is
-// ended with its worker at the deadline: the one that is set, or its record's
-// own.
+// TestPoisonThatHangs runs a task that never ends and ignores a cancel. It is ended with its
+// worker at the deadline of the settings, or at that of its record.
 func TestPoisonThatHangs(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {

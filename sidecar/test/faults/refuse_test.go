@@ -15,8 +15,8 @@ import (
 	"github.com/graflow/graflow-sidecar/sidecar/test/kit/wait"
 )
 
-// TestRefusals: what does not pass by waiting ends the sidecar at once, with one
-// line that says what to do and the exit status that stands for it.
+// TestRefusals starts sidecars with errors that waiting does not cure. Each one ends at once,
+// with one line that says what to do, and with the exit status for its error.
 func TestRefusals(t *testing.T) {
 	t.Parallel()
 	cluster := redistest.Start(t, "--cluster-enabled", "yes")
@@ -99,7 +99,7 @@ func TestRefusals(t *testing.T) {
 	}
 }
 
-// refusal runs a sidecar that is to end by itself.
+// refusal runs a sidecar that is expected to end by itself.
 func refusal(t *testing.T, where, args []string) (status int, log string) {
 	t.Helper()
 	binary, err := sidecarBinary()

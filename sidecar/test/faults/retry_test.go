@@ -9,9 +9,9 @@ import (
 	"github.com/graflow/graflow-sidecar/sidecar/test/kit/machine"
 )
 
-// TestRetries: a failure that a worker calls retryable is tried again after a
-// pause that doubles, and is the task's failure when the attempts are used up.
-// It is no death: there is no dead letter.
+// TestRetries runs tasks that fail with an error that the worker marks as retryable. The
+// sidecar runs them again after a pause that doubles. When the attempts are used up the task
+// has failed; it leaves no dead letter, since no process died.
 func TestRetries(t *testing.T) {
 	t.Parallel()
 	const base = 400 * time.Millisecond

@@ -14,8 +14,9 @@ import (
 	"github.com/graflow/graflow-sidecar/sidecar/test/kit/wait"
 )
 
-// TestAPasswordThatIsRotated under Graflow's tasks: none is lost, and none is reported
-// as failed, neither while their workers know the old password only nor afterwards.
+// TestAPasswordThatIsRotated rotates the password in Redis while Graflow's tasks run. No task
+// is lost or reported as failed, neither while the workers know only the old password nor
+// afterwards.
 func TestAPasswordThatIsRotated(t *testing.T) {
 	t.Parallel()
 	interpreter := graflow.Find()
@@ -33,7 +34,7 @@ func TestAPasswordThatIsRotated(t *testing.T) {
 		"SIDECAR_REDIS_WORKER_RETRIES=0", "SIDECAR_REDIS_MIN_IDLE_CONNS=0", // an idle one has not logged in
 	}}
 	g.run(contest{name: "a password that is rotated", tasks: 12, does: []string{"channel"}, hurt: func(g *graflows) {
-		// From then on the sidecars need no new connection, and the workers do.
+		// After these reports the sidecars need no new connection, but the workers do.
 		wait.Within(t, 20*time.Second, "the reports of four tasks", func() bool {
 			n := 0
 			for _, f := range g.story().tasks {
@@ -41,7 +42,7 @@ func TestAPasswordThatIsRotated(t *testing.T) {
 			}
 			return n >= 4
 		})
-		// A file that comes late, as a Kubernetes secret does.
+		// The file changes after the user does, as a Kubernetes secret does.
 		w.hurt("password")
 		r.user(">two", "<one")
 		r.cut(func(name string) bool { return name != "graflow-sidecar" })
@@ -49,7 +50,7 @@ func TestAPasswordThatIsRotated(t *testing.T) {
 			return len(w.alive()) < 2 || r.isSaid("Redis refused the worker's password")
 		})
 		r.write("two")
-		for len(w.alive()) < 2 { // a service manager does that to a sidecar that is refused
+		for len(w.alive()) < 2 { // as a service manager restarts a sidecar that was refused
 			g.startWorker()
 		}
 		// The order that docs/redis.md recommends.
@@ -61,7 +62,7 @@ func TestAPasswordThatIsRotated(t *testing.T) {
 	}})
 }
 
-// rotation is the user that the sidecars of a world have, and where its password is.
+// rotation is the Redis user of a world's sidecars, and the file with its password.
 type rotation struct {
 	w    *world
 	file string
@@ -84,7 +85,7 @@ func (r *rotation) user(rules ...string) {
 	}
 }
 
-// cut ends the user's connections, by their names.
+// cut ends those of the user's connections whose name which accepts.
 func (r *rotation) cut(which func(name string) bool) {
 	r.w.t.Helper()
 	ctx, cancel := bounded()

@@ -24,13 +24,13 @@ func scripts(t *testing.T) map[string]string {
 	return names
 }
 
-// scriptTexts are the scripts as Redis gets them. The text is that of the operation's own
-// file and of what stands in front of it:
-// the prelude and what claims have in common, or channel.lua for what workers ask.
-// The scripts that read heads have nothing in front of them.
+// scriptTexts returns the store's scripts as Redis gets them. The text is that of the
+// operation's own file, behind its preamble: the prelude and the part that claims have in
+// common, or channel.lua for requests of workers. The scripts that read heads have no
+// preamble.
 func scriptTexts(t *testing.T) map[string]string {
 	t.Helper()
-	files, err := filepath.Glob(build.Root("sidecar", "internal", "redis", "*.lua"))
+	files, err := filepath.Glob(build.Root("sidecar", "internal", "store", "*.lua"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -41,10 +41,10 @@ func scriptTexts(t *testing.T) map[string]string {
 		}
 		return string(text)
 	}
-	prelude := read(build.Root("sidecar", "internal", "redis", "prelude.lua"))
-	channel := read(build.Root("sidecar", "internal", "redis", "channel.lua"))
-	claiming := read(build.Root("sidecar", "internal", "redis", "claiming.lua"))
-	routing := read(build.Root("sidecar", "internal", "redis", "routing.lua"))
+	prelude := read(build.Root("sidecar", "internal", "store", "prelude.lua"))
+	channel := read(build.Root("sidecar", "internal", "store", "channel.lua"))
+	claiming := read(build.Root("sidecar", "internal", "store", "claiming.lua"))
+	routing := read(build.Root("sidecar", "internal", "store", "routing.lua"))
 	texts := map[string]string{}
 	for _, file := range files {
 		name := strings.TrimSuffix(filepath.Base(file), ".lua")

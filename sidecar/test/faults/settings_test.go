@@ -9,8 +9,8 @@ import (
 	"github.com/graflow/graflow-sidecar/sidecar/internal/redis/acl"
 )
 
-// TestLeastPermissions: the permissions that package acl names are enough for all
-// that a sidecar ever does.
+// TestLeastPermissions checks that the permissions that package acl names are enough for
+// every command that a sidecar sends.
 func TestLeastPermissions(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)

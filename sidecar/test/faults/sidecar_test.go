@@ -21,14 +21,14 @@ import (
 // sidecar is one running `sidecar run`.
 type sidecar struct {
 	w     *world
-	id    string // WORKER_ID, unique: names its runs
+	id    string // WORKER_ID; it is unique, and the names of its runs begin with it
 	spare bool   // never killed
 	cmd   *exec.Cmd
 	log   string // file
 	proxy *faultproxy.Proxy
-	done  chan struct{} // closed when it was waited for and what it held is noted
+	done  chan struct{} // closed when the process is gone and its tasks in flight are noted
 
-	// Set before it ends; see world.bereave.
+	// asked is set when the test asks the sidecar to end; world.bereave notes no death then.
 	asked bool
 }
 
@@ -36,28 +36,28 @@ type sidecar struct {
 type setup struct {
 	env   []string
 	spare bool
-	// stderr is where it writes its log, in place of its file.
+	// stderr gets the sidecar's log in place of the log file.
 	stderr *os.File
-	proxy  *faultproxy.Proxy // its way to Redis
-	// where says where Redis is, in place of REDIS_URL.
+	proxy  *faultproxy.Proxy // between the sidecar and Redis
+	// where has the variables that name the Redis, in place of REDIS_URL.
 	where []string
-	// graflow is a Python to run Graflow's tasks with, in place of this binary.
+	// graflow is the Python that runs Graflow's tasks, in place of this binary.
 	graflow string
-	// kinds are patterns of several kinds of worker, each of them this binary.
+	// kinds are the patterns of several kinds of worker; each worker is this binary.
 	kinds []string
-	// exec has a process for each task (mode exec), which is this binary.
+	// exec selects mode exec: each task gets a process of its own, which is this binary.
 	exec bool
-	// quits has workers that exit with status 0 after each answer.
+	// quits selects workers that exit with status 0 after each answer.
 	quits bool
-	// byHand has workers whose answers may be in any form.
+	// byHand selects workers whose answers may have any form.
 	byHand bool
 }
 
 // markVariable is in the environment of every process that a sidecar starts.
 const markVariable = "FAULT_MARK"
 
-// start starts a sidecar around this test binary. It is killed when the test
-// ends, if it still runs.
+// start starts a sidecar whose workers are this test binary. A sidecar that still runs at the
+// end of the test is killed.
 func (w *world) start(s setup) *sidecar {
 	w.t.Helper()
 	binary, err := sidecarBinary()
@@ -144,7 +144,7 @@ func (s *sidecar) over() bool {
 	}
 }
 
-// signal reaches the sidecar's own process.
+// signal sends a signal to the sidecar's own process.
 func (s *sidecar) signal(sig syscall.Signal) {
 	s.w.t.Helper()
 	if err := s.cmd.Process.Signal(sig); err != nil && !errors.Is(err, os.ErrProcessDone) {
@@ -152,10 +152,10 @@ func (s *sidecar) signal(sig syscall.Signal) {
 	}
 }
 
-// kill ends it with SIGKILL; its done tells when that was noted.
+// kill ends the sidecar with SIGKILL; done is closed when its death is noted.
 func (s *sidecar) kill() { _ = s.cmd.Process.Kill() } // it may be dead already
 
-// ends waits for its end, and reports whether it came in time.
+// ends waits until the sidecar has ended, and reports whether it did so in time.
 func (s *sidecar) ends(within time.Duration) bool {
 	for began := time.Now(); machine.Since(began) <= within; wait.Pass(5 * time.Millisecond) {
 		if s.over() {
@@ -165,7 +165,7 @@ func (s *sidecar) ends(within time.Duration) bool {
 	return s.over()
 }
 
-// stop ends it with SIGTERM and expects status 0.
+// stop ends the sidecar with SIGTERM and expects status 0.
 func (s *sidecar) stop() {
 	s.w.mu.Lock()
 	s.asked = true
@@ -185,7 +185,7 @@ func (s *sidecar) stop() {
 	}
 }
 
-// text is the log so far.
+// text returns the log so far.
 func (s *sidecar) text() string {
 	s.w.t.Helper()
 	b, err := os.ReadFile(s.log)
@@ -197,7 +197,7 @@ func (s *sidecar) text() string {
 
 func (s *sidecar) says(what string) bool { return strings.Contains(s.text(), what) }
 
-// ready waits until n workers of it are up.
+// ready waits until n workers of the sidecar have come up.
 func (s *sidecar) ready(n int) {
 	s.w.t.Helper()
 	wait.Within(s.w.t, 20*time.Second, s.id+" with its workers up", func() bool {
@@ -205,5 +205,5 @@ func (s *sidecar) ready(n int) {
 	})
 }
 
-// children are the process ids of its workers, and grandchildren of theirs.
+// children returns the process ids of the sidecar's child processes, its workers.
 func (s *sidecar) children() []int { return proc.Children(s.pid()) }

@@ -13,11 +13,11 @@ import (
 	"github.com/graflow/graflow-sidecar/sidecar/test/kit/wait"
 )
 
-// TestResultsOverASlowLink: 7 results of a megabyte are ready at once, a task puts as
-// much into its channel and reads it, and the link takes less than a megabyte a second
-// each way, so that a batch of them takes longer than a timeout of Redis. All are
-// reported, nothing runs twice, no sidecar is given up, and Redis counts as lost only if
-// the machine itself stood still for such a timeout, or had time for half of its work.
+// TestResultsOverASlowLink has 7 results of a megabyte ready at once, and a task that writes
+// and reads as much in its channel. The link takes less than a megabyte a second each way, so
+// a batch of results takes longer than a timeout of Redis. All results are reported, no task
+// runs twice and no sidecar is given up. Redis may count as lost only if the machine itself
+// stood still for such a timeout, or had time for less than half of its work.
 func TestResultsOverASlowLink(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -37,8 +37,8 @@ func TestResultsOverASlowLink(t *testing.T) {
 	w.settle(60 * time.Second)
 	p.SetShape(faultproxy.Shape{})
 	w.nobodyGivenUp()
-	// A look of the lease and the end of a wait have a second or two and few bytes: on a
-	// busy machine they may be late. All that carries payload is to get through.
+	// The lease's requests and the end of a wait are short, but have only a second or two: on
+	// a busy machine they may be late. Every request with payload must get through.
 	lost := 0
 	for line := range strings.Lines(s.text()) {
 		if strings.Contains(line, "redis is lost") && !strings.Contains(line, `"error":"tick:`) && !strings.Contains(line, `"error":"wait:`) {
@@ -53,9 +53,9 @@ func TestResultsOverASlowLink(t *testing.T) {
 	w.verify("results over a slow link")
 }
 
-// TestAResultThatRedisRejects: of 20 tasks at a Redis that takes no argument over a
-// megabyte one has a result of two, and one puts a value of three into its channel. Both
-// fail with both sizes, and the others are done.
+// TestAResultThatRedisRejects runs 20 tasks with a Redis that takes no argument over a
+// megabyte: one task has a result of two megabytes, and one puts a value of three into its
+// channel. Both fail with errors that name the size and the limit; the others succeed.
 func TestAResultThatRedisRejects(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, "--proto-max-bulk-len", "1mb")
@@ -88,17 +88,17 @@ func TestAResultThatRedisRejects(t *testing.T) {
 	}
 }
 
-// TestResultsThatWaitAreBounded: Redis serves claims and takes no report, while each
-// task has a result of a megabyte. Nothing is claimed once the results that wait exceed
-// SIDECAR_MAX_UNREPORTED_BYTES, and all are reported when Redis takes reports again.
+// TestResultsThatWaitAreBounded runs tasks with results of a megabyte while Redis serves
+// claims but takes no report. The sidecar claims nothing once the results that wait exceed
+// SIDECAR_MAX_UNREPORTED_BYTES, and reports all when Redis takes reports again.
 func TestResultsThatWaitAreBounded(t *testing.T) {
 	t.Parallel()
 	const (
 		size  = 1 << 20
 		limit = 4 << 20
 		tasks = 24
-		// Beyond the limit: the result that exceeds it, and what was claimed before,
-		// for two slots and ahead of them.
+		// Beyond the limit come the result that exceeds it, and the records that were
+		// claimed before, for two slots and ahead of them.
 		most = limit/size + 8
 	)
 	w := newWorld(t)
@@ -106,7 +106,7 @@ func TestResultsThatWaitAreBounded(t *testing.T) {
 	addr := freeAddr(t)
 	s := w.start(setup{proxy: p, env: []string{
 		fmt.Sprint("SIDECAR_MAX_UNREPORTED_BYTES=", limit), "SIDECAR_HTTP_ADDR=" + addr,
-		"SIDECAR_REDIS_READ_TIMEOUT=60s", // no outage
+		"SIDECAR_REDIS_READ_TIMEOUT=60s", // a report that waits is no outage
 	}})
 	w.group(w.work(20, 5)...)
 	w.settle(20 * time.Second)
@@ -127,7 +127,7 @@ func TestResultsThatWaitAreBounded(t *testing.T) {
 	w.group(rs...)
 	waiting := func() float64 { return metric(t, addr, "graflow_sidecar_unreported_bytes") }
 	wait.Within(t, 20*time.Second, "results above the limit", func() bool { return waiting() > limit })
-	for range 20 { // of what it claims now
+	for range 20 { // it must not claim meanwhile
 		wait.Pass(50 * time.Millisecond)
 		if held, err := w.heldBy(s.id); err != nil || len(held) > most {
 			w.violation("%d records are claimed while results wait (%v)", len(held), err)

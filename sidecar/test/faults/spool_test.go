@@ -11,9 +11,9 @@ import (
 	"github.com/graflow/graflow-sidecar/sidecar/test/kit/wait"
 )
 
-// TestRedisAwayUntilTheStopIsOver: tasks end, and the sidecar is stopped, while
-// Redis is away. With a spool the next start reports them, and they run once.
-// Without one the log names them, and they run again.
+// TestRedisAwayUntilTheStopIsOver lets tasks end and stops the sidecar while Redis is away.
+// With a spool the next start reports the tasks, and they run once. Without one the log names
+// them, and they run again.
 func TestRedisAwayUntilTheStopIsOver(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
@@ -77,15 +77,16 @@ func (w *world) killRedisUnder(s *sidecar) (tasks []string) {
 	return tasks
 }
 
-// TestAStopWaitsForAGoneRedisForItsBound: Redis goes while tasks run, and the sidecar
-// is told to stop. It ends when its bound is over, not its budget, says what it
-// waits for and names what it could not report, which runs again.
+// TestAStopWaitsForAGoneRedisForItsBound kills Redis while tasks run and stops the sidecar.
+// The sidecar waits for Redis until SIDECAR_STOP_REDIS_WAIT is over, not for the whole budget
+// of the stop. It logs what it waits for and the tasks that it could not report, which run
+// again.
 func TestAStopWaitsForAGoneRedisForItsBound(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, "--appendonly", "yes", "--appendfsync", "always")
 	first := w.crew(1, setup{env: []string{"SIDECAR_SHUTDOWN_TIMEOUT=5m", "SIDECAR_STOP_REDIS_WAIT=4s"}})[0]
 	w.killRedisUnder(first)
-	first.stop() // bears half a minute, a tenth of the budget
+	first.stop() // waits for at most half a minute, a tenth of the budget
 	w.server.Restart()
 	for _, want := range []struct {
 		text string

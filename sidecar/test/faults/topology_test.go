@@ -17,8 +17,8 @@ import (
 	"github.com/graflow/graflow-sidecar/sidecar/test/kit/wait"
 )
 
-// TestSentinelFailover: the master dies, Sentinel makes the replica one, and
-// sidecars that know nothing but the sentinel's address go on there.
+// TestSentinelFailover kills the master. Sentinel promotes the replica, and sidecars that know
+// only the address of the Sentinel go on there.
 func TestSentinelFailover(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, "--repl-diskless-sync-delay", "0")
@@ -38,7 +38,7 @@ func TestSentinelFailover(t *testing.T) {
 	w.crew(3, setup{where: []string{
 		"REDIS_ADDRS=" + sentinel.Addr, "REDIS_SENTINEL_MASTER=" + name, "REDIS_SENTINEL_PASSWORD=sentinels-own",
 	}})
-	w.again = 1 // a report that the replica has not heard of
+	w.again = 1 // a report that the replica did not get
 	w.group(w.work(10, 100)...)
 	w.settle(10 * time.Second)
 	w.group(w.work(12, 300)...)
@@ -67,8 +67,8 @@ func TestSentinelFailover(t *testing.T) {
 	w.verify("Redis failover by Sentinel")
 }
 
-// TestRedisCluster: sidecars are told of one node of a Cluster and find the one
-// that has the queue. It is restarted under them; a sidecar is killed.
+// TestRedisCluster gives sidecars the address of one node of a Cluster; they find the node
+// that has the queue. That node is restarted while they run, and a sidecar is killed.
 func TestRedisCluster(t *testing.T) {
 	t.Parallel()
 	clustered := []string{"--cluster-enabled", "yes", "--cluster-node-timeout", "2000", "--appendonly", "yes", "--appendfsync", "always"}
@@ -105,7 +105,7 @@ func TestRedisCluster(t *testing.T) {
 		wait.Pass(100 * time.Millisecond)
 		w.hurt("the node with the queue dies")
 		w.killRedis()
-		wait.Pass(3 * time.Second) // the other node says CLUSTERDOWN by now
+		wait.Pass(3 * time.Second) // the other node replies CLUSTERDOWN by now
 		w.server.Restart()
 		wait.Within(t, 20*time.Second, "a Cluster that serves again", up)
 		w.goesOn(time.Now())

@@ -11,14 +11,14 @@ import (
 	"github.com/graflow/graflow-sidecar/sidecar/test/kit/wait"
 )
 
-// TestASignalToTheWholeTree: a service manager stops the sidecar and its workers at
-// the same moment, three times in a row, in whatever order the signals come. No stop
-// costs a record an attempt, and the next start does it.
+// TestASignalToTheWholeTree stops the sidecar and its workers at the same moment, as a service
+// manager does, three times in a row and with the signals in different orders. No stop costs
+// a record an attempt, and the next start runs the record again.
 func TestASignalToTheWholeTree(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
 		mode string
-		sig  syscall.Signal // to the workers: those of the protocol handle SIGTERM
+		sig  syscall.Signal // ends the workers; workers of mode rpc handle SIGTERM
 	}{{"exec", syscall.SIGTERM}, {"rpc", syscall.SIGHUP}} {
 		t.Run(c.mode, func(t *testing.T) {
 			t.Parallel()
@@ -69,9 +69,9 @@ func TestASignalToTheWholeTree(t *testing.T) {
 	}
 }
 
-// TestAHangupOfTheWholeTree: SIGHUP to the sidecar and its workers at the same moment,
-// three times in a row. It is a reload: the sidecar goes on, and no record loses an
-// attempt to it.
+// TestAHangupOfTheWholeTree sends SIGHUP to the sidecar and its workers at the same moment,
+// three times in a row. SIGHUP is a reload: the sidecar goes on, and it costs no record an
+// attempt.
 func TestAHangupOfTheWholeTree(t *testing.T) {
 	t.Parallel()
 	for _, mode := range []string{"exec", "rpc"} {
@@ -118,8 +118,9 @@ func TestAHangupOfTheWholeTree(t *testing.T) {
 	}
 }
 
-// TestWorkersThatExitAfterEachAnswer: a record that was sent to such a worker and that
-// it never read costs no attempt, and the workers are started again at once.
+// TestWorkersThatExitAfterEachAnswer runs workers that exit after each answer. A record that
+// was sent to such a worker, but that it never read, loses no attempt, and the workers are
+// started again at once.
 func TestWorkersThatExitAfterEachAnswer(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)

@@ -18,9 +18,9 @@ import (
 	"github.com/graflow/graflow-sidecar/sidecar/test/kit/wait"
 )
 
-// TestALogThatStalls: the reader of a sidecar's log stays and does not read. Its
-// tasks are run and reported, a worker that dies is replaced, and it stops as
-// ever. Another one crashes meanwhile: it ends, and its tasks run elsewhere.
+// TestALogThatStalls has two sidecars whose log has a reader that does not read. One goes on:
+// its tasks run and are reported, a worker that dies is replaced, and it stops as usual. The
+// other one crashes: it ends, and its tasks run in the first one.
 func TestALogThatStalls(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -50,12 +50,12 @@ func TestALogThatStalls(t *testing.T) {
 	crashes.signal(syscall.SIGABRT)
 	wait.Within(t, 10*time.Second, crashes.id+" has ended", crashes.over)
 	w.settle(30 * time.Second)
-	w.verify("a log that is not read") // which stops the first one, and expects status 0
+	w.verify("a log that is not read") // stops the first one and expects status 0
 }
 
-// TestAFloodOfConnections: 10,000 idle connections to the HTTP address take neither
-// descriptors from the claims nor 10 MB of memory, and a probe is answered. GOGC keeps the
-// heap from growing further in a busy sidecar, whatever it is busy with.
+// TestAFloodOfConnections opens 10,000 idle connections to the HTTP address. They take neither
+// descriptors from the claims nor 10 MB of memory, and a probe gets an answer. The test sets
+// GOGC so that the heap does not grow for other reasons in a busy sidecar.
 func TestAFloodOfConnections(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -99,7 +99,8 @@ func TestAFloodOfConnections(t *testing.T) {
 	w.verify("10,000 idle connections to the HTTP address")
 }
 
-// builtWithRace: the race detector keeps several times the memory that the sidecar does.
+// builtWithRace reports whether the sidecar has the race detector, which takes several times
+// the memory of the sidecar.
 func builtWithRace() bool { return strings.Contains(os.Getenv("FAULT_BUILDFLAGS"), "-race") }
 
 // metric reads one number from a sidecar's metrics.
@@ -128,7 +129,7 @@ func metric(t *testing.T, addr, name string) float64 {
 	return 0
 }
 
-// freeAddr is an address of loopback that nothing listens at.
+// freeAddr returns a loopback address without a listener.
 func freeAddr(t *testing.T) string {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -139,8 +140,8 @@ func freeAddr(t *testing.T) string {
 	return l.Addr().String()
 }
 
-// anonymous is the memory of a process that is not pages of its program's file, which
-// the system takes back when it wants to.
+// anonymous returns the anonymous memory of a process. It does not count pages of the
+// program's file, which the system can reclaim at any time.
 func anonymous(t *testing.T, pid int) int64 {
 	t.Helper()
 	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))

@@ -20,7 +20,7 @@ import (
 	"github.com/graflow/graflow-sidecar/sidecar/test/kit/wait"
 )
 
-// record is what producers push: Graflow's fields, and what the worker is to do.
+// record is what producers push: Graflow's fields, and fields that tell the worker what to do.
 type record struct {
 	TaskID    string      `json:"task_id"`
 	SessionID string      `json:"session_id"`
@@ -30,27 +30,26 @@ type record struct {
 	GroupID   *string     `json:"group_id"`
 	Parent    *string     `json:"parent_span_id"`
 
-	Do   string `json:"do,omitempty"`   // see perform
+	Do   string `json:"do,omitempty"`   // a case of perform
 	Ms   int    `json:"ms,omitempty"`   // how long the work takes
 	Size int    `json:"size,omitempty"` // of the result, bytes
 	// Timeout is the record's own deadline, s.
 	Timeout float64 `json:"timeout,omitempty"`
-	Kill    string  `json:"kill,omitempty"` // a kill site, passed once: see strike
+	Kill    string  `json:"kill,omitempty"` // the step at which strike kills, once
 	Pad     string  `json:"pad,omitempty"`
 	// Next is a record that the task "channel" adds to the queue.
 	Next json.RawMessage `json:"next,omitempty"`
 }
 
-// What the sidecar hands to its workers for us.
+// Environment variables that the sidecar passes on to its workers.
 const (
 	historyVariable = "FAULT_HISTORY" // the file to append to
 	marksVariable   = "FAULT_MARKS"   // folder of the kill sites that were passed
 	spareVariable   = "FAULT_SPARE"   // this sidecar is not to be killed
-	daemonVariable  = "FAULT_DAEMON"  // how long a daemon of the worker's lives, ms
+	daemonVariable  = "FAULT_DAEMON"  // how long a daemon of the worker lives, in ms
 )
 
-// worker is the other side of these tests: it runs tasks and writes down what
-// it does.
+// worker runs the tasks of these tests and writes what it does to the history.
 type worker struct {
 	hist  *history
 	marks string
@@ -77,9 +76,9 @@ func serveTasks() int {
 	return 0
 }
 
-// serveByHand is a worker that writes its answers by hand, in the form that the record
-// names (see forms). One that quits exits with status 0 after its first answer, and does
-// not say so before.
+// serveByHand is a worker that writes its answers without the protocol package, in the one of
+// the forms that the record names. With quits it exits with status 0 after its first answer,
+// without announcing that.
 func serveByHand(quits bool) int {
 	hist, err := openHistory(os.Getenv(historyVariable))
 	if err != nil {
@@ -118,8 +117,8 @@ func serveByHand(quits bool) int {
 					return 1
 				}
 			}
-			// A worker errs in one way: a line that a form left open does not become the
-			// beginning of another form.
+			// Each form is tested alone, so a line that a form left open must not become
+			// the beginning of another form.
 			if forms[r.Do].answer != "" && open {
 				fmt.Println()
 			}
@@ -197,7 +196,7 @@ var errOnPurpose = errors.New("failed on purpose")
 
 func (w *worker) perform(ctx context.Context, t *protocol.Task, r record) error {
 	switch r.Do {
-	case "too large": // for Redis: Size is
+	case "too large": // its result, of Size bytes, is too large for Redis
 	case "value", "value too large":
 		return keep(ctx, t, r)
 	case "fail":
@@ -213,19 +212,19 @@ func (w *worker) perform(ctx context.Context, t *protocol.Task, r record) error 
 		fmt.Fprintln(os.Stderr, "last words of", r.TaskID)
 		_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
 		select {}
-	case "die with sidecar": // as a pod does whose task takes all memory
+	case "die with sidecar": // as in a pod where a task takes all memory
 		_ = syscall.Kill(os.Getppid(), syscall.SIGKILL)
 		select {}
 	case "hang":
-		select {} // not even a cancel helps
+		select {} // ignores a cancel
 	case "channel":
 		return ask(ctx, t, r)
 	case "family":
 		return w.family(ctx, r)
-	case "nest": // it only waits for other tasks, until the test makes the file
+	case "nest": // waits for other tasks only, until the test makes the file
 		defer t.Waiting()()
 		fallthrough
-	case "gate": // until the test makes the file
+	case "gate": // runs until the test makes the file
 		gate := filepath.Join(w.marks, r.TaskID+".open")
 		for tick := time.NewTicker(5 * time.Millisecond); ; {
 			if _, err := os.Stat(gate); err == nil {
@@ -251,8 +250,8 @@ func (w *worker) perform(ctx context.Context, t *protocol.Task, r record) error 
 	}
 }
 
-// family does the work in a child of the worker, which a test may kill. It ends
-// with the worker: the pipe it reads has no other writer.
+// family does the work in a child of the worker, which a test may kill. The child ends with
+// the worker, the only writer of the pipe that it reads.
 func (w *worker) family(ctx context.Context, r record) error {
 	cmd := exec.Command(os.Args[0], "sleeper", strconv.Itoa(r.Ms))
 	hold, err := cmd.StdinPipe()
@@ -278,7 +277,8 @@ func startDaemon(ms string) error {
 	return cmd.Start()
 }
 
-// sleepUntilOrphaned is the worker's child.
+// sleepUntilOrphaned is the main function of a worker's child: it sleeps until its time is
+// over or the worker is gone.
 func sleepUntilOrphaned() int {
 	ms, err := strconv.Atoi(os.Args[2])
 	if err != nil {
@@ -286,7 +286,7 @@ func sleepUntilOrphaned() int {
 	}
 	orphaned := make(chan struct{})
 	go func() {
-		_, _ = io.Copy(io.Discard, os.Stdin) // its end is the news
+		_, _ = io.Copy(io.Discard, os.Stdin) // returns when the worker is gone
 		close(orphaned)
 	}()
 	timer := time.NewTimer(time.Duration(ms) * time.Millisecond)
@@ -298,8 +298,8 @@ func sleepUntilOrphaned() int {
 	return 0
 }
 
-// strike kills at one step of a task, the first time that it is passed:
-// "parent-start", "parent-end", "self-start" or "self-end".
+// strike kills the worker ("self") or its sidecar ("parent") the first time that the task of
+// the record passes a step. Kill is "parent-start", "parent-end", "self-start" or "self-end".
 func (w *worker) strike(r record, step string) {
 	who, at, ok := strings.Cut(r.Kill, "-")
 	if !ok || at != step {
@@ -321,5 +321,5 @@ func (w *worker) strike(r record, step string) {
 		return
 	}
 	_ = syscall.Kill(victim, syscall.SIGKILL)
-	select {} // we die with it
+	select {} // the worker dies with its sidecar
 }

@@ -11,9 +11,9 @@ import (
 	"github.com/graflow/graflow-sidecar/sidecar/test/kit/wait"
 )
 
-// TestRedisTakesNoWrites: a Redis that answers and refuses every write decides
-// nothing. Tasks that end meanwhile are reported once it takes writes again, and
-// no attempt is counted.
+// TestRedisTakesNoWrites runs tasks while Redis answers but refuses every write. The refusals
+// decide nothing: tasks that end meanwhile are reported once Redis takes writes again, and no
+// attempt is counted.
 func TestRedisTakesNoWrites(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
@@ -57,7 +57,7 @@ func (w *world) replicaOf(host, port string) {
 	}
 }
 
-// failSnapshot has Redis fail at a background save, and refuse writes for it.
+// failSnapshot makes a background save of Redis fail, so that Redis refuses writes.
 func (w *world) failSnapshot() {
 	w.t.Helper()
 	w.configure("stop-writes-on-bgsave-error", "yes")
