@@ -13,9 +13,9 @@ import (
 	"github.com/graflow/graflow-sidecar/sidecar/internal/worker/rpc"
 )
 
-// hooksOf are the hooks that the environment asks for: LIFECYCLE_BREAK=STAGE=FILE makes what
-// the stage does next panic once the file is there, and LIFECYCLE_HANG=STAGE=FILE makes
-// it hang.
+// hooksOf returns the hooks that the environment asks for. LIFECYCLE_BREAK=STAGE=FILE makes
+// the next step of the stage panic once the file exists; LIFECYCLE_HANG=STAGE=FILE makes it
+// hang.
 func hooksOf() (hooks testhook.Set) {
 	stage, file, ok := strings.Cut(os.Getenv("LIFECYCLE_BREAK"), "=")
 	hang := false

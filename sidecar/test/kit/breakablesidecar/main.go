@@ -1,5 +1,5 @@
-// Command breakablesidecar is a sidecar that a test can break from outside, since a bug
-// cannot be ordered.
+// Command breakablesidecar is a sidecar in which a test can cause a panic or a hang from
+// outside, to test how the sidecar reacts to a bug.
 package main
 
 import (

@@ -1,4 +1,4 @@
-// Package build makes the programs of this repository for tests that start them.
+// Package build compiles the programs of this repository for tests that start them.
 package build
 
 import (
@@ -11,16 +11,16 @@ import (
 	"sync"
 )
 
-// Root returns a path below the top of the repository: go test runs in the package's
-// folder.
+// Root returns the path of elem below the top of the repository, since go test runs in the
+// package's folder.
 func Root(elem ...string) string {
 	_, file, _, _ := runtime.Caller(0)
 	return filepath.Join(append([]string{filepath.Dir(file), "..", "..", "..", ".."}, elem...)...)
 }
 
-// Programs are built into a folder of their own, each once per test process.
+// Programs builds programs into a folder of its own, each once per test process.
 type Programs struct {
-	// Flags are those of go build, for all of them.
+	// Flags are the flags of go build for all programs.
 	Flags []string
 
 	once sync.Once
@@ -28,8 +28,8 @@ type Programs struct {
 	err  error
 }
 
-// Program returns what builds a package, with more flags, the first time that it is
-// called, and returns the path of the binary.
+// Program returns a function that returns the path of a package's binary. The first call of
+// that function builds the package, with the given flags in addition.
 func (p *Programs) Program(pkg string, flags ...string) func() (string, error) {
 	return sync.OnceValues(func() (string, error) {
 		dir, err := p.folder()
@@ -56,12 +56,12 @@ func (p *Programs) folder() (string, error) {
 	return p.dir, p.err
 }
 
-// Remove removes what was built. TestMain calls it last.
+// Remove removes the binaries. TestMain calls it last.
 func (p *Programs) Remove() {
 	if dir, err := p.folder(); err == nil {
-		_ = os.RemoveAll(dir) // nothing hangs on what is left of a temporary folder
+		_ = os.RemoveAll(dir) // leftovers in a temporary folder do no harm
 	}
 }
 
-// FlagsFrom returns the flags of go build that an environment variable has.
+// FlagsFrom returns the flags of go build that an environment variable names.
 func FlagsFrom(variable string) []string { return strings.Fields(os.Getenv(variable)) }

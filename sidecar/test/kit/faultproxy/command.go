@@ -14,7 +14,7 @@ import (
 type Command struct {
 	// Name is the command in capitals: EVALSHA, BLMOVE, PING …
 	Name string
-	// Args are what follows the name. They may be kept.
+	// Args are what follows the name. A rule may keep them.
 	Args []string
 	// Conn numbers the client's connections, from 1.
 	Conn int
@@ -22,8 +22,8 @@ type Command struct {
 	Seq int
 }
 
-// maxRequest bounds what a request may claim to be long: it is read into
-// memory whole.
+// maxRequest bounds the lengths that a request declares, since the proxy reads a
+// whole request into memory.
 const maxRequest = 256 << 20
 
 var errProtocol = errors.New("not a Redis request")
@@ -62,7 +62,7 @@ func readCommand(r *bufio.Reader) (cmd Command, raw []byte, err error) {
 			return Command{}, raw, err
 		}
 		at := len(raw)
-		raw = append(raw, make([]byte, size+2)...) // and CRLF
+		raw = append(raw, make([]byte, size+2)...) // with CRLF
 		if _, err := io.ReadFull(r, raw[at:]); err != nil {
 			return Command{}, raw[:at], err
 		}

@@ -10,20 +10,20 @@ import (
 	"time"
 )
 
-// conn is one client's connection and ours to the server for it.
+// conn is one client's connection, with the proxy's connection to the server for it.
 type conn struct {
 	p      *Proxy
 	id     int
 	client net.Conn
-	server net.Conn // set before any other goroutine knows of it
+	server net.Conn // set before other goroutines use it
 
 	once sync.Once
 	dead chan struct{} // closed when the connection is to end
 
 	mu      sync.Mutex
-	last    Command // the latest request that went on
-	action  Action  // for its reply
-	waiting bool    // its reply has not begun
+	last    Command // the latest request that was passed on
+	action  Action  // for the reply to last
+	waiting bool    // the reply to last has not begun
 }
 
 const dialTimeout = 5 * time.Second
@@ -41,7 +41,7 @@ func (c *conn) serve(upstream string) {
 	c.server = server
 	c.mu.Unlock()
 	select {
-	case <-c.dead: // reset while we dialled
+	case <-c.dead: // reset during the dial
 		return
 	default:
 	}
@@ -51,7 +51,7 @@ func (c *conn) serve(upstream string) {
 	wg.Wait()
 }
 
-// end closes both sides.
+// end closes the connections to the client and to the server.
 func (c *conn) end() {
 	c.once.Do(func() { close(c.dead) })
 	_ = c.client.Close()
@@ -70,7 +70,7 @@ func (c *conn) reset() {
 	c.end()
 }
 
-// requests passes on what the client sends, request by request.
+// requests reads the client's requests and passes them on, one by one.
 func (c *conn) requests() {
 	r := bufio.NewReaderSize(c.client, 64<<10)
 	for seq := 1; ; seq++ {
@@ -106,16 +106,16 @@ func (c *conn) requests() {
 	}
 }
 
-// hangUp passes on that the client has closed its side. Replies under way still
-// arrive, though no client reads them.
+// hangUp closes the sending side of the connection to the server, since the client has
+// closed its own. The server still sends the replies that it owes, which no client reads.
 func (c *conn) hangUp() {
 	if tcp, ok := c.server.(*net.TCPConn); ok {
 		_ = tcp.CloseWrite()
 	}
 }
 
-// deliverLate ends the client's side and sends the request when its time has
-// come, whatever the client does meanwhile.
+// deliverLate closes the client's connection and sends its request to the server after the
+// given time, whatever the client does meanwhile.
 func (c *conn) deliverLate(raw []byte, after time.Duration) {
 	defer c.end()
 	_ = c.client.Close()
@@ -129,20 +129,20 @@ func (c *conn) deliverLate(raw []byte, after time.Duration) {
 	if _, err := c.server.Write(raw); err != nil {
 		return
 	}
-	// The server must not see us leave before it has read the request.
+	// The connection must stay open until the server has read the request.
 	c.mu.Lock()
 	c.waiting, c.action = true, CutAfter
 	c.mu.Unlock()
 	patience := time.NewTimer(dialTimeout)
 	defer patience.Stop()
 	select {
-	case <-c.dead: // its reply came
+	case <-c.dead: // the reply came
 	case <-patience.C:
 	case <-c.p.closed:
 	}
 }
 
-// replies passes on what the server sends.
+// replies reads what the server sends and passes it on.
 func (c *conn) replies() {
 	buf := make([]byte, 32<<10)
 	for {
@@ -161,7 +161,7 @@ func (c *conn) replies() {
 	}
 }
 
-// reply passes one piece on, as the verdict on its request says, and reports
+// reply passes on one piece of a reply, as the verdict on the request says, and reports
 // whether the connection goes on.
 func (c *conn) reply(piece []byte) bool {
 	c.mu.Lock()
@@ -188,7 +188,7 @@ func (c *conn) reply(piece []byte) bool {
 	return true
 }
 
-// travel writes bytes in the shape of the moment.
+// travel writes bytes with the delays and slices of the current Shape.
 func (c *conn) travel(to net.Conn, bytes []byte) error {
 	c.p.mu.Lock()
 	shape, stalled := c.p.shape, c.p.stalled
@@ -222,7 +222,7 @@ func (c *conn) travel(to net.Conn, bytes []byte) error {
 	}
 }
 
-// sleep reports whether the connection is still wanted after d.
+// sleep waits for d and reports whether the connection is still open then.
 func (c *conn) sleep(d time.Duration) bool {
 	if d <= 0 {
 		return true

@@ -1,10 +1,11 @@
-// Package faultproxy stands between a Redis client and its server in tests and
-// breaks what passes: it cuts a connection after a chosen request and before
-// its reply, delivers requests late, delays, slices, stalls and refuses.
+// Package faultproxy is a proxy between a Redis client and its server that
+// causes faults for tests: it cuts a connection after a chosen request and
+// before its reply, delivers requests late, delays and slices bytes, and stalls
+// and refuses connections.
 //
-// It reads the requests (not the replies), since "after the request and before
-// the reply, for every command" cannot be said to a proxy that sees bytes only;
-// that is why toxiproxy is not used.
+// The proxy parses the requests (not the replies). A proxy that sees only bytes,
+// such as toxiproxy, cannot cut a connection "after the request and before the
+// reply, for every command".
 package faultproxy
 
 import (
@@ -14,52 +15,54 @@ import (
 	"time"
 )
 
-// Action is what happens to one request.
+// Action is what the proxy does with one request.
 type Action int
 
 const (
-	// Pass lets it through.
+	// Pass passes the request and its reply on.
 	Pass Action = iota
 	// CutBefore ends the connection in place of passing the request on.
 	CutBefore
 	// CutAfter passes the request on, waits for the server's reply, which shows
-	// that it was executed, and ends the connection before a byte of it.
+	// that the server has executed the request, and ends the connection before a
+	// byte of the reply reaches the client.
 	CutAfter
 	// ResetAfter is CutAfter with a reset (RST) in place of an orderly end.
 	ResetAfter
 	// Swallow passes the request on and drops its reply; the connection stays
-	// open and the client waits in vain.
+	// open and the client waits for a reply that never comes.
 	Swallow
 	// Late ends the client's connection at once and passes the request on after
-	// Verdict.Delay, as a network may with what a dead client has sent.
+	// Verdict.Delay, as a network may do with what a dead client has sent.
 	Late
 )
 
-// Verdict is a Rule's word on one request.
+// Verdict is what a Rule decides about one request.
 type Verdict struct {
 	Action Action
 	Delay  time.Duration
 }
 
-// Rule decides on each request. It is called by the connections' goroutines,
-// several at a time, and holds up the request until it returns.
+// Rule decides about each request. The goroutines of the connections call it
+// concurrently, and the request waits until it returns.
 type Rule func(Command) Verdict
 
-// Shape is how bytes travel, in both directions. The zero value is at once.
+// Shape is how the proxy delays and slices bytes, in both directions. The zero
+// value passes them on at once.
 type Shape struct {
 	Latency time.Duration // before each piece
-	Jitter  time.Duration // up to so much more, by chance
+	Jitter  time.Duration // longest random addition to Latency
 	Slice   int           // most bytes in one write; 0 means no limit
 	Gap     time.Duration // between slices
 }
 
-// Proxy listens on a loopback port. Its methods may be called concurrently.
+// Proxy listens on a loopback port. Its methods are safe for concurrent use.
 type Proxy struct {
 	addr string
 	wg   sync.WaitGroup
 
 	mu       sync.Mutex
-	ln       net.Listener // nil while it refuses
+	ln       net.Listener // nil while the proxy refuses connections
 	upstream string
 	rule     Rule
 	replied  func(Command)
@@ -71,7 +74,7 @@ type Proxy struct {
 	isClosed bool
 }
 
-// Start starts a proxy to upstream, a host:port. Close it.
+// Start starts a proxy to upstream, a host:port. The caller has to close it.
 func Start(upstream string) (*Proxy, error) {
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -85,10 +88,10 @@ func Start(upstream string) (*Proxy, error) {
 	return p, nil
 }
 
-// Addr is the host:port to connect to. It stays the same over Refuse.
+// Addr returns the host:port to connect to. It stays the same after Refuse.
 func (p *Proxy) Addr() string { return p.addr }
 
-// Close ends every connection and returns when all is over.
+// Close ends every connection and returns when all goroutines of the proxy have ended.
 func (p *Proxy) Close() {
 	p.mu.Lock()
 	if !p.isClosed {
@@ -100,36 +103,36 @@ func (p *Proxy) Close() {
 	p.wg.Wait()
 }
 
-// SetRule changes what happens to requests from now on; nil passes them all.
+// SetRule sets the rule for requests from now on; nil passes them all on.
 func (p *Proxy) SetRule(r Rule) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.rule = r
 }
 
-// SetReplied sets what is called when the first bytes of a request's reply have
-// been passed on to the client; nil for nothing.
+// SetReplied sets a function that the proxy calls when it has passed the first
+// bytes of a request's reply on to the client; nil sets none.
 func (p *Proxy) SetReplied(f func(Command)) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.replied = f
 }
 
-// SetShape changes how bytes travel from now on.
+// SetShape sets the Shape for bytes from now on.
 func (p *Proxy) SetShape(s Shape) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.shape = s
 }
 
-// SetUpstream sends new connections to another server; those that exist stay.
+// SetUpstream leads new connections to another server; existing ones stay.
 func (p *Proxy) SetUpstream(addr string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.upstream = addr
 }
 
-// Stall holds everything back, on connections that stay open, until Resume.
+// Stall holds all bytes back until Resume; the connections stay open.
 func (p *Proxy) Stall() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -138,7 +141,7 @@ func (p *Proxy) Stall() {
 	}
 }
 
-// Resume ends a Stall: what was held back goes on.
+// Resume ends a Stall and passes on what was held back.
 func (p *Proxy) Resume() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -181,7 +184,7 @@ func (p *Proxy) Accepted() []time.Time {
 	return append([]time.Time(nil), p.accepted...)
 }
 
-// IsOpen reports whether the connection that commands name so is still there.
+// IsOpen reports whether the connection with this number (Command.Conn) is open.
 func (p *Proxy) IsOpen(conn int) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -199,7 +202,7 @@ func (p *Proxy) down() {
 	p.ln = nil
 	p.mu.Unlock()
 	if ln != nil {
-		_ = ln.Close() // a listener that is gone already is as good
+		_ = ln.Close() // an error means that it is closed already
 	}
 	p.Reset()
 }

@@ -21,7 +21,7 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m, redistest.LeakOptions()...) }
 
-// bench is a proxy before a Redis, a client through it and one past it.
+// bench is a Redis with a proxy, a client that uses the proxy and one that does not.
 type bench struct {
 	*faultproxy.Proxy
 	t       *testing.T
@@ -47,7 +47,7 @@ func setup(t *testing.T) *bench {
 	return &bench{Proxy: p, t: t, ctx: t.Context(), through: through, past: server.Client(), key: redistest.Prefix(t) + ":k"}
 }
 
-// only applies a verdict to the first request of one name.
+// only returns a rule that applies a verdict to the first request with one name.
 func only(name string, v faultproxy.Verdict) faultproxy.Rule {
 	var once sync.Once
 	return func(c faultproxy.Command) (out faultproxy.Verdict) {

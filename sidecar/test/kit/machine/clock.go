@@ -1,7 +1,7 @@
-// Package machine has a clock for the time bounds of tests. It goes as fast as a process
-// that wants a processor gets one: where eight wait for two processors, a second of it
-// takes four. A machine that stands still stops it. What the product promises in seconds
-// it promises where it can run, and a busy machine fails no test.
+// Package machine has a clock for the time bounds of tests that slows down with the load of
+// the machine: where eight threads want two processors, a second of the clock takes four
+// seconds. While the machine stands still, so does the clock. The bounds that the product
+// promises hold where it gets a processor, so a busy machine must not fail a test.
 package machine
 
 import (
@@ -15,27 +15,28 @@ import (
 	"time"
 )
 
-// Every is how often a clock has to look at the machine.
+// Every is the interval at which a clock has to look at the machine.
 const Every = 50 * time.Millisecond
 
-// Clock is a time that goes slower than the one on the wall. Its methods may be called
-// concurrently.
+// Clock is a clock that is slower than the wall clock on a busy machine. Its methods are safe
+// for concurrent use.
 type Clock struct {
 	mu    sync.Mutex
 	marks []mark
 }
 
-// mark says how far a clock was at a time.
+// mark is the reading of a clock at one wall time.
 type mark struct {
 	at   time.Time
 	time time.Duration
 }
 
-// NewClock returns a clock that goes with the wall's until it is told to look at the
-// machine, by Run or by Look.
+// NewClock returns a clock that agrees with the wall clock until Run or Look makes it look at
+// the machine.
 func NewClock() *Clock { return &Clock{marks: []mark{{at: time.Now()}}} }
 
-// Run keeps the clock going, for as long as the process lives.
+// Run makes the clock look at the machine for as long as the process lives; it does not
+// return.
 func (c *Clock) Run() {
 	for range time.Tick(Every) {
 		c.Look()
@@ -66,8 +67,8 @@ func Watch(t testing.TB) *Clock {
 	return c
 }
 
-// Look makes the clock go on by what the time since the last look was worth. It costs
-// little when called more often than Every.
+// Look advances the clock by the time since the last look, reduced by the load of the
+// machine. Calls that come more often than Every are cheap.
 func (c *Clock) Look() {
 	now := time.Now()
 	c.mu.Lock()
@@ -78,7 +79,8 @@ func (c *Clock) Look() {
 	}
 }
 
-// tick adds the time since the last tick, in which n threads wanted a processor.
+// tick advances the clock by the time since the last tick, in which n threads wanted a
+// processor.
 func (c *Clock) tick(now time.Time, n int) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -88,15 +90,15 @@ func (c *Clock) tick(now time.Time, n int) {
 	c.marks = append(c.marks, mark{now, last.time + time.Duration(share*float64(passed))})
 }
 
-// Between returns how much of this clock's time there was. What it has not seen counts
-// whole.
+// Between returns the time of this clock between two wall times. Wall time before the first
+// and after the last look counts in full.
 func (c *Clock) Between(from, to time.Time) time.Duration {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.until(to) - c.until(from)
 }
 
-// Since returns the time between then and now.
+// Since returns the time of this clock between then and now.
 func (c *Clock) Since(then time.Time) time.Duration { return c.Between(then, time.Now()) }
 
 func (c *Clock) until(at time.Time) time.Duration {
@@ -113,7 +115,7 @@ func (c *Clock) until(at time.Time) time.Duration {
 	return before.time + passed
 }
 
-// runnable is how many threads of this machine run or wait for a processor.
+// runnable returns how many threads of this machine run or wait for a processor.
 func runnable() int {
 	text, err := os.ReadFile("/proc/loadavg") // 0.20 0.18 0.12 1/80 11206
 	if fields := bytes.Fields(text); err == nil && len(fields) > 3 {
@@ -122,18 +124,18 @@ func runnable() int {
 			return n
 		}
 	}
-	return 0 // a machine that does not tell is taken for one with time for all
+	return 0 // without the file, assume a processor for each thread
 }
 
 // process is the clock of the whole test process.
 var process = NewClock()
 
-// Run keeps the clock of the test process going. A suite with bounds calls it once, on a
-// goroutine of its own, in TestMain.
+// Run makes the clock of the test process look at the machine and does not return. A suite
+// with time bounds calls it once, in a goroutine of its own, in TestMain.
 func Run() { process.Run() }
 
-// Since returns how much time of the test process's clock there was from then to now.
+// Since returns the time of the test process's clock between then and now.
 func Since(then time.Time) time.Duration { return process.Since(then) }
 
-// Between returns how much time of the test process's clock there was.
+// Between returns the time of the test process's clock between two wall times.
 func Between(from, to time.Time) time.Duration { return process.Between(from, to) }

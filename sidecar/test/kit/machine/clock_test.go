@@ -6,8 +6,9 @@ import (
 	"time"
 )
 
-// TestTheClockOfTheMachine: it goes with the wall's where there are processors enough,
-// as much slower as each gets less of one, and not while the machine stands still.
+// TestTheClockOfTheMachine checks that the clock agrees with the wall clock where there are
+// enough processors, slows down as each thread gets less of one, and stops while the machine
+// stands still.
 func TestTheClockOfTheMachine(t *testing.T) {
 	t.Parallel()
 	began := time.Now()

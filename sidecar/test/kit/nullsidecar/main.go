@@ -1,6 +1,6 @@
-// Command nullsidecar is a sidecar without workers: every task has ended as soon as it is
-// taken. What is left is the limit that the benchmarks compare with: the same scripts,
-// guarantees, slots, batches and connections.
+// Command nullsidecar is a sidecar without workers: every task ends as soon as the sidecar has
+// taken it. It has the same scripts, guarantees, slots, batches and connections as the
+// sidecar, so its speed is the limit that the benchmarks compare with.
 package main
 
 import (

@@ -1,4 +1,4 @@
-// Package proc starts the programs that tests are about, and finds what they have started.
+// Package proc starts the programs under test, and finds the processes that they started.
 package proc
 
 import (
@@ -14,8 +14,8 @@ import (
 	"testing"
 )
 
-// spawner starts processes from one thread that lives as long as the tests: the
-// parent-death signal fires when the thread that started them exits.
+// spawner starts processes from one thread that lives as long as the tests, since
+// the parent-death signal fires when the thread that started a process exits.
 var spawner = sync.OnceValue(func() chan<- func() {
 	spawned := make(chan func())
 	go func() {
@@ -27,8 +27,8 @@ var spawner = sync.OnceValue(func() chan<- func() {
 	return spawned
 })
 
-// Start starts a command in a process group of its own. It ends with the test process,
-// also where that is killed.
+// Start starts a command in a process group of its own. The command ends with the test
+// process, even if that is killed.
 func Start(cmd *exec.Cmd) error {
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
 	errs := make(chan error, 1)
@@ -36,8 +36,8 @@ func Start(cmd *exec.Cmd) error {
 	return <-errs
 }
 
-// Env returns the environment of the tests without what would configure a sidecar by
-// accident, such as REDIS_URL, and without further variables.
+// Env returns the environment of the tests without the variables that configure a sidecar,
+// such as REDIS_URL, and without those that the caller names.
 func Env(without ...string) (env []string) {
 	without = append(without, "WORKER_ID", "MAX_CONCURRENT_TASKS", "POLL_INTERVAL", "LOG_LEVEL")
 	for _, kv := range os.Environ() {
@@ -48,7 +48,7 @@ func Env(without ...string) (env []string) {
 		}
 		env = append(env, kv)
 	}
-	// The race detector would have every process linger for a second.
+	// With the race detector every process would otherwise sleep for a second at its exit.
 	return append(env, "PYTHONDONTWRITEBYTECODE=1", "GORACE=atexit_sleep_ms=0")
 }
 
@@ -64,16 +64,15 @@ func Marked(t testing.TB, entry string) (found []string) {
 	for _, file := range files {
 		env, err := os.ReadFile(file)
 		if err != nil || !strings.Contains("\x00"+string(env), "\x00"+entry+"\x00") {
-			continue // ended meanwhile, or not ours
+			continue // the process has ended, or is not marked
 		}
-		cmdline, _ := os.ReadFile(filepath.Join(filepath.Dir(file), "cmdline")) // gone meanwhile: no name
+		cmdline, _ := os.ReadFile(filepath.Join(filepath.Dir(file), "cmdline")) // empty if the process has ended
 		found = append(found, filepath.Base(filepath.Dir(file))+" "+strings.ReplaceAll(string(cmdline), "\x00", " "))
 	}
 	return found
 }
 
-// Children returns the ids of the processes that a process has started and that are
-// still there.
+// Children returns the ids of the child processes of a process.
 func Children(pid int) (pids []int) {
 	tasks, err := filepath.Glob("/proc/" + strconv.Itoa(pid) + "/task/*/children")
 	if err != nil {
@@ -82,7 +81,7 @@ func Children(pid int) (pids []int) {
 	for _, file := range tasks {
 		text, err := os.ReadFile(file)
 		if err != nil {
-			continue // it has just ended
+			continue // the thread has just ended
 		}
 		for field := range strings.FieldsSeq(string(text)) {
 			if n, err := strconv.Atoi(field); err == nil {
@@ -93,8 +92,7 @@ func Children(pid int) (pids []int) {
 	return pids
 }
 
-// Alive reports whether a process runs, by its id. One that is dead and waits to be
-// reaped does not.
+// Alive reports whether the process with this id runs. A zombie does not run.
 func Alive(pid string) bool {
 	stat, err := os.ReadFile("/proc/" + pid + "/stat")
 	return err == nil && !strings.Contains(string(stat), ") Z ")

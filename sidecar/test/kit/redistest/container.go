@@ -20,26 +20,26 @@ import (
 	"github.com/testcontainers/testcontainers-go/log"
 )
 
-// DefaultImage is used unless REDISTEST_IMAGE names another.
+// DefaultImage is the container's image unless REDISTEST_IMAGE names another one.
 const DefaultImage = "redis:7-alpine"
 
 // daemonBound is how long a Docker daemon may take to answer at all.
 const daemonBound = 2 * time.Second
 
-// startContainer returns the address of a Redis in a container once it has
-// answered a PING. Each step that fails says which one it was.
+// startContainer starts a Redis in a container and returns its address once it has
+// answered a PING. The error names the step that failed.
 func startContainer(ctx context.Context) (string, error) {
 	if err := daemonAnswers(ctx); err != nil {
 		return "", fmt.Errorf("no Docker daemon: %w", err)
 	}
-	// Ryuk is a further image that would have to be pulled; reap does its
-	// work. A daemon that was started by hand announces a bridge address
-	// that may not be reachable, while published ports are on loopback.
+	// Ryuk is a further image that would have to be pulled; reapAtExit does its
+	// work. A daemon that was started by hand announces a bridge address that
+	// may not be reachable, while published ports are reachable on loopback.
 	setDefault("TESTCONTAINERS_RYUK_DISABLED", "true")
 	if localDaemon() {
 		setDefault("TESTCONTAINERS_HOST_OVERRIDE", redisHost)
 	}
-	log.SetDefault(log.NewNoopLogger()) // it would announce the daemon in every test run
+	log.SetDefault(log.NewNoopLogger()) // the default logs the daemon in every test run
 	image := cmp.Or(os.Getenv("REDISTEST_IMAGE"), DefaultImage)
 	c, err := testcontainers.Run(ctx, image,
 		testcontainers.WithLogger(log.NewNoopLogger()),
@@ -77,9 +77,9 @@ func localDaemon() bool {
 	return host == "" || strings.HasPrefix(host, "unix://")
 }
 
-// daemonAnswers asks the local socket before testcontainers is involved, which
-// would try several places and take its time over each. A daemon elsewhere
-// (DOCKER_HOST=tcp://…) is only dialled.
+// daemonAnswers asks the Docker daemon at the local socket, before testcontainers
+// tries several places and waits long for each. It only dials a daemon elsewhere
+// (DOCKER_HOST=tcp://…).
 func daemonAnswers(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, daemonBound)
 	defer cancel()
@@ -136,9 +136,10 @@ func waitPing(ctx context.Context, addr string) error {
 	}
 }
 
-// reapEnv makes the test binary, run once more, wait for the end of its stdin
-// and then remove the named container. The write end of that pipe is held by
-// the test process alone, so the container goes however that process ends.
+// reapEnv is the variable that turns a further process of the test binary into a
+// reaper: it waits for the end of its stdin and then removes the container that
+// the variable names. Only the test process holds the write end of that pipe, so
+// the container is removed however the test process ends.
 const reapEnv = "REDISTEST_REAP_CONTAINER"
 
 func init() {
@@ -151,10 +152,10 @@ func init() {
 	}
 }
 
-// reapPipe stays open as long as this process runs: its end is the signal. As a
-// variable it also outlives the garbage collector, which closes files without a
-// reference.
-var reapPipe io.WriteCloser //nolint:unused // it is only there to be referred to
+// reapPipe is the write end of the reaper's stdin. It closes when the test process
+// ends, which is the signal for the reaper, so no code closes it. It is a variable
+// because the garbage collector closes files without a reference.
+var reapPipe io.WriteCloser //nolint:unused // the reference keeps the file open
 
 func reapAtExit(id string) error {
 	self, err := os.Executable()
@@ -163,7 +164,7 @@ func reapAtExit(id string) error {
 	}
 	cmd := exec.Command(self)
 	cmd.Env = append(os.Environ(), reapEnv+"="+id)
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true} // a Ctrl-C is not for it
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true} // a Ctrl-C must not end the reaper
 	if reapPipe, err = cmd.StdinPipe(); err != nil {
 		return err
 	}

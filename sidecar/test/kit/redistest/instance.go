@@ -10,9 +10,8 @@ import (
 	"github.com/graflow/graflow-sidecar/sidecar/internal/redisserver/serverproc"
 )
 
-// Instance is a Redis of one test's own. Its fault methods report what goes
-// wrong with t.Errorf, so any goroutine of the test may call them; they are
-// serialised.
+// Instance is a private Redis of one test. Its fault methods report errors with
+// t.Errorf and are serialised, so every goroutine of the test may call them.
 type Instance struct {
 	Server
 
@@ -30,15 +29,16 @@ type Instance struct {
 //	redistest.Start(t, "--replicaof", "127.0.0.1 7000")
 //	redistest.Start(t, "--sentinel", "--sentinel monitor", "m 127.0.0.1 7000 1")
 //
-// It keeps its port and its folder over Restart and is killed when the test
-// ends. Faults need a process, so it is one even where New uses a container.
+// The server keeps its port and its folder over Restart and is killed when the
+// test ends. It is a process even where New uses a container, since the faults
+// need a process.
 func Start(t testing.TB, args ...string) *Instance {
 	t.Helper()
 	return StartBinary(t, os.Getenv("REDISTEST_BINARY"), args...)
 }
 
 // StartBinary is Start with another program than redis-server, such as a script that
-// sets its environment; empty means that.
+// sets its environment. An empty binary means redis-server.
 func StartBinary(t testing.TB, binary string, args ...string) *Instance {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "redistest-")
@@ -76,8 +76,8 @@ func (i *Instance) cleanup() {
 	}
 }
 
-// Stop shuts the server down in good order (SIGTERM: it syncs its append-only
-// file) and returns when it is gone. Clients then get "connection refused".
+// Stop shuts the server down with SIGTERM, on which it syncs its append-only file,
+// and returns when it is gone. Clients then get "connection refused".
 func (i *Instance) Stop() {
 	i.t.Helper()
 	i.mu.Lock()
@@ -104,8 +104,8 @@ func (i *Instance) Kill() {
 	}
 }
 
-// Freeze stops the server with SIGSTOP: connections stay open, connects are
-// accepted by the kernel, and nothing answers.
+// Freeze stops the server with SIGSTOP: connections stay open, the kernel accepts
+// new ones, and the server answers nothing.
 func (i *Instance) Freeze() {
 	i.t.Helper()
 	i.signal(syscall.SIGSTOP)
@@ -130,9 +130,9 @@ func (i *Instance) signal(sig syscall.Signal) {
 	}
 }
 
-// Restart starts the server again on the same port and folder, stopping it
-// first where it still runs, and returns when it serves. Settings changed by
-// CONFIG SET are gone; what it persisted is there.
+// Restart starts the server again on the same port and folder and returns when it
+// serves. It stops a server that still runs first. Settings changed by CONFIG SET
+// are lost; persisted data is kept.
 func (i *Instance) Restart() {
 	i.t.Helper()
 	i.Stop()
@@ -146,7 +146,7 @@ func (i *Instance) Restart() {
 	i.proc = proc
 }
 
-// Pid is the process id of the running server, 0 when it is down.
+// Pid returns the process id of the running server, or 0 when it is down.
 func (i *Instance) Pid() int {
 	i.mu.Lock()
 	defer i.mu.Unlock()
@@ -156,9 +156,8 @@ func (i *Instance) Pid() int {
 	return i.proc.Pid()
 }
 
-// FreePort returns a loopback port on which no process listened a moment ago, for
-// further listeners of an Instance ("--tls-port") and for servers that are not there
-// yet.
+// FreePort returns a loopback port that had no listener a moment ago, for further
+// listeners of an Instance ("--tls-port") and for servers that start later.
 func FreePort(t testing.TB) int {
 	t.Helper()
 	port, err := serverproc.FreePort()

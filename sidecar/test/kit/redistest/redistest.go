@@ -1,16 +1,16 @@
 // Package redistest gives tests a real Redis.
 //
-// [New] returns the one that all tests of a process share: a container where
-// containers really work (testcontainers started one and it answered a PING),
-// else a redis-server or valkey-server from PATH. [Start] returns a private
-// one that a test may stop, kill, freeze and restart. Both are gone when the
-// test process is, however it ends.
+// [New] returns the Redis that all tests of a process share: a container where
+// containers work (testcontainers started one and it answered a PING), otherwise
+// a redis-server or valkey-server from PATH. [Start] starts a private Redis that
+// a test may stop, kill, freeze and restart. Both end with the test process,
+// however it ends.
 //
 // Environment:
 //
-//	REDISTEST=container|process  do not choose; fail if that form does not work
+//	REDISTEST=container|process  use only that form, and fail if it does not work
 //	REDISTEST_IMAGE              the container's image, default redis:7-alpine
-//	REDISTEST_BINARY             the server to run in place of one from PATH,
+//	REDISTEST_BINARY             the server program in place of one from PATH,
 //	                             such as a valkey-server
 package redistest
 
@@ -33,8 +33,8 @@ import (
 	"github.com/graflow/graflow-sidecar/sidecar/internal/redisserver/serverproc"
 )
 
-// startBound is the longest that the search for a working Redis may take; of
-// it, containerBound is for the container (an image may have to be pulled).
+// startBound is the longest that the start of a server process may take, and
+// containerBound that of a container, whose image may have to be pulled.
 const (
 	containerBound = 20 * time.Second
 	startBound     = 10 * time.Second
@@ -69,21 +69,21 @@ var shared struct {
 	once sync.Once
 	addr string
 	form string // "container" or "process"
-	note string // why not the other form, for the log
+	note string // why the container is not used, for the log
 	err  error
 }
 
-// New returns the Redis that all tests of this process share. Tests keep apart
-// by [Prefix]; one that changes the server's settings or flushes it uses
-// [Start]. Without any Redis the test fails with a line that says how to get
-// one.
+// New returns the Redis that all tests of this process share. [Prefix] keeps the
+// keys of tests apart; a test that changes the server's settings or flushes it
+// uses [Start]. Where no Redis is found, the test fails with a line that says how
+// to get one.
 func New(t testing.TB) *Server {
 	t.Helper()
 	shared.once.Do(startShared)
 	if shared.err != nil {
 		t.Fatalf("no Redis for tests: %v", shared.err)
 	}
-	// Shown with -v and by failing tests only.
+	// Only -v and failing tests show this line.
 	t.Logf("Redis: %s at %s%s", shared.form, shared.addr, shared.note)
 	s, err := newServer(t, shared.addr)
 	if err != nil {
@@ -120,9 +120,9 @@ func startShared() {
 	shared.form = "process"
 }
 
-// startProcess runs the shared server in a folder that is removed again at once: the
-// server persists nothing, and no code runs at the end of the test process that could
-// remove the folder.
+// startProcess starts the shared server in a folder that it removes again at once:
+// the server persists nothing, and no code runs at the end of the test process that
+// could remove the folder.
 func startProcess(ctx context.Context) (string, error) {
 	dir, err := os.MkdirTemp("", "redistest-")
 	if err != nil {
@@ -136,9 +136,9 @@ func startProcess(ctx context.Context) (string, error) {
 	return p.Addr(), nil
 }
 
-// Client returns a client of its own that is closed when the test ends. It
-// does not retry, negotiates nothing and obeys deadlines of contexts, so a test
-// sees what happened when it happened.
+// Client returns a new client that is closed when the test ends. It does not
+// retry, negotiates nothing and obeys deadlines of contexts, so a test sees each
+// error when it happens.
 func (s *Server) Client() *redis.Client {
 	s.t.Helper()
 	c := redis.NewClient(&redis.Options{
@@ -156,9 +156,9 @@ func (s *Server) Client() *redis.Client {
 	return c
 }
 
-// Prefix returns a key prefix that no other test, process or run uses. Keys
-// under it are removed from the shared Redis when the test ends. It holds no
-// character that is special in a Redis pattern and no hash tag.
+// Prefix returns a key prefix that no other test, process or run uses. The keys
+// with the prefix are removed from the shared Redis when the test ends. The prefix
+// has no character that is special in a Redis pattern, and no hash tag.
 func Prefix(t testing.TB) string {
 	t.Helper()
 	s := New(t)
@@ -187,7 +187,8 @@ func removeKeys(ctx context.Context, c *redis.Client, prefix string) error {
 	return c.Unlink(ctx, keys...).Err()
 }
 
-// safe keeps the letters and digits of a test's name, at most 40 of them.
+// safe returns at most 40 characters of a test's name, with "_" in place of
+// characters other than letters and digits.
 func safe(name string) string {
 	clean := strings.Map(func(r rune) rune {
 		switch {
@@ -200,8 +201,8 @@ func safe(name string) string {
 	return clean[:min(len(clean), 40)]
 }
 
-// LeakOptions are for goleak: they leave out the goroutines that serve the
-// shared Redis, which live as long as the test process.
+// LeakOptions returns options for goleak that ignore the goroutines of the shared
+// Redis, which live as long as the test process.
 //
 //	func TestMain(m *testing.M) { goleak.VerifyTestMain(m, redistest.LeakOptions()...) }
 func LeakOptions() []goleak.Option {

@@ -21,7 +21,7 @@ func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m, redistest.LeakOptions()...)
 }
 
-// The form under test is whichever REDISTEST chose; .ci/run runs both.
+// TestNewIsSharedAndAnswers tests the form that REDISTEST names; .ci/run runs both.
 func TestNewIsSharedAndAnswers(t *testing.T) {
 	a, b := redistest.New(t), redistest.New(t)
 	if a.Addr != b.Addr {
@@ -122,7 +122,7 @@ func TestInstanceFaults(t *testing.T) {
 		if i.Addr != addr {
 			t.Errorf("%s: address changed from %s to %s", fault.name, addr, i.Addr)
 		}
-		// The first command may meet a connection of the old server.
+		// The first command may use a connection to the old server.
 		_ = c.Ping(ctx).Err()
 		if v, err := c.Get(ctx, "k").Result(); err != nil || v != "v" {
 			t.Errorf("%s: after Restart k=%q, %v", fault.name, v, err)
@@ -130,7 +130,7 @@ func TestInstanceFaults(t *testing.T) {
 	}
 
 	i.Freeze()
-	i.Stop() // thaws it: a stop of a frozen server does not hang
+	i.Stop() // must thaw the server, since a frozen one does not react to SIGTERM
 	if i.Pid() != 0 {
 		t.Error("still there after Stop")
 	}
@@ -160,8 +160,8 @@ func TestInstanceSettings(t *testing.T) {
 	}
 }
 
-// A test process that is killed leaves no server behind. The test binary runs
-// itself as that process.
+// TestServersDieWithTheTestProcess checks that a test process that is killed leaves no
+// server behind. The test binary runs itself as that process.
 func TestServersDieWithTheTestProcess(t *testing.T) {
 	if os.Getenv("REDISTEST_CHILD") != "" {
 		i := redistest.Start(t)
@@ -170,7 +170,8 @@ func TestServersDieWithTheTestProcess(t *testing.T) {
 		_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
 	}
 	cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestServersDieWithTheTestProcess$")
-	// Its private folder outlives it; let it be one that goes with this test.
+	// The private folder outlives the killed process, so it is inside a folder that is
+	// removed with this test.
 	cmd.Env = append(os.Environ(), "REDISTEST_CHILD=1", "TMPDIR="+t.TempDir())
 	out, err := cmd.CombinedOutput()
 	if err == nil {

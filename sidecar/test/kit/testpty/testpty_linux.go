@@ -9,8 +9,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Open makes a pseudo terminal: master is the keyboard and the screen, slave is what a
-// program has. master is closed at the end of the test, slave is the caller's to close.
+// Open opens a pseudo terminal: master is the side of the keyboard and the screen, slave is
+// the side of a program. The end of the test closes master; the caller has to close slave.
 func Open(t *testing.T) (master, slave *os.File) {
 	t.Helper()
 	master, err := os.OpenFile("/dev/ptmx", os.O_RDWR|unix.O_NOCTTY, 0)

@@ -1,4 +1,4 @@
-// Package wait polls what happens outside of a test's own process or goroutine.
+// Package wait polls conditions that depend on other processes or goroutines.
 package wait
 
 import (
@@ -8,17 +8,17 @@ import (
 	"github.com/graflow/graflow-sidecar/sidecar/test/kit/machine"
 )
 
-// Patience is how long Until waits for what is bound to happen, by the clock of the
-// machine: it ends a test that hangs and is no bound on the product.
+// Patience is how long Until waits for a condition, by the clock of package machine. It ends
+// a test that hangs and is no bound on the product.
 const Patience = 40 * time.Second
 
-// Polls come slowly enough to leave the processor to what is waited for.
+// The polls are rare enough to leave the processor to the code that the test waits for.
 const (
 	firstPoll = time.Millisecond
 	mostPoll  = 10 * time.Millisecond
 )
 
-// Until polls a condition and fails the test at once where it never holds.
+// Until polls a condition, and ends the test as failed if it does not hold within Patience.
 func Until(t testing.TB, what string, holds func() bool) {
 	t.Helper()
 	if !poll(Patience, holds) {
@@ -26,8 +26,8 @@ func Until(t testing.TB, what string, holds func() bool) {
 	}
 }
 
-// Within polls a condition and reports whether it held within d, by the clock of the
-// machine. Where it did not, the test goes on and fails.
+// Within polls a condition and reports whether it held within d, by the clock of package
+// machine. If it did not, the test is marked as failed and goes on.
 func Within(t testing.TB, d time.Duration, what string, holds func() bool) bool {
 	t.Helper()
 	if !poll(d, holds) {
@@ -49,7 +49,7 @@ func poll(patience time.Duration, holds func() bool) bool {
 	return true
 }
 
-// Pass lets time go by: how long something stays as it is belongs to the test.
+// Pass waits for d, in tests in which a duration is part of what they test.
 func Pass(d time.Duration) {
 	timer := time.NewTimer(d)
 	defer timer.Stop()
