@@ -50,7 +50,7 @@ func TestCrowdRestarted(t *testing.T) {
 		}
 		return true
 	})
-	wait.Pass(time.Until(back.Add(outageRecovery))) // they open the other connections one by one
+	wait.Pass(time.Until(back.Add(outageRecovery))) // the sidecars open their other connections one by one
 	w.spread(p.Accepted(), back)
 	w.feed("after Redis was lost")
 

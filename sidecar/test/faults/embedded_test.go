@@ -93,7 +93,7 @@ func TestTheEmbeddedRedisIsKilled(t *testing.T) {
 func (w *world) serverOf(s *sidecar) int {
 	w.t.Helper()
 	for _, pid := range s.children() {
-		line, _ := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid)) // gone meanwhile: none
+		line, _ := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid)) // empty if the process has ended
 		if strings.Contains(string(line), "redis-server") || strings.Contains(string(line), "valkey-server") {
 			return pid
 		}

@@ -54,7 +54,8 @@ type world struct {
 	again int
 	// delay is added to the promised times where the fault goes on during the recovery.
 	delay time.Duration
-	// outage is the longest time that work took to go on after an outage.
+	// outage is the longest time that work took to go on after an outage; goesOn measures it
+	// by the machine's clock.
 	outage time.Duration
 }
 
