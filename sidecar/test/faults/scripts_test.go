@@ -30,7 +30,7 @@ func scripts(t *testing.T) map[string]string {
 // preamble.
 func scriptTexts(t *testing.T) map[string]string {
 	t.Helper()
-	files, err := filepath.Glob(build.Root("sidecar", "internal", "store", "*.lua"))
+	files, err := filepath.Glob(build.Root("sidecar", "internal", "redis", "*.lua"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -41,10 +41,10 @@ func scriptTexts(t *testing.T) map[string]string {
 		}
 		return string(text)
 	}
-	prelude := read(build.Root("sidecar", "internal", "store", "prelude.lua"))
-	channel := read(build.Root("sidecar", "internal", "store", "channel.lua"))
-	claiming := read(build.Root("sidecar", "internal", "store", "claiming.lua"))
-	routing := read(build.Root("sidecar", "internal", "store", "routing.lua"))
+	prelude := read(build.Root("sidecar", "internal", "redis", "prelude.lua"))
+	channel := read(build.Root("sidecar", "internal", "redis", "channel.lua"))
+	claiming := read(build.Root("sidecar", "internal", "redis", "claiming.lua"))
+	routing := read(build.Root("sidecar", "internal", "redis", "routing.lua"))
 	texts := map[string]string{}
 	for _, file := range files {
 		name := strings.TrimSuffix(filepath.Base(file), ".lua")
