@@ -14,6 +14,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/graflow/graflow-sidecar/sidecar/test/kit/machine"
 	"github.com/graflow/graflow-sidecar/sidecar/test/kit/redistest"
 	"github.com/graflow/graflow-sidecar/sidecar/test/kit/wait"
 )
@@ -66,7 +67,7 @@ func TestTheEmbeddedRedisIsKilled(t *testing.T) {
 				s.kill()
 				<-s.done
 			}
-			w.outage = machine.since(began)
+			w.outage = machine.Since(began)
 			if status := s.cmd.ProcessState.ExitCode(); status != 69 {
 				w.violation("it ended with status %d (%v)", status, s.cmd.ProcessState)
 			}

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/graflow/graflow-sidecar/sidecar/test/kit/faultproxy"
+	"github.com/graflow/graflow-sidecar/sidecar/test/kit/machine"
 	"github.com/graflow/graflow-sidecar/sidecar/test/kit/redistest"
 	"github.com/graflow/graflow-sidecar/sidecar/test/kit/wait"
 )
@@ -117,7 +118,7 @@ func TestFailoverWithAnUnreplicatedTail(t *testing.T) {
 				within += 12 * time.Second // until a slot is free
 			}
 			p.settle(within)
-			p.outage = machine.since(began)
+			p.outage = machine.Since(began)
 			p.verify("Redis failover with an unreplicated tail, " + c.name)
 		})
 	}

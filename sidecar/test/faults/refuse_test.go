@@ -133,7 +133,7 @@ func refusal(t *testing.T, where, args []string) (status int, log string) {
 			return false
 		}
 	}
-	if !eventually(t, 20*time.Second, "the end of a start that cannot succeed", over) {
+	if !wait.Within(t, 20*time.Second, "the end of a start that cannot succeed", over) {
 		_ = cmd.Process.Kill()
 	}
 	<-ended

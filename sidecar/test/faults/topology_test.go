@@ -13,6 +13,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/graflow/graflow-sidecar/sidecar/test/kit/machine"
 	"github.com/graflow/graflow-sidecar/sidecar/test/kit/redistest"
 	"github.com/graflow/graflow-sidecar/sidecar/test/kit/wait"
 )
@@ -62,7 +63,7 @@ func TestSentinelFailover(t *testing.T) {
 	w.obs.move(replica.Addr)
 	w.group(w.work(8, 100)...)
 	w.settle(failoverRecovery)
-	w.outage = machine.since(elected)
+	w.outage = machine.Since(elected)
 	t.Logf("Sentinel took %v to elect, everything was over %v later", elected.Sub(died), w.outage)
 	w.verify("Redis failover by Sentinel")
 }
