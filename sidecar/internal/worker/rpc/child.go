@@ -77,19 +77,14 @@ type child struct {
 	fetches    sync.WaitGroup
 }
 
-// run is one task inside a child.
-type run struct {
-	task     task.Task
-	started  time.Time
-	expiry   *time.Timer
-	expired  bool
-	waiting  bool               // it said $/waiting
-	place    task.SlotState     // how it held its slot when it was taken out of running
-	scope    *scope             // nil until it asks for something
-	fetching context.CancelFunc // nil once it is started, see fetchLocked
-	said     worker.Progress    // last
-	end      atomic.Int64       // where its line ends in what is written to the child; 0 before
-}
+// kind says what a child is there for.
+type kind int
+
+const (
+	kindSlot  kind = iota // one of the pool's regular children
+	kindExtra             // for slots that are lent, see runExtra
+	kindLone              // for one task, see runLone
+)
 
 const initializeID = 1
 
@@ -116,242 +111,11 @@ func newChild(k *keeper, p local.Process) *child {
 	return c
 }
 
-// breakWith records a fault that this child cannot recover from; the keeper
-// then replaces it. Only the first counts.
-func (c *child) breakWith(fault string) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.breakLocked(fault)
+// processID names one child process for ever: it is in its environment, in
+// initialize, and in the log.
+func processID(workerID string, slot int) string {
+	return fmt.Sprintf("%s-%d-%s", workerID, slot, rand.Text()[:10])
 }
-
-func (c *child) breakLocked(fault string) {
-	if c.fault == "" {
-		c.fault = fault
-		close(c.broken)
-	}
-}
-
-// end takes a task out of the child; nil when it is not (or no longer) there. An
-// answer to one that was never sent is an answer to nothing. good says that the
-// answer shows the worker to be of use.
-func (c *child) end(id int64, good bool) *run {
-	c.mu.Lock()
-	r := c.running[id]
-	if r == nil || r.fetching != nil {
-		c.mu.Unlock()
-		return nil
-	}
-	delete(c.running, id)
-	r.place = c.placeLocked(r)
-	last := len(c.running) == 0
-	c.judgeLocked()
-	if !r.started.IsZero() {
-		c.answers++
-		c.answeredAt = time.Now()
-	}
-	if good {
-		c.provesLocked()
-	}
-	c.mu.Unlock()
-	if r.expiry != nil {
-		r.expiry.Stop()
-	}
-	notify(c.free)
-	if last {
-		notify(c.idle)
-	}
-	return r
-}
-
-// finish hands a task's outcome on, and then frees its slot: in this order, so
-// that the slots in use never hide a task that is nowhere.
-func (c *child) finish(r *run, o task.Outcome) {
-	c.complete(r, &o)
-	c.pool.sink.Add(o)
-	c.src.Release(r.place)
-	c.finished(r)
-}
-
-// complete makes o what the sink gets of it.
-func (c *child) complete(r *run, o *task.Outcome) {
-	c.endRequests(r)
-	o.Task, o.StartedAt, o.EndedAt = r.task, r.started, time.Now()
-	if !r.started.IsZero() {
-		o.Slot, o.PID = c.slot, c.proc.Pid()
-	}
-}
-
-func (c *child) finished(r *run) {
-	if r.waiting {
-		c.pool.noteWaiting(-1)
-	}
-	if c.cfg.MaxChildRSS > 0 {
-		notify(c.pool.recycleCheck) // between tasks is the time to look
-	}
-}
-
-// ended are tasks that have been answered and are still to be handed on, by the
-// reader, which has more answers at hand: each of them costs the stages around it
-// a lock and a look around.
-type ended struct {
-	runs     []*run
-	outcomes []task.Outcome
-	places   []task.SlotState
-}
-
-// maxEnded is how many are handed on together.
-const maxEnded = 64
-
-// ends is finish for the reader, which calls handOn before it waits.
-func (c *child) ends(r *run, o task.Outcome) {
-	c.complete(r, &o)
-	e := &c.ended
-	e.runs, e.outcomes, e.places = append(e.runs, r), append(e.outcomes, o), append(e.places, r.place)
-	if len(e.runs) >= maxEnded {
-		c.handOn()
-	}
-}
-
-// handOn hands on what has ended.
-func (c *child) handOn() {
-	e := &c.ended
-	if len(e.runs) == 0 {
-		return
-	}
-	c.pool.sink.AddAll(e.outcomes)
-	c.src.ReleaseAll(e.places)
-	for _, r := range e.runs {
-		c.finished(r)
-	}
-	clear(e.runs)
-	clear(e.outcomes) // let go of the records
-	e.runs, e.outcomes, e.places = e.runs[:0], e.outcomes[:0], e.places[:0]
-}
-
-// abandon ends the child's life: what it still holds becomes an outcome by
-// the reason of its end. Only after the process group is dead.
-func (c *child) abandon(asked bool) {
-	c.mu.Lock()
-	c.dead = true
-	left := c.running
-	c.running = make(map[int64]*run)
-	read := local.InputRead(c.proc, c.out.written.Load())
-	fate, exit := c.proc.Fate(), local.EndingOf(c.proc).Exit()
-	if c.fault != "" {
-		fate, exit = c.fault, task.ExitOther
-	}
-	quit, answers, answered := c.quitLocked(), c.answers, c.answeredAt
-	expired := 0
-	for _, r := range left {
-		r.place = c.placeLocked(r)
-		if r.expired {
-			expired++
-		}
-	}
-	c.mu.Unlock()
-	if quit && !asked {
-		c.pool.quits.learn(answers, time.Since(answered))
-	}
-	for _, r := range left {
-		if r.expiry != nil {
-			r.expiry.Stop()
-		}
-		o := task.Outcome{Conclusion: task.Lost, Message: "the worker " + fate, Stderr: c.tail.Text(), Shared: len(left) > 1, Whole: local.Company(c.proc), Exit: exit, HostStops: local.HostStops(c.proc)}
-		if told := local.HostHangups(c.proc); told != nil {
-			o.HostHangups = told
-		}
-		switch {
-		case r.expired:
-			o = timedOut(r, c.cfg.TaskTimeout)
-		case asked || expired > 0:
-			// Cut short by a stop, or by a neighbour that had to be killed.
-			o = task.Outcome{Conclusion: task.Returned, Message: "cut short"}
-		default:
-			c.unbegun(r, &o, read, quit, answered)
-		}
-		c.finish(r, o)
-	}
-}
-
-// ping sends a protocol ping unless one is outstanding, and reports whether
-// the outstanding one has been for longer than limit while nothing runs. A
-// busy child is never judged by a slow ping alone.
-func (c *child) ping(limit time.Duration) (overdue bool) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.pingID != 0 {
-		return len(c.running) == 0 && time.Since(c.pingSent) > limit
-	}
-	c.pingID, c.pingSent = c.nextID, time.Now()
-	c.nextID++
-	id := c.pingID
-	c.out.add(func(dst []byte) []byte {
-		return protocol.AppendRequest(dst, id, protocol.MethodPing, []byte("{}"))
-	})
-	return false
-}
-
-// cutShort notes that the child is being ended. A worker whose stdin ends, or
-// that gets a SIGTERM, cancels what it runs and may still answer with the
-// error of that: such an answer is no failure of the task. A success counts.
-func (c *child) cutShort() {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.cut = true
-}
-
-func (c *child) isCut() bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.cut
-}
-
-// ladder ends the process and returns when its group is dead.
-func (c *child) ladder(hard context.Context) {
-	local.End(hard, c.proc, c.out.close, c.cfg.KillGrace)
-}
-
-func (c *child) status() worker.Slot {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	s := worker.Slot{Slot: c.slot, Pid: c.proc.Pid(), Concurrency: c.limit, Leaving: c.draining || c.condemned || c.cut || c.left, Lent: c.kind == kindExtra}
-	for _, r := range c.running {
-		if r.fetching != nil {
-			continue // not started
-		}
-		s.Tasks = append(s.Tasks, worker.Task{
-			TaskID: r.task.Info.TaskID, SessionID: r.task.Info.SessionID, GroupID: r.task.Info.GroupID, Delivery: r.task.Delivery,
-			Attempt: r.task.Attempt, Started: r.started, Waiting: r.waiting, Progress: r.said,
-		})
-	}
-	slices.SortFunc(s.Tasks, func(a, b worker.Task) int { return a.Started.Compare(b.Started) })
-	return s
-}
-
-// only returns the attributes that name the task when the child runs exactly
-// one: with several, a line cannot be attributed.
-func (c *child) only() []any {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if len(c.running) != 1 {
-		return nil
-	}
-	for _, r := range c.running {
-		return r.task.LogAttrs()
-	}
-	return nil
-}
-
-// misbehaved counts a breach of the protocol.
-func (c *child) misbehaved(what string) {
-	if c.cfg.Misbehaved != nil {
-		c.cfg.Misbehaved(what)
-	}
-}
-
-// outputGrace is how long a dead child's pipes are read to their end: they are
-// held open only by a grandchild that left the process group.
-const outputGrace = time.Second
 
 // attach starts the goroutines of the child's three pipes.
 func (c *child) attach() error {
@@ -385,6 +149,76 @@ func (c *child) attach() error {
 	return nil
 }
 
+func (c *child) starting() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.limit == 0
+}
+
+// several: it runs more than one task at a time.
+func (c *child) several() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.limit > 1
+}
+
+// join adds the child's slots to the capacity.
+func (c *child) join() { c.src.AddCapacity(c.limit) }
+
+// ping sends a protocol ping unless one is outstanding, and reports whether
+// the outstanding one has been for longer than limit while nothing runs. A
+// busy child is never judged by a slow ping alone.
+func (c *child) ping(limit time.Duration) (overdue bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.pingID != 0 {
+		return len(c.running) == 0 && time.Since(c.pingSent) > limit
+	}
+	c.pingID, c.pingSent = c.nextID, time.Now()
+	c.nextID++
+	id := c.pingID
+	c.out.add(func(dst []byte) []byte {
+		return protocol.AppendRequest(dst, id, protocol.MethodPing, []byte("{}"))
+	})
+	return false
+}
+
+// provesLocked notes that the child has answered a task.
+func (c *child) provesLocked() {
+	if !c.useful {
+		c.useful = true
+		close(c.worked)
+	}
+}
+
+func (c *child) isUseful() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.useful
+}
+
+// misbehaved counts a breach of the protocol.
+func (c *child) misbehaved(what string) {
+	if c.cfg.Misbehaved != nil {
+		c.cfg.Misbehaved(what)
+	}
+}
+
+// breakWith records a fault that this child cannot recover from; the keeper
+// then replaces it. Only the first counts.
+func (c *child) breakWith(fault string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.breakLocked(fault)
+}
+
+func (c *child) breakLocked(fault string) {
+	if c.fault == "" {
+		c.fault = fault
+		close(c.broken)
+	}
+}
+
 // stdinFailed judges a write that failed. The pipe of a child that has just
 // ended fails too; that is its end's story and not this one's.
 func (c *child) stdinFailed(err error) {
@@ -397,6 +231,11 @@ func (c *child) stdinFailed(err error) {
 	}
 }
 
+func isTimeout(err error) bool {
+	t, ok := err.(interface{ Timeout() bool })
+	return ok && t.Timeout()
+}
+
 // readDone is closed when the child's stdout has ended.
 func (c *child) readDone() <-chan struct{} { return c.stdoutDone }
 
@@ -407,6 +246,185 @@ func (c *child) stdoutEnded() {
 		c.breakWith("closed its stdout")
 	}
 }
+
+func (c *child) status() worker.Slot {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	s := worker.Slot{Slot: c.slot, Pid: c.proc.Pid(), Concurrency: c.limit, Leaving: c.draining || c.condemned || c.cut || c.left, Lent: c.kind == kindExtra}
+	for _, r := range c.running {
+		if r.fetching != nil {
+			continue // not started
+		}
+		s.Tasks = append(s.Tasks, worker.Task{
+			TaskID: r.task.Info.TaskID, SessionID: r.task.Info.SessionID, GroupID: r.task.Info.GroupID, Delivery: r.task.Delivery,
+			Attempt: r.task.Attempt, Started: r.started, Waiting: r.waiting, Progress: r.said,
+		})
+	}
+	slices.SortFunc(s.Tasks, func(a, b worker.Task) int { return a.Started.Compare(b.Started) })
+	return s
+}
+
+// only returns the attributes that name the task when the child runs exactly
+// one: with several, a line cannot be attributed.
+func (c *child) only() []any {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if len(c.running) != 1 {
+		return nil
+	}
+	for _, r := range c.running {
+		return r.task.LogAttrs()
+	}
+	return nil
+}
+
+func (c *child) idleNow() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return len(c.running) == 0
+}
+
+func (c *child) isSpent() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.recycle.spent()
+}
+
+// shouldRecycle says why the child is to be replaced, or nothing.
+func (c *child) shouldRecycle(now time.Time) string {
+	c.mu.Lock()
+	spent, taken, expires := c.recycle.spent(), c.recycle.taken, c.recycle.expires
+	c.mu.Unlock()
+	switch {
+	case spent:
+		return fmt.Sprintf("it has had %d tasks (SIDECAR_MAX_TASKS_PER_CHILD)", taken)
+	case now.Before(c.recycle.barred):
+		return ""
+	case !expires.IsZero() && !now.Before(expires):
+		return "it is old enough (SIDECAR_MAX_CHILD_AGE)"
+	case c.cfg.MaxChildRSS == 0 || now.Sub(c.recycle.measured) < measureGap:
+		return ""
+	}
+	c.recycle.measured = now
+	rss, err := c.pool.resident(c.proc.Pid())
+	if err != nil || rss <= c.cfg.MaxChildRSS { // it has just ended, say
+		return ""
+	}
+	return fmt.Sprintf("it takes %d MiB (SIDECAR_MAX_CHILD_RSS)", rss>>20)
+}
+
+// replacePatience is how long a child that is being replaced may go on with what
+// it has before the next one's turn comes: one task of an hour must not keep
+// the other workers old for an hour.
+const replacePatience = 10 * time.Second
+
+// requestReplacement has the child's keeper start a replacement, and returns when it is
+// there. It fails when the replacement did not start or ctx has ended. Of several
+// callers one is served at a time: the others wait until the child takes nothing more,
+// or try next. A child that ends by itself is replaced as any other that does.
+func (c *child) requestReplacement(ctx context.Context) error {
+	came := make(chan error, 1)
+	select {
+	case c.replacing <- came:
+	case <-c.closing:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	select {
+	case err := <-came:
+		return err
+	case <-c.closing:
+		select {
+		case err := <-came:
+			return err
+		default:
+			return nil
+		}
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// replace is requestReplacement and also waits until the child is gone, for
+// replacePatience at most once the replacement is there.
+func (c *child) replace(ctx context.Context) error {
+	if err := c.requestReplacement(ctx); err != nil {
+		return err
+	}
+	patience := time.NewTimer(replacePatience)
+	defer patience.Stop()
+	select {
+	case <-c.over:
+	case <-patience.C:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	return nil
+}
+
+// goes has the child take nothing more, as if it had asked for that itself.
+func (c *child) goes() {
+	c.mu.Lock()
+	if !c.draining {
+		c.draining = true
+		close(c.drained)
+	}
+	c.mu.Unlock()
+	notify(c.free)
+}
+
+func (c *child) isDraining() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.draining
+}
+
+// leave takes them out again: the child takes nothing more. What still runs in
+// it keeps its own until it ends, so that a child of long tasks that is being
+// replaced takes nothing away from the others. It may be called more than once.
+func (c *child) leave() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.left {
+		return
+	}
+	from := make([]task.SlotState, 0, len(c.running))
+	for _, r := range c.running {
+		from = append(from, c.placeLocked(r))
+	}
+	c.left = true
+	for _, p := range from {
+		to := p
+		to.OutsideCapacity = true
+		c.src.Update(p, to)
+	}
+	c.src.AddCapacity(-c.limit)
+}
+
+// cutShort notes that the child is being ended. A worker whose stdin ends, or
+// that gets a SIGTERM, cancels what it runs and may still answer with the
+// error of that: such an answer is no failure of the task. A success counts.
+func (c *child) cutShort() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.cut = true
+}
+
+func (c *child) isCut() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.cut
+}
+
+// ladder ends the process and returns when its group is dead.
+func (c *child) ladder(hard context.Context) {
+	local.End(hard, c.proc, c.out.close, c.cfg.KillGrace)
+}
+
+// outputGrace is how long a dead child's pipes are read to their end: they are
+// held open only by a grandchild that left the process group.
+const outputGrace = time.Second
 
 // detach ends those goroutines, after the process group is dead: output that
 // is still in the pipes is read first, within a bound, and only then are the
@@ -425,35 +443,17 @@ func (c *child) detach() {
 	c.detached.Store(true)
 }
 
-func isTimeout(err error) bool {
-	t, ok := err.(interface{ Timeout() bool })
-	return ok && t.Timeout()
-}
-
-// processID names one child process for ever: it is in its environment, in
-// initialize, and in the log.
-func processID(workerID string, slot int) string {
-	return fmt.Sprintf("%s-%d-%s", workerID, slot, rand.Text()[:10])
-}
-
-// notify leaves a token, unless one is there.
-func notify(ch chan struct{}) {
-	select {
-	case ch <- struct{}{}:
-	default:
-	}
-}
-
-func (c *child) idleNow() bool {
+// quit reports whether the child ended by itself with status 0 after it had answered a
+// task, as workers do that want a fresh process now and then, and had not said that it
+// would. Only after it has ended.
+func (c *child) quit() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return len(c.running) == 0
+	return c.quitLocked()
 }
 
-func (c *child) isDraining() bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.draining
+func (c *child) quitLocked() bool {
+	return c.useful && c.fault == "" && !c.draining && local.EndingOf(c.proc) == (local.Ending{})
 }
 
 // reason says why the child is gone, for the log.
@@ -474,23 +474,6 @@ func (c *child) lastWords() string {
 	return ""
 }
 
-func (c *child) isSpent() bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.recycle.spent()
-}
-
-// goes has the child take nothing more, as if it had asked for that itself.
-func (c *child) goes() {
-	c.mu.Lock()
-	if !c.draining {
-		c.draining = true
-		close(c.drained)
-	}
-	c.mu.Unlock()
-	notify(c.free)
-}
-
 // sawInstead quotes what the worker printed in place of the protocol.
 func (c *child) sawInstead() string {
 	c.mu.Lock()
@@ -506,16 +489,19 @@ func (c *child) sawInstead() string {
 	return fmt.Sprintf("; on stdout it printed %q", string(line))
 }
 
-// provesLocked notes that the child has answered a task.
-func (c *child) provesLocked() {
-	if !c.useful {
-		c.useful = true
-		close(c.worked)
+// notify leaves a token, unless one is there.
+func notify(ch chan struct{}) {
+	select {
+	case ch <- struct{}{}:
+	default:
 	}
 }
 
-func (c *child) isUseful() bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.useful
+func closed(ch <-chan struct{}) bool {
+	select {
+	case <-ch:
+		return true
+	default:
+		return false
+	}
 }

@@ -13,6 +13,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/graflow/graflow-sidecar/sidecar/internal/backoff"
@@ -157,9 +158,6 @@ func New(cfg Config, src Source, sink Sink) *Pool {
 	}
 }
 
-// Up is how many children are initialized and serving.
-func (p *Pool) Up() int { return int(p.up.Load()) }
-
 // Run starts the children and keeps them until soft ends; then they take
 // nothing more and finish what they have. When hard ends too they are killed
 // and what they held is given back through the sink. Run returns when every
@@ -218,6 +216,36 @@ func (p *Pool) Run(soft, hard context.Context) error {
 	}
 }
 
+// safe runs f, on a goroutine of the pool. A panic in it is a bug of ours: the
+// stage then stops as if it had been asked to, and Run returns the panic, so
+// that the stages after it still report and hand back what they can.
+func (p *Pool) safe(f func()) {
+	if err := recoverpanic.Do(func() error { f(); return nil }); err != nil {
+		p.fail(err)
+	}
+}
+
+// fail ends Run with an error; the first one counts.
+func (p *Pool) fail(err error) {
+	select {
+	case p.failed <- err:
+	default:
+	}
+	p.stop()
+}
+
+// born notes a process that was started, so that sweep finds it.
+func (p *Pool) born(c *child) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for other := range p.live {
+		if other.detached.Load() {
+			delete(p.live, other)
+		}
+	}
+	p.live[c] = struct{}{}
+}
+
 func (p *Pool) enlist(c *child) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -228,6 +256,88 @@ func (p *Pool) discharge(c *child) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	delete(p.children, c)
+}
+
+// Up is how many children are initialized and serving.
+func (p *Pool) Up() int { return int(p.up.Load()) }
+
+// Slots is a snapshot of every child that serves, by slot.
+func (p *Pool) Slots() []worker.Slot {
+	p.mu.Lock()
+	list := make([]worker.Slot, 0, len(p.children))
+	for c := range p.children {
+		list = append(list, c.status())
+	}
+	p.mu.Unlock()
+	slices.SortFunc(list, func(a, b worker.Slot) int {
+		return cmp.Or(cmp.Compare(a.Slot, b.Slot), cmp.Compare(a.Pid, b.Pid))
+	})
+	return list
+}
+
+// noteWaiting notes that n more (or fewer) running tasks only wait for others.
+func (p *Pool) noteWaiting(n int) {
+	p.waiting.Add(int64(n))
+	notify(p.extraChanged)
+}
+
+// extraIdle is how long a child that was started for a lent slot is kept when no
+// slot is lent any more. Nested groups come in series, one for each task of the
+// group around them, and a worker that imports its libraries first takes seconds
+// to start; after a while without any, its memory is worth more.
+const extraIdle = 30 * time.Second
+
+// extraChildren is how many children the lent slots need.
+func (p *Pool) extraChildren(each int) int {
+	lent := min(int(p.waiting.Load()), p.cfg.MaxLent)
+	return (max(lent, 0) + each - 1) / each
+}
+
+// runExtra keeps children for the slots whose tasks only wait, until ctx ends: a
+// task that waits for tasks that need slots would otherwise deadlock where it has
+// the only one. They are children like all others, and run any task. The source
+// bounds the tasks that run by the slots that are free or lent, so that no child
+// loses its slot when a task resumes. The first of them gets the slot number
+// given; each runs as many tasks as any other.
+func (p *Pool) runExtra(ctx, hard context.Context, slot, each int) {
+	var extra []context.CancelFunc
+	defer func() {
+		for _, end := range extra {
+			end()
+		}
+	}()
+	grow := func(n int) {
+		for len(extra) < n {
+			own, end := context.WithCancel(ctx)
+			k := keeper{pool: p, src: p.src, slot: slot + len(extra), kind: kindExtra, limit: each}
+			p.cfg.Log.Debug("worker started for an extra slot", "slot", k.slot)
+			p.aside.Go(func() { p.safe(func() { _ = k.run(own, hard) }) })
+			extra = append(extra, end)
+		}
+	}
+	shrink := func(n int) {
+		for _, end := range slices.Backward(extra[n:]) {
+			end()
+		}
+		extra = extra[:n]
+	}
+	idle := time.NewTimer(extraIdle)
+	defer idle.Stop()
+	most := 0 // needed at once since idle was started
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-p.extraChanged:
+			n := p.extraChildren(each)
+			most = max(most, n)
+			grow(n)
+		case <-idle.C:
+			shrink(min(most, len(extra)))
+			most = p.extraChildren(each)
+			idle.Reset(extraIdle)
+		}
+	}
 }
 
 // Evict ends every task of a run: cancelled, and where that is not enough the
@@ -253,38 +363,30 @@ func (p *Pool) isEvicted(t *task.Task) bool {
 	return run != nil && strings.HasPrefix(t.Delivery, *run+".")
 }
 
-// Slots is a snapshot of every child that serves, by slot.
-func (p *Pool) Slots() []worker.Slot {
+// CrashLoop reports whether every slot's worker keeps dying: see
+// [CrashLoopError] for what that means. A pool that is in one goes on trying.
+func (p *Pool) CrashLoop() bool { return p.crashes.looping() }
+
+// sweep ends the processes whose keepers panicked. What they held stays in
+// flight and goes back with the lease. Only when all keepers have returned.
+func (p *Pool) sweep() {
 	p.mu.Lock()
-	list := make([]worker.Slot, 0, len(p.children))
-	for c := range p.children {
-		list = append(list, c.status())
+	defer p.mu.Unlock()
+	for c := range p.live {
+		if c.detached.Load() {
+			continue
+		}
+		c.out.close()
+		c.proc.Signal(syscall.SIGKILL)
+		<-c.proc.Exited()
+		c.detach()
+		c.endAllRequests()
+		select {
+		case <-c.over:
+		default:
+			close(c.over)
+		}
 	}
-	p.mu.Unlock()
-	slices.SortFunc(list, func(a, b worker.Slot) int {
-		return cmp.Or(cmp.Compare(a.Slot, b.Slot), cmp.Compare(a.Pid, b.Pid))
-	})
-	return list
-}
-
-// replaced tells why another child takes this one's place: it was ended for what it
-// did, it was asked to go or went by itself, or it died.
-func (p *Pool) replaced(c *child, asked bool) {
-	c.mu.Lock()
-	fault := c.fault != ""
-	c.mu.Unlock()
-	switch {
-	case fault:
-		p.tell(p.cfg.Replaced, "fault")
-	case asked, c.quit():
-		p.tell(p.cfg.Replaced, "recycled")
-	default:
-		p.tell(p.cfg.Replaced, "crash")
-	}
-}
-
-func (p *Pool) tell(who func(string), what string) {
-	if who != nil {
-		who(what)
-	}
+	clear(p.live)
+	clear(p.children)
 }

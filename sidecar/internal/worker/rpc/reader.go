@@ -82,46 +82,6 @@ func (c *child) line(line []byte) {
 	c.print(line)
 }
 
-// malformed takes a line that is meant as a message and is none. Other messages
-// on the same line are lost with it.
-func (c *child) malformed(line []byte, err error) {
-	found := c.suspects.finder.Line(line)
-	why := fmt.Sprintf("the worker's answer is not a valid message: %v", err)
-	if len(found) > 0 && found[0].Flaw != "" {
-		why = "the worker's answer is not a valid message: " + found[0].Flaw
-	}
-	if len(found) == 0 && c.suspects.finder.Open() {
-		if _, ok := protocol.FindID(line[:min(len(line), protocol.IDWindow)]); !ok {
-			c.suspect(suspect{at: time.Now().Add(quietAfter), fault: true, why: "it is spread over several lines"})
-			return
-		}
-	}
-	if len(found) > 0 && protocol.IsTaskRequest(found[0].Method) {
-		// A broken request is about no answer, whatever its id.
-		c.look(found, nil, 0)
-		return
-	}
-	first := c.faulty(line, why)
-	if first == nil && len(found) > 0 {
-		first = found[0].ID
-	}
-	c.look(found, first, quietAfter)
-}
-
-// faulty fails the task that a broken message belongs to, and returns the id. Where
-// that cannot be told the child is replaced: some task would wait for ever.
-func (c *child) faulty(prefix []byte, why string) (id []byte) {
-	raw, ok := protocol.FindID(prefix)
-	if ok {
-		if id, ok := responseID(raw); ok && c.failFor(id, why) {
-			return raw
-		}
-	}
-	c.log.Warn("malformed message from the worker", "error", why)
-	c.breakWith("sent a message that cannot be read: " + why)
-	return nil
-}
-
 func (c *child) message(m protocol.Message) {
 	switch {
 	case m.IsResponse():
@@ -138,19 +98,6 @@ func (c *child) message(m protocol.Message) {
 	default:
 		c.notification(m)
 	}
-}
-
-func (c *child) starting() bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.limit == 0
-}
-
-// several: it runs more than one task at a time.
-func (c *child) several() bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.limit > 1
 }
 
 func (c *child) response(m protocol.Message) {
@@ -187,6 +134,10 @@ func (c *child) response(m protocol.Message) {
 	c.ends(r, c.outcome(r, m))
 }
 
+// settleLimit bounds how long an answer waits for the lines before it, which
+// are at most what a pipe holds: a log that takes longer for that is stuck.
+const settleLimit = 5 * time.Second
+
 // ponged takes the answer to a ping.
 func (c *child) ponged(id int64) bool {
 	c.mu.Lock()
@@ -196,17 +147,6 @@ func (c *child) ponged(id int64) bool {
 	}
 	c.pingID = 0
 	return true
-}
-
-// settleLimit bounds how long an answer waits for the lines before it, which
-// are at most what a pipe holds: a log that takes longer for that is stuck.
-const settleLimit = 5 * time.Second
-
-// stray is an answer to nothing: a second answer, or an unknown id.
-func (c *child) stray(m protocol.Message, used bool) {
-	c.misbehaved("stray")
-	c.unknown(m, used)
-	c.log.Warn("unexpected response id", "response_id", string(m.ID))
 }
 
 // outcome reads the answer to a task/run.
@@ -255,6 +195,32 @@ func (c *child) result(r *run, res protocol.RunResult) task.Outcome {
 	}
 }
 
+// stray is an answer to nothing: a second answer, or an unknown id.
+func (c *child) stray(m protocol.Message, used bool) {
+	c.misbehaved("stray")
+	c.unknown(m, used)
+	c.log.Warn("unexpected response id", "response_id", string(m.ID))
+}
+
+// unknown takes a valid response to something that was never asked (P61).
+func (c *child) unknown(m protocol.Message, used bool) {
+	switch {
+	case m.Error != nil && string(m.ID) == "null":
+		c.suspect(suspect{
+			at: time.Now().Add(quietAfter), among: c.sent(), refusal: true,
+			why: fmt.Sprintf("the worker answered with the error %d and no id: %s", m.Error.Code, m.Error.Message),
+		})
+	case used || m.Error != nil:
+	default:
+		if _, err := protocol.DecodeRunResult(m.Result); err == nil {
+			c.suspect(suspect{
+				at: time.Now().Add(quietAfter), among: c.sent(),
+				why: "the worker answered with an id that no request had: " + string(m.ID),
+			})
+		}
+	}
+}
+
 func (c *child) notification(m protocol.Message) {
 	switch m.Method {
 	case protocol.MethodDraining:
@@ -274,88 +240,6 @@ func (c *child) notification(m protocol.Message) {
 			c.progress(m.Params)
 		}
 	}
-}
-
-// maxPrintsBeforeAnswer is how many lines that are no messages a worker may
-// print before it answers initialize: a banner is fine, `yes` is not a worker.
-const maxPrintsBeforeAnswer = 1000
-
-// print takes a line on stdout that is no message but a print. What in it was
-// meant as a message is a suspect.
-func (c *child) print(line []byte) {
-	found := c.suspects.finder.Line(line)
-	c.look(found, nil, quietAfter)
-	c.printed(line)
-}
-
-// printed logs and counts a print.
-func (c *child) printed(line []byte) {
-	blank := len(bytes.TrimSpace(line)) == 0
-	text := workerlog.Text(strings.ToValidUTF8(string(local.LastState(line)), "\uFFFD"))
-	c.mu.Lock()
-	c.prints++
-	if c.firstLine == "" {
-		c.firstLine = text
-	}
-	flood := c.prints > maxPrintsBeforeAnswer && c.limit == 0
-	c.mu.Unlock()
-	if flood {
-		c.breakWith("printed " + strconv.Itoa(maxPrintsBeforeAnswer) + " lines and no answer to initialize")
-		return
-	}
-	if blank {
-		return
-	}
-	c.misbehaved("print")
-	c.log.Info("worker stdout", append([]any{"line", text}, c.only()...)...)
-}
-
-// tooLong takes a line over the limit, which has been skipped.
-func (c *child) tooLong(e *protocol.TooLongError) {
-	c.suspects.skipping = false
-	if protocol.LooksLikeMessage(e.Prefix) {
-		c.misbehaved("too_long")
-		c.faulty(e.Prefix, fmt.Sprintf("the worker's answer has %d bytes, more than the %d that are allowed (SIDECAR_MAX_MESSAGE_BYTES)",
-			e.Length, c.cfg.MaxMessageBytes))
-		return
-	}
-	c.lookSkipped(fmt.Sprintf("its line has %d bytes, more than the %d that are allowed (SIDECAR_MAX_MESSAGE_BYTES)", e.Length, c.cfg.MaxMessageBytes), quietAfter)
-	c.suspects.finder.Line(nil)
-	c.printed(e.Prefix)
-}
-
-// skipped looks at a part of a line over the limit: an answer may stand anywhere in it.
-func (c *child) skipped(part []byte) {
-	s := &c.suspects
-	if !s.skipping {
-		s.skipping = true
-		part = part[min(c.stdout.taken, len(part)):]
-		s.message = protocol.LooksLikeMessage(part[:min(len(part), protocol.IDWindow)])
-	}
-	if !s.message && len(s.found) < maxSuspects {
-		s.found = append(s.found, s.finder.Part(part)...)
-	}
-}
-
-// lookSkipped keeps what was found in such a line. also says what else is wrong.
-func (c *child) lookSkipped(also string, after time.Duration) {
-	found := c.suspects.found
-	c.suspects.found = nil
-	for i := range found {
-		found[i].Flaw = strings.TrimPrefix(found[i].Flaw+", and "+also, ", and ")
-	}
-	c.look(found, nil, after)
-}
-
-// cutSkipped judges what was found in a line over the limit after which nothing comes.
-func (c *child) cutSkipped(l *listener) {
-	c.lookSkipped(fmt.Sprintf("its line has no end and more than the %d bytes that are allowed (SIDECAR_MAX_MESSAGE_BYTES)", c.cfg.MaxMessageBytes), 0)
-	// Nor will it have one before the next answer, which is then a line of its own.
-	c.printed(l.rest(l.lines.Partial()))
-	c.suspects.finder.Line(nil)
-	c.suspects.skipping = false
-	l.lines.Cut()
-	c.judge(0)
 }
 
 var levels = map[string]slog.Level{
@@ -436,177 +320,333 @@ func cutRunes(text string, most int) string {
 	return strings.Clone(text[:most])
 }
 
-// takeRequest takes a request of the worker. It starts its service and does not wait
-// for it: the reader calls it.
-func (c *child) takeRequest(m protocol.Message) {
-	id, method := bytes.Clone(m.ID), m.Method
-	if !protocol.IsTaskRequest(method) || c.cfg.Requests == nil {
-		c.refuse(id, protocol.Errorf(protocol.CodeMethodNotFound, "method not found: %s", method))
-		return
-	}
-	size := len(m.Params)
-	if problem := c.crowded(size); problem != nil {
-		c.refuse(id, problem)
-		return
-	}
-	a, err := protocol.DecodeTaskRequest(method, bytes.Clone(m.Params)) // the line is the reader's
-	if err != nil {
-		c.refuse(id, protocol.Errorf(protocol.CodeInvalidParams, "%v", err))
-		return
-	}
-	r, s := c.admit(a.Delivery, size)
-	if r == nil {
-		c.refuse(id, deliveryEnded(a.Delivery))
-		return
-	}
-	c.pool.requests.Go(func() {
-		c.pool.safe(func() {
-			defer s.open.Done()
-			defer c.forget(size)
-			c.serve(s.ctx, r, id, method, &a)
-		})
-	})
+// print takes a line on stdout that is no message but a print. What in it was
+// meant as a message is a suspect.
+func (c *child) print(line []byte) {
+	found := c.suspects.finder.Line(line)
+	c.look(found, nil, quietAfter)
+	c.printed(line)
 }
 
-// crowded refuses what would make a child's unanswered requests, or the answers
-// that it does not read, too many to keep.
-func (c *child) crowded(size int) *protocol.Error {
+// maxPrintsBeforeAnswer is how many lines that are no messages a worker may
+// print before it answers initialize: a banner is fine, `yes` is not a worker.
+const maxPrintsBeforeAnswer = 1000
+
+// printed logs and counts a print.
+func (c *child) printed(line []byte) {
+	blank := len(bytes.TrimSpace(line)) == 0
+	text := workerlog.Text(strings.ToValidUTF8(string(local.LastState(line)), "\uFFFD"))
 	c.mu.Lock()
-	defer c.mu.Unlock()
-	most := maxOpenLines * c.cfg.MaxMessageBytes
+	c.prints++
+	if c.firstLine == "" {
+		c.firstLine = text
+	}
+	flood := c.prints > maxPrintsBeforeAnswer && c.limit == 0
+	c.mu.Unlock()
+	if flood {
+		c.breakWith("printed " + strconv.Itoa(maxPrintsBeforeAnswer) + " lines and no answer to initialize")
+		return
+	}
+	if blank {
+		return
+	}
+	c.misbehaved("print")
+	c.log.Info("worker stdout", append([]any{"line", text}, c.only()...)...)
+}
+
+// malformed takes a line that is meant as a message and is none. Other messages
+// on the same line are lost with it.
+func (c *child) malformed(line []byte, err error) {
+	found := c.suspects.finder.Line(line)
+	why := fmt.Sprintf("the worker's answer is not a valid message: %v", err)
+	if len(found) > 0 && found[0].Flaw != "" {
+		why = "the worker's answer is not a valid message: " + found[0].Flaw
+	}
+	if len(found) == 0 && c.suspects.finder.Open() {
+		if _, ok := protocol.FindID(line[:min(len(line), protocol.IDWindow)]); !ok {
+			c.suspect(suspect{at: time.Now().Add(quietAfter), fault: true, why: "it is spread over several lines"})
+			return
+		}
+	}
+	if len(found) > 0 && protocol.IsTaskRequest(found[0].Method) {
+		// A broken request is about no answer, whatever its id.
+		c.look(found, nil, 0)
+		return
+	}
+	first := c.faulty(line, why)
+	if first == nil && len(found) > 0 {
+		first = found[0].ID
+	}
+	c.look(found, first, quietAfter)
+}
+
+// faulty fails the task that a broken message belongs to, and returns the id. Where
+// that cannot be told the child is replaced: some task would wait for ever.
+func (c *child) faulty(prefix []byte, why string) (id []byte) {
+	raw, ok := protocol.FindID(prefix)
+	if ok {
+		if id, ok := responseID(raw); ok && c.failFor(id, why) {
+			return raw
+		}
+	}
+	c.log.Warn("malformed message from the worker", "error", why)
+	c.breakWith("sent a message that cannot be read: " + why)
+	return nil
+}
+
+// failFor fails a task whose answer cannot be read, if it still waits for one.
+func (c *child) failFor(id int64, why string) bool {
+	r := c.end(id, false)
+	if r != nil {
+		c.ends(r, task.Outcome{Conclusion: task.Failed, Reason: "protocol", Message: why})
+	}
+	return r != nil
+}
+
+// tooLong takes a line over the limit, which has been skipped.
+func (c *child) tooLong(e *protocol.TooLongError) {
+	c.suspects.skipping = false
+	if protocol.LooksLikeMessage(e.Prefix) {
+		c.misbehaved("too_long")
+		c.faulty(e.Prefix, fmt.Sprintf("the worker's answer has %d bytes, more than the %d that are allowed (SIDECAR_MAX_MESSAGE_BYTES)",
+			e.Length, c.cfg.MaxMessageBytes))
+		return
+	}
+	c.lookSkipped(fmt.Sprintf("its line has %d bytes, more than the %d that are allowed (SIDECAR_MAX_MESSAGE_BYTES)", e.Length, c.cfg.MaxMessageBytes), quietAfter)
+	c.suspects.finder.Line(nil)
+	c.printed(e.Prefix)
+}
+
+// skipped looks at a part of a line over the limit: an answer may stand anywhere in it.
+func (c *child) skipped(part []byte) {
+	s := &c.suspects
+	if !s.skipping {
+		s.skipping = true
+		part = part[min(c.stdout.taken, len(part)):]
+		s.message = protocol.LooksLikeMessage(part[:min(len(part), protocol.IDWindow)])
+	}
+	if !s.message && len(s.found) < maxSuspects {
+		s.found = append(s.found, s.finder.Part(part)...)
+	}
+}
+
+// lookSkipped keeps what was found in such a line. also says what else is wrong.
+func (c *child) lookSkipped(also string, after time.Duration) {
+	found := c.suspects.found
+	c.suspects.found = nil
+	for i := range found {
+		found[i].Flaw = strings.TrimPrefix(found[i].Flaw+", and "+also, ", and ")
+	}
+	c.look(found, nil, after)
+}
+
+// cutSkipped judges what was found in a line over the limit after which nothing comes.
+func (c *child) cutSkipped(l *listener) {
+	c.lookSkipped(fmt.Sprintf("its line has no end and more than the %d bytes that are allowed (SIDECAR_MAX_MESSAGE_BYTES)", c.cfg.MaxMessageBytes), 0)
+	// Nor will it have one before the next answer, which is then a line of its own.
+	c.printed(l.rest(l.lines.Partial()))
+	c.suspects.finder.Line(nil)
+	c.suspects.skipping = false
+	l.lines.Cut()
+	c.judge(0)
+}
+
+// look keeps what in a line that is no message was meant as one. ours is the id of
+// one that has been dealt with.
+func (c *child) look(found []protocol.Misframed, ours []byte, after time.Duration) {
+	at := time.Now().Add(after)
+	for _, m := range found {
+		if ours != nil && bytes.Equal(m.ID, ours) {
+			continue
+		}
+		c.suspects.list = slices.DeleteFunc(c.suspects.list, func(x suspect) bool { return x.fault }) // it was the beginning of this
+		flaw := m.Flaw
+		if flaw == "" {
+			flaw = "it is not valid JSON"
+		}
+		if m.Method != "" {
+			if protocol.IsTaskRequest(m.Method) {
+				c.misbehaved("malformed")
+				c.suspect(suspect{at: at, request: m.ID, why: "the request is not a valid message: " + flaw})
+			}
+			continue
+		}
+		why := "the worker's answer is not a valid message: " + flaw
+		id, ok := responseID(m.ID)
+		switch {
+		case ok && c.awaits(id):
+			c.misbehaved("malformed")
+			if !c.ponged(id) {
+				c.suspect(suspect{at: at, id: id, why: why})
+			}
+		case ok && c.wasUsed(id) || !m.Outcome:
+			// It was answered, or it is not about a task.
+		default:
+			c.misbehaved("malformed")
+			c.suspect(suspect{at: at, among: c.sent(), why: why + "; its id is " + idText(m.ID)})
+		}
+	}
+}
+
+// suspect keeps one. One that is like another adds to it what it is about.
+func (c *child) suspect(x suspect) {
+	list := c.suspects.list
+	i := slices.IndexFunc(list, func(y suspect) bool {
+		return x.id == y.id && bytes.Equal(x.request, y.request) && x.fault == y.fault
+	})
 	switch {
-	case c.opened.requests >= maxOpen:
-		return protocol.Errorf(protocol.CodeInvalidRequest, "%d requests are unanswered: wait for some answers", maxOpen)
-	case c.opened.bytes+size > most, c.out.unread() > most:
-		return protocol.Errorf(protocol.CodeInvalidRequest, "unanswered requests or unread answers take more than %d bytes: wait for some answers, and read them", most)
+	case i >= 0:
+		for _, id := range x.among {
+			if !slices.Contains(list[i].among, id) {
+				list[i].among = append(list[i].among, id)
+			}
+		}
+	case x.request == nil || len(list) < maxSuspects:
+		c.suspects.list = append(list, x)
 	}
-	return nil
 }
 
-// admit finds the task that asks, counts its request and opens its scope; nil if
-// no task of this child runs under that delivery.
-func (c *child) admit(delivery string, size int) (*run, *scope) {
+// awaits reports whether a request of that id is unanswered.
+func (c *child) awaits(id int64) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	r := c.runOfLocked(delivery)
-	if r == nil {
-		return nil, nil
+	if id == initializeID {
+		return c.limit == 0
 	}
-	if r.scope == nil {
-		r.scope = &scope{}
-		r.scope.ctx, r.scope.end = context.WithCancel(context.Background())
-	}
-	r.scope.open.Add(1)
-	c.opened.requests++
-	c.opened.bytes += size
-	return r, r.scope
+	r := c.running[id]
+	return r != nil && r.fetching == nil || id != 0 && id == c.pingID
 }
 
-// forget takes an answered request off the count.
-func (c *child) forget(size int) {
+// wasUsed reports whether the sidecar has given that id to a request.
+func (c *child) wasUsed(id int64) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.opened.requests--
-	c.opened.bytes -= size
+	return id >= initializeID && id < c.nextID
 }
 
-// runOfLocked is the task that has been started in this child under a delivery.
-func (c *child) runOfLocked(delivery string) *run {
-	for _, r := range c.running {
-		if r.task.Delivery == delivery && r.fetching == nil {
-			return r
+// sent lists the tasks that the worker has and has not answered.
+func (c *child) sent() (ids []int64) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for id, r := range c.running {
+		if r.fetching == nil {
+			ids = append(ids, id)
 		}
 	}
-	return nil
+	return ids
 }
 
-// room waits until an answer of any length may be fetched for the child, and counts
-// it until done is called; false where ctx ends before. Requests are small and their
-// answers may be large: a thousand requests for a value of 10 MB that were admitted at once,
-// by a worker that reads none of the answers, had 10 GB of them in memory.
-func (c *child) room(ctx context.Context, method string) (done func(), ok bool) {
-	if method != protocol.MethodChannelGet && method != protocol.MethodChannelKeys {
-		return func() {}, true
+// judge judges those that are due. Where lines keep coming without a pause, they
+// have had enough time after twice as long.
+func (c *child) judge(grace time.Duration) {
+	now := time.Now().Add(-grace)
+	due := make([]suspect, 0, len(c.suspects.list))
+	c.suspects.list = slices.DeleteFunc(c.suspects.list, func(x suspect) bool {
+		over := !now.Before(x.at)
+		if over {
+			due = append(due, x)
+		}
+		return over
+	})
+	for _, x := range due {
+		c.judgeOne(x)
 	}
-	select {
-	case c.reading <- struct{}{}:
-	case <-ctx.Done():
-		return nil, false
-	}
-	done = func() { <-c.reading }
-	if !c.out.waitBelow(ctx, c.cfg.MaxMessageBytes) {
-		done()
-		return nil, false
-	}
-	return done, true
 }
 
-// serve answers one request.
-func (c *child) serve(ctx context.Context, r *run, id []byte, method string, a *protocol.TaskRequest) {
-	done, ok := c.room(ctx, method)
-	if !ok {
-		c.refuse(id, deliveryEnded(a.Delivery))
-		return
-	}
-	defer done()
-	result, err := c.cfg.Requests.Serve(ctx, &r.task, method, a)
-	switch problem := (*protocol.Error)(nil); {
-	case err == nil:
-	case ctx.Err() != nil:
-		c.refuse(id, deliveryEnded(a.Delivery))
-		return
-	case errors.As(err, &problem):
-		c.refuse(id, problem)
-		return
+func (c *child) judgeOne(x suspect) {
+	switch {
+	case x.request != nil:
+		c.refuse(x.request, protocol.Errorf(protocol.CodeInvalidRequest, "%s", x.why))
+	case x.id == initializeID:
+		if c.starting() {
+			c.breakWith("answered initialize in a form that cannot be read: " + x.why)
+		}
+	case x.id != 0:
+		c.failFor(x.id, x.why)
+	case x.fault:
+		c.breakWith("sent a message that cannot be read: " + x.why)
+	case c.starting():
+		c.breakWith("sent an answer that is not the one to initialize: " + x.why)
 	default:
-		c.refuse(id, protocol.Errorf(protocol.CodeInternal, "%v", err))
-		return
-	}
-	tooLong := 0
-	c.out.add(func(dst []byte) []byte {
-		line := protocol.AppendResult(dst, id, result)
-		if n := len(line) - len(dst); n > c.cfg.MaxMessageBytes {
-			tooLong = n
-			return protocol.AppendError(dst, id, tooMuch(n, c.cfg.MaxMessageBytes))
+		left := x.among[:0]
+		for _, id := range x.among {
+			if c.awaits(id) {
+				left = append(left, id)
+			}
 		}
-		return line
-	})
-	if tooLong > 0 {
-		c.log.Warn("response to a worker is too long", append(r.task.LogAttrs(), "method", method, "bytes", tooLong)...)
-	}
-}
-
-// refuse answers with an error.
-func (c *child) refuse(id []byte, e *protocol.Error) {
-	const longest = 1024 // it may quote what came in
-	if len(e.Message) > longest {
-		e = protocol.Errorf(e.Code, "%s…", e.Message[:longest])
-	}
-	c.out.add(func(dst []byte) []byte { return protocol.AppendError(dst, id, e) })
-}
-
-// endRequests ends what a task that is over has asked: requests that still wait,
-// and then what they have left, locks say. It does not wait for that.
-func (c *child) endRequests(r *run) {
-	if r.scope == nil {
-		return
-	}
-	r.scope.end()
-	c.pool.requests.Go(func() {
-		c.pool.safe(func() {
-			r.scope.open.Wait()
-			c.cfg.Requests.Ended(&r.task)
-		})
-	})
-}
-
-// endAllRequests ends the requests of a child whose keeper panicked.
-func (c *child) endAllRequests() {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	for _, r := range c.running {
-		if r.scope != nil {
-			r.scope.end()
+		switch {
+		case len(left) > 1:
+			c.breakWith(fmt.Sprintf("sent an answer that belongs to one of %d tasks: %s", len(left), x.why))
+		case len(left) == 1 && x.refusal:
+			if r := c.end(left[0], false); r != nil {
+				c.ends(r, task.Outcome{Conclusion: task.Lost, Reason: "protocol", Stderr: c.tail.Text(), Message: x.why})
+			}
+		case len(left) == 1:
+			c.failFor(left[0], x.why)
 		}
 	}
+}
+
+// quiet judges what is there when nothing more comes.
+func (c *child) quiet(l *listener) {
+	if len(c.suspects.found) > 0 {
+		c.cutSkipped(l)
+		return
+	}
+	all := l.lines.Partial()
+	part := all[min(l.taken, len(all)):]
+	switch grew := len(all) > l.judged; {
+	case grew && len(bytes.TrimSpace(part)) > 0:
+		l.judged, l.since = len(all), time.Now()
+		c.quietPart(l, part)
+	case grew:
+		l.judged, l.since = len(all), time.Now()
+	case len(part) > 0 && !l.stalled && l.stall > 0 && time.Since(l.since) >= l.stall:
+		l.stalled = true
+		c.stalledIn(l, part)
+	}
+	c.judge(0)
+}
+
+// quietPart judges the beginning of a line after which nothing came. A whole
+// message is taken as one: a worker that is short of processor time may pause
+// before it writes the line end.
+func (c *child) quietPart(l *listener, part []byte) {
+	f := &c.suspects.finder
+	m, err := protocol.DecodeMessage(protocol.TrimByteOrderMark(bytes.TrimSpace(part)))
+	if err == nil && !f.Header() {
+		l.taken = l.judged
+		if !c.suspects.warned {
+			c.suspects.warned = true
+			c.misbehaved("malformed")
+			c.log.Warn("worker message without a line end: taken after a pause", "pause", quietAfter.String())
+		}
+		c.message(m)
+		return
+	}
+	if f.Ends(part) {
+		l.taken = l.judged
+		f.Line(part)
+		return
+	}
+	if found := f.Tail(part); len(found) > 0 {
+		l.taken = l.judged
+		c.look(found, nil, 0)
+	}
+}
+
+// stalledIn judges a message that has begun and does not go on (P62).
+func (c *child) stalledIn(l *listener, part []byte) {
+	if !protocol.LooksLikeMessage(part) {
+		return // a prompt, or a progress bar
+	}
+	c.misbehaved("malformed")
+	why := fmt.Sprintf("the worker began a message and did not end it within %v", l.stall)
+	if raw, ok := protocol.FindID(part[:min(len(part), protocol.IDWindow)]); ok {
+		if id, ok := responseID(raw); ok && c.failFor(id, why) {
+			l.taken = l.judged
+			return
+		}
+	}
+	c.breakWith("sent a message that cannot be read: " + why)
 }

@@ -81,31 +81,3 @@ func (c *crashes) looping() bool {
 	defer c.mu.Unlock()
 	return !c.since.IsZero()
 }
-
-// CrashLoop reports whether every slot's worker keeps dying: see
-// [CrashLoopError] for what that means. A pool that is in one goes on trying.
-func (p *Pool) CrashLoop() bool { return p.crashes.looping() }
-
-// died notes a death of the keeper's worker, and why.
-func (k *keeper) died(why string) {
-	p := k.pool
-	if k.kind != kindSlot || !p.started.Load() || !p.crashes.died(k.slot) {
-		return
-	}
-	err := &CrashLoopError{Worker: p.cfg.Name, Deaths: crashesInARow, Last: why}
-	if p.cfg.CrashLoopExit {
-		p.fail(err)
-		return
-	}
-	p.cfg.Log.Error("crash loop: not ready until a worker keeps running", "error", err.Error())
-}
-
-// well notes that the keeper's worker answered a task or has lived for a while.
-func (k *keeper) well() {
-	if k.kind == kindLone {
-		return
-	}
-	if d := k.pool.crashes.well(k.slot); d > 0 {
-		k.pool.cfg.Log.Info("the crash loop is over", "after", d.Round(time.Millisecond).String())
-	}
-}
