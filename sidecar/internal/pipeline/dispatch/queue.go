@@ -79,23 +79,6 @@ func newQueue(n int, e Exits) *Queue {
 // LaneOf returns the lane of a kind of worker, by its index.
 func (q *Queue) LaneOf(kind int) *Lane { return q.lanes[kind] }
 
-// unstartedLocked removes and returns the tasks of all lanes that were not started.
-func (q *Queue) unstartedLocked() (out []task.Task) {
-	for _, l := range q.lanes {
-		out = append(out, l.unstartedLocked()...)
-	}
-	return out
-}
-
-// requeueAll requeues tasks, the latest claimed first: each goes to the head of the queue,
-// so that their order is restored.
-func (q *Queue) requeueAll(ts []task.Task) {
-	slices.SortStableFunc(ts, func(a, b task.Task) int { return cmp.Compare(b.Seq, a.Seq) })
-	for _, t := range ts {
-		q.exits.Requeue(t)
-	}
-}
-
 // demandInterval is the interval at which Demand returns without demand, see NewKinds.
 const demandInterval = time.Second
 
@@ -195,6 +178,18 @@ func (q *Queue) signalDemandLocked() {
 	}
 }
 
+// Expect reserves slots for n tasks of a kind that are claimed and will be offered later; a
+// negative n removes reservations. It ignores task.KindUnknown and task.KindNone.
+func (q *Queue) Expect(kind, n int) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if kind < 0 || kind >= len(q.lanes) {
+		return
+	}
+	q.lanes[kind].expected += n
+	q.signalDemandLocked()
+}
+
 // Offer adds claimed tasks, in the order of their claim. After Halt they are requeued with
 // all others, after Close at once. While the queue is quiet, or without capacity, all tasks
 // are requeued.
@@ -229,18 +224,6 @@ func (q *Queue) Offer(ts []task.Task) {
 	q.deferAll(aside)
 }
 
-// Expect reserves slots for n tasks of a kind that are claimed and will be offered later; a
-// negative n removes reservations. It ignores task.KindUnknown and task.KindNone.
-func (q *Queue) Expect(kind, n int) {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	if kind < 0 || kind >= len(q.lanes) {
-		return
-	}
-	q.lanes[kind].expected += n
-	q.signalDemandLocked()
-}
-
 // serveLocked gives ready tasks of all lanes to the waiting acquirers.
 func (q *Queue) serveLocked() {
 	for _, l := range q.lanes {
@@ -253,6 +236,76 @@ func (q *Queue) idleLocked() bool {
 	return !slices.ContainsFunc(q.lanes, func(l *Lane) bool { return l.running != l.waiting || len(l.ready) > 0 })
 }
 
+// Handover returns a snapshot. If two snapshots are startable and have the same Taken, the
+// task has waited from the first to the second.
+func (q *Queue) Handover() Handover {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	h := Handover{Taken: q.taken}
+	for _, l := range q.lanes {
+		h.Startable = h.Startable || !q.halted && len(l.ready) > 0 && l.freeLocked() > 0 && l.permitsLocked() > 0
+	}
+	return h
+}
+
+// Counts returns the counters of all kinds together.
+func (q *Queue) Counts() Counts {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	var c Counts
+	for _, l := range q.lanes {
+		c.Capacity += l.capacity
+		c.Running += l.running
+		c.Ready += len(l.ready)
+		c.Extra += l.extraLocked()
+	}
+	if q.isolation.pending != nil {
+		c.Ready++
+	}
+	return c
+}
+
+// Quiet stops the demand until Resume: nothing new is claimed, while claimed tasks still
+// start and running tasks continue.
+//
+// One more claim is requested. A blocking wait may have moved a record into the run's inbox
+// at that moment; the claim finds it, and Offer requeues it. The record would otherwise stay
+// in the inbox until Resume.
+func (q *Queue) Quiet() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.quiet {
+		return
+	}
+	q.quiet, q.lastClaim = true, true
+	q.signalDemandLocked()
+}
+
+// NotifyArrival requests one claim, even without demand, after a blocking wait has moved a
+// record into the run's inbox. The last worker may have ended meanwhile, and the record would
+// otherwise stay in the inbox until one is back. Offer requeues a record without a slot.
+func (q *Queue) NotifyArrival() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.lastClaim = true
+	q.signalDemandLocked()
+}
+
+// Resume ends Quiet.
+func (q *Queue) Resume() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.quiet, q.lastClaim = false, false
+	q.signalDemandLocked()
+}
+
+// IsQuiet reports whether the queue is quiet.
+func (q *Queue) IsQuiet() bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.quiet
+}
+
 // Drop removes the tasks that were not started without requeueing them, and returns their
 // number. It is for a run that has lost its lease: other sidecars have the records.
 func (q *Queue) Drop() int {
@@ -261,4 +314,57 @@ func (q *Queue) Drop() int {
 	n := len(q.unstartedLocked())
 	q.signalDemandLocked()
 	return n
+}
+
+// Halt is the first half of Close. Every waiting and later Acquire and Demand fails, so that
+// nothing more is claimed or started. Tasks that were not started are kept: the reply of a
+// claim may still arrive, and all tasks can be requeued in their order only afterwards. It
+// may be called more than once.
+func (q *Queue) Halt() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.halted {
+		return
+	}
+	q.halted = true
+	q.signalDemandLocked()
+	for _, l := range q.lanes {
+		for _, t := range l.acquirers {
+			close(t.given)
+		}
+		l.acquirers = nil
+	}
+}
+
+// Close halts the queue and requeues the tasks that were not started, before it returns. The
+// latest claimed goes first, since each goes to the head of the queue. Tasks that are offered
+// or returned later are requeued at once. It may be called more than once.
+func (q *Queue) Close() {
+	q.Halt()
+	q.mu.Lock()
+	if q.closed {
+		q.mu.Unlock()
+		return
+	}
+	q.closed = true
+	back := q.unstartedLocked()
+	q.mu.Unlock()
+	q.requeueAll(back)
+}
+
+// unstartedLocked removes and returns the tasks of all lanes that were not started.
+func (q *Queue) unstartedLocked() (out []task.Task) {
+	for _, l := range q.lanes {
+		out = append(out, l.unstartedLocked()...)
+	}
+	return out
+}
+
+// requeueAll requeues tasks, the latest claimed first: each goes to the head of the queue,
+// so that their order is restored.
+func (q *Queue) requeueAll(ts []task.Task) {
+	slices.SortStableFunc(ts, func(a, b task.Task) int { return cmp.Compare(b.Seq, a.Seq) })
+	for _, t := range ts {
+		q.exits.Requeue(t)
+	}
 }

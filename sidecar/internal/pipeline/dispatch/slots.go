@@ -103,20 +103,3 @@ func (l *Lane) countLocked(p task.SlotState, n int) {
 
 // Counts is a snapshot of the counters, for the status and for tests.
 type Counts struct{ Capacity, Running, Ready, Extra int }
-
-// Counts returns the counters of all kinds together.
-func (q *Queue) Counts() Counts {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	var c Counts
-	for _, l := range q.lanes {
-		c.Capacity += l.capacity
-		c.Running += l.running
-		c.Ready += len(l.ready)
-		c.Extra += l.extraLocked()
-	}
-	if q.isolation.pending != nil {
-		c.Ready++
-	}
-	return c
-}

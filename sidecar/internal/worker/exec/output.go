@@ -5,9 +5,13 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
+	"regexp"
+	"strings"
+	"unicode"
 	"unicode/utf8"
 
 	"github.com/graflow/graflow-sidecar/protocol"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/observe/workerlog"
 )
 
 // Output says what a process prints on its stdout.
@@ -75,4 +79,40 @@ func textValue(out []byte) []byte {
 	e.SetEscapeHTML(false)
 	_ = e.Encode(string(bytes.TrimRight(out, "\r\n"))) // a string into a buffer
 	return bytes.TrimSuffix(b.Bytes(), []byte("\n"))
+}
+
+// longestMessage bounds what a producer is told.
+const longestMessage = 4000
+
+// longestOther bounds the lines before the last one in there.
+const longestOther = 256
+
+// colours are the escape sequences of terminals.
+var colours = regexp.MustCompile(`\x1b\[[0-9;?]*[ -/]*[@-~]`)
+
+// errorMessage makes an error message of the last lines on stderr, or takes the other
+// one where there are none.
+func errorMessage(stderr, otherwise string) string {
+	text := strings.Map(func(r rune) rune {
+		if unicode.IsControl(r) && r != '\n' && r != '\t' {
+			return -1
+		}
+		return r
+	}, colours.ReplaceAllLiteralString(stderr, ""))
+	lines := strings.Split(strings.TrimSpace(text), "\n")
+	for i, line := range lines[:len(lines)-1] { // a long one would leave no room for the others
+		lines[i] = workerlog.Cut(line, longestOther)
+	}
+	text = strings.Join(lines, "\n")
+	if len(text) > longestMessage {
+		text = text[len(text)-longestMessage:]
+		if _, rest, ok := strings.Cut(text, "\n"); ok && rest != "" {
+			text = rest // whole lines
+		}
+		text = "…" + strings.ToValidUTF8(text, "")
+	}
+	if text == "" {
+		return otherwise
+	}
+	return text
 }

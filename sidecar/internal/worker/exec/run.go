@@ -2,9 +2,12 @@ package exec
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	osexec "os/exec"
+	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -34,6 +37,10 @@ func newJob(t task.Task, slot int) *job {
 	j := &job{task: t, slot: slot, began: time.Now(), asked: make(chan struct{}), over: make(chan struct{})}
 	j.evict = sync.OnceFunc(func() { close(j.asked) })
 	return j
+}
+
+func (j *job) attrs() []any {
+	return append(j.task.LogAttrs(), "slot", j.slot, "pid", j.pid.Load())
 }
 
 // run runs one task to its end. The error is that of a process that could not
@@ -90,6 +97,72 @@ func (s *Stage) spawn(cmd *osexec.Cmd) (local.Process, error) {
 	return s.start(cmd)
 }
 
+// environ is the environment of a task's process, or what is wrong with the
+// record that no environment can hold.
+func (s *Stage) environ(t *task.Task, slot int, began time.Time, limit time.Duration) (env []string, problem string) {
+	env = make([]string, 0, len(s.env)+len(perTask))
+	env = append(env, s.env...)
+	for _, v := range [...]struct{ name, field, value string }{
+		{"SIDECAR_TASK_ID", "task_id", t.Info.TaskID},
+		{"SIDECAR_SESSION_ID", "session_id", t.Info.SessionID},
+		{"SIDECAR_GROUP_ID", "group_id", t.Info.GroupID},
+	} {
+		switch {
+		case strings.IndexByte(v.value, 0) >= 0:
+			return nil, fmt.Sprintf("the record's %s holds a NUL, which no environment variable can", v.field)
+		case len(v.value) > longestVariable:
+			return nil, fmt.Sprintf("the record's %s has %d bytes, and an environment variable may have %d", v.field, len(v.value), longestVariable)
+		}
+		env = append(env, v.name+"="+v.value)
+	}
+	env = append(env,
+		"SIDECAR_ATTEMPT="+strconv.Itoa(t.Attempt),
+		"SIDECAR_PROCESS_ID="+s.cfg.WorkerID+"-"+strconv.Itoa(slot)+"-"+rand.Text()[:10])
+	if limit > 0 {
+		env = append(env, "SIDECAR_DEADLINE="+strconv.FormatInt(began.Add(limit).UnixMilli(), 10))
+	}
+	if parent := t.Traceparent(); parent != "" {
+		env = append(env, "TRACEPARENT="+parent)
+	}
+	return env, ""
+}
+
+// attach passes the record on, and collects what the process writes.
+func (s *Stage) attach(j *job, p local.Process) *streams {
+	st := &streams{
+		p: p, tooLong: make(chan struct{}), stdout: &pipeEnd{pipe: p.Stdout()}, stderr: &pipeEnd{pipe: p.Stderr()},
+		fed: make(chan struct{}), read1: make(chan struct{}), read2: make(chan struct{}),
+	}
+	collect := func() {
+		defer close(st.read1)
+		s.safe(func() { st.collect(s.cfg.MaxOutput) })
+	}
+	log := func() {
+		defer close(st.read2)
+		s.safe(func() { local.LogLines(st.stderr, s.cfg.Log, "worker stderr", &st.tail, j.attrs) })
+	}
+	begin := func() {
+		go collect()
+		go log()
+	}
+	if _, ok := p.Stdout().(local.NowReader); ok && !s.eagerRead.Load() {
+		st.late = time.AfterFunc(readersAfter, begin)
+		st.readNow = func() {
+			st.stdout.drainNow()
+			collect()
+			st.stderr.drainNow()
+			log()
+		}
+	} else {
+		begin()
+	}
+	go func() {
+		defer close(st.fed)
+		feed(p, j.task.Record)
+	}()
+	return st
+}
+
 func (j *job) outcome(o task.Outcome) task.Outcome {
 	o.Task, o.StartedAt, o.EndedAt = j.task, j.began, time.Now()
 	o.Slot, o.PID = j.slot, int(j.pid.Load())
@@ -139,10 +212,6 @@ func (s *Stage) await(hard context.Context, j *job, p local.Process, st *streams
 	}
 	local.End(hard, p, nil, s.cfg.KillGrace)
 	return why
-}
-
-func (j *job) attrs() []any {
-	return append(j.task.LogAttrs(), "slot", j.slot, "pid", j.pid.Load())
 }
 
 // judge says what became of a task whose process has ended.

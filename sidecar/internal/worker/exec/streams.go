@@ -34,42 +34,6 @@ const readersAfter = 10 * time.Millisecond
 // next ones begin at once: a full pipe would have kept it waiting for them.
 const pipeCapacity = 64 << 10
 
-// attach passes the record on, and collects what the process writes.
-func (s *Stage) attach(j *job, p local.Process) *streams {
-	st := &streams{
-		p: p, tooLong: make(chan struct{}), stdout: &pipeEnd{pipe: p.Stdout()}, stderr: &pipeEnd{pipe: p.Stderr()},
-		fed: make(chan struct{}), read1: make(chan struct{}), read2: make(chan struct{}),
-	}
-	collect := func() {
-		defer close(st.read1)
-		s.safe(func() { st.collect(s.cfg.MaxOutput) })
-	}
-	log := func() {
-		defer close(st.read2)
-		s.safe(func() { local.LogLines(st.stderr, s.cfg.Log, "worker stderr", &st.tail, j.attrs) })
-	}
-	begin := func() {
-		go collect()
-		go log()
-	}
-	if _, ok := p.Stdout().(local.NowReader); ok && !s.eagerRead.Load() {
-		st.late = time.AfterFunc(readersAfter, begin)
-		st.readNow = func() {
-			st.stdout.drainNow()
-			collect()
-			st.stderr.drainNow()
-			log()
-		}
-	} else {
-		begin()
-	}
-	go func() {
-		defer close(st.fed)
-		feed(p, j.task.Record)
-	}()
-	return st
-}
-
 // feed writes the record as a line and closes the pipe: without the line end a
 // shell's read would call it a failure. That the process reads none of it is its
 // own affair; the write ends then when close closes the pipe.

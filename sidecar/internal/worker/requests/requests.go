@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/graflow/graflow-sidecar/protocol"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/backoff"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/observe/health"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/redis"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/task"
@@ -202,3 +203,59 @@ func (a *Server) enqueue(ctx context.Context, t *task.Task, q *protocol.TaskRequ
 	}
 	return []byte(`{}`), nil
 }
+
+// redis repeats one operation until Redis has done it or ctx ends. It waits out
+// errors that pass; any other error is the answer.
+func (a *Server) redis(ctx context.Context, do func(redis.Turn) error) error {
+	var lane *redis.Turn
+	select {
+	case lane = <-a.lanes:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	defer func() { a.lanes <- lane }()
+	lane.N++
+	pause := backoff.New(a.mon.Pause)
+	for {
+		if err := a.mon.WaitReached(ctx); err != nil {
+			return err
+		}
+		err := do(*lane)
+		switch class := redis.Classify(err); {
+		case err == nil:
+			return nil
+		case ctx.Err() != nil:
+			return ctx.Err()
+		case class == redis.ClassCanceled:
+			// The connections are closed: the task is about to be cut short, and an
+			// error would make it report a failure before that.
+			<-ctx.Done()
+			return ctx.Err()
+		case refusal(err), class != redis.ClassTransient:
+			return err
+		}
+		a.failed(err)
+		if a.mon.WaitReached(ctx) == nil {
+			pause.Sleep(ctx)
+		}
+	}
+}
+
+// failed logs a failure that passes. It tells the monitor of a lost Redis only: where
+// Redis refuses some operations and serves others, the claims and reports set the
+// monitor's state, and a second source would have Redis lost and back all the time.
+func (a *Server) failed(err error) {
+	if !redis.Answered(err) {
+		a.mon.Failed(err)
+		return
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if time.Since(a.said) >= refusalReminder {
+		a.said = time.Now()
+		a.log.Warn("redis refuses a request of a worker: the request waits", "class", redis.ClassName(err), "error", err.Error())
+	}
+}
+
+// refusalReminder is between two lines about that.
+const refusalReminder = 10 * time.Second

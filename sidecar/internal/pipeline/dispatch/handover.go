@@ -14,18 +14,6 @@ type Handover struct {
 	Startable bool
 }
 
-// Handover returns a snapshot. If two snapshots are startable and have the same Taken, the
-// task has waited from the first to the second.
-func (q *Queue) Handover() Handover {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	h := Handover{Taken: q.taken}
-	for _, l := range q.lanes {
-		h.Startable = h.Startable || !q.halted && len(l.ready) > 0 && l.freeLocked() > 0 && l.permitsLocked() > 0
-	}
-	return h
-}
-
 // HandoverWatch distinguishes a worker stage that hangs from one that is busy. Its method may
 // be called concurrently.
 type HandoverWatch struct {
