@@ -16,7 +16,7 @@ type Run struct {
 	Mode     string    `json:"mode"`
 	Command  string    `json:"command"`           // without values that may be secrets
 	State    string    `json:"state"`             // app.State; Absent or Unknown without a description
-	Problem  string    `json:"problem,omitempty"` // why a running sidecar is not ready
+	Problem  string    `json:"problem,omitempty"` // why a running sidecar is not ready; a crash loop in any state
 	Paused   bool      `json:"paused"`
 	Since    time.Time `json:"since"`
 	Seen     time.Time `json:"seen"` // time of the description

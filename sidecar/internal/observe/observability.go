@@ -79,8 +79,13 @@ func (b *Observability) Self() fleet.Run {
 		Paused: s.Paused, Slots: cfg.TotalSlots(), Busy: s.InFlight, Waiting: s.Waiting, Unreported: s.Unreported,
 		Completed: b.done.Load(), Failed: b.failed.Load(),
 	}
-	if s.State == Running && !s.Ready {
+	switch {
+	case s.State == Running && !s.Ready:
 		self.Problem = strings.Join(s.Problems(), ", ")
+	case s.CrashLoop:
+		// Workers that die before the first claim is answered keep the state at starting,
+		// which alone would hide the reason.
+		self.Problem = crashLoop
 	}
 	for _, slot := range s.Slots {
 		child := fleet.Child{Slot: slot.Slot, Kind: slot.Kind, PID: slot.Pid, State: fleet.Serving}

@@ -40,6 +40,9 @@ type Snapshot struct {
 	Slots           []worker.Slot
 }
 
+// crashLoop says in words that a sidecar is in a crash loop.
+const crashLoop = "the workers keep dying"
+
 // Problems say why the sidecar would not run a task now.
 func (s *Snapshot) Problems() (list []string) {
 	add := func(is bool, problem string) {
@@ -54,6 +57,6 @@ func (s *Snapshot) Problems() (list []string) {
 	add(s.Paused, "paused")
 	add(s.State == Stopping || s.State == Stopped, "stopping")
 	add(s.RedisLost, "redis is lost")
-	add(s.CrashLoop, "the workers keep dying")
+	add(s.CrashLoop, crashLoop)
 	return list
 }
