@@ -5,7 +5,6 @@ import (
 	"crypto/rand"
 	"errors"
 	"slices"
-	"sync"
 	"time"
 
 	"github.com/graflow/graflow-sidecar/protocol"
@@ -55,9 +54,11 @@ func (a *App) actors(ctx context.Context) (list []actor) {
 	} else {
 		add(a.pipeline()...)
 	}
-	if a.cfg.Tracer != nil || a.cfg.PushMetrics != nil {
+	if a.telemetry.IsOn() {
 		// telemetry: after all that end a span. What is not reported by now will not be.
-		add(actor{name: "telemetry", within: telemetryBudget, run: a.runTelemetry})
+		add(actor{name: "telemetry", within: telemetryBudget, run: func(soft, hard context.Context) error {
+			return a.telemetry.Run(soft, hard, a.obs.Metrics().Gatherer(), a.buffer.Undelivered)
+		}})
 	}
 	// health: everything above waits by it while Redis is away. Its pings have
 	// the connections of stages that are over.
@@ -79,28 +80,6 @@ func (a *App) actors(ctx context.Context) (list []actor) {
 		add(actor{name: "local redis", run: a.runLocal})
 	}
 	return list
-}
-
-// runTelemetry sends the last spans and metrics in a stop, beside each other.
-func (a *App) runTelemetry(soft, hard context.Context) error {
-	var metrics sync.WaitGroup
-	if a.cfg.PushMetrics != nil {
-		shutdown := a.cfg.PushMetrics(a.obs.Metrics().Gatherer())
-		metrics.Go(func() {
-			<-soft.Done()
-			shutdown(hard)
-		})
-	}
-	<-soft.Done()
-	if a.cfg.Tracer != nil {
-		left := a.buffer.Undelivered()
-		for i := range left {
-			endSpan(&left[i], unreported)
-		}
-		a.cfg.Tracer.Shutdown(hard)
-	}
-	metrics.Wait()
-	return nil
 }
 
 // pipeline is the way of a record, and what keeps the run.
@@ -144,7 +123,7 @@ func (a *App) runClaims(soft, hard context.Context) error {
 	loop := &claim.Loop{
 		Source: a.redis.Source, Sink: a.queue, WaitCapacity: a.buffer.WaitCapacity, Tracker: &a.tracker, NewNonce: rand.Text, Log: a.log,
 		MaxAttempts: a.cfg.MaxAttempts, DeadLetter: a.buffer.DeadLetter, Requeue: a.buffer.Requeue, OnClaimed: a.inFlight.Add, OnProgress: a.progress,
-		Check: protocol.CheckJSON, KindOf: claim.KindOf(a.cfg.Patterns()), Trace: a.startSpan,
+		Check: protocol.CheckJSON, KindOf: claim.KindOf(a.cfg.Patterns()), Trace: a.telemetry.Trace,
 		MaxRecordBytes: func(kind int) int { return stage.MaxRecord(&a.cfg, kind) },
 	}
 	defer context.AfterFunc(soft, a.unblock)()

@@ -56,13 +56,14 @@ type App struct {
 	requests  *requests.Counter // of the workers; nil where Redis serves none
 	stopWait  health.StopWait
 
-	control  fleet.Control
-	hangups  local.Hangups
-	obs      *observe.Observability
-	tracker  claim.Tracker
-	watchdog observe.Watchdog
-	server   *web.Server // nil without an address
-	page     *web.Page   // nil where there is none
+	control   fleet.Control
+	hangups   local.Hangups
+	obs       *observe.Observability
+	telemetry observe.Telemetry
+	tracker   claim.Tracker
+	watchdog  observe.Watchdog
+	server    *web.Server // nil without an address
+	page      *web.Page   // nil where there is none
 
 	lastRun string // set by the lease, read when all has ended
 
@@ -84,10 +85,11 @@ type localServer interface {
 // hooks are for tests: none is set otherwise.
 type hooks struct {
 	testhook.Set
-	backend func(a *App) backend
-	local   localServer
-	start   local.Start
-	wrap    func(actor) actor
+	backend   func(a *App) backend
+	local     localServer
+	start     local.Start
+	wrap      func(actor) actor
+	telemetry observe.Telemetry
 }
 
 // DefaultConfig returns the defaults. With a worker's command in Worker.Command they

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/graflow/graflow-sidecar/sidecar/config"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/observe"
 )
 
 // orderTest is one sidecar in a bubble: every stage is the real one, and Redis
@@ -34,6 +35,11 @@ var orderRecords = []string{"a", "b", "c", "d", "e", "f", "g"}
 // stubborn does not do what its soft stop asks for.
 func startOrder(t *testing.T, first, stubborn string, change func(*config.Config)) *orderTest {
 	t.Helper()
+	return startOrderWith(t, observe.Telemetry{}, first, stubborn, change)
+}
+
+func startOrderWith(t *testing.T, telemetry observe.Telemetry, first, stubborn string, change func(*config.Config)) *orderTest {
+	t.Helper()
 	o := &orderTest{
 		redis:   newFakeRedis(stubborn, orderRecords...),
 		workers: &fakeWorkers{stubborn: stubborn == "process", slow: 700 * time.Millisecond},
@@ -47,7 +53,7 @@ func startOrder(t *testing.T, first, stubborn string, change func(*config.Config
 		change(&cfg)
 	}
 	a, err := start(t.Context(), cfg, hooks{
-		backend: o.redis.backend, local: o.server, start: o.workers.start,
+		backend: o.redis.backend, local: o.server, start: o.workers.start, telemetry: telemetry,
 		wrap: func(x actor) actor { return o.watched(x, first, stubborn) },
 	})
 	if err != nil {

@@ -10,14 +10,14 @@ import (
 // State is where in its life a sidecar is; docs/lifecycle.md has the diagram.
 type State string
 
-// States of a sidecar.
+// States of a sidecar, by the names that the registry in Redis and /status have for them.
 const (
-	Starting = State(observe.Starting) // no worker is up yet, or Redis has not answered yet
-	Running  = State(observe.Running)
-	Quiet    = State(observe.Quiet)  // told by a signal to claim nothing
-	Paused   = State(observe.Paused) // told through Redis to claim nothing
-	Stopping = State(observe.Stopping)
-	Stopped  = State(observe.Stopped)
+	Starting State = "starting" // no worker is up yet, or Redis has not answered yet
+	Running  State = "running"
+	Quiet    State = "quiet"  // told by a signal to claim nothing
+	Paused   State = "paused" // told through Redis to claim nothing
+	Stopping State = "stopping"
+	Stopped  State = "stopped"
 )
 
 // Status is a snapshot of a sidecar.

@@ -10,7 +10,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
-	"github.com/graflow/graflow-sidecar/sidecar/config"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/observe"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/task"
 )
 
@@ -81,7 +81,7 @@ func TestTracesInAStop(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				tracer := &fakeTracer{hangs: c.hangs, verdicts: map[string][]string{}}
-				o := startOrder(t, "", "", func(cfg *config.Config) { cfg.Tracer, cfg.PushMetrics = tracer, tracer.push })
+				o := startOrderWith(t, observe.Telemetry{Tracer: tracer, PushMetrics: tracer.push}, "", "", nil)
 				time.Sleep(time.Second)
 				began := time.Now()
 				if err := o.Close(); err != nil {

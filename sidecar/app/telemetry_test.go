@@ -17,8 +17,6 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/graflow/graflow-sidecar/sidecar/config"
-	"github.com/graflow/graflow-sidecar/sidecar/internal/observe/otlp"
-	"github.com/graflow/graflow-sidecar/sidecar/internal/observe/tracing"
 	"github.com/graflow/graflow-sidecar/sidecar/test/kit/redistest"
 	"github.com/graflow/graflow-sidecar/sidecar/test/kit/testlog"
 )
@@ -76,22 +74,14 @@ func attribute(s *tracepb.Span, name string) string {
 	return ""
 }
 
-func tracer(t *testing.T, c *collector, cfg config.Config) config.Tracer {
-	t.Helper()
-	tracer, err := tracing.New(tracing.Options{
-		Options: otlp.Options{Endpoint: c.URL, Timeout: 10 * time.Second, Log: cfg.Log},
-		Share:   1, WorkerID: cfg.WorkerID, Queue: cfg.KeyPrefix + ":queue",
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return tracer
+func (c *collector) traces() *config.Traces {
+	return &config.Traces{Collector: config.Collector{Endpoint: c.URL, Timeout: 10 * time.Second}, Share: 1}
 }
 
 func traced(t *testing.T, c *collector, more func(*config.Config)) *bundle {
 	t.Helper()
 	return setup(t, func(cfg *config.Config) {
-		cfg.Tracer = tracer(t, c, *cfg)
+		cfg.Traces = c.traces()
 		more(cfg)
 	})
 }
@@ -188,7 +178,7 @@ func TestTracesOfAStopWithoutRedis(t *testing.T) {
 	instance := redistest.Start(t)
 	b := &bundle{t: t, rdb: instance.Client(), prefix: "p", log: &testlog.Buffer{}}
 	cfg := settings(t, instance.URL, b.prefix, b.log)
-	cfg.ShutdownTimeout, cfg.Tracer = 3*time.Second, tracer(t, c, cfg)
+	cfg.ShutdownTimeout, cfg.Traces = 3*time.Second, c.traces()
 	b.app = start(t, cfg, b.log)
 	gate := t.TempDir() + "/gate"
 	b.push(job{TaskID: "late", SessionID: "s", Do: "gate", Path: gate})

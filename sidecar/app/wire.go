@@ -25,7 +25,7 @@ import (
 // newApp makes what needs neither Redis nor workers.
 func newApp(cfg config.Config, h hooks) *App {
 	a := &App{
-		cfg: cfg, log: cfg.Log, clock: newStopClock(cfg.ShutdownTimeout), hooks: h, local: h.local,
+		cfg: cfg, log: cfg.Log, clock: newStopClock(cfg.ShutdownTimeout), hooks: h, local: h.local, telemetry: h.telemetry,
 		asked: make(chan struct{}), ended: make(chan struct{}), ready: make(chan struct{}),
 		inFlight: lease.NewInFlightSet(), buffer: report.NewBuffer(), mon: health.New(), lease: new(lease.Lease).Init(),
 	}
@@ -110,6 +110,7 @@ func (a *App) wire() (err error) {
 	if err != nil {
 		return errors.Join(err, a.redis.Close())
 	}
+	a.telemetry.Open(&a.cfg)
 	return nil
 }
 
@@ -214,14 +215,6 @@ func (a *App) beginStop() {
 	a.lease.RenewNow()
 }
 
-// startSpan begins the span of a task, where spans are made.
-func (a *App) startSpan(t *task.Task) task.Span {
-	if a.cfg.Tracer == nil {
-		return nil
-	}
-	return a.cfg.Tracer.Start(t)
-}
-
 // settled is called when Redis has answered for outcomes for good.
 func (a *App) settled(batch []task.Outcome, verdicts []report.Verdict) {
 	a.inFlight.Remove(batch)
@@ -232,15 +225,6 @@ func (a *App) settled(batch []task.Outcome, verdicts []report.Verdict) {
 		if a.page != nil {
 			a.page.Ended(o, v == report.Stale)
 		}
-		endSpan(o, string(v))
+		o.EndSpan(string(v))
 	}
 }
-
-func endSpan(o *task.Outcome, verdict string) {
-	if o.Task.Span != nil {
-		o.Task.Span.End(o, verdict)
-	}
-}
-
-// unreported is the verdict of an outcome that Redis could not be told.
-const unreported = "unreported"

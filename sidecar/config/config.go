@@ -1,7 +1,6 @@
 package config
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -13,10 +12,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
-
 	"github.com/graflow/graflow-sidecar/sidecar/internal/settingfile"
-	"github.com/graflow/graflow-sidecar/sidecar/internal/task"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/task/route"
 )
 
@@ -63,12 +59,11 @@ type Config struct {
 	// SpoolDir, if set, keeps outcomes on disk that Redis could not be told
 	// before the end of a stop, for the next start to report.
 	SpoolDir string
-	// Tracer, if set, makes a span of every task; see Tracer.
-	Tracer Tracer
-	// PushMetrics, if set, is called once with what Prometheus would scrape, and sends
-	// it somewhere. The function that it returns sends the last of it, for as long as
-	// its context allows, and returns when that has stopped.
-	PushMetrics func(prometheus.Gatherer) (shutdown func(context.Context))
+	// Traces, if set, says where the spans of the deliveries go. ModeSupervise has none:
+	// the sidecar sees no task there.
+	Traces *Traces
+	// PushMetrics, if set, says where the metrics go that Prometheus would scrape.
+	PushMetrics *Collector
 	HTTP        HTTP
 	// Log gets every line of the sidecar. Required. A line that waits for its
 	// reader holds up what it is about: give it a writer that does not.
@@ -444,16 +439,4 @@ func (c HTTP) ReadToken() (string, error) {
 		return "", &Error{Err: errors.New("SIDECAR_ADMIN_TOKEN_FILE is empty: put the token in it, or leave the variable out for a page that only shows")}
 	}
 	return token, nil
-}
-
-// Tracer makes a span of every delivery. The sidecar's command has one that sends
-// them to an OpenTelemetry collector. Its methods may be called concurrently and
-// must not wait for anything, but for Shutdown.
-type Tracer interface {
-	// Start begins the span of a delivery that was claimed. The result is nil for
-	// none.
-	Start(t *task.Task) task.Span
-	// Shutdown sends what is still there, for as long as ctx allows. No span
-	// begins or ends after it.
-	Shutdown(ctx context.Context)
 }

@@ -10,8 +10,6 @@ import (
 	"time"
 
 	"github.com/spf13/pflag"
-
-	"github.com/graflow/graflow-sidecar/sidecar/internal/observe/logging"
 )
 
 // Connect is what `sidecar connect` needs. Nothing in it is about Redis.
@@ -27,7 +25,7 @@ type Connect struct {
 	KillGrace       time.Duration
 	ShutdownTimeout time.Duration
 	LogLevel        slog.Level
-	LogFormat       logging.Format
+	LogFormat       LogFormat
 }
 
 // connectVariables are those that sidecar connect heeds. All others may be there
@@ -59,7 +57,7 @@ func (l *Loader) LoadConnect(args []string) (Connect, error) {
 	in := &interpreter{}
 	o := &l.vars.own
 	def := Default()
-	s := Settings{LogLevel: slog.LevelInfo, LogFormat: logging.Auto}
+	s := Settings{LogLevel: slog.LevelInfo, LogFormat: LogAuto}
 	c := Connect{
 		Python: "python3", StartRetries: def.Worker.StartRetries, KillGrace: def.Worker.KillGrace, ShutdownTimeout: def.ShutdownTimeout,
 	}
@@ -71,7 +69,7 @@ func (l *Loader) LoadConnect(args []string) (Connect, error) {
 	in.integer(&o.StartRetries, &c.StartRetries, 0, 1000)
 	in.duration(&o.KillGrace, &c.KillGrace, 10*time.Millisecond, time.Hour)
 	in.duration(&o.ShutdownTimeout, &c.ShutdownTimeout, time.Second, day)
-	choice(in, &o.LogFormat, &s.LogFormat, logging.Auto, logging.JSON, logging.Text)
+	choice(in, &o.LogFormat, &s.LogFormat, LogAuto, LogJSON, LogText)
 	in.logLevel(&l.vars.dropIn.LogLevel, &s)
 	c.LogLevel, c.LogFormat = s.LogLevel, s.LogFormat
 

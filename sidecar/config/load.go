@@ -19,11 +19,20 @@ import (
 
 	"github.com/kballard/go-shellquote"
 	"github.com/spf13/pflag"
-
-	"github.com/graflow/graflow-sidecar/sidecar/internal/observe/logging"
-	"github.com/graflow/graflow-sidecar/sidecar/internal/observe/otlp"
-	"github.com/graflow/graflow-sidecar/sidecar/internal/observe/tracing"
 )
+
+// LogFormat says what the lines of the log look like.
+type LogFormat string
+
+const (
+	LogAuto LogFormat = "auto" // LogText on a terminal, LogJSON elsewhere
+	LogJSON LogFormat = "json" // one object a line, for machines
+	LogText LogFormat = "text" // readable, with colours on a terminal
+)
+
+// LevelCritical is that of a worker's lines that are more than an error, such as
+// Python's CRITICAL. A log shows it as ERROR.
+const LevelCritical = slog.LevelError + 4
 
 // Settings are what a run of the sidecar needs.
 type Settings struct {
@@ -31,16 +40,13 @@ type Settings struct {
 	// see Adapter.
 	App       Config
 	LogLevel  slog.Level
-	LogFormat logging.Format
+	LogFormat LogFormat
 	// Python runs the adapter, if there is one.
 	Python string
 	// Prefork has the adapter's processes forked from one that has imported
 	// Graflow.
 	Prefork bool
-	// Traces and Metrics say where those go, without what only the command knows (the
-	// sender, the log); nil for nowhere. Problems are what is wrong with their variables.
-	Traces            *tracing.Options
-	Metrics           *otlp.Options
+	// TelemetryProblems are what is wrong with the variables of OpenTelemetry.
 	TelemetryProblems []TelemetryProblem
 	// DebugAddr is a loopback address for profiles; empty means none.
 	DebugAddr string
@@ -154,7 +160,7 @@ func (l *Loader) load(args []string, worker bool) (Settings, error) {
 	s.App.Worker.Env = ChildEnv(environ, s.App.Worker.Graflow || s.App.Mode == ModeSupervise, allowed)
 	s.completeKinds(environ, allowed)
 	otel := telemetry{getenv: os.Getenv}
-	s.Traces, s.Metrics = otel.traces(), otel.metrics()
+	s.App.Traces, s.App.PushMetrics = otel.traces(), otel.metrics()
 	s.TelemetryProblems = otel.problems
 	return s, l.backstop(s)
 }

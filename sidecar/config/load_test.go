@@ -11,8 +11,6 @@ import (
 	"time"
 
 	"github.com/spf13/pflag"
-
-	"github.com/graflow/graflow-sidecar/sidecar/internal/observe/logging"
 )
 
 // load runs one Load with exactly the given environment and command line.
@@ -67,7 +65,7 @@ func TestDefaults(t *testing.T) {
 	if !reflect.DeepEqual(s.App, want) {
 		t.Errorf("got\n%+v\nwant\n%+v", s.App, want)
 	}
-	if s.LogLevel != slog.LevelInfo || s.LogFormat != logging.Auto || s.Python != "python3" {
+	if s.LogLevel != slog.LevelInfo || s.LogFormat != LogAuto || s.Python != "python3" {
 		t.Errorf("got %v %v %v", s.LogLevel, s.LogFormat, s.Python)
 	}
 }
@@ -103,7 +101,7 @@ func TestValues(t *testing.T) {
 		{"level", "LOG_LEVEL=warning", func(s Settings) any { return s.LogLevel }, slog.LevelWarn},
 		{"level, short", "LOG_LEVEL=WARN", func(s Settings) any { return s.App.Worker.LogLevel }, "WARNING"},
 		{"level for the worker", "LOG_LEVEL=debug", func(s Settings) any { return s.App.Worker.LogLevel }, "DEBUG"},
-		{"format", "SIDECAR_LOG_FORMAT=JSON", func(s Settings) any { return s.LogFormat }, logging.JSON},
+		{"format", "SIDECAR_LOG_FORMAT=JSON", func(s Settings) any { return s.LogFormat }, LogJSON},
 		{"side", "SIDECAR_QUEUE_SIDE=Right", func(s Settings) any { return s.App.QueueSide }, QueueRight},
 		{"whole seconds", "SIDECAR_SHUTDOWN_TIMEOUT=40", func(s Settings) any { return s.App.ShutdownTimeout }, 40 * time.Second},
 		{"no limit", "SIDECAR_TASK_TIMEOUT=0", func(s Settings) any { return s.App.TaskTimeout }, time.Duration(0)},
@@ -158,10 +156,10 @@ func TestWhatGraflowsWorkerTakes(t *testing.T) {
 		{"LOG_LEVEL=WARN", "", level, [2]any{slog.LevelWarn, "WARNING"}},
 		{"LOG_LEVEL=WARNING", "", level, [2]any{slog.LevelWarn, "WARNING"}},
 		{"LOG_LEVEL=ERROR", "", level, [2]any{slog.LevelError, "ERROR"}},
-		{"LOG_LEVEL=CRITICAL", "", level, [2]any{logging.LevelCritical, "CRITICAL"}},
-		{"LOG_LEVEL=FATAL", "", level, [2]any{logging.LevelCritical, "CRITICAL"}},
-		{"LOG_LEVEL=critical", "", level, [2]any{logging.LevelCritical, "CRITICAL"}},
-		{"", "--log-level CRITICAL", level, [2]any{logging.LevelCritical, "CRITICAL"}},
+		{"LOG_LEVEL=CRITICAL", "", level, [2]any{LevelCritical, "CRITICAL"}},
+		{"LOG_LEVEL=FATAL", "", level, [2]any{LevelCritical, "CRITICAL"}},
+		{"LOG_LEVEL=critical", "", level, [2]any{LevelCritical, "CRITICAL"}},
+		{"", "--log-level CRITICAL", level, [2]any{LevelCritical, "CRITICAL"}},
 
 		{"", "--worker-i w", func(s Settings) any { return s.App.WorkerID }, "w"},
 		{"", "--work w", func(s Settings) any { return s.App.WorkerID }, "w"},
@@ -179,7 +177,7 @@ func TestWhatGraflowsWorkerTakes(t *testing.T) {
 
 		// Ours, which begin like Graflow's.
 		{"", "--mode exec", func(s Settings) any { return s.App.Mode }, ModeExec},
-		{"", "--log-format json", func(s Settings) any { return s.LogFormat }, logging.JSON},
+		{"", "--log-format json", func(s Settings) any { return s.LogFormat }, LogJSON},
 	} {
 		t.Run(c.env+c.args, func(t *testing.T) {
 			env := []string{}

@@ -8,10 +8,29 @@ import (
 	"strconv"
 	"strings"
 	"time"
-
-	"github.com/graflow/graflow-sidecar/sidecar/internal/observe/otlp"
-	"github.com/graflow/graflow-sidecar/sidecar/internal/observe/tracing"
 )
+
+// Collector is an OpenTelemetry collector that takes one signal (spans, or metrics).
+// OpenTelemetry's SDK reads the rest from the environment itself: the bounds of the
+// queue (OTEL_BSP_…) and of a span (OTEL_SPAN_…), the interval of metrics
+// (OTEL_METRIC_EXPORT_…), and what else to say of the sender (OTEL_SERVICE_NAME,
+// OTEL_RESOURCE_ATTRIBUTES).
+type Collector struct {
+	Endpoint string // a URL; gRPC takes its host and port only
+	GRPC     bool   // instead of HTTP
+	Headers  map[string]string
+	Timeout  time.Duration // of one export, with all its tries
+	Gzip     bool
+	// Files in PEM, where TLS needs them.
+	CAFile, CertFile, KeyFile string
+}
+
+// Traces says where spans go, and of which traces.
+type Traces struct {
+	Collector
+	// Share of the traces that is taken, from 0 to 1. All sidecars take the same traces.
+	Share float64
+}
 
 // TelemetryProblem is a variable of OpenTelemetry's that cannot be used. These are not
 // ours, and often those of a whole cluster: none of them ends the sidecar.
@@ -45,7 +64,7 @@ func (r *telemetry) complain(name, format string, args ...any) {
 func (r *telemetry) disabled() bool { return strings.EqualFold(r.getenv("OTEL_SDK_DISABLED"), "true") }
 
 // traces are the settings of spans; nil for none. Without an endpoint there are none.
-func (r *telemetry) traces() *tracing.Options {
+func (r *telemetry) traces() *Traces {
 	if r.disabled() || strings.EqualFold(r.getenv("OTEL_TRACES_EXPORTER"), "none") {
 		return nil
 	}
@@ -53,14 +72,14 @@ func (r *telemetry) traces() *tracing.Options {
 	if exporter == nil {
 		return nil
 	}
-	o := &tracing.Options{Options: *exporter, Share: 1}
+	o := &Traces{Collector: *exporter, Share: 1}
 	r.sampler(o)
 	return o
 }
 
 // metrics are the settings for sending metrics; nil unless OTEL_METRICS_EXPORTER asks
 // for it. Prometheus reads them in any case.
-func (r *telemetry) metrics() *otlp.Options {
+func (r *telemetry) metrics() *Collector {
 	const name = "OTEL_METRICS_EXPORTER"
 	wanted := false
 	for _, exporter := range splitList(r.getenv(name)) {
@@ -81,7 +100,7 @@ func (r *telemetry) metrics() *otlp.Options {
 // exporter reads what the SDK's exporters read by themselves, since those replace
 // values that cannot be used without a word. host is where a collector is without an
 // endpoint; "" means nowhere.
-func (r *telemetry) exporter(s signal, host string) *otlp.Options {
+func (r *telemetry) exporter(s signal, host string) *Collector {
 	const all = "OTEL_EXPORTER_OTLP_"
 	get := func(name string) (string, string) {
 		// One for this signal alone beats the other.
@@ -90,7 +109,7 @@ func (r *telemetry) exporter(s signal, host string) *otlp.Options {
 		}
 		return all + name, strings.TrimSpace(r.getenv(all + name))
 	}
-	o := &otlp.Options{Timeout: 10 * time.Second}
+	o := &Collector{Timeout: 10 * time.Second}
 	protocolName, protocol := get("PROTOCOL")
 	o.GRPC = protocol == "grpc"
 	name, endpoint := get("ENDPOINT")
@@ -160,7 +179,7 @@ func headers(text string) (map[string]string, bool) {
 // sampler reads which share of the traces is wanted. A record does not say whether
 // its parent was taken, so that there is nothing to base a decision on: with and
 // without parentbased_ the names mean the same.
-func (r *telemetry) sampler(o *tracing.Options) {
+func (r *telemetry) sampler(o *Traces) {
 	const name, arg = "OTEL_TRACES_SAMPLER", "OTEL_TRACES_SAMPLER_ARG"
 	switch strings.TrimPrefix(r.getenv(name), "parentbased_") {
 	case "", "always_on":

@@ -6,61 +6,58 @@ import (
 	"strings"
 	"testing"
 	"time"
-
-	"github.com/graflow/graflow-sidecar/sidecar/internal/observe/otlp"
-	"github.com/graflow/graflow-sidecar/sidecar/internal/observe/tracing"
 )
 
 func TestTraces(t *testing.T) {
 	const endpoint = "OTEL_EXPORTER_OTLP_ENDPOINT"
-	defaults := func(url string) tracing.Options {
-		return tracing.Options{Share: 1, Options: otlp.Options{Endpoint: url, Headers: map[string]string{}, Timeout: 10 * time.Second}}
+	defaults := func(url string) Traces {
+		return Traces{Share: 1, Collector: Collector{Endpoint: url, Headers: map[string]string{}, Timeout: 10 * time.Second}}
 	}
-	with := func(change func(*tracing.Options)) *tracing.Options {
+	with := func(change func(*Traces)) *Traces {
 		o := defaults("http://c:4318/v1/traces")
 		change(&o)
 		return &o
 	}
-	plain := with(func(*tracing.Options) {})
+	plain := with(func(*Traces) {})
 	for _, c := range []struct {
 		name     string
 		env      string // beside an endpoint, if want is not nil
-		want     *tracing.Options
+		want     *Traces
 		problems string // their variables
 	}{
 		{"nothing", "", nil, ""},
 		{"no endpoint", "OTEL_SERVICE_NAME=x OTEL_TRACES_SAMPLER=wrong", nil, ""},
 		{"the endpoint", endpoint + "=http://c:4318", plain, ""},
 		{"with a slash", endpoint + "=http://c:4318/", plain, ""},
-		{"with a path", endpoint + "=https://c/otlp", with(func(o *tracing.Options) { o.Endpoint = "https://c/otlp/v1/traces" }), ""},
-		{"of traces alone, taken as it is", endpoint + "=http://c:4318 OTEL_EXPORTER_OTLP_TRACES_ENDPOINT=http://d/x", with(func(o *tracing.Options) { o.Endpoint = "http://d/x" }), ""},
+		{"with a path", endpoint + "=https://c/otlp", with(func(o *Traces) { o.Endpoint = "https://c/otlp/v1/traces" }), ""},
+		{"of traces alone, taken as it is", endpoint + "=http://c:4318 OTEL_EXPORTER_OTLP_TRACES_ENDPOINT=http://d/x", with(func(o *Traces) { o.Endpoint = "http://d/x" }), ""},
 		{"of gRPC", endpoint + "=c:4317", nil, endpoint},
 		{"no URL", endpoint + "=http://", nil, endpoint},
 		{"switched off", endpoint + "=http://c OTEL_SDK_DISABLED=True", nil, ""},
 		{"no exporter", endpoint + "=http://c OTEL_TRACES_EXPORTER=none", nil, ""},
 		{"protocol", endpoint + "=http://c:4318 OTEL_EXPORTER_OTLP_PROTOCOL=http/protobuf", plain, ""},
 		{"another protocol", endpoint + "=http://c:4318 OTEL_EXPORTER_OTLP_PROTOCOL=http/json", plain, "OTEL_EXPORTER_OTLP_PROTOCOL"},
-		{"gRPC", endpoint + "=http://c:4317 OTEL_EXPORTER_OTLP_PROTOCOL=grpc", with(func(o *tracing.Options) { o.Endpoint, o.GRPC = "http://c:4317", true }), ""},
+		{"gRPC", endpoint + "=http://c:4317 OTEL_EXPORTER_OTLP_PROTOCOL=grpc", with(func(o *Traces) { o.Endpoint, o.GRPC = "http://c:4317", true }), ""},
 		{"gRPC for metrics alone", endpoint + "=http://c:4318 OTEL_EXPORTER_OTLP_METRICS_PROTOCOL=grpc", plain, ""},
-		{"timeout", endpoint + "=http://c:4318 OTEL_EXPORTER_OTLP_TIMEOUT=1500", with(func(o *tracing.Options) { o.Timeout = 1500 * time.Millisecond }), ""},
+		{"timeout", endpoint + "=http://c:4318 OTEL_EXPORTER_OTLP_TIMEOUT=1500", with(func(o *Traces) { o.Timeout = 1500 * time.Millisecond }), ""},
 		{"no timeout", endpoint + "=http://c:4318 OTEL_EXPORTER_OTLP_TIMEOUT=1s", plain, "OTEL_EXPORTER_OTLP_TIMEOUT"},
-		{"compression", endpoint + "=http://c:4318 OTEL_EXPORTER_OTLP_TRACES_COMPRESSION=gzip", with(func(o *tracing.Options) { o.Gzip = true }), ""},
+		{"compression", endpoint + "=http://c:4318 OTEL_EXPORTER_OTLP_TRACES_COMPRESSION=gzip", with(func(o *Traces) { o.Gzip = true }), ""},
 		{"another compression", endpoint + "=http://c:4318 OTEL_EXPORTER_OTLP_COMPRESSION=zstd", plain, "OTEL_EXPORTER_OTLP_COMPRESSION"},
 		{
 			"headers", endpoint + "=http://c:4318 OTEL_EXPORTER_OTLP_HEADERS=authorization=Bearer%20x=,a-b=,",
-			with(func(o *tracing.Options) { o.Headers = map[string]string{"authorization": "Bearer x=", "a-b": ""} }), "",
+			with(func(o *Traces) { o.Headers = map[string]string{"authorization": "Bearer x=", "a-b": ""} }), "",
 		},
 		{
 			"headers that are none", endpoint + "=http://c:4318 OTEL_EXPORTER_OTLP_HEADERS=a=1,b,c=%0d%0ad,(=2,e=%zz",
-			with(func(o *tracing.Options) { o.Headers = map[string]string{"a": "1"} }), "OTEL_EXPORTER_OTLP_HEADERS",
+			with(func(o *Traces) { o.Headers = map[string]string{"a": "1"} }), "OTEL_EXPORTER_OTLP_HEADERS",
 		},
 		{
 			"files", endpoint + "=http://c:4318 OTEL_EXPORTER_OTLP_CERTIFICATE=ca OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE=cert OTEL_EXPORTER_OTLP_CLIENT_KEY=key",
-			with(func(o *tracing.Options) { o.CAFile, o.CertFile, o.KeyFile = "ca", "cert", "key" }), "",
+			with(func(o *Traces) { o.CAFile, o.CertFile, o.KeyFile = "ca", "cert", "key" }), "",
 		},
-		{"a share", endpoint + "=http://c:4318 OTEL_TRACES_SAMPLER=parentbased_traceidratio OTEL_TRACES_SAMPLER_ARG=0.25", with(func(o *tracing.Options) { o.Share = 0.25 }), ""},
+		{"a share", endpoint + "=http://c:4318 OTEL_TRACES_SAMPLER=parentbased_traceidratio OTEL_TRACES_SAMPLER_ARG=0.25", with(func(o *Traces) { o.Share = 0.25 }), ""},
 		{"no share", endpoint + "=http://c:4318 OTEL_TRACES_SAMPLER=traceidratio OTEL_TRACES_SAMPLER_ARG=2", plain, "OTEL_TRACES_SAMPLER_ARG"},
-		{"none", endpoint + "=http://c:4318 OTEL_TRACES_SAMPLER=always_off", with(func(o *tracing.Options) { o.Share = 0 }), ""},
+		{"none", endpoint + "=http://c:4318 OTEL_TRACES_SAMPLER=always_off", with(func(o *Traces) { o.Share = 0 }), ""},
 		{"another sampler", endpoint + "=http://c:4318 OTEL_TRACES_SAMPLER=jaeger_remote", plain, "OTEL_TRACES_SAMPLER"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -91,7 +88,7 @@ func TestTraces(t *testing.T) {
 				t.Errorf("headers %v, want %v", slices.Sorted(maps.Keys(got.Headers)), c.want.Headers)
 			}
 			a, b := *got, *c.want
-			a.Headers, b.Headers, a.Log, b.Log = nil, nil, nil, nil
+			a.Headers, b.Headers = nil, nil
 			if a.Endpoint != b.Endpoint || a.Timeout != b.Timeout || a.Gzip != b.Gzip || a.GRPC != b.GRPC || a.Share != b.Share || a.CAFile != b.CAFile || a.CertFile != b.CertFile || a.KeyFile != b.KeyFile {
 				t.Errorf("got %+v, want %+v", a, b)
 			}

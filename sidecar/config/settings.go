@@ -8,8 +8,6 @@ import (
 	"regexp"
 	"strings"
 	"time"
-
-	"github.com/graflow/graflow-sidecar/sidecar/internal/observe/logging"
 )
 
 const day = 24 * time.Hour
@@ -17,7 +15,7 @@ const day = 24 * time.Hour
 // settings interprets every variable over the defaults.
 func (vs *variables) settings(in *interpreter) Settings {
 	s := Settings{
-		App: Default(), LogLevel: slog.LevelInfo, LogFormat: logging.Auto, Python: "python3",
+		App: Default(), LogLevel: slog.LevelInfo, LogFormat: LogAuto, Python: "python3",
 	}
 	c, d, o := &s.App, &vs.dropIn, &vs.own
 
@@ -76,7 +74,7 @@ func (vs *variables) settings(in *interpreter) Settings {
 	c.HTTP.Addr = defaultHTTPAddr
 	in.address(&o.HTTPAddr, &c.HTTP.Addr)
 	in.loopback(&o.DebugAddr, &s.DebugAddr)
-	choice(in, &o.LogFormat, &s.LogFormat, logging.Auto, logging.JSON, logging.Text)
+	choice(in, &o.LogFormat, &s.LogFormat, LogAuto, LogJSON, LogText)
 
 	vs.http(in, &c.HTTP)
 
@@ -115,7 +113,7 @@ func (in *interpreter) pollInterval(v *value, dst *time.Duration) {
 var graflowLevels = map[string]slog.Level{
 	"NOTSET": slog.LevelDebug, "DEBUG": slog.LevelDebug, "INFO": slog.LevelInfo,
 	"WARNING": slog.LevelWarn, "WARN": slog.LevelWarn, "ERROR": slog.LevelError,
-	"CRITICAL": logging.LevelCritical, "FATAL": logging.LevelCritical,
+	"CRITICAL": LevelCritical, "FATAL": LevelCritical,
 }
 
 // pythonLevels are the names that Python's logging has two of.

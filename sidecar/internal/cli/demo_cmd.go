@@ -23,7 +23,6 @@ import (
 	"github.com/graflow/graflow-sidecar/sidecar/app"
 	"github.com/graflow/graflow-sidecar/sidecar/config"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/cli/demo"
-	"github.com/graflow/graflow-sidecar/sidecar/internal/observe/logging"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/version"
 )
 
@@ -63,7 +62,7 @@ func runDemo(mode config.Mode, verbose bool) error {
 	}
 	cfg := app.DefaultConfig()
 	cfg.WorkerID, cfg.Version, cfg.Mode = "demo", version.Number, mode
-	cfg.Log = host.NewLog(logging.Text, level)
+	cfg.Log = host.NewLog(config.LogText, level)
 	cfg.Worker.Env = config.ChildEnv(os.Environ(), false, nil)
 	defer host.AdoptOrphans(cfg.Log)()
 

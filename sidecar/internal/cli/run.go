@@ -114,7 +114,7 @@ func serve(s config.Settings, readyFD, parentFD int) error {
 	defer cleanup()
 	cfg := s.App
 	cfg.Log, cfg.Version = log, version.Number
-	cfg.Tracer, cfg.PushMetrics = telemetry(s, log)
+	reportProblems(s.TelemetryProblems, log)
 	cfg.LogLinesDropped = host.Stderr().Dropped
 	// A signal also ends a start that tries again and again, for up to a minute.
 	ctx, forget := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
@@ -143,6 +143,14 @@ func serve(s config.Settings, readyFD, parentFD int) error {
 		return failure{err} // whatever it is, the command line was right
 	}
 	return nil
+}
+
+// reportProblems warns of OpenTelemetry's variables that cannot be used. They may be
+// those of a whole cluster, and cost the traces or metrics, not the tasks.
+func reportProblems(problems []config.TelemetryProblem, log *slog.Logger) {
+	for _, p := range problems {
+		log.Warn("opentelemetry variable cannot be used", "variable", p.Variable, "reason", p.Reason)
+	}
 }
 
 // adapt tells the workers that are the adapter what runs it.

@@ -1,11 +1,15 @@
 package cli
 
 import (
+	"log/slog"
+	"strings"
 	"testing"
 
 	"github.com/spf13/cobra"
 
 	"github.com/graflow/graflow-sidecar/sidecar/app"
+	"github.com/graflow/graflow-sidecar/sidecar/config"
+	"github.com/graflow/graflow-sidecar/sidecar/test/kit/testlog"
 )
 
 func TestARunningSidecarForgetsTheOtherCommands(t *testing.T) {
@@ -15,6 +19,15 @@ func TestARunningSidecarForgetsTheOtherCommands(t *testing.T) {
 	forgetOthers(run)
 	if left := root.Commands(); len(left) != 1 || left[0] != run {
 		t.Errorf("%d commands are left", len(left))
+	}
+}
+
+// A variable of OpenTelemetry that cannot be used costs a line.
+func TestProblemsOfTelemetryVariablesAreReported(t *testing.T) {
+	var log testlog.Buffer
+	reportProblems([]config.TelemetryProblem{{Variable: "OTEL_X", Reason: "odd"}}, slog.New(slog.NewTextHandler(&log, nil)))
+	if !strings.Contains(log.String(), "variable=OTEL_X reason=odd") {
+		t.Errorf("the log: %q", &log)
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/graflow/graflow-sidecar/sidecar/config"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/observe/logdocs"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/observe/logging"
 )
@@ -20,7 +21,7 @@ var Stderr = sync.OnceValue(func() *logging.Queue { return logging.NewQueue(os.S
 
 // NewLog makes the log of a command that runs workers, on [Stderr]. Each line has the
 // id of its message.
-func NewLog(format logging.Format, level slog.Level) *slog.Logger {
+func NewLog(format config.LogFormat, level slog.Level) *slog.Logger {
 	log := logging.New(Stderr(), format, level, os.Getenv("NO_COLOR") == "")
 	return slog.New(logdocs.Handler(log.Handler()))
 }

@@ -17,3 +17,10 @@ func (t *Task) Traceparent() string {
 	}
 	return t.Info.Traceparent()
 }
+
+// EndSpan ends the span of the outcome's task, if it has one.
+func (o *Outcome) EndSpan(verdict string) {
+	if o.Task.Span != nil {
+		o.Task.Span.End(o, verdict)
+	}
+}

@@ -11,26 +11,14 @@ import (
 	"github.com/lmittmann/tint"
 	"golang.org/x/term"
 
+	"github.com/graflow/graflow-sidecar/sidecar/config"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/observe/workerlog"
 )
 
-// Format says how lines look.
-type Format string
-
-const (
-	Auto Format = "auto" // Text on a terminal, JSON elsewhere
-	JSON Format = "json" // one object a line, for machines
-	Text Format = "text" // readable, with colours on a terminal
-)
-
-// LevelCritical is that of a worker's lines that are more than an error, such as
-// Python's CRITICAL. A log shows it as ERROR.
-const LevelCritical = slog.LevelError + 4
-
 // New returns a logger that writes to w; colour allows colours on a terminal.
-func New(w io.Writer, format Format, level slog.Level, colour bool) *slog.Logger {
+func New(w io.Writer, format config.LogFormat, level slog.Level, colour bool) *slog.Logger {
 	terminal := isTerminal(w)
-	if format == Text || (format == Auto && terminal) {
+	if format == config.LogText || (format == config.LogAuto && terminal) {
 		return slog.New(named{tint.NewTextHandler(w, &tint.Options{
 			Level: level, TimeFormat: time.TimeOnly, NoColor: !terminal || !colour,
 		})})

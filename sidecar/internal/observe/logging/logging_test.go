@@ -7,13 +7,15 @@ import (
 	"log/slog"
 	"strings"
 	"testing"
+
+	"github.com/graflow/graflow-sidecar/sidecar/config"
 )
 
 // A task id or the text of a failure may have megabytes. A line longer than the queue
 // was dropped, and its failure was in no log.
 func TestLongValuesAreShortened(t *testing.T) {
 	long := strings.Repeat("x", 8<<20)
-	for _, format := range []Format{JSON, Text} {
+	for _, format := range []config.LogFormat{config.LogJSON, config.LogText} {
 		var b bytes.Buffer
 		log := New(&b, format, slog.LevelInfo, false)
 		log.Error("failed", "task_id", long+"id", "error", errors.New("begin"+long), "slot", 1)
@@ -32,11 +34,11 @@ func TestLongValuesAreShortened(t *testing.T) {
 // With LOG_LEVEL=CRITICAL what a worker calls critical is left, under a name that
 // searches and alerts know.
 func TestCritical(t *testing.T) {
-	for format, want := range map[Format]string{JSON: `"level":"ERROR","msg":"critical","slot":1`, Text: "ERR critical slot=1"} {
+	for format, want := range map[config.LogFormat]string{config.LogJSON: `"level":"ERROR","msg":"critical","slot":1`, config.LogText: "ERR critical slot=1"} {
 		var b bytes.Buffer
-		log := New(&b, format, LevelCritical, false).With("slot", 1)
+		log := New(&b, format, config.LevelCritical, false).With("slot", 1)
 		log.Error("error")
-		log.Log(context.Background(), LevelCritical, "critical")
+		log.Log(context.Background(), config.LevelCritical, "critical")
 		if got := b.String(); !strings.Contains(got, want) || strings.Count(got, "\n") != 1 {
 			t.Errorf("%s: got %s, want one line with %s", format, got, want)
 		}

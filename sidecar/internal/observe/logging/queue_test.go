@@ -13,6 +13,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/graflow/graflow-sidecar/sidecar/config"
 )
 
 // reader is the other side of a log: it stalls, fails or takes only part of what
@@ -206,7 +208,7 @@ func TestAStalledPipe(t *testing.T) {
 	}
 	defer r.Close()
 	q := NewQueue(w)
-	log := New(q, JSON, slog.LevelInfo, false)
+	log := New(q, config.LogJSON, slog.LevelInfo, false)
 	text := strings.Repeat("x", 1000)
 	for range 10_000 { // 10 MB, where the pipe has 64 KiB
 		log.Info("a line", "text", text)
@@ -255,9 +257,9 @@ func BenchmarkQueue(b *testing.B) {
 	defer null.Close()
 	for name, q := range map[string]*Queue{"queue": NewQueue(null), "direct": nil} {
 		b.Run(name, func(b *testing.B) {
-			log := New(null, JSON, slog.LevelInfo, false)
+			log := New(null, config.LogJSON, slog.LevelInfo, false)
 			if q != nil {
-				log = New(q, JSON, slog.LevelInfo, false)
+				log = New(q, config.LogJSON, slog.LevelInfo, false)
 			}
 			b.ReportAllocs()
 			for i := range b.N {

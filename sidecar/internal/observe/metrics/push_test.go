@@ -16,6 +16,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/graflow/graflow-sidecar/sidecar/config"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/observe/otlp"
 	"github.com/graflow/graflow-sidecar/sidecar/test/kit/testlog"
 )
@@ -53,8 +54,8 @@ func TestPushedMetricsHaveTheNamesOfScrapedOnes(t *testing.T) {
 	defer collector.Close()
 	var log testlog.Buffer
 	push, err := NewPusher(otlp.Options{
-		Endpoint: collector.URL + "/v1/metrics", Headers: map[string]string{"x-key": "a key"}, Timeout: time.Minute,
-		Resource: otlp.NewResource("1.2.3", "w"), Log: slog.New(slog.NewTextHandler(&log, nil)),
+		Collector: config.Collector{Endpoint: collector.URL + "/v1/metrics", Headers: map[string]string{"x-key": "a key"}, Timeout: time.Minute},
+		Resource:  otlp.NewResource("1.2.3", "w"), Log: slog.New(slog.NewTextHandler(&log, nil)),
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -93,7 +94,7 @@ func TestPushedMetricsOfACollectorThatHangs(t *testing.T) {
 	defer collector.Close()
 	defer close(release)
 	var log testlog.Buffer
-	push, err := NewPusher(otlp.Options{Endpoint: collector.URL, Timeout: time.Hour, Log: slog.New(slog.NewTextHandler(&log, nil))})
+	push, err := NewPusher(otlp.Options{Collector: config.Collector{Endpoint: collector.URL, Timeout: time.Hour}, Log: slog.New(slog.NewTextHandler(&log, nil))})
 	if err != nil {
 		t.Fatal(err)
 	}

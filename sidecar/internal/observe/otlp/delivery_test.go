@@ -18,6 +18,7 @@ import (
 
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 
+	"github.com/graflow/graflow-sidecar/sidecar/config"
 	"github.com/graflow/graflow-sidecar/sidecar/test/kit/testlog"
 )
 
@@ -90,7 +91,7 @@ func TestTries(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				var log testlog.Buffer
 				r := &replies{list: tt.list, wait: tt.wait, from: time.Now()}
-				e, d := exporterTo(t, r, Options{Endpoint: "http://collector/", Timeout: 10 * time.Second, Log: slog.New(slog.NewTextHandler(&log, nil))})
+				e, d := exporterTo(t, r, Options{Collector: config.Collector{Endpoint: "http://collector/", Timeout: 10 * time.Second}, Log: slog.New(slog.NewTextHandler(&log, nil))})
 				if err := e.ExportSpans(t.Context(), someSpans); err != nil {
 					t.Errorf("the SDK is told: %v", err)
 				}
@@ -114,7 +115,7 @@ func TestALossIsLoggedOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var log testlog.Buffer
 		r := &replies{list: []int{400, 400, 400, 200, 200, 400}}
-		e, d := exporterTo(t, r, Options{Endpoint: "http://me:secret@collector/", Timeout: time.Second, Log: slog.New(slog.NewTextHandler(&log, nil))})
+		e, d := exporterTo(t, r, Options{Collector: config.Collector{Endpoint: "http://me:secret@collector/", Timeout: time.Second}, Log: slog.New(slog.NewTextHandler(&log, nil))})
 		for range r.list {
 			_ = e.ExportSpans(t.Context(), someSpans)
 		}
@@ -136,7 +137,7 @@ func TestALossIsLoggedOnce(t *testing.T) {
 func TestNoSecondTryInTheEnd(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := &replies{list: []int{503}, wait: "600", from: time.Now()}
-		e, d := exporterTo(t, r, Options{Endpoint: "http://collector/", Timeout: time.Hour, Log: slog.New(slog.DiscardHandler)})
+		e, d := exporterTo(t, r, Options{Collector: config.Collector{Endpoint: "http://collector/", Timeout: time.Hour}, Log: slog.New(slog.DiscardHandler)})
 		done := make(chan struct{})
 		go func() {
 			_ = e.ExportSpans(t.Context(), someSpans)
@@ -173,7 +174,7 @@ func TestSpansThatAreNotTaken(t *testing.T) {
 		{"a newer field", append([]byte{0x5d, 1, 2, 3, 4}, partial(1, "")...), "(1 spans rejected)"},
 	} {
 		var log testlog.Buffer
-		e, d := exporterTo(t, &replies{list: []int{200}, body: c.reply}, Options{Endpoint: "http://collector/", Timeout: time.Second, Log: slog.New(slog.NewTextHandler(&log, nil))})
+		e, d := exporterTo(t, &replies{list: []int{200}, body: c.reply}, Options{Collector: config.Collector{Endpoint: "http://collector/", Timeout: time.Second}, Log: slog.New(slog.NewTextHandler(&log, nil))})
 		_ = e.ExportSpans(t.Context(), someSpans)
 		d.Stop(t.Context(), e.Shutdown)
 		if got := log.String(); (got == "") != (c.want == "") || !strings.Contains(got, c.want) {

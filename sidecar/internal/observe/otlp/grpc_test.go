@@ -12,6 +12,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/metadata"
 
+	"github.com/graflow/graflow-sidecar/sidecar/config"
 	"github.com/graflow/graflow-sidecar/sidecar/test/kit/testlog"
 )
 
@@ -58,8 +59,11 @@ func TestSpansOverGRPC(t *testing.T) {
 	c := &grpcCollector{}
 	var log testlog.Buffer
 	e, d, err := SpanExporter(Options{
-		Endpoint: "http://" + startGRPC(t, c), GRPC: true, Headers: map[string]string{"x-key": "a key"}, Gzip: true,
-		Timeout: time.Minute, Log: slog.New(slog.NewTextHandler(&log, nil)),
+		Collector: config.Collector{
+			Endpoint: "http://" + startGRPC(t, c), GRPC: true, Headers: map[string]string{"x-key": "a key"}, Gzip: true,
+			Timeout: time.Minute,
+		},
+		Log: slog.New(slog.NewTextHandler(&log, nil)),
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -75,7 +79,7 @@ func TestSpansOverGRPC(t *testing.T) {
 func TestAGRPCCollectorThatHangs(t *testing.T) {
 	c := &grpcCollector{hangs: true}
 	var log testlog.Buffer
-	e, d, err := SpanExporter(Options{Endpoint: "http://" + startGRPC(t, c), GRPC: true, Timeout: time.Hour, Log: slog.New(slog.NewTextHandler(&log, nil))})
+	e, d, err := SpanExporter(Options{Collector: config.Collector{Endpoint: "http://" + startGRPC(t, c), GRPC: true, Timeout: time.Hour}, Log: slog.New(slog.NewTextHandler(&log, nil))})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -103,7 +107,7 @@ func TestAGRPCCollectorThatIsNotThere(t *testing.T) {
 	addr := l.Addr().String()
 	l.Close()
 	var log testlog.Buffer
-	e, d, err := SpanExporter(Options{Endpoint: "http://" + addr, GRPC: true, Timeout: time.Hour, Log: slog.New(slog.NewTextHandler(&log, nil))})
+	e, d, err := SpanExporter(Options{Collector: config.Collector{Endpoint: "http://" + addr, GRPC: true, Timeout: time.Hour}, Log: slog.New(slog.NewTextHandler(&log, nil))})
 	if err != nil {
 		t.Fatal(err)
 	}

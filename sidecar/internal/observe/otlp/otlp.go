@@ -18,7 +18,6 @@ import (
 	"net/url"
 	"strings"
 	"sync"
-	"time"
 
 	"github.com/go-logr/logr"
 	"go.opentelemetry.io/otel"
@@ -26,20 +25,13 @@ import (
 	semconv "go.opentelemetry.io/otel/semconv/v1.43.0"
 	"google.golang.org/grpc/grpclog"
 
+	"github.com/graflow/graflow-sidecar/sidecar/config"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/settingfile"
 )
 
-// Options say where one signal (spans, or metrics) goes. What OpenTelemetry's SDK
-// reads from the environment itself is not here: the bounds of the queue (OTEL_BSP_…)
-// and of a span (OTEL_SPAN_…), and the interval of metrics (OTEL_METRIC_EXPORT_…).
+// Options say where one signal (spans, or metrics) goes, and from where.
 type Options struct {
-	Endpoint string // a URL; gRPC takes its host and port only
-	GRPC     bool   // instead of HTTP
-	Headers  map[string]string
-	Timeout  time.Duration // of one export, with all its tries
-	Gzip     bool
-	// Files in PEM, where TLS needs them.
-	CAFile, CertFile, KeyFile string
+	config.Collector
 
 	Resource *resource.Resource // the sender; see NewResource
 	Version  string

@@ -18,6 +18,7 @@ import (
 	tracepb "go.opentelemetry.io/proto/otlp/trace/v1"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/graflow/graflow-sidecar/sidecar/config"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/observe/otlp"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/observe/tracing"
 	"github.com/graflow/graflow-sidecar/sidecar/test/kit/testlog"
@@ -103,7 +104,7 @@ func start(t *testing.T, url string, change func(*tracing.Options)) (*tracing.Tr
 	o := tracing.Options{
 		Share: 1, WorkerID: "w", Queue: "p:queue",
 		Options: otlp.Options{
-			Endpoint: url + "/v1/traces", Timeout: 10 * time.Second, Resource: otlp.NewResource("1.2.3", "w"), Version: "1.2.3",
+			Collector: config.Collector{Endpoint: url + "/v1/traces", Timeout: 10 * time.Second}, Resource: otlp.NewResource("1.2.3", "w"), Version: "1.2.3",
 			Log: slog.New(slog.NewTextHandler(log, nil)),
 		},
 	}

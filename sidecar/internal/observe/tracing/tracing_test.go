@@ -16,6 +16,7 @@ import (
 
 	tracepb "go.opentelemetry.io/proto/otlp/trace/v1"
 
+	"github.com/graflow/graflow-sidecar/sidecar/config"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/observe/otlp"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/observe/tracing"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/task"
@@ -225,8 +226,8 @@ func TestFilesThatCannotBeUsed(t *testing.T) {
 	if err := os.WriteFile(empty, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	for _, o := range []otlp.Options{{CAFile: empty}, {CAFile: empty + "-not"}, {CertFile: empty, KeyFile: empty}} {
-		if _, err := tracing.New(tracing.Options{Options: o}); err == nil {
+	for _, o := range []config.Collector{{CAFile: empty}, {CAFile: empty + "-not"}, {CertFile: empty, KeyFile: empty}} {
+		if _, err := tracing.New(tracing.Options{Options: otlp.Options{Collector: o}}); err == nil {
 			t.Errorf("%+v: no error", o)
 		}
 	}
