@@ -420,7 +420,7 @@ func TestAWaitingTaskLendsItsSlot(t *testing.T) {
 	b.push(job{TaskID: "waits", SessionID: b.prefix, Do: "wait and gate", Path: gate})
 	await(t, "the slot to be lent", func() bool {
 		s := b.app.Status()
-		return s.Lent == 1 && s.Capacity == 2 && len(s.Slots) == 2
+		return s.Extra == 1 && s.Capacity == 2 && len(s.Slots) == 2
 	})
 	var dump bytes.Buffer
 	if err := b.app.Dump(&dump); err != nil {
@@ -437,7 +437,7 @@ func TestAWaitingTaskLendsItsSlot(t *testing.T) {
 		t.Fatal(err)
 	}
 	await(t, "the waiting task", func() bool { return b.result(b.prefix, "waits") != "" })
-	await(t, "the end of the loan", func() bool { return b.app.Status().Lent == 0 })
+	await(t, "the end of the loan", func() bool { return b.app.Status().Extra == 0 })
 	if err := b.app.Close(); err != nil {
 		t.Errorf("closed with %v", err)
 	}

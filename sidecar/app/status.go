@@ -32,7 +32,7 @@ type Status struct {
 	Workers    int // worker processes that are up
 	Capacity   int // tasks that they can run at once
 	InFlight   int // tasks in them
-	Lent       int // slots that are lent, since their tasks only wait for others
+	Extra      int // extra slots in use, while other tasks only wait
 	Waiting    int // tasks that are claimed and not started
 	Unreported int // outcomes that Redis has not heard of
 	Slots      []Slot
@@ -45,7 +45,7 @@ type Slot struct {
 	Kind        string // pattern of the kind of worker, where there are several
 	Concurrency int    // tasks at once
 	Leaving     bool   // it takes no more tasks
-	Lent        bool   // it is there because slots are lent
+	Extra       bool   // it serves extra slots
 	Tasks       []Task // the longest running first
 }
 
@@ -71,7 +71,7 @@ func (a *App) Status() Status {
 	s := a.snapshot()
 	return Status{
 		State: State(s.State), Ready: s.Ready, RedisLost: s.RedisLost, CrashLoop: s.CrashLoop, Workers: s.Workers,
-		Capacity: s.Capacity, InFlight: s.InFlight, Lent: s.Lent, Waiting: s.Waiting, Unreported: s.Unreported,
+		Capacity: s.Capacity, InFlight: s.InFlight, Extra: s.Extra, Waiting: s.Waiting, Unreported: s.Unreported,
 		Slots: slotsOf(s.Slots),
 	}
 }
@@ -79,7 +79,7 @@ func (a *App) Status() Status {
 func slotsOf(slots []worker.Slot) []Slot {
 	list := make([]Slot, len(slots))
 	for i, s := range slots {
-		list[i] = Slot{Slot: s.Slot, Pid: s.Pid, Kind: s.Kind, Concurrency: s.Concurrency, Leaving: s.Leaving, Lent: s.Lent}
+		list[i] = Slot{Slot: s.Slot, Pid: s.Pid, Kind: s.Kind, Concurrency: s.Concurrency, Leaving: s.Leaving, Extra: s.Extra}
 		for _, t := range s.Tasks {
 			list[i].Tasks = append(list[i].Tasks, Task{
 				TaskID: t.TaskID, SessionID: t.SessionID, GroupID: t.GroupID, Delivery: t.Delivery,
@@ -95,7 +95,7 @@ func (a *App) snapshot() observe.Snapshot {
 	counts := a.queue.Counts()
 	s := observe.Snapshot{
 		State: a.state(), Paused: a.control.Paused(), RedisLost: a.mon.Lost(), CrashLoop: a.workers.CrashLoop(),
-		Workers: a.workers.Up(), Wanted: a.workers.Wanted(), Capacity: counts.Capacity, InFlight: counts.Running, Lent: counts.Extra,
+		Workers: a.workers.Up(), Wanted: a.workers.Wanted(), Capacity: counts.Capacity, InFlight: counts.Running, Extra: counts.Extra,
 		Waiting: counts.Ready, Unreported: a.buffer.Pending(), UnreportedBytes: a.buffer.Bytes(), Slots: a.workers.Slots(),
 	}
 	s.Ready = s.State == observe.Running && !s.RedisLost && !s.CrashLoop && a.workers.Complete()

@@ -71,10 +71,10 @@ func (r Redis) ReadPassword() (string, error) {
 	return strings.TrimRight(string(b), "\r\n"), nil
 }
 
-// RenewedPassword gives the password anew for each connection. It keeps the last one where
+// PasswordRefresher gives the password anew for each connection. It keeps the last one where
 // the file is empty or cannot be read, as while it is replaced: a login without a password
 // is refused, which would end the sidecar.
-func (r Redis) RenewedPassword(last string) func() (string, error) {
+func (r Redis) PasswordRefresher(last string) func() (string, error) {
 	var mu sync.Mutex
 	return func() (string, error) {
 		password, err := r.ReadPassword()

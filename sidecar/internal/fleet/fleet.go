@@ -55,7 +55,7 @@ type Child struct {
 	Slot  int    `json:"slot"`
 	PID   int    `json:"pid"`
 	Kind  string `json:"kind,omitempty"` // pattern of the kind of worker, if there are several
-	State string `json:"state"`          // Serving, Leaving, Lent
+	State string `json:"state"`          // Serving, Leaving, Extra
 	Tasks []Task `json:"tasks,omitempty"`
 }
 

@@ -39,9 +39,9 @@ func Dump(w io.Writer, snapshot func() Snapshot) error {
 // describe is the part of a dump about the state and the workers.
 func (s *Snapshot) describe(now time.Time) []byte {
 	out := fmt.Appendf(nil, "sidecar: state=%s ready=%t redis_lost=%t crash_loop=%t workers=%d capacity=%d in_flight=%d lent=%d waiting=%d unreported=%d\n",
-		s.State, s.Ready, s.RedisLost, s.CrashLoop, s.Workers, s.Capacity, s.InFlight, s.Lent, s.Waiting, s.Unreported)
+		s.State, s.Ready, s.RedisLost, s.CrashLoop, s.Workers, s.Capacity, s.InFlight, s.Extra, s.Waiting, s.Unreported)
 	for _, slot := range s.Slots {
-		out = fmt.Appendf(out, "slot %d: pid=%d concurrency=%d leaving=%t lent=%t tasks=%d", slot.Slot, slot.Pid, slot.Concurrency, slot.Leaving, slot.Lent, len(slot.Tasks))
+		out = fmt.Appendf(out, "slot %d: pid=%d concurrency=%d leaving=%t lent=%t tasks=%d", slot.Slot, slot.Pid, slot.Concurrency, slot.Leaving, slot.Extra, len(slot.Tasks))
 		if slot.Kind != "" {
 			out = fmt.Appendf(out, " kind=%q", slot.Kind)
 		}

@@ -92,7 +92,7 @@ func (b *Observability) Self() fleet.Run {
 		switch {
 		case slot.Leaving:
 			child.State = fleet.Leaving
-		case slot.Lent:
+		case slot.Extra:
 			child.State = fleet.Extra
 		}
 		for _, t := range slot.Tasks {

@@ -31,7 +31,7 @@ type Snapshot struct {
 	Wanted    int // of these, for a sidecar to be ready
 	Capacity  int // tasks that they can run at once
 	InFlight  int // tasks in them
-	Lent      int // slots that are lent, since their tasks only wait for others
+	Extra     int // extra slots in use, while other tasks only wait
 	Waiting   int // tasks that are claimed and not started
 	// Unreported is how many outcomes Redis has not heard of, UnreportedBytes how large
 	// they are.

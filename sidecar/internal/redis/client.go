@@ -37,10 +37,10 @@ type ClientOptions struct {
 
 	Username string
 	Password string
-	// Renewed, if set, returns the password for each new connection. The password may
+	// RefreshPassword, if set, returns the password for each new connection. The password may
 	// change while the client is open.
-	Renewed func() (password string, err error)
-	DB      int
+	RefreshPassword func() (password string, err error)
+	DB              int
 	// TLS is used unchanged if set. rediss:// without it uses the system's root
 	// certificates.
 	TLS *tls.Config
@@ -130,11 +130,11 @@ func (o ClientOptions) universal() (*goredis.UniversalOptions, error) {
 		DisableIdentity:          true,
 		MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled},
 	}
-	if o.Renewed != nil {
+	if o.RefreshPassword != nil {
 		username := u.Username
 		u.Password = ""
 		u.CredentialsProviderContext = func(context.Context) (string, string, error) {
-			password, err := o.Renewed()
+			password, err := o.RefreshPassword()
 			return username, password, err
 		}
 	}

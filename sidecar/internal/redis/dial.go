@@ -31,8 +31,8 @@ func Dial(ctx context.Context, o ClientOptions) (net.Conn, error) {
 		conn = &alertConn{Conn: tls.Client(conn, u.TLSConfig)}
 	}
 	password := u.Password
-	if o.Renewed != nil {
-		if password, err = o.Renewed(); err != nil {
+	if o.RefreshPassword != nil {
+		if password, err = o.RefreshPassword(); err != nil {
 			_ = conn.Close()
 			return nil, err
 		}

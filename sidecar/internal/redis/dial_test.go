@@ -62,7 +62,7 @@ func TestDialTakesTheRenewedPassword(t *testing.T) {
 	}
 	t.Cleanup(func() { _ = p.Stop(context.Background()) })
 	password := "one"
-	o := ClientOptions{URL: "redis://" + p.Addr(), Password: "one", DialTimeout: 30 * time.Second, Renewed: func() (string, error) { return password, nil }}
+	o := ClientOptions{URL: "redis://" + p.Addr(), Password: "one", DialTimeout: 30 * time.Second, RefreshPassword: func() (string, error) { return password, nil }}
 	if _, err := Dial(t.Context(), o); err == nil || !strings.Contains(err.Error(), "WRONGPASS") {
 		t.Errorf("with the earlier password: %v", err)
 	}

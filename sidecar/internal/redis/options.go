@@ -27,7 +27,7 @@ func OptionsOf(r config.Redis) (ClientOptions, error) {
 		DialTimeout: r.DialTimeout, ReadTimeout: r.ReadTimeout, WriteTimeout: r.WriteTimeout,
 	}
 	if r.PasswordFile != "" {
-		o.Renewed = r.RenewedPassword(password)
+		o.RefreshPassword = r.PasswordRefresher(password)
 	}
 	if r.TLS || strings.HasPrefix(r.URL, "rediss:") {
 		if o.TLS, err = tlsConfig(r); err != nil {

@@ -12,20 +12,20 @@ import (
 	"github.com/graflow/graflow-sidecar/sidecar/config"
 )
 
-// Place is where Redis is in all its forms, credentials included.
-type Place struct {
+// RedisAddress is where Redis is in all its forms, credentials included.
+type RedisAddress struct {
 	URL                *url.URL
 	Host, Port, DB     string
 	Username, Password string
 }
 
-func PlaceOf(r config.Redis, password string) (Place, error) {
-	p := Place{Host: r.BareHost(), Port: strconv.Itoa(r.Port), DB: strconv.Itoa(r.DB), Username: r.Username, Password: password}
+func RedisAddressOf(r config.Redis, password string) (RedisAddress, error) {
+	p := RedisAddress{Host: r.BareHost(), Port: strconv.Itoa(r.Port), DB: strconv.Itoa(r.DB), Username: r.Username, Password: password}
 	p.URL = r.URLOfParts()
 	if r.URL != "" {
 		u, err := url.Parse(r.URL)
 		if err != nil {
-			return Place{}, &config.Error{Err: fmt.Errorf("REDIS_URL is not a URL")}
+			return RedisAddress{}, &config.Error{Err: fmt.Errorf("REDIS_URL is not a URL")}
 		}
 		p.URL = u
 		if p.URL.Scheme != "unix" {
@@ -55,7 +55,7 @@ func ConnectURL(r config.Redis) string {
 	if err != nil {
 		return "" // the sidecar could read it when it connected
 	}
-	p, err := PlaceOf(r, password)
+	p, err := RedisAddressOf(r, password)
 	if err != nil {
 		return ""
 	}
@@ -66,7 +66,7 @@ func ConnectURL(r config.Redis) string {
 // URL is complete; the parts are there for code that reads Graflow's own
 // variables.
 func Environment(r config.Redis, prefix, password string) ([]string, error) {
-	p, err := PlaceOf(r, password)
+	p, err := RedisAddressOf(r, password)
 	if err != nil {
 		return nil, err
 	}
@@ -105,15 +105,15 @@ func Environment(r config.Redis, prefix, password string) ([]string, error) {
 	return env, nil
 }
 
-// RenewedEnvironment gives Environment anew for each worker that is started, whose
+// EnvironmentRefresher gives Environment anew for each worker that is started, whose
 // password may have been changed since password was read; nil where it cannot.
-func RenewedEnvironment(r config.Redis, prefix, password string) func() []string {
+func EnvironmentRefresher(r config.Redis, prefix, password string) func() []string {
 	if r.PasswordFile == "" {
 		return nil
 	}
-	renewed := r.RenewedPassword(password)
+	refreshed := r.PasswordRefresher(password)
 	return func() []string {
-		password, _ := renewed() // where the file cannot be read it is the last one
+		password, _ := refreshed() // where the file cannot be read it is the last one
 		env, err := Environment(r, prefix, password)
 		if err != nil {
 			return nil // the worker has what was right at the start

@@ -45,7 +45,7 @@ func TestWorkersAreToldWhereRedisIs(t *testing.T) {
 
 // TestNoWorkerIsGivenADifferentPassword where none is in a file.
 func TestNoWorkerIsGivenADifferentPassword(t *testing.T) {
-	if RenewedEnvironment(config.Redis{Password: "one"}, "p", "one") != nil {
+	if EnvironmentRefresher(config.Redis{Password: "one"}, "p", "one") != nil {
 		t.Error("the environment is made anew")
 	}
 }

@@ -1,6 +1,5 @@
-// Package worker has what the three kinds of worker have in common: what the rest of
-// the sidecar asks of them, what they say of themselves, and the environment that their
-// processes get.
+// Package worker has what the three kinds of worker share: the interface of a pool, its
+// status, and the environment of worker processes.
 package worker
 
 import (
@@ -8,36 +7,36 @@ import (
 	"time"
 )
 
-// Pool is what runs the tasks, as the rest of the sidecar sees it: the stage
-// of each mode is one. Methods may be called concurrently.
+// Pool runs tasks. The worker stage of each mode is one. Its methods may be called
+// concurrently.
 type Pool interface {
-	// Run works until soft ends, then finishes what it has, and gives it back
-	// when hard ends. It returns when no process is left: nil after a stop, a
-	// StartError where the worker cannot be started at all.
+	// Run works until soft ends, then finishes its tasks, and returns them when hard
+	// ends. It returns when no process is left: nil after a stop, a StartError if the
+	// worker cannot be started at all.
 	Run(soft, hard context.Context) error
-	// Up is how many workers are up.
+	// Up returns the number of workers that are up.
 	Up() int
-	// Restart replaces them one by one, and returns at once.
+	// Restart replaces the workers one by one. It returns at once.
 	Restart()
-	// RestartSlot is Restart for one of them, and reports whether there is one.
+	// RestartSlot replaces the workers of one slot. It reports whether there is one.
 	RestartSlot(slot int) bool
-	// Evict ends every task of a run whose lease was lost. It returns when none
-	// of them is running any more; none is started later.
+	// Evict ends every task of a run that has lost its lease. It returns when none of
+	// them runs any more; none starts later.
 	Evict(run string)
 	// CrashLoop reports whether the workers keep dying.
 	CrashLoop() bool
-	// Slots is a snapshot of the workers.
+	// Slots returns a snapshot of the workers.
 	Slots() []Slot
 }
 
-// Slot is one serving child at a moment. A lone task's child has the
-// slot of the child that took the task.
+// Slot is a snapshot of one serving worker process. The process of an isolated task has
+// the slot of the process that acquired the task.
 type Slot struct {
 	Slot, Pid   int
-	Kind        string // pattern of the kind of worker, where there are several
+	Kind        string // pattern of the kind of worker, if there are several
 	Concurrency int    // tasks at once
 	Leaving     bool
-	Lent        bool   // it is there because slots are lent
+	Extra       bool   // it serves extra slots
 	Tasks       []Task // the longest running first
 }
 
@@ -51,9 +50,9 @@ type Task struct {
 	Progress Progress
 }
 
-// Progress is what a worker said last about a task with $/progress.
+// Progress is the last $/progress of a task.
 type Progress struct {
-	At       time.Time // zero if it said nothing yet
-	Fraction float64   // from 0 to 1; 0 too if it did not say
+	At       time.Time // zero before the first $/progress
+	Fraction float64   // from 0 to 1; 0 if unknown
 	Message  string
 }

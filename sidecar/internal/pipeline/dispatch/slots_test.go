@@ -45,9 +45,9 @@ func took(t *testing.T, q *dispatch.Queue, limit int) []int64 {
 }
 
 // limited is a queue for some slots, with a child for each.
-func limited(back *returns, slots, maxLent int) *dispatch.Queue {
+func limited(back *returns, slots, maxExtra int) *dispatch.Queue {
 	q := dispatch.New(back.exits())
-	q.Limit(slots, maxLent)
+	q.Limit(slots, maxExtra)
 	q.AddCapacity(slots)
 	return q
 }
@@ -128,9 +128,9 @@ func TestAChildOfALentSlotTakesNothingWhenTheSlotIsTakenBack(t *testing.T) {
 // that is not going to be free, and may be the very task that is waited for.
 func TestWhatCannotStartBesideAWaitingTaskGoesBack(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		for maxLent := range 2 {
+		for maxExtra := range 2 {
 			var back returns
-			q := limited(&back, 1, maxLent)
+			q := limited(&back, 1, maxExtra)
 			for range 200 { // 10,000 a second, so that it would claim ahead
 				q.Offer(tasks(0, 10))
 				for range 10 {

@@ -56,7 +56,7 @@ func (s *Stage) run(hard context.Context, slot int, t task.Task) (task.Outcome, 
 	if problem != "" {
 		return j.outcome(task.Outcome{Conclusion: task.Failed, Reason: "invalid", Message: problem}), nil
 	}
-	cmd := osexec.Cmd{Path: *s.path.Load(), Args: s.cfg.Command, Dir: s.cfg.Dir, Env: env, ExtraFiles: s.cfg.Extra}
+	cmd := osexec.Cmd{Path: *s.path.Load(), Args: s.cfg.Command, Dir: s.cfg.Dir, Env: env, ExtraFiles: s.cfg.Files}
 	p, err := s.spawn(&cmd)
 	if errors.Is(err, errHalted) {
 		return task.Outcome{}, err

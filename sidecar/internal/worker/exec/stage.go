@@ -51,7 +51,7 @@ type Config struct {
 	Name    string // for people; the command if empty
 	Dir     string
 	Env     []string   // complete but for what a task adds
-	Extra   []*os.File // handed down as file descriptors 3, 4 …
+	Files   []*os.File // handed down as file descriptors 3, 4 …
 
 	Slots       int // processes at once
 	FirstSlot   int // number of the first slot

@@ -43,7 +43,7 @@ func TestAnswersThatAreNotReadAreBounded(t *testing.T) {
 				c := &child{cfg: &Config{MaxMessageBytes: most, Requests: v}, out: newOutbox(), reading: make(chan struct{}, maxReading)}
 				ctx, cancel := context.WithCancel(t.Context())
 				ask := func(ctx context.Context) {
-					c.serve(ctx, &run{}, fmt.Append(nil, 1), method, &protocol.TaskRequest{})
+					c.serveRequest(ctx, &runningTask{}, fmt.Append(nil, 1), method, &protocol.TaskRequest{})
 				}
 				var all sync.WaitGroup
 				for range requests {
@@ -77,7 +77,7 @@ func TestShortAnswersDoNotWaitForLargeOnes(t *testing.T) {
 		v := &values{bytes: 2}
 		c := &child{cfg: &Config{MaxMessageBytes: 1, Requests: v}, out: newOutbox(), reading: make(chan struct{}, maxReading)}
 		c.out.add(func(dst []byte) []byte { return append(dst, "unread"...) })
-		done, ok := c.room(t.Context(), protocol.MethodChannelUnlock)
+		done, ok := c.reserveAnswer(t.Context(), protocol.MethodChannelUnlock)
 		if !ok {
 			t.Fatal("it was not let in")
 		}

@@ -16,83 +16,84 @@ import (
 	"github.com/graflow/graflow-sidecar/sidecar/internal/worker/spawn/local"
 )
 
-// child is one worker process that speaks the protocol. Its state is changed
-// by its methods under mu; the goroutines are: reader (stdout), stderr logger,
-// writer (stdin), pump (takes tasks) and the keeper that owns it.
+// child is one worker process that speaks the protocol. Its state is changed by its
+// methods, under mu. Its goroutines are the reader of stdout (reader.go), the logger of
+// stderr, the writer of stdin (outbox), the pump, which acquires tasks
+// (child_tasks.go), and the supervisor that owns it.
 type child struct {
 	pool    *Pool
 	cfg     *Config
 	slot    int
-	kind    kind
+	role    role
 	limit   int // tasks at once
 	log     *slog.Logger
 	proc    local.Process
 	out     *outbox
 	tail    *local.Tail
-	stderr  *watched
+	stderr  *stderrPipe
 	src     Source
 	recycle recycleState
 
 	answered chan protocol.Message // the answer to initialize; buffered
 	broken   chan struct{}         // closed with the first fault that ends this child
-	drained  chan struct{}         // closed when the worker said $/draining
+	drained  chan struct{}         // closed when the child takes no more tasks: $/draining, or its host leaves
 	free     chan struct{}         // one token: a slot may be free
 	idle     chan struct{}         // one token: the last task ended
-	reading  chan struct{}         // a token for each stored value that is fetched, see room
+	reading  chan struct{}         // a token for each stored value that is being fetched, see reserveAnswer
 
-	over     chan struct{} // closed when all it held is accounted for
-	worked   chan struct{} // closed when it has answered a task
-	closing  chan struct{} // closed when it takes nothing more for good
-	detached atomic.Bool   // its process and the goroutines of its pipes are gone
+	over     chan struct{} // closed when every task of the child has an outcome
+	worked   chan struct{} // closed when the child has answered a task
+	closing  chan struct{} // closed when the child takes no more tasks, for whatever reason
+	detached atomic.Bool   // its process and the goroutines of its pipes have ended
 
-	replacing chan chan<- error // ask for a replacement, see requestReplacement; each is told what came of it
+	replacing chan chan<- error // requests for a replacement; each gets the result, see requestReplacement
 
 	stdoutDone, stderrDone, stdinDone chan struct{} // see attach
 
 	mu      sync.Mutex
-	running map[int64]*run
+	running map[int64]*runningTask
 	// nextID is the id of the next request. Ids count from 1 for each child and stay
 	// within 2^53 (P10): JavaScript and jq 1.6 keep numbers as 64-bit floats and would
 	// return a larger id changed.
-	nextID int64
-	left   bool // its slots are not in the capacity any more, see leave
-	useful bool // worked is closed
-	// answers is how many tasks it has answered, and answeredAt when the last one.
-	answers    int
-	answeredAt time.Time
-	cut        bool   // the ladder has begun: a failure from now on is our doing
-	condemned  bool   // a cancelled task did not end: nothing new, and killed soon
-	firstLine  string // first line on stdout that was no message
-	prints     int
-	fault      string // why broken was closed
-	draining   bool
-	dead       bool // no task may be written any more
-	pingID     int64
-	pingSent   time.Time
-	ended      ended // the reader's own, as the next two are
-	suspects   suspects
-	stdout     *listener
-	opened     opened   // requests of the worker
-	inputs     []wanted // set before the first task
-	fetches    sync.WaitGroup
+	nextID  int64
+	removed bool // its slots are no longer in the capacity, see removeCapacity
+	useful  bool // worked is closed
+	// answers is the number of answered tasks, and answeredAt the time of the last answer.
+	answers            int
+	answeredAt         time.Time
+	cut                bool   // the sidecar is ending the process: a failure from now on is its doing
+	condemned          bool   // a cancelled task did not end: the child takes no more tasks and will be killed
+	firstLine          string // first line on stdout that was not a message
+	prints             int
+	fault              string // why broken was closed
+	draining           bool
+	dead               bool // no more tasks may be written
+	pingID             int64
+	pingSent           time.Time
+	outcomes           outcomeBatch // used by the reader only, like suspects and stdout
+	suspects           suspects
+	stdout             *stdoutPipe
+	unansweredRequests requestCount     // unanswered requests of the worker
+	inputs             []declaredInputs // set before the first task
+	fetches            sync.WaitGroup
 }
 
-// kind says what a child is there for.
-type kind int
+// role is the purpose of a child.
+type role int
 
 const (
-	kindSlot  kind = iota // one of the pool's regular children
-	kindExtra             // for slots that are lent, see runExtra
-	kindLone              // for one task, see runLone
+	roleRegular  role = iota // one of the children for the configured slots
+	roleExtra                // for extra slots, see runExtra
+	roleIsolated             // for one task, see runIsolated
 )
 
 const initializeID = 1
 
-func newChild(k *keeper, p local.Process) *child {
-	cfg := &k.pool.cfg
+func newChild(s *supervisor, p local.Process) *child {
+	cfg := &s.pool.cfg
 	c := &child{
-		pool: k.pool, cfg: cfg, slot: k.slot, kind: k.kind, proc: p, src: k.src,
-		log:       cfg.Log.With("slot", k.slot, "pid", p.Pid()),
+		pool: s.pool, cfg: cfg, slot: s.slot, role: s.role, proc: p, src: s.src,
+		log:       cfg.Log.With("slot", s.slot, "pid", p.Pid()),
 		out:       newOutbox(),
 		tail:      &local.Tail{},
 		answered:  make(chan protocol.Message, 1),
@@ -105,28 +106,28 @@ func newChild(k *keeper, p local.Process) *child {
 		worked:    make(chan struct{}),
 		closing:   make(chan struct{}),
 		replacing: make(chan chan<- error),
-		running:   make(map[int64]*run),
+		running:   make(map[int64]*runningTask),
 		nextID:    initializeID + 1,
 	}
 	return c
 }
 
-// processID names one child process for ever: it is in its environment, in
-// initialize, and in the log.
+// processID returns an id that no other child process ever has. It is in the
+// environment of the process, in initialize, and in the log.
 func processID(workerID string, slot int) string {
 	return fmt.Sprintf("%s-%d-%s", workerID, slot, rand.Text()[:10])
 }
 
 // attach starts the goroutines of the child's three pipes.
 func (c *child) attach() error {
-	stderr, err := watch(c.proc.Stderr())
+	stderr, err := newStderrPipe(c.proc.Stderr())
 	if err != nil {
 		return err
 	}
 	c.stderr = stderr
-	c.stdout = &listener{pipe: c.proc.Stdout(), due: c.suspects.due, stall: c.cfg.WriteTimeout}
+	c.stdout = &stdoutPipe{pipe: c.proc.Stdout(), due: c.suspects.due, stall: c.cfg.WriteTimeout}
 	c.stdout.lines = protocol.NewLineReader(c.stdout, c.cfg.MaxMessageBytes)
-	c.stdout.lines.OnSkip(c.skipped)
+	c.stdout.lines.OnSkip(c.handleSkipped)
 	c.stdoutDone = make(chan struct{})
 	c.stderrDone = make(chan struct{})
 	c.stdinDone = make(chan struct{})
@@ -136,7 +137,7 @@ func (c *child) attach() error {
 	}()
 	go func() {
 		defer close(c.stderrDone)
-		c.pool.safe(func() { local.LogLines(stderr, c.log, "worker stderr", c.tail, c.only) })
+		c.pool.safe(func() { local.LogLines(stderr, c.log, "worker stderr", c.tail, c.onlyTaskAttrs) })
 	}()
 	go func() {
 		defer close(c.stdinDone)
@@ -149,25 +150,25 @@ func (c *child) attach() error {
 	return nil
 }
 
-func (c *child) starting() bool {
+func (c *child) isStarting() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.limit == 0
 }
 
-// several: it runs more than one task at a time.
-func (c *child) several() bool {
+// isConcurrent reports whether the child runs more than one task at a time.
+func (c *child) isConcurrent() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.limit > 1
 }
 
-// join adds the child's slots to the capacity.
-func (c *child) join() { c.src.AddCapacity(c.limit) }
+// addCapacity adds the child's slots to the capacity.
+func (c *child) addCapacity() { c.src.AddCapacity(c.limit) }
 
-// ping sends a protocol ping unless one is outstanding, and reports whether
-// the outstanding one has been for longer than limit while nothing runs. A
-// busy child is never judged by a slow ping alone.
+// ping sends a protocol ping unless one is unanswered. It reports whether an unanswered
+// ping is older than limit while no task runs: a child with a running task may be slow
+// to answer.
 func (c *child) ping(limit time.Duration) (overdue bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -183,8 +184,8 @@ func (c *child) ping(limit time.Duration) (overdue bool) {
 	return false
 }
 
-// provesLocked notes that the child has answered a task.
-func (c *child) provesLocked() {
+// markUsefulLocked notes that the child has answered a task.
+func (c *child) markUsefulLocked() {
 	if !c.useful {
 		c.useful = true
 		close(c.worked)
@@ -197,15 +198,15 @@ func (c *child) isUseful() bool {
 	return c.useful
 }
 
-// misbehaved counts a breach of the protocol.
-func (c *child) misbehaved(what string) {
+// countMisbehaviour counts a breach of the protocol.
+func (c *child) countMisbehaviour(what string) {
 	if c.cfg.Misbehaved != nil {
 		c.cfg.Misbehaved(what)
 	}
 }
 
-// breakWith records a fault that this child cannot recover from; the keeper
-// then replaces it. Only the first counts.
+// breakWith records a fault that the child cannot recover from, so that the supervisor
+// replaces the child. Only the first fault is recorded.
 func (c *child) breakWith(fault string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -219,8 +220,8 @@ func (c *child) breakLocked(fault string) {
 	}
 }
 
-// stdinFailed judges a write that failed. The pipe of a child that has just
-// ended fails too; that is its end's story and not this one's.
+// stdinFailed handles a failed write to stdin. The write to a child that has just ended
+// fails too; the end of the process is then the reason, not the pipe.
 func (c *child) stdinFailed(err error) {
 	switch {
 	case local.Within(c.proc.Exited(), outputGrace):
@@ -239,8 +240,9 @@ func isTimeout(err error) bool {
 // readDone is closed when the child's stdout has ended.
 func (c *child) readDone() <-chan struct{} { return c.stdoutDone }
 
-// stdoutEnded waits for the end of a process whose stdout has ended. One that goes on
-// cannot answer any more: it is ended for that, and not by the signal which does it.
+// stdoutEnded waits for the end of a process whose stdout has ended. A process that
+// goes on cannot answer any more: it is ended with that as the reason, and not with the
+// signal that ends it.
 func (c *child) stdoutEnded() {
 	if !local.Within(c.proc.Exited(), outputGrace) {
 		c.breakWith("closed its stdout")
@@ -250,23 +252,23 @@ func (c *child) stdoutEnded() {
 func (c *child) status() worker.Slot {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	s := worker.Slot{Slot: c.slot, Pid: c.proc.Pid(), Concurrency: c.limit, Leaving: c.draining || c.condemned || c.cut || c.left, Lent: c.kind == kindExtra}
+	s := worker.Slot{Slot: c.slot, Pid: c.proc.Pid(), Concurrency: c.limit, Leaving: c.draining || c.condemned || c.cut || c.removed, Extra: c.role == roleExtra}
 	for _, r := range c.running {
 		if r.fetching != nil {
 			continue // not started
 		}
 		s.Tasks = append(s.Tasks, worker.Task{
 			TaskID: r.task.Info.TaskID, SessionID: r.task.Info.SessionID, GroupID: r.task.Info.GroupID, Delivery: r.task.Delivery,
-			Attempt: r.task.Attempt, Started: r.started, Waiting: r.waiting, Progress: r.said,
+			Attempt: r.task.Attempt, Started: r.started, Waiting: r.waiting, Progress: r.progress,
 		})
 	}
 	slices.SortFunc(s.Tasks, func(a, b worker.Task) int { return a.Started.Compare(b.Started) })
 	return s
 }
 
-// only returns the attributes that name the task when the child runs exactly
+// onlyTaskAttrs returns the attributes that name the task when the child runs exactly
 // one: with several, a line cannot be attributed.
-func (c *child) only() []any {
+func (c *child) onlyTaskAttrs() []any {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if len(c.running) != 1 {
@@ -278,19 +280,19 @@ func (c *child) only() []any {
 	return nil
 }
 
-func (c *child) idleNow() bool {
+func (c *child) isIdle() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return len(c.running) == 0
 }
 
-func (c *child) isSpent() bool {
+func (c *child) quotaUsed() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.recycle.spent()
 }
 
-// shouldRecycle says why the child is to be replaced, or nothing.
+// shouldRecycle returns the reason to replace the child, or an empty string.
 func (c *child) shouldRecycle(now time.Time) string {
 	c.mu.Lock()
 	spent, taken, expires := c.recycle.spent(), c.recycle.taken, c.recycle.expires
@@ -307,21 +309,22 @@ func (c *child) shouldRecycle(now time.Time) string {
 	}
 	c.recycle.measured = now
 	rss, err := c.pool.resident(c.proc.Pid())
-	if err != nil || rss <= c.cfg.MaxChildRSS { // it has just ended, say
+	if err != nil || rss <= c.cfg.MaxChildRSS { // an error: the process may have just ended
 		return ""
 	}
 	return fmt.Sprintf("it takes %d MiB (SIDECAR_MAX_CHILD_RSS)", rss>>20)
 }
 
-// replacePatience is how long a child that is being replaced may go on with what
-// it has before the next one's turn comes: one task of an hour must not keep
-// the other workers old for an hour.
+// replacePatience is how long a child that is being replaced may go on with its tasks
+// before the next child's turn: a task of an hour must not keep the other workers old
+// for an hour.
 const replacePatience = 10 * time.Second
 
-// requestReplacement has the child's keeper start a replacement, and returns when it is
-// there. It fails when the replacement did not start or ctx has ended. Of several
-// callers one is served at a time: the others wait until the child takes nothing more,
-// or try next. A child that ends by itself is replaced as any other that does.
+// requestReplacement has the supervisor start a replacement, and returns when it
+// serves. It returns an error when the replacement did not start or ctx has ended.
+// Concurrent calls are served one at a time; the others return when the child takes no
+// more tasks, or are served next. It returns nil when the child ends by itself: the
+// supervisor replaces it then.
 func (c *child) requestReplacement(ctx context.Context) error {
 	came := make(chan error, 1)
 	select {
@@ -346,8 +349,8 @@ func (c *child) requestReplacement(ctx context.Context) error {
 	}
 }
 
-// replace is requestReplacement and also waits until the child is gone, for
-// replacePatience at most once the replacement is there.
+// replace calls requestReplacement and then waits until the child is gone, for
+// replacePatience at most.
 func (c *child) replace(ctx context.Context) error {
 	if err := c.requestReplacement(ctx); err != nil {
 		return err
@@ -363,8 +366,8 @@ func (c *child) replace(ctx context.Context) error {
 	return nil
 }
 
-// goes has the child take nothing more, as if it had asked for that itself.
-func (c *child) goes() {
+// drain stops the child from taking tasks, as if the worker had sent $/draining.
+func (c *child) drain() {
 	c.mu.Lock()
 	if !c.draining {
 		c.draining = true
@@ -380,20 +383,21 @@ func (c *child) isDraining() bool {
 	return c.draining
 }
 
-// leave takes them out again: the child takes nothing more. What still runs in
-// it keeps its own until it ends, so that a child of long tasks that is being
-// replaced takes nothing away from the others. It may be called more than once.
-func (c *child) leave() {
+// removeCapacity removes the child's slots from the capacity, since the child takes no
+// more tasks. Each running task keeps its own slot until it ends, so that the long
+// tasks of a child that is being replaced take no slots of other children. It may be
+// called more than once.
+func (c *child) removeCapacity() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.left {
+	if c.removed {
 		return
 	}
 	from := make([]task.SlotState, 0, len(c.running))
 	for _, r := range c.running {
-		from = append(from, c.placeLocked(r))
+		from = append(from, c.slotStateLocked(r))
 	}
-	c.left = true
+	c.removed = true
 	for _, p := range from {
 		to := p
 		to.OutsideCapacity = true
@@ -402,9 +406,9 @@ func (c *child) leave() {
 	c.src.AddCapacity(-c.limit)
 }
 
-// cutShort notes that the child is being ended. A worker whose stdin ends, or
-// that gets a SIGTERM, cancels what it runs and may still answer with the
-// error of that: such an answer is no failure of the task. A success counts.
+// cutShort marks the child as being ended by the sidecar. A worker whose stdin ends, or
+// that gets a SIGTERM, cancels its tasks and may still answer with an error: such an
+// answer is not a failure of the task. A success counts.
 func (c *child) cutShort() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -417,19 +421,19 @@ func (c *child) isCut() bool {
 	return c.cut
 }
 
-// ladder ends the process and returns when its group is dead.
-func (c *child) ladder(hard context.Context) {
+// terminate ends the process and returns when its group is dead.
+func (c *child) terminate(hard context.Context) {
 	local.End(hard, c.proc, c.out.close, c.cfg.KillGrace)
 }
 
-// outputGrace is how long a dead child's pipes are read to their end: they are
-// held open only by a grandchild that left the process group.
+// outputGrace is how long the pipes of a dead child are read. Only a grandchild that
+// has left the process group keeps them open.
 const outputGrace = time.Second
 
-// detach ends those goroutines, after the process group is dead: output that
-// is still in the pipes is read first, within a bound, and only then are the
-// pipes closed. Closing first loses output; without the bound a process that
-// holds the other end would keep the sidecar from ending.
+// detach ends the goroutines of the pipes, after the process group is dead. It first
+// reads the output that is left in the pipes, within a bound, and then closes them.
+// Closing first would lose output; without the bound a process that holds the other end
+// would keep the sidecar from ending.
 func (c *child) detach() {
 	_ = c.proc.Stdin().Close()
 	<-c.stdinDone
@@ -443,20 +447,20 @@ func (c *child) detach() {
 	c.detached.Store(true)
 }
 
-// quit reports whether the child ended by itself with status 0 after it had answered a
-// task, as workers do that want a fresh process now and then, and had not said that it
-// would. Only after it has ended.
-func (c *child) quit() bool {
+// exitedBySelf reports whether the child exited by itself with status 0 after it had
+// answered a task, without $/draining, as workers do that restart themselves now and
+// then. It may be called after the end of the process only.
+func (c *child) exitedBySelf() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.quitLocked()
+	return c.exitedBySelfLocked()
 }
 
-func (c *child) quitLocked() bool {
+func (c *child) exitedBySelfLocked() bool {
 	return c.useful && c.fault == "" && !c.draining && local.EndingOf(c.proc) == (local.Ending{})
 }
 
-// reason says why the child is gone, for the log.
+// reason returns why the child is gone, for the log.
 func (c *child) reason() string {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -466,16 +470,17 @@ func (c *child) reason() string {
 	return c.proc.Fate()
 }
 
-// lastWords quotes the child's last line on stderr, if there was one.
-func (c *child) lastWords() string {
+// quoteStderr quotes the child's last line on stderr, if there is one.
+func (c *child) quoteStderr() string {
 	if last := c.tail.Last(); last != "" {
 		return "; its last line on stderr: " + last
 	}
 	return ""
 }
 
-// sawInstead quotes what the worker printed in place of the protocol.
-func (c *child) sawInstead() string {
+// quoteStdout quotes the first line that the worker printed on stdout instead of a
+// message.
+func (c *child) quoteStdout() string {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.firstLine == "" {
@@ -489,7 +494,7 @@ func (c *child) sawInstead() string {
 	return fmt.Sprintf("; on stdout it printed %q", string(line))
 }
 
-// notify leaves a token, unless one is there.
+// notify leaves a token in ch, unless there is one.
 func notify(ch chan struct{}) {
 	select {
 	case ch <- struct{}{}:

@@ -16,23 +16,24 @@ import (
 	"github.com/graflow/graflow-sidecar/sidecar/internal/worker/spawn/local"
 )
 
-// run is one task inside a child.
-type run struct {
-	task     task.Task
-	started  time.Time
-	expiry   *time.Timer
-	expired  bool
-	waiting  bool               // it said $/waiting
-	place    task.SlotState     // how it held its slot when it was taken out of running
-	scope    *scope             // nil until it asks for something
-	fetching context.CancelFunc // nil once it is started, see fetchLocked
-	said     worker.Progress    // last
-	end      atomic.Int64       // where its line ends in what is written to the child; 0 before
+// runningTask is one task of a child.
+type runningTask struct {
+	task      task.Task
+	started   time.Time
+	expiry    *time.Timer
+	expired   bool
+	waiting   bool               // after $/waiting
+	slotState task.SlotState     // the state of its slot when it was removed from running
+	scope     *scope             // nil until the first request for it
+	fetching  context.CancelFunc // cancels the fetch of its inputs; nil when there is no fetch, see fetchLocked
+	progress  worker.Progress    // the last $/progress
+	lineEnd   atomic.Int64       // where its line ends in the bytes of the outbox; 0 until it is written
 }
 
-// pump moves tasks from the source into the child until ctx ends or the source
-// closes. In a child that runs several, a task that must be alone goes to lone.
-func (c *child) pump(ctx context.Context, lone func(task.Task)) {
+// pump moves tasks from the source to the child until ctx ends or the source closes.
+// Where the child runs several tasks, isolate gets the tasks that must not share a
+// process.
+func (c *child) pump(ctx context.Context, isolate func(task.Task)) {
 	defer c.fetches.Wait()
 	for {
 		n := c.awaitFree(ctx)
@@ -46,17 +47,17 @@ func (c *child) pump(ctx context.Context, lone func(task.Task)) {
 		if c.limit > 1 {
 			ts = slices.DeleteFunc(ts, func(t task.Task) bool {
 				if t.Isolation != task.IsolateNone {
-					lone(t)
+					isolate(t)
 				}
 				return t.Isolation != task.IsolateNone
 			})
 		}
-		c.begin(ctx, ts)
+		c.startTasks(ctx, ts)
 	}
 }
 
-// awaitFree waits for a free slot and returns how many there are; 0 when ctx
-// ended or the child takes nothing more.
+// awaitFree waits for a free slot and returns the number of free slots; 0 when ctx has
+// ended or the child takes no more tasks.
 func (c *child) awaitFree(ctx context.Context) int {
 	for {
 		c.mu.Lock()
@@ -67,7 +68,7 @@ func (c *child) awaitFree(ctx context.Context) int {
 		c.mu.Unlock()
 		switch {
 		case n > 0 && ctx.Err() == nil:
-			if c.awaitQuit(ctx) {
+			if c.awaitSelfExit(ctx) {
 				continue
 			}
 			return n
@@ -82,29 +83,28 @@ func (c *child) awaitFree(ctx context.Context) int {
 	}
 }
 
-// awaitQuit waits while the child may be about to exit by itself. It reports whether it
-// had to.
-func (c *child) awaitQuit(ctx context.Context) bool {
+// awaitSelfExit waits while the child may be about to exit by itself. It reports
+// whether it waited.
+func (c *child) awaitSelfExit(ctx context.Context) bool {
 	c.mu.Lock()
 	answers, since := c.answers, c.answeredAt
 	c.mu.Unlock()
-	pause := c.pool.quits.pause(answers)
-	if answers == 0 || pause == 0 || time.Since(since) >= pause {
+	delay := c.pool.selfExits.delayAfter(answers)
+	if answers == 0 || delay == 0 || time.Since(since) >= delay {
 		return false
 	}
-	timer := time.NewTimer(time.Until(since.Add(pause)))
+	timer := time.NewTimer(time.Until(since.Add(delay)))
 	defer timer.Stop()
 	select {
 	case <-timer.C:
-		c.pool.quits.survived(answers)
-	case <-ctx.Done(): // it has exited, or we stop
+		c.pool.selfExits.survived(answers)
+	case <-ctx.Done(): // the child has exited, or the pool stops
 	}
 	return true
 }
 
-// begin writes tasks to the child. A child that is going gives them back
-// untouched.
-func (c *child) begin(ctx context.Context, ts []task.Task) {
+// startTasks writes tasks to the child. A child that takes no more tasks returns them.
+func (c *child) startTasks(ctx context.Context, ts []task.Task) {
 	now := time.Now()
 	c.mu.Lock()
 	if c.dead || c.draining || c.condemned {
@@ -113,7 +113,7 @@ func (c *child) begin(ctx context.Context, ts []task.Task) {
 		return
 	}
 	ids := make([]int64, len(ts))
-	runs := make([]*run, len(ts))
+	runs := make([]*runningTask, len(ts))
 	var evicted []task.Task
 	for i, t := range ts {
 		if c.pool.isEvicted(&t) {
@@ -123,40 +123,40 @@ func (c *child) begin(ctx context.Context, ts []task.Task) {
 		id := c.nextID
 		c.nextID++
 		c.recycle.taken++
-		if names := c.inputsFor(t.Info.TaskID); names != nil {
-			c.fetchLocked(ctx, id, &run{task: t}, names)
+		if names := c.inputsOf(t.Info.TaskID); names != nil {
+			c.fetchLocked(ctx, id, &runningTask{task: t}, names)
 			continue
 		}
 		ids[i] = id
-		r := &run{task: t, started: now}
+		r := &runningTask{task: t, started: now}
 		runs[i] = r
 		if d := t.Limit(c.cfg.TaskTimeout); d > 0 {
-			r.expiry = time.AfterFunc(d, func() { c.expire(id) })
+			r.expiry = time.AfterFunc(d, func() { c.cancelExpired(id) })
 		}
 		c.running[id] = r
 	}
 	spent := c.recycle.spent()
 	c.mu.Unlock()
 	if spent {
-		c.leave()
+		c.removeCapacity()
 		notify(c.pool.recycleCheck)
 	}
 	for _, t := range evicted {
-		r := &run{task: t}
+		r := &runningTask{task: t}
 		c.mu.Lock()
-		r.place = c.placeLocked(r)
+		r.slotState = c.slotStateLocked(r)
 		c.mu.Unlock()
-		c.finish(r, task.Outcome{Conclusion: task.Returned, Message: "its lease was lost"})
+		c.publish(r, task.Outcome{Conclusion: task.Returned, Message: "its lease was lost"})
 	}
 	c.out.addAll(len(ts), func(dst []byte, i int) []byte {
 		if ids[i] == 0 {
-			return dst // evicted, or its inputs are being read
+			return dst // evicted, or its inputs are being fetched
 		}
 		return protocol.AppendTaskRun(dst, ids[i], params(&ts[i], c.cfg.TaskTimeout, now))
-	}, func(i int, end int64) { runs[i].end.Store(end) })
+	}, func(i int, end int64) { runs[i].lineEnd.Store(end) })
 }
 
-// params are those of the task/run for a task that starts now.
+// params returns the params of task/run for a task that starts now.
 func params(t *task.Task, timeout time.Duration, now time.Time) protocol.RunParams {
 	p := protocol.RunParams{
 		Delivery: t.Delivery, Record: t.Record, Attempt: t.Attempt, Traceparent: t.Traceparent(),
@@ -167,10 +167,10 @@ func params(t *task.Task, timeout time.Duration, now time.Time) protocol.RunPara
 	return p
 }
 
-// inputsFor are the names of the inputs that the worker wants for a task, each
-// once: nil if it wants none, and none at all if it wants only those that the
-// workflow has for the task (P57).
-func (c *child) inputsFor(id string) (names []string) {
+// inputsOf returns the names of the inputs that the worker declared for a task, each
+// once. It returns nil if the worker declared none, and an empty list if it wants only
+// the inputs that the workflow defines for the task (P57).
+func (c *child) inputsOf(id string) (names []string) {
 	if c.cfg.Requests == nil {
 		return nil
 	}
@@ -183,9 +183,9 @@ func (c *child) inputsFor(id string) (names []string) {
 	return slices.Compact(names)
 }
 
-// fetchLocked has a task's inputs read before it is started. Until then it has a
-// slot and nothing else; ctx is that of the pump, which waits for this.
-func (c *child) fetchLocked(ctx context.Context, id int64, r *run, names []string) {
+// fetchLocked fetches the inputs of a task before the task is started. Until then the
+// task only has a slot. ctx is that of the pump, which waits for the fetch.
+func (c *child) fetchLocked(ctx context.Context, id int64, r *runningTask, names []string) {
 	ctx, cancel := context.WithCancel(ctx)
 	r.fetching = cancel
 	c.running[id] = r
@@ -195,9 +195,10 @@ func (c *child) fetchLocked(ctx context.Context, id int64, r *run, names []strin
 	})
 }
 
-// fetch reads a task's inputs and starts it. What ends the child, the lease or
-// the sidecar meanwhile sends the task back at no cost: it was not started.
-func (c *child) fetch(ctx context.Context, id int64, r *run, names []string) {
+// fetch reads the inputs of a task and starts it. If the child, the lease or the
+// sidecar ends meanwhile, the task is returned without an attempt used: it was not
+// started.
+func (c *child) fetch(ctx context.Context, id int64, r *runningTask, names []string) {
 	inputs, err := c.cfg.Requests.Inputs(ctx, &r.task, names)
 	o := task.Outcome{Conclusion: task.Returned, Message: "not started"}
 	switch {
@@ -205,7 +206,7 @@ func (c *child) fetch(ctx context.Context, id int64, r *run, names []string) {
 	case err != nil:
 		o = task.Outcome{Conclusion: task.Failed, Reason: "inputs", Message: fmt.Sprintf("the inputs of this task cannot be read: %v", err)}
 	default:
-		size, started := c.launch(ctx, id, r, inputs)
+		size, started := c.startFetched(ctx, id, r, inputs)
 		if started {
 			return
 		}
@@ -215,16 +216,16 @@ func (c *child) fetch(ctx context.Context, id int64, r *run, names []string) {
 		}
 	}
 	c.mu.Lock()
-	r.fetching = nil // for end
+	r.fetching = nil // so that remove finds it
 	c.mu.Unlock()
-	if r := c.end(id, false); r != nil {
-		c.finish(r, o)
+	if r := c.remove(id, false); r != nil {
+		c.publish(r, o)
 	}
 }
 
-// launch writes a task whose inputs are there; its clock begins now. It tells how
-// long the line is, and whether it was written.
-func (c *child) launch(ctx context.Context, id int64, r *run, inputs []protocol.Input) (size int, started bool) {
+// startFetched writes a task whose inputs are fetched; its time limit begins now. It
+// returns the length of the line, and whether the line was written.
+func (c *child) startFetched(ctx context.Context, id int64, r *runningTask, inputs []protocol.Input) (size int, started bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if ctx.Err() != nil || c.dead || c.draining || c.condemned {
@@ -239,25 +240,25 @@ func (c *child) launch(ctx context.Context, id int64, r *run, inputs []protocol.
 	}
 	r.started, r.fetching = now, nil
 	if d := r.task.Limit(c.cfg.TaskTimeout); d > 0 {
-		r.expiry = time.AfterFunc(d, func() { c.expire(id) })
+		r.expiry = time.AfterFunc(d, func() { c.cancelExpired(id) })
 	}
-	// Under the lock, so that no cancel of it is written before.
-	r.end.Store(c.out.add(func(dst []byte) []byte { return append(dst, line...) }))
+	// Under the lock, so that a cancel of the task is not written before it.
+	r.lineEnd.Store(c.out.add(func(dst []byte) []byte { return append(dst, line...) }))
 	return len(line), true
 }
 
-// placeLocked is how a run holds its slot now.
-func (c *child) placeLocked(r *run) task.SlotState {
+// slotStateLocked returns the state of the slot of a task.
+func (c *child) slotStateLocked(r *runningTask) task.SlotState {
 	p := r.task.SlotState()
-	p.OutsideCapacity, p.Waiting = c.left || c.kind == kindLone, r.waiting
+	p.OutsideCapacity, p.Waiting = c.removed || c.role == roleIsolated, r.waiting
 	return p
 }
 
-// waits handles $/waiting and $/resumed of a task. A repetition changes nothing.
-func (c *child) waits(params []byte, on bool) {
+// setWaiting handles $/waiting and $/resumed. A repeated notification changes nothing.
+func (c *child) setWaiting(params []byte, on bool) {
 	var p protocol.DeliveryParams
 	if err := json.Unmarshal(params, &p); err != nil {
-		c.print(params)
+		c.handlePrint(params)
 		return
 	}
 	c.mu.Lock()
@@ -266,9 +267,9 @@ func (c *child) waits(params []byte, on bool) {
 		if r.task.Delivery != p.Delivery || r.waiting == on {
 			continue
 		}
-		from := c.placeLocked(r)
+		from := c.slotStateLocked(r)
 		r.waiting = on
-		c.src.Update(from, c.placeLocked(r))
+		c.src.Update(from, c.slotStateLocked(r))
 		if on {
 			c.pool.noteWaiting(1)
 		} else {
@@ -278,8 +279,8 @@ func (c *child) waits(params []byte, on bool) {
 	}
 }
 
-// runOfLocked is the task that has been started in this child under a delivery.
-func (c *child) runOfLocked(delivery string) *run {
+// runOfLocked returns the started task with a delivery id, or nil.
+func (c *child) runOfLocked(delivery string) *runningTask {
 	for _, r := range c.running {
 		if r.task.Delivery == delivery && r.fetching == nil {
 			return r
@@ -288,9 +289,9 @@ func (c *child) runOfLocked(delivery string) *run {
 	return nil
 }
 
-// takeRequest takes a request of the worker. It starts its service and does not wait
-// for it: the reader calls it.
-func (c *child) takeRequest(m protocol.Message) {
+// handleRequest starts to serve a request of the worker. It does not wait for the
+// service, because the reader calls it.
+func (c *child) handleRequest(m protocol.Message) {
 	id, method := bytes.Clone(m.ID), m.Method
 	if !protocol.IsTaskRequest(method) || c.cfg.Requests == nil {
 		c.refuse(id, protocol.Errorf(protocol.CodeMethodNotFound, "method not found: %s", method))
@@ -301,7 +302,7 @@ func (c *child) takeRequest(m protocol.Message) {
 		c.refuse(id, problem)
 		return
 	}
-	a, err := protocol.DecodeTaskRequest(method, bytes.Clone(m.Params)) // the line is the reader's
+	a, err := protocol.DecodeTaskRequest(method, bytes.Clone(m.Params)) // the reader reuses the buffer of the line
 	if err != nil {
 		c.refuse(id, protocol.Errorf(protocol.CodeInvalidParams, "%v", err))
 		return
@@ -314,30 +315,30 @@ func (c *child) takeRequest(m protocol.Message) {
 	c.pool.requests.Go(func() {
 		c.pool.safe(func() {
 			defer s.open.Done()
-			defer c.forget(size)
-			c.serve(s.ctx, r, id, method, &a)
+			defer c.uncountRequest(size)
+			c.serveRequest(s.ctx, r, id, method, &a)
 		})
 	})
 }
 
-// crowded refuses what would make a child's unanswered requests, or the answers
-// that it does not read, too many to keep.
+// crowded refuses a request that would exceed the memory for unanswered requests, or
+// for answers that the worker does not read.
 func (c *child) crowded(size int) *protocol.Error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	most := maxOpenLines * c.cfg.MaxMessageBytes
 	switch {
-	case c.opened.requests >= maxOpen:
+	case c.unansweredRequests.requests >= maxOpen:
 		return protocol.Errorf(protocol.CodeInvalidRequest, "%d requests are unanswered: wait for some answers", maxOpen)
-	case c.opened.bytes+size > most, c.out.unread() > most:
+	case c.unansweredRequests.bytes+size > most, c.out.unread() > most:
 		return protocol.Errorf(protocol.CodeInvalidRequest, "unanswered requests or unread answers take more than %d bytes: wait for some answers, and read them", most)
 	}
 	return nil
 }
 
-// admit finds the task that asks, counts its request and opens its scope; nil if
-// no task of this child runs under that delivery.
-func (c *child) admit(delivery string, size int) (*run, *scope) {
+// admit finds the task that a request is for, counts the request and opens the scope of
+// the task. It returns nil if the child runs no task with that delivery id.
+func (c *child) admit(delivery string, size int) (*runningTask, *scope) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	r := c.runOfLocked(delivery)
@@ -349,16 +350,16 @@ func (c *child) admit(delivery string, size int) (*run, *scope) {
 		r.scope.ctx, r.scope.end = context.WithCancel(context.Background())
 	}
 	r.scope.open.Add(1)
-	c.opened.requests++
-	c.opened.bytes += size
+	c.unansweredRequests.requests++
+	c.unansweredRequests.bytes += size
 	return r, r.scope
 }
 
-// room waits until an answer of any length may be fetched for the child, and counts
-// it until done is called; false where ctx ends before. Requests are small and their
-// answers may be large: a thousand requests for a value of 10 MB that were admitted at once,
-// by a worker that reads none of the answers, had 10 GB of them in memory.
-func (c *child) room(ctx context.Context, method string) (done func(), ok bool) {
+// reserveAnswer waits until an answer of any length may be fetched for the child, and
+// counts it until done is called. It returns false when ctx ends first. Requests are
+// small and their answers may be large: a thousand requests for a value of 10 MB, from
+// a worker that read no answers, once had 10 GB of answers in memory.
+func (c *child) reserveAnswer(ctx context.Context, method string) (done func(), ok bool) {
 	if method != protocol.MethodChannelGet && method != protocol.MethodChannelKeys {
 		return func() {}, true
 	}
@@ -375,9 +376,9 @@ func (c *child) room(ctx context.Context, method string) (done func(), ok bool) 
 	return done, true
 }
 
-// serve answers one request.
-func (c *child) serve(ctx context.Context, r *run, id []byte, method string, a *protocol.TaskRequest) {
-	done, ok := c.room(ctx, method)
+// serveRequest answers one request.
+func (c *child) serveRequest(ctx context.Context, r *runningTask, id []byte, method string, a *protocol.TaskRequest) {
+	done, ok := c.reserveAnswer(ctx, method)
 	if !ok {
 		c.refuse(id, deliveryEnded(a.Delivery))
 		return
@@ -410,27 +411,27 @@ func (c *child) serve(ctx context.Context, r *run, id []byte, method string, a *
 	}
 }
 
-// refuse answers with an error.
+// refuse answers a request with an error.
 func (c *child) refuse(id []byte, e *protocol.Error) {
-	const longest = 1024 // it may quote what came in
+	const longest = 1024 // the message may quote the request
 	if len(e.Message) > longest {
 		e = protocol.Errorf(e.Code, "%s…", e.Message[:longest])
 	}
 	c.out.add(func(dst []byte) []byte { return protocol.AppendError(dst, id, e) })
 }
 
-// forget takes an answered request off the count.
-func (c *child) forget(size int) {
+// uncountRequest subtracts an answered request from the counts.
+func (c *child) uncountRequest(size int) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.opened.requests--
-	c.opened.bytes -= size
+	c.unansweredRequests.requests--
+	c.unansweredRequests.bytes -= size
 }
 
-// expire ends a task that is past its deadline: it is cancelled; if that does
-// not end it, the child gets nothing new and is killed once its neighbours have
-// ended, or after the grace (they go back at no cost then).
-func (c *child) expire(id int64) {
+// cancelExpired cancels a task that is past its deadline. If the task does not end, the
+// child takes no more tasks and is killed once its other tasks have ended, or after the
+// grace period; tasks that are still running then are returned without an attempt used.
+func (c *child) cancelExpired(id int64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	r := c.running[id]
@@ -443,7 +444,7 @@ func (c *child) expire(id int64) {
 	r.expiry = time.AfterFunc(c.cfg.KillGrace/4, func() { c.condemn(id) })
 }
 
-// condemn is the second step of expire.
+// condemn marks a child for replacement whose cancelled task has not ended.
 func (c *child) condemn(id int64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -453,14 +454,14 @@ func (c *child) condemn(id int64) {
 	}
 	c.condemned = true
 	notify(c.free)
-	c.judgeLocked()
+	c.breakIfOverdueLocked()
 	r.expiry = time.AfterFunc(c.cfg.KillGrace, func() { c.breakWith(ignoredCancel) })
 }
 
 const ignoredCancel = "did not end a task past its deadline when it was cancelled"
 
-// judgeLocked ends a condemned child that runs nothing but overdue tasks.
-func (c *child) judgeLocked() {
+// breakIfOverdueLocked ends a condemned child that runs only tasks past their deadline.
+func (c *child) breakIfOverdueLocked() {
 	if !c.condemned {
 		return
 	}
@@ -474,7 +475,7 @@ func (c *child) judgeLocked() {
 
 func (c *child) cancelLocked(id int64) {
 	if r := c.running[id]; r != nil && r.fetching != nil {
-		r.fetching() // the worker has not heard of it
+		r.fetching() // the task was not sent to the worker
 		return
 	}
 	c.out.add(func(dst []byte) []byte {
@@ -482,8 +483,8 @@ func (c *child) cancelLocked(id int64) {
 	})
 }
 
-// evict cancels everything that runs in the child and replaces it if that does
-// not help within the grace. It returns when nothing of it is running.
+// evict cancels every task of the child, and replaces the child if the tasks do not end
+// within the grace period. It returns when none of them runs any more.
 func (c *child) evict() {
 	c.mu.Lock()
 	old := make([]int64, 0, len(c.running))
@@ -496,7 +497,7 @@ func (c *child) evict() {
 	defer poll.Stop()
 	grace := time.NewTimer(c.cfg.KillGrace)
 	defer grace.Stop()
-	for c.holdsAny(old) {
+	for c.runsAny(old) {
 		select {
 		case <-poll.C:
 		case <-grace.C:
@@ -509,7 +510,7 @@ func (c *child) evict() {
 	}
 }
 
-func (c *child) holdsAny(ids []int64) bool {
+func (c *child) runsAny(ids []int64) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for _, id := range ids {
@@ -520,10 +521,10 @@ func (c *child) holdsAny(ids []int64) bool {
 	return false
 }
 
-// end takes a task out of the child; nil when it is not (or no longer) there. An
-// answer to one that was never sent is an answer to nothing. good says that the
-// answer shows the worker to be of use.
-func (c *child) end(id int64, good bool) *run {
+// remove removes a task from the child. It returns nil if the task is not running or
+// was not sent yet: an answer to it is then unexpected. good says that the answer shows
+// the worker to be useful.
+func (c *child) remove(id int64, good bool) *runningTask {
 	c.mu.Lock()
 	r := c.running[id]
 	if r == nil || r.fetching != nil {
@@ -531,15 +532,15 @@ func (c *child) end(id int64, good bool) *run {
 		return nil
 	}
 	delete(c.running, id)
-	r.place = c.placeLocked(r)
+	r.slotState = c.slotStateLocked(r)
 	last := len(c.running) == 0
-	c.judgeLocked()
+	c.breakIfOverdueLocked()
 	if !r.started.IsZero() {
 		c.answers++
 		c.answeredAt = time.Now()
 	}
 	if good {
-		c.provesLocked()
+		c.markUsefulLocked()
 	}
 	c.mu.Unlock()
 	if r.expiry != nil {
@@ -552,32 +553,33 @@ func (c *child) end(id int64, good bool) *run {
 	return r
 }
 
-// overdue reports whether a failure is that of a task at its deadline. A worker
-// that watches the deadline itself may see it a moment before we do.
-func (r *run) overdue(otherwise time.Duration) bool {
+// overdue reports whether an error is that of a task at its deadline. A worker that
+// watches the deadline itself may see it a moment before the sidecar does.
+func (r *runningTask) overdue(otherwise time.Duration) bool {
 	const slack = 10 * time.Millisecond
 	limit := r.task.Limit(otherwise)
 	return r.expired || (limit > 0 && time.Since(r.started) >= limit-slack)
 }
 
-func timedOut(r *run, limit time.Duration) task.Outcome {
+func timedOut(r *runningTask, limit time.Duration) task.Outcome {
 	return task.Outcome{
 		Conclusion: task.Failed, Reason: "timeout",
 		Message: fmt.Sprintf("Task execution timeout: it ran longer than %v", r.task.Limit(limit)),
 	}
 }
 
-// finish hands a task's outcome on, and then frees its slot: in this order, so
-// that the slots in use never hide a task that is nowhere.
-func (c *child) finish(r *run, o task.Outcome) {
-	c.complete(r, &o)
+// publish gives a task's outcome to the sink and then frees its slot. In this order the
+// task is always counted, as running or as an outcome.
+func (c *child) publish(r *runningTask, o task.Outcome) {
+	c.completeOutcome(r, &o)
 	c.pool.sink.Add(o)
-	c.src.Release(r.place)
-	c.finished(r)
+	c.src.Release(r.slotState)
+	c.noteEnded(r)
 }
 
-// complete makes o what the sink gets of it.
-func (c *child) complete(r *run, o *task.Outcome) {
+// completeOutcome fills in the task, the times and the process of an outcome, and ends
+// the task's requests.
+func (c *child) completeOutcome(r *runningTask, o *task.Outcome) {
 	c.endRequests(r)
 	o.Task, o.StartedAt, o.EndedAt = r.task, r.started, time.Now()
 	if !r.started.IsZero() {
@@ -585,9 +587,9 @@ func (c *child) complete(r *run, o *task.Outcome) {
 	}
 }
 
-// endRequests ends what a task that is over has asked: requests that still wait,
-// and then what they have left, locks say. It does not wait for that.
-func (c *child) endRequests(r *run) {
+// endRequests ends the scope of a task that has ended: its waiting requests, and then
+// what they left behind, such as locks. It does not wait for either.
+func (c *child) endRequests(r *runningTask) {
 	if r.scope == nil {
 		return
 	}
@@ -600,76 +602,77 @@ func (c *child) endRequests(r *run) {
 	})
 }
 
-func (c *child) finished(r *run) {
+func (c *child) noteEnded(r *runningTask) {
 	if r.waiting {
 		c.pool.noteWaiting(-1)
 	}
 	if c.cfg.MaxChildRSS > 0 {
-		notify(c.pool.recycleCheck) // between tasks is the time to look
+		notify(c.pool.recycleCheck) // a worker that is too large is replaced between tasks
 	}
 }
 
-// ended are tasks that have been answered and are still to be handed on, by the
-// reader, which has more answers at hand: each of them costs the stages around it
-// a lock and a look around.
-type ended struct {
-	runs     []*run
-	outcomes []task.Outcome
-	places   []task.SlotState
+// outcomeBatch collects outcomes that the reader has not published yet, while more
+// answers are in its buffer. Publishing each alone would cost the neighbouring stages a
+// lock and a wake-up for each task.
+type outcomeBatch struct {
+	runs       []*runningTask
+	outcomes   []task.Outcome
+	slotStates []task.SlotState
 }
 
-// maxEnded is how many are handed on together.
-const maxEnded = 64
+// maxOutcomeBatch is the maximum number of outcomes that are published together.
+const maxOutcomeBatch = 64
 
-// ends is finish for the reader, which calls handOn before it waits.
-func (c *child) ends(r *run, o task.Outcome) {
-	c.complete(r, &o)
-	e := &c.ended
-	e.runs, e.outcomes, e.places = append(e.runs, r), append(e.outcomes, o), append(e.places, r.place)
-	if len(e.runs) >= maxEnded {
-		c.handOn()
+// queueOutcome adds an outcome to the batch of the reader, which calls flushOutcomes
+// before it waits for input.
+func (c *child) queueOutcome(r *runningTask, o task.Outcome) {
+	c.completeOutcome(r, &o)
+	e := &c.outcomes
+	e.runs, e.outcomes, e.slotStates = append(e.runs, r), append(e.outcomes, o), append(e.slotStates, r.slotState)
+	if len(e.runs) >= maxOutcomeBatch {
+		c.flushOutcomes()
 	}
 }
 
-// handOn hands on what has ended.
-func (c *child) handOn() {
-	e := &c.ended
+// flushOutcomes publishes the batch of the reader.
+func (c *child) flushOutcomes() {
+	e := &c.outcomes
 	if len(e.runs) == 0 {
 		return
 	}
 	c.pool.sink.AddAll(e.outcomes)
-	c.src.ReleaseAll(e.places)
+	c.src.ReleaseAll(e.slotStates)
 	for _, r := range e.runs {
-		c.finished(r)
+		c.noteEnded(r)
 	}
 	clear(e.runs)
-	clear(e.outcomes) // let go of the records
-	e.runs, e.outcomes, e.places = e.runs[:0], e.outcomes[:0], e.places[:0]
+	clear(e.outcomes) // releases the memory of the records
+	e.runs, e.outcomes, e.slotStates = e.runs[:0], e.outcomes[:0], e.slotStates[:0]
 }
 
-// abandon ends the child's life: what it still holds becomes an outcome by
-// the reason of its end. Only after the process group is dead.
+// abandon publishes an outcome for every task that a dead child still has, by the
+// reason of its death. It may be called only when the process group is dead.
 func (c *child) abandon(asked bool) {
 	c.mu.Lock()
 	c.dead = true
 	left := c.running
-	c.running = make(map[int64]*run)
+	c.running = make(map[int64]*runningTask)
 	read := local.InputRead(c.proc, c.out.written.Load())
 	fate, exit := c.proc.Fate(), local.EndingOf(c.proc).Exit()
 	if c.fault != "" {
 		fate, exit = c.fault, task.ExitOther
 	}
-	quit, answers, answered := c.quitLocked(), c.answers, c.answeredAt
+	quit, answers, answered := c.exitedBySelfLocked(), c.answers, c.answeredAt
 	expired := 0
 	for _, r := range left {
-		r.place = c.placeLocked(r)
+		r.slotState = c.slotStateLocked(r)
 		if r.expired {
 			expired++
 		}
 	}
 	c.mu.Unlock()
 	if quit && !asked {
-		c.pool.quits.learn(answers, time.Since(answered))
+		c.pool.selfExits.learn(answers, time.Since(answered))
 	}
 	for _, r := range left {
 		if r.expiry != nil {
@@ -683,28 +686,28 @@ func (c *child) abandon(asked bool) {
 		case r.expired:
 			o = timedOut(r, c.cfg.TaskTimeout)
 		case asked || expired > 0:
-			// Cut short by a stop, or by a neighbour that had to be killed.
+			// Ended by a stop, or together with an overdue task whose process was killed.
 			o = task.Outcome{Conclusion: task.Returned, Message: "cut short"}
 		default:
-			c.unbegun(r, &o, read, quit, answered)
+			c.returnUnread(r, &o, read, quit, answered)
 		}
-		c.finish(r, o)
+		c.publish(r, o)
 	}
 }
 
-// unbegun reports whether a task was sent to the child, and the child ended before it
-// can have begun it, and says so in o. read is how much the child has read of what was
-// written to it; quit and answered say that it exited by itself, and when its last
-// answer came.
-func (c *child) unbegun(r *run, o *task.Outcome, read int64, quit bool, answered time.Time) bool {
+// returnUnread turns o into a returned task, and reports true, if the child ended
+// before it can have begun the task. read is the number of bytes that the child has
+// read from its stdin; quit says that it exited by itself, and answered is the time of
+// its last answer.
+func (c *child) returnUnread(r *runningTask, o *task.Outcome, read int64, quit bool, answered time.Time) bool {
 	fate := c.proc.Fate()
 	switch {
 	case c.fault != "" || o.Whole:
 		return false
-	case r.end.Load() > read:
+	case r.lineEnd.Load() > read:
 		fate += " before it read the task"
-	case quit && r.scope == nil && !r.waiting && r.said.At.IsZero() && !r.started.Before(answered) && time.Since(r.started) < quitting:
-		// Another thread of it may have read the task.
+	case quit && r.scope == nil && !r.waiting && r.progress.At.IsZero() && !r.started.Before(answered) && time.Since(r.started) < selfExitWindow:
+		// Another thread of the worker may have read the task.
 		fate += " right after an answer"
 	default:
 		return false
@@ -713,7 +716,7 @@ func (c *child) unbegun(r *run, o *task.Outcome, read int64, quit bool, answered
 	return true
 }
 
-// endAllRequests ends the requests of a child whose keeper panicked.
+// endAllRequests ends the requests of a child whose supervisor panicked.
 func (c *child) endAllRequests() {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -6,27 +6,27 @@ import (
 	"time"
 )
 
-// crashesInARow is how often each slot's worker must have ended, one process
-// after another, for the pool to be in a crash loop.
+// crashesInARow is how many consecutive workers every slot must have lost for the pool
+// to be in a crash loop.
 const crashesInARow = 5
 
-// crashes knows whether the pool is in a crash loop: every one of its slots has
-// lost crashesInARow workers in a row, none of which answered a task or lived
-// for healthyAfter. It is over as soon as one does either. A worker that a bad
-// task kills now and then is in none, and neither is a pool with one slot that
-// works.
-type crashes struct {
-	mu    sync.Mutex
-	slots int         // how many count
-	row   map[int]int // deaths in a row, by slot
-	since time.Time   // of the loop; zero without one
+// crashLoop detects crash loops. The pool is in a crash loop when every one of its
+// slots has lost crashesInARow consecutive workers, none of which answered a task or
+// lived for healthyAfter. The loop ends as soon as a worker does one of these. A worker
+// that a bad task kills now and then is not a crash loop, nor is a pool in which one
+// slot works.
+type crashLoop struct {
+	mu     sync.Mutex
+	slots  int         // number of the pool's slots
+	inARow map[int]int // consecutive deaths, by slot
+	since  time.Time   // the start of the loop; zero if there is none
 }
 
-// CrashLoopError says that no worker keeps running, in one line.
+// CrashLoopError reports in one line that no worker keeps running.
 type CrashLoopError struct {
-	Worker string // its name or command
-	Deaths int    // of each slot's worker, in a row
-	Last   string // what became of the last one
+	Worker string // the worker's name or command
+	Deaths int    // consecutive deaths of each slot's worker
+	Last   string // how the last worker ended
 }
 
 func (e *CrashLoopError) Error() string {
@@ -34,24 +34,24 @@ func (e *CrashLoopError) Error() string {
 		e.Worker, e.Deaths, healthyAfter, e.Last)
 }
 
-// count sets how many slots there are.
-func (c *crashes) count(slots int) {
+// setSlots sets the number of slots.
+func (c *crashLoop) setSlots(slots int) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.slots = slots
 }
 
-// died counts a worker of a slot that ended by itself, or did not start. It is
-// true where that makes a crash loop.
-func (c *crashes) died(slot int) bool {
+// died counts a worker of a slot that ended by itself or did not start. It returns true
+// when a crash loop begins with that.
+func (c *crashLoop) died(slot int) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.row[slot]++
+	c.inARow[slot]++
 	if !c.since.IsZero() || c.slots == 0 {
 		return false
 	}
 	bad := 0
-	for _, n := range c.row {
+	for _, n := range c.inARow {
 		if n >= crashesInARow {
 			bad++
 		}
@@ -63,12 +63,12 @@ func (c *crashes) died(slot int) bool {
 	return true
 }
 
-// well notes that a slot's worker is of use. It returns how long a crash loop
-// was that this ends.
-func (c *crashes) well(slot int) (loop time.Duration) {
+// recovered records that the worker of a slot is useful. If that ends a crash loop, it
+// returns how long the loop was.
+func (c *crashLoop) recovered(slot int) (loop time.Duration) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	delete(c.row, slot)
+	delete(c.inARow, slot)
 	if !c.since.IsZero() {
 		loop = time.Since(c.since)
 		c.since = time.Time{}
@@ -76,7 +76,7 @@ func (c *crashes) well(slot int) (loop time.Duration) {
 	return loop
 }
 
-func (c *crashes) looping() bool {
+func (c *crashLoop) isLooping() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return !c.since.IsZero()

@@ -61,7 +61,7 @@ func TestNestedTasksRunWhereThereAreFewSlots(t *testing.T) {
 		t.Run(fmt.Sprintf("%+v", c), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				b := startFake(t, &fakes{concurrency: c.concurrency, startTime: time.Second}, func(cfg *rpc.Config) {
-					cfg.Slots, cfg.MaxLent = c.slots, 16
+					cfg.Slots, cfg.MaxExtra = c.slots, 16
 				})
 				b.nesting(c.nested)
 				b.wait("a task with three levels below it", b.push("3", c.lone))
@@ -84,7 +84,7 @@ func TestNestedTasksRunWhereThereAreFewSlots(t *testing.T) {
 func TestNoMoreSlotsAreLentThanAllowed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := &fakes{}
-		b := startFake(t, f, func(cfg *rpc.Config) { cfg.Slots, cfg.MaxLent = 1, 3 })
+		b := startFake(t, f, func(cfg *rpc.Config) { cfg.Slots, cfg.MaxExtra = 1, 3 })
 		open := make(chan struct{})
 		b.does(func(_ context.Context, _ *fakeProc, t *protocol.Task) (any, error) {
 			defer t.Waiting()()
@@ -145,7 +145,7 @@ func TestWithNothingToLendNothingIsStarted(t *testing.T) {
 func TestALentChildIsKeptForAWhile(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := &fakes{startTime: time.Second}
-		b := startFake(t, f, func(cfg *rpc.Config) { cfg.Slots, cfg.MaxLent = 1, 16 })
+		b := startFake(t, f, func(cfg *rpc.Config) { cfg.Slots, cfg.MaxExtra = 1, 16 })
 		b.nesting(task.IsolateNone)
 		for range 5 {
 			b.wait("a nested task", b.push("1", task.IsolateNone))
@@ -156,7 +156,7 @@ func TestALentChildIsKeptForAWhile(t *testing.T) {
 		}
 		lent := 0
 		for _, s := range b.pool.Slots() {
-			if s.Lent {
+			if s.Extra {
 				lent++
 			}
 		}
@@ -177,7 +177,7 @@ func TestALentChildIsKeptForAWhile(t *testing.T) {
 func TestATaskThatDiesWaitingTakesItsLoanWithIt(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := &fakes{}
-		b := startFake(t, f, func(cfg *rpc.Config) { cfg.Slots, cfg.MaxLent = 1, 16 })
+		b := startFake(t, f, func(cfg *rpc.Config) { cfg.Slots, cfg.MaxExtra = 1, 16 })
 		b.does(func(_ context.Context, p *fakeProc, t *protocol.Task) (any, error) {
 			t.Waiting()
 			time.Sleep(time.Second)
@@ -203,7 +203,7 @@ func TestATaskThatDiesWaitingTakesItsLoanWithIt(t *testing.T) {
 // short when its time is up, and no process is left.
 func TestAStopWithLentSlots(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		b := startFake(t, &fakes{startTime: time.Second}, func(cfg *rpc.Config) { cfg.Slots, cfg.MaxLent = 1, 16 })
+		b := startFake(t, &fakes{startTime: time.Second}, func(cfg *rpc.Config) { cfg.Slots, cfg.MaxExtra = 1, 16 })
 		b.nesting(task.IsolateNone)
 		b.push("3", task.IsolateNone)
 		time.Sleep(3 * time.Second)

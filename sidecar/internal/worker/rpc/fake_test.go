@@ -230,7 +230,7 @@ func startFake(t *testing.T, f *fakes, change func(*rpc.Config)) *fakePool {
 	b.queue = dispatch.New(dispatch.Exits{Requeue: b.giveBack, Defer: func(x task.Task) {
 		time.AfterFunc(10*time.Second, func() { x.Isolation = task.IsolateProcess; b.giveBack(x) })
 	}})
-	b.queue.Limit(cfg.Slots, cfg.MaxLent)
+	b.queue.Limit(cfg.Slots, cfg.MaxExtra)
 	b.pool = rpc.New(cfg, b.queue, b)
 	soft, endSoft := context.WithCancel(t.Context())
 	hard, endHard := context.WithCancel(t.Context())

@@ -8,17 +8,18 @@ import (
 	"github.com/graflow/graflow-sidecar/protocol"
 )
 
-// wanted are the inputs that a worker declared for the tasks of one pattern.
-type wanted struct {
+// declaredInputs are the inputs that a worker declared for the tasks of one pattern.
+type declaredInputs struct {
 	pattern string
 	names   []string
 }
 
-// declared reads what a worker declared, and what is wrong with it.
-func declared(inputs map[string][]string) (list []wanted, problem string) {
+// parseInputs reads the declared inputs of an answer to initialize, and returns what is
+// wrong with them.
+func parseInputs(inputs map[string][]string) (list []declaredInputs, problem string) {
 	names := 0
 	for _, pattern := range slices.Sorted(maps.Keys(inputs)) {
-		list = append(list, wanted{pattern, inputs[pattern]})
+		list = append(list, declaredInputs{pattern, inputs[pattern]})
 		names += len(inputs[pattern])
 		for _, name := range inputs[pattern] {
 			if len(name) > protocol.MaxKeyBytes {

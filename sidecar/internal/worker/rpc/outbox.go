@@ -11,43 +11,42 @@ import (
 	"github.com/graflow/graflow-sidecar/sidecar/internal/worker/spawn/local"
 )
 
-// outbox collects the lines for one child's stdin; its writer goroutine sends
-// everything collected in one write as soon as the last write is through, so
-// batches grow with load and an idle child's line leaves at once.
+// outbox collects the lines for one child's stdin. Its writer goroutine writes
+// everything collected as soon as the last write has ended: batches grow with the load,
+// and the line for an idle child is written at once.
 type outbox struct {
-	wake chan struct{} // one token: there is something to write, or it was closed
+	wake chan struct{} // one token: there are lines to write, or the outbox was closed
 
 	mu     sync.Mutex
-	sealed [][]byte // large parts of what waits, in front of buf
+	sealed [][]byte // large parts of the waiting lines, before buf
 	buf    []byte
-	bytes  int // of all that
+	bytes  int // in sealed and buf
 	closed bool
-	added  int64 // bytes so far
-	// moved is closed when the writer next gets something through; nil where nothing
-	// waits for that.
+	added  int64 // bytes since the start
+	// moved is closed with the next write that makes progress; nil if waitBelow does not
+	// wait for one.
 	moved chan struct{}
 
-	written atomic.Int64 // bytes so far
+	written atomic.Int64 // bytes since the start
 }
 
 func newOutbox() *outbox { return &outbox{wake: make(chan struct{}, 1)} }
 
-// sealAt is how long a part grows before the next one begins: what large records
-// had been written to would else be copied again and again, and be there twice.
+// sealAt is the length at which a part is complete and the next one begins. One buffer
+// for large records would be copied repeatedly while it grows.
 const sealAt = 64 << 10
 
-// add appends one line; put appends the message's bytes without a newline.
-// After close it does nothing: the child is going.
-//
-// It returns where the line ends, counted in bytes from the first one.
+// add appends one line; put appends the bytes of the message without a newline. It
+// returns where the line ends, counted in bytes since the start. After close it does
+// nothing, because the child is ending.
 func (o *outbox) add(put func(dst []byte) []byte) (end int64) {
 	o.addAll(1, func(dst []byte, _ int) []byte { return put(dst) }, func(_ int, at int64) { end = at })
 	return end
 }
 
-// addAll appends n lines; put is add's, for each of them. A call of put that appends
-// nothing makes no line. ends is called with the end of each line, which is what add
-// returns.
+// addAll appends n lines; put appends the bytes of line i without a newline. A call of
+// put that appends nothing makes no line. ends is called with the index and the end of
+// each line, counted in bytes since the start.
 func (o *outbox) addAll(n int, put func(dst []byte, i int) []byte, ends func(i int, end int64)) {
 	o.mu.Lock()
 	before := o.bytes
@@ -65,14 +64,14 @@ func (o *outbox) addAll(n int, put func(dst []byte, i int) []byte, ends func(i i
 			o.sealed, o.buf = append(o.sealed, o.buf), nil
 		}
 	}
-	tell := before == 0 && o.bytes > 0 // else the writer knows, and has not come yet
+	tell := before == 0 && o.bytes > 0 // otherwise the writer has a token already
 	o.mu.Unlock()
 	if tell {
 		o.nudge()
 	}
 }
 
-// take empties the outbox; spare is empty and will be filled next.
+// take empties the outbox. spare is an empty buffer that will be filled next.
 func (o *outbox) take(spare []byte) (parts [][]byte, last []byte, closed bool) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -81,7 +80,8 @@ func (o *outbox) take(spare []byte) (parts [][]byte, last []byte, closed bool) {
 	return parts, last, o.closed
 }
 
-// unread is how many bytes wait to be written, those that the writer has taken included.
+// unread returns the number of bytes that are not written yet, including those that the
+// writer has taken.
 func (o *outbox) unread() int {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -90,7 +90,8 @@ func (o *outbox) unread() int {
 
 func (o *outbox) unreadLocked() int { return int(o.added - o.written.Load()) }
 
-// waitBelow waits until at most so many bytes are unread; false where ctx ends before.
+// waitBelow waits until at most most bytes are unwritten. It returns false if ctx ends
+// first.
 func (o *outbox) waitBelow(ctx context.Context, most int) bool {
 	for {
 		o.mu.Lock()
@@ -111,7 +112,7 @@ func (o *outbox) waitBelow(ctx context.Context, most int) bool {
 	}
 }
 
-// wrote notes what has got through.
+// wrote records n written bytes.
 func (o *outbox) wrote(n int) {
 	o.written.Add(int64(n))
 	o.mu.Lock()
@@ -122,7 +123,7 @@ func (o *outbox) wrote(n int) {
 	}
 }
 
-// close lets the writer send what is there, and then close the pipe.
+// close has the writer write the remaining lines and then close the pipe.
 func (o *outbox) close() {
 	o.mu.Lock()
 	o.closed = true
@@ -137,10 +138,11 @@ func (o *outbox) nudge() {
 	}
 }
 
-// write runs until the outbox is closed and empty, a write fails or gone is
-// closed; then it closes the pipe, unless the reader has closed its end: what is left
-// in the pipe of a child that has ended tells what it has not read. A write that makes
-// no progress for deadline fails: the child has stopped reading.
+// write runs until the outbox is closed and empty, a write fails or gone is closed, and
+// then closes the pipe. It does not close the pipe if the reader has closed its end:
+// the bytes that are left in the pipe of an ended child show what the child has not
+// read. A write that makes no progress for deadline fails, because the child has
+// stopped reading.
 func (o *outbox) write(pipe local.WritePipe, deadline time.Duration, gone <-chan struct{}) (err error) {
 	defer func() {
 		if !errors.Is(err, syscall.EPIPE) {
@@ -156,7 +158,7 @@ func (o *outbox) write(pipe local.WritePipe, deadline time.Duration, gone <-chan
 		}
 		parts, last, closed := o.take(spare[:0])
 		for i, part := range parts {
-			parts[i] = nil // let go of it when it is written
+			parts[i] = nil // releases the memory once it is written
 			if err := o.writeAll(pipe, part, deadline); err != nil {
 				return err
 			}
@@ -186,6 +188,6 @@ func (o *outbox) writeAll(pipe local.WritePipe, rest []byte, deadline time.Durat
 	return nil
 }
 
-// writeChunk bounds one write, so that the deadline measures progress and not
-// the size of a record.
+// writeChunk bounds one write, so that the deadline measures progress and not the size
+// of a record.
 const writeChunk = 256 << 10

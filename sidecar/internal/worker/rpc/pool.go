@@ -1,6 +1,6 @@
-// Package rpc runs worker processes and hands them tasks over the worker
-// protocol (protocol/PROTOCOL.md). A Pool keeps as many children as the wanted
-// slots need; each child has a keeper that starts it, feeds it and replaces it.
+// Package rpc runs worker processes and gives them tasks over the worker protocol
+// (protocol/PROTOCOL.md). A Pool runs as many children as its slots need. Each child
+// has a supervisor that starts it, gives it tasks and replaces it.
 package rpc
 
 import (
@@ -46,101 +46,101 @@ type Sink interface {
 	AddAll(os []task.Outcome)
 }
 
-// Config says what to run and how patient to be. Every duration is required.
+// Config is the configuration of a Pool. Every duration is required.
 type Config struct {
 	Command []string
-	Name    string // of the worker, for people; the command if empty
+	Name    string // the worker's name in messages; the command if empty
 	Dir     string
 	Env     []string   // complete
-	Extra   []*os.File // handed down as file descriptors 3, 4 …
-	// Renewed, if set, gives each new child variables that replace those of Env: their
-	// values may have been changed since. It may be called concurrently.
-	Renewed func() []string
+	Files   []*os.File // inherited as file descriptors 3, 4 …
+	// RefreshEnv, if set, returns variables for each new child that replace those of
+	// Env, since their values may have changed. It may be called concurrently.
+	RefreshEnv func() []string
 
-	// Concurrency is what the worker will declare, if that is known before it
-	// has said so: then all children start at once and not after the first.
+	// Concurrency is the number that the worker will declare, if it is known in
+	// advance. All children then start at once; otherwise the first one starts alone
+	// and declares it.
 	Concurrency int
 	Slots       int // tasks at once over all children
 	FirstSlot   int // number of the first child's slot
 	WorkerID    string
-	Version     string        // our own
-	TaskTimeout time.Duration // of one run; 0 means none
+	Version     string        // of the sidecar
+	TaskTimeout time.Duration // of one task; 0 means none
 
 	StartTimeout    time.Duration
 	StartRetries    int            // after the first failure, for a worker that never started
 	Restart         backoff.Policy // pause before a restart, with full jitter
 	PingInterval    time.Duration
-	PingTimeout     time.Duration // an idle child that is silent for longer is replaced
+	PingTimeout     time.Duration // an idle child that does not answer for longer is replaced
 	WriteTimeout    time.Duration // a child that reads nothing for longer is replaced
-	KillGrace       time.Duration // between the steps of the kill ladder
+	KillGrace       time.Duration // between the steps that end a process: stdin, SIGTERM, SIGKILL
 	MaxMessageBytes int
 
-	// Fork, if set, makes a child in a better way than otherwise would, or else
-	// by otherwise.
+	// Fork, if set, starts each child. It calls otherwise where it cannot fork one.
 	Fork func(cmd *exec.Cmd, otherwise local.Start) (local.Process, error)
-	// Remote, if set, starts every child in another container, and Command, Dir,
-	// Env, Extra and Fork mean nothing. It waits until a host has connected that
-	// runs the child with the given process id.
+	// Remote, if set, starts every child in another container; Command, Dir, Env, Files
+	// and Fork are then ignored. It waits until a host has connected that runs the
+	// child with the given process id.
 	Remote func(ctx context.Context, id string) (local.Process, error)
-	// CrashLoopExit ends Run with a *CrashLoopError when every slot's worker
-	// keeps dying; without it, CrashLoop says so and the pool goes on.
+	// CrashLoopExit ends Run with a *CrashLoopError when every slot's worker keeps
+	// dying. Otherwise only CrashLoop reports it, and the pool goes on.
 	CrashLoopExit bool
 
-	// These bound what one child is used for; 0 means no bound. Chance takes up
-	// to a fifth off, for each child anew.
+	// Limits of the use of one child; 0 means no limit. Each child gets limits that are
+	// lower by a random share of up to a fifth.
 	MaxTasksPerChild int
 	MaxChildAge      time.Duration
 	MaxChildRSS      int64 // bytes
 
-	MaxLent int // slots of waiting tasks that are lent at the same time
+	MaxExtra int // maximum number of extra slots, for tasks while others only wait
 
-	// Replaced, if set, is told of every worker process that another one takes
-	// the place of: crash, fault (it was ended for what it did), start (it never
-	// began to serve), recycled. Misbehaved is told of every breach of the
-	// protocol: print, malformed, too_long, stray. Neither may block.
+	// Replaced, if set, is called for every worker process that is replaced, with the
+	// reason: crash, fault (it was ended for a breach of the protocol), start (it did
+	// not initialize), recycled. Misbehaved is called for every breach of the protocol:
+	// print, malformed, too_long, stray. Neither may block.
 	Replaced, Misbehaved func(what string)
 
-	// Requests serves what workers ask; nil refuses it all (P13).
+	// Requests serves the requests of workers; nil refuses all of them (P13).
 	Requests Requests
-	// Start and Resident are for tests; nil starts real processes, and measures
-	// their memory.
+	// Start and Resident are for tests; nil starts real processes, and measures their
+	// memory.
 	Start    local.Start
 	Resident func(pid int) (int64, error)
 
 	Log *slog.Logger
 }
 
-// healthyAfter is how long a child must have lived for its next restart to be
-// quick again.
+// healthyAfter is how long a child must have lived for its next restart to have a short
+// pause again.
 const healthyAfter = time.Minute
 
-// Pool owns the children.
+// Pool runs the children. It implements worker.Pool.
 type Pool struct {
 	cfg     Config
 	src     Source
 	sink    Sink
-	start   local.Start // set by Run, as the next two are
-	stop    func()      // ends Run as its soft context would
-	failed  chan error  // why
-	started atomic.Bool // some child has initialized once
+	start   local.Start // set by Run, like stop and failed
+	stop    func()      // ends Run like the end of its soft context
+	failed  chan error  // the error of Run
+	started atomic.Bool // a child has initialized
 	up      atomic.Int64
 
-	aside        sync.WaitGroup // what goes on beside the slots: see runLone, runExtra, serve
+	aside        sync.WaitGroup // goroutines beside the supervisors of the slots: see runIsolated, runExtra, serve
 	requests     sync.WaitGroup // requests that are being served
-	sized        chan int       // the first child's declared concurrency
-	renew        chan struct{}  // one token, see Restart
-	renewAt      chan int       // slots, see RestartSlot
+	sized        chan int       // the concurrency that the first child declared
+	restart      chan struct{}  // one token, see Restart
+	restartSlot  chan int       // slots, see RestartSlot
 	recycleCheck chan struct{}  // one token: a child may have to be recycled, see recycleLoop
 	extraChanged chan struct{}  // one token: waiting has changed, see runExtra
-	waiting      atomic.Int64   // running tasks that only wait
-	crashes      crashes
-	quits        quits
+	waiting      atomic.Int64   // running tasks that only wait for others
+	crashLoop    crashLoop
+	selfExits    selfExits
 
-	evicted atomic.Pointer[string] // the run that lost its lease last
+	evicted atomic.Pointer[string] // the run that last lost its lease
 
 	mu       sync.Mutex
-	children map[*child]struct{} // that serve now
-	live     map[*child]struct{} // whose process may be there, see sweep
+	children map[*child]struct{} // the children that serve
+	live     map[*child]struct{} // the children whose process may still run, see sweep
 }
 
 // New prepares a pool; nothing runs before Run.
@@ -148,21 +148,21 @@ func New(cfg Config, src Source, sink Sink) *Pool {
 	if cfg.Name == "" {
 		cfg.Name = strings.Join(cfg.Command, " ")
 	}
-	// Full jitter: a child's restart burdens this machine only, where the restarts
-	// of many that died at once are best spread all over the pause.
+	// Full jitter spreads the restarts of children that died together over the whole
+	// pause. They load this machine only.
 	cfg.Restart.Full = true
 	return &Pool{
-		cfg: cfg, src: src, sink: sink, crashes: crashes{row: make(map[int]int)},
-		sized: make(chan int, 1), renew: make(chan struct{}, 1), renewAt: make(chan int, 8), recycleCheck: make(chan struct{}, 1), extraChanged: make(chan struct{}, 1),
+		cfg: cfg, src: src, sink: sink, crashLoop: crashLoop{inARow: make(map[int]int)},
+		sized: make(chan int, 1), restart: make(chan struct{}, 1), restartSlot: make(chan int, 8), recycleCheck: make(chan struct{}, 1), extraChanged: make(chan struct{}, 1),
 		children: make(map[*child]struct{}), live: make(map[*child]struct{}),
 	}
 }
 
-// Run starts the children and keeps them until soft ends; then they take
-// nothing more and finish what they have. When hard ends too they are killed
-// and what they held is given back through the sink. Run returns when every
-// child is gone: nil after a stop, a StartError when no child could ever be
-// started, a CrashLoopError if the configuration wants it.
+// Run starts the children and keeps them running until soft ends; they then take no
+// more tasks and finish those that they have. When hard ends too, they are killed and
+// their tasks are returned through the sink. Run returns when every child is gone: nil
+// after a stop, a StartError when no child could ever be started, a CrashLoopError if
+// Config.CrashLoopExit is set.
 func (p *Pool) Run(soft, hard context.Context) error {
 	p.start = p.cfg.Start
 	if p.start == nil {
@@ -180,16 +180,16 @@ func (p *Pool) Run(soft, hard context.Context) error {
 	var wg sync.WaitGroup
 
 	keep := func(slot, limit int) {
-		k := keeper{pool: p, src: p.src, slot: p.cfg.FirstSlot + slot, limit: limit}
+		s := supervisor{pool: p, src: p.src, slot: p.cfg.FirstSlot + slot, limit: limit}
 		wg.Go(func() {
-			if err := recoverpanic.Do(func() error { return k.run(ctx, hard) }); err != nil {
+			if err := recoverpanic.Do(func() error { return s.run(ctx, hard) }); err != nil {
 				p.fail(err)
 			}
 		})
 	}
-	wg.Go(func() { p.safe(func() { p.renewals(ctx) }) })
+	wg.Go(func() { p.safe(func() { p.restartLoop(ctx) }) })
 	wg.Go(func() { p.safe(func() { p.recycleLoop(ctx) }) })
-	// One child first: how much it takes at once says how many are needed.
+	// One child first: its concurrency determines how many children are needed.
 	keep(0, p.cfg.Slots)
 	if p.cfg.Concurrency > 0 {
 		p.sized <- p.cfg.Concurrency
@@ -197,7 +197,7 @@ func (p *Pool) Run(soft, hard context.Context) error {
 	select {
 	case each := <-p.sized:
 		slots := (p.cfg.Slots + each - 1) / each
-		p.crashes.count(slots)
+		p.crashLoop.setSlots(slots)
 		for slot := 1; slot < slots; slot++ {
 			keep(slot, min(each, p.cfg.Slots-slot*each))
 		}
@@ -207,7 +207,7 @@ func (p *Pool) Run(soft, hard context.Context) error {
 	wg.Wait()
 	p.aside.Wait()
 	p.sweep()
-	p.requests.Wait() // their tasks have ended, and so do they
+	p.requests.Wait() // the tasks have ended, so that their requests end too
 	select {
 	case err := <-p.failed:
 		return err
@@ -216,16 +216,16 @@ func (p *Pool) Run(soft, hard context.Context) error {
 	}
 }
 
-// safe runs f, on a goroutine of the pool. A panic in it is a bug of ours: the
-// stage then stops as if it had been asked to, and Run returns the panic, so
-// that the stages after it still report and hand back what they can.
+// safe runs f on a goroutine of the pool. After a panic the pool stops as it does when
+// soft ends, and Run returns the panic, so that the later stages still report and
+// return what they can.
 func (p *Pool) safe(f func()) {
 	if err := recoverpanic.Do(func() error { f(); return nil }); err != nil {
 		p.fail(err)
 	}
 }
 
-// fail ends Run with an error; the first one counts.
+// fail ends Run with an error; only the first error is kept.
 func (p *Pool) fail(err error) {
 	select {
 	case p.failed <- err:
@@ -234,8 +234,8 @@ func (p *Pool) fail(err error) {
 	p.stop()
 }
 
-// born notes a process that was started, so that sweep finds it.
-func (p *Pool) born(c *child) {
+// track records a process that was started, so that sweep finds it.
+func (p *Pool) track(c *child) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for other := range p.live {
@@ -246,22 +246,22 @@ func (p *Pool) born(c *child) {
 	p.live[c] = struct{}{}
 }
 
-func (p *Pool) enlist(c *child) {
+func (p *Pool) addServing(c *child) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.children[c] = struct{}{}
 }
 
-func (p *Pool) discharge(c *child) {
+func (p *Pool) removeServing(c *child) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	delete(p.children, c)
 }
 
-// Up is how many children are initialized and serving.
+// Up returns the number of children that have initialized and serve.
 func (p *Pool) Up() int { return int(p.up.Load()) }
 
-// Slots is a snapshot of every child that serves, by slot.
+// Slots returns a snapshot of every child that serves, ordered by slot.
 func (p *Pool) Slots() []worker.Slot {
 	p.mu.Lock()
 	list := make([]worker.Slot, 0, len(p.children))
@@ -275,30 +275,29 @@ func (p *Pool) Slots() []worker.Slot {
 	return list
 }
 
-// noteWaiting notes that n more (or fewer) running tasks only wait for others.
+// noteWaiting adds n to the number of running tasks that only wait for others.
 func (p *Pool) noteWaiting(n int) {
 	p.waiting.Add(int64(n))
 	notify(p.extraChanged)
 }
 
-// extraIdle is how long a child that was started for a lent slot is kept when no
-// slot is lent any more. Nested groups come in series, one for each task of the
-// group around them, and a worker that imports its libraries first takes seconds
-// to start; after a while without any, its memory is worth more.
+// extraIdle is how long a child of an extra slot is kept when no extra slot is in use.
+// Nested groups come in series, one for each task of the outer group, and a worker that
+// imports its libraries takes seconds to start; after a while without use its memory is
+// worth more.
 const extraIdle = 30 * time.Second
 
-// extraChildren is how many children the lent slots need.
+// extraChildren returns the number of children that the extra slots need.
 func (p *Pool) extraChildren(each int) int {
-	lent := min(int(p.waiting.Load()), p.cfg.MaxLent)
-	return (max(lent, 0) + each - 1) / each
+	slots := min(int(p.waiting.Load()), p.cfg.MaxExtra)
+	return (max(slots, 0) + each - 1) / each
 }
 
-// runExtra keeps children for the slots whose tasks only wait, until ctx ends: a
-// task that waits for tasks that need slots would otherwise deadlock where it has
-// the only one. They are children like all others, and run any task. The source
-// bounds the tasks that run by the slots that are free or lent, so that no child
-// loses its slot when a task resumes. The first of them gets the slot number
-// given; each runs as many tasks as any other.
+// runExtra runs children for extra slots until ctx ends: a task that waits for tasks
+// that need slots would otherwise deadlock if it has the only one. The children run any
+// task. The source bounds the running tasks by the free and the extra slots, so that no
+// child loses its slot when a task resumes. The first child gets the given slot number;
+// each runs as many tasks as any other child.
 func (p *Pool) runExtra(ctx, hard context.Context, slot, each int) {
 	var extra []context.CancelFunc
 	defer func() {
@@ -309,9 +308,9 @@ func (p *Pool) runExtra(ctx, hard context.Context, slot, each int) {
 	grow := func(n int) {
 		for len(extra) < n {
 			own, end := context.WithCancel(ctx)
-			k := keeper{pool: p, src: p.src, slot: slot + len(extra), kind: kindExtra, limit: each}
-			p.cfg.Log.Debug("worker started for an extra slot", "slot", k.slot)
-			p.aside.Go(func() { p.safe(func() { _ = k.run(own, hard) }) })
+			s := supervisor{pool: p, src: p.src, slot: slot + len(extra), role: roleExtra, limit: each}
+			p.cfg.Log.Debug("worker started for an extra slot", "slot", s.slot)
+			p.aside.Go(func() { p.safe(func() { _ = s.run(own, hard) }) })
 			extra = append(extra, end)
 		}
 	}
@@ -323,7 +322,7 @@ func (p *Pool) runExtra(ctx, hard context.Context, slot, each int) {
 	}
 	idle := time.NewTimer(extraIdle)
 	defer idle.Stop()
-	most := 0 // needed at once since idle was started
+	most := 0 // maximum needed at once since idle was started
 	for {
 		select {
 		case <-ctx.Done():
@@ -340,10 +339,10 @@ func (p *Pool) runExtra(ctx, hard context.Context, slot, each int) {
 	}
 }
 
-// Evict ends every task of a run: cancelled, and where that is not enough the
-// child is replaced. It returns when none of them is running any more, and none
-// is started later, not even one that is on its way from the queue to a child.
-// Their lease was lost, so that another sidecar runs them.
+// Evict ends every task of a run that has lost its lease, because another sidecar runs
+// its records. It cancels the tasks, and replaces children that do not end them. It
+// returns when none of the tasks runs any more; none starts later, including those on
+// their way from the queue to a child.
 func (p *Pool) Evict(run string) {
 	p.evicted.Store(&run)
 	p.mu.Lock()
@@ -355,20 +354,21 @@ func (p *Pool) Evict(run string) {
 	wg.Wait()
 }
 
-// isEvicted reports whether a task belongs to the run that was evicted last. A
-// child asks under the lock under which it starts tasks, so that either it sees
-// the answer or evict sees the task.
+// isEvicted reports whether a task belongs to the run that was evicted last. A child
+// calls it under the lock under which it starts tasks, so that either isEvicted returns
+// true or evict finds the task.
 func (p *Pool) isEvicted(t *task.Task) bool {
 	run := p.evicted.Load()
 	return run != nil && strings.HasPrefix(t.Delivery, *run+".")
 }
 
-// CrashLoop reports whether every slot's worker keeps dying: see
-// [CrashLoopError] for what that means. A pool that is in one goes on trying.
-func (p *Pool) CrashLoop() bool { return p.crashes.looping() }
+// CrashLoop reports whether the pool is in a crash loop, see [CrashLoopError]. Such a
+// pool goes on starting workers.
+func (p *Pool) CrashLoop() bool { return p.crashLoop.isLooping() }
 
-// sweep ends the processes whose keepers panicked. What they held stays in
-// flight and goes back with the lease. Only when all keepers have returned.
+// sweep ends the processes whose supervisors panicked. Their tasks stay in flight and
+// are requeued when the lease ends. It may be called only when all supervisors have
+// returned.
 func (p *Pool) sweep() {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -65,7 +65,7 @@ func setup(t *testing.T, role string, change func(*rpc.Config)) *bundle {
 	if change != nil {
 		change(&cfg)
 	}
-	b.queue.Limit(cfg.Slots, cfg.MaxLent)
+	b.queue.Limit(cfg.Slots, cfg.MaxExtra)
 	b.pool = rpc.New(cfg, b.queue, b)
 	soft, stop := context.WithCancel(context.Background())
 	hard, abort := context.WithCancel(context.Background())

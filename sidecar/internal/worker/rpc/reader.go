@@ -20,15 +20,15 @@ import (
 	"github.com/graflow/graflow-sidecar/sidecar/internal/worker/spawn/local"
 )
 
-// read handles every line of the child's stdout until its end. It never
-// blocks on anything but the pipe, so both pipes are always drained.
-func (c *child) read(l *listener) {
+// read handles every line of the child's stdout until its end. It blocks on the pipe
+// only, so that the pipe is always drained.
+func (c *child) read(l *stdoutPipe) {
 	for {
-		if !l.lines.Buffered() { // and so before the end, too
-			c.handOn()
+		if !l.lines.Buffered() { // before a wait for input and before the end
+			c.flushOutcomes()
 		}
 		if len(c.suspects.list) > 0 {
-			c.judge(quietAfter)
+			c.judgeDue(quietAfter)
 		}
 		line, err := l.lines.Next()
 		var long *protocol.TooLongError
@@ -38,14 +38,14 @@ func (c *child) read(l *listener) {
 			if l.judged > 0 {
 				line = l.rest(line)
 			}
-			c.line(line)
+			c.handleLine(line)
 		case errors.Is(err, errQuiet):
-			c.quiet(l)
+			c.handleSilence(l)
 		case errors.As(err, &long):
 			long.Prefix = l.rest(long.Prefix)
-			c.tooLong(long)
+			c.handleTooLong(long)
 		case errors.As(err, &cut):
-			c.print(l.rest(cut.Tail))
+			c.handlePrint(l.rest(cut.Tail))
 		default:
 			if !errors.Is(err, io.EOF) {
 				c.log.Debug("worker stdout ended", "error", err)
@@ -55,63 +55,63 @@ func (c *child) read(l *listener) {
 	}
 }
 
-func (c *child) line(line []byte) {
-	// Before a worker has said what it is, nothing is an answer to a task, and in
-	// one that runs one task at a time an answer waits for the lines before it.
-	if id, ok := protocol.DecodeSucceeded(line); ok && c.several() {
-		if r := c.end(id, true); r != nil {
-			c.ends(r, task.Outcome{Conclusion: task.Succeeded})
+func (c *child) handleLine(line []byte) {
+	// The short way for most answers. Not before the answer to initialize, and not for
+	// a child that runs one task at a time, whose answers wait for stderr.
+	if id, ok := protocol.DecodeSucceeded(line); ok && c.isConcurrent() {
+		if r := c.remove(id, true); r != nil {
+			c.queueOutcome(r, task.Outcome{Conclusion: task.Succeeded})
 			return
 		}
 	}
 	m, err := protocol.DecodeMessage(line)
 	if err == nil {
 		c.suspects.finder.Passed()
-		c.message(m)
+		c.handleMessage(m)
 		return
 	}
 	if marked := protocol.TrimByteOrderMark(line); len(marked) < len(line) {
-		c.line(marked)
+		c.handleLine(marked)
 		return
 	}
 	if protocol.LooksLikeMessage(line) {
-		c.misbehaved("malformed")
-		c.malformed(line, err)
+		c.countMisbehaviour("malformed")
+		c.handleMalformed(line, err)
 		return
 	}
-	c.print(line)
+	c.handlePrint(line)
 }
 
-func (c *child) message(m protocol.Message) {
+func (c *child) handleMessage(m protocol.Message) {
 	switch {
 	case m.IsResponse():
-		c.response(m)
+		c.handleResponse(m)
 	case m.IsRequest():
-		if c.starting() {
+		if c.isStarting() {
 			c.breakWith(fmt.Sprintf("sent the request %q before it answered initialize", m.Method))
 			return
 		}
-		if len(c.suspects.list) > 0 { // the print of this request, maybe
+		if len(c.suspects.list) > 0 { // a suspect may be a print of this request
 			c.suspects.list = slices.DeleteFunc(c.suspects.list, func(x suspect) bool { return x.request != nil && bytes.Equal(x.request, m.ID) })
 		}
-		c.takeRequest(m)
+		c.handleRequest(m)
 	default:
-		c.notification(m)
+		c.handleNotification(m)
 	}
 }
 
-func (c *child) response(m protocol.Message) {
+func (c *child) handleResponse(m protocol.Message) {
 	id, ok := responseID(m.ID)
 	if !ok {
-		c.stray(m, false)
+		c.handleStray(m, false)
 		return
 	}
 	if id == initializeID {
-		if !c.starting() {
-			c.stray(m, true)
+		if !c.isStarting() {
+			c.handleStray(m, true)
 			return
 		}
-		m.Result = bytes.Clone(m.Result) // the line is the reader's
+		m.Result = bytes.Clone(m.Result) // the reader reuses the buffer of the line
 		select {
 		case c.answered <- m:
 		default:
@@ -119,27 +119,27 @@ func (c *child) response(m protocol.Message) {
 		return
 	}
 	if c.limit == 1 {
-		if c.ponged(id) {
+		if c.takePong(id) {
 			return
 		}
-		c.stderr.settle(settleLimit) // its last lines are about this task
+		c.stderr.awaitHandled(stderrLimit) // the last lines are about this task
 	}
-	r := c.end(id, m.Error == nil)
+	r := c.remove(id, m.Error == nil)
 	if r == nil {
-		if !c.ponged(id) {
-			c.stray(m, c.wasUsed(id))
+		if !c.takePong(id) {
+			c.handleStray(m, c.wasUsed(id))
 		}
 		return
 	}
-	c.ends(r, c.outcome(r, m))
+	c.queueOutcome(r, c.outcome(r, m))
 }
 
-// settleLimit bounds how long an answer waits for the lines before it, which
-// are at most what a pipe holds: a log that takes longer for that is stuck.
-const settleLimit = 5 * time.Second
+// stderrLimit bounds how long an answer waits for the stderr lines before it. They are
+// at most what fits into a pipe: a log that needs longer is stalled.
+const stderrLimit = 5 * time.Second
 
-// ponged takes the answer to a ping.
-func (c *child) ponged(id int64) bool {
+// takePong reports whether id is that of the ping, and ends the ping.
+func (c *child) takePong(id int64) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if id != c.pingID {
@@ -149,8 +149,8 @@ func (c *child) ponged(id int64) bool {
 	return true
 }
 
-// outcome reads the answer to a task/run.
-func (c *child) outcome(r *run, m protocol.Message) task.Outcome {
+// outcome returns the outcome of an answer to task/run.
+func (c *child) outcome(r *runningTask, m protocol.Message) task.Outcome {
 	if m.Error != nil {
 		switch {
 		case r.expired && m.Error.Code == protocol.CodeCancelled:
@@ -174,8 +174,8 @@ func (c *child) outcome(r *run, m protocol.Message) task.Outcome {
 	return o
 }
 
-// result is the outcome of a task whose answer could be read.
-func (c *child) result(r *run, res protocol.RunResult) task.Outcome {
+// result returns the outcome of a valid result.
+func (c *child) result(r *runningTask, res protocol.RunResult) task.Outcome {
 	switch {
 	case res.Err == nil && res.ValueText != "":
 		return task.Outcome{Conclusion: task.Succeeded, Value: []byte(res.ValueText)}
@@ -195,47 +195,49 @@ func (c *child) result(r *run, res protocol.RunResult) task.Outcome {
 	}
 }
 
-// stray is an answer to nothing: a second answer, or an unknown id.
-func (c *child) stray(m protocol.Message, used bool) {
-	c.misbehaved("stray")
-	c.unknown(m, used)
+// handleStray handles a response that no request waits for: a second answer, or an
+// unknown id.
+func (c *child) handleStray(m protocol.Message, used bool) {
+	c.countMisbehaviour("stray")
+	c.suspectUnknown(m, used)
 	c.log.Warn("unexpected response id", "response_id", string(m.ID))
 }
 
-// unknown takes a valid response to something that was never asked (P61).
-func (c *child) unknown(m protocol.Message, used bool) {
+// suspectUnknown adds a suspect for a valid response with an id that no request had
+// (P61).
+func (c *child) suspectUnknown(m protocol.Message, used bool) {
 	switch {
 	case m.Error != nil && string(m.ID) == "null":
-		c.suspect(suspect{
-			at: time.Now().Add(quietAfter), among: c.sent(), refusal: true,
+		c.addSuspect(suspect{
+			at: time.Now().Add(quietAfter), among: c.unanswered(), refusal: true,
 			why: fmt.Sprintf("the worker answered with the error %d and no id: %s", m.Error.Code, m.Error.Message),
 		})
 	case used || m.Error != nil:
 	default:
 		if _, err := protocol.DecodeRunResult(m.Result); err == nil {
-			c.suspect(suspect{
-				at: time.Now().Add(quietAfter), among: c.sent(),
+			c.addSuspect(suspect{
+				at: time.Now().Add(quietAfter), among: c.unanswered(),
 				why: "the worker answered with an id that no request had: " + string(m.ID),
 			})
 		}
 	}
 }
 
-func (c *child) notification(m protocol.Message) {
+func (c *child) handleNotification(m protocol.Message) {
 	switch m.Method {
 	case protocol.MethodDraining:
-		c.goes()
+		c.drain()
 	case protocol.MethodLog:
 		c.workerLog(m.Params)
 	default:
-		// Notifications of a newer protocol version have no receiver here.
-		if c.starting() {
+		// Unknown notifications are ignored: they belong to a newer protocol version.
+		if c.isStarting() {
 			c.breakWith(fmt.Sprintf("sent %q before it answered initialize", m.Method))
 			return
 		}
 		switch m.Method {
 		case protocol.MethodWaiting, protocol.MethodResumed:
-			c.waits(m.Params, m.Method == protocol.MethodWaiting)
+			c.setWaiting(m.Params, m.Method == protocol.MethodWaiting)
 		case protocol.MethodProgress:
 			c.progress(m.Params)
 		}
@@ -246,14 +248,14 @@ var levels = map[string]slog.Level{
 	"debug": slog.LevelDebug, "info": slog.LevelInfo, "warn": slog.LevelWarn, "error": slog.LevelError,
 }
 
-// workerLog is a line that a worker has logged by the protocol. What it says of
-// itself stands beside what the sidecar says, by its own names.
+// workerLog logs a line that the worker sent with $/log. Its fields are kept apart from
+// those of the sidecar by their names.
 func (c *child) workerLog(params []byte) {
 	var p protocol.LogParams
 	dec := json.NewDecoder(bytes.NewReader(params))
-	dec.UseNumber() // digit for digit
+	dec.UseNumber() // keeps every digit
 	if err := dec.Decode(&p); err != nil {
-		c.print(params)
+		c.handlePrint(params)
 		return
 	}
 	level := levels[p.Level]
@@ -262,13 +264,13 @@ func (c *child) workerLog(params []byte) {
 	}
 	attrs := []any{workerlog.Key, workerlog.Text(p.Message)}
 	if p.Delivery != "" {
-		attrs = append(attrs, c.naming(p.Delivery)...)
+		attrs = append(attrs, c.attrsOf(p.Delivery)...)
 	}
 	c.log.Log(context.Background(), level, "worker log", workerlog.Merge(attrs, p.Fields)...)
 }
 
-// naming are the attributes that name a task which runs here.
-func (c *child) naming(delivery string) []any {
+// attrsOf returns the log attributes of a task that runs in the child.
+func (c *child) attrsOf(delivery string) []any {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for _, r := range c.running {
@@ -279,11 +281,11 @@ func (c *child) naming(delivery string) []any {
 	return []any{"delivery", delivery}
 }
 
-// maxProgress is how many bytes of a progress message are kept.
+// maxProgress is the maximum number of bytes of a progress message that are kept.
 const maxProgress = 256
 
-// progress notes how far a task is (P42). What cannot be read, or is about a
-// task that has ended, is dropped: it is for people only.
+// progress records a $/progress (P42). It drops one that does not parse or whose task
+// has ended, because progress is shown to users only.
 func (c *child) progress(params []byte) {
 	var p struct {
 		Delivery string   `json:"delivery"`
@@ -299,20 +301,20 @@ func (c *child) progress(params []byte) {
 	if r == nil {
 		return
 	}
-	r.said.At = time.Now()
+	r.progress.At = time.Now()
 	if p.Fraction != nil {
-		r.said.Fraction = min(max(*p.Fraction, 0), 1)
+		r.progress.Fraction = min(max(*p.Fraction, 0), 1)
 	}
 	if p.Message != nil {
-		r.said.Message = *p.Message
-		if len(r.said.Message) > maxProgress {
-			r.said.Message = cutRunes(r.said.Message, maxProgress) + "…"
+		r.progress.Message = *p.Message
+		if len(r.progress.Message) > maxProgress {
+			r.progress.Message = cutRunes(r.progress.Message, maxProgress) + "…"
 		}
 	}
 }
 
-// cutRunes is the beginning of a text, most bytes at the longest, and no half of
-// a character.
+// cutRunes returns the beginning of a text, at most most bytes long, without half a
+// character.
 func cutRunes(text string, most int) string {
 	for most > 0 && !utf8.RuneStart(text[most]) {
 		most--
@@ -320,20 +322,20 @@ func cutRunes(text string, most int) string {
 	return strings.Clone(text[:most])
 }
 
-// print takes a line on stdout that is no message but a print. What in it was
-// meant as a message is a suspect.
-func (c *child) print(line []byte) {
+// handlePrint handles a line on stdout that is not a message. Parts of it that were
+// meant as messages become suspects.
+func (c *child) handlePrint(line []byte) {
 	found := c.suspects.finder.Line(line)
-	c.look(found, nil, quietAfter)
-	c.printed(line)
+	c.addMisframed(found, nil, quietAfter)
+	c.logPrint(line)
 }
 
-// maxPrintsBeforeAnswer is how many lines that are no messages a worker may
-// print before it answers initialize: a banner is fine, `yes` is not a worker.
+// maxPrintsBeforeAnswer is how many lines that are not messages a worker may print
+// before it answers initialize: enough for a banner, too few for the program yes.
 const maxPrintsBeforeAnswer = 1000
 
-// printed logs and counts a print.
-func (c *child) printed(line []byte) {
+// logPrint logs and counts a line that is not a message.
+func (c *child) logPrint(line []byte) {
 	blank := len(bytes.TrimSpace(line)) == 0
 	text := workerlog.Text(strings.ToValidUTF8(string(local.LastState(line)), "\uFFFD"))
 	c.mu.Lock()
@@ -350,13 +352,13 @@ func (c *child) printed(line []byte) {
 	if blank {
 		return
 	}
-	c.misbehaved("print")
-	c.log.Info("worker stdout", append([]any{"line", text}, c.only()...)...)
+	c.countMisbehaviour("print")
+	c.log.Info("worker stdout", append([]any{"line", text}, c.onlyTaskAttrs()...)...)
 }
 
-// malformed takes a line that is meant as a message and is none. Other messages
-// on the same line are lost with it.
-func (c *child) malformed(line []byte, err error) {
+// handleMalformed handles a line that is meant as a message but is not valid. Other
+// messages on the same line are lost.
+func (c *child) handleMalformed(line []byte, err error) {
 	found := c.suspects.finder.Line(line)
 	why := fmt.Sprintf("the worker's answer is not a valid message: %v", err)
 	if len(found) > 0 && found[0].Flaw != "" {
@@ -364,25 +366,25 @@ func (c *child) malformed(line []byte, err error) {
 	}
 	if len(found) == 0 && c.suspects.finder.Open() {
 		if _, ok := protocol.FindID(line[:min(len(line), protocol.IDWindow)]); !ok {
-			c.suspect(suspect{at: time.Now().Add(quietAfter), fault: true, why: "it is spread over several lines"})
+			c.addSuspect(suspect{at: time.Now().Add(quietAfter), fault: true, why: "it is spread over several lines"})
 			return
 		}
 	}
 	if len(found) > 0 && protocol.IsTaskRequest(found[0].Method) {
-		// A broken request is about no answer, whatever its id.
-		c.look(found, nil, 0)
+		// A broken request is not an answer, whatever its id.
+		c.addMisframed(found, nil, 0)
 		return
 	}
-	first := c.faulty(line, why)
+	first := c.failOrBreak(line, why)
 	if first == nil && len(found) > 0 {
 		first = found[0].ID
 	}
-	c.look(found, first, quietAfter)
+	c.addMisframed(found, first, quietAfter)
 }
 
-// faulty fails the task that a broken message belongs to, and returns the id. Where
-// that cannot be told the child is replaced: some task would wait for ever.
-func (c *child) faulty(prefix []byte, why string) (id []byte) {
+// failOrBreak fails the task that a broken message belongs to, and returns the id. If
+// the task is unknown, the child is replaced: a task would otherwise never end.
+func (c *child) failOrBreak(prefix []byte, why string) (id []byte) {
 	raw, ok := protocol.FindID(prefix)
 	if ok {
 		if id, ok := responseID(raw); ok && c.failFor(id, why) {
@@ -394,31 +396,33 @@ func (c *child) faulty(prefix []byte, why string) (id []byte) {
 	return nil
 }
 
-// failFor fails a task whose answer cannot be read, if it still waits for one.
+// failFor fails a task whose answer does not parse, if the task is still unanswered.
 func (c *child) failFor(id int64, why string) bool {
-	r := c.end(id, false)
+	r := c.remove(id, false)
 	if r != nil {
-		c.ends(r, task.Outcome{Conclusion: task.Failed, Reason: "protocol", Message: why})
+		c.queueOutcome(r, task.Outcome{Conclusion: task.Failed, Reason: "protocol", Message: why})
 	}
 	return r != nil
 }
 
-// tooLong takes a line over the limit, which has been skipped.
-func (c *child) tooLong(e *protocol.TooLongError) {
+// handleTooLong handles a line over the length limit, which the line reader has
+// skipped.
+func (c *child) handleTooLong(e *protocol.TooLongError) {
 	c.suspects.skipping = false
 	if protocol.LooksLikeMessage(e.Prefix) {
-		c.misbehaved("too_long")
-		c.faulty(e.Prefix, fmt.Sprintf("the worker's answer has %d bytes, more than the %d that are allowed (SIDECAR_MAX_MESSAGE_BYTES)",
+		c.countMisbehaviour("too_long")
+		c.failOrBreak(e.Prefix, fmt.Sprintf("the worker's answer has %d bytes, more than the %d that are allowed (SIDECAR_MAX_MESSAGE_BYTES)",
 			e.Length, c.cfg.MaxMessageBytes))
 		return
 	}
-	c.lookSkipped(fmt.Sprintf("its line has %d bytes, more than the %d that are allowed (SIDECAR_MAX_MESSAGE_BYTES)", e.Length, c.cfg.MaxMessageBytes), quietAfter)
+	c.addSkipped(fmt.Sprintf("its line has %d bytes, more than the %d that are allowed (SIDECAR_MAX_MESSAGE_BYTES)", e.Length, c.cfg.MaxMessageBytes), quietAfter)
 	c.suspects.finder.Line(nil)
-	c.printed(e.Prefix)
+	c.logPrint(e.Prefix)
 }
 
-// skipped looks at a part of a line over the limit: an answer may stand anywhere in it.
-func (c *child) skipped(part []byte) {
+// handleSkipped searches a part of a line over the length limit for messages, which may
+// be anywhere in it.
+func (c *child) handleSkipped(part []byte) {
 	s := &c.suspects
 	if !s.skipping {
 		s.skipping = true
@@ -430,44 +434,45 @@ func (c *child) skipped(part []byte) {
 	}
 }
 
-// lookSkipped keeps what was found in such a line. also says what else is wrong.
-func (c *child) lookSkipped(also string, after time.Duration) {
+// addSkipped adds suspects for what was found in a line over the length limit. also is
+// a second reason, beside that of each.
+func (c *child) addSkipped(also string, after time.Duration) {
 	found := c.suspects.found
 	c.suspects.found = nil
 	for i := range found {
 		found[i].Flaw = strings.TrimPrefix(found[i].Flaw+", and "+also, ", and ")
 	}
-	c.look(found, nil, after)
+	c.addMisframed(found, nil, after)
 }
 
-// cutSkipped judges what was found in a line over the limit after which nothing comes.
-func (c *child) cutSkipped(l *listener) {
-	c.lookSkipped(fmt.Sprintf("its line has no end and more than the %d bytes that are allowed (SIDECAR_MAX_MESSAGE_BYTES)", c.cfg.MaxMessageBytes), 0)
-	// Nor will it have one before the next answer, which is then a line of its own.
-	c.printed(l.rest(l.lines.Partial()))
+// cutSkipped judges a line over the length limit that has not ended and does not go on.
+func (c *child) cutSkipped(l *stdoutPipe) {
+	c.addSkipped(fmt.Sprintf("its line has no end and more than the %d bytes that are allowed (SIDECAR_MAX_MESSAGE_BYTES)", c.cfg.MaxMessageBytes), 0)
+	// The next answer is then a line of its own.
+	c.logPrint(l.rest(l.lines.Partial()))
 	c.suspects.finder.Line(nil)
 	c.suspects.skipping = false
 	l.lines.Cut()
-	c.judge(0)
+	c.judgeDue(0)
 }
 
-// look keeps what in a line that is no message was meant as one. ours is the id of
-// one that has been dealt with.
-func (c *child) look(found []protocol.Misframed, ours []byte, after time.Duration) {
+// addMisframed adds suspects for the messages that were found in a line that is not a
+// valid message. ours is the id of one that has already been handled.
+func (c *child) addMisframed(found []protocol.Misframed, ours []byte, after time.Duration) {
 	at := time.Now().Add(after)
 	for _, m := range found {
 		if ours != nil && bytes.Equal(m.ID, ours) {
 			continue
 		}
-		c.suspects.list = slices.DeleteFunc(c.suspects.list, func(x suspect) bool { return x.fault }) // it was the beginning of this
+		c.suspects.list = slices.DeleteFunc(c.suspects.list, func(x suspect) bool { return x.fault }) // they were the beginning of this message
 		flaw := m.Flaw
 		if flaw == "" {
 			flaw = "it is not valid JSON"
 		}
 		if m.Method != "" {
 			if protocol.IsTaskRequest(m.Method) {
-				c.misbehaved("malformed")
-				c.suspect(suspect{at: at, request: m.ID, why: "the request is not a valid message: " + flaw})
+				c.countMisbehaviour("malformed")
+				c.addSuspect(suspect{at: at, request: m.ID, why: "the request is not a valid message: " + flaw})
 			}
 			continue
 		}
@@ -475,21 +480,21 @@ func (c *child) look(found []protocol.Misframed, ours []byte, after time.Duratio
 		id, ok := responseID(m.ID)
 		switch {
 		case ok && c.awaits(id):
-			c.misbehaved("malformed")
-			if !c.ponged(id) {
-				c.suspect(suspect{at: at, id: id, why: why})
+			c.countMisbehaviour("malformed")
+			if !c.takePong(id) {
+				c.addSuspect(suspect{at: at, id: id, why: why})
 			}
 		case ok && c.wasUsed(id) || !m.Outcome:
-			// It was answered, or it is not about a task.
+			// The request has been answered, or the message is not about a task.
 		default:
-			c.misbehaved("malformed")
-			c.suspect(suspect{at: at, among: c.sent(), why: why + "; its id is " + idText(m.ID)})
+			c.countMisbehaviour("malformed")
+			c.addSuspect(suspect{at: at, among: c.unanswered(), why: why + "; its id is " + idText(m.ID)})
 		}
 	}
 }
 
-// suspect keeps one. One that is like another adds to it what it is about.
-func (c *child) suspect(x suspect) {
+// addSuspect adds a suspect. If there is an equal one, only its tasks are added.
+func (c *child) addSuspect(x suspect) {
 	list := c.suspects.list
 	i := slices.IndexFunc(list, func(y suspect) bool {
 		return x.id == y.id && bytes.Equal(x.request, y.request) && x.fault == y.fault
@@ -506,7 +511,7 @@ func (c *child) suspect(x suspect) {
 	}
 }
 
-// awaits reports whether a request of that id is unanswered.
+// awaits reports whether a request with that id is unanswered.
 func (c *child) awaits(id int64) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -517,15 +522,15 @@ func (c *child) awaits(id int64) bool {
 	return r != nil && r.fetching == nil || id != 0 && id == c.pingID
 }
 
-// wasUsed reports whether the sidecar has given that id to a request.
+// wasUsed reports whether a request has had that id.
 func (c *child) wasUsed(id int64) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return id >= initializeID && id < c.nextID
 }
 
-// sent lists the tasks that the worker has and has not answered.
-func (c *child) sent() (ids []int64) {
+// unanswered returns the ids of the tasks that the worker has and has not answered.
+func (c *child) unanswered() (ids []int64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for id, r := range c.running {
@@ -536,9 +541,9 @@ func (c *child) sent() (ids []int64) {
 	return ids
 }
 
-// judge judges those that are due. Where lines keep coming without a pause, they
-// have had enough time after twice as long.
-func (c *child) judge(grace time.Duration) {
+// judgeDue judges the suspects whose time plus grace is over. The grace is for lines
+// that arrive without a pause.
+func (c *child) judgeDue(grace time.Duration) {
 	now := time.Now().Add(-grace)
 	due := make([]suspect, 0, len(c.suspects.list))
 	c.suspects.list = slices.DeleteFunc(c.suspects.list, func(x suspect) bool {
@@ -558,14 +563,14 @@ func (c *child) judgeOne(x suspect) {
 	case x.request != nil:
 		c.refuse(x.request, protocol.Errorf(protocol.CodeInvalidRequest, "%s", x.why))
 	case x.id == initializeID:
-		if c.starting() {
+		if c.isStarting() {
 			c.breakWith("answered initialize in a form that cannot be read: " + x.why)
 		}
 	case x.id != 0:
 		c.failFor(x.id, x.why)
 	case x.fault:
 		c.breakWith("sent a message that cannot be read: " + x.why)
-	case c.starting():
+	case c.isStarting():
 		c.breakWith("sent an answer that is not the one to initialize: " + x.why)
 	default:
 		left := x.among[:0]
@@ -578,8 +583,8 @@ func (c *child) judgeOne(x suspect) {
 		case len(left) > 1:
 			c.breakWith(fmt.Sprintf("sent an answer that belongs to one of %d tasks: %s", len(left), x.why))
 		case len(left) == 1 && x.refusal:
-			if r := c.end(left[0], false); r != nil {
-				c.ends(r, task.Outcome{Conclusion: task.Lost, Reason: "protocol", Stderr: c.tail.Text(), Message: x.why})
+			if r := c.remove(left[0], false); r != nil {
+				c.queueOutcome(r, task.Outcome{Conclusion: task.Lost, Reason: "protocol", Stderr: c.tail.Text(), Message: x.why})
 			}
 		case len(left) == 1:
 			c.failFor(left[0], x.why)
@@ -587,8 +592,9 @@ func (c *child) judgeOne(x suspect) {
 	}
 }
 
-// quiet judges what is there when nothing more comes.
-func (c *child) quiet(l *listener) {
+// handleSilence judges the unfinished line and the suspects when no more output
+// arrives.
+func (c *child) handleSilence(l *stdoutPipe) {
 	if len(c.suspects.found) > 0 {
 		c.cutSkipped(l)
 		return
@@ -598,30 +604,30 @@ func (c *child) quiet(l *listener) {
 	switch grew := len(all) > l.judged; {
 	case grew && len(bytes.TrimSpace(part)) > 0:
 		l.judged, l.since = len(all), time.Now()
-		c.quietPart(l, part)
+		c.judgePartialLine(l, part)
 	case grew:
 		l.judged, l.since = len(all), time.Now()
 	case len(part) > 0 && !l.stalled && l.stall > 0 && time.Since(l.since) >= l.stall:
 		l.stalled = true
-		c.stalledIn(l, part)
+		c.judgeStalled(l, part)
 	}
-	c.judge(0)
+	c.judgeDue(0)
 }
 
-// quietPart judges the beginning of a line after which nothing came. A whole
-// message is taken as one: a worker that is short of processor time may pause
-// before it writes the line end.
-func (c *child) quietPart(l *listener, part []byte) {
+// judgePartialLine judges the beginning of a line that does not go on. A complete
+// message is handled as one: a worker that gets little processor time may pause before
+// it writes the line end.
+func (c *child) judgePartialLine(l *stdoutPipe, part []byte) {
 	f := &c.suspects.finder
 	m, err := protocol.DecodeMessage(protocol.TrimByteOrderMark(bytes.TrimSpace(part)))
 	if err == nil && !f.Header() {
 		l.taken = l.judged
 		if !c.suspects.warned {
 			c.suspects.warned = true
-			c.misbehaved("malformed")
+			c.countMisbehaviour("malformed")
 			c.log.Warn("worker message without a line end: taken after a pause", "pause", quietAfter.String())
 		}
-		c.message(m)
+		c.handleMessage(m)
 		return
 	}
 	if f.Ends(part) {
@@ -631,16 +637,16 @@ func (c *child) quietPart(l *listener, part []byte) {
 	}
 	if found := f.Tail(part); len(found) > 0 {
 		l.taken = l.judged
-		c.look(found, nil, 0)
+		c.addMisframed(found, nil, 0)
 	}
 }
 
-// stalledIn judges a message that has begun and does not go on (P62).
-func (c *child) stalledIn(l *listener, part []byte) {
+// judgeStalled judges a message that has begun and does not go on (P62).
+func (c *child) judgeStalled(l *stdoutPipe, part []byte) {
 	if !protocol.LooksLikeMessage(part) {
-		return // a prompt, or a progress bar
+		return // such as a prompt, or a progress bar
 	}
-	c.misbehaved("malformed")
+	c.countMisbehaviour("malformed")
 	why := fmt.Sprintf("the worker began a message and did not end it within %v", l.stall)
 	if raw, ok := protocol.FindID(part[:min(len(part), protocol.IDWindow)]); ok {
 		if id, ok := responseID(raw); ok && c.failFor(id, why) {

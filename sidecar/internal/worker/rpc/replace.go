@@ -11,47 +11,46 @@ import (
 	"github.com/graflow/graflow-sidecar/sidecar/internal/worker/spawn/local"
 )
 
-// Restart asks for every child to be replaced by a fresh one and returns at once.
+// Restart has every child replaced by a fresh one and returns at once.
 //
-// It is one child after another, and each successor is started and has answered
-// initialize before its predecessor is told to finish: no task is lost, no slot
-// is without a worker for as long as a start takes, and a successor that does
-// not start ends the round with the old workers at their places. There are never
-// more tasks at once than slots, and one process more than usual (a few, where
-// tasks outlast replacePatience).
+// The children are replaced one after another. Each replacement has answered initialize
+// before its predecessor takes no more tasks: no task is lost, and no slot is without a
+// worker while a process starts. If a replacement does not start, the remaining
+// children stay. There are never more running tasks than slots, and at most one more
+// process than usual, or a few more where tasks outlast replacePatience.
 //
-// Asking again during a round makes one more of it. A stop ends it.
-func (p *Pool) Restart() { notify(p.renew) }
+// A second call during a restart causes one more restart. A stop ends the restart.
+func (p *Pool) Restart() { notify(p.restart) }
 
-// RestartSlot is Restart for the children of one slot. It reports whether there is
-// one: false also while many others are being asked for.
+// RestartSlot replaces the children of one slot. It returns false if the slot has none,
+// or if many other slots are waiting for a restart.
 func (p *Pool) RestartSlot(slot int) bool {
 	if len(p.inSlot(slot)) == 0 {
 		return false
 	}
 	select {
-	case p.renewAt <- slot:
+	case p.restartSlot <- slot:
 		return true
 	default:
 		return false
 	}
 }
 
-// renewals serves Restart and RestartSlot until ctx ends.
-func (p *Pool) renewals(ctx context.Context) {
+// restartLoop serves Restart and RestartSlot until ctx ends.
+func (p *Pool) restartLoop(ctx context.Context) {
 	for {
 		select {
 		case <-ctx.Done():
 			return
-		case <-p.renew:
-			p.renewAll(ctx, p.serving())
-		case slot := <-p.renewAt:
-			p.renewAll(ctx, p.inSlot(slot))
+		case <-p.restart:
+			p.restartAll(ctx, p.serving())
+		case slot := <-p.restartSlot:
+			p.restartAll(ctx, p.inSlot(slot))
 		}
 	}
 }
 
-func (p *Pool) renewAll(ctx context.Context, old []*child) {
+func (p *Pool) restartAll(ctx context.Context, old []*child) {
 	p.cfg.Log.Info("replacing the workers one by one", "workers", len(old))
 	for n, c := range old {
 		if err := c.replace(ctx); err != nil {
@@ -64,20 +63,20 @@ func (p *Pool) renewAll(ctx context.Context, old []*child) {
 	p.cfg.Log.Info("workers are replaced", "workers", len(old))
 }
 
-// inSlot lists the serving children of a slot: more than one only while one
-// replaces the other.
+// inSlot returns the serving children of a slot: more than one only while one replaces
+// the other.
 func (p *Pool) inSlot(slot int) []*child {
 	return slices.DeleteFunc(p.serving(), func(c *child) bool { return c.slot != slot })
 }
 
-// serving lists the children that have a slot of their own, by slot. A lone
-// task's child is not among them: it is fresh, and gone with its task.
+// serving returns the children of the slots, ordered by slot. Children of isolated
+// tasks are not included, since they end with their task.
 func (p *Pool) serving() []*child {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	list := make([]*child, 0, len(p.children))
 	for c := range p.children {
-		if c.kind != kindLone && !closed(c.closing) {
+		if c.role != roleIsolated && !closed(c.closing) {
 			list = append(list, c)
 		}
 	}
@@ -85,26 +84,26 @@ func (p *Pool) serving() []*child {
 	return list
 }
 
-// recycleState is what tells when a child is to be replaced by a fresh one.
+// recycleState determines when a child is replaced by a fresh one.
 type recycleState struct {
-	quota   int       // tasks that it may take; 0 means any number
-	taken   int       // under child.mu
-	born    time.Time // when it was ready
+	quota   int       // maximum number of tasks; 0 means no limit
+	taken   int       // guarded by child.mu
+	born    time.Time // when the child had initialized
 	expires time.Time // zero means never
 
-	// The recycle goroutine's own.
-	measured time.Time // when its memory was looked at last
-	barred   time.Time // not to be tried again before
-	busy     bool      // it is being replaced
+	// Used by recycleLoop only.
+	measured time.Time // when its memory was last measured
+	barred   time.Time // no new attempt before
+	busy     bool      // a replacement is under way
 }
 
 const (
-	// recycleJitter is the share of a limit that chance takes off, for each child
-	// anew: children that were started together would else all go together.
+	// recycleJitter is the maximum random share by which a child's limits are lower:
+	// children that were started together would otherwise all be replaced together.
 	recycleJitter = 0.2
-	// recycleInterval is between looks at the children's age and memory.
+	// recycleInterval is the interval of the checks of age and memory.
 	recycleInterval = time.Second
-	// measureGap is the least time between two looks at one child's memory,
+	// measureGap is the minimum time between two measurements of one child's memory,
 	// however many tasks it ends.
 	measureGap = 100 * time.Millisecond
 )
@@ -118,7 +117,7 @@ func newRecycleState(cfg *Config, now time.Time) recycleState {
 	return r
 }
 
-// bound is how many of n tasks the child may still take.
+// bound returns how many of n tasks the child may still take.
 func (r *recycleState) bound(n int) int {
 	if r.quota == 0 {
 		return n
@@ -126,19 +125,19 @@ func (r *recycleState) bound(n int) int {
 	return min(n, r.quota-r.taken)
 }
 
-// spent reports whether it has taken all that it may.
+// spent reports whether the child has taken its maximum number of tasks.
 func (r *recycleState) spent() bool { return r.quota > 0 && r.taken >= r.quota }
 
-// recycleLoop replaces children that have reached a limit until ctx ends: each with its
-// successor started first and between its tasks, and of all children no more
-// than a quarter at a time, since starts are what costs.
+// recycleLoop replaces children that have reached a limit, until ctx ends. Each
+// replacement starts first, and at most a quarter of the children are replaced at the
+// same time, because starting a process is expensive.
 func (p *Pool) recycleLoop(ctx context.Context) {
 	if p.cfg.MaxTasksPerChild == 0 && p.cfg.MaxChildAge == 0 && p.cfg.MaxChildRSS == 0 {
 		return
 	}
 	var (
 		wg      sync.WaitGroup
-		mu      sync.Mutex // of what follows and of each child's recycle.busy and barred
+		mu      sync.Mutex // guards running and each child's recycle.busy and barred
 		running int
 	)
 	defer wg.Wait()
@@ -151,8 +150,8 @@ func (p *Pool) recycleLoop(ctx context.Context) {
 		case <-tick.C:
 		case <-p.recycleCheck:
 		}
-		// The oldest first: with a limit that a fresh worker is over already, the
-		// first slot would else have every turn.
+		// The oldest first: if a fresh worker already exceeds the limit, the first slot
+		// would otherwise be replaced every time.
 		serving := p.serving()
 		slices.SortStableFunc(serving, func(a, b *child) int { return a.recycle.born.Compare(b.recycle.born) })
 		mu.Lock()
@@ -175,20 +174,20 @@ func (p *Pool) recycleLoop(ctx context.Context) {
 				running--
 				c.recycle.busy, c.recycle.barred = false, time.Now().Add(p.cfg.Restart.Max)
 				mu.Unlock()
-				notify(p.recycleCheck) // for those that had to wait
+				notify(p.recycleCheck) // for children that had to wait
 			})
 		}
 		mu.Unlock()
 	}
 }
 
-// recycle replaces one child. The turn of the next one comes when the successor
-// is there, if the child's slot waits for it; else, since memory may be scarce,
-// when the child is gone or has been given replacePatience for that.
+// recycle replaces one child. A child that has used its quota leaves its slots empty,
+// so recycle returns when the replacement serves. Otherwise, since memory may be
+// scarce, it returns when the old child is gone, or after replacePatience.
 func (p *Pool) recycle(ctx context.Context, c *child, reason string) {
 	c.log.Info("replacing a worker", "reason", reason)
 	replace := c.replace
-	if c.isSpent() {
+	if c.quotaUsed() {
 		replace = c.requestReplacement
 	}
 	if err := replace(ctx); err != nil && ctx.Err() == nil {
@@ -196,7 +195,7 @@ func (p *Pool) recycle(ctx context.Context, c *child, reason string) {
 	}
 }
 
-// resident is how much memory a child takes.
+// resident returns the resident memory of a process.
 func (p *Pool) resident(pid int) (int64, error) {
 	if p.cfg.Resident != nil {
 		return p.cfg.Resident(pid)
@@ -204,24 +203,23 @@ func (p *Pool) resident(pid int) (int64, error) {
 	return local.Resident(pid)
 }
 
-// replaced tells why another child takes this one's place: it was ended for what it
-// did, it was asked to go or went by itself, or it died.
+// replaced reports why a child is replaced: a fault, a recycling or a crash.
 func (p *Pool) replaced(c *child, asked bool) {
 	c.mu.Lock()
 	fault := c.fault != ""
 	c.mu.Unlock()
 	switch {
 	case fault:
-		p.tell(p.cfg.Replaced, "fault")
-	case asked, c.quit():
-		p.tell(p.cfg.Replaced, "recycled")
+		p.report(p.cfg.Replaced, "fault")
+	case asked, c.exitedBySelf():
+		p.report(p.cfg.Replaced, "recycled")
 	default:
-		p.tell(p.cfg.Replaced, "crash")
+		p.report(p.cfg.Replaced, "crash")
 	}
 }
 
-func (p *Pool) tell(who func(string), what string) {
-	if who != nil {
-		who(what)
+func (p *Pool) report(to func(string), what string) {
+	if to != nil {
+		to(what)
 	}
 }

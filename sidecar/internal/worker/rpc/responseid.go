@@ -12,9 +12,9 @@ func idText(id []byte) string {
 	return string(id)
 }
 
-// responseID reads the id of a response. The same number in another spelling is
-// understood (P58): languages with one type for numbers write 2.0, and some
-// libraries write every id as a string.
+// responseID reads the id of a response. It accepts other spellings of the same number
+// (P58): languages with one type for numbers write 2.0, and some libraries write every
+// id as a string.
 func responseID(token []byte) (int64, bool) {
 	text := string(token)
 	if id, err := strconv.ParseInt(text, 10, 64); err == nil {

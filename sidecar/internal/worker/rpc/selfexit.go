@@ -5,52 +5,53 @@ import (
 	"time"
 )
 
-// quits is what a pool has learned of workers that exit with status 0 by themselves,
-// after so many answers: one that is about to do that is not given a task in the last
-// moment. Its methods may be called concurrently.
-type quits struct {
+// selfExits records after how many answers workers exit by themselves with status 0, so
+// that a worker which is about to exit is not given a task. Its methods may be called
+// concurrently.
+type selfExits struct {
 	mu    sync.Mutex
-	after int           // answers; 0 where none has done it
-	hold  time.Duration // from that answer to the next task
+	after int           // number of answers; 0 if no worker has exited
+	delay time.Duration // from that answer to the next task
 }
 
 const (
-	// quitting is how long a worker may take from its last answer to its exit, for the
-	// task that was sent to it meanwhile to count as not begun.
-	quitting = time.Second
-	// leastHold is for the exit of a process on a busy machine.
-	leastHold = 50 * time.Millisecond
-	// holdFactor is how many times longer than the last one an exit may take.
-	holdFactor = 4
+	// selfExitWindow is the maximum time from a worker's last answer to its exit. A
+	// task that was sent to it in this time counts as not begun.
+	selfExitWindow = time.Second
+	// minSelfExitDelay allows for the time that an exit takes on a busy machine.
+	minSelfExitDelay = 50 * time.Millisecond
+	// selfExitDelayFactor is how many times longer an exit may take than the last one.
+	selfExitDelayFactor = 4
 )
 
-// learn notes a worker that has exited after some answers, and how long after the last
-// one.
-func (q *quits) learn(answers int, took time.Duration) {
-	if took >= quitting {
-		return // it was idle
+// learn records a worker that has exited after a number of answers, and the time from
+// the last answer to the exit.
+func (q *selfExits) learn(answers int, took time.Duration) {
+	if took >= selfExitWindow {
+		return // the worker was idle
 	}
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if q.after == 0 || answers < q.after {
 		q.after = answers
 	}
-	q.hold = min(max(q.hold, holdFactor*took, leastHold), quitting)
+	q.delay = min(max(q.delay, selfExitDelayFactor*took, minSelfExitDelay), selfExitWindow)
 }
 
-// pause is how long after its last answer a worker must not be given a task.
-func (q *quits) pause(answers int) time.Duration {
+// delayAfter returns how long after its last answer a worker must not be given a task.
+func (q *selfExits) delayAfter(answers int) time.Duration {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if q.after == 0 || answers < q.after {
 		return 0
 	}
-	return q.hold
+	return q.delay
 }
 
-// survived notes a worker that has not exited when it might have. The next time is after
-// twice as many answers: a worker that goes on for long must not wait after each of them.
-func (q *quits) survived(answers int) {
+// survived records a worker that has not exited when it was expected to. The next delay
+// is after twice as many answers, so that a worker which goes on does not wait after
+// each of them.
+func (q *selfExits) survived(answers int) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if q.after > 0 && answers >= q.after {

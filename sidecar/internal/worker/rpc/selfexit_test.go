@@ -9,10 +9,10 @@ import (
 
 // TestAWorkerThatMayQuitIsGivenNoTaskYet: after as many answers as others had given.
 func TestAWorkerThatMayQuitIsGivenNoTaskYet(t *testing.T) {
-	var q quits
+	var q selfExits
 	want := func(step string, answers int, pause time.Duration) {
 		t.Helper()
-		if got := q.pause(answers); got != pause {
+		if got := q.delayAfter(answers); got != pause {
 			t.Errorf("%s: after %d answers it waits %v, want %v", step, answers, got, pause)
 		}
 	}
@@ -21,15 +21,15 @@ func TestAWorkerThatMayQuitIsGivenNoTaskYet(t *testing.T) {
 	want("it was idle", 7, 0)
 	q.learn(5, time.Millisecond)
 	want("before", 4, 0)
-	want("at", 5, leastHold)
-	want("after", 6, leastHold)
+	want("at", 5, minSelfExitDelay)
+	want("after", 6, minSelfExitDelay)
 	q.learn(3, 100*time.Millisecond)
 	want("a slow one", 3, 400*time.Millisecond)
 	q.survived(3)
 	want("one went on", 5, 0)
 	want("one went on", 6, 400*time.Millisecond)
 	q.learn(1, 900*time.Millisecond)
-	want("no longer than that", 1, quitting)
+	want("no longer than that", 1, selfExitWindow)
 }
 
 // pipeTo is a pipe to a worker whose writes end with err.

@@ -11,35 +11,34 @@ import (
 	"github.com/graflow/graflow-sidecar/sidecar/internal/worker/spawn/local"
 )
 
-// watched reads a pipe and knows whether everything in it has been handled.
-// A worker writes its lines about a task to stderr before it answers on
-// stdout, but these are two pipes: without waiting for the one, the answer on
-// the other ends the task first, and its last lines would name no task, or the
-// next one.
-type watched struct {
+// stderrPipe reads a child's stderr and records whether everything in the pipe has been
+// handled. A worker writes its lines about a task to stderr before it answers on
+// stdout. Without a wait for stderr the answer would end the task first, and the last
+// lines would name no task, or the next one.
+type stderrPipe struct {
 	pipe local.ReadPipe
-	conn syscall.RawConn // nil where the pipe has no descriptor
-	idle atomic.Bool     // the pipe was found empty and what was read is handled
+	conn syscall.RawConn // nil if the pipe has no descriptor
+	idle atomic.Bool     // the pipe was empty and everything read from it is handled
 
-	taken   atomic.Int64 // bytes that have left the pipe
-	handled atomic.Int64 // of these, before the last Read
+	taken   atomic.Int64 // bytes read from the pipe
+	handled atomic.Int64 // bytes read before the last call of Read
 }
 
-func watch(pipe local.ReadPipe) (*watched, error) {
+func newStderrPipe(pipe local.ReadPipe) (*stderrPipe, error) {
 	f, ok := pipe.(syscall.Conn)
 	if !ok {
-		return &watched{pipe: pipe}, nil
+		return &stderrPipe{pipe: pipe}, nil
 	}
 	conn, err := f.SyscallConn()
 	if err != nil {
 		return nil, err
 	}
-	return &watched{pipe: pipe, conn: conn}, nil
+	return &stderrPipe{pipe: pipe, conn: conn}, nil
 }
 
-// Read reads from the pipe. That it is called says that the last bytes it gave
-// are handled. idle falls before bytes leave the pipe, never after.
-func (w *watched) Read(p []byte) (n int, err error) {
+// Read reads from the pipe. A call says that the bytes of the last call have been
+// handled. idle becomes false before bytes leave the pipe, never after.
+func (w *stderrPipe) Read(p []byte) (n int, err error) {
 	w.handled.Store(w.taken.Load())
 	if w.conn == nil {
 		return w.pipe.Read(p)
@@ -71,13 +70,14 @@ func (w *watched) Read(p []byte) (n int, err error) {
 	return n, nil
 }
 
-// settle waits until what is in the pipe now is handled, for limit at most.
-// What comes later is not waited for: a child may write for ever.
-func (w *watched) settle(limit time.Duration) {
+// awaitHandled waits until the bytes that are in the pipe now have been handled, for
+// limit at most. It does not wait for later bytes, because a child may write without
+// end.
+func (w *stderrPipe) awaitHandled(limit time.Duration) {
 	if w.conn == nil {
 		return
 	}
-	waiting := w.waiting()
+	waiting := w.unread()
 	target := w.taken.Load() + int64(waiting)
 	var deadline time.Time
 	for {
@@ -93,12 +93,12 @@ func (w *watched) settle(limit time.Duration) {
 		}
 		//nolint:forbidigo // the reader runs; there is no event to wait for
 		time.Sleep(20 * time.Microsecond)
-		waiting = w.waiting()
+		waiting = w.unread()
 	}
 }
 
-// waiting is how many bytes are in the pipe.
-func (w *watched) waiting() (n int) {
+// unread returns the number of bytes in the pipe.
+func (w *stderrPipe) unread() (n int) {
 	_ = w.conn.Control(func(fd uintptr) { n, _ = unix.IoctlGetInt(int(fd), fionread) })
 	return n
 }

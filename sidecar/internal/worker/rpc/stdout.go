@@ -10,36 +10,36 @@ import (
 )
 
 const (
-	// quietAfter is how long stdout has to pause until what stands behind its last
-	// line end is looked at, and how long a valid answer may take after what only
-	// looks like one.
+	// quietAfter is how long stdout has to pause until the text after its last line end
+	// is judged, and how long a valid answer may take after output that looks like one.
 	quietAfter = 500 * time.Millisecond
-	// lastLook is how long is read on after that: where this process was stopped,
-	// the time has passed and the bytes are there.
+	// lastLook is how long stdoutPipe reads on after that: if this process was stopped,
+	// the time has passed although the bytes are in the pipe.
 	lastLook = 20 * time.Millisecond
 )
 
-// errQuiet is the error of a read that had to be given up for now.
+// errQuiet is the error of a read that ended without input because something is to be
+// judged.
 var errQuiet = errors.New("nothing came")
 
-// listener reads a child's stdout, and returns from a read without anything where
-// the reader has something to judge: the beginning of a line to which nothing was
-// added, or what looked like an answer. For ordinary answers it only reads.
-type listener struct {
+// stdoutPipe reads a child's stdout. A read ends without input when the reader has
+// something to judge: the beginning of a line that does not go on, or output that
+// looked like an answer. For ordinary answers it only reads.
+type stdoutPipe struct {
 	pipe     local.ReadPipe
 	deadline readDeadline
 	lines    *protocol.LineReader
-	due      func() time.Time // when something is to be judged; zero for never
-	stall    time.Duration    // after which a message that has begun is a fault
+	due      func() time.Time // when a suspect is to be judged; zero if there is none
+	stall    time.Duration    // after this pause within a message the message is a fault
 
-	taken   int       // bytes of the line that has begun which were taken as a message
-	judged  int       // bytes of it when it was judged
-	since   time.Time // of that
-	stalled bool      // it was judged as a message that does not go on
+	taken   int       // bytes of the unfinished line that were handled as a message
+	judged  int       // length of the unfinished line when it was judged
+	since   time.Time // when that was, or of the last input after it
+	stalled bool      // the line was judged as a message that does not go on
 }
 
 // Read reads from the pipe until there is something to judge.
-func (l *listener) Read(b []byte) (int, error) {
+func (l *stdoutPipe) Read(b []byte) (int, error) {
 	until := l.until()
 	if until.IsZero() {
 		return l.pipe.Read(b)
@@ -61,8 +61,8 @@ func (l *listener) Read(b []byte) (int, error) {
 	}
 }
 
-// until is how long the next read may take; zero where it may take any time.
-func (l *listener) until() time.Time {
+// until returns the deadline of the next read; zero if it has none.
+func (l *stdoutPipe) until() time.Time {
 	until := l.due()
 	begun := len(l.lines.Partial())
 	var at time.Time
@@ -82,18 +82,18 @@ func (l *listener) until() time.Time {
 	return until
 }
 
-// rest takes off a line what was taken of it before it had its end.
-func (l *listener) rest(line []byte) []byte {
+// rest returns a line without the part that was handled before the line end arrived.
+func (l *stdoutPipe) rest(line []byte) []byte {
 	line = line[min(l.taken, len(line)):]
 	l.taken, l.judged, l.stalled = 0, 0, false
 	return line
 }
 
-// readDeadline is set by the reader again and again, and for good by the one that
-// ends it.
+// readDeadline is the read deadline of a pipe. The reader sets it repeatedly; end sets
+// the last one.
 type readDeadline struct {
 	mu   sync.Mutex
-	last time.Time // zero until it is set for good
+	last time.Time // set by end; zero before
 }
 
 func (d *readDeadline) set(pipe local.ReadPipe, t time.Time) {
@@ -105,7 +105,7 @@ func (d *readDeadline) set(pipe local.ReadPipe, t time.Time) {
 	_ = pipe.SetReadDeadline(t)
 }
 
-// end sets it for good.
+// end sets the last deadline: later ones have no effect.
 func (d *readDeadline) end(pipe local.ReadPipe, t time.Time) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -113,7 +113,7 @@ func (d *readDeadline) end(pipe local.ReadPipe, t time.Time) {
 	_ = pipe.SetReadDeadline(t)
 }
 
-// over reports that no read is to be tried any more.
+// over reports whether the last deadline has passed.
 func (d *readDeadline) over() bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()

@@ -6,36 +6,36 @@ import (
 	"github.com/graflow/graflow-sidecar/protocol"
 )
 
-// suspect is something that looks like a message and is none (P59). It is judged
-// when what it would have said had time to come in the right form: a print of an
-// answer stands beside the answer.
+// suspect is output that looks like a message but is not one (P59). It is judged when
+// the correct form has had time to arrive: a worker may print an answer as well as send
+// it.
 type suspect struct {
 	at      time.Time
-	id      int64   // of the request that it answers; 0: that cannot be told
-	among   []int64 // the tasks that ran when it came, where it cannot be told
+	id      int64   // of the request that it answers; 0 if unknown
+	among   []int64 // the tasks that ran when it came, if id is unknown
 	request []byte  // the id of a request of the worker; nil for an answer
-	fault   bool    // the beginning of a message: if it stays without an id, the worker is replaced
+	fault   bool    // the beginning of a message: if no id follows, the worker is replaced
 	refusal bool    // an error response without an id (P10)
 	why     string
 }
 
-// maxSuspects bounds how many requests are kept; of answers there is one for each
-// task at most.
+// maxSuspects bounds the number of requests that are kept. Of answers there is at most
+// one for each task.
 const maxSuspects = 1024
 
-// suspects are the reader's own.
+// suspects are the suspects of one child. Only the reader uses them.
 type suspects struct {
 	finder protocol.MisframedFinder
 	list   []suspect
-	warned bool // of a message without a line end
+	warned bool // logged a message without a line end
 
-	// What was found so far in a line over the limit.
+	// What has been found in a line over the length limit.
 	skipping bool
-	message  bool // the line is itself meant as a message, and is dealt with at its end
+	message  bool // the line is itself a message, and is handled at its end
 	found    []protocol.Misframed
 }
 
-// due is when the first of them is to be judged.
+// due returns when the first suspect is to be judged; zero if there is none.
 func (s *suspects) due() time.Time {
 	if len(s.list) == 0 {
 		return time.Time{}

@@ -15,7 +15,7 @@ import (
 func (s *Stage) processConfig(k config.Kind) (rpc.Config, error) {
 	all, w := s.o.Config, k.Worker
 	env := w.Env
-	var renewed func() []string
+	var refreshEnv func() []string
 	if w.Graflow && w.Socket.Path == "" || k.Mode == config.ModeSupervise {
 		password, err := all.Redis.ReadPassword()
 		if err != nil {
@@ -26,21 +26,21 @@ func (s *Stage) processConfig(k config.Kind) (rpc.Config, error) {
 			return rpc.Config{}, err
 		}
 		env = append(slices.Clip(env), own...)
-		renewed = worker.RenewedEnvironment(all.Redis, all.KeyPrefix, password)
+		refreshEnv = worker.EnvironmentRefresher(all.Redis, all.KeyPrefix, password)
 		env = append(env, "WORKER_ID="+all.WorkerID, "LOG_LEVEL="+w.LogLevel)
 	}
 	if k.Mode == config.ModeSupervise {
 		env = append(env, "MAX_CONCURRENT_TASKS="+strconv.Itoa(k.Slots), "POLL_INTERVAL="+worker.Seconds(all.PollInterval))
 	}
 	c := rpc.Config{
-		Command: w.Command, Name: w.Name, Dir: w.Dir, Env: env, Renewed: renewed, Extra: w.Files,
+		Command: w.Command, Name: w.Name, Dir: w.Dir, Env: env, RefreshEnv: refreshEnv, Files: w.Files,
 		Concurrency: w.Concurrency, Slots: k.Slots, WorkerID: all.WorkerID, Version: all.Version, TaskTimeout: all.TaskTimeout,
 		StartTimeout: w.StartTimeout, StartRetries: w.StartRetries,
 		Restart:      backoff.Policy{Min: w.RestartBackoffMin, Max: w.RestartBackoffMax, Full: true},
 		PingInterval: w.PingInterval, PingTimeout: w.PingTimeout, WriteTimeout: w.WriteTimeout,
 		KillGrace: w.KillGrace, MaxMessageBytes: w.MaxMessageBytes, Log: s.log,
 		CrashLoopExit:    w.CrashLoopExit,
-		MaxTasksPerChild: w.MaxTasksPerChild, MaxChildAge: w.MaxChildAge, MaxChildRSS: w.MaxChildRSS, MaxLent: w.MaxLent,
+		MaxTasksPerChild: w.MaxTasksPerChild, MaxChildAge: w.MaxChildAge, MaxChildRSS: w.MaxChildRSS, MaxExtra: w.MaxLent,
 		Replaced: s.o.Replaced, Misbehaved: s.o.Misbehaved, Requests: s.o.Requests, Start: s.o.Start,
 	}
 	s.prefork(&c, w.ForkServer)
@@ -55,7 +55,7 @@ func (s *Stage) prefork(c *rpc.Config, command []string) {
 	}
 	if s.fork == nil {
 		s.fork = forkserver.New(forkserver.Config{
-			Command: command, WorkerID: c.WorkerID, Dir: c.Dir, Env: c.Env, Files: c.Extra,
+			Command: command, WorkerID: c.WorkerID, Dir: c.Dir, Env: c.Env, Files: c.Files,
 			StartTimeout: c.StartTimeout, Restart: c.Restart, Log: s.log,
 		})
 	}

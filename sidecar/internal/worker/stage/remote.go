@@ -83,7 +83,7 @@ const proxySuffix = ".redis"
 // proxy is, and nothing that would lead around it.
 func remoteEnvironment(c *config.Config) ([]string, error) {
 	const password = "" // the proxy logs in for them
-	p, err := worker.PlaceOf(c.Redis, password)
+	p, err := worker.RedisAddressOf(c.Redis, password)
 	if err != nil {
 		return nil, err
 	}

@@ -24,7 +24,7 @@ type Lane interface {
 	rpc.Source
 	exec.Source
 	// Limit bounds the slots, and how many of them are lent.
-	Limit(slots, maxLent int)
+	Limit(slots, maxExtra int)
 }
 
 // Options are what a Stage needs.
@@ -79,7 +79,7 @@ func New(o Options) (*Stage, error) {
 	case err != nil:
 	case c.Mode == config.ModeSupervise:
 		sup := o.Supervise
-		sup.Command, sup.Name, sup.Dir, sup.Env, sup.Renewed, sup.Extra = cfg.Command, cfg.Name, cfg.Dir, cfg.Env, cfg.Renewed, cfg.Extra
+		sup.Command, sup.Name, sup.Dir, sup.Env, sup.RefreshEnv, sup.Files = cfg.Command, cfg.Name, cfg.Dir, cfg.Env, cfg.RefreshEnv, cfg.Files
 		sup.Replicas, sup.WorkerID, sup.StartRetries, sup.Restart = c.Replicas, cfg.WorkerID, cfg.StartRetries, cfg.Restart
 		sup.Start, sup.Log = cfg.Start, cfg.Log
 		s.Pool = supervise.New(sup)
@@ -110,7 +110,7 @@ func (s *Stage) group() (worker.Pool, error) {
 func (s *Stage) pool(k config.Kind, cfg rpc.Config, lane Lane) worker.Pool {
 	if k.Mode == config.ModeExec {
 		return exec.New(exec.Config{
-			Command: cfg.Command, Name: cfg.Name, Dir: cfg.Dir, Env: cfg.Env, Extra: cfg.Extra,
+			Command: cfg.Command, Name: cfg.Name, Dir: cfg.Dir, Env: cfg.Env, Files: cfg.Files,
 			Slots: cfg.Slots, FirstSlot: cfg.FirstSlot, WorkerID: cfg.WorkerID, TaskTimeout: cfg.TaskTimeout,
 			StartRetries: cfg.StartRetries, Restart: cfg.Restart, KillGrace: cfg.KillGrace,
 			MaxOutput: cfg.MaxMessageBytes, Output: exec.Output(k.Worker.ExecOutput), Start: cfg.Start, Log: cfg.Log,

@@ -153,10 +153,10 @@ func (r *replica) live(ctx, hard context.Context) (life, error) {
 
 func (r *replica) command() *exec.Cmd {
 	cmd := exec.Command(r.cfg.Command[0], r.cfg.Command[1:]...)
-	cmd.Dir, cmd.ExtraFiles = r.cfg.Dir, r.cfg.Extra
+	cmd.Dir, cmd.ExtraFiles = r.cfg.Dir, r.cfg.Files
 	cmd.Env = slices.Clip(r.cfg.Env)
-	if r.cfg.Renewed != nil {
-		cmd.Env = append(cmd.Env, r.cfg.Renewed()...)
+	if r.cfg.RefreshEnv != nil {
+		cmd.Env = append(cmd.Env, r.cfg.RefreshEnv()...)
 	}
 	cmd.Env = append(cmd.Env, "WORKER_ID="+r.workerID, "SIDECAR_PROCESS_ID="+r.workerID+"-"+rand.Text()[:10])
 	return cmd

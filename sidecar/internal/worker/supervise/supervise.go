@@ -28,10 +28,10 @@ type Config struct {
 	Name    string // for people; the command if empty
 	Dir     string
 	Env     []string   // complete but for what tells the replicas apart
-	Extra   []*os.File // handed down as file descriptors 3, 4 …
-	// Renewed, if set, gives each new process variables that replace those of Env: their
+	Files   []*os.File // handed down as file descriptors 3, 4 …
+	// RefreshEnv, if set, gives each new process variables that replace those of Env: their
 	// values may have been changed since. It may be called concurrently.
-	Renewed func() []string
+	RefreshEnv func() []string
 
 	Replicas int    // how many of them
 	WorkerID string // of the sidecar: that of a replica adds its number
