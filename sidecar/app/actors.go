@@ -122,11 +122,16 @@ func (a *App) pipeline() []actor {
 func (a *App) runClaims(soft, hard context.Context) error {
 	loop := &claim.Loop{
 		Source: a.redis.Source, Sink: a.queue, WaitCapacity: a.buffer.WaitCapacity, Tracker: &a.tracker, NewNonce: rand.Text, Log: a.log,
-		MaxAttempts: a.cfg.MaxAttempts, DeadLetter: a.buffer.DeadLetter, Requeue: a.buffer.Requeue, OnClaimed: a.inFlight.Add, OnProgress: a.progress,
+		MaxAttempts: a.cfg.MaxAttempts, DeadLetter: a.buffer.DeadLetter, Requeue: a.buffer.Requeue, OnClaimed: a.inFlight.Add,
+		OnProgress: func() {
+			if a.workers.Complete() {
+				a.becomeReady() // Redis has answered
+			}
+		},
 		Check: protocol.CheckJSON, KindOf: claim.KindOf(a.cfg.Patterns()), Trace: a.telemetry.Trace,
 		MaxRecordBytes: func(kind int) int { return stage.MaxRecord(&a.cfg, kind) },
 	}
-	defer context.AfterFunc(soft, a.unblock)()
+	defer context.AfterFunc(soft, a.redis.endWait)()
 	// A reply that does not come must not hold the others up: what it
 	// would have told is in Redis under our name and goes back with it.
 	defer context.AfterFunc(hard, a.redis.closeClaims)()
@@ -162,8 +167,8 @@ func (a *App) runReports(soft, hard context.Context) error {
 
 func (a *App) runLeave(soft, hard context.Context) error {
 	<-soft.Done()
-	if a.isLost() {
-		return nil
+	if a.local != nil && isClosed(a.local.Done()) {
+		return nil // our own Redis has ended, and does not come back
 	}
 	if a.stopWait.Over() && a.mon.Away() {
 		// The stop has waited for Redis: one that is back by now answers the first
@@ -198,10 +203,6 @@ func (a *App) runLocal(soft, hard context.Context) error {
 		"running", counts.Running, "waiting", counts.Ready, "unreported", a.buffer.Pending(), "error", err)
 	return &LocalRedisError{errors.Join(err, a.local.Stop(hard))}
 }
-
-// isLost reports whether our own Redis has ended: nothing can be told to it any more,
-// and nothing will come back.
-func (a *App) isLost() bool { return a.local != nil && isClosed(a.local.Done()) }
 
 // keepUndelivered deals with the outcomes that Redis could not be told before the end.
 // Those of our own Redis have ended with it.

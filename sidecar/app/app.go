@@ -63,7 +63,6 @@ type App struct {
 	tracker   claim.Tracker
 	watchdog  observe.Watchdog
 	server    *web.Server // nil without an address
-	page      *web.Page   // nil where there is none
 
 	lastRun string // set by the lease, read when all has ended
 

@@ -37,6 +37,14 @@ type backend struct {
 	closeClaims, closeReports, closeLeases, closeRequests, closeLast, closeSpool func()
 }
 
+// endWait ends the claim stage's blocked wait. Where that fails the wait ends by itself,
+// or with claimBudget.
+func (b *backend) endWait() {
+	ctx, cancel := context.WithTimeout(context.Background(), claimBudget/2)
+	defer cancel()
+	_ = b.unblock(ctx)
+}
+
 // newBackend makes the clients. None of them connects before it is used, but for
 // idle connections that are kept open.
 func (a *App) newBackend() (b backend, err error) {
@@ -78,8 +86,13 @@ func (a *App) pipelineBackend(c *redis.Connections) backend {
 		Paused: a.control.IsSilent, OnArrival: a.queue.NotifyArrival, Parked: &a.parked, CanIsolate: a.queue.CanIsolate,
 	}
 	b := backend{
-		requests:  requests.New(a.mon, a.log, c.Requests, a.cfg.Worker.MaxMessageBytes),
-		overview:  c.Stats.Overview,
+		requests: requests.New(a.mon, a.log, c.Requests, a.cfg.Worker.MaxMessageBytes),
+		overview: func(ctx context.Context) (fleet.Queue, error) {
+			if a.mon.Away() {
+				return fleet.Queue{}, link.ErrUnavailable
+			}
+			return c.Stats.Overview(ctx)
+		},
 		checkIdle: func(ctx context.Context) { c.CheckIdle(ctx, a.log) },
 		unblock: func(ctx context.Context) error {
 			if a.mon.Away() {

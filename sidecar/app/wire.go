@@ -3,13 +3,10 @@ package app
 import (
 	"context"
 	"errors"
-	"fmt"
-	"time"
 
 	"github.com/graflow/graflow-sidecar/sidecar/config"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/fleet"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/observe"
-	"github.com/graflow/graflow-sidecar/sidecar/internal/observe/health"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/pipeline/dispatch"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/pipeline/lease"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/pipeline/report"
@@ -27,7 +24,7 @@ func newApp(cfg config.Config, h hooks) *App {
 	a := &App{
 		cfg: cfg, log: cfg.Log, clock: newStopClock(cfg.ShutdownTimeout), hooks: h, local: h.local, telemetry: h.telemetry,
 		asked: make(chan struct{}), ended: make(chan struct{}), ready: make(chan struct{}),
-		inFlight: lease.NewInFlightSet(), buffer: report.NewBuffer(), mon: health.New(), lease: new(lease.Lease).Init(),
+		inFlight: lease.NewInFlightSet(), buffer: report.NewBuffer(), mon: link.NewMonitor(cfg.Redis, cfg.Log), lease: new(lease.Lease).Init(),
 	}
 	a.buffer.MaxBytes = cfg.MaxUnreportedBytes
 	a.sink = &report.Sink{Buffer: a.buffer, MaxAttempts: cfg.MaxAttempts, Stop: a.clock, Hangups: &a.hangups}
@@ -37,52 +34,22 @@ func newApp(cfg config.Config, h hooks) *App {
 	} else {
 		a.queue = dispatch.New(exits)
 	}
-	a.mon.Reached, a.mon.Name = redis.Answered, redis.ClassName
-	a.mon.Interval, a.mon.Timeout, a.mon.Log = cfg.Redis.PingInterval, time.Second, a.log
-	a.mon.IdleInterval, a.mon.Pause = cfg.Redis.HealthCheckInterval, redis.RetryPause(cfg.Redis)
 	a.control = fleet.Control{
 		Queue: a.queue, Announce: a.lease.RenewNow, Log: a.log,
-		Unblock: func() { go a.unblock() }, // bounded by claimBudget
+		Unblock: func() { go a.redis.endWait() }, // bounded by claimBudget
 		Drain:   a.Stop, ShutdownTimeout: cfg.ShutdownTimeout, Restart: a.RestartWorkers,
 		RestartSlot: func(slot int) bool { return a.workers.RestartSlot(slot) },
 	}
-	a.initObservability()
+	a.watchdog = observe.Watchdog{
+		Claims: a.tracker.Overdue, ClaimLimit: observe.CallLimit(cfg.Redis),
+		HandoverLimit: observe.CallLimit(cfg.Redis) + stage.HandoverLimit(&cfg),
+		Excused:       func() bool { return a.mon.Lost() || a.queue.IsQuiet() || a.queue.Halted() },
+		Busy:          a.queue.IsFull, Handover: a.queue.WatchHandover(),
+	}
+	a.obs = observe.New(observe.Options{Config: &a.cfg, Snapshot: a.snapshot, Run: a.lease.RunID, Stalled: a.Stalled})
+	a.mon.Observed = a.obs.Metrics().RedisError
 	return a
 }
-
-func (a *App) initObservability() {
-	a.watchdog = observe.Watchdog{
-		Claims: a.tracker.Overdue, ClaimLimit: observe.CallLimit(a.cfg.Redis),
-		HandoverLimit: observe.CallLimit(a.cfg.Redis) + stage.HandoverLimit(&a.cfg),
-		Excused:       func() bool { return a.mon.Lost() || a.queue.IsQuiet() || a.queue.Halted() },
-		Busy: func() bool {
-			for _, n := range a.queue.Demands() {
-				if n > 0 {
-					return false
-				}
-			}
-			return true
-		},
-	}
-	var handover dispatch.HandoverWatch
-	a.watchdog.Handover = func(within time.Duration) time.Duration { return handover.Overdue(within, a.queue.Handover()) }
-	a.obs = observe.New(observe.Options{
-		Config: &a.cfg, Snapshot: a.snapshot, Run: a.lease.RunID, Stalled: a.Stalled,
-		Overview: func(ctx context.Context) (fleet.Queue, error) {
-			switch {
-			case a.redis.overview == nil:
-				return fleet.Queue{}, errNoQueue
-			case a.mon.Away():
-				return fleet.Queue{}, link.ErrUnavailable
-			}
-			return a.redis.overview(ctx)
-		},
-	})
-	a.mon.Observed = a.obs.Metrics().RedisError
-}
-
-// errNoQueue: supervised workers take their tasks themselves.
-var errNoQueue = errors.New("this sidecar has no queue of its own")
 
 // wire makes the connections and the stages. Nothing runs yet.
 func (a *App) wire() (err error) {
@@ -93,9 +60,10 @@ func (a *App) wire() (err error) {
 	if a.redis, err = a.newBackend(); err != nil {
 		return err
 	}
+	a.obs.ReadQueue(a.redis.overview)
 	a.mon.Ping, a.mon.CheckIdle = a.redis.Ping, a.redis.checkIdle
 	if a.cfg.Mode == config.ModeSupervise {
-		a.mon.Ping = a.supervisedPing()
+		a.mon.PingAlone(a.redis.Ping, a.redis.checkServer)
 	}
 	a.lease.Log, a.lease.Store = a.log, a.redis.Leases
 	a.lease.NewRun = func() string { return redis.NewRunID(a.cfg.WorkerID) }
@@ -105,7 +73,8 @@ func (a *App) wire() (err error) {
 	}
 	a.lease.OnRegistered = func(run string) { a.lastRun = run }
 	if err = a.initWorkers(); err == nil {
-		err = a.listen()
+		// A test's Redis has no page.
+		a.server, err = web.Listen(&a.cfg, a.obs, a.mon.Away, a.hooks.backend == nil)
 	}
 	if err != nil {
 		return errors.Join(err, a.redis.Close())
@@ -135,66 +104,11 @@ func (a *App) initWorkers() (err error) {
 	return err
 }
 
-// listen makes the HTTP server, if it is wanted. It listens, so that an address that is
-// taken is known at the start.
-func (a *App) listen() (err error) {
-	if a.cfg.HTTP.Addr == "" {
-		return nil
-	}
-	if a.hooks.backend == nil { // a Redis that is not there has no page
-		a.page, err = web.NewPage(web.PageOptions{Config: &a.cfg, Away: a.mon.Away, Self: a.obs.Self})
-		if err != nil {
-			return err
-		}
-	}
-	a.server, err = web.New(a.cfg.HTTP.Addr, web.Options{
-		Health: a.obs.Health, Self: a.obs.Self, Metrics: a.obs.Metrics().Handler(), Page: a.page, Log: a.log,
-	})
-	if err != nil {
-		return &config.Error{Err: fmt.Errorf("SIDECAR_HTTP_ADDR: %w", err)}
-	}
-	a.obs.ServeAt(a.server.URL())
-	a.log.Info("http server listens", "url", a.server.URL())
-	return nil
-}
-
-// supervisedPing is the ping of a health monitor that no other operation would tell
-// that Redis is back. The first one that succeeds looks at the server's settings.
-func (a *App) supervisedPing() func(ctx context.Context) error {
-	checked := false // one ping at a time
-	return func(ctx context.Context) error {
-		err := a.redis.Ping(ctx)
-		if err == nil {
-			a.mon.OK()
-			if !checked && a.redis.checkServer != nil {
-				a.redis.checkServer(ctx)
-			}
-			checked = true
-		}
-		return err
-	}
-}
-
-// unblock ends the claim stage's blocked wait from another connection. Where
-// that fails the wait ends by itself, or with claimBudget.
-func (a *App) unblock() {
-	ctx, cancel := context.WithTimeout(context.Background(), claimBudget/2)
-	defer cancel()
-	_ = a.redis.unblock(ctx)
-}
-
 // onTick is called with each tick of the lease.
 func (a *App) onTick(own, all bool, commands []fleet.Command) {
 	a.control.OnTick(own, all, commands)
 	if a.parked.Any() && a.waitsLong.Load() {
-		go a.unblock() // bounded by claimBudget; no arrival tells of such records
-	}
-}
-
-// progress notes that the claim loop got an answer from Redis.
-func (a *App) progress() {
-	if a.workers.Complete() {
-		a.becomeReady()
+		go a.redis.endWait() // bounded by claimBudget; no arrival tells of such records
 	}
 }
 
@@ -222,8 +136,8 @@ func (a *App) settled(batch []task.Outcome, verdicts []report.Verdict) {
 	for i := range batch {
 		o, v := &batch[i], verdicts[i]
 		a.obs.Ended(o, v == report.Stale)
-		if a.page != nil {
-			a.page.Ended(o, v == report.Stale)
+		if a.server != nil {
+			a.server.Ended(o, v == report.Stale)
 		}
 		o.EndSpan(string(v))
 	}

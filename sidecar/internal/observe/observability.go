@@ -5,6 +5,7 @@ package observe
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"net"
 	"os"
 	"strings"
@@ -26,8 +27,6 @@ type Options struct {
 	Run func() string
 	// Stalled is that of a [Watchdog].
 	Stalled func() string
-	// Overview asks Redis what stands in the queue.
-	Overview func(ctx context.Context) (fleet.Queue, error)
 }
 
 // Observability is what others see of a sidecar. Its methods may be called
@@ -37,6 +36,7 @@ type Observability struct {
 	host    string
 	since   time.Time
 	metrics *metrics.Metrics
+	queue   func(ctx context.Context) (fleet.Queue, error) // nil without a queue
 
 	url          atomic.Pointer[string] // of the HTTP server
 	done, failed atomic.Int64           // tasks
@@ -51,6 +51,12 @@ func New(o Options) *Observability {
 	b := &Observability{o: o, host: host, since: time.Now().UTC()}
 	b.metrics = metrics.New(o.Config.Version, o.Config.KeyPrefix, b)
 	return b
+}
+
+// ReadQueue sets what asks Redis for the state of the queue; nil where the workers take
+// their tasks themselves. It is called before any other method.
+func (b *Observability) ReadQueue(read func(ctx context.Context) (fleet.Queue, error)) {
+	b.queue = read
 }
 
 // ServeAt tells where the HTTP server answers.
@@ -192,9 +198,14 @@ func (b *Observability) Ended(o *task.Outcome, stale bool) {
 
 // The rest is metrics.Source.
 
+var errNoQueue = errors.New("this sidecar has no queue of its own")
+
 // Overview asks Redis what stands in the queue.
 func (b *Observability) Overview(ctx context.Context) (fleet.Queue, error) {
-	return b.o.Overview(ctx)
+	if b.queue == nil {
+		return fleet.Queue{}, errNoQueue
+	}
+	return b.queue(ctx)
 }
 
 // RedisLost reports whether the last operation on Redis failed.

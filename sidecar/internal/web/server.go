@@ -13,9 +13,11 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/graflow/graflow-sidecar/sidecar/config"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/connlimit"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/fleet"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/observe"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/task"
 )
 
 // Options are what a server needs.
@@ -44,6 +46,30 @@ type Server struct {
 	listener net.Listener
 	http     *http.Server
 	page     *Page // nil for none
+}
+
+// Listen makes the server of a sidecar at the address of its configuration, so that an
+// address that is taken is known at the start; nil without an address. away reports
+// whether Redis is known to be gone. Without withPage there is no page. The error is a
+// *config.Error.
+func Listen(cfg *config.Config, obs *observe.Observability, away func() bool, withPage bool) (*Server, error) {
+	if cfg.HTTP.Addr == "" {
+		return nil, nil
+	}
+	o := Options{Health: obs.Health, Self: obs.Self, Metrics: obs.Metrics().Handler(), Log: cfg.Log}
+	if withPage {
+		var err error
+		if o.Page, err = NewPage(PageOptions{Config: cfg, Away: away, Self: obs.Self}); err != nil {
+			return nil, err
+		}
+	}
+	s, err := New(cfg.HTTP.Addr, o)
+	if err != nil {
+		return nil, &config.Error{Err: fmt.Errorf("SIDECAR_HTTP_ADDR: %w", err)}
+	}
+	obs.ServeAt(s.URL())
+	cfg.Log.Info("http server listens", "url", s.URL())
+	return s, nil
 }
 
 // New listens at an address. An error says that it cannot; the page is closed then.
@@ -101,6 +127,14 @@ func (s *Server) URL() string { return "http://" + s.listener.Addr().String() }
 func (s *Server) Loopback() bool {
 	addr, ok := s.listener.Addr().(*net.TCPAddr)
 	return ok && addr.IP.IsLoopback()
+}
+
+// Ended enters an outcome that is no success into the page's list of failures. stale
+// says that the delivery was another sidecar's by then.
+func (s *Server) Ended(o *task.Outcome, stale bool) {
+	if s.page != nil {
+		s.page.Ended(o, stale)
+	}
 }
 
 // Serve answers until ctx ends, and returns when no request is being answered any

@@ -70,6 +70,23 @@ func (m *Monitor) OK() {
 	m.lost = time.Time{}
 }
 
+// PingAlone sets Ping for a sidecar that does nothing else on Redis: a ping that
+// succeeds is an operation that succeeds. first, if not nil, is called after the first
+// one.
+func (m *Monitor) PingAlone(ping func(ctx context.Context) error, first func(ctx context.Context)) {
+	m.Ping = func(ctx context.Context) error { // one at a time
+		err := ping(ctx)
+		if err == nil {
+			m.OK()
+			if first != nil {
+				first(ctx)
+			}
+			first = nil
+		}
+		return err
+	}
+}
+
 func (m *Monitor) reachedLocked() {
 	if m.gone {
 		m.gone = false

@@ -1,6 +1,7 @@
 package dispatch
 
 import (
+	"slices"
 	"sync"
 	"time"
 )
@@ -12,6 +13,17 @@ type Handover struct {
 	// Startable reports that a task is ready and a slot is free for it. A working stage
 	// acquires it within moments, however long its tasks run.
 	Startable bool
+}
+
+// IsFull reports whether no lane has a slot for another task.
+func (q *Queue) IsFull() bool {
+	return !slices.ContainsFunc(q.Demands(), func(n int) bool { return n > 0 })
+}
+
+// WatchHandover returns the Overdue of a [HandoverWatch] over the queue.
+func (q *Queue) WatchHandover() (overdue func(within time.Duration) time.Duration) {
+	var w HandoverWatch
+	return func(within time.Duration) time.Duration { return w.Overdue(within, q.Handover()) }
 }
 
 // HandoverWatch distinguishes a worker stage that hangs from one that is busy. Its method may
