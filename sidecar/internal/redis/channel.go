@@ -16,8 +16,8 @@ import (
 var (
 	// ErrEnded means that the delivery is not in flight (any more).
 	ErrEnded = errors.New("the delivery has ended")
-	// ErrKind means that the key holds a value of another type. Nothing was changed.
-	ErrKind = errors.New("the key holds another kind of value")
+	// ErrType means that the key holds a value of another type. Nothing was changed.
+	ErrType = errors.New("the key holds another kind of value")
 	// ErrNumber means that the value, the amount or the sum is not a number that Redis
 	// can add. Nothing was changed.
 	ErrNumber = errors.New("not a number that can be added")
@@ -100,7 +100,7 @@ func (s *Store) change(ctx context.Context, op string, sc scripted, t Turn, run,
 	case "ended":
 		return "", ErrEnded
 	case "kind":
-		return "", ErrKind
+		return "", ErrType
 	case "number":
 		return "", ErrNumber
 	case "overtaken":

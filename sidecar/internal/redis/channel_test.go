@@ -197,7 +197,7 @@ func TestChannelKinds(t *testing.T) {
 			"add":     func() error { _, err := a.Add(e.ctx, a.next(), "list", "1"); return err },
 			"unlock":  func() error { _, err := a.Unlock(e.ctx, a.next(), "value", "t"); return err },
 		} {
-			if err := change(); !errors.Is(err, ErrKind) {
+			if err := change(); !errors.Is(err, ErrType) {
 				t.Errorf("%s: %v", name, err)
 			}
 		}

@@ -12,13 +12,14 @@ import (
 	"github.com/graflow/graflow-sidecar/sidecar/config"
 )
 
-// RedisAddress is where Redis is in all its forms, credentials included.
+// RedisAddress is the address of Redis in all its forms, with credentials.
 type RedisAddress struct {
 	URL                *url.URL
 	Host, Port, DB     string
 	Username, Password string
 }
 
+// RedisAddressOf returns the address of a configuration. The error is a *config.Error.
 func RedisAddressOf(r config.Redis, password string) (RedisAddress, error) {
 	p := RedisAddress{Host: r.BareHost(), Port: strconv.Itoa(r.Port), DB: strconv.Itoa(r.DB), Username: r.Username, Password: password}
 	p.URL = r.URLOfParts()
@@ -48,12 +49,12 @@ func RedisAddressOf(r config.Redis, password string) (RedisAddress, error) {
 	return p, nil
 }
 
-// ConnectURL is where Redis is, credentials and all, for a client of the same Redis; not
-// for the log. Of several addresses it knows none.
+// ConnectURL returns a URL with credentials for another client of the same Redis. It
+// must not be logged. It is empty if there are several addresses.
 func ConnectURL(r config.Redis) string {
 	password, err := r.ReadPassword()
 	if err != nil {
-		return "" // the sidecar could read it when it connected
+		return "" // unlikely: the sidecar has read it to connect
 	}
 	p, err := RedisAddressOf(r, password)
 	if err != nil {
@@ -62,9 +63,8 @@ func ConnectURL(r config.Redis) string {
 	return p.URL.String()
 }
 
-// Environment gives a Graflow child what it needs to find the same Redis. The
-// URL is complete; the parts are there for code that reads Graflow's own
-// variables.
+// Environment returns the variables with which a Graflow worker finds the same Redis:
+// the complete URL, and its parts for code that reads Graflow's own variables.
 func Environment(r config.Redis, prefix, password string) ([]string, error) {
 	p, err := RedisAddressOf(r, password)
 	if err != nil {
@@ -89,7 +89,7 @@ func Environment(r config.Redis, prefix, password string) ([]string, error) {
 		}
 	}
 	if r.PasswordFile != "" {
-		// The workers' own folder may be another one.
+		// Workers may have another working directory.
 		path, err := filepath.Abs(r.PasswordFile)
 		if err != nil {
 			return nil, &config.Error{Err: fmt.Errorf("REDIS_PASSWORD_FILE: %w", err)}
@@ -105,22 +105,23 @@ func Environment(r config.Redis, prefix, password string) ([]string, error) {
 	return env, nil
 }
 
-// EnvironmentRefresher gives Environment anew for each worker that is started, whose
-// password may have been changed since password was read; nil where it cannot.
+// EnvironmentRefresher returns a function that returns Environment for each worker that
+// is started, with a password that may have changed since password was read. It returns
+// nil if the password cannot change.
 func EnvironmentRefresher(r config.Redis, prefix, password string) func() []string {
 	if r.PasswordFile == "" {
 		return nil
 	}
 	refreshed := r.PasswordRefresher(password)
 	return func() []string {
-		password, _ := refreshed() // where the file cannot be read it is the last one
+		password, _ := refreshed() // the last password if the file cannot be read
 		env, err := Environment(r, prefix, password)
 		if err != nil {
-			return nil // the worker has what was right at the start
+			return nil // the worker keeps the environment of the start
 		}
 		return env
 	}
 }
 
-// Seconds is a duration as Graflow reads it.
+// Seconds formats a duration as Graflow reads it.
 func Seconds(d time.Duration) string { return strconv.FormatFloat(d.Seconds(), 'f', -1, 64) }

@@ -7,14 +7,14 @@ import (
 	"github.com/graflow/graflow-sidecar/sidecar/config"
 )
 
-// What Graflow and supervised workers are told of an address is what their clients
-// can read, whatever form it was given in.
+// TestWorkersAreToldWhereRedisIs: the variables of an address can be read by the
+// clients of Graflow and of supervised workers, whatever form the address had.
 func TestWorkersAreToldWhereRedisIs(t *testing.T) {
 	for _, c := range []struct {
 		name            string
 		redis           config.Redis
 		url, host, port string
-		address         string // for people
+		address         string // as shown in messages
 	}{
 		{"a name", config.Redis{Host: "redis", Port: 6380, DB: 2}, "redis://redis:6380/2", "redis", "6380", "redis://redis:6380/2"},
 		{"IPv6", config.Redis{Host: "::1", Port: 6379}, "redis://[::1]:6379/0", "::1", "6379", "redis://[::1]:6379/0"},
@@ -43,7 +43,8 @@ func TestWorkersAreToldWhereRedisIs(t *testing.T) {
 	}
 }
 
-// TestNoWorkerIsGivenADifferentPassword where none is in a file.
+// TestNoWorkerIsGivenADifferentPassword: a password that is not in a file is not
+// refreshed.
 func TestNoWorkerIsGivenADifferentPassword(t *testing.T) {
 	if EnvironmentRefresher(config.Redis{Password: "one"}, "p", "one") != nil {
 		t.Error("the environment is made anew")

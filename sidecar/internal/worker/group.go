@@ -10,17 +10,17 @@ import (
 	"github.com/graflow/graflow-sidecar/sidecar/internal/recoverpanic"
 )
 
-// Group is the worker stage of a sidecar with several Group of worker: that of
-// each kind, side by side.
+// Group is the worker stage of a sidecar with several kinds of worker: one pool for
+// each kind.
 type Group struct {
 	Patterns []string
 	Stages   []Pool
-	// Failed is called when one of them has ended by itself.
+	// Failed is called when a pool has ended by itself.
 	Failed func()
 }
 
-// Run runs all of them. One that fails ends the sidecar as one alone would: the
-// others finish what they have, within the budget of a stop.
+// Run runs all pools. The failure of one stops the others, which finish their tasks as
+// at a stop of the sidecar.
 func (g Group) Run(soft, hard context.Context) error {
 	ctx, stop := context.WithCancel(soft)
 	defer stop()
@@ -40,7 +40,7 @@ func (g Group) Run(soft, hard context.Context) error {
 	return errors.Join(errs...)
 }
 
-// Up is how many workers are up, of all Group.
+// Up returns the number of workers of all kinds that are up.
 func (g Group) Up() (n int) {
 	for _, s := range g.Stages {
 		n += s.Up()
@@ -48,7 +48,7 @@ func (g Group) Up() (n int) {
 	return n
 }
 
-// Complete reports whether a task of any kind would run.
+// Complete reports whether every kind has a worker that is up.
 func (g Group) Complete() bool {
 	for _, s := range g.Stages {
 		if s.Up() == 0 {
@@ -65,12 +65,12 @@ func (g Group) Restart() {
 	}
 }
 
-// RestartSlot replaces the worker in a slot, whichever kind it is of.
+// RestartSlot replaces the workers of one slot, of whichever kind.
 func (g Group) RestartSlot(slot int) bool {
 	return slices.ContainsFunc(g.Stages, func(s Pool) bool { return s.RestartSlot(slot) })
 }
 
-// Evict ends the tasks of a run in all of them.
+// Evict ends the tasks of a run in all pools.
 func (g Group) Evict(run string) {
 	var wg sync.WaitGroup
 	for _, s := range g.Stages {
@@ -79,8 +79,8 @@ func (g Group) Evict(run string) {
 	wg.Wait()
 }
 
-// CrashLoop reports whether the workers of some kind keep dying. Its tasks stay
-// in the queue meanwhile, and the others are run.
+// CrashLoop reports whether the workers of any kind keep dying. The tasks of that kind
+// stay in the queue; those of the other kinds run.
 func (g Group) CrashLoop() bool {
 	for _, s := range g.Stages {
 		if s.CrashLoop() {
@@ -90,7 +90,7 @@ func (g Group) CrashLoop() bool {
 	return false
 }
 
-// Slots lists those of all Group.
+// Slots returns the slots of all kinds.
 func (g Group) Slots() (list []Slot) {
 	for i, s := range g.Stages {
 		for _, slot := range s.Slots() {

@@ -5,14 +5,15 @@ import (
 	"strings"
 )
 
-// perTask are the variables that a process gets about its task. Those that a
-// task lacks must not be left standing from our own environment.
-var perTask = []string{
+// taskVariables are the variables that describe the task of a process. They are removed
+// from the sidecar's environment, so that a process never inherits one that its task
+// lacks.
+var taskVariables = []string{
 	"SIDECAR_TASK_ID", "SIDECAR_SESSION_ID", "SIDECAR_GROUP_ID", "SIDECAR_ATTEMPT", "SIDECAR_DEADLINE",
 	"SIDECAR_PROCESS_ID", "TRACEPARENT",
 }
 
-// without returns the environment without the names.
+// without returns an environment without some names.
 func without(env, names []string) []string {
 	return slices.Clip(slices.DeleteFunc(slices.Clone(env), func(entry string) bool {
 		name, _, _ := strings.Cut(entry, "=")
@@ -20,6 +21,6 @@ func without(env, names []string) []string {
 	}))
 }
 
-// longestVariable keeps what a record says well below what the kernel takes
-// (128 KiB a string on Linux): a start that fails for it would fail for ever.
+// longestVariable bounds a variable well below the limit of the kernel (128 KiB for
+// each on Linux): a process with a longer one could never be started.
 const longestVariable = 32 << 10

@@ -14,17 +14,17 @@ import (
 	"github.com/graflow/graflow-sidecar/sidecar/internal/observe/workerlog"
 )
 
-// Output says what a process prints on its stdout.
+// Output is the format of what a process prints on its stdout.
 type Output string
 
 const (
-	OutputText   Output = "text"   // UTF-8; other bytes are a failure
-	OutputBase64 Output = "base64" // any bytes; the result is a string of them in base64
-	OutputLatin1 Output = "latin1" // ISO 8859-1, of which UTF-8 is made
+	OutputText   Output = "text"   // UTF-8; invalid UTF-8 fails the task
+	OutputBase64 Output = "base64" // any bytes; the result is a base64 string
+	OutputLatin1 Output = "latin1" // ISO 8859-1, converted to UTF-8
 )
 
-// value makes a task's result of what its process printed; nil means none. The
-// error is in words for the producer.
+// value returns the result of a task from the output of its process; nil means none.
+// The error is a message for the producer.
 func (o Output) value(out []byte) ([]byte, error) {
 	switch o {
 	case OutputBase64:
@@ -48,7 +48,8 @@ func (o Output) value(out []byte) ([]byte, error) {
 	}
 }
 
-// firstInvalid is where a text stops being UTF-8; -1 where it does not.
+// firstInvalid returns the index of the first byte that is not UTF-8; -1 if there is
+// none.
 func firstInvalid(text []byte) int {
 	if utf8.Valid(text) {
 		return -1
@@ -63,9 +64,9 @@ func firstInvalid(text []byte) int {
 	}
 }
 
-// textValue makes a result of UTF-8: JSON as it is, digit for digit, and any other
-// text as a string without the line ends behind it, as $(…) has it in a shell.
-// Nothing, or white space, is no result.
+// textValue returns the result for UTF-8 output: JSON as it is, digit for digit, and
+// other text as a string without the line ends at its end, like $(…) of a shell. Empty
+// output or white space is no result.
 func textValue(out []byte) []byte {
 	text := bytes.Trim(out, " \t\r\n")
 	if len(text) == 0 {
@@ -77,21 +78,21 @@ func textValue(out []byte) []byte {
 	var b bytes.Buffer
 	e := json.NewEncoder(&b)
 	e.SetEscapeHTML(false)
-	_ = e.Encode(string(bytes.TrimRight(out, "\r\n"))) // a string into a buffer
+	_ = e.Encode(string(bytes.TrimRight(out, "\r\n"))) // a string always encodes
 	return bytes.TrimSuffix(b.Bytes(), []byte("\n"))
 }
 
-// longestMessage bounds what a producer is told.
+// longestMessage bounds the length of an error message.
 const longestMessage = 4000
 
-// longestOther bounds the lines before the last one in there.
+// longestOther bounds the length of the lines before the last one in an error message.
 const longestOther = 256
 
-// colours are the escape sequences of terminals.
+// colours matches the colour sequences of terminals.
 var colours = regexp.MustCompile(`\x1b\[[0-9;?]*[ -/]*[@-~]`)
 
-// errorMessage makes an error message of the last lines on stderr, or takes the other
-// one where there are none.
+// errorMessage returns the last lines on stderr as an error message, or otherwise if
+// there are none.
 func errorMessage(stderr, otherwise string) string {
 	text := strings.Map(func(r rune) rune {
 		if unicode.IsControl(r) && r != '\n' && r != '\t' {
@@ -100,14 +101,14 @@ func errorMessage(stderr, otherwise string) string {
 		return r
 	}, colours.ReplaceAllLiteralString(stderr, ""))
 	lines := strings.Split(strings.TrimSpace(text), "\n")
-	for i, line := range lines[:len(lines)-1] { // a long one would leave no room for the others
+	for i, line := range lines[:len(lines)-1] { // a long line would displace the others
 		lines[i] = workerlog.Cut(line, longestOther)
 	}
 	text = strings.Join(lines, "\n")
 	if len(text) > longestMessage {
 		text = text[len(text)-longestMessage:]
 		if _, rest, ok := strings.Cut(text, "\n"); ok && rest != "" {
-			text = rest // whole lines
+			text = rest // complete lines only
 		}
 		text = "…" + strings.ToValidUTF8(text, "")
 	}

@@ -17,18 +17,18 @@ import (
 	"github.com/graflow/graflow-sidecar/sidecar/internal/worker/spawn/local"
 )
 
-// tryAgain is EX_TEMPFAIL of sysexits.h: what mail programs have always said
-// when something is to be tried again later.
+// tryAgain is EX_TEMPFAIL of sysexits.h, the exit status with which mail programs ask
+// for another attempt.
 const tryAgain = 75
 
-// job is one task on its way through a slot.
+// job is one running task.
 type job struct {
 	task  task.Task
 	slot  int
 	began time.Time
 	pid   atomic.Int64
 
-	evict func()        // asks for its end; may be called more than once
+	evict func()        // requests its end; may be called more than once
 	asked chan struct{} // closed by evict
 	over  chan struct{} // closed when it has ended
 }
@@ -43,14 +43,14 @@ func (j *job) attrs() []any {
 	return append(j.task.LogAttrs(), "slot", j.slot, "pid", j.pid.Load())
 }
 
-// run runs one task to its end. The error is that of a process that could not
-// be started; the outcome gives the task back then. With errHalted there is none.
+// run runs one task to its end. The error is that of a process that could not be
+// started; the outcome then returns the task. With errHalted there is no outcome.
 func (s *Stage) run(hard context.Context, slot int, t task.Task) (task.Outcome, error) {
 	j := newJob(t, slot)
-	if !s.enlist(j) {
+	if !s.addJob(j) {
 		return j.outcome(task.Outcome{Conclusion: task.Returned, Message: leaseLost}), nil
 	}
-	defer s.discharge(j)
+	defer s.removeJob(j)
 	limit := t.Limit(s.cfg.TaskTimeout)
 	env, problem := s.environ(&t, slot, j.began, limit)
 	if problem != "" {
@@ -67,11 +67,11 @@ func (s *Stage) run(hard context.Context, slot int, t task.Task) (task.Outcome, 
 	s.started.Store(true)
 	j.pid.Store(int64(p.Pid()))
 	st := s.attach(j, p)
-	defer st.close() // whatever happens on the way
+	defer st.close() // also after a panic
 	why := s.await(hard, j, p, st, limit)
 	st.close()
 	if why == byItself && local.IsBusy(p, st.tail.Last()) {
-		// A script of env or of a shell, whose program is being written to.
+		// A script of env or of a shell whose program is being replaced.
 		return j.outcome(task.Outcome{Conclusion: task.Returned, Message: notStarted}), syscall.ETXTBSY
 	}
 	if max(st.stdout.seen, st.stderr.seen) >= pipeCapacity {
@@ -82,12 +82,12 @@ func (s *Stage) run(hard context.Context, slot int, t task.Task) (task.Outcome, 
 
 const notStarted = "its process could not be started"
 
-// errHalted: the task was not started, since nothing is any more.
+// errHalted reports that the task was not started because a stop has begun.
 var errHalted = errors.New("execute: halted")
 
-// spawn starts a process, unless a stop has begun. No more starts than can be made
-// at once get past that question: with many slots the last of them would have
-// waited for their thread until long after the signal.
+// spawn starts a process, unless a stop has begun. Only as many callers as there are
+// spawner threads pass the check at once: with many slots, the last ones would
+// otherwise start their processes long after the shutdown signal.
 func (s *Stage) spawn(cmd *osexec.Cmd) (local.Process, error) {
 	s.begin <- struct{}{}
 	defer func() { <-s.begin }()
@@ -97,10 +97,10 @@ func (s *Stage) spawn(cmd *osexec.Cmd) (local.Process, error) {
 	return s.start(cmd)
 }
 
-// environ is the environment of a task's process, or what is wrong with the
-// record that no environment can hold.
+// environ returns the environment of a task's process, or the reason why an environment
+// cannot hold the record.
 func (s *Stage) environ(t *task.Task, slot int, began time.Time, limit time.Duration) (env []string, problem string) {
-	env = make([]string, 0, len(s.env)+len(perTask))
+	env = make([]string, 0, len(s.env)+len(taskVariables))
 	env = append(env, s.env...)
 	for _, v := range [...]struct{ name, field, value string }{
 		{"SIDECAR_TASK_ID", "task_id", t.Info.TaskID},
@@ -127,7 +127,7 @@ func (s *Stage) environ(t *task.Task, slot int, began time.Time, limit time.Dura
 	return env, ""
 }
 
-// attach passes the record on, and collects what the process writes.
+// attach writes the record to the process and collects its output.
 func (s *Stage) attach(j *job, p local.Process) *streams {
 	st := &streams{
 		p: p, tooLong: make(chan struct{}), stdout: &pipeEnd{pipe: p.Stdout()}, stderr: &pipeEnd{pipe: p.Stderr()},
@@ -169,21 +169,21 @@ func (j *job) outcome(o task.Outcome) task.Outcome {
 	return o
 }
 
-// cause is why a process was ended by us.
+// cause is the reason why the sidecar ended a process.
 type cause int
 
 const (
 	byItself cause = iota
-	expired        // it was past its deadline
-	evicted        // its lease was lost
-	cutShort       // we stop
-	flooded        // it printed more than a result may hold
+	expired        // the task was past its deadline
+	evicted        // the lease of its run was lost
+	cutShort       // the hard end of a stop
+	flooded        // the output exceeds the limit of a result
 )
 
 const leaseLost = "its lease was lost"
 
-// await waits for the process to end, and ends it where it has to. It returns
-// when its group is dead.
+// await waits for the process to end, and ends it at its deadline, an eviction or a
+// stop. It returns when the process group is dead.
 func (s *Stage) await(hard context.Context, j *job, p local.Process, st *streams, limit time.Duration) cause {
 	var deadline <-chan time.Time
 	if limit > 0 {
@@ -206,7 +206,7 @@ func (s *Stage) await(hard context.Context, j *job, p local.Process, st *streams
 		why = flooded
 	}
 	select {
-	case <-p.Exited(): // in the same moment
+	case <-p.Exited(): // at the same time
 		return byItself
 	default:
 	}
@@ -214,12 +214,11 @@ func (s *Stage) await(hard context.Context, j *job, p local.Process, st *streams
 	return why
 }
 
-// judge says what became of a task whose process has ended.
+// judge returns the outcome of a task whose process has ended.
 //
-// What a process prints after the sidecar's SIGTERM does not count, and neither
-// does a status of 0: most programs exit with 0 after a clean end on a signal,
-// which looks the same as a task that was done in the same moment. The task runs
-// again, or is reported as too slow.
+// After the sidecar's SIGTERM neither the output nor a status of 0 counts: most
+// programs exit with 0 after a clean end on a signal, which cannot be told from a task
+// that was completed at that moment. The task runs again, or is reported as timed out.
 func (s *Stage) judge(j *job, p local.Process, st *streams, why cause, limit time.Duration) task.Outcome {
 	switch why {
 	case expired:
@@ -238,8 +237,8 @@ func (s *Stage) judge(j *job, p local.Process, st *streams, why cause, limit tim
 	exit := end.Exit()
 	switch {
 	case end.Code < 0:
-		// A signal that the sidecar did not send: a crash, or the kernel when
-		// memory runs out. It is the death of a worker, and costs an attempt.
+		// A signal that the sidecar did not send: a crash, or the OOM killer. It is the
+		// death of a worker, which uses an attempt.
 		return task.Outcome{Conclusion: task.Lost, Message: "the worker " + p.Fate(), Stderr: st.tail.Text(), Exit: exit}
 	case end.Code == tryAgain:
 		return task.Outcome{Conclusion: task.Retry, Reason: "exit", Message: errorMessage(st.tail.Text(), p.Fate()), Stderr: st.tail.Text(), Exit: exit}
@@ -262,7 +261,7 @@ func (s *Stage) tooMuch() task.Outcome {
 	}
 }
 
-// kill is for a process that a panic left behind.
+// kill ends a process that a panic left behind.
 func kill(p local.Process) {
 	p.Signal(syscall.SIGKILL)
 	<-p.Exited()

@@ -1,6 +1,6 @@
-// Package exec runs tasks in processes of their own, one for each: the
-// record is on its stdin, what it prints is the result, and how it exits says
-// how it went. Any executable is a worker; docs/modes.md has the contract.
+// Package exec runs each task in a process of its own: the record is on its stdin, its
+// stdout is the result, and its exit status says how the task ended. Any executable is
+// a worker; docs/modes.md has the contract.
 package exec
 
 import (
@@ -34,7 +34,7 @@ type Source interface {
 	Return(ts []task.Task)
 	// Release frees the slot of a task that has ended.
 	Release(p task.SlotState)
-	// Halted reports whether nothing more is to be started.
+	// Halted reports whether a stop has begun: no more tasks may be started.
 	Halted() bool
 }
 
@@ -44,25 +44,25 @@ type Sink interface {
 	Add(o task.Outcome)
 }
 
-// Config says what to run and how patient to be. Every duration but
-// TaskTimeout is required.
+// Config is the configuration of a Stage. Every duration except TaskTimeout is
+// required.
 type Config struct {
 	Command []string
-	Name    string // for people; the command if empty
+	Name    string // the worker's name in messages; the command if empty
 	Dir     string
-	Env     []string   // complete but for what a task adds
-	Files   []*os.File // handed down as file descriptors 3, 4 …
+	Env     []string   // complete except for the variables of the task
+	Files   []*os.File // inherited as file descriptors 3, 4 …
 
 	Slots       int // processes at once
 	FirstSlot   int // number of the first slot
 	WorkerID    string
-	TaskTimeout time.Duration // of one run; 0 means none
+	TaskTimeout time.Duration // of one task; 0 means none
 
 	StartRetries int            // after the first failure, for a command that never started
 	Restart      backoff.Policy // pause of a slot whose process could not be started
 	KillGrace    time.Duration  // between SIGTERM and SIGKILL
 	MaxOutput    int            // longest output, in bytes
-	Output       Output         // what it is; OutputText if empty
+	Output       Output         // its format; OutputText if empty
 
 	// Start is for tests; nil starts real processes.
 	Start local.Start
@@ -76,21 +76,21 @@ type Stage struct {
 	src     Source
 	sink    Sink
 	env     []string    // Config.Env without what a task sets
-	start   local.Start // set by Run, as the next two are
-	stop    func()      // ends Run as its soft context would
-	failed  chan error  // why
+	start   local.Start // set by Run, like stop and failed
+	stop    func()      // ends Run like the end of its soft context
+	failed  chan error  // the error of Run
 	path    atomic.Pointer[string]
-	started atomic.Bool // a process was started once
+	started atomic.Bool // a process has been started
 	up      atomic.Int64
 
-	eagerRead atomic.Bool // a task has said more than a pipe holds
+	eagerRead atomic.Bool // a task has written more than a pipe holds
 
-	begin   chan struct{}          // holds a token for each start under way
-	evicted atomic.Pointer[string] // the run that lost its lease last
+	begin   chan struct{}          // a token for each start that is under way
+	evicted atomic.Pointer[string] // the run that last lost its lease
 
-	mu   sync.Mutex
-	jobs map[*job]struct{} // that run now
-	said time.Time         // when a start that failed was last in the log
+	mu       sync.Mutex
+	jobs     map[*job]struct{} // the running jobs
+	loggedAt time.Time         // when a failed start was last logged
 }
 
 // New prepares a stage; nothing runs before Run.
@@ -99,20 +99,20 @@ func New(cfg Config, src Source, sink Sink) *Stage {
 		cfg.Name = strings.Join(cfg.Command, " ")
 	}
 	return &Stage{
-		cfg: cfg, src: src, sink: sink, env: without(cfg.Env, perTask),
+		cfg: cfg, src: src, sink: sink, env: without(cfg.Env, taskVariables),
 		begin: make(chan struct{}, spawners), jobs: make(map[*job]struct{}),
 	}
 }
 
-// spawners is how many threads start processes: with one, a busy machine starts
-// half as many tasks a second, and more than a few only wait for each other (Go
-// forks one at a time).
+// spawners is the number of threads that start processes. With one, a busy machine
+// starts half as many tasks a second; more than a few only wait for each other, because
+// Go forks one process at a time.
 const spawners = 3
 
-// Run looks for the command, and then runs tasks until soft ends; what runs is
-// finished. When hard ends too it is killed and given back through the sink.
-// Run returns when no process is left: nil after a stop, a StartError where the
-// command could never be started.
+// Run finds the command and then runs tasks until soft ends; running tasks are
+// finished. When hard ends too, they are killed and returned through the sink. Run
+// returns when no process is left: nil after a stop, a StartError if the command could
+// never be started.
 func (s *Stage) Run(soft, hard context.Context) error {
 	s.start = s.cfg.Start
 	if s.start == nil {
@@ -139,8 +139,7 @@ func (s *Stage) Run(soft, hard context.Context) error {
 	}
 }
 
-// find looks for the command before anything is claimed. It returns nil when
-// ctx ends.
+// find finds the command before the first claim. It returns nil when ctx ends.
 func (s *Stage) find(ctx context.Context) error {
 	pause := backoff.New(s.cfg.Restart)
 	tries := local.Tries{Limit: s.cfg.StartRetries}
@@ -160,19 +159,18 @@ func (s *Stage) find(ctx context.Context) error {
 	}
 }
 
-// resolve finds the command's file, and leaves the path as it was where it
-// finds none.
+// resolve finds the file of the command. If it finds none, the path remains unchanged.
 func (s *Stage) resolve() error {
 	name := s.cfg.Command[0]
 	seen := name
 	if s.cfg.Dir != "" && strings.ContainsRune(name, filepath.Separator) && !filepath.IsAbs(name) {
-		seen = s.cfg.Dir + "/" + name // a process is started from its working directory
+		seen = s.cfg.Dir + "/" + name // relative to the working directory of the process
 	}
 	path, err := osexec.LookPath(seen)
 	if err != nil {
 		return err
 	}
-	if s.cfg.Start == nil { // and so a real one
+	if s.cfg.Start == nil { // a real process
 		if err := local.CheckCommand(path, "", s.cfg.Env); err != nil {
 			return err
 		}
@@ -188,15 +186,15 @@ func (s *Stage) startError(err error, pause *backoff.Backoff) error {
 	return &local.StartError{Worker: s.cfg.Name, Reason: local.StartReason(err), Attempts: pause.Failures() + 1, Err: err}
 }
 
-// safe runs f, on a goroutine of the stage. A panic in it is a bug of ours: the
-// stage then stops as if it had been asked to, and Run returns the panic.
+// safe runs f on a goroutine of the stage. After a panic the stage stops as it does
+// when soft ends, and Run returns the panic.
 func (s *Stage) safe(f func()) {
 	if err := recoverpanic.Do(func() error { f(); return nil }); err != nil {
 		s.fail(err)
 	}
 }
 
-// fail ends Run with an error; the first one counts.
+// fail ends Run with an error; only the first error is kept.
 func (s *Stage) fail(err error) {
 	select {
 	case s.failed <- err:
@@ -205,15 +203,14 @@ func (s *Stage) fail(err error) {
 	s.stop()
 }
 
-// serve is one slot: it takes a task, runs it to its end, and takes the next,
+// serve is one slot: it acquires a task, runs it to its end, and acquires the next one,
 // until ctx ends or the source closes.
 //
-// Where the process cannot be started (the file is gone, there is no memory),
-// the task goes back at no cost, and the slot counts for nothing during a
-// pause: another sidecar may claim what this slot cannot run. The same holds when
-// the stage ends by itself and the claim stage does not know it yet: a record
-// that was claimed for a slot that is being cleared would go back after older
-// records, and so before them.
+// If the process cannot be started (the file is missing, or there is no memory), the
+// task is returned without an attempt used, and the slot is not in the capacity during
+// a pause, so that another sidecar may claim the record. The slot also leaves the
+// capacity before the stage ends by itself: a record that was claimed for it would
+// otherwise be returned after older records, and thus be placed before them.
 func (s *Stage) serve(ctx, hard context.Context, slot int) {
 	pause := backoff.New(s.cfg.Restart)
 	tries := local.Tries{Limit: s.cfg.StartRetries}
@@ -237,25 +234,25 @@ func (s *Stage) serve(ctx, hard context.Context, slot int) {
 		if err == nil && ctx.Err() == nil {
 			pause.Reset()
 			tries.Reset()
-			s.finish(o)
+			s.publish(o)
 			continue
 		}
 		s.open(-1)
 		isOpen = false
-		s.finish(o)
+		s.publish(o)
 		if err == nil {
 			return
 		}
 		if tries.Failed(err) && !s.started.Load() {
 			s.fail(s.startError(err, pause))
 		} else {
-			s.complain(slot, err)
+			s.logStartFailure(slot, err)
 		}
 		pause.Sleep(ctx)
 		if ctx.Err() != nil {
 			return
 		}
-		_ = s.resolve() // it may have moved
+		_ = s.resolve() // the file may have moved
 		s.open(1)
 		isOpen = true
 	}
@@ -266,22 +263,22 @@ func (s *Stage) open(n int) {
 	s.src.AddCapacity(n)
 }
 
-// finish hands a task's outcome on, and then frees its slot: in this order, so
-// that the slots in use never hide a task that is nowhere.
-func (s *Stage) finish(o task.Outcome) {
+// publish gives a task's outcome to the sink and then frees its slot. In this order the
+// task is always counted, as running or as an outcome.
+func (s *Stage) publish(o task.Outcome) {
 	s.sink.Add(o)
 	s.src.Release(o.Task.SlotState())
 }
 
-// complainEvery keeps a machine with thousands of slots and no memory from
-// saying so thousands of times.
-const complainEvery = 10 * time.Second
+// startFailureInterval is the minimum time between two log lines about failed starts: a
+// machine with thousands of slots and no memory would otherwise log thousands of lines.
+const startFailureInterval = 10 * time.Second
 
-func (s *Stage) complain(slot int, err error) {
+func (s *Stage) logStartFailure(slot int, err error) {
 	s.mu.Lock()
-	quiet := !s.said.IsZero() && time.Since(s.said) < complainEvery
+	quiet := !s.loggedAt.IsZero() && time.Since(s.loggedAt) < startFailureInterval
 	if !quiet {
-		s.said = time.Now()
+		s.loggedAt = time.Now()
 	}
 	s.mu.Unlock()
 	if !quiet {
@@ -289,11 +286,11 @@ func (s *Stage) complain(slot int, err error) {
 	}
 }
 
-// Up is how many slots can start a process.
+// Up returns the number of slots that can start a process.
 func (s *Stage) Up() int { return int(s.up.Load()) }
 
-// Slots is a snapshot of every task that runs, by slot: a slot without one has no
-// process. The process id is 0 while it is being started.
+// Slots returns a snapshot of every running task, ordered by slot. A slot without a
+// task has no process. The process id is 0 while the process is being started.
 func (s *Stage) Slots() []worker.Slot {
 	s.mu.Lock()
 	list := make([]worker.Slot, 0, len(s.jobs))
@@ -308,9 +305,9 @@ func (s *Stage) Slots() []worker.Slot {
 	return list
 }
 
-// enlist enters a job, unless its run was evicted. It is asked under the lock
-// under which Evict looks: either this sees the eviction or Evict sees the job.
-func (s *Stage) enlist(j *job) bool {
+// addJob adds a job, unless its run was evicted. It checks that under the lock of
+// Evict, so that either addJob sees the eviction or Evict sees the job.
+func (s *Stage) addJob(j *job) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.isEvicted(&j.task) {
@@ -320,20 +317,20 @@ func (s *Stage) enlist(j *job) bool {
 	return true
 }
 
-func (s *Stage) discharge(j *job) {
+func (s *Stage) removeJob(j *job) {
 	s.mu.Lock()
 	delete(s.jobs, j)
 	s.mu.Unlock()
 	close(j.over)
 }
 
-// Restart has nothing to do: the next task has a new process anyway.
+// Restart does nothing: each task has a new process anyway.
 func (s *Stage) Restart() {
 	s.cfg.Log.Info("nothing to replace: each task has a process of its own")
 }
 
-// Evict ends every task of a run whose lease was lost: another sidecar runs them.
-// It returns when none of them is running any more. None is started later.
+// Evict ends every task of a run that has lost its lease, because another sidecar runs
+// its records. It returns when none of them runs any more; none starts later.
 func (s *Stage) Evict(run string) {
 	s.evicted.Store(&run)
 	s.mu.Lock()
@@ -357,8 +354,8 @@ func (s *Stage) isEvicted(t *task.Task) bool {
 	return run != nil && strings.HasPrefix(t.Delivery, *run+".")
 }
 
-// CrashLoop is never so: a process that dies is its task's affair.
+// CrashLoop is always false: the death of a process concerns its task only.
 func (*Stage) CrashLoop() bool { return false }
 
-// RestartSlot has nothing to replace: each task has a process of its own.
+// RestartSlot does nothing: each task has a process of its own.
 func (*Stage) RestartSlot(int) bool { return false }

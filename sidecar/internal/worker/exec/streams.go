@@ -10,33 +10,33 @@ import (
 	"github.com/graflow/graflow-sidecar/sidecar/internal/worker/spawn/local"
 )
 
-// streams are our ends of a process's pipes.
+// streams are the sidecar's ends of the pipes of a process.
 type streams struct {
 	p       local.Process
 	tail    local.Tail
-	out     []byte        // what it printed; only after close
-	tooLong chan struct{} // closed when that is more than a result may be
+	out     []byte        // the output; set by close
+	tooLong chan struct{} // closed when the output exceeds the limit of a result
 
 	stdout, stderr *pipeEnd
-	late           *time.Timer // has them read; nil where they are from the start
-	readNow        func()      // reads what is in them
+	late           *time.Timer // starts the readers; nil if they have been started
+	readNow        func()      // starts the readers at once
 
-	fed, read1, read2 chan struct{} // closed when stdin, stdout and stderr are done with
+	fed, read1, read2 chan struct{} // closed when stdin, stdout and stderr have ended
 	once              sync.Once
 }
 
-// readersAfter is how old a process is when the readers of its pipes start. Most
-// processes that end sooner have left all their output in the pipes, which hold
-// 64 KiB: two goroutines less, a measurable saving beside the cost of a fork.
+// readersAfter is the age of a process at which the readers of its pipes start. Most
+// processes that end sooner have left all their output in the pipes, which hold 64 KiB.
+// The two goroutines that this saves are a measurable share of the cost of a task.
 const readersAfter = 10 * time.Millisecond
 
-// pipeCapacity is what every pipe holds. Where a task has said more, the readers of the
-// next ones begin at once: a full pipe would have kept it waiting for them.
+// pipeCapacity is the capacity of a pipe. After a task with more output the readers of
+// later tasks start at once, because a full pipe would have delayed it.
 const pipeCapacity = 64 << 10
 
-// feed writes the record as a line and closes the pipe: without the line end a
-// shell's read would call it a failure. That the process reads none of it is its
-// own affair; the write ends then when close closes the pipe.
+// feed writes the record as a line and closes the pipe; without the line end, read of a
+// shell reports a failure. The process may leave the record unread: the write then ends
+// when close closes the pipe.
 func feed(p local.Process, record []byte) {
 	if _, err := p.Stdin().Write(record); err == nil {
 		_, _ = p.Stdin().Write([]byte{'\n'})
@@ -44,8 +44,8 @@ func feed(p local.Process, record []byte) {
 	_ = p.Stdin().Close()
 }
 
-// collect reads what the process prints, and goes on reading beyond the limit so
-// that the process never blocks in a write.
+// collect reads the output of the process, also beyond the limit, so that the process
+// never blocks in a write.
 func (st *streams) collect(most int) {
 	buf := make([]byte, 0, 512)
 	for {
@@ -76,13 +76,13 @@ func (st *streams) overlong() bool {
 	}
 }
 
-// outputGrace is how long the end of a dead process's output is waited for: it
-// fails to come only where a grandchild outside the process group holds the
-// pipe, and that one's output is not the task's any more.
+// outputGrace is how long to wait for the end of a dead process's output. Only a
+// grandchild outside the process group keeps the pipe open, and its output does not
+// belong to the task.
 const outputGrace = 100 * time.Millisecond
 
-// close ends the process if it is still there, reads to the end what it wrote,
-// and closes the pipes.
+// close ends the process if it still runs, reads its remaining output, and closes the
+// pipes.
 func (st *streams) close() {
 	st.once.Do(func() {
 		select {
@@ -106,17 +106,17 @@ func (st *streams) close() {
 	})
 }
 
-// pipeEnd reads a pipe to its end or, once its deadline has passed, what is in
-// it at that time: all that the process itself wrote is there by then.
+// pipeEnd reads a pipe to its end or, once its deadline has passed, what is in the pipe
+// at that time: the pipe then has everything that the process itself wrote.
 type pipeEnd struct {
 	pipe local.ReadPipe
 	late bool
-	left int // bytes that may still be read then
-	seen int // bytes that were read
+	left int // bytes that may still be read after the deadline
+	seen int // bytes read
 }
 
-// pipeHolds is the most that a pipe holds, unless a privileged process has made
-// it larger. It bounds the read from a grandchild that writes without pause.
+// pipeHolds is the maximum capacity of a pipe that an unprivileged process can set. It
+// bounds the read from a grandchild that writes without pause.
 const pipeHolds = 1 << 20
 
 func (e *pipeEnd) Read(b []byte) (n int, err error) {
@@ -131,7 +131,7 @@ func (e *pipeEnd) Read(b []byte) (n int, err error) {
 	return e.rest(b)
 }
 
-// drainNow has the next reads wait for nothing.
+// drainNow makes the next reads return without waiting.
 func (e *pipeEnd) drainNow() { e.late, e.left = true, pipeHolds }
 
 // rest reads without waiting.

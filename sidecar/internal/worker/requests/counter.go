@@ -9,25 +9,25 @@ import (
 	"github.com/graflow/graflow-sidecar/sidecar/internal/worker/rpc"
 )
 
-// Counter counts the tasks that have a request under way. Its methods may be called
+// Counter counts the tasks with an unanswered request. Its methods may be called
 // concurrently.
 type Counter struct {
 	rpc.Requests
 
 	mu   sync.Mutex
-	open map[string]int // requests by delivery
+	open map[string]int // unanswered requests by delivery
 }
 
-// NewCounter counts the requests that r serves.
+// NewCounter returns a Counter of the requests that r serves.
 func NewCounter(r rpc.Requests) *Counter { return &Counter{Requests: r, open: make(map[string]int)} }
 
-// Serve is [rpc.Requests].
+// Serve implements [rpc.Requests].
 func (c *Counter) Serve(ctx context.Context, t *task.Task, method string, a *protocol.TaskRequest) ([]byte, error) {
 	defer c.enter(t.Delivery)()
 	return c.Requests.Serve(ctx, t, method, a)
 }
 
-// Inputs is [rpc.Requests].
+// Inputs implements [rpc.Requests].
 func (c *Counter) Inputs(ctx context.Context, t *task.Task, names []string) ([]protocol.Input, error) {
 	defer c.enter(t.Delivery)()
 	return c.Requests.Inputs(ctx, t, names)
@@ -46,7 +46,7 @@ func (c *Counter) enter(delivery string) (leave func()) {
 	}
 }
 
-// Tasks is how many tasks have a request under way.
+// Tasks returns the number of tasks with an unanswered request.
 func (c *Counter) Tasks() int {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -12,14 +12,14 @@ import (
 	"github.com/graflow/graflow-sidecar/sidecar/internal/task"
 )
 
-// Inputs reads the inputs of a task that is to start: those of the names that
-// its worker wants, and those that the workflow has for it, which remote_task of
-// the Python package leaves in the channel. A name is resolved as Graflow
-// resolves a keyword argument: what is bound to it, else the result of the task
-// of that name, else the key of that name (P46, P57).
+// Inputs reads the inputs of a task that is about to start: those that its worker
+// declared, and those that the workflow defines for it, which remote_task of the Python
+// package stores in the channel. A name is resolved like a keyword argument in Graflow:
+// to the value bound to it, otherwise to the result of the task with that name,
+// otherwise to the key with that name (P46, P57).
 //
-// All is read in one exchange with Redis, and in a second one where the workflow
-// declares inputs that the worker does not.
+// Everything is read in one round trip to Redis, with a second one if the workflow
+// defines inputs that the worker has not declared.
 func (a *Server) Inputs(ctx context.Context, t *task.Task, names []string) ([]protocol.Input, error) {
 	if t.Info.SessionID == "" {
 		return nil, nil
@@ -27,7 +27,7 @@ func (a *Server) Inputs(ctx context.Context, t *task.Task, names []string) ([]pr
 	ch, err := a.channel(t)
 	if err != nil {
 		if len(names) == 0 {
-			return nil, nil // a Cluster has no channels, and nothing was asked for
+			return nil, nil // a Cluster has no channels, and no input was declared
 		}
 		return nil, err
 	}
@@ -57,7 +57,7 @@ func (a *Server) Inputs(ctx context.Context, t *task.Task, names []string) ([]pr
 		case in.given[s.name]:
 		case s.name == s.from && slices.Contains(names, s.name):
 		default:
-			in.given[s.name] = true // a worker's own idea of that name comes after the workflow's
+			in.given[s.name] = true // the workflow's definition takes precedence over the worker's
 			later = append(later, s)
 		}
 	}
@@ -85,13 +85,13 @@ func (a *Server) Inputs(ctx context.Context, t *task.Task, names []string) ([]pr
 	return in.found, nil
 }
 
-// inputs are those of one task while they are being found.
+// inputs are the inputs of one task while they are being resolved.
 type inputs struct {
 	found []protocol.Input
-	given map[string]bool // names that need no looking for (any more)
+	given map[string]bool // names that are resolved
 }
 
-// resolve finds one input: of its two keys, the first one that is there.
+// resolve resolves one input to the first of its two keys that exists.
 func (in *inputs) resolve(name string, keys []string, values []redis.Value) error {
 	if in.given[name] {
 		return nil
@@ -102,25 +102,25 @@ func (in *inputs) resolve(name string, keys []string, values []redis.Value) erro
 	}
 	switch v := values[at]; {
 	case v.WrongType:
-		return about(keys[at], redis.ErrKind)
+		return workerError(keys[at], redis.ErrType)
 	case v.Found && !utf8.Valid(v.Text):
-		return about(keys[at], protocol.ErrNotText)
+		return workerError(keys[at], protocol.ErrNotText)
 	case v.Found:
 		in.found = append(in.found, protocol.Input{Name: name, Text: v.Text})
 	}
 	return nil
 }
 
-// objectAt are the members of the object that a key holds; none if it holds
-// nothing.
+// objectAt returns the members of the JSON object at a key; none if the key does not
+// exist.
 func objectAt(key string, v redis.Value) ([]protocol.Input, error) {
 	switch {
 	case v.WrongType:
-		return nil, about(key, redis.ErrKind)
+		return nil, workerError(key, redis.ErrType)
 	case !v.Found:
 		return nil, nil
 	case !utf8.Valid(v.Text):
-		return nil, about(key, protocol.ErrNotText)
+		return nil, workerError(key, protocol.ErrNotText)
 	}
 	members, err := protocol.Members(v.Text)
 	if err != nil {
@@ -129,10 +129,10 @@ func objectAt(key string, v redis.Value) ([]protocol.Input, error) {
 	return members, nil
 }
 
-// source says that an input is found under another name.
+// source says that an input is the value of another name.
 type source struct{ name, from string }
 
-// sourcesAt are the inputs that the workflow declares, each with its source.
+// sourcesAt returns the inputs that the workflow defines, each with its source.
 func sourcesAt(key string, v redis.Value) ([]source, error) {
 	members, err := objectAt(key, v)
 	if err != nil {

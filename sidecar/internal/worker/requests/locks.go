@@ -13,19 +13,19 @@ import (
 )
 
 const (
-	// lockPoll is the pause between attempts at a lock that is taken: redis-py's
-	// pause, so that neither side gets more than its share.
+	// lockPoll is the pause between attempts to acquire a lock. It equals the pause of
+	// redis-py, so that both have the same chance.
 	lockPoll = 100 * time.Millisecond
-	// unlockWithin bounds how long a lock of a task that has ended is being given
-	// back. After that its own timeout ends it.
+	// unlockWithin bounds how long the release of the locks of an ended task is
+	// attempted. After that the timeout of the lock ends it.
 	unlockWithin = 3 * time.Second
 )
 
-// lock is a lock that a delivery has, or may have: it is noted before the request to
+// lock is a lock that a delivery has, or may have: it is recorded before the request to
 // Redis.
 type lock struct{ key, token string }
 
-// locks are those of the deliveries that run, by delivery.
+// locks are the locks of the running deliveries, by delivery.
 type locks struct {
 	mu   sync.Mutex
 	held map[string][]lock
@@ -55,8 +55,8 @@ func (l *locks) take(delivery string) []lock {
 	return l.held[delivery]
 }
 
-// lock takes a lock, or answers that the lock stayed taken (P48). Between its
-// attempts it has no lane, so that a wait never delays other requests.
+// lock acquires a lock, or answers that the lock stayed taken (P48). Between attempts
+// it occupies no lane, so that a wait never delays other requests.
 func (a *Server) lock(ctx context.Context, t *task.Task, ch *redis.Channel, q *protocol.TaskRequest) ([]byte, error) {
 	k := lock{q.Key, redis.NewLockToken()}
 	ttl := time.Duration(q.TimeoutMs) * time.Millisecond
@@ -70,7 +70,7 @@ func (a *Server) lock(ctx context.Context, t *task.Task, ch *redis.Channel, q *p
 		})
 		switch {
 		case err != nil:
-			return nil, about(q.Key, err)
+			return nil, workerError(q.Key, err)
 		case taken:
 			return []byte(`{"token":"` + k.token + `"}`), nil
 		case time.Until(until) < lockPoll || !backoff.Sleep(ctx, lockPoll):
@@ -87,7 +87,7 @@ func (a *Server) unlock(ctx context.Context, t *task.Task, ch *redis.Channel, q 
 		return err
 	})
 	if err != nil {
-		return nil, about(q.Key, err)
+		return nil, workerError(q.Key, err)
 	}
 	a.locks.remove(t.Delivery, lock{q.Key, q.Token})
 	if released {
@@ -96,7 +96,7 @@ func (a *Server) unlock(ctx context.Context, t *task.Task, ch *redis.Channel, q 
 	return []byte(`{"released":false}`), nil
 }
 
-// Ended gives back the locks that a delivery still has.
+// Ended releases the locks that a delivery still has.
 func (a *Server) Ended(t *task.Task) {
 	left := a.locks.take(t.Delivery)
 	if len(left) == 0 {
@@ -104,7 +104,7 @@ func (a *Server) Ended(t *task.Task) {
 	}
 	ch, err := a.channel(t)
 	if err != nil {
-		return // it had none
+		return // no locks
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), unlockWithin)
 	defer cancel()

@@ -9,10 +9,10 @@ import (
 	"github.com/graflow/graflow-sidecar/sidecar/internal/task"
 )
 
-// completed is a record that a worker adds to the queue, with what is absent
-// taken from the record of its task (P49). Members that are there keep their
-// text, digit for digit.
-func completed(record []byte, from task.Info, now time.Time) ([]byte, error) {
+// completeRecord returns a record that a worker adds to the queue, with missing members
+// taken from the record of its task (P49). Existing members keep their text, digit for
+// digit.
+func completeRecord(record []byte, from task.Info, now time.Time) ([]byte, error) {
 	var members map[string]json.RawMessage
 	if err := json.Unmarshal(record, &members); err != nil {
 		return nil, err

@@ -9,19 +9,19 @@ import (
 	"github.com/graflow/graflow-sidecar/sidecar/internal/redis"
 )
 
-// refusals are answers about a request, which say nothing bad about Redis.
+// refusals are the errors of Redis that concern one request only.
 var refusals = []struct {
 	err  error
 	code protocol.Code
 }{
 	{redis.ErrEnded, protocol.CodeDeliveryEnded},
-	{redis.ErrKind, protocol.CodeInvalidParams},
+	{redis.ErrType, protocol.CodeInvalidParams},
 	{redis.ErrNumber, protocol.CodeInvalidParams},
 	{redis.ErrTooMuch, protocol.CodeInvalidParams},
 	{protocol.ErrNotText, protocol.CodeInvalidParams},
 }
 
-func refusal(err error) bool {
+func isRefusal(err error) bool {
 	for _, r := range refusals {
 		if errors.Is(err, r.err) {
 			return true
@@ -31,9 +31,9 @@ func refusal(err error) bool {
 	return ok
 }
 
-// about makes of an error what the worker is told about a key. Nil stays
-// nil, and the end of the delivery what it is.
-func about(key string, err error) error {
+// workerError turns an error about a key into the answer to the worker. It returns nil and
+// the end of the delivery unchanged.
+func workerError(key string, err error) error {
 	if err == nil || errors.Is(err, context.Canceled) {
 		return err
 	}

@@ -17,8 +17,8 @@ import (
 	"github.com/graflow/graflow-sidecar/sidecar/internal/task"
 )
 
-// Lanes is the number of workers' requests that are with Redis at once, over all
-// children; each has a connection. The others wait.
+// Lanes is the maximum number of concurrent requests to Redis, over all workers. Each
+// has a connection. Other requests wait.
 const Lanes = 16
 
 // Server answers the requests of all workers. Its methods may be called concurrently.
@@ -26,15 +26,15 @@ type Server struct {
 	mon   *health.Monitor
 	log   *slog.Logger
 	st    *redis.Store
-	max   int // bytes of an answer
+	max   int // maximum bytes of an answer
 	lanes chan *redis.Turn
 	locks locks
 
-	mu   sync.Mutex
-	said time.Time // when the log was told last, see failed
+	mu       sync.Mutex
+	loggedAt time.Time // when a refusal was last logged, see failed
 }
 
-// New makes a server. max is how many bytes an answer may have.
+// New makes a server. max is the maximum number of bytes of an answer.
 func New(mon *health.Monitor, log *slog.Logger, st *redis.Store, max int) *Server {
 	a := &Server{mon: mon, log: log, st: st, max: max, lanes: make(chan *redis.Turn, Lanes), locks: locks{held: map[string][]lock{}}}
 	for n := range Lanes {
@@ -43,8 +43,8 @@ func New(mon *health.Monitor, log *slog.Logger, st *redis.Store, max int) *Serve
 	return a
 }
 
-// Serve answers one request. While Redis is away it waits, for as long as the task
-// runs: a lost Redis is no failure of the task.
+// Serve answers one request. While Redis is away it waits as long as the task runs: the
+// outage is not a failure of the task.
 func (a *Server) Serve(ctx context.Context, t *task.Task, method string, q *protocol.TaskRequest) ([]byte, error) {
 	if method == protocol.MethodTaskEnqueue {
 		return a.enqueue(ctx, t, q)
@@ -67,7 +67,7 @@ func (a *Server) Serve(ctx context.Context, t *task.Task, method string, q *prot
 	}
 }
 
-// channel is the channel of a task's session.
+// channel returns the channel of a task's session.
 func (a *Server) channel(t *task.Task) (*redis.Channel, error) {
 	if t.Info.SessionID == "" {
 		return nil, protocol.Errorf(protocol.CodeInvalidParams, "the record of this task has no session_id, so it has no channel")
@@ -79,7 +79,8 @@ func (a *Server) channel(t *task.Task) (*redis.Channel, error) {
 	return ch, nil
 }
 
-// one serves the requests that are one step in Redis and answer with one member.
+// one serves the requests that are one operation in Redis and have a result of one
+// member.
 func (a *Server) one(ctx context.Context, ch *redis.Channel, method string, q *protocol.TaskRequest) ([]byte, error) {
 	ttl := time.Duration(q.TTLMs) * time.Millisecond
 	var out []byte
@@ -119,7 +120,7 @@ func (a *Server) one(ctx context.Context, ch *redis.Channel, method string, q *p
 		}
 	})
 	if err != nil {
-		return nil, about(q.Key, err)
+		return nil, workerError(q.Key, err)
 	}
 	return append(out, '}'), nil
 }
@@ -154,18 +155,18 @@ func (a *Server) get(ctx context.Context, ch *redis.Channel, q *protocol.TaskReq
 	return out, nil
 }
 
-// appendFound writes what one key holds. An empty text is none of Graflow's: its
-// channel reads it as nothing, too.
+// appendFound appends the value of one key. Empty text counts as missing, as in
+// Graflow's channel.
 func appendFound(out []byte, key string, v redis.Value) ([]byte, error) {
 	switch {
 	case v.WrongType:
-		return nil, about(key, redis.ErrKind)
+		return nil, workerError(key, redis.ErrType)
 	case !v.Found || len(v.Text) == 0:
 		return append(out, `{"found":false}`...), nil
 	}
 	out, err := protocol.AppendValue(append(out, `{"found":true,`...), v.Text)
 	if err != nil {
-		return nil, about(key, err)
+		return nil, workerError(key, err)
 	}
 	return append(out, '}'), nil
 }
@@ -175,7 +176,7 @@ func (a *Server) read(ctx context.Context, ch *redis.Channel, keys []string) (va
 		values, err = ch.Get(ctx, keys...)
 		return err
 	})
-	return values, about("", err)
+	return values, workerError("", err)
 }
 
 func (a *Server) keys(ctx context.Context, ch *redis.Channel) ([]byte, error) {
@@ -185,7 +186,7 @@ func (a *Server) keys(ctx context.Context, ch *redis.Channel) ([]byte, error) {
 		return err
 	})
 	if err != nil {
-		return nil, about("", err)
+		return nil, workerError("", err)
 	}
 	return json.Marshal(struct {
 		Keys []string `json:"keys"`
@@ -194,18 +195,18 @@ func (a *Server) keys(ctx context.Context, ch *redis.Channel) ([]byte, error) {
 
 // enqueue adds a record to the queue (P49).
 func (a *Server) enqueue(ctx context.Context, t *task.Task, q *protocol.TaskRequest) ([]byte, error) {
-	record, err := completed(q.Record, t.Info, time.Now())
+	record, err := completeRecord(q.Record, t.Info, time.Now())
 	if err != nil {
 		return nil, protocol.Errorf(protocol.CodeInvalidParams, "the record is not one: %v", err)
 	}
 	if err := a.redis(ctx, func(turn redis.Turn) error { return a.st.Enqueue(ctx, turn, t.Delivery, record) }); err != nil {
-		return nil, about("", err)
+		return nil, workerError("", err)
 	}
 	return []byte(`{}`), nil
 }
 
-// redis repeats one operation until Redis has done it or ctx ends. It waits out
-// errors that pass; any other error is the answer.
+// redis repeats one operation until it succeeds or ctx ends. It waits after transient
+// errors; any other error is the answer.
 func (a *Server) redis(ctx context.Context, do func(redis.Turn) error) error {
 	var lane *redis.Turn
 	select {
@@ -227,11 +228,11 @@ func (a *Server) redis(ctx context.Context, do func(redis.Turn) error) error {
 		case ctx.Err() != nil:
 			return ctx.Err()
 		case class == redis.ClassCanceled:
-			// The connections are closed: the task is about to be cut short, and an
-			// error would make it report a failure before that.
+			// The connections are closed at a stop. An error now would make the task
+			// report a failure before it is cancelled.
 			<-ctx.Done()
 			return ctx.Err()
-		case refusal(err), class != redis.ClassTransient:
+		case isRefusal(err), class != redis.ClassTransient:
 			return err
 		}
 		a.failed(err)
@@ -241,9 +242,9 @@ func (a *Server) redis(ctx context.Context, do func(redis.Turn) error) error {
 	}
 }
 
-// failed logs a failure that passes. It tells the monitor of a lost Redis only: where
-// Redis refuses some operations and serves others, the claims and reports set the
-// monitor's state, and a second source would have Redis lost and back all the time.
+// failed logs a transient error. It reports only a lost connection to the monitor:
+// while Redis refuses some operations and serves others, the claims and reports
+// determine the state of the monitor, and a second source would make it alternate.
 func (a *Server) failed(err error) {
 	if !redis.Answered(err) {
 		a.mon.Failed(err)
@@ -251,11 +252,11 @@ func (a *Server) failed(err error) {
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if time.Since(a.said) >= refusalReminder {
-		a.said = time.Now()
+	if time.Since(a.loggedAt) >= refusalReminder {
+		a.loggedAt = time.Now()
 		a.log.Warn("redis refuses a request of a worker: the request waits", "class", redis.ClassName(err), "error", err.Error())
 	}
 }
 
-// refusalReminder is between two lines about that.
+// refusalReminder is the minimum time between two log lines about refusals.
 const refusalReminder = 10 * time.Second

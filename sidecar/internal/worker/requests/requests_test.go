@@ -460,7 +460,7 @@ func TestRequestWithoutMemory(t *testing.T) {
 func (a *Server) saidAt() time.Time {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	return a.said
+	return a.loggedAt
 }
 
 // A permission that is missing is an answer, and not worth waiting.

@@ -11,7 +11,7 @@ import (
 	"github.com/graflow/graflow-sidecar/sidecar/internal/worker/spawn/forkserver"
 )
 
-// processConfig is the configuration of the processes of a kind of worker.
+// processConfig returns the configuration of the processes of a kind of worker.
 func (s *Stage) processConfig(k config.Kind) (rpc.Config, error) {
 	all, w := s.o.Config, k.Worker
 	env := w.Env
@@ -47,8 +47,8 @@ func (s *Stage) processConfig(k config.Kind) (rpc.Config, error) {
 	return c, s.listen(&c)
 }
 
-// prefork has the workers forked from a fork server, if that is wanted. Several kinds of
-// worker that are forked share one: it is the same command in the same environment.
+// prefork makes a fork server for the workers, if it is configured. Several kinds of
+// forked workers share one: they have the same command and environment.
 func (s *Stage) prefork(c *rpc.Config, command []string) {
 	if len(command) == 0 {
 		return

@@ -18,15 +18,15 @@ import (
 	"github.com/graflow/graflow-sidecar/sidecar/internal/worker/spawn/remote"
 )
 
-// remoteWorkers are the sockets for workers in other containers: none, unless they are
-// wanted.
+// remoteWorkers are the sockets for workers in other containers, if they are
+// configured.
 type remoteWorkers struct {
 	hub   *remote.Hub
-	proxy *redisproxy.Proxy // to Redis, for Graflow's workers
+	proxy *redisproxy.Proxy // forwards Graflow's workers to Redis
 }
 
-// listen makes the sockets, if they are wanted, and has the pool ask there for its
-// children.
+// listen makes the sockets, if they are configured, and has the pool get its children
+// there.
 func (s *Stage) listen(c *rpc.Config) error {
 	all := s.o.Config
 	w := all.Worker.Socket
@@ -60,7 +60,7 @@ func (s *Stage) listen(c *rpc.Config) error {
 	return nil
 }
 
-// serve keeps the sockets open for as long as the pool runs.
+// serve keeps the sockets open while the pool runs.
 func (r *remoteWorkers) serve(pool func() error) error {
 	serving, stop := context.WithCancel(context.Background())
 	defer stop()
@@ -76,13 +76,13 @@ func (r *remoteWorkers) serve(pool func() error) error {
 	return errors.Join(errs...)
 }
 
-// proxySuffix makes the name of the socket that leads to Redis.
+// proxySuffix is the suffix of the name of the socket that leads to Redis.
 const proxySuffix = ".redis"
 
-// remoteEnvironment is what Graflow's workers in other containers are told: where the
-// proxy is, and nothing that would lead around it.
+// remoteEnvironment returns the environment of Graflow's workers in other containers:
+// the address of the proxy, and no other address of Redis.
 func remoteEnvironment(c *config.Config) ([]string, error) {
-	const password = "" // the proxy logs in for them
+	const password = "" // the proxy authenticates
 	p, err := worker.RedisAddressOf(c.Redis, password)
 	if err != nil {
 		return nil, err

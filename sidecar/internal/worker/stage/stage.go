@@ -1,6 +1,6 @@
 // Package stage makes the worker stage of a configuration: the pool of its mode, or one
-// for each kind of worker, and what their processes come from: a fork server, or hosts
-// in other containers.
+// pool for each kind of worker, with the fork server or the socket for hosts in other
+// containers.
 package stage
 
 import (
@@ -19,34 +19,34 @@ import (
 	"github.com/graflow/graflow-sidecar/sidecar/internal/worker/supervise"
 )
 
-// Lane is where a kind of worker takes its tasks from. *dispatch.Lane is one.
+// Lane is the source of the tasks of a kind of worker. *dispatch.Lane implements it.
 type Lane interface {
 	rpc.Source
 	exec.Source
-	// Limit bounds the slots, and how many of them are lent.
+	// Limit bounds the slots, and the extra slots.
 	Limit(slots, maxExtra int)
 }
 
-// Options are what a Stage needs.
+// Options are the options of a Stage.
 type Options struct {
 	Config *config.Config
-	// Lane is that of a kind of worker, counted from 0.
+	// Lane returns the lane of a kind of worker, counted from 0.
 	Lane func(kind int) Lane
 	Sink rpc.Sink
-	// Requests serves what workers ask; nil refuses it.
+	// Requests serves the requests of workers; nil refuses them.
 	Requests rpc.Requests
 	// Stopping is closed when the stop of the sidecar begins.
 	Stopping <-chan struct{}
-	// Failed is called when one of several kinds of worker has ended by itself.
+	// Failed is called when the pool of one of several kinds has ended by itself.
 	Failed func()
 	// Replaced and Misbehaved are those of [rpc.Config].
 	Replaced, Misbehaved func(what string)
-	// Supervise has what mode supervise needs besides: Await, AllUp and StopGrace.
+	// Supervise has Await, AllUp and StopGrace for mode supervise.
 	Supervise supervise.Config
 
 	// Start is for tests; nil starts real processes.
 	Start local.Start
-	// Pool is for tests and benchmarks: it makes the pool in place of that of the mode.
+	// Pool is for tests and benchmarks: it replaces the pool of the mode.
 	Pool func(o Options) worker.Pool
 }
 
@@ -59,8 +59,8 @@ type Stage struct {
 	remote remoteWorkers
 }
 
-// New makes the stage. Nothing runs before Run, but the socket of remote workers is
-// there. The error is a *config.Error.
+// New makes the stage. Before Run it makes only the socket of remote workers. The error
+// is a *config.Error.
 func New(o Options) (*Stage, error) {
 	s := &Stage{o: o, log: o.Config.Log}
 	if o.Pool != nil {
@@ -89,8 +89,9 @@ func New(o Options) (*Stage, error) {
 	return s, err
 }
 
-// group makes the pools of several kinds. The slots of all have numbers of their own:
-// those of a kind begin where the one before cannot come, also with all that it lends.
+// group makes the pools of several kinds. Slot numbers are unique over all kinds: those
+// of a kind begin after the highest number that the kind before can have, with its
+// extra slots.
 func (s *Stage) group() (worker.Pool, error) {
 	g := worker.Group{Patterns: s.o.Config.Patterns(), Failed: s.o.Failed}
 	first := 0
@@ -106,7 +107,7 @@ func (s *Stage) group() (worker.Pool, error) {
 	return g, nil
 }
 
-// pool makes that of a kind of worker, which takes its tasks from a lane.
+// pool makes the pool of a kind of worker, which takes its tasks from a lane.
 func (s *Stage) pool(k config.Kind, cfg rpc.Config, lane Lane) worker.Pool {
 	if k.Mode == config.ModeExec {
 		return exec.New(exec.Config{
@@ -120,8 +121,8 @@ func (s *Stage) pool(k config.Kind, cfg rpc.Config, lane Lane) worker.Pool {
 	return rpc.New(cfg, lane, s.o.Sink)
 }
 
-// Run is [worker.Pool]. The fork server, or the sockets of remote workers, are there
-// for as long as the pool runs.
+// Run implements [worker.Pool]. The fork server and the sockets of remote workers exist
+// while the pool runs.
 func (s *Stage) Run(soft, hard context.Context) error {
 	switch {
 	case s.remote.hub != nil:
@@ -135,8 +136,8 @@ func (s *Stage) Run(soft, hard context.Context) error {
 	var err error
 	wg.Go(func() { err = s.fork.Run(serving) })
 	wg.Go(func() {
-		// The turn of this stage in a stop comes later. Until then a worker that is due
-		// is not worth waiting for.
+		// This stage stops later than the stop begins. Until then no start of a worker is
+		// worth a wait for the fork server.
 		select {
 		case <-s.o.Stopping:
 			s.fork.Halt()
@@ -149,15 +150,15 @@ func (s *Stage) Run(soft, hard context.Context) error {
 	return errors.Join(failed, err)
 }
 
-// Restart replaces the workers one by one, and returns at once.
+// Restart replaces the workers one by one. It returns at once.
 func (s *Stage) Restart() {
 	if s.fork != nil {
-		s.fork.Restart() // first, so that no fresh worker is a fork of the old one
+		s.fork.Restart() // first, so that no fresh worker is forked from the old one
 	}
 	s.Pool.Restart()
 }
 
-// Wanted is how many workers there must be for a sidecar to be ready.
+// Wanted returns how many workers a ready sidecar has.
 func (s *Stage) Wanted() int {
 	if s.o.Config.Mode == config.ModeSupervise {
 		return s.o.Config.Replicas
@@ -165,7 +166,7 @@ func (s *Stage) Wanted() int {
 	return 1
 }
 
-// Complete reports whether there are the workers that a ready sidecar has.
+// Complete reports whether all workers of a ready sidecar are up.
 func (s *Stage) Complete() bool {
 	if g, several := s.Pool.(worker.Group); several {
 		return g.Complete()
@@ -173,8 +174,8 @@ func (s *Stage) Complete() bool {
 	return s.Up() >= s.Wanted()
 }
 
-// CheckDirs checks that workers can be started in their working directories: at the
-// start of the sidecar, and not with the first task. The error is a *config.Error.
+// CheckDirs checks that workers can be started in their working directories, at the
+// start of the sidecar rather than with the first task. The error is a *config.Error.
 func CheckDirs(c *config.Config) error {
 	workers := []config.Worker{c.Worker}
 	for _, k := range c.Kinds {
@@ -191,9 +192,9 @@ func CheckDirs(c *config.Config) error {
 	return nil
 }
 
-// HandoverLimit is how long a task that could start may wait for a worker to take it,
-// besides one call of Redis. A worker that ignores a cancelled task may be ended
-// meanwhile, which keeps its other slots from taking any.
+// HandoverLimit is how long a task that could start may wait for a worker, besides one
+// call to Redis. Meanwhile a worker that ignores a cancel may have to be ended, which
+// keeps its other slots from taking tasks.
 func HandoverLimit(c *config.Config) time.Duration {
 	grace := c.Worker.KillGrace
 	for _, k := range c.Kinds {
@@ -202,14 +203,13 @@ func HandoverLimit(c *config.Config) time.Duration {
 	return 2 * grace
 }
 
-// maxEnvelope is how many bytes a task/run line of the worker protocol has at most
-// besides its record.
+// maxEnvelope is the maximum number of bytes of a task/run line besides its record.
 const maxEnvelope = 512
 
-// MaxRecord is how many bytes a record for a kind of worker may have; for an unknown
-// kind it is the most of all. A worker skips a longer line (protocol rule P4), and its
-// slot and the task's group would wait for ever. A program of mode exec gets no line,
-// and a record as long as its result may be.
+// MaxRecord returns the maximum number of bytes of a record for a kind of worker; for
+// an unknown kind, the highest maximum. A worker skips a longer line (protocol rule
+// P4), so that its slot and the group of the task would wait for ever. A program of
+// mode exec gets no line; its records may be as long as its results.
 func MaxRecord(c *config.Config, kind int) int {
 	of := func(m config.Mode, maxMessage int) int {
 		if m == config.ModeExec {

@@ -18,25 +18,26 @@ import (
 	"github.com/graflow/graflow-sidecar/sidecar/internal/worker/spawn/local"
 )
 
-// replica is one place and the processes that have it, one after another. Its
-// keeper goroutine owns it; what others read is under Supervisor.mu.
+// replica is one of the configured replicas, and its processes one after another. Its
+// goroutine, keep, owns it; fields that other goroutines read are guarded by
+// Supervisor.mu.
 type replica struct {
 	*Supervisor
 	n        int
 	workerID string
-	replace  chan chan<- error // asks for a new process; told whether it came up
-	came     chan<- error      // the caller that waits for that
+	replace  chan chan<- error // requests for a new process; each gets the result
+	came     chan<- error      // gets the result of the request that is served
 
-	pid     int // 0: none runs
+	pid     int // 0 while no process runs
 	leaving bool
 	isUp    bool
 }
 
-// keep starts the program again and again until ctx ends. It fails where the
-// program never stays up, or Redis is not to be had.
+// keep starts the program again and again until ctx ends. It returns an error if the
+// program never stays up, or if Await does.
 //
-// An end that Redis' absence explains is not held against the program: most
-// exit when they cannot connect.
+// An end that an outage of Redis explains does not count as a failure of the program,
+// because most programs exit when they cannot connect.
 func (r *replica) keep(ctx, hard context.Context) error {
 	pause := backoff.New(r.cfg.Restart)
 	tries := local.Tries{Limit: r.cfg.StartRetries}
@@ -81,7 +82,7 @@ func (r *replica) keep(ctx, hard context.Context) error {
 	}
 }
 
-// rest is the pause before a restart; a request for a new process ends it.
+// rest is the pause before a restart. A request for a new process ends it.
 func (r *replica) rest(ctx context.Context, d time.Duration) bool {
 	timer := time.NewTimer(d)
 	defer timer.Stop()
@@ -97,7 +98,7 @@ func (r *replica) rest(ctx context.Context, d time.Duration) bool {
 
 var errStopped = errors.New("the sidecar stops")
 
-// answer tells the caller that requested a new process how it went.
+// answer sends the result to the caller that requested a new process.
 func (r *replica) answer(err error) {
 	if r.came != nil {
 		r.came <- err // buffered
@@ -105,16 +106,16 @@ func (r *replica) answer(err error) {
 	}
 }
 
-// life is how one process's life went.
+// life describes one process from its start to its end.
 type life struct {
-	end      string // in words
+	end      string // the reason, for the log
 	span     time.Duration
-	replaced bool  // it was ended for another one to take its place
-	success  bool  // it ended by itself with status 0, as pools do that recycle their processes
-	passes   error // why it ended, where that passes
+	replaced bool  // the supervisor ended it to replace it
+	success  bool  // it exited by itself with status 0, as pools do that recycle their processes
+	passes   error // a transient reason for the end, if there is one
 }
 
-// live starts a process and sees it to its end. The error is that of one that
+// live starts a process and waits for its end. The error is that of a process that
 // could not be started.
 func (r *replica) live(ctx, hard context.Context) (life, error) {
 	began := time.Now()
@@ -126,7 +127,7 @@ func (r *replica) live(ctx, hard context.Context) (life, error) {
 	log.Info("worker started", "worker_id", r.workerID)
 	r.change(func() { r.pid = p.Pid() })
 	out := r.listen(p, log)
-	defer func() { // whatever happens on the way
+	defer func() { // also after a panic
 		p.Signal(syscall.SIGKILL)
 		<-p.Exited()
 		out.close()
@@ -162,8 +163,8 @@ func (r *replica) command() *exec.Cmd {
 	return cmd
 }
 
-// attend waits for the process to end, and ends it where it has to, when it
-// reports whether that was for another one. Its group is dead then.
+// attend waits for the end of the process, and ends it at a stop or for a replacement.
+// It returns when the process group is dead, and reports whether it was replaced.
 func (r *replica) attend(ctx, hard context.Context, p local.Process, log *slog.Logger) (replaced bool) {
 	isUp := time.NewTimer(upAfter)
 	defer isUp.Stop()
@@ -183,7 +184,7 @@ func (r *replica) attend(ctx, hard context.Context, p local.Process, log *slog.L
 		case <-proven.C:
 			r.proven.Store(true)
 		case came := <-r.replace:
-			r.answer(errors.New("it was replaced again")) // it was not up yet
+			r.answer(errors.New("it was replaced again")) // the process was not up yet
 			r.came = came
 			grace, done := context.WithTimeout(hard, r.cfg.StopGrace)
 			r.end(grace, p, log)
@@ -196,7 +197,7 @@ func (r *replica) attend(ctx, hard context.Context, p local.Process, log *slog.L
 	}
 }
 
-// end tells the process to stop and kills it when patience ends.
+// end stops the process with SIGTERM, and kills it when patience ends.
 func (r *replica) end(patience context.Context, p local.Process, log *slog.Logger) {
 	r.change(func() { r.leaving = true; r.upLocked(false) })
 	p.Signal(syscall.SIGTERM)
@@ -226,7 +227,7 @@ func (r *replica) upLocked(up bool) {
 	r.isUp = up
 }
 
-// output is what logs a process's streams.
+// output logs the streams of a process.
 type output struct {
 	p    local.Process
 	tail local.Tail
@@ -234,8 +235,8 @@ type output struct {
 	once sync.Once
 }
 
-// listen logs both streams line by line. The process's stdin is at its end from
-// the start, as under any other supervisor.
+// listen logs both streams line by line. The stdin of the process is at its end from
+// the start, as under other supervisors.
 func (r *replica) listen(p local.Process, log *slog.Logger) *output {
 	o := &output{p: p}
 	_ = p.Stdin().Close()
@@ -249,7 +250,7 @@ func (r *replica) listen(p local.Process, log *slog.Logger) *output {
 	return o
 }
 
-// close reads to the end what the dead process wrote, within a bound.
+// close reads the remaining output of the dead process, within a bound.
 func (o *output) close() {
 	o.once.Do(func() {
 		deadline := time.Now().Add(outputGrace)

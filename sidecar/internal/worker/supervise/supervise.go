@@ -1,7 +1,7 @@
-// Package supervise keeps programs running that take their tasks from Redis
-// themselves, such as Graflow's own worker: started when Redis answers, started
-// again when they end, their output logged line by line, and stopped before
-// anything that they need. docs/modes.md has the contract.
+// Package supervise runs programs that take their tasks from Redis themselves, such as
+// Graflow's own worker. It starts them when Redis answers, restarts them when they end,
+// logs their output line by line, and stops them before anything that they need.
+// docs/modes.md has the contract.
 package supervise
 
 import (
@@ -22,29 +22,29 @@ import (
 	"github.com/graflow/graflow-sidecar/sidecar/internal/worker/spawn/local"
 )
 
-// Config says what to run and how patient to be. Every duration is required.
+// Config is the configuration of a Supervisor. Every duration is required.
 type Config struct {
 	Command []string
-	Name    string // for people; the command if empty
+	Name    string // the program's name in messages; the command if empty
 	Dir     string
-	Env     []string   // complete but for what tells the replicas apart
-	Files   []*os.File // handed down as file descriptors 3, 4 …
-	// RefreshEnv, if set, gives each new process variables that replace those of Env: their
-	// values may have been changed since. It may be called concurrently.
+	Env     []string   // complete except for the variables that differ between replicas
+	Files   []*os.File // inherited as file descriptors 3, 4 …
+	// RefreshEnv, if set, returns variables for each new process that replace those of
+	// Env, since their values may have changed. It may be called concurrently.
 	RefreshEnv func() []string
 
-	Replicas int    // how many of them
-	WorkerID string // of the sidecar: that of a replica adds its number
+	Replicas int    // number of processes
+	WorkerID string // of the sidecar; that of a replica has its number appended
 
 	StartRetries int            // after the first failure, for a program that never stayed up
 	Restart      backoff.Policy // pause before a restart
-	StopGrace    time.Duration  // between SIGTERM and SIGKILL of one that is replaced
+	StopGrace    time.Duration  // between SIGTERM and SIGKILL of a process that is replaced
 
-	// Await waits until Redis answers and reports whether it had to. It returns
-	// an error where Redis never will, and nil when ctx ends.
+	// Await waits until Redis answers, and reports whether it had to wait. It returns
+	// an error if Redis never will answer, and nil when ctx ends.
 	Await func(ctx context.Context) (waited bool, err error)
-	// AllUp is called, from a goroutine of the supervisor, whenever all replicas
-	// have come up; nil is fine.
+	// AllUp, if set, is called on a goroutine of the supervisor whenever all replicas
+	// have come up.
 	AllUp func()
 
 	// Start is for tests; nil starts real processes.
@@ -54,31 +54,31 @@ type Config struct {
 }
 
 const (
-	// upAfter is how long a replica has run when it counts as up: an interpreter
-	// that does not find its script is gone by then.
+	// upAfter is how long a replica has run when it counts as up. An interpreter that
+	// does not find its script has ended by then.
 	upAfter = time.Second
-	// provenAfter is how long one has run when the program is believed to work:
-	// from then on it is started again for ever.
+	// provenAfter is how long a replica has run when the program counts as working:
+	// from then on it is restarted without a limit.
 	provenAfter = 5 * time.Second
-	// healthyAfter is how long one must have run for its next restart to be quick
-	// again.
+	// healthyAfter is how long a replica must have run for its next restart to have a
+	// short pause again.
 	healthyAfter = time.Minute
-	// outputGrace is how long the end of a dead replica's output is waited for:
-	// only a process that left the group holds the pipes.
+	// outputGrace is how long to wait for the end of a dead replica's output. Only a
+	// process that has left the group keeps the pipes open.
 	outputGrace = time.Second
 )
 
-// Supervisor owns the replicas. Its methods may be called concurrently, Run once.
+// Supervisor runs the replicas. Its methods may be called concurrently, Run once.
 type Supervisor struct {
 	cfg      Config
-	start    local.Start   // set by Run, as the next two are
-	stop     func()        // ends Run as its soft context would
-	failed   chan error    // why
-	proven   atomic.Bool   // some replica has run for provenAfter
-	renew    chan struct{} // one token, see Restart
+	start    local.Start   // set by Run, like stop and failed
+	stop     func()        // ends Run like the end of its soft context
+	failed   chan error    // the error of Run
+	proven   atomic.Bool   // a replica has run for provenAfter
+	restart  chan struct{} // one token, see Restart
 	replicas []*replica
 
-	mu sync.Mutex // for what replicas call state
+	mu sync.Mutex // guards the state of the replicas
 	up int
 }
 
@@ -90,7 +90,7 @@ func New(cfg Config) *Supervisor {
 	if cfg.AllUp == nil {
 		cfg.AllUp = func() {}
 	}
-	s := &Supervisor{cfg: cfg, renew: make(chan struct{}, 1)}
+	s := &Supervisor{cfg: cfg, restart: make(chan struct{}, 1)}
 	for n := range cfg.Replicas {
 		s.replicas = append(s.replicas, &replica{
 			Supervisor: s, n: n, replace: make(chan chan<- error),
@@ -100,10 +100,10 @@ func New(cfg Config) *Supervisor {
 	return s
 }
 
-// Run starts the replicas once Redis answers and keeps them until soft ends;
-// then they are told to stop (SIGTERM), and killed when hard ends too. It
-// returns when no process is left: nil after a stop, a StartError where the
-// program never stayed up, the error of Await.
+// Run starts the replicas once Redis answers, and keeps them running until soft ends.
+// It then stops them with SIGTERM, and kills them when hard ends too. It returns when
+// no process is left: nil after a stop, a StartError if the program never stayed up, or
+// the error of Await.
 func (s *Supervisor) Run(soft, hard context.Context) error {
 	s.start = s.cfg.Start
 	if s.start == nil {
@@ -118,7 +118,7 @@ func (s *Supervisor) Run(soft, hard context.Context) error {
 	for _, r := range s.replicas {
 		wg.Go(func() { s.safe(func() error { return r.keep(ctx, hard) }) })
 	}
-	wg.Go(func() { s.safe(func() error { s.renewals(ctx); return nil }) })
+	wg.Go(func() { s.safe(func() error { s.restartLoop(ctx); return nil }) })
 	wg.Wait()
 	select {
 	case err := <-s.failed:
@@ -128,8 +128,8 @@ func (s *Supervisor) Run(soft, hard context.Context) error {
 	}
 }
 
-// safe runs f, on a goroutine of the supervisor. An error, and a panic too, ends
-// Run as a stop would; the first one is returned by it.
+// safe runs f on a goroutine of the supervisor. An error or a panic stops Run, which
+// returns the first one.
 func (s *Supervisor) safe(f func() error) {
 	if err := recoverpanic.Do(f); err != nil {
 		select {
@@ -140,7 +140,7 @@ func (s *Supervisor) safe(f func() error) {
 	}
 }
 
-// Up is the number of replicas that have been running for a second or more.
+// Up returns the number of replicas that have been running for upAfter.
 func (s *Supervisor) Up() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -169,35 +169,35 @@ func (*Supervisor) CrashLoop() bool { return false }
 // registers none.
 func (*Supervisor) RestartSlot(int) bool { return false }
 
-// Evict has nothing to end: no run is registered and nothing is claimed.
+// Evict does nothing: no run is registered and no record is claimed.
 func (*Supervisor) Evict(string) {}
 
-// Restart asks for every replica to be replaced, and returns at once. It is one
-// after another, the old one first: two programs of the same name or port may
-// not get along. The next one's turn comes when the successor is up; one that
-// does not come up ends the round, and the others stay.
+// Restart has every replica replaced and returns at once. Replicas are replaced one
+// after another, and each old process ends before the new one starts: two programs with
+// the same name or port may conflict. The next replica follows when the new process is
+// up; one that does not come up ends the restart, and the others stay.
 //
-// Asking again during a round makes one more of it. A stop ends it.
+// A second call during a restart causes one more restart. A stop ends the restart.
 func (s *Supervisor) Restart() {
 	select {
-	case s.renew <- struct{}{}:
+	case s.restart <- struct{}{}:
 	default:
 	}
 }
 
-// renewals serves Restart until ctx ends.
-func (s *Supervisor) renewals(ctx context.Context) {
+// restartLoop serves Restart until ctx ends.
+func (s *Supervisor) restartLoop(ctx context.Context) {
 	for {
 		select {
 		case <-ctx.Done():
 			return
-		case <-s.renew:
-			s.renewAll(ctx)
+		case <-s.restart:
+			s.restartAll(ctx)
 		}
 	}
 }
 
-func (s *Supervisor) renewAll(ctx context.Context) {
+func (s *Supervisor) restartAll(ctx context.Context) {
 	s.cfg.Log.Info("replacing the workers one by one", "workers", len(s.replicas))
 	for n, r := range s.replicas {
 		came := make(chan error, 1)

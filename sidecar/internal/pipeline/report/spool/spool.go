@@ -1,9 +1,9 @@
-// Package spool keeps outcomes on disk that Redis could not be told before a
-// stop had to be over, for the next start to report.
+// Package spool stores outcomes on disk that could not be reported to Redis before the
+// end of a stop. The next start reports them.
 //
-// It is best effort: a spooled outcome counts only if its record is still in
-// flight under the run that wrote it when it is applied; once another sidecar
-// has taken the record over, it runs again and the spooled outcome is dropped.
+// It is best effort: a spooled outcome counts only if its record is still in flight
+// under the run that wrote it. Once another sidecar has taken the record over, it runs
+// again and the spooled outcome is dropped.
 package spool
 
 import (
@@ -24,20 +24,20 @@ import (
 	"github.com/graflow/graflow-sidecar/sidecar/internal/task"
 )
 
-// suffix of a file that is complete. One that was cut off in the writing has
-// the temporary suffix and is ignored.
+// suffix is the suffix of a complete file. A file whose writing was interrupted has the
+// temporary suffix and is ignored.
 const (
 	suffix    = ".spool"
 	temporary = ".partial"
-	aside     = ".unreadable" // of one that holds lines that are no outcomes
+	aside     = ".unreadable" // suffix of a file with lines that are not outcomes
 )
 
-// maxHeader is the most bytes of a header's line. A file of another kind, such as one that
-// a failing disk has filled with zeros, is told by that: it was read whole to find the end
-// of its first line, which took more memory than there was, at each start.
+// maxHeader is the maximum number of bytes of the header line. It rejects files of
+// another kind, such as one that a failing disk has filled with zeros: reading one to
+// the end of its first line once took more memory than there was, at each start.
 const maxHeader = 64 << 10
 
-// Header says which Redis the outcomes belong to.
+// Header identifies the Redis and the run of the outcomes.
 type Header struct {
 	Run    string    `json:"run"`
 	Server string    `json:"server"` // without credentials
@@ -48,8 +48,8 @@ type Header struct {
 // Matches reports whether two headers mean the same keys.
 func (h Header) Matches(o Header) bool { return h.Server == o.Server && h.Prefix == o.Prefix }
 
-// Prepare makes dir if it is not there, and finds out at the start whether it can be
-// written: an error when it is needed would come too late. The error is a *config.Error.
+// Prepare makes dir if it does not exist, and checks at the start that it can be
+// written. The error is a *config.Error.
 func Prepare(dir string) error {
 	err := os.MkdirAll(dir, 0o700)
 	if err == nil {
@@ -64,8 +64,8 @@ func Prepare(dir string) error {
 	return nil
 }
 
-// Write stores the outcomes of one run in a file of its own in dir and returns
-// its path. When it returns without an error they will survive a power cut.
+// Write stores the outcomes of one run in a new file in dir and returns its path. After
+// a nil error they survive a power failure.
 func Write(dir string, h Header, outcomes []task.Outcome) (path string, err error) {
 	path = filepath.Join(dir, h.Run+suffix)
 	partial := path + temporary
@@ -104,7 +104,7 @@ func Write(dir string, h Header, outcomes []task.Outcome) (path string, err erro
 	return path, syncDir(dir)
 }
 
-// syncDir makes a rename or a removal last.
+// syncDir makes a rename or a removal durable.
 func syncDir(dir string) error {
 	d, err := os.Open(dir)
 	if err != nil {
@@ -117,24 +117,24 @@ func syncDir(dir string) error {
 	return nil
 }
 
-// File is one spool file, locked by us. It is read in parts: what is in it may be
-// more than there is memory for.
+// File is one spool file, locked by this process. It is read in parts, because it may
+// not fit into memory.
 type File struct {
 	Header Header
 
 	path string
 	f    *os.File
 	r    *bufio.Reader
-	head int64 // bytes of the header's line
-	at   int64 // where the next outcome begins
-	line int   // the last one that was read
-	bad  []int // lines that hold no outcome
+	head int64 // length of the header line
+	at   int64 // offset of the next outcome
+	line int   // number of the last line that was read
+	bad  []int // numbers of the lines that are not outcomes
 }
 
-// ErrBusy says that another process has the file.
+// ErrBusy reports that another process has locked the file.
 var ErrBusy = errors.New("spool: another sidecar is applying this file")
 
-// List names the complete files in dir.
+// List returns the names of the complete files in dir.
 func List(dir string) ([]string, error) {
 	entries, err := os.ReadDir(dir)
 	if err != nil {
@@ -149,8 +149,8 @@ func List(dir string) ([]string, error) {
 	return paths, nil
 }
 
-// Open locks and reads a file. It returns ErrBusy for one that another process
-// has, and fs.ErrNotExist for one that another process has just finished.
+// Open locks and opens a file. It returns ErrBusy if another process has locked it, and
+// fs.ErrNotExist if another process has just removed it.
 func Open(path string) (_ *File, err error) {
 	f, err := os.Open(path)
 	if err != nil {
@@ -164,7 +164,7 @@ func Open(path string) (_ *File, err error) {
 	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
 		return nil, ErrBusy
 	}
-	// It may have been finished and removed between the two.
+	// Another process may have removed the file between open and lock.
 	if _, err := os.Stat(path); err != nil {
 		return nil, fmt.Errorf("spool: %w", err)
 	}
@@ -181,12 +181,12 @@ func Open(path string) (_ *File, err error) {
 	return s, nil
 }
 
-// Path is where the file is.
+// Path returns the path of the file.
 func (s *File) Path() string { return s.path }
 
-// Next reads the outcomes that follow: as many as have so many bytes in the file, but
-// one at least, and none at the end of the file. A line that holds no outcome is
-// passed over, see Bad.
+// Next reads the following outcomes: as many as fit into the given number of bytes of
+// the file, but at least one, and none at the end of the file. It skips lines that do
+// not parse, see Bad.
 func (s *File) Next(most int) (outcomes []task.Outcome, err error) {
 	for size := 0; size < most; {
 		text, err := s.r.ReadBytes('\n')
@@ -207,22 +207,23 @@ func (s *File) Next(most int) (outcomes []task.Outcome, err error) {
 		case err != nil:
 			return outcomes, fmt.Errorf("spool: %s: %w", s.path, err)
 		case len(outcomes) == 0:
-			size = 0 // of lines that hold none
+			size = 0 // of lines that are not outcomes
 		}
 	}
 	return outcomes, nil
 }
 
-// At is where the next outcome begins, for CutTo.
+// At returns the offset of the next outcome, for CutTo.
 func (s *File) At() int64 { return s.at }
 
-// Bad are the numbers of the lines that were passed over.
+// Bad returns the numbers of the skipped lines.
 func (s *File) Bad() []int { return s.bad }
 
-// CutTo leaves in the file what begins at a place that At has told, and closes it.
+// CutTo removes the outcomes before an offset that At has returned, and closes the
+// file.
 func (s *File) CutTo(at int64) (err error) {
 	if at == s.head || len(s.bad) > 0 {
-		return s.Close() // all of it, or lines that are to be looked at
+		return s.Close() // nothing to cut, or skipped lines that an operator must inspect
 	}
 	partial := s.path + temporary
 	rest, err := os.OpenFile(partial, os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o600)
@@ -247,8 +248,8 @@ func (s *File) CutTo(at int64) (err error) {
 	return errors.Join(syncDir(filepath.Dir(s.path)), s.Close())
 }
 
-// SetAside renames the file, so that no start reads it again, closes it and returns
-// its new path.
+// SetAside renames the file, so that no start reads it again, closes it and returns its
+// new path.
 func (s *File) SetAside() (path string, err error) {
 	path = s.path + aside
 	if err := os.Rename(s.path, path); err != nil {
@@ -257,7 +258,7 @@ func (s *File) SetAside() (path string, err error) {
 	return path, errors.Join(syncDir(filepath.Dir(path)), s.Close())
 }
 
-// Remove deletes the file, once Redis has answered for everything in it.
+// Remove deletes the file, once Redis has answered for every outcome in it.
 func (s *File) Remove() error {
 	if err := os.Remove(s.path); err != nil {
 		return fmt.Errorf("spool: %w", err)
@@ -265,5 +266,5 @@ func (s *File) Remove() error {
 	return errors.Join(syncDir(filepath.Dir(s.path)), s.f.Close())
 }
 
-// Close unlocks the file and leaves it there.
+// Close unlocks and keeps the file.
 func (s *File) Close() error { return s.f.Close() }
