@@ -219,7 +219,7 @@ func TestASpoolFileOutlivesAnOutage(t *testing.T) {
 	}
 	instance.Kill()
 	b := private(t, instance, "p", spooling)
-	await(t, "the loss of Redis to be said", func() bool { return strings.Contains(b.log.String(), "redis is lost") })
+	await(t, "the loss of Redis", func() bool { return b.app.Status().RedisLost })
 	b.app.Stop()
 	if err := within(t, 10*time.Second, b.app); err != nil {
 		t.Fatal(err)
