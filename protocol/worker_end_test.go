@@ -59,7 +59,7 @@ func TestServeOrphaned(t *testing.T) {
 			c.end(ErrOrphaned)
 		})
 	})
-	t.Run("nobody was there", func(t *testing.T) {
+	t.Run("without a handshake", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			c := start(t, answer)
 			c.w.Close()

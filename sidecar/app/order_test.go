@@ -182,7 +182,7 @@ func stopRealStages(t *testing.T, first, stubborn string, change ...func(*config
 	// the test's, and counts when another stage's end comes before their own.
 	deaf := stubborn == first && (first == "stop" || first == "dispatch")
 	if (stubborn == "" || stubborn == first) && !deaf && first != "process" && took > 3*time.Second {
-		t.Errorf("took %v although nobody was in the way", took)
+		t.Errorf("took %v although no stage held it up", took)
 	}
 	// What is not reported goes back when the run is left; only where that
 	// cannot be done, Redis cannot be told everything.

@@ -127,7 +127,7 @@ func TestDrainByOrder(t *testing.T) {
 		t.Error(err)
 	}
 	if text := b.log.String(); !strings.Contains(text, "stopping by command") || !strings.Contains(text, "by=ann") {
-		t.Error("the log does not say who ordered it")
+		t.Error("the log does not name the operator")
 	}
 	if left := b.leftovers(); len(left) > 0 {
 		t.Errorf("left: %v", left)

@@ -96,7 +96,7 @@ func TestWorkersInAnotherContainer(t *testing.T) {
 	}
 	await(t, "what ran to be finished", func() bool { return b.result(b.prefix, "last") != "" })
 	stop()
-	await(t, "nobody to be there", func() bool { s := b.app.Status(); return !s.Ready && s.Workers == 0 && s.InFlight == 0 })
+	await(t, "the workers to be gone", func() bool { s := b.app.Status(); return !s.Ready && s.Workers == 0 && s.InFlight == 0 })
 	// A wait that was under way when the last worker went may have fetched it.
 	await(t, "what was left to be in the queue", func() bool { return len(b.queue()) == 1 })
 	if err := b.app.Close(); err != nil {

@@ -407,7 +407,7 @@ func (s Socket) validate(c *Config, check func(ok bool, format string, args ...a
 	}
 	check(len(c.Worker.Command) == 0, "Worker.Command and Worker.Socket exclude each other: the command is that of the worker's container")
 	check(c.Mode == ModeRPC, "Worker.Socket (SIDECAR_WORKER_SOCKET) goes with mode rpc only: the others start processes of their own")
-	check(s.Mode&^0o770 == 0 && s.Mode&0o600 == 0o600, "Worker.Socket.Mode is %04o, and must be 0600 to 0770: who can reach the socket gets tasks", s.Mode)
+	check(s.Mode&^0o770 == 0 && s.Mode&0o600 == 0o600, "Worker.Socket.Mode is %04o, and must be 0600 to 0770: every user that can reach the socket gets tasks", s.Mode)
 	check(c.Worker.MaxChildRSS == 0, "Worker.MaxChildRSS (SIDECAR_MAX_CHILD_RSS) does not go with Worker.Socket: the memory of a process in another container cannot be seen; bound that container's")
 	check(len(c.Worker.ForkServer) == 0, "Worker.ForkServer does not go with Worker.Socket")
 }

@@ -22,7 +22,7 @@ type dropIn struct {
 	RedisKeyPrefix     value `envconfig:"REDIS_KEY_PREFIX" flag:"redis-key-prefix" help:"Prefix of Graflow's keys: the queue is PREFIX:queue."`
 	LogLevel           value `envconfig:"LOG_LEVEL" flag:"log-level" help:"Least level that is logged, here and by Graflow workers."`
 
-	RedisURL          value `envconfig:"REDIS_URL" flag:"redis-url" section:"Where Redis is" secret:"true" help:"Where Redis is, in one: redis://, rediss:// or unix://. It beats REDIS_HOST, REDIS_PORT and, where it names a database, REDIS_DB. embedded starts a Redis that the sidecar owns: on REDIS_PORT if that is set, in memory only, open to whoever is on this machine."`
+	RedisURL          value `envconfig:"REDIS_URL" flag:"redis-url" section:"Where Redis is" secret:"true" help:"Where Redis is, in one: redis://, rediss:// or unix://. It beats REDIS_HOST, REDIS_PORT and, where it names a database, REDIS_DB. embedded starts a Redis that the sidecar owns: on REDIS_PORT if that is set, in memory only, open to every user of this machine."`
 	RedisUsername     value `envconfig:"REDIS_USERNAME" help:"User for Redis' access control lists."`
 	RedisPassword     value `envconfig:"REDIS_PASSWORD" secret:"true" exact:"true" help:"Password."`
 	RedisPasswordFile value `envconfig:"REDIS_PASSWORD_FILE" help:"File that holds the password; a line break at its end is dropped."`

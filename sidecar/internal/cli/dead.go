@@ -160,15 +160,14 @@ func (s *session) chosen(ctx context.Context, all bool, args []string) ([]string
 	return ids, nil
 }
 
-// confirm asks a person, where one is there. Where none is, what concerns all
-// needs --yes.
+// confirm asks on the terminal. Without a terminal, what concerns all needs --yes.
 func (s *session) confirm(question string, yes, all bool) error {
 	if yes {
 		return nil
 	}
 	if s.in == nil || !term.IsTerminal(int(s.in.Fd())) {
 		if all {
-			return wrongUse("nobody is there to confirm this: give --yes")
+			return wrongUse("no terminal to confirm this on: give --yes")
 		}
 		return nil
 	}
@@ -191,9 +190,9 @@ type result struct {
 var why = map[fleet.Requeued]string{
 	fleet.RequeueDone:      "requeued",
 	fleet.RequeueGone:      "not requeued: there is no such dead letter any more",
-	fleet.RequeueGroupOver: "not requeued: its group is over, so nobody waits for what it answers; --force runs it all the same",
+	fleet.RequeueGroupOver: "not requeued: its group is over, so no workflow waits for its result; --force runs it all the same",
 	fleet.RequeueCounted: "not requeued: its group has counted its failure in a way that cannot be taken back (it succeeded elsewhere, " +
-		"or the group's name was used before); --force runs it, and its answer will count for nobody",
+		"or the group's name was used before); --force runs it, and its result counts for no group",
 }
 
 func requeueCommand() *cobra.Command {

@@ -145,7 +145,7 @@ func (s *session) lookAtRedis(ctx context.Context, f *findings) {
 	f.add("reach", fine, "", "%s answers", where)
 	info, err := s.st.Info(ctx)
 	if err != nil {
-		f.add("info", unknown, "allow INFO to this user (+info), or ask somebody who may: version, role, eviction, persistence and memory cannot be seen", "%v", err)
+		f.add("info", unknown, "allow INFO to this user (+info), or ask an administrator of Redis: version, role, eviction, persistence and memory cannot be seen", "%v", err)
 	} else {
 		lookAtServer(f, info, s.st.Tag() != "")
 	}
@@ -225,7 +225,7 @@ func (s *session) lookAtPrefix(ctx context.Context, f *findings) {
 	case q.Paused:
 		f.add("prefix", warning, "sidecar resume --all ends the pause", "%s; all are paused", seen)
 	case q.Depth > 0 && len(runs) == 0:
-		f.add("prefix", warning, "start a sidecar with this prefix, or look for tasks under the prefix of those that run", "%s; nobody takes them", seen)
+		f.add("prefix", warning, "start a sidecar with this prefix, or look for tasks under the prefix of those that run", "%s; no sidecar takes them", seen)
 	default:
 		f.add("prefix", fine, "", "%s", seen)
 	}

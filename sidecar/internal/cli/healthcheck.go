@@ -61,7 +61,7 @@ func checkHealth(ctx context.Context, out io.Writer, addr string, ready bool) er
 	}
 	answer, err := http.DefaultClient.Do(req)
 	if err != nil {
-		return fmt.Errorf("%w: nobody answers at %s: %w", errUnhealthy, addr, err)
+		return fmt.Errorf("%w: no answer at %s: %w", errUnhealthy, addr, err)
 	}
 	defer answer.Body.Close()
 	text, _ := io.ReadAll(io.LimitReader(answer.Body, 64<<10)) // as far as it can be read

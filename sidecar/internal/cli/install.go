@@ -19,7 +19,7 @@ func installCommand() *cobra.Command {
 		Short: "Copy this binary to a file or into a folder",
 		Long: `Copies the binary itself to TARGET, or into it where it is a folder, with mode
 0755. It is for an init container that puts it into a volume which the worker's
-container has, too. The copy appears in one step: nobody ever finds half of it.`,
+container has, too. The copy appears in one step: half of it is never visible.`,
 		Example: `  sidecar install /shared/sidecar`,
 		RunE: func(_ *cobra.Command, args []string) error {
 			if len(args) != 1 || args[0] == "" {

@@ -57,9 +57,9 @@ docs/lifecycle.md.`,
 	loader.AddFlags(cmd.Flags())
 	loader.AllowAbbreviations()
 	cmd.Flags().IntVar(&readyFD, "ready-fd", host.NoFD,
-		"write one JSON line {\"redis_url\":…,\"pid\":…} to this file descriptor, and close it, when the sidecar is ready; for whoever started it")
+		"write one JSON line {\"redis_url\":…,\"pid\":…} to this file descriptor, and close it, when the sidecar is ready; for the program that started it")
 	cmd.Flags().IntVar(&parentFD, "parent-fd", host.NoFD,
-		"read end of a pipe that whoever started the sidecar holds open: when it ends, killed or not, the sidecar stops as by SIGTERM")
+		"read end of a pipe that the program which started the sidecar holds open: when it ends, killed or not, the sidecar stops as by SIGTERM")
 	return cmd
 }
 

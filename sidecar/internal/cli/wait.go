@@ -73,7 +73,7 @@ func (s *session) enqueueAndWait(ctx context.Context, records []record, patience
 				return err
 			}
 			if !open {
-				return no("the group %s has no open barrier, so nobody would hear of the outcome: enqueue without --wait, or without a group", clean(r.info.GroupID))
+				return no("the group %s has no open barrier, so the outcome would not be signalled: enqueue without --wait, or without a group", clean(r.info.GroupID))
 			}
 		}
 		groups[at].tasks = append(groups[at].tasks, r.info.TaskID)

@@ -28,7 +28,7 @@ func TestWorkerTestOfNoWorker(t *testing.T) {
 		}
 	}
 	if n := strings.Count(out.String(), "\n--"); n != 0 {
-		t.Errorf("%d checks are listed that nobody could make", n)
+		t.Errorf("%d checks are listed that cannot be made", n)
 	}
 }
 

@@ -318,7 +318,7 @@ func TestReadyFDMustBeOpen(t *testing.T) {
 		t.Fatal(err)
 	}
 	if err := r.Send(""); err != nil {
-		t.Errorf("nobody to tell: %v", err)
+		t.Errorf("without a descriptor: %v", err)
 	}
 	r.Close()
 }

@@ -404,7 +404,7 @@ func TestUnroutedForTooLong(t *testing.T) {
 			t.Fatalf("claimed %+v", got.Claimed)
 		}
 		list, times := e.unrouted()
-		same(t, "the others are somebody's", ids(list), []string{"x1", "x2"})
+		same(t, "another sidecar takes the others", ids(list), []string{"x1", "x2"})
 		for _, at := range times {
 			if at < before[0] {
 				t.Errorf("its time has not begun anew: %d", at)
@@ -417,7 +417,7 @@ func TestUnroutedForTooLong(t *testing.T) {
 			t.Fatal(err)
 		}
 		same(t, "when that is gone", claimedIDs(got.Claimed), []string{"x1:-2", "x2:-2"})
-		same(t, "what nobody can read is left for a slot", e.queue(), []string{"not json"})
+		same(t, "an unreadable record is left for a slot", e.queue(), []string{"not json"})
 		plain := e.run("plain")
 		e.push(job("x3"))
 		look(0)

@@ -68,7 +68,7 @@ func TestRequeueOfAGroup(t *testing.T) {
 		after  func(e *env) // the burial
 		want   fleet.Requeued
 	}{
-		{"nobody waits", nil, nil, fleet.RequeueGroupOver},
+		{"no group waits", nil, nil, fleet.RequeueGroupOver},
 		{"it was the last", func(e *env) { e.barrier("g", 1) }, nil, fleet.RequeueGroupOver},
 		{"the barrier is gone", func(e *env) { e.barrier("g", 2) }, func(e *env) {
 			e.c.Del(e.ctx, e.keys.barrier("g"), e.keys.expected("g"))

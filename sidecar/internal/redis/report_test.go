@@ -36,9 +36,9 @@ func TestReportVerdicts(t *testing.T) {
 	}{
 		{"counted", func(e *env) { e.barrier("g", 2) }, done("", "t1", "1.5"), Completed, "1", true, true},
 		{"no group", func(*env) {}, Report{TaskID: "t1", Success: true}, CompletedNoGroup, "", false, true},
-		{"nobody waits", func(*env) {}, done("", "t1", "1.5"), GroupOver, "", false, true},
+		{"no group waits", func(*env) {}, done("", "t1", "1.5"), GroupOver, "", false, true},
 		{
-			"stale counter, nobody waits",
+			"stale counter, no group waits",
 			func(e *env) { e.set(e.o.Prefix+":barrier:g", "7") },
 			done("", "t1", "1.5"), GroupOver, "7", false, true,
 		},

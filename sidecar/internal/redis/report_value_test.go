@@ -19,7 +19,7 @@ func TestReportValue(t *testing.T) {
 		{"counted", true, func(e *env) { e.barrier("g", 1) }, done("", "t", "1"), false, `{"a":1}`},
 		{"no group", true, func(*env) {}, Report{TaskID: "t"}, false, `{"a":1}`},
 		{"late", true, func(e *env) { e.barrier("g", 1) }, done("", "t", "1"), true, ""},
-		{"nobody waits", true, func(*env) {}, done("", "t", "1"), false, ""},
+		{"no group waits", true, func(*env) {}, done("", "t", "1"), false, ""},
 		{"switched off", false, func(e *env) { e.barrier("g", 1) }, done("", "t", "1"), false, ""},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -78,7 +78,7 @@ func TestUnblock(t *testing.T) {
 	e := newEnv(t, redistest.Start(t).Client(), Options{})
 	run := e.run("w")
 	if err := e.Unblock(e.ctx); err != nil {
-		t.Errorf("nobody waits: %v", err)
+		t.Errorf("without a wait: %v", err)
 	}
 	for range 20 { // with and without a connection, blocked or about to be
 		soft, cancel := context.WithCancel(e.ctx)
@@ -114,7 +114,7 @@ func TestWaitSharesConnection(t *testing.T) {
 		}
 	}
 	if !e.CanUnblock() {
-		t.Error("the server has told who we are, and it is not known")
+		t.Error("the server has told the id of the client, and it is not known")
 	}
 	stats := e.c.InfoMap(e.ctx, "commandstats").Val()["Commandstats"]
 	if got := stats["cmdstat_client|id"]; !strings.HasPrefix(got, "calls=1,") {

@@ -74,8 +74,8 @@ func TestStandardLibraryOnly(t *testing.T) {
 		{"internal/jsonscan", nil, "protocol uses it, and with protocol every Go worker"},
 		{"protocol", []string{"protocol", "internal/jsonscan"}, "a Go worker imports it and must not inherit our dependencies"},
 		{"sidecar/internal/task", []string{"internal/jsonscan"}, "the nouns travel through every stage: what they know, everyone knows"},
-		{"sidecar/internal/observe/workerlog", nil, "whoever reads a worker's output logs by it"},
-		{"sidecar/internal/web/httpauth", []string{"sidecar/internal/web/httpauth"}, "who may see and do what is decided in one small place"},
+		{"sidecar/internal/observe/workerlog", nil, "every reader of a worker's output logs by it"},
+		{"sidecar/internal/web/httpauth", []string{"sidecar/internal/web/httpauth"}, "the rules for what a viewer may see and do are in one small place"},
 		{"sidecar/internal/web/page", []string{"sidecar/internal/web/httpauth", "sidecar/internal/fleet", "sidecar/internal/web/page"}, "the page knows neither Redis nor the app: it declares what it shows and does"},
 		{"sidecar/internal/observe/logdocs", []string{"docs"}, "every package that writes a log can use it"},
 		{"sidecar/internal/fleet", nil, "store, commands, HTTP and the page share these nouns and nothing else"},
@@ -149,7 +149,7 @@ func TestArrows(t *testing.T) {
 		{
 			[]string{"sidecar/internal/pipeline", "sidecar/internal/worker", "sidecar/internal/redis", "sidecar/internal/observe"},
 			[]string{"sidecar/app", "sidecar/internal/cli", "sidecar/internal/web", "sidecar/internal/host"},
-			"what is wired does not know who wires it, shows it or starts it",
+			"the parts do not know the packages that wire, show or start them",
 		},
 		{
 			[]string{"sidecar/internal/redis", "sidecar/internal/web", "sidecar/internal/host", "sidecar/internal/redisserver"},

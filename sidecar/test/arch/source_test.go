@@ -37,7 +37,7 @@ func TestOnlyConfigReadsTheEnvironment(t *testing.T) {
 					return true
 				}
 				if id, ok := sel.X.(*ast.Ident); ok && slices.Contains(environment[names[id.Name]], sel.Sel.Name) {
-					t.Errorf("%s: %s.%s: only config, host and cli read the environment; whoever embeds the sidecar passes an config.Config",
+					t.Errorf("%s: %s.%s: only config, host and cli read the environment; a program that embeds the sidecar passes a config.Config",
 						fset.Position(sel.Pos()), id.Name, sel.Sel.Name)
 				}
 				return true

@@ -159,7 +159,7 @@ func TestWorkerThatNeverStarts(t *testing.T) {
 				t.Fatalf("%d error lines, want one:\n%s", len(errors), strings.Join(errors, "\n"))
 			}
 			if len(errors[0]) > 400 {
-				t.Errorf("not a line that anybody reads: %s", errors[0])
+				t.Errorf("the line is too long to read: %s", errors[0])
 			}
 			for _, word := range c.seen {
 				if !strings.Contains(strings.ToLower(errors[0]), strings.ToLower(word)) {

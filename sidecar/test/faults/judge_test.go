@@ -40,7 +40,7 @@ func TestTheChecksSeeWhatTheyMust(t *testing.T) {
 		{"no completion", []event{start, end}, func(f *final) { clear(f.completions[group]); f.counters[group] = 0 }, nil, "is lost"},
 		{"completed twice", append(slices.Clone(whole), told), nil, nil, "was completed 2 times"},
 		{"counted twice", append(slices.Clone(whole), count), func(f *final) { f.counters[group] = 2 }, nil, "counter 2, distinct completions 1"},
-		{"counted by somebody else", append(slices.Clone(whole), count), nil, nil, "was counted 2 times"},
+		{"counted by another sidecar", append(slices.Clone(whole), count), nil, nil, "was counted 2 times"},
 		{"completed before its end", []event{start, {At: at(25), What: completed, Task: task, Group: group, Text: success}, {At: at(40), What: ended, Task: task}, count, done}, nil, nil, "before its worker had ended it"},
 		{"run twice for nothing", append(slices.Clone(whole), event{At: at(12), What: started, Task: task, Pid: 8}), nil, nil, "ran 2 times"},
 		{"run twice, for its worker was killed", append(slices.Clone(whole), event{At: at(12), What: started, Task: task, Pid: 8}, event{At: at(11), What: kills, Pid: 7}), nil, nil, ""},
@@ -66,7 +66,7 @@ func TestTheChecksSeeWhatTheyMust(t *testing.T) {
 			text := "lost"
 			f.completions[group][task] = completion{TaskID: task, Error: &text}
 		}, nil, "failed: lost"},
-		{"its producer is not told", []event{start, end, told, count}, nil, nil, "nobody told its producer"},
+		{"its producer is not told", []event{start, end, told, count}, nil, nil, "its producer was not told"},
 		{"told too late", []event{start, end, told, count, {At: at(31_000), What: published, Group: group}}, nil, nil, "took 31s"},
 		{"a group that was given up is counted", whole, nil, func(w *world) { w.groups[group].over = true }, "is over and was counted"},
 	} {

@@ -150,7 +150,7 @@ func (w *world) checkGroup(g *pushedGroup, s *story, left final, touched map[str
 	switch {
 	case w.obs.missed() || all < g.expected:
 	case !ok:
-		w.violation("%s: nobody told its producer that it is done", g.id)
+		w.violation("%s: its producer was not told that it is done", g.id)
 	case machine.Between(g.at, done) > barrierWait+w.delay && most < 3:
 		w.violation("%s took %v, and no task of it lost more than %d sidecars", g.id, done.Sub(g.at), most)
 	}

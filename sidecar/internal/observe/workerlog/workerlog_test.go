@@ -38,7 +38,7 @@ func TestAWorkersJSONIsMerged(t *testing.T) {
 		{"bunyan's", `{"level":50,"msg":"no disk"}`, `{"level":"ERROR","msg":"worker stderr","slot":1,"line":"no disk","task_id":"a"}`},
 		{"structlog's", `{"event":"loaded","level":"debug"}`, `{"level":"DEBUG","msg":"worker stderr","slot":1,"line":"loaded","task_id":"a"}`},
 		{"pino's", `{"level":40,"msg":"late"}`, `{"level":"WARN","msg":"worker stderr","slot":1,"line":"late","task_id":"a"}`},
-		{"a level that nobody knows", `{"level":"loud","msg":"hi"}`, `{"level":"INFO","msg":"worker stderr","slot":1,"line":"hi","task_id":"a","worker_level":"loud"}`},
+		{"an unknown level", `{"level":"loud","msg":"hi"}`, `{"level":"INFO","msg":"worker stderr","slot":1,"line":"hi","task_id":"a","worker_level":"loud"}`},
 		{"both words", `{"message":"one","msg":"two"}`, `{"level":"INFO","msg":"worker stderr","slot":1,"line":"one","task_id":"a","worker_msg":"two"}`},
 		{"no words", `{"rows":12345678901234567890,"ok":true,"none":null}`, `{"level":"INFO","msg":"worker stderr","slot":1,"task_id":"a","none":null,"ok":true,"rows":12345678901234567890}`},
 		{"our names", `{"slot":7,"task_id":"b","worker_slot":8,"line":9,"":1}`, `{"level":"INFO","msg":"worker stderr","slot":1,"task_id":"a","worker_":1,"worker_line":9,"worker_slot":7,"worker_task_id":"b","worker_worker_slot":8}`},

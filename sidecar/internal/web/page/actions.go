@@ -106,9 +106,9 @@ func (p *Page) requeue(ctx context.Context, req request) (outcome, error) {
 	case got == fleet.RequeueGone:
 		return refusal(http.StatusNotFound, string(got), "there is no such dead letter (any more)")
 	case got == fleet.RequeueGroupOver:
-		return refusal(http.StatusConflict, string(got), "its group is over: nobody waits for it any more")
+		return refusal(http.StatusConflict, string(got), "its group is over: no workflow waits for it any more")
 	case got == fleet.RequeueCounted:
-		return refusal(http.StatusConflict, string(got), "its failure was counted at a barrier that is still open: what it answers now would count for nobody")
+		return refusal(http.StatusConflict, string(got), "its failure was counted at a barrier that is still open: a result now would count for no group")
 	default:
 		return done(string(got))
 	}

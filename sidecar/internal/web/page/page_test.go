@@ -490,7 +490,7 @@ func TestRedisIsAskedOnceASecondForAll(t *testing.T) {
 		stop := run(t, p)
 		time.Sleep(time.Minute)
 		if n := f.looks.Load(); n != 0 {
-			t.Errorf("asked %d times while nobody looked", n)
+			t.Errorf("asked %d times without a viewer", n)
 		}
 		var leaves []func()
 		var ends []<-chan struct{}

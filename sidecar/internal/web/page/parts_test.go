@@ -84,7 +84,7 @@ func TestRates(t *testing.T) {
 	m.add(at(0), []fleet.Run{run("a", old, 0, 0)})
 	m.add(at(1), []fleet.Run{run("a", old, 10, 0)})
 	if done, _ := m.add(at(60), []fleet.Run{run("a", old, 9999, 0)}); done != nil {
-		t.Errorf("a rate of %v over a minute that nobody looked", *done)
+		t.Errorf("a rate of %v over a minute without a viewer", *done)
 	}
 }
 

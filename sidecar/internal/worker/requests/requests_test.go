@@ -350,7 +350,7 @@ func TestRequestManyWaitForALock(t *testing.T) {
 	for range 4 * Lanes {
 		wg.Go(func() {
 			if got := a.askWithin(ctx, y, "channel/lock", `{"delivery":"$d","key":"k","timeoutMs":60000}`); got != "error: context canceled" {
-				t.Errorf("who waited got %s", got)
+				t.Errorf("the waiting request got %s", got)
 			}
 		})
 	}

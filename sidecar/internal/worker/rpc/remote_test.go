@@ -181,7 +181,7 @@ func TestAContainerThatDrainsCostsNothing(t *testing.T) {
 					t.Errorf("%d lost, %d processes", n, e.fakes.living())
 				}
 				if b.queue.Counts().Capacity != 0 {
-					t.Error("there are slots, and nobody for them")
+					t.Error("there are slots without a worker")
 				}
 				e.comes()
 				time.Sleep(10 * time.Second)

@@ -206,6 +206,6 @@ func TestUpstreamGone(t *testing.T) {
 	b := setup(t)
 	b.SetUpstream("127.0.0.1:1")
 	if err := b.through.Ping(b.ctx).Err(); err == nil {
-		t.Error("an answer from nobody")
+		t.Error("an answer without a server")
 	}
 }

@@ -75,7 +75,7 @@ replacements, each time after a longer pause.
     s.metrics('graflow_sidecar_children{state="serving"} 0')
     page.text("A new record waits, or another sidecar takes it. This one claims nothing that it cannot start:")
     # Its last wait for a record may still be on.
-    wait("nobody to wait for records", lambda: "blocked_clients:0" in setup.redis.cli("INFO", "clients"))
+    wait("no client to wait for records", lambda: "blocked_clients:0" in setup.redis.cli("INFO", "clients"))
     push(setup, "third", "e.pdf")
     s.run("queue", "peek")
     s.status("running", "0 of 1 workers are up, the workers keep dying")

@@ -60,8 +60,8 @@ export function ask(title, why, yes) {
 
 // forced are refusals that can be overruled, with what to ask.
 const forced = {
-  'group-over': ['Its group is over', 'The barrier of this task’s group is no longer open: nobody waits for its result. It can run all the same.'],
-  counted: ['Its failure was counted', 'Its group is still open, and this task was counted there as failed in a way that cannot be taken back. It can run all the same, but what it answers counts for nobody.'],
+  'group-over': ['Its group is over', 'The barrier of this task’s group is no longer open: no workflow waits for its result. It can run all the same.'],
+  counted: ['Its failure was counted', 'Its group is still open, and this task was counted there as failed in a way that cannot be taken back. It can run all the same, but its result counts for no group.'],
 }
 
 // send does an action and says how it went; it asks for the token first where

@@ -72,6 +72,6 @@ func TestWithoutAMarkOnlyTheGroupIsKilled(t *testing.T) {
 	p.Stdin().Close()
 	wantFate(t, p, "exited with status 1")
 	if !proc.Alive(strconv.Itoa(escapee)) {
-		t.Error("somebody's process was killed")
+		t.Error("a process of another program was killed")
 	}
 }

@@ -22,6 +22,6 @@ func TestResidentIsWhatAProcessTakes(t *testing.T) {
 	}
 	runtime.KeepAlive(memory)
 	if n, err := Resident(1 << 30); err == nil {
-		t.Errorf("%d bytes of nobody", n)
+		t.Errorf("%d bytes of no process", n)
 	}
 }

@@ -155,7 +155,7 @@ func TestNothingIsKilledWithoutAReaper(t *testing.T) {
 	}
 	reaper.End(mark, 0, time.Second)
 	if !runs(cmd.Process.Pid) {
-		t.Error("somebody else's child was killed")
+		t.Error("a child of another program was killed")
 	}
 	_ = cmd.Process.Kill()
 	_ = cmd.Wait()

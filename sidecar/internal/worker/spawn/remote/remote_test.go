@@ -154,7 +154,7 @@ func TestDrain(t *testing.T) {
 		t.Errorf("%v, %s", host.err, c.Fate())
 	}
 	if strings.Contains(p.log.String(), "level=WARN") {
-		t.Errorf("somebody complained: %s", p.log)
+		t.Errorf("the log has complaints: %s", p.log)
 	}
 }
 

@@ -108,6 +108,6 @@ func TestWhereNoSocketCanBe(t *testing.T) {
 		}
 	}
 	if text, _ := os.ReadFile(file); string(text) != "precious" {
-		t.Error("somebody's file is gone")
+		t.Error("the file of another program is gone")
 	}
 }
