@@ -183,7 +183,7 @@ func TestChannelAdd(t *testing.T) {
 
 // A key of another kind is the request's fault: nothing is changed, and the next
 // request is served.
-func TestChannelKinds(t *testing.T) {
+func TestChannelTypes(t *testing.T) {
 	both(t, Options{}, func(t *testing.T, e *env) {
 		a := e.ask("s")
 		a.mustSet("value", "1")

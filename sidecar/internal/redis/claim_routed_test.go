@@ -147,7 +147,7 @@ func TestClaimRoutedEmptiesTheInbox(t *testing.T) {
 	}
 }
 
-func TestClaimRoutedLooksAtSoMany(t *testing.T) {
+func TestClaimRoutedIsBounded(t *testing.T) {
 	both(t, Options{}, func(t *testing.T, e *env) {
 		run := e.run("w")
 		for i := range lookAt {
@@ -224,7 +224,7 @@ func TestClaimRoutedPoison(t *testing.T) {
 
 // What a task is called, and which pattern fits that, is the same for Redis and
 // for the decoder that the sidecar has.
-func TestRoutesAreThoseOfGo(t *testing.T) {
+func TestLuaMatchesKindsLikeGo(t *testing.T) {
 	both(t, Options{}, func(t *testing.T, e *env) {
 		fixed := []struct {
 			record string

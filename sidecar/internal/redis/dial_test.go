@@ -54,8 +54,8 @@ func TestDialLogsIn(t *testing.T) {
 	}
 }
 
-// TestDialTakesTheRenewedPassword: it may have been changed since the last connection.
-func TestDialTakesTheRenewedPassword(t *testing.T) {
+// TestDialRefreshesThePassword: it may have been changed since the last connection.
+func TestDialRefreshesThePassword(t *testing.T) {
 	p, err := serverproc.Start(t.Context(), serverproc.Options{Dir: t.TempDir(), Args: []string{"--requirepass", "two"}})
 	if err != nil {
 		t.Fatal(err)

@@ -64,7 +64,7 @@ func TestReapRefuses(t *testing.T) {
 
 // The death of a run that held several records never buries one; the death of
 // one that held a single record does, when it was the last attempt.
-func TestReapLoneRule(t *testing.T) {
+func TestReapWithARecordAlone(t *testing.T) {
 	both(t, Options{}, func(t *testing.T, e *env) {
 		self := e.run("self")
 		e.push("poison", "neighbour")
@@ -114,7 +114,7 @@ func TestReapLoneRule(t *testing.T) {
 
 // Deaths in company do not go on for ever: a nested task that kills its sidecar
 // is a new record each time, and the one around it is never alone.
-func TestReapEndsWhatIsLostInCompanyAgainAndAgain(t *testing.T) {
+func TestReapEndsRepeatedSharedLosses(t *testing.T) {
 	both(t, Options{}, func(t *testing.T, e *env) {
 		self := e.run("self")
 		e.push("parent")

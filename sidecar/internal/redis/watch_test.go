@@ -29,7 +29,7 @@ func (e *env) passes(d time.Duration) {
 	}
 }
 
-func TestADeadRunIsReapedAfterThreeLooksInARow(t *testing.T) {
+func TestADeadRunIsReapedAfterThreeConsecutiveTicks(t *testing.T) {
 	second := []time.Duration{time.Second, time.Second, time.Second}
 	for name, c := range map[string]struct {
 		pauses []time.Duration // before each look but the first
@@ -98,7 +98,7 @@ func TestTheNextOneIsToldOfTheDeadToo(t *testing.T) {
 }
 
 // One look serves all for half a second.
-func TestTickSharesLooks(t *testing.T) {
+func TestTicksShareTheWatch(t *testing.T) {
 	both(t, Options{}, func(t *testing.T, e *env) {
 		a, b := e.run("a"), e.run("b")
 		look := func() string { return e.hash(e.keys.own("watch"))["page"] }

@@ -19,11 +19,11 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// source is a queue in memory whose replies can be lost.
+// source is a Source in memory whose replies can be lost.
 type source struct {
 	mu      sync.Mutex
 	records []string
-	fail    []error // for the next calls of Claim
+	fail    []error // errors of the next calls of Claim
 	lost    bool    // a failing call has claimed all the same
 	nonce   string  // of the last claim, and its answer
 	answer  []task.Task
@@ -31,7 +31,7 @@ type source struct {
 	waits   int
 	arrived chan struct{}
 	fatal   error
-	routes  map[string]int // by task id
+	kinds   map[string]int // by task id
 	heads   int            // longest record that a claim brings whole; 0 for any
 	load    func(soft context.Context, t task.Task) ([]byte, error)
 }
@@ -50,7 +50,7 @@ func (s *source) Claim(_ context.Context, nonce string, limit int) ([]task.Task,
 		s.nonce, s.answer = nonce, nil
 		for i, r := range s.records[:n] {
 			info, _ := task.Decode([]byte(r))
-			s.answer = append(s.answer, task.Task{Delivery: fmt.Sprint(nonce, ".", i), Record: []byte(r), Attempt: 1, Kind: s.routes[info.TaskID]})
+			s.answer = append(s.answer, task.Task{Delivery: fmt.Sprint(nonce, ".", i), Record: []byte(r), Attempt: 1, Kind: s.kinds[info.TaskID]})
 			if last := &s.answer[i]; s.heads > 0 && len(r) > s.heads {
 				last.Record, last.Length = last.Record[:s.heads], len(r)
 			}
@@ -96,8 +96,8 @@ func (s *source) Recover(ctx context.Context, err error) error {
 	return nil
 }
 
-// room takes everything, up to a number.
-type room struct {
+// sink accepts every task, up to a number.
+type sink struct {
 	mu       sync.Mutex
 	free     int
 	expected int
@@ -105,12 +105,12 @@ type room struct {
 	got      []string
 }
 
-func (r *room) Demand(ctx context.Context) (int, error) {
+func (r *sink) Demand(ctx context.Context) (int, error) {
 	for {
 		r.mu.Lock()
 		free := r.free - r.expected
 		if r.quiet {
-			r.free = 0 // one last look
+			r.free = 0 // one last claim
 		}
 		r.mu.Unlock()
 		if free > 0 || ctx.Err() != nil {
@@ -123,7 +123,7 @@ func (r *room) Demand(ctx context.Context) (int, error) {
 	}
 }
 
-func (r *room) Offer(ts []task.Task) {
+func (r *sink) Offer(ts []task.Task) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for _, t := range ts {
@@ -132,21 +132,21 @@ func (r *room) Offer(ts []task.Task) {
 	}
 }
 
-func (r *room) Expect(route, n int) {
+func (r *sink) Expect(kind, n int) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if route >= 0 {
+	if kind >= 0 {
 		r.expected += n
 	}
 }
 
-func (r *room) IsQuiet() bool {
+func (r *sink) IsQuiet() bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.quiet
 }
 
-func (r *room) tasks() []string {
+func (r *sink) tasks() []string {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return slices.Clone(r.got)
@@ -154,8 +154,8 @@ func (r *room) tasks() []string {
 
 type bundle struct {
 	src     *source
-	room    *room
-	mu      sync.Mutex // guards refused, words and back: large records are loaded side by side
+	sink    *sink
+	mu      sync.Mutex // guards refused, words and back: large records are loaded concurrently
 	refused []string
 	back    []string
 	words   []string
@@ -168,11 +168,11 @@ type bundle struct {
 func start(t *testing.T, src *source, free int) *bundle {
 	t.Helper()
 	src.arrived = make(chan struct{}, 1)
-	b := &bundle{src: src, room: &room{free: free}, ended: make(chan error, 1)}
+	b := &bundle{src: src, sink: &sink{free: free}, ended: make(chan error, 1)}
 	n := 0
 	loop := &claim.Loop{
 		WaitCapacity: func(context.Context) error { return nil }, Tracker: new(claim.Tracker),
-		Source: src, Sink: b.room, MaxAttempts: 3,
+		Source: src, Sink: b.sink, MaxAttempts: 3,
 		NewNonce: func() string { n++; return fmt.Sprint("n", n) },
 		DeadLetter: func(_ task.Task, reason, message string) {
 			b.mu.Lock()
@@ -184,7 +184,7 @@ func start(t *testing.T, src *source, free int) *bundle {
 			defer b.mu.Unlock()
 			b.back = append(b.back, t.Info.TaskID)
 		},
-		MaxRecordBytes: func(route int) int { return 1000 - 500*max(route, 0) },
+		MaxRecordBytes: func(kind int) int { return 1000 - 500*max(kind, 0) },
 		OnClaimed:      func(ts []task.Task) { b.claimed += len(ts) },
 		OnProgress:     func() {},
 		KindOf: func(taskID string) int {
@@ -221,7 +221,7 @@ func TestClaimsNoMoreThanCanStart(t *testing.T) {
 		b := start(t, &source{records: []string{record("a"), record("b"), record("c")}}, 2)
 		time.Sleep(10 * time.Second)
 		b.stop(t)
-		if got := b.room.tasks(); !slices.Equal(got, []string{"a", "b"}) {
+		if got := b.sink.tasks(); !slices.Equal(got, []string{"a", "b"}) {
 			t.Errorf("claimed %v", got)
 		}
 	})
@@ -241,7 +241,7 @@ func TestWaitsWithoutAskingWhileTheQueueIsEmpty(t *testing.T) {
 		}
 		src.arrived <- struct{}{}
 		synctest.Wait()
-		if got := b.room.tasks(); !slices.Equal(got, []string{"late"}) {
+		if got := b.sink.tasks(); !slices.Equal(got, []string{"late"}) {
 			t.Errorf("a record that arrived was not claimed at once: %v", got)
 		}
 		b.stop(t)
@@ -255,7 +255,7 @@ func TestAClaimWhoseReplyWasLostIsRepeatedWithItsNonce(t *testing.T) {
 		b := start(t, src, 4)
 		time.Sleep(time.Second)
 		b.stop(t)
-		if got := b.room.tasks(); !slices.Equal(got, []string{"a"}) {
+		if got := b.sink.tasks(); !slices.Equal(got, []string{"a"}) {
 			t.Errorf("claimed %v", got)
 		}
 		if n := src.nonces; len(n) < 3 || n[0] != n[1] || n[1] != n[2] {
@@ -270,7 +270,7 @@ func TestRecordsThatMustNotRunAreRefused(t *testing.T) {
 		b := start(t, src, 4)
 		synctest.Wait()
 		b.stop(t)
-		if got := b.room.tasks(); !slices.Equal(got, []string{"good"}) {
+		if got := b.sink.tasks(); !slices.Equal(got, []string{"good"}) {
 			t.Errorf("passed on %v", got)
 		}
 		if !slices.Equal(b.refused, []string{"invalid", "invalid", "invalid"}) || b.claimed != 4 {
@@ -279,15 +279,16 @@ func TestRecordsThatMustNotRunAreRefused(t *testing.T) {
 	})
 }
 
-// Redis could not read the names of some tasks, or no kind of worker takes them.
-func TestRoutesThatAreNone(t *testing.T) {
+// TestKindsThatAreNone: Redis could not decode the names of some tasks, and others
+// match no kind.
+func TestKindsThatAreNone(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		src := &source{records: []string{record("a"), record("b"), record("c"), "poison"}}
-		src.routes = map[string]int{"a": task.KindUnknown, "b": task.KindNone, "c": task.KindUnknown}
+		src.kinds = map[string]int{"a": task.KindUnknown, "b": task.KindNone, "c": task.KindUnknown}
 		b := start(t, src, 4)
 		synctest.Wait()
 		b.stop(t)
-		if got := b.room.tasks(); !slices.Equal(got, []string{"a"}) {
+		if got := b.sink.tasks(); !slices.Equal(got, []string{"a"}) {
 			t.Errorf("passed on %v", got)
 		}
 		if !slices.Equal(b.refused, []string{"unrouted", "unrouted", "invalid"}) {
@@ -307,13 +308,13 @@ func TestARefusalForGoodEndsTheLoop(t *testing.T) {
 	})
 }
 
-func TestAQuietRoomIsAskedForAndNotWaitedFor(t *testing.T) {
+func TestAQuietSinkIsAskedAndNotWaitedFor(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		src := &source{}
 		b := start(t, src, 0)
-		b.room.mu.Lock()
-		b.room.free, b.room.quiet = 1, true
-		b.room.mu.Unlock()
+		b.sink.mu.Lock()
+		b.sink.free, b.sink.quiet = 1, true
+		b.sink.mu.Unlock()
 		time.Sleep(5 * time.Second)
 		b.stop(t)
 		if src.waits != 0 || len(src.nonces) != 1 {
@@ -325,13 +326,13 @@ func TestAQuietRoomIsAskedForAndNotWaitedFor(t *testing.T) {
 func TestAStopEndsEveryWait(t *testing.T) {
 	for name, src := range map[string]*source{
 		"empty queue": {},
-		"no room":     {records: []string{record("a")}},
+		"no capacity": {records: []string{record("a")}},
 		"redis away":  {fail: slices.Repeat([]error{errors.New("refused")}, 1000)},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				free := 1
-				if name == "no room" {
+				if name == "no capacity" {
 					free = 0
 				}
 				b := start(t, src, free)

@@ -17,7 +17,7 @@ func long(id string, size int) string {
 	return text + strings.Repeat("x", size-len(text)-2) + `"}`
 }
 
-// loading gives whole records a while after their claim.
+// loading is a Source that returns whole records a while after their claim.
 func loading(after time.Duration, records ...string) func(context.Context, task.Task) ([]byte, error) {
 	return func(soft context.Context, t task.Task) ([]byte, error) {
 		select {
@@ -34,19 +34,19 @@ func loading(after time.Duration, records ...string) func(context.Context, task.
 	}
 }
 
-// TestALargeRecordIsLoadedOnTheSide: the others start meanwhile, and none is claimed
-// for the slot that it is to have.
+// TestALargeRecordIsLoadedOnTheSide: other tasks start meanwhile, and no record is
+// claimed for the slot that is reserved for it.
 func TestALargeRecordIsLoadedOnTheSide(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		large := long("large", 900)
 		src := &source{records: []string{large, record("a"), record("b"), record("c")}, heads: 100, load: loading(time.Minute, large)}
 		b := start(t, src, 3)
 		time.Sleep(59 * time.Second)
-		if got := b.room.tasks(); !slices.Equal(got, []string{"a", "b"}) {
+		if got := b.sink.tasks(); !slices.Equal(got, []string{"a", "b"}) {
 			t.Errorf("while the large one is read: %v", got)
 		}
 		time.Sleep(2 * time.Second)
-		if got := b.room.tasks(); !slices.Equal(got, []string{"a", "b", "large"}) {
+		if got := b.sink.tasks(); !slices.Equal(got, []string{"a", "b", "large"}) {
 			t.Errorf("when it is read: %v", got)
 		}
 		b.stop(t)
@@ -56,12 +56,12 @@ func TestALargeRecordIsLoadedOnTheSide(t *testing.T) {
 	})
 }
 
-// TestARecordThatNoWorkerTakesIsNotRead: it ends by what its head tells.
+// TestARecordThatNoWorkerTakesIsNotRead: its head is enough to end it.
 func TestARecordThatNoWorkerTakesIsNotRead(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		src := &source{
 			records: []string{long("large", 1001), long("second", 501), long("b", 900), long("a", 1000), `{"pad":"` + strings.Repeat("x", 1200) + `"}`, long("whole", 700)},
-			routes:  map[string]int{"second": 1, "b": task.KindUnknown}, heads: 100,
+			kinds:   map[string]int{"second": 1, "b": task.KindUnknown}, heads: 100,
 			load: func(context.Context, task.Task) ([]byte, error) { return nil, nil },
 		}
 		b := start(t, src, 9)
@@ -85,26 +85,26 @@ func TestARecordThatIsWholeMayBeTooLong(t *testing.T) {
 		b := start(t, &source{records: []string{long("large", 1001), record("a")}}, 9)
 		synctest.Wait()
 		b.stop(t)
-		if got := b.room.tasks(); !slices.Equal(got, []string{"a"}) || !slices.Equal(b.refused, []string{"too-large"}) {
+		if got := b.sink.tasks(); !slices.Equal(got, []string{"a"}) || !slices.Equal(b.refused, []string{"too-large"}) {
 			t.Errorf("passed on %v, refused %v", got, b.refused)
 		}
 	})
 }
 
-// TestALoadAtAStop ends at once, and what it was to bring goes back.
+// TestALoadAtAStop: the load ends at once, and its record is requeued.
 func TestALoadAtAStop(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := start(t, &source{records: []string{long("a", 900)}, heads: 100, load: loading(time.Hour)}, 9)
 		time.Sleep(time.Minute)
 		began := time.Now()
 		b.stop(t)
-		if time.Since(began) > 0 || !slices.Equal(b.back, []string{"a"}) || b.room.expected != 0 {
-			t.Errorf("after %v, given back %v, expected %d", time.Since(began), b.back, b.room.expected)
+		if time.Since(began) > 0 || !slices.Equal(b.back, []string{"a"}) || b.sink.expected != 0 {
+			t.Errorf("after %v, given back %v, expected %d", time.Since(began), b.back, b.sink.expected)
 		}
 	})
 }
 
-// TestALoadThatFails ends the loop as a claim that is refused for good does.
+// TestALoadThatFails: a permanent error ends the loop, as that of a claim does.
 func TestALoadThatFails(t *testing.T) {
 	refused := errors.New("NOPERM")
 	for name, load := range map[string]func(context.Context, task.Task) ([]byte, error){
@@ -116,8 +116,8 @@ func TestALoadThatFails(t *testing.T) {
 				b := start(t, &source{records: []string{long("a", 900)}, heads: 100, load: load}, 9)
 				err := <-b.ended
 				b.cancel()
-				if err == nil || !strings.Contains(err.Error(), "NOPERM") || b.room.expected != 0 {
-					t.Errorf("ended with %v, expected %d", err, b.room.expected)
+				if err == nil || !strings.Contains(err.Error(), "NOPERM") || b.sink.expected != 0 {
+					t.Errorf("ended with %v, expected %d", err, b.sink.expected)
 				}
 			})
 		})

@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-func TestPatienceGrowsWhileNothingComes(t *testing.T) {
+func TestBlockTimeoutGrowsWhileNoRecordComes(t *testing.T) {
 	var long atomic.Bool
 	var unrouted atomic.Int64
 	p := blockTimeout{long: &long}

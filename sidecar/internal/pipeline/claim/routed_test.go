@@ -8,8 +8,8 @@ import (
 	"github.com/graflow/graflow-sidecar/sidecar/internal/pipeline/dispatch"
 )
 
-// TestWaitingWithKinds: a blocking wait on Redis, which here there is none of, is
-// for an empty queue and a free slot only.
+// TestWaitingWithKinds: the source blocks in Redis only if the queue is empty and a
+// slot is free. A call of Redis would fail, since the test has none.
 func TestWaitingWithKinds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		queue := dispatch.NewKinds(2, dispatch.Exits{})

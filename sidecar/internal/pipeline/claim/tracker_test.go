@@ -20,7 +20,7 @@ func TestTracker(t *testing.T) {
 		{"before its first step", func(*Tracker) {}, false, false, time.Hour, 0},
 		{"in a call", inCall, false, false, time.Minute, time.Minute},
 		{"in a call, not long yet", inCall, false, false, 30 * time.Second, 0},
-		{"in a call, with no task wanted", inCall, false, true, time.Minute, time.Minute},
+		{"in a call, without demand", inCall, false, true, time.Minute, time.Minute},
 		{"in a call, redis is away", inCall, true, false, time.Hour, 0},
 		{"after a claim", inCall, false, true, time.Minute, time.Minute},
 		{"waiting for slots that are taken", forSlots, false, true, time.Hour, 0},
@@ -46,7 +46,7 @@ func TestTracker(t *testing.T) {
 	}
 }
 
-// What ended an excuse is where the time begins to count.
+// TestTrackerAfterAnExcuse: the time counts from the end of an excuse.
 func TestTrackerAfterAnExcuse(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := &Tracker{}
@@ -60,8 +60,8 @@ func TestTrackerAfterAnExcuse(t *testing.T) {
 	})
 }
 
-// A slot that becomes free in the moment of the first question, after an hour in
-// which all were taken, is no reason to restart the sidecar.
+// TestTrackerWhenASlotHasJustBecomeFree: a slot that becomes free at the first check,
+// after an hour without a free slot, is no reason to restart the sidecar.
 func TestTrackerWhenASlotHasJustBecomeFree(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := &Tracker{}
@@ -77,7 +77,8 @@ func TestTrackerWhenASlotHasJustBecomeFree(t *testing.T) {
 	})
 }
 
-// A report that Redis takes begins the time of the next one.
+// TestTrackerWithReportsThatAreSlow: the time for a report begins anew when Redis has
+// accepted the one before.
 func TestTrackerWithReportsThatAreSlow(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := &Tracker{}

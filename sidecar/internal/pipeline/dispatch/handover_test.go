@@ -8,8 +8,8 @@ import (
 	"github.com/graflow/graflow-sidecar/sidecar/internal/pipeline/dispatch"
 )
 
-// A task that could start begins its time again whenever one is taken, and when no slot
-// was free meanwhile.
+// TestHandoverWatch: the time of a startable task begins anew whenever a task is
+// acquired, and when no slot was free meanwhile.
 func TestHandoverWatch(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := &dispatch.HandoverWatch{}
@@ -17,7 +17,7 @@ func TestHandoverWatch(t *testing.T) {
 			dispatch.Handover
 			want time.Duration
 		}{
-			{dispatch.Handover{Taken: 5, Startable: true}, 0}, // in this moment
+			{dispatch.Handover{Taken: 5, Startable: true}, 0}, // a slot has just become free
 			{dispatch.Handover{Taken: 6, Startable: true}, 0},
 			{dispatch.Handover{Taken: 6, Startable: true}, time.Minute},
 			{dispatch.Handover{Taken: 6}, 0},

@@ -112,7 +112,6 @@ func (q *Queue) CanIsolate() bool {
 }
 
 // deferAll defers tasks for an idle sidecar.
-// deferAll defers tasks for an idle sidecar.
 func (q *Queue) deferAll(ts []task.Task) {
 	for _, t := range ts {
 		q.exits.Defer(t)

@@ -11,8 +11,8 @@ import (
 
 var alone = task.SlotState{Isolated: true}
 
-// suspects are tasks that must be alone in the sidecar.
-func suspects(from, to int) []task.Task {
+// isolatedTasks returns tasks that must run alone in the sidecar.
+func isolatedTasks(from, to int) []task.Task {
 	ts := tasks(from, to)
 	for i := range ts {
 		ts[i].Isolation = task.IsolateRun
@@ -20,8 +20,8 @@ func suspects(from, to int) []task.Task {
 	return ts
 }
 
-// wantedAfter is what Want gives, and after which time.
-func wantedAfter(t *testing.T, q *dispatch.Queue) (int, time.Duration) {
+// demandAfter returns the result of Demand and the time until then.
+func demandAfter(t *testing.T, q *dispatch.Queue) (int, time.Duration) {
 	t.Helper()
 	began := time.Now()
 	n, err := q.Demand(t.Context())
@@ -31,31 +31,31 @@ func wantedAfter(t *testing.T, q *dispatch.Queue) (int, time.Duration) {
 	return n, time.Since(began)
 }
 
-func expectWant(t *testing.T, q *dispatch.Queue, what string, n int, after time.Duration) {
+func expectDemand(t *testing.T, q *dispatch.Queue, what string, n int, after time.Duration) {
 	t.Helper()
-	if got, d := wantedAfter(t, q); got != n || d != after {
-		t.Errorf("%s: wanted %d after %v, expected %d after %v", what, got, d, n, after)
+	if got, d := demandAfter(t, q); got != n || d != after {
+		t.Errorf("%s: demand %d after %v, expected %d after %v", what, got, d, n, after)
 	}
 }
 
-// TestIsolationEnds: whatever a task that must be alone meets, claims are held for a
-// bounded time only, and the task has left the queue, or runs, when that is over.
+// TestIsolationEnds: whatever happens to a task that must run alone, it blocks claims
+// for a bounded time only. Afterwards it has left the queue or runs.
 func TestIsolationEnds(t *testing.T) {
 	type state struct {
 		t    *testing.T
 		q    *dispatch.Queue
 		back *returns
 	}
-	// With four slots, of which one has the task 0, the suspect 1 is put.
+	// With four slots, one of them taken by task 0, the isolated task 1 is offered.
 	for _, c := range []struct {
 		name  string
-		first []task.SlotState // how task 0 goes on before the suspect comes
+		first []task.SlotState // updates of task 0 before the isolated task is offered
 		does  func(s state)
-		n     int           // wanted at last, and
-		after time.Duration // when
+		n     int           // the final demand, and
+		after time.Duration // the time until then
 		aside []int64
 		back  []int64
-		taken []int64 // of what may start then
+		taken []int64 // tasks that start then
 	}{
 		{name: "a long task runs", n: 3, after: time.Second, aside: []int64{1}},
 		{
@@ -93,7 +93,7 @@ func TestIsolationEnds(t *testing.T) {
 			name: "the queue is quiet, and then not", n: 3, after: 3 * time.Second, aside: []int64{1},
 			does: func(s state) {
 				s.q.Quiet()
-				expectWant(s.t, s.q, "one last look", 1, 0)
+				expectDemand(s.t, s.q, "one last look", 1, 0)
 				time.AfterFunc(3*time.Second, s.q.Resume)
 			},
 		},
@@ -107,7 +107,7 @@ func TestIsolationEnds(t *testing.T) {
 				time.Sleep(2 * time.Second)
 				s.q.Halt()
 				if _, err := s.q.Demand(s.t.Context()); err == nil {
-					s.t.Error("wanted after Halt")
+					s.t.Error("demand after Halt")
 				}
 				s.q.Close()
 			},
@@ -117,8 +117,8 @@ func TestIsolationEnds(t *testing.T) {
 			does: func(s state) { s.q.Offer(tasks(2, 3)) },
 		},
 		{
-			name: "another suspect comes meanwhile", n: 3, after: time.Second, aside: []int64{1}, back: []int64{2},
-			does: func(s state) { s.q.Offer(suspects(2, 3)) },
+			name: "another isolated task comes meanwhile", n: 3, after: time.Second, aside: []int64{1}, back: []int64{2},
+			does: func(s state) { s.q.Offer(isolatedTasks(2, 3)) },
 		},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -130,7 +130,7 @@ func TestIsolationEnds(t *testing.T) {
 				for _, to := range c.first {
 					s.q.Update(works, to)
 				}
-				s.q.Offer(suspects(1, 2))
+				s.q.Offer(isolatedTasks(1, 2))
 				if c := s.q.Counts(); c.Ready != 1 {
 					t.Errorf("%+v", c)
 				}
@@ -151,10 +151,10 @@ func TestIsolationEnds(t *testing.T) {
 						n = -1
 					}
 					if d := time.Since(began); n != c.n || d != c.after {
-						t.Errorf("wanted %d after %v, expected %d after %v", n, d, c.n, c.after)
+						t.Errorf("demand %d after %v, expected %d after %v", n, d, c.n, c.after)
 					}
 				}
-				synctest.Wait() // for the rest of what ended the wait
+				synctest.Wait() // lets the other goroutines finish
 				same(t, "taken", taken, c.taken)
 				same(t, "set aside", seqs(s.back.aside), c.aside)
 				same(t, "given back", seqs(s.back.ts), c.back)
@@ -163,33 +163,33 @@ func TestIsolationEnds(t *testing.T) {
 	}
 }
 
-// TestARunningSuspectHoldsClaimsForABound: while it runs and nothing else does, for
-// ten seconds, the wait before it included. Then others run beside it, and for as long
-// again no claims are held.
-func TestARunningSuspectHoldsClaimsForABound(t *testing.T) {
+// TestARunningIsolatedTaskBlocksClaimsForABoundedTime: it blocks claims for ten
+// seconds, including the wait before it. Other tasks then run beside it, and claims are
+// not blocked for as long.
+func TestARunningIsolatedTaskBlocksClaimsForABoundedTime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var back returns
 		q := limited(&back, 4, 0)
 		q.Offer(tasks(0, 1))
 		took(t, q, 1)
-		q.Offer(suspects(1, 2))
+		q.Offer(isolatedTasks(1, 2))
 		time.AfterFunc(900*time.Millisecond, func() { q.Release(works) })
 		if ts, err := q.Acquire(t.Context(), 1); err != nil || len(ts) != 1 {
 			t.Fatal(ts, err)
 		}
-		expectWant(t, q, "the suspect runs", 3, 9100*time.Millisecond)
+		expectDemand(t, q, "the isolated task runs", 3, 9100*time.Millisecond)
 		q.Offer(tasks(2, 4))
 		same(t, "taken beside it", took(t, q, 4), []int64{2, 3})
-		q.Offer(suspects(4, 5))
+		q.Offer(isolatedTasks(4, 5))
 		same(t, "one more is set aside at once", seqs(back.aside), []int64{4})
-		expectWant(t, q, "and holds nothing", 1, 0)
+		expectDemand(t, q, "and blocks nothing", 1, 0)
 		q.Release(works)
 		q.Release(works)
-		expectWant(t, q, "it is alone again", 3, 0)
+		expectDemand(t, q, "it is alone again", 3, 0)
 		q.Release(alone)
 		time.Sleep(998 * time.Millisecond) // and the millisecond of took
 		if q.CanIsolate() {
-			t.Error("it takes one more before a second without a hold has passed")
+			t.Error("another one starts before a second without blocking has passed")
 		}
 		time.Sleep(2 * time.Millisecond)
 		if !q.CanIsolate() {
@@ -199,36 +199,36 @@ func TestARunningSuspectHoldsClaimsForABound(t *testing.T) {
 	})
 }
 
-// TestASuspectIsNotWaitedForAgainAndAgain: what runs here is not short. After one that
-// was set aside, the next ones are, too, at once, for ten seconds.
-func TestASuspectIsNotWaitedForAgainAndAgain(t *testing.T) {
+// TestNoRepeatedWaitForAnIsolatedTask: the running tasks are long. After one isolated
+// task was deferred, the following ones are deferred at once, for ten seconds.
+func TestNoRepeatedWaitForAnIsolatedTask(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var back returns
 		q := limited(&back, 4, 0)
 		q.Offer(tasks(0, 1))
 		took(t, q, 1)
-		q.Offer(suspects(1, 2))
-		expectWant(t, q, "the first", 3, time.Second)
+		q.Offer(isolatedTasks(1, 2))
+		expectDemand(t, q, "the first", 3, time.Second)
 		for n := range 9 {
-			q.Offer(suspects(n+2, n+3))
-			expectWant(t, q, "the next", 3, 0)
+			q.Offer(isolatedTasks(n+2, n+3))
+			expectDemand(t, q, "the next", 3, 0)
 			time.Sleep(time.Second)
 		}
 		same(t, "set aside", seqs(back.aside), []int64{1, 2, 3, 4, 5, 6, 7, 8, 9, 10})
 		time.Sleep(time.Second)
-		q.Offer(suspects(11, 12))
-		expectWant(t, q, "ten seconds later", 3, time.Second)
+		q.Offer(isolatedTasks(11, 12))
+		expectDemand(t, q, "ten seconds later", 3, time.Second)
 		q.Release(works)
-		q.Offer(suspects(12, 13))
+		q.Offer(isolatedTasks(12, 13))
 		same(t, "taken when nothing else runs", took(t, q, 4), []int64{12})
-		expectWant(t, q, "and holds nothing", 3, 0)
+		expectDemand(t, q, "and blocks nothing", 3, 0)
 		same(t, "given back", seqs(back.ts), nil)
 	})
 }
 
-// TestASuspectBesideAWaitingTaskHoldsNothing: its death would be shared, whatever is
-// held, and what the other one waits for may have nowhere else to run.
-func TestASuspectBesideAWaitingTaskHoldsNothing(t *testing.T) {
+// TestAnIsolatedTaskBesideAWaitingTaskBlocksNothing: its loss would be shared anyway,
+// and the tasks that the other one waits for may have no other place to run.
+func TestAnIsolatedTaskBesideAWaitingTaskBlocksNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var back returns
 		q := dispatch.NewKinds(2, back.exits())
@@ -240,13 +240,14 @@ func TestASuspectBesideAWaitingTaskHoldsNothing(t *testing.T) {
 		a.Update(works, waits)
 		q.Offer([]task.Task{{Seq: 2, Kind: 1, Isolation: task.IsolateRun}})
 		same(t, "it starts at once", taken(t, b, 1), []int64{2})
-		same(t, "wanted beside it", q.Demands(), []int{1, 1})
+		same(t, "demand beside it", q.Demands(), []int{1, 1})
 		b.Release(alone)
-		same(t, "wanted after it", q.Demands(), []int{1, 2})
+		same(t, "demand after it", q.Demands(), []int{1, 2})
 	})
 }
 
-// TestAllKindsWaitForASecond: a suspect of one kind, a long task of another.
+// TestAllKindsWaitForASecond: an isolated task of one kind waits for a long task of
+// another.
 func TestAllKindsWaitForASecond(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var back returns
@@ -257,14 +258,14 @@ func TestAllKindsWaitForASecond(t *testing.T) {
 		q.Offer(kindTasks(1, 1))
 		same(t, "taken", taken(t, b, 1), []int64{1})
 		q.Offer([]task.Task{{Seq: 2, Isolation: task.IsolateRun}})
-		same(t, "wanted", q.Demands(), []int{0, 0})
+		same(t, "demand", q.Demands(), []int{0, 0})
 		time.Sleep(500 * time.Millisecond)
-		expectWant(t, q, "in the middle of a look", 3, 500*time.Millisecond)
+		expectDemand(t, q, "in the middle of a look", 3, 500*time.Millisecond)
 		same(t, "set aside", seqs(back.aside), []int64{2})
 	})
 }
 
-// TestCanIsolate says when an idle sidecar takes a record that must be alone.
+// TestCanIsolate: when an idle sidecar takes a record that must run alone.
 func TestCanIsolate(t *testing.T) {
 	for _, c := range []struct {
 		name string
@@ -277,34 +278,34 @@ func TestCanIsolate(t *testing.T) {
 		{"a task waits", func(t *testing.T, q *dispatch.Queue) { q.Offer(tasks(0, 1)); took(t, q, 1); q.Update(works, waits) }, false},
 		{"a task is about to run", func(_ *testing.T, q *dispatch.Queue) { q.Offer(tasks(0, 1)) }, false},
 		{"a task has run", func(t *testing.T, q *dispatch.Queue) { q.Offer(tasks(0, 1)); took(t, q, 1); q.Release(works) }, true},
-		{"a suspect is about to run", func(_ *testing.T, q *dispatch.Queue) { q.Offer(suspects(0, 1)) }, false},
-		{"a suspect has run for a second", func(t *testing.T, q *dispatch.Queue) {
-			q.Offer(suspects(0, 1))
+		{"an isolated task is about to run", func(_ *testing.T, q *dispatch.Queue) { q.Offer(isolatedTasks(0, 1)) }, false},
+		{"an isolated task has run for a second", func(t *testing.T, q *dispatch.Queue) {
+			q.Offer(isolatedTasks(0, 1))
 			took(t, q, 1)
 			time.Sleep(time.Second)
 			q.Release(alone)
 		}, true},
 		{"quiet", func(_ *testing.T, q *dispatch.Queue) { q.Quiet() }, false},
 		{"halted", func(_ *testing.T, q *dispatch.Queue) { q.Halt() }, false},
-		{"a suspect ended before a long pause", func(t *testing.T, q *dispatch.Queue) {
-			q.Offer(suspects(0, 1))
+		{"an isolated task ended before a long pause", func(t *testing.T, q *dispatch.Queue) {
+			q.Offer(isolatedTasks(0, 1))
 			took(t, q, 1)
 			q.Quiet()
 			q.Release(alone)
 			time.Sleep(time.Hour)
 			q.Resume()
 		}, true},
-		{"the workers went for long while a suspect waited", func(t *testing.T, q *dispatch.Queue) {
+		{"the workers went for long while an isolated task waited", func(t *testing.T, q *dispatch.Queue) {
 			q.Offer(tasks(0, 1))
 			took(t, q, 1)
-			q.Offer(suspects(1, 2))
+			q.Offer(isolatedTasks(1, 2))
 			q.AddCapacity(-4)
 			time.Sleep(time.Hour)
 			q.AddCapacity(4)
 			q.Release(works)
 		}, true},
-		{"a suspect has run for an hour", func(t *testing.T, q *dispatch.Queue) {
-			q.Offer(suspects(0, 1))
+		{"an isolated task has run for an hour", func(t *testing.T, q *dispatch.Queue) {
+			q.Offer(isolatedTasks(0, 1))
 			took(t, q, 1)
 			q.Quiet()
 			time.Sleep(time.Hour)
@@ -325,19 +326,19 @@ func TestCanIsolate(t *testing.T) {
 	}
 }
 
-// TestUndoOfSuspects: one that its worker did not start waits again; of a second one
-// that comes back meanwhile the queue lets go.
-func TestUndoOfSuspects(t *testing.T) {
+// TestReturnOfIsolatedTasks: an isolated task that its worker did not start waits
+// again. A second one that is returned meanwhile leaves the queue.
+func TestReturnOfIsolatedTasks(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var back returns
 		q := limited(&back, 4, 4)
-		q.Offer(suspects(0, 1))
+		q.Offer(isolatedTasks(0, 1))
 		ts, err := q.Acquire(t.Context(), 1)
 		if err != nil {
 			t.Fatal(err)
 		}
-		q.Update(alone, task.SlotState{Isolated: true, Waiting: true}) // and so the next may start
-		q.Offer(suspects(1, 2))
+		q.Update(alone, task.SlotState{Isolated: true, Waiting: true}) // so that the next may start
+		q.Offer(isolatedTasks(1, 2))
 		more, err := q.Acquire(t.Context(), 1)
 		if err != nil {
 			t.Fatal(err)
@@ -348,7 +349,7 @@ func TestUndoOfSuspects(t *testing.T) {
 		same(t, "given back", seqs(back.ts), []int64{0})
 		same(t, "taken again", took(t, q, 4), []int64{1})
 		q.Release(alone)
-		expectWant(t, q, "when it has ended", 4, 0)
+		expectDemand(t, q, "when it has ended", 4, 0)
 		if c := q.Counts(); c != (dispatch.Counts{Capacity: 4}) {
 			t.Errorf("%+v", c)
 		}

@@ -59,10 +59,8 @@ func (l *Lane) unstartedLocked() []task.Task {
 }
 
 // ownsLocked reports whether the task is of the lane's kind.
-// ownsLocked reports whether the task is of the lane's kind.
 func (l *Lane) ownsLocked(t *task.Task) bool { return l.q.lanes[t.Kind] == l }
 
-// demandLocked returns the number of tasks of the lane's kind that may be claimed now.
 // demandLocked returns the number of tasks of the lane's kind that may be claimed now.
 func (l *Lane) demandLocked() int {
 	q := l.q

@@ -12,10 +12,10 @@ import (
 	"github.com/graflow/graflow-sidecar/sidecar/internal/task"
 )
 
-func kindTasks(route int, numbers ...int64) []task.Task {
+func kindTasks(kind int, numbers ...int64) []task.Task {
 	var ts []task.Task
 	for _, n := range numbers {
-		ts = append(ts, task.Task{Seq: n, Kind: route})
+		ts = append(ts, task.Task{Seq: n, Kind: kind})
 	}
 	return ts
 }
@@ -47,7 +47,7 @@ func TestKindsHaveTheirOwnSlots(t *testing.T) {
 		b.Limit(3, 1)
 		a.AddCapacity(2)
 		b.AddCapacity(3)
-		same(t, "wanted", q.Demands(), []int{2, 3, 0})
+		same(t, "demand", q.Demands(), []int{2, 3, 0})
 		if n, err := q.Demand(t.Context()); n != 5 || err != nil {
 			t.Errorf("want %d, %v", n, err)
 		}
@@ -56,17 +56,17 @@ func TestKindsHaveTheirOwnSlots(t *testing.T) {
 		same(t, "given back", seqs(back.ts), []int64{4})
 		same(t, "taken by b", taken(t, b, 9), []int64{1, 2})
 		same(t, "taken by a", taken(t, a, 9), []int64{3})
-		same(t, "wanted", q.Demands(), []int{1, 1, 0})
+		same(t, "demand", q.Demands(), []int{1, 1, 0})
 		b.Update(task.SlotState{}, task.SlotState{Waiting: true})
-		b.AddCapacity(1) // a child for the slot that is lent
-		same(t, "wanted with a slot lent", q.Demands(), []int{1, 2, 0})
+		b.AddCapacity(1) // a child for an extra slot
+		same(t, "demand with an extra slot", q.Demands(), []int{1, 2, 0})
 		if c := q.Counts(); c != (dispatch.Counts{Capacity: 6, Running: 3, Extra: 1}) {
 			t.Errorf("counts: %+v", c)
 		}
 		q.Offer(kindTasks(0, 5))
 		a.AddCapacity(-2) // its workers keep dying
 		same(t, "given back", seqs(back.ts), []int64{4, 5})
-		same(t, "wanted", q.Demands(), []int{0, 2, 0})
+		same(t, "demand", q.Demands(), []int{0, 2, 0})
 		q.Close()
 		if _, err := b.Acquire(t.Context(), 1); !errors.Is(err, dispatch.ErrClosed) {
 			t.Errorf("after Close: %v", err)
@@ -74,9 +74,9 @@ func TestKindsHaveTheirOwnSlots(t *testing.T) {
 	})
 }
 
-// A claim by kinds has something to see to where nothing is wanted, but not
-// while the queue is quiet.
-func TestWantOfKindsReturnsOnceASecond(t *testing.T) {
+// TestDemandOfKindsReturnsOnceASecond: a claim by kinds maintains the unrouted records
+// even without demand, but not while the queue is quiet.
+func TestDemandOfKindsReturnsOnceASecond(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q := dispatch.NewKinds(2, nowhere)
 		began := time.Now()
@@ -100,7 +100,7 @@ func TestWantOfKindsReturnsOnceASecond(t *testing.T) {
 	})
 }
 
-func TestAwaitRoom(t *testing.T) {
+func TestAwaitDemand(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q := dispatch.NewKinds(2, nowhere)
 		wait := func() time.Duration {
@@ -122,8 +122,9 @@ func TestAwaitRoom(t *testing.T) {
 	})
 }
 
-// A task that must be alone in the sidecar is alone over all kinds.
-func TestAloneOverAllKinds(t *testing.T) {
+// TestIsolationOverAllKinds: a task that must run alone in the sidecar runs alone over
+// all kinds.
+func TestIsolationOverAllKinds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var back returns
 		q := dispatch.NewKinds(2, back.exits())
@@ -135,7 +136,7 @@ func TestAloneOverAllKinds(t *testing.T) {
 		alone := task.Task{Seq: 2, Kind: 0, Isolation: task.IsolateRun}
 		q.Offer([]task.Task{alone, {Seq: 3, Kind: 1}})
 		same(t, "what came with it goes back", seqs(back.ts), []int64{3})
-		same(t, "nothing is wanted", q.Demands(), []int{0, 0})
+		same(t, "no demand", q.Demands(), []int{0, 0})
 		same(t, "it waits for b's", taken(t, a, 1), nil)
 		got := make(chan []task.Task)
 		go func() {
@@ -145,10 +146,10 @@ func TestAloneOverAllKinds(t *testing.T) {
 		synctest.Wait()
 		b.Release(task.SlotState{})
 		same(t, "then it starts", seqs(<-got), []int64{2})
-		same(t, "nothing is wanted", q.Demands(), []int{0, 0})
+		same(t, "no demand", q.Demands(), []int{0, 0})
 		q.Offer(kindTasks(1, 4))
 		same(t, "what comes meanwhile goes back", seqs(back.ts), []int64{3, 4})
 		a.Release(task.SlotState{Isolated: true})
-		same(t, "wanted again", q.Demands(), []int{2, 2})
+		same(t, "demand again", q.Demands(), []int{2, 2})
 	})
 }

@@ -159,7 +159,6 @@ func (q *Queue) AwaitDemand(ctx context.Context, d time.Duration) {
 }
 
 // demandLocked returns the demand of all lanes.
-// demandLocked returns the demand of all lanes.
 func (q *Queue) demandLocked() (n int) {
 	for _, l := range q.lanes {
 		n += l.demandLocked()

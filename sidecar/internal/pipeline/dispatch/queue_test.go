@@ -34,10 +34,10 @@ func seqs(ts []task.Task) []int64 {
 	return out
 }
 
-// nowhere is where tasks go of which a test says nothing.
+// nowhere is the Exits of tests that expect no task to leave by them.
 var nowhere = dispatch.Exits{Requeue: func(task.Task) {}, Defer: func(task.Task) {}}
 
-// returns collects what a queue gives back and sets aside.
+// returns collects the tasks that a queue requeues and defers.
 type returns struct {
 	mu    sync.Mutex
 	ts    []task.Task
@@ -71,7 +71,7 @@ func TestTasksLeaveInTheOrderOfTheirClaim(t *testing.T) {
 	}
 }
 
-func TestWantIsWhatCanStart(t *testing.T) {
+func TestDemandIsWhatCanStart(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q := dispatch.New(nowhere)
 		want := func(expect int) {
@@ -86,7 +86,7 @@ func TestWantIsWhatCanStart(t *testing.T) {
 				t.Errorf("want %d records, expected %d", n, expect)
 			}
 		}
-		want(0) // no child is up: nothing may be claimed
+		want(0) // no child is up
 		q.AddCapacity(4)
 		want(4)
 		q.Offer(tasks(0, 3))
@@ -94,7 +94,7 @@ func TestWantIsWhatCanStart(t *testing.T) {
 		if _, err := q.Acquire(t.Context(), 2); err != nil {
 			t.Fatal(err)
 		}
-		want(1) // a started task holds its slot
+		want(1) // a started task uses its slot
 		q.Release(works)
 		want(2)
 		q.AddCapacity(-4) // the child died
@@ -102,7 +102,7 @@ func TestWantIsWhatCanStart(t *testing.T) {
 	})
 }
 
-func TestWantWaitsForASlot(t *testing.T) {
+func TestDemandWaitsForASlot(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q := dispatch.New(nowhere)
 		got := make(chan int)
@@ -113,7 +113,7 @@ func TestWantWaitsForASlot(t *testing.T) {
 		synctest.Wait()
 		q.AddCapacity(2)
 		if n := <-got; n != 2 {
-			t.Errorf("Want gave %d", n)
+			t.Errorf("Demand returned %d", n)
 		}
 	})
 }
@@ -132,10 +132,10 @@ func TestAheadClaimsFollowTheRateAndItsSilence(t *testing.T) {
 		}
 		n, err := q.Demand(t.Context())
 		if err != nil || n < 50 || n > 70 {
-			t.Errorf("at 10,000 tasks a second Want gave %d, %v; want about 60: what starts within 6 ms", n, err)
+			t.Errorf("at 10,000 tasks a second Demand returned %d, %v; want about 60: what starts within 6 ms", n, err)
 		}
-		// Nothing more is claimed until half of that has started, and then all that
-		// is lacking; but at once where a slot would be without a task.
+		// No demand until half of these tasks have started, and then for all that are
+		// missing; but at once if a slot would be without a task.
 		q.Offer(tasks(0, n))
 		ahead := n - 1
 		for started := range n {
@@ -144,7 +144,7 @@ func TestAheadClaimsFollowTheRateAndItsSilence(t *testing.T) {
 				want = 0
 			}
 			if got := q.Demands()[0]; got != want {
-				t.Errorf("with %d of %d started Want gives %d, want %d", started, n, got, want)
+				t.Errorf("with %d of %d started Demand returns %d, want %d", started, n, got, want)
 			}
 			if _, err := q.Acquire(t.Context(), 1); err != nil {
 				t.Fatal(err)
@@ -154,17 +154,17 @@ func TestAheadClaimsFollowTheRateAndItsSilence(t *testing.T) {
 			}
 		}
 		if got := q.Demands()[0]; got != ahead {
-			t.Errorf("with nothing left Want gives %d, want %d", got, ahead)
+			t.Errorf("with nothing left Demand returns %d, want %d", got, ahead)
 		}
 		q.Release(works)
 		time.Sleep(time.Second)
 		if n, err := q.Demand(t.Context()); err != nil || n != 1 {
-			t.Errorf("after a silence Want gave %d, %v; want the one slot", n, err)
+			t.Errorf("after a silence Demand returned %d, %v; want the one slot", n, err)
 		}
 	})
 }
 
-func TestCloseGivesBackWhatWasNotStartedAndEndsEveryWait(t *testing.T) {
+func TestCloseRequeuesWhatWasNotStartedAndEndsEveryWait(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var back returns
 		q := dispatch.New(back.exits())
@@ -175,7 +175,7 @@ func TestCloseGivesBackWhatWasNotStartedAndEndsEveryWait(t *testing.T) {
 		}
 		q.Halt()
 		q.Halt()
-		q.Offer(tasks(4, 6)) // a claim that was on its way
+		q.Offer(tasks(4, 6)) // the reply of an outstanding claim
 		if len(back.ts) != 0 {
 			t.Errorf("gave back %v before the last claim was in", seqs(back.ts))
 		}
@@ -184,7 +184,7 @@ func TestCloseGivesBackWhatWasNotStartedAndEndsEveryWait(t *testing.T) {
 		}
 		q.Close()
 		q.Close()
-		want := []int64{5, 4, 3, 2, 1} // the head of the queue is 1 then
+		want := []int64{5, 4, 3, 2, 1} // so that 1 is at the head of the queue
 		if got := seqs(back.ts); !slices.Equal(got, want) {
 			t.Errorf("gave back %v, want %v", got, want)
 		}
@@ -196,12 +196,12 @@ func TestCloseGivesBackWhatWasNotStartedAndEndsEveryWait(t *testing.T) {
 			t.Errorf("Take after Close: %v", err)
 		}
 		if _, err := q.Demand(t.Context()); !errors.Is(err, dispatch.ErrClosed) {
-			t.Errorf("Want after Close: %v", err)
+			t.Errorf("Demand after Close: %v", err)
 		}
 	})
 }
 
-func TestCloseWakesTakersAndWanters(t *testing.T) {
+func TestCloseWakesAcquireAndDemand(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q := dispatch.New(nowhere)
 		errs := make(chan error, 2)
@@ -217,7 +217,7 @@ func TestCloseWakesTakersAndWanters(t *testing.T) {
 	})
 }
 
-func TestATakerThatGoesAwayLosesNothing(t *testing.T) {
+func TestACancelledAcquireLosesNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q := dispatch.New(nowhere)
 		q.AddCapacity(2)
@@ -237,7 +237,7 @@ func TestATakerThatGoesAwayLosesNothing(t *testing.T) {
 	})
 }
 
-func TestUndoPutsTasksBackAtTheHead(t *testing.T) {
+func TestReturnPutsTasksAtTheHead(t *testing.T) {
 	q := dispatch.New(nowhere)
 	q.AddCapacity(4)
 	q.Offer(tasks(0, 4))
@@ -252,7 +252,7 @@ func TestUndoPutsTasksBackAtTheHead(t *testing.T) {
 	}
 }
 
-func TestWithoutAChildTasksGoBack(t *testing.T) {
+func TestWithoutAChildTasksAreRequeued(t *testing.T) {
 	var back returns
 	q := dispatch.New(back.exits())
 	q.AddCapacity(2)
@@ -264,7 +264,7 @@ func TestWithoutAChildTasksGoBack(t *testing.T) {
 	}
 }
 
-func TestDropForgetsWithoutGivingBack(t *testing.T) {
+func TestDropDoesNotRequeue(t *testing.T) {
 	q := dispatch.New(dispatch.Exits{Requeue: func(task.Task) { t.Error("gave back a task of a run that is gone") }})
 	q.AddCapacity(1)
 	q.Offer(tasks(0, 3))
@@ -273,8 +273,8 @@ func TestDropForgetsWithoutGivingBack(t *testing.T) {
 	}
 }
 
-// TestATaskThatMustBeAloneIsAlone: what runs ends first, what came with it goes
-// back, and nothing is wanted until it has ended.
+// TestATaskThatMustBeAloneIsAlone: running tasks end first, tasks that were claimed
+// with it are requeued, and there is no demand until it has ended.
 func TestATaskThatMustBeAloneIsAlone(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var back returns
@@ -286,7 +286,7 @@ func TestATaskThatMustBeAloneIsAlone(t *testing.T) {
 		}
 		batch := tasks(2, 6)
 		batch[1].Isolation = task.IsolateRun
-		q.Offer(batch) // 2 may start, 3 must be alone, 4 and 5 came with it
+		q.Offer(batch) // 2 may start, 3 must run alone, 4 and 5 were claimed with it
 		if got := seqs(back.ts); !slices.Equal(got, []int64{5, 4}) {
 			t.Errorf("gave back %v", got)
 		}
@@ -295,15 +295,15 @@ func TestATaskThatMustBeAloneIsAlone(t *testing.T) {
 		}
 		took := make(chan []task.Task, 1)
 		go func() { ts, _ := q.Acquire(t.Context(), 4); took <- ts }()
-		wanted := make(chan int, 1)
-		go func() { n, _ := q.Demand(t.Context()); wanted <- n }()
+		demand := make(chan int, 1)
+		go func() { n, _ := q.Demand(t.Context()); demand <- n }()
 		for range 3 {
 			synctest.Wait()
 			select {
 			case ts := <-took:
 				t.Fatalf("%v started in company", seqs(ts))
-			case n := <-wanted:
-				t.Fatalf("wanted %d more", n)
+			case n := <-demand:
+				t.Fatalf("demand %d more", n)
 			default:
 			}
 			q.Release(works)
@@ -313,24 +313,24 @@ func TestATaskThatMustBeAloneIsAlone(t *testing.T) {
 		}
 		synctest.Wait()
 		select {
-		case n := <-wanted:
-			t.Fatalf("wanted %d more beside the lone one", n)
+		case n := <-demand:
+			t.Fatalf("demand %d more beside the isolated one", n)
 		default:
 		}
 		q.Release(task.SlotState{Isolated: true})
-		if n := <-wanted; n != 4 {
-			t.Errorf("wanted %d when it had ended", n)
+		if n := <-demand; n != 4 {
+			t.Errorf("demand %d when it had ended", n)
 		}
 	})
 }
 
-func TestALoneTaskThatNeverStartedGoesBack(t *testing.T) {
+func TestAnIsolatedTaskThatNeverStartedIsRequeued(t *testing.T) {
 	var back returns
 	q := dispatch.New(back.exits())
 	q.AddCapacity(1)
-	lone := tasks(0, 1)
-	lone[0].Isolation = task.IsolateRun
-	q.Offer(lone)
+	isolated := tasks(0, 1)
+	isolated[0].Isolation = task.IsolateRun
+	q.Offer(isolated)
 	ts, err := q.Acquire(t.Context(), 1)
 	if err != nil {
 		t.Fatal(err)
@@ -342,20 +342,20 @@ func TestALoneTaskThatNeverStartedGoesBack(t *testing.T) {
 	}
 }
 
-// TestEveryTaskIsTakenOrGivenBackOnce hammers the queue from all sides.
-func TestEveryTaskIsTakenOrGivenBackOnce(t *testing.T) {
-	const total, takers = 20_000, 8
+// TestEveryTaskIsAcquiredOrRequeuedOnce calls all methods of the queue concurrently.
+func TestEveryTaskIsAcquiredOrRequeuedOnce(t *testing.T) {
+	const total, acquirers = 20_000, 8
 	var back returns
 	q := dispatch.New(back.exits())
-	q.AddCapacity(takers)
+	q.AddCapacity(acquirers)
 	seen := make(chan int64, total)
 	var wg sync.WaitGroup
-	for n := range takers {
+	for n := range acquirers {
 		wg.Go(func() {
 			for i := 0; ; i++ {
 				ctx, cancel := context.WithCancel(t.Context())
 				if (i+n)%7 == 0 {
-					cancel() // a taker that gives up at once
+					cancel() // an acquirer that gives up at once
 				}
 				ts, err := q.Acquire(ctx, 1+i%5)
 				cancel()

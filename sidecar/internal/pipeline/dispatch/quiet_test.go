@@ -12,15 +12,15 @@ import (
 	"github.com/graflow/graflow-sidecar/sidecar/internal/task"
 )
 
-// TestQuietWantsNothingAfterOneLastLook: what that look finds goes back, what
-// was there before starts, and Resume wants again.
-func TestQuietWantsNothingAfterOneLastLook(t *testing.T) {
+// TestQuietHasNoDemandAfterOneLastClaim: the records of the last claim are requeued,
+// earlier tasks start, and Resume restores the demand.
+func TestQuietHasNoDemandAfterOneLastClaim(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var back returns
 		q := dispatch.New(back.exits())
 		q.AddCapacity(4)
 		q.Offer(tasks(0, 2))
-		wanted := func() int {
+		demand := func() int {
 			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 			defer cancel()
 			n, err := q.Demand(ctx)
@@ -30,16 +30,16 @@ func TestQuietWantsNothingAfterOneLastLook(t *testing.T) {
 			return n
 		}
 		q.Quiet()
-		if n := wanted(); n != 1 {
+		if n := demand(); n != 1 {
 			t.Errorf("the last look wants %d", n)
 		}
-		q.Offer(tasks(7, 8)) // it found one
-		if n := wanted(); n != 0 {
-			t.Errorf("wanted %d while quiet", n)
+		q.Offer(tasks(7, 8)) // the last claim found one
+		if n := demand(); n != 0 {
+			t.Errorf("demand %d while quiet", n)
 		}
-		q.Quiet() // a second one changes nothing
-		if n := wanted(); n != 0 || !q.IsQuiet() {
-			t.Errorf("wanted %d after being told twice", n)
+		q.Quiet() // a second call changes nothing
+		if n := demand(); n != 0 || !q.IsQuiet() {
+			t.Errorf("demand %d after being told twice", n)
 		}
 		if got := seqs(back.ts); !slices.Equal(got, []int64{7}) {
 			t.Errorf("gave back %v", got)
@@ -49,68 +49,69 @@ func TestQuietWantsNothingAfterOneLastLook(t *testing.T) {
 		}
 		q.ReleaseAll(make([]task.SlotState, 2))
 		q.Resume()
-		if n := wanted(); n != 4 || q.IsQuiet() {
-			t.Errorf("wanted %d after Resume", n)
+		if n := demand(); n != 4 || q.IsQuiet() {
+			t.Errorf("demand %d after Resume", n)
 		}
 	})
 }
 
-// TestAWantThatWaitsSeesQuietAndResume: the claim loop may wait in either.
-func TestAWantThatWaitsSeesQuietAndResume(t *testing.T) {
+// TestAWaitingDemandSeesQuietAndResume: Quiet and Resume take effect on a call of
+// Demand that waits.
+func TestAWaitingDemandSeesQuietAndResume(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q := dispatch.New(nowhere)
-		wanted := make(chan int)
+		demand := make(chan int)
 		go func() {
 			for range 2 {
 				n, _ := q.Demand(t.Context())
-				wanted <- n
+				demand <- n
 			}
 		}()
 		synctest.Wait()
 		q.Quiet()
-		if n := <-wanted; n != 1 {
+		if n := <-demand; n != 1 {
 			t.Errorf("the last look wants %d", n)
 		}
 		synctest.Wait()
 		q.AddCapacity(3)
 		synctest.Wait()
 		select {
-		case n := <-wanted:
-			t.Errorf("wanted %d while quiet", n)
+		case n := <-demand:
+			t.Errorf("demand %d while quiet", n)
 		default:
 		}
 		q.Resume()
-		if n := <-wanted; n != 3 {
-			t.Errorf("wanted %d after Resume", n)
+		if n := <-demand; n != 3 {
+			t.Errorf("demand %d after Resume", n)
 		}
 	})
 }
 
-// lastLook: one record is wanted though nothing can run it, and goes back.
+// lastLook checks that one record is claimed although no slot is free, and is requeued.
 func lastLook(t *testing.T, q *dispatch.Queue, back *returns, seq int) {
 	t.Helper()
-	if n := wanted(t, q); n != 1 {
-		t.Fatalf("wanted %d, and not one last look", n)
+	if n := demand(t, q); n != 1 {
+		t.Fatalf("demand %d, and not one last look", n)
 	}
 	q.Offer(tasks(seq, seq+1))
 	if got := seqs(back.ts); !slices.Equal(got, []int64{int64(seq)}) {
 		t.Errorf("gave back %v", got)
 	}
-	if n := wanted(t, q); n != 0 {
-		t.Errorf("wanted %d again", n)
+	if n := demand(t, q); n != 0 {
+		t.Errorf("demand %d again", n)
 	}
 }
 
-// TestARecordOnItsWayWhenTheLastWorkerGoesIsGivenBack: the blocking wait that was
-// under way has brought the record, and this sidecar has no worker that takes it.
-func TestARecordOnItsWayWhenTheLastWorkerGoesIsGivenBack(t *testing.T) {
+// TestARecordOnItsWayWhenTheLastWorkerEndsIsRequeued: the outstanding blocking wait has
+// brought the record, and this sidecar has no worker for it.
+func TestARecordOnItsWayWhenTheLastWorkerEndsIsRequeued(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var back returns
 		q := dispatch.New(back.exits())
 		q.AddCapacity(1)
 		q.AddCapacity(-1)
-		if n := wanted(t, q); n != 0 {
-			t.Fatalf("wanted %d without a worker", n)
+		if n := demand(t, q); n != 0 {
+			t.Fatalf("demand %d without a worker", n)
 		}
 		q.NotifyArrival()
 		lastLook(t, q, &back, 0)

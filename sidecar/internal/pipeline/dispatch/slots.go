@@ -88,7 +88,6 @@ func (l *Lane) ReleaseAll(ps []task.SlotState) {
 }
 
 // countLocked adds n to the counters of a slot state.
-// countLocked adds n to the counters of a slot state.
 func (l *Lane) countLocked(p task.SlotState, n int) {
 	if p.OutsideCapacity {
 		l.outsideCapacity += n

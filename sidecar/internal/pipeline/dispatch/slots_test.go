@@ -17,8 +17,8 @@ var (
 	waits = task.SlotState{Waiting: true}
 )
 
-// wanted is what Want gives within a moment; 0 when it waits.
-func wanted(t *testing.T, q *dispatch.Queue) int {
+// demand returns the result of Demand if it comes within a moment; 0 if it waits.
+func demand(t *testing.T, q *dispatch.Queue) int {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
 	defer cancel()
@@ -32,7 +32,7 @@ func wanted(t *testing.T, q *dispatch.Queue) int {
 	return n
 }
 
-// took is what Take gives within a moment.
+// took returns the tasks that Acquire returns within a moment.
 func took(t *testing.T, q *dispatch.Queue, limit int) []int64 {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
@@ -44,7 +44,7 @@ func took(t *testing.T, q *dispatch.Queue, limit int) []int64 {
 	return seqs(ts)
 }
 
-// limited is a queue for some slots, with a child for each.
+// limited returns a queue with a limit of slots and a child for each slot.
 func limited(back *returns, slots, maxExtra int) *dispatch.Queue {
 	q := dispatch.New(back.exits())
 	q.Limit(slots, maxExtra)
@@ -52,41 +52,41 @@ func limited(back *returns, slots, maxExtra int) *dispatch.Queue {
 	return q
 }
 
-func TestASlotWhoseTaskWaitsIsLent(t *testing.T) {
+func TestAWaitingTaskGivesAnExtraSlot(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var back returns
 		q := limited(&back, 1, 2)
 		expect := func(what string, want int) {
 			t.Helper()
-			if n := wanted(t, q); n != want {
-				t.Errorf("%s: wanted %d, want %d", what, n, want)
+			if n := demand(t, q); n != want {
+				t.Errorf("%s: demand %d, want %d", what, n, want)
 			}
 		}
 		q.Offer(tasks(0, 1))
 		took(t, q, 1)
 		expect("the slot is in use", 0)
 		q.Update(works, waits)
-		expect("no child is there for the lent slot", 0)
+		expect("no child for the extra slot", 0)
 		q.AddCapacity(1)
-		expect("lent", 1)
+		expect("an extra slot", 1)
 		q.Offer(tasks(1, 2))
 		if got := took(t, q, 4); !slices.Equal(got, []int64{1}) {
 			t.Errorf("took %v", got)
 		}
 		expect("both are in use", 0)
-		q.Update(works, waits) // the second waits, too
+		q.Update(works, waits) // the second task waits too
 		q.AddCapacity(1)
-		expect("lent twice", 1)
+		expect("a second extra slot", 1)
 		q.Offer(tasks(2, 3))
 		took(t, q, 4)
 		q.Update(works, waits)
 		q.AddCapacity(1)
-		expect("no more than two are lent", 0)
+		expect("no more than two extra slots", 0)
 		if c := q.Counts(); c != (dispatch.Counts{Capacity: 4, Running: 3, Extra: 2}) {
 			t.Errorf("%+v", c)
 		}
 		q.Release(waits)
-		expect("of two that wait, both are lent", 1)
+		expect("two extra slots for two waiting tasks", 1)
 		q.Update(waits, works)
 		q.Update(waits, works)
 		expect("one last look for what is on its way", 1)
@@ -98,9 +98,9 @@ func TestASlotWhoseTaskWaitsIsLent(t *testing.T) {
 	})
 }
 
-// TestAChildOfALentSlotTakesNothingWhenTheSlotIsTakenBack: it is a taker like
-// any other, and a record in hand is no reason to run two.
-func TestAChildOfALentSlotTakesNothingWhenTheSlotIsTakenBack(t *testing.T) {
+// TestAnExtraChildTakesNothingAfterItsSlotHasEnded: an extra child acquires tasks like
+// any other, and claimed tasks do not justify running two at once.
+func TestAnExtraChildTakesNothingAfterItsSlotHasEnded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var back returns
 		q := limited(&back, 1, 1)
@@ -124,14 +124,14 @@ func TestAChildOfALentSlotTakesNothingWhenTheSlotIsTakenBack(t *testing.T) {
 	})
 }
 
-// TestWhatCannotStartBesideAWaitingTaskGoesBack: it was claimed ahead of a slot
-// that is not going to be free, and may be the very task that is waited for.
-func TestWhatCannotStartBesideAWaitingTaskGoesBack(t *testing.T) {
+// TestWhatCannotStartBesideAWaitingTaskIsRequeued: the task was claimed ahead for a
+// slot that does not become free, and may be the one that is waited for.
+func TestWhatCannotStartBesideAWaitingTaskIsRequeued(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		for maxExtra := range 2 {
 			var back returns
 			q := limited(&back, 1, maxExtra)
-			for range 200 { // 10,000 a second, so that it would claim ahead
+			for range 200 { // 10,000 a second, so that the queue claims ahead
 				q.Offer(tasks(0, 10))
 				for range 10 {
 					took(t, q, 1)
@@ -145,7 +145,7 @@ func TestWhatCannotStartBesideAWaitingTaskGoesBack(t *testing.T) {
 			if got := seqs(back.ts); !slices.Equal(got, []int64{2, 1}) {
 				t.Errorf("gave back %v", got)
 			}
-			if n := wanted(t, q); n != 0 {
+			if n := demand(t, q); n != 0 {
 				t.Errorf("and wants %d again", n)
 			}
 		}
@@ -158,16 +158,16 @@ func TestWhatCanStartBesideAWaitingTaskIsKept(t *testing.T) {
 	q.AddCapacity(1)
 	q.Offer(tasks(0, 4))
 	took(t, q, 2)
-	q.Update(works, waits) // a spare child is there
+	q.Update(works, waits) // a child without a task is up
 	if got := took(t, q, 4); len(back.ts) > 0 || !slices.Equal(got, []int64{2}) {
 		t.Errorf("took %v, gave back %v", got, seqs(back.ts))
 	}
 }
 
-// TestARecordThatWasOnItsWayToALentSlotGoesOn: a blocked wait moved it into this
-// run's hands while the slot was taken back. It must not lie there until the
-// resumed task ends.
-func TestARecordThatWasOnItsWayToALentSlotGoesOn(t *testing.T) {
+// TestARecordOnItsWayToAnExtraSlotIsKept: a blocking wait moved it into the inbox of
+// this run while the extra slot ended. It must not stay there until the resumed task
+// ends.
+func TestARecordOnItsWayToAnExtraSlotIsKept(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var back returns
 		q := limited(&back, 1, 1)
@@ -175,60 +175,60 @@ func TestARecordThatWasOnItsWayToALentSlotGoesOn(t *testing.T) {
 		took(t, q, 1)
 		q.Update(works, waits)
 		q.AddCapacity(1)
-		if n := wanted(t, q); n != 1 {
-			t.Fatalf("wanted %d", n)
+		if n := demand(t, q); n != 1 {
+			t.Fatalf("demand %d", n)
 		}
 		q.Update(waits, works)
 		lastLook(t, q, &back, 1)
 	})
 }
 
-// TestAChildThatGoesTakesNothingFromTheOthers: the slot of its long task leaves with it.
-func TestAChildThatGoesTakesNothingFromTheOthers(t *testing.T) {
+// TestAChildThatEndsTakesNoSlotOfTheOthers: the slot of its long task leaves the
+// capacity with it.
+func TestAChildThatEndsTakesNoSlotOfTheOthers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var back returns
 		q := limited(&back, 8, 0) // two children of four
 		q.Offer(tasks(0, 3))
 		took(t, q, 3)
-		for range 3 { // the child that has them is told to finish
+		for range 3 { // their child is told to finish
 			q.Update(works, task.SlotState{OutsideCapacity: true})
 		}
 		q.AddCapacity(-4)
-		if n := wanted(t, q); n != 4 {
-			t.Errorf("wanted %d of the other child's 4", n)
+		if n := demand(t, q); n != 4 {
+			t.Errorf("demand %d of the other child's 4", n)
 		}
-		q.AddCapacity(4) // its successor
-		if n := wanted(t, q); n != 5 {
-			t.Errorf("wanted %d, want 5: eight may run, and three do", n)
+		q.AddCapacity(4) // its replacement
+		if n := demand(t, q); n != 5 {
+			t.Errorf("demand %d, want 5: eight may run, and three do", n)
 		}
 		q.Release(task.SlotState{OutsideCapacity: true})
-		if n := wanted(t, q); n != 6 {
-			t.Errorf("wanted %d", n)
+		if n := demand(t, q); n != 6 {
+			t.Errorf("demand %d", n)
 		}
 	})
 }
 
-// TestALoneTaskThatWaitsIsNotAlone: what it waits for may have nowhere else to
-// run. When it works again, nothing more is started.
-func TestALoneTaskThatWaitsIsNotAlone(t *testing.T) {
+// TestAnIsolatedTaskThatWaitsIsNotAlone: the tasks that it waits for may have no other
+// place to run. When it resumes, no other task starts.
+func TestAnIsolatedTaskThatWaitsIsNotAlone(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var back returns
 		q := limited(&back, 1, 4)
-		lone := tasks(0, 1)
-		lone[0].Isolation = task.IsolateRun
-		q.Offer(lone)
+		isolated := tasks(0, 1)
+		isolated[0].Isolation = task.IsolateRun
+		q.Offer(isolated)
 		took(t, q, 1)
-		if n := wanted(t, q); n != 0 {
-			t.Fatalf("wanted %d beside it", n)
+		if n := demand(t, q); n != 0 {
+			t.Fatalf("demand %d beside it", n)
 		}
 		q.Update(task.SlotState{Isolated: true}, task.SlotState{Isolated: true, Waiting: true})
 		q.AddCapacity(1)
-		if n := wanted(t, q); n != 1 {
-			t.Fatalf("wanted %d while it waits", n)
+		if n := demand(t, q); n != 1 {
+			t.Fatalf("demand %d while it waits", n)
 		}
 
-		// A nested task may itself have to be alone: it starts when all others
-		// only wait.
+		// A nested task may itself be isolated: it starts when all others only wait.
 		nested := tasks(1, 2)
 		nested[0].Isolation = task.IsolateRun
 		q.Offer(nested)
@@ -236,28 +236,28 @@ func TestALoneTaskThatWaitsIsNotAlone(t *testing.T) {
 			t.Fatalf("took %v", got)
 		}
 		q.AddCapacity(1)
-		if n := wanted(t, q); n != 0 {
-			t.Fatalf("wanted %d beside the nested one", n)
+		if n := demand(t, q); n != 0 {
+			t.Fatalf("demand %d beside the nested one", n)
 		}
 		q.Release(task.SlotState{Isolated: true})
-		if n := wanted(t, q); n != 1 {
-			t.Fatalf("wanted %d when the nested one had ended", n)
+		if n := demand(t, q); n != 1 {
+			t.Fatalf("demand %d when the nested one had ended", n)
 		}
 
 		q.Update(task.SlotState{Isolated: true, Waiting: true}, task.SlotState{Isolated: true})
-		q.Offer(tasks(2, 4)) // what that claim brought
+		q.Offer(tasks(2, 4)) // the tasks of that claim
 		if got := seqs(back.ts); !slices.Equal(got, []int64{3, 2}) {
 			t.Errorf("gave back %v", got)
 		}
-		if n := wanted(t, q); n != 1 {
-			t.Errorf("wanted %d, and not one last look", n)
+		if n := demand(t, q); n != 1 {
+			t.Errorf("demand %d, and not one last look", n)
 		}
-		if n := wanted(t, q); n != 0 {
-			t.Errorf("wanted %d beside the lone one that works again", n)
+		if n := demand(t, q); n != 0 {
+			t.Errorf("demand %d beside the isolated one that works again", n)
 		}
 		q.Release(task.SlotState{Isolated: true})
-		if n := wanted(t, q); n != 1 {
-			t.Errorf("wanted %d after it", n)
+		if n := demand(t, q); n != 1 {
+			t.Errorf("demand %d after it", n)
 		}
 	})
 }

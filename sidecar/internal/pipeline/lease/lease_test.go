@@ -22,7 +22,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 var errDown = errors.New("connection refused")
 
-// store is Redis as the lease sees it.
+// store is a Store in memory.
 type store struct {
 	mu      sync.Mutex
 	down    bool
@@ -170,7 +170,7 @@ func TestARunIsRegisteredRenewedAndLeft(t *testing.T) {
 	})
 }
 
-func TestAnnounceRenewsAtOnce(t *testing.T) {
+func TestRenewNowRenewsAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := start(t)
 		time.Sleep(500 * time.Millisecond)
@@ -184,11 +184,11 @@ func TestAnnounceRenewsAtOnce(t *testing.T) {
 		if b.store.renewed != 1 || b.store.ticks != 1 {
 			t.Errorf("%d renewals and %d ticks after that", b.store.renewed, b.store.ticks)
 		}
-		b.RenewNow() // after the end: it waits for nothing
+		b.RenewNow() // after the end it does not block
 	})
 }
 
-func TestWhoIsDeadIsReaped(t *testing.T) {
+func TestADeadRunIsReaped(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := start(t)
 		time.Sleep(500 * time.Millisecond)
@@ -205,8 +205,8 @@ func TestWhoIsDeadIsReaped(t *testing.T) {
 	})
 }
 
-// After an error the lease stands again before anything else is done, and the
-// next tick comes a whole second later.
+// TestAnErrorIsFollowedByARenewal: after an error the lease is renewed before anything
+// else, and the next tick follows a whole second later.
 func TestAnErrorIsFollowedByARenewal(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := start(t)
@@ -234,8 +234,8 @@ func TestAGoneRunLetsGoAndStartsOver(t *testing.T) {
 			t.Fatal(err)
 		}
 		b.store.set(func() { b.store.members = nil })
-		if held, err := b.Gone(t.Context(), "run1"); err != nil || held { // some operation was told so
-			t.Fatal(held, err)
+		if stillMember, err := b.Gone(t.Context(), "run1"); err != nil || stillMember { // an operation was refused
+			t.Fatal(stillMember, err)
 		}
 		if run, _ := b.Current(t.Context()); run != "run2" {
 			t.Errorf("now %q", run)
@@ -250,8 +250,8 @@ func TestAGoneRunLetsGoAndStartsOver(t *testing.T) {
 	})
 }
 
-// Some operation met another server: a renewal finds the run to be there, and the
-// operation is tried again.
+// TestAFalseAlarmKeepsTheRun: an operation reached another server. A renewal finds the
+// run to be a member, and the operation is repeated.
 func TestAFalseAlarmKeepsTheRun(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := start(t)
@@ -259,8 +259,8 @@ func TestAFalseAlarmKeepsTheRun(t *testing.T) {
 			t.Fatal(err)
 		}
 		for range 3 {
-			if held, err := b.Gone(t.Context(), "run1"); !held || err != nil {
-				t.Errorf("Gone: %t, %v", held, err)
+			if stillMember, err := b.Gone(t.Context(), "run1"); !stillMember || err != nil {
+				t.Errorf("Gone: %t, %v", stillMember, err)
 			}
 		}
 		if renewed, _ := b.store.calls(); renewed != 3 {
@@ -269,14 +269,14 @@ func TestAFalseAlarmKeepsTheRun(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
 		defer cancel()
 		b.store.set(func() { b.store.down = true })
-		if held, err := b.Gone(ctx, "run1"); held || !errors.Is(err, context.DeadlineExceeded) {
-			t.Errorf("with Redis away: %t, %v", held, err)
+		if stillMember, err := b.Gone(ctx, "run1"); stillMember || !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("with Redis away: %t, %v", stillMember, err)
 		}
 		var waiting sync.WaitGroup
 		for range 3 {
 			waiting.Go(func() {
-				if held, err := b.Gone(t.Context(), "run1"); !held || err != nil {
-					t.Errorf("after an outage: %t, %v", held, err)
+				if stillMember, err := b.Gone(t.Context(), "run1"); !stillMember || err != nil {
+					t.Errorf("after an outage: %t, %v", stillMember, err)
 				}
 			})
 		}
@@ -290,8 +290,8 @@ func TestAFalseAlarmKeepsTheRun(t *testing.T) {
 	})
 }
 
-// A renewal that was under way already says nothing about what came after it: the
-// run may have been reaped in between.
+// TestOnlyALaterRenewalEndsAnAlarm: a renewal that was under way before a refusal does
+// not answer it, since the run may have been reaped in between.
 func TestOnlyALaterRenewalEndsAnAlarm(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := start(t)
@@ -301,8 +301,8 @@ func TestOnlyALaterRenewalEndsAnAlarm(t *testing.T) {
 		b.store.set(func() { b.store.slow = 400 * time.Millisecond })
 		time.Sleep(1100 * time.Millisecond) // into a tick
 		b.store.set(func() { b.store.members = nil })
-		if held, err := b.Gone(t.Context(), "run1"); held || err != nil {
-			t.Errorf("Gone: %t, %v", held, err)
+		if stillMember, err := b.Gone(t.Context(), "run1"); stillMember || err != nil {
+			t.Errorf("Gone: %t, %v", stillMember, err)
 		}
 		if run, _ := b.Current(t.Context()); run != "run2" {
 			t.Errorf("now %q", run)
@@ -311,9 +311,10 @@ func TestOnlyALaterRenewalEndsAnAlarm(t *testing.T) {
 	})
 }
 
-// The log tells of two servers once, and again when that has been over for a while. It
-// says nothing of an alarm that is true, or that is for a run that is over.
-func TestTwoServersAreToldOnce(t *testing.T) {
+// TestTwoServersAreLoggedOnce: a conflict of two servers is logged once, and again when
+// it has been over for a while. Neither a justified alarm nor one for a former run is
+// logged.
+func TestTwoServersAreLoggedOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := start(t)
 		if _, err := b.Current(t.Context()); err != nil {

@@ -13,21 +13,21 @@ import (
 	"github.com/graflow/graflow-sidecar/sidecar/internal/pipeline/lease"
 )
 
-// ttl is the lease of a run, as the store has it.
+// ttl is the duration of a lease in Redis.
 const ttl = 6 * time.Second
 
-// shared is one Redis for several leases, with keys that run out.
+// shared is one Redis for several leases, whose keys expire.
 type shared struct {
 	mu     sync.Mutex
 	down   bool
 	back   chan struct{} // closed when down ends
 	alive  map[string]time.Time
 	looked time.Time            // when the members were last looked at
-	since  map[string]time.Time // since when a member is absent
+	since  map[string]time.Time // when a member was first absent
 	reaped []string
 }
 
-// view is one sidecar's way to it.
+// view is the Store of one sidecar over shared.
 type view struct {
 	*shared
 	rnd *rand.Rand
@@ -48,7 +48,7 @@ func (v view) Renew(_ context.Context, run string) error {
 	return v.do(func() error { v.alive[run] = time.Now().Add(ttl); return nil })
 }
 
-// Tick is what the script of that name does with leases.
+// Tick does what tick.lua does with leases.
 func (v view) Tick(_ context.Context, run string) (dead []string, err error) {
 	err = v.do(func() error {
 		now := time.Now()
@@ -87,8 +87,8 @@ func (v view) Reap(_ context.Context, run, dead string) error {
 
 func (v view) Leave(context.Context, string) error { return nil }
 
-// Recover is what the health monitor makes of an outage: it asks every now and
-// then whether Redis is back.
+// Recover waits like the health monitor, which pings Redis from time to time during an
+// outage.
 func (v view) Recover(ctx context.Context, _ error) error {
 	v.mu.Lock()
 	back := v.back
@@ -105,9 +105,9 @@ func (v view) Recover(ctx context.Context, _ error) error {
 	return nil
 }
 
-// After an outage that all leases ran out in, the first ones back must not take
-// the others for dead, whenever each of them finds out.
-func TestAnOutageIsNobodysDeath(t *testing.T) {
+// TestAnOutageEndsNoRun: after an outage in which all leases expired, the sidecars that
+// are back first must not reap the others, whenever each of them notices.
+func TestAnOutageEndsNoRun(t *testing.T) {
 	for seed := range uint64(200) {
 		synctest.Test(t, func(t *testing.T) {
 			rnd := rand.New(rand.NewPCG(seed, 0))

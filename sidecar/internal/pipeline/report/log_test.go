@@ -13,9 +13,9 @@ import (
 	"github.com/graflow/graflow-sidecar/sidecar/internal/task"
 )
 
-// TestALineForEachTask: a search for any name of a task finds its line, and the
-// line says where the task ran. A success is logged at level debug: there may be a
-// hundred thousand of them in a second.
+// TestALineForEachTask: a search for any name of a task finds its line, and the line
+// says where the task ran. A success is logged at level debug, since there may be a
+// hundred thousand of them a second.
 func TestALineForEachTask(t *testing.T) {
 	started := time.Unix(1732335600, 0)
 	full := task.Task{

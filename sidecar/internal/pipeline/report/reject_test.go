@@ -14,7 +14,7 @@ import (
 	"github.com/graflow/graflow-sidecar/sidecar/internal/task"
 )
 
-// tooLarge is what a Redis says that takes no value over a limit.
+// tooLarge is the error of a Redis that rejects values over a limit.
 type tooLarge struct{ size int }
 
 func (e tooLarge) Error() string { return e.Explain("argument") }
@@ -22,14 +22,14 @@ func (e tooLarge) Explain(what string) string {
 	return fmt.Sprintf("%s of %d bytes is too large", what, e.size)
 }
 
-// limited is a Redis with a limit; what it is asked is kept.
+// limited is a Store with a limit that records its calls.
 type limited struct {
 	most  int   // bytes of a value
 	link  int   // bytes of a call that get through, 0 for any
-	first error // of the first call
-	calls []int // bytes of each call that was taken
+	first error // error of the first call
+	calls []int // bytes of each accepted call
 	order []string
-	late  report.Verdict // the verdict of all, if set
+	late  report.Verdict // the verdict of all outcomes, if set
 }
 
 func (s *limited) Report(_ context.Context, _ report.Disposition, batch []task.Outcome) ([]report.Verdict, error) {
@@ -61,7 +61,7 @@ func (s *limited) Report(_ context.Context, _ report.Disposition, batch []task.O
 
 func (s *limited) Recover(context.Context, error) error { return nil }
 
-// settle reports outcomes until all are settled, and gives them by delivery.
+// settle reports outcomes until all are settled, and returns them by delivery.
 func settle(t *testing.T, s *limited, outcomes ...task.Outcome) (map[string]task.Outcome, map[string]report.Verdict, string) {
 	t.Helper()
 	box := report.NewBuffer()
@@ -96,7 +96,7 @@ func valued(i, size int) task.Outcome {
 	return o
 }
 
-// TestWhatIsRejectedFailsAlone: a result that Redis never takes becomes a failure of
+// TestWhatIsRejectedFailsAlone: a result that Redis always rejects becomes a failure of
 // its task, and all others are reported in their order.
 func TestWhatIsRejectedFailsAlone(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -137,7 +137,7 @@ func TestWhatIsRejectedFailsAlone(t *testing.T) {
 	})
 }
 
-// TestABatchIsBoundedByItsBytes, and one outcome is never too many.
+// TestABatchIsBoundedByItsBytes: a batch of one outcome may exceed the bound.
 func TestABatchIsBoundedByItsBytes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &limited{most: 1 << 30}
@@ -158,7 +158,7 @@ func TestABatchIsBoundedByItsBytes(t *testing.T) {
 	})
 }
 
-// TestABatchThatDoesNotGetThroughGoesInParts.
+// TestABatchThatDoesNotGetThroughGoesInParts: a batch that keeps failing is halved.
 func TestABatchThatDoesNotGetThroughGoesInParts(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var outcomes []task.Outcome
@@ -169,8 +169,8 @@ func TestABatchThatDoesNotGetThroughGoesInParts(t *testing.T) {
 	})
 }
 
-// TestStaleIsNoSuccess: a delivery that is another sidecar's is never counted or
-// logged as a success, unless a call before may have been applied.
+// TestStaleIsNoSuccess: a delivery that another sidecar has taken over is never counted
+// or logged as a success, unless an earlier call may have been applied.
 func TestStaleIsNoSuccess(t *testing.T) {
 	for _, c := range []struct {
 		name  string
@@ -195,7 +195,8 @@ func TestStaleIsNoSuccess(t *testing.T) {
 	}
 }
 
-// TestTextsAreBounded: a failure that is refused for its own text is told with a shorter one.
+// TestTextsAreBounded: a failure that Redis rejects for its own text is reported with a
+// shorter one.
 func TestTextsAreBounded(t *testing.T) {
 	o := outcome(1, task.Failed)
 	o.Message = "begin" + strings.Repeat("é", 2<<20) + "end"

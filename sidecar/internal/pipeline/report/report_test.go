@@ -19,27 +19,27 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// store answers as it is told.
+// store is a Store with configured verdicts.
 type store struct {
-	mu      sync.Mutex
-	calls   []int // sizes
-	routes  []report.Disposition
-	down    bool
-	applied map[string]int // deliveries, how often they were decided
-	verdict func(o task.Outcome) report.Verdict
-	loseOne bool // the next call is applied and its reply lost
-	fatal   error
-	delay   time.Duration
+	mu           sync.Mutex
+	calls        []int // sizes
+	dispositions []report.Disposition
+	down         bool
+	applied      map[string]int // by delivery, how often it was settled
+	verdict      func(o task.Outcome) report.Verdict
+	loseOne      bool // the next call is applied and its reply lost
+	fatal        error
+	delay        time.Duration
 }
 
-func (s *store) Report(_ context.Context, route report.Disposition, batch []task.Outcome) ([]report.Verdict, error) {
+func (s *store) Report(_ context.Context, disposition report.Disposition, batch []task.Outcome) ([]report.Verdict, error) {
 	time.Sleep(s.delay)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.down {
 		return nil, errors.New("connection refused")
 	}
-	s.calls, s.routes = append(s.calls, len(batch)), append(s.routes, route)
+	s.calls, s.dispositions = append(s.calls, len(batch)), append(s.dispositions, disposition)
 	out := make([]report.Verdict, len(batch))
 	for i, o := range batch {
 		if s.applied[o.Task.Delivery] > 0 {
@@ -77,7 +77,7 @@ func (s *store) set(f func()) {
 }
 
 type bundle struct {
-	box        *report.Buffer
+	buffer     *report.Buffer
 	store      *store
 	settled    map[string]report.Verdict
 	kinds      map[string]task.Conclusion
@@ -88,12 +88,12 @@ type bundle struct {
 func start(t *testing.T) *bundle {
 	t.Helper()
 	b := &bundle{
-		box:     report.NewBuffer(),
+		buffer:  report.NewBuffer(),
 		store:   &store{applied: map[string]int{}, verdict: func(task.Outcome) report.Verdict { return "completed" }},
 		settled: map[string]report.Verdict{}, kinds: map[string]task.Conclusion{}, ended: make(chan error, 1),
 	}
 	loop := &report.Loop{
-		Store: b.store, Buffer: b.box, Log: slog.New(slog.DiscardHandler),
+		Store: b.store, Buffer: b.buffer, Log: slog.New(slog.DiscardHandler),
 		OnSettled: func(batch []task.Outcome, verdicts []report.Verdict) {
 			for i, o := range batch {
 				if _, twice := b.settled[o.Task.Delivery]; twice {
@@ -123,8 +123,9 @@ func outcome(i int, k task.Conclusion) task.Outcome {
 	return task.Outcome{Task: task.Task{Delivery: fmt.Sprint("d", i), Seq: int64(i)}, Conclusion: k}
 }
 
-// Only what is set aside does not go back to the head of the queue at once.
-func TestTheWayOutOfAnOutcome(t *testing.T) {
+// TestDispositions: every returned record goes to the head of the queue at once, except
+// deferred ones.
+func TestDispositions(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		for _, c := range []struct {
 			o    task.Outcome
@@ -139,11 +140,11 @@ func TestTheWayOutOfAnOutcome(t *testing.T) {
 			{task.Outcome{Conclusion: task.Retry}, report.Defer},
 		} {
 			b := start(t)
-			b.box.Add(c.o)
+			b.buffer.Add(c.o)
 			synctest.Wait()
 			b.finish(t)
-			if !slices.Equal(b.store.routes, []report.Disposition{c.want}) {
-				t.Errorf("%v (isolate: %t) goes out by %v, want %v", c.o.Conclusion, c.o.Isolate, b.store.routes, c.want)
+			if !slices.Equal(b.store.dispositions, []report.Disposition{c.want}) {
+				t.Errorf("%v (isolate: %t) goes out by %v, want %v", c.o.Conclusion, c.o.Isolate, b.store.dispositions, c.want)
 			}
 		}
 	})
@@ -152,18 +153,18 @@ func TestTheWayOutOfAnOutcome(t *testing.T) {
 func TestWhatIsReadyGoesInOneBatch(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := start(t)
-		b.store.delay = time.Millisecond // the first call is on its way while the others arrive
-		b.box.Add(outcome(0, task.Succeeded))
+		b.store.delay = time.Millisecond // the first call is under way while the others arrive
+		b.buffer.Add(outcome(0, task.Succeeded))
 		synctest.Wait()
 		for i := 1; i <= 300; i++ {
-			b.box.Add(outcome(i, task.Failed))
+			b.buffer.Add(outcome(i, task.Failed))
 		}
 		b.finish(t)
 		if fmt.Sprint(b.store.calls) != "[1 256 44]" {
 			t.Errorf("calls of sizes %v", b.store.calls)
 		}
-		if len(b.settled) != 301 || b.box.Pending() != 0 {
-			t.Errorf("%d settled, %d pending", len(b.settled), b.box.Pending())
+		if len(b.settled) != 301 || b.buffer.Pending() != 0 {
+			t.Errorf("%d settled, %d pending", len(b.settled), b.buffer.Pending())
 		}
 	})
 }
@@ -173,10 +174,10 @@ func TestOutcomesOutliveAnOutage(t *testing.T) {
 		b := start(t)
 		b.store.set(func() { b.store.down = true })
 		for i := range 10 {
-			b.box.Add(outcome(i, task.Succeeded))
+			b.buffer.Add(outcome(i, task.Succeeded))
 		}
 		time.Sleep(time.Hour)
-		if n := b.box.Pending(); n != 10 {
+		if n := b.buffer.Pending(); n != 10 {
 			t.Errorf("%d pending after an hour, want all", n)
 		}
 		b.store.set(func() { b.store.down = false })
@@ -191,7 +192,7 @@ func TestALostReplyIsNotALateReport(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := start(t)
 		b.store.set(func() { b.store.loseOne = true })
-		b.box.Add(outcome(1, task.Succeeded))
+		b.buffer.Add(outcome(1, task.Succeeded))
 		b.finish(t)
 		if b.settled["d1"] != report.Applied {
 			t.Errorf("verdict %q", b.settled["d1"])
@@ -209,7 +210,7 @@ func TestExhaustedAndBadGroupEndAsDead(t *testing.T) {
 				}
 				return v
 			}
-			b.box.Add(outcome(1, task.Lost))
+			b.buffer.Add(outcome(1, task.Lost))
 			b.finish(t)
 			if b.settled["d1"] != "dead" || b.kinds["d1"] != task.Dead {
 				t.Errorf("after %s: %q as %v", v, b.settled["d1"], b.kinds["d1"])
@@ -222,11 +223,11 @@ func TestHardEndKeepsWhatWasNotDelivered(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := start(t)
 		b.store.set(func() { b.store.down = true })
-		b.box.Add(outcome(1, task.Succeeded))
-		b.box.Add(outcome(2, task.Returned))
+		b.buffer.Add(outcome(1, task.Succeeded))
+		b.buffer.Add(outcome(2, task.Returned))
 		synctest.Wait()
 		b.soft()
-		time.Sleep(10 * time.Second) // it keeps trying
+		time.Sleep(10 * time.Second) // the loop keeps trying
 		select {
 		case err := <-b.ended:
 			t.Fatalf("gave up before its time: %v", err)
@@ -236,8 +237,8 @@ func TestHardEndKeepsWhatWasNotDelivered(t *testing.T) {
 		if err := <-b.ended; err != nil {
 			t.Error(err)
 		}
-		b.box.Add(outcome(3, task.Succeeded)) // a child that ends last
-		if n := len(b.box.Undelivered()); n != 3 {
+		b.buffer.Add(outcome(3, task.Succeeded)) // the last child ends
+		if n := len(b.buffer.Undelivered()); n != 3 {
 			t.Errorf("%d left, want 3", n)
 		}
 	})
@@ -247,11 +248,11 @@ func TestARefusalForGoodEndsTheLoopAndKeepsTheBatch(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := start(t)
 		b.store.set(func() { b.store.down, b.store.fatal = true, errors.New("NOPERM") })
-		b.box.Add(outcome(1, task.Succeeded))
+		b.buffer.Add(outcome(1, task.Succeeded))
 		if err := <-b.ended; !errors.Is(err, b.store.fatal) {
 			t.Errorf("ended with %v", err)
 		}
-		if n := len(b.box.Undelivered()); n != 1 {
+		if n := len(b.buffer.Undelivered()); n != 1 {
 			t.Errorf("%d left", n)
 		}
 		b.soft()

@@ -16,9 +16,9 @@ const splitAfter = 3
 // batch that Redis rejects or that keeps failing, so that one outcome fails alone. repeated
 // means that an earlier call may have been applied. It returns the outcomes that have to be
 // reported again.
-func (l *Loop) reportWithRetry(hard context.Context, route Disposition, batch []task.Outcome, repeated bool) ([]task.Outcome, error) {
+func (l *Loop) reportWithRetry(hard context.Context, disposition Disposition, batch []task.Outcome, repeated bool) ([]task.Outcome, error) {
 	for try := 1; ; try++ {
-		verdicts, err := l.call(hard, route, batch)
+		verdicts, err := l.call(hard, disposition, batch)
 		if err == nil {
 			return l.applyVerdicts(batch, verdicts, repeated), nil
 		}
@@ -40,19 +40,19 @@ func (l *Loop) reportWithRetry(hard context.Context, route Disposition, batch []
 			}
 		}
 		if len(batch) > 1 && (rejected || try >= splitAfter) {
-			return l.reportHalves(hard, route, batch, repeated)
+			return l.reportHalves(hard, disposition, batch, repeated)
 		}
 	}
 }
 
 // reportHalves reports the two halves of a batch one after the other.
-func (l *Loop) reportHalves(hard context.Context, route Disposition, batch []task.Outcome, repeated bool) ([]task.Outcome, error) {
+func (l *Loop) reportHalves(hard context.Context, disposition Disposition, batch []task.Outcome, repeated bool) ([]task.Outcome, error) {
 	first, second := batch[:len(batch)/2], batch[len(batch)/2:]
-	again, err := l.reportWithRetry(hard, route, first, repeated)
+	again, err := l.reportWithRetry(hard, disposition, first, repeated)
 	if err != nil || hard.Err() != nil {
 		return slices.Concat(again, second), err
 	}
-	more, err := l.reportWithRetry(hard, route, second, repeated)
+	more, err := l.reportWithRetry(hard, disposition, second, repeated)
 	return slices.Concat(again, more), err
 }
 

@@ -10,7 +10,7 @@ import (
 	"github.com/graflow/graflow-sidecar/sidecar/internal/worker/spawn/local"
 )
 
-// stop is one of a sidecar.
+// stop is a Stop for tests.
 type stop struct {
 	begun chan struct{}
 	at    time.Time
@@ -27,17 +27,17 @@ func (s *stop) Begun() <-chan struct{} { return s.begun }
 func (s *stop) Age() time.Duration     { return time.Since(s.at) }
 
 // TestADeathThatAStopExplainsCostsNothing: the death of a worker, the stop of the
-// sidecar and that of the worker's host come in any order.
+// sidecar and the stop of the worker's host occur in any order.
 func TestADeathThatAStopExplainsCostsNothing(t *testing.T) {
 	const never = time.Hour
 	for _, c := range []struct {
 		name  string
 		exit  task.Exit
 		kind  task.Conclusion
-		stop  time.Duration // of the sidecar, after the death
-		host  time.Duration // of the worker's host, after the death
+		stop  time.Duration // the sidecar's, after the death
+		host  time.Duration // the worker's host's, after the death
 		want  task.Conclusion
-		after time.Duration // the death, the outcome is filed
+		after time.Duration // from the death to the outcome
 	}{
 		{"SIGTERM, no stop", task.ExitSignal, task.Lost, never, never, task.Lost, time.Second},
 		{"SIGTERM, after the stop", task.ExitSignal, task.Lost, -20 * time.Second, never, task.Returned, 0},
@@ -73,23 +73,23 @@ func TestADeathThatAStopExplainsCostsNothing(t *testing.T) {
 				if got := time.Since(died); got != c.after {
 					t.Errorf("filed after %v, want %v", got, c.after)
 				}
-				time.Sleep(2 * never) // the timers of this test
+				time.Sleep(2 * never) // lets the timers of this test end
 			})
 		})
 	}
 }
 
-// TestADeathThatAHangupExplainsCostsNothing: SIGHUP to the whole tree is a reload, and a
-// death by it that nothing explains is an ordinary one.
+// TestADeathThatAHangupExplainsCostsNothing: SIGHUP to the whole tree is a reload. A
+// death by SIGHUP without a reload is an ordinary one.
 func TestADeathThatAHangupExplainsCostsNothing(t *testing.T) {
 	const never = time.Hour
 	for _, c := range []struct {
 		name   string
 		exit   task.Exit
-		hangup time.Duration // of the sidecar, after the death
-		stop   time.Duration // of the sidecar, after the death
+		hangup time.Duration // the sidecar's, after the death
+		stop   time.Duration // the sidecar's, after the death
 		want   task.Conclusion
-		after  time.Duration // the death, the outcome is filed
+		after  time.Duration // from the death to the outcome
 	}{
 		{"no hangup", task.ExitHangup, never, never, task.Lost, time.Second},
 		{"after it", task.ExitHangup, -900 * time.Millisecond, never, task.Returned, 0},
@@ -126,14 +126,14 @@ func TestADeathThatAHangupExplainsCostsNothing(t *testing.T) {
 				if got := time.Since(died); got != c.after {
 					t.Errorf("filed after %v, want %v", got, c.after)
 				}
-				time.Sleep(2 * never) // the timers of this test
+				time.Sleep(2 * never) // lets the timers of this test end
 			})
 		})
 	}
 }
 
-// A retryable failure is tried again until the attempts are used up; one that
-// is Redis' for ever, since it costs none.
+// TestWhatARetryableFailureBecomes: a retryable failure is retried until the attempts
+// are used up; a failure of Redis is retried without limit, since it uses no attempt.
 func TestWhatARetryableFailureBecomes(t *testing.T) {
 	for _, c := range []struct {
 		name, reason string

@@ -175,8 +175,8 @@ func TestWhatAnExitMeans(t *testing.T) {
 	}
 }
 
-// TestStreamsThatNobodyReads: neither side ever waits for the other's pipe.
-func TestStreamsThatNobodyReads(t *testing.T) {
+// TestStreamsThatAreNotRead: neither side ever waits for the other's pipe.
+func TestStreamsThatAreNotRead(t *testing.T) {
 	huge := `"` + strings.Repeat("6 MB ", 6<<20/5) + `"`
 	for _, c := range []struct{ role, record, want string }{
 		{"reads nothing", huge, `"done without looking"`},

@@ -81,7 +81,7 @@ func TestNestedTasksRunWhereThereAreFewSlots(t *testing.T) {
 	}
 }
 
-func TestNoMoreSlotsAreLentThanAllowed(t *testing.T) {
+func TestExtraSlotsAreBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := &fakes{}
 		b := startFake(t, f, func(cfg *rpc.Config) { cfg.Slots, cfg.MaxExtra = 1, 3 })
@@ -117,8 +117,8 @@ func TestNoMoreSlotsAreLentThanAllowed(t *testing.T) {
 	})
 }
 
-// TestWithNothingToLendNothingIsStarted: and the waiting task is not disturbed.
-func TestWithNothingToLendNothingIsStarted(t *testing.T) {
+// TestNoChildStartsWithoutExtraSlots: and the waiting task is not disturbed.
+func TestNoChildStartsWithoutExtraSlots(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := &fakes{}
 		b := startFake(t, f, func(cfg *rpc.Config) { cfg.Slots = 2 })
@@ -140,9 +140,9 @@ func TestWithNothingToLendNothingIsStarted(t *testing.T) {
 	})
 }
 
-// TestALentChildIsKeptForAWhile: for the next group, and no longer than a minute
+// TestAnExtraChildIsKeptForAWhile: for the next group, and no longer than a minute
 // after the last.
-func TestALentChildIsKeptForAWhile(t *testing.T) {
+func TestAnExtraChildIsKeptForAWhile(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := &fakes{startTime: time.Second}
 		b := startFake(t, f, func(cfg *rpc.Config) { cfg.Slots, cfg.MaxExtra = 1, 16 })
@@ -173,8 +173,8 @@ func TestALentChildIsKeptForAWhile(t *testing.T) {
 	})
 }
 
-// TestATaskThatDiesWaitingTakesItsLoanWithIt: no slot stays lent after the task's death.
-func TestATaskThatDiesWaitingTakesItsLoanWithIt(t *testing.T) {
+// TestTheDeathOfAWaitingTaskEndsItsExtraSlot: no slot stays lent after the task's death.
+func TestTheDeathOfAWaitingTaskEndsItsExtraSlot(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := &fakes{}
 		b := startFake(t, f, func(cfg *rpc.Config) { cfg.Slots, cfg.MaxExtra = 1, 16 })
@@ -199,9 +199,9 @@ func TestATaskThatDiesWaitingTakesItsLoanWithIt(t *testing.T) {
 	})
 }
 
-// TestAStopWithLentSlots: a drain lends nothing more, the waiting task is cut
+// TestAStopWithExtraSlots: a drain lends nothing more, the waiting task is cut
 // short when its time is up, and no process is left.
-func TestAStopWithLentSlots(t *testing.T) {
+func TestAStopWithExtraSlots(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := startFake(t, &fakes{startTime: time.Second}, func(cfg *rpc.Config) { cfg.Slots, cfg.MaxExtra = 1, 16 })
 		b.nesting(task.IsolateNone)

@@ -109,7 +109,7 @@ func TestInputsOfTheWorkflow(t *testing.T) {
 }
 
 // Without a reader of inputs, or for tasks of no pattern, nothing is read.
-func TestInputsThatNobodyWants(t *testing.T) {
+func TestInputsThatNoWorkerDeclared(t *testing.T) {
 	b := setup(t, "wants inputs", nil)
 	b.push("", "")
 	if p := ran(t, b.next()); p.Inputs != nil {

@@ -252,8 +252,8 @@ func TestALongTaskDoesNotKeepTheOtherSlotsOfItsWorkerEmpty(t *testing.T) {
 	})
 }
 
-// TestSeveralWhoWantAWorkerReplacedGetOneSuccessor.
-func TestSeveralWhoWantAWorkerReplacedGetOneSuccessor(t *testing.T) {
+// TestConcurrentRequestsStartOneReplacement.
+func TestConcurrentRequestsStartOneReplacement(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := &fakes{startTime: 5 * time.Second}
 		b := startFake(t, f, func(cfg *rpc.Config) { cfg.Slots, cfg.MaxChildAge = 1, time.Minute })

@@ -248,9 +248,9 @@ func TestAContainersDeathIsMoreThanAChilds(t *testing.T) {
 	})
 }
 
-// TestALoneTaskDoesNotWaitForAContainer that has just gone: it is better off with
+// TestAnIsolatedTaskDoesNotWaitForAContainer that has just gone: it is better off with
 // another sidecar.
-func TestALoneTaskDoesNotWaitForAContainer(t *testing.T) {
+func TestAnIsolatedTaskDoesNotWaitForAContainer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		e := newElsewhere(&fakes{startTime: time.Second, concurrency: 2})
 		var starts atomic.Int64

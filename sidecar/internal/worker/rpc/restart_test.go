@@ -46,7 +46,7 @@ func (b *bundle) touched(old map[int]bool) (n int) {
 	return n
 }
 
-func TestRenewReplacesEveryChildAndLosesNothing(t *testing.T) {
+func TestRestartReplacesEveryChildAndLosesNothing(t *testing.T) {
 	b := setup(t, "good", func(c *rpc.Config) { c.Slots = 3 })
 	wait.Until(t, "three children", func() bool { return b.pool.Up() == 3 })
 	old := b.pids()
@@ -72,10 +72,10 @@ func TestRenewReplacesEveryChildAndLosesNothing(t *testing.T) {
 	wait.Until(t, "free slots", func() bool { return b.queue.Counts() == dispatch.Counts{Capacity: 3} })
 }
 
-// TestATaskOutlivesTheRenewalOfItsChild: the successor is up and gets nothing as
+// TestATaskOutlivesTheReplacementOfItsChild: the successor is up and gets nothing as
 // long as the only slot is in use; the task ends where it began, and never runs
 // twice.
-func TestATaskOutlivesTheRenewalOfItsChild(t *testing.T) {
+func TestATaskOutlivesTheReplacementOfItsChild(t *testing.T) {
 	b := setup(t, "good", nil)
 	gate := filepath.Join(t.TempDir(), "gate")
 	b.push("gate", gate)
@@ -100,9 +100,9 @@ func TestATaskOutlivesTheRenewalOfItsChild(t *testing.T) {
 	wait.Until(t, "the new child", func() bool { return b.pool.Up() == 1 && b.touched(old) == 0 })
 }
 
-// TestASuccessorThatDoesNotStartChangesNothing: a broken new version of the
+// TestAReplacementThatDoesNotStartChangesNothing: a broken new version of the
 // worker does not take the place of one that works.
-func TestASuccessorThatDoesNotStartChangesNothing(t *testing.T) {
+func TestAReplacementThatDoesNotStartChangesNothing(t *testing.T) {
 	broken := filepath.Join(t.TempDir(), "broken")
 	b := setup(t, "may be broken", func(c *rpc.Config) {
 		c.Slots, c.Env = 2, append(c.Env, brokenVariable+"="+broken)
@@ -125,8 +125,8 @@ func TestASuccessorThatDoesNotStartChangesNothing(t *testing.T) {
 	}
 }
 
-// TestAStopDuringARenewalLeavesNoProcess: wherever the round is at that time.
-func TestAStopDuringARenewalLeavesNoProcess(t *testing.T) {
+// TestAStopDuringARestartLeavesNoProcess: wherever the round is at that time.
+func TestAStopDuringARestartLeavesNoProcess(t *testing.T) {
 	for _, pause := range []time.Duration{0, time.Millisecond, 5 * time.Millisecond, 20 * time.Millisecond, 60 * time.Millisecond} {
 		t.Run(pause.String(), func(t *testing.T) {
 			b := setup(t, "good", func(c *rpc.Config) { c.Slots = 2 })

@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// TestAWorkerThatMayQuitIsGivenNoTaskYet: after as many answers as others had given.
-func TestAWorkerThatMayQuitIsGivenNoTaskYet(t *testing.T) {
+// TestAWorkerThatMayExitIsGivenNoTaskYet: after as many answers as others had given.
+func TestAWorkerThatMayExitIsGivenNoTaskYet(t *testing.T) {
 	var q selfExits
 	want := func(step string, answers int, pause time.Duration) {
 		t.Helper()

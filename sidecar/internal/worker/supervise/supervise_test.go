@@ -271,9 +271,9 @@ func TestAStop(t *testing.T) {
 	})
 }
 
-// TestRenew: one by one, the next when the successor is up; a new version that
+// TestRestart: one by one, the next when the successor is up; a new version that
 // does not stay up costs one replica, and not all.
-func TestRenew(t *testing.T) {
+func TestRestart(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := setup(t, func(b *bundle, c *supervise.Config) { c.Replicas, b.program.finishes = 3, time.Second })
 		time.Sleep(10 * time.Second)
@@ -310,7 +310,7 @@ func TestRenew(t *testing.T) {
 	})
 }
 
-func TestARenewalKillsWhatDoesNotStop(t *testing.T) {
+func TestARestartKillsWhatDoesNotStop(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := setup(t, func(b *bundle, _ *supervise.Config) { b.program.deaf = true })
 		time.Sleep(2 * time.Second)

@@ -116,7 +116,7 @@ func TestAFileOfAnotherKindIsNotReadWhole(t *testing.T) {
 	if err := os.WriteFile(path, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.Truncate(path, 64<<20); err != nil { // all zeros, and no line end
+	if err := os.Truncate(path, 64<<20); err != nil { // all zeros, without a line end
 		t.Fatal(err)
 	}
 	var before, after runtime.MemStats
@@ -167,7 +167,7 @@ func TestMatches(t *testing.T) {
 	}
 }
 
-// all reads what is left of a file, in parts.
+// all reads the rest of a file, in parts.
 func all(t *testing.T, f *spool.File, most int) (list []task.Outcome) {
 	t.Helper()
 	for {

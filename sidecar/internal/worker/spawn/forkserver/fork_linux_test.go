@@ -315,7 +315,7 @@ func TestWhatAForkForksIsFound(t *testing.T) {
 	}
 }
 
-func TestAForkServerThatIsKilledHarmsNobody(t *testing.T) {
+func TestAForkServerThatIsKilledHarmsNoWorker(t *testing.T) {
 	f := begin(t)
 	before := f.fork(t)
 	killed := f.pid(t)

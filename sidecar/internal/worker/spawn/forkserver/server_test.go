@@ -187,7 +187,7 @@ func TestRestartsPauseLongerAndLonger(t *testing.T) {
 	})
 }
 
-func TestAnUnsupportedForkServerIsNotTriedAgainBeforeARenewal(t *testing.T) {
+func TestAnUnsupportedForkServerIsNotTriedAgainBeforeARestart(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		unsupported := true
 		b := setup(t, func(int) (time.Duration, error) {
@@ -208,7 +208,7 @@ func TestAnUnsupportedForkServerIsNotTriedAgainBeforeARenewal(t *testing.T) {
 	})
 }
 
-func TestARenewalIsForTheNextWorkerAlready(t *testing.T) {
+func TestARestartAppliesToTheNextWorker(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := setup(t, quickly)
 		b.want(t, "fork 1", time.Second)
@@ -221,8 +221,8 @@ func TestARenewalIsForTheNextWorkerAlready(t *testing.T) {
 	})
 }
 
-// TestARenewalDuringAStart: what is being imported then may be old already.
-func TestARenewalDuringAStart(t *testing.T) {
+// TestARestartDuringAStart: what is being imported then may be old already.
+func TestARestartDuringAStart(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := setup(t, quickly)
 		time.Sleep(500 * time.Millisecond)
@@ -232,7 +232,7 @@ func TestARenewalDuringAStart(t *testing.T) {
 	})
 }
 
-func TestAForkOfBeforeTheRenewalIsNotUsed(t *testing.T) {
+func TestAForkFromBeforeTheRestartIsNotUsed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := setup(t, quickly)
 		b.want(t, "fork 1", time.Second)
@@ -256,7 +256,7 @@ func TestAForkThatFails(t *testing.T) {
 	})
 }
 
-func TestNobodyWaitsWhenAStopHasBegun(t *testing.T) {
+func TestNoStartWaitsAfterAStopHasBegun(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := setup(t, func(int) (time.Duration, error) { return time.Minute, nil })
 		go func() {
@@ -268,7 +268,7 @@ func TestNobodyWaitsWhenAStopHasBegun(t *testing.T) {
 	})
 }
 
-func TestNobodyWaitsLongerThanAStartMayTake(t *testing.T) {
+func TestNoStartWaitsLongerThanItsTimeout(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := setup(t, func(int) (time.Duration, error) { return time.Hour, nil })
 		b.want(t, "exec", 30*time.Second)

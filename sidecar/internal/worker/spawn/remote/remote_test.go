@@ -446,8 +446,8 @@ func TestSilentConnectionsKeepNoHostOut(t *testing.T) {
 	}
 }
 
-// TestAStopDoesNotWaitForStrangers that say nothing.
-func TestAStopDoesNotWaitForStrangers(t *testing.T) {
+// TestAStopDoesNotWaitForUnauthenticatedConnections that say nothing.
+func TestAStopDoesNotWaitForUnauthenticatedConnections(t *testing.T) {
 	p := newPlace(t)
 	h, stop := p.hub()
 	for range 3 {

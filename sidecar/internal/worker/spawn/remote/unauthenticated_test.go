@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-func TestLobby(t *testing.T) {
+func TestTheOldestUnauthenticatedConnectionIsClosed(t *testing.T) {
 	l := newUnauthenticated(2)
 	var ours, theirs [3]net.Conn
 	for i := range ours {

@@ -8,14 +8,14 @@ import (
 	"github.com/graflow/graflow-sidecar/sidecar/internal/task"
 )
 
-// A claim's kind is a task's route, also where it is none.
-func TestKindsAreRoutes(t *testing.T) {
+// TestKindOf: a claim has the kind of its task id, or task.KindNone.
+func TestKindOf(t *testing.T) {
 	if redis.KindUnknown != task.KindUnknown || redis.KindNone != task.KindNone {
 		t.Error("the store and the claim stage have different numbers for no kind")
 	}
-	route := claim.KindOf([]string{"a*", "*b"})
+	kindOf := claim.KindOf([]string{"a*", "*b"})
 	for id, want := range map[string]int{"ab": 0, "cb": 1, "c": task.KindNone} {
-		if got := route(id); got != want {
+		if got := kindOf(id); got != want {
 			t.Errorf("%s: %d, want %d", id, got, want)
 		}
 	}
