@@ -172,7 +172,7 @@ func (s *session) lookAtPermissions(ctx context.Context, f *findings) {
 		f.add("permissions", fine, "", "all %d kinds of commands are allowed", len(tried))
 		return
 	}
-	remedy := "give this user the commands and keys that docs/redis.md lists"
+	remedy := "give this user the permissions that sidecar doctor --acl USER prints"
 	if transient {
 		remedy = "Redis takes no writes now (a replica, a full memory or a failed save): see the other findings"
 	}
@@ -236,7 +236,7 @@ func lookAtWorker(ctx context.Context, f *findings, o Options, command []string)
 	passed, failed, err := o.TestWorker(ctx, command)
 	switch {
 	case err != nil:
-		f.add("worker", bad, "run it by hand and type {} into it; docs/protocol.md says what it must answer", "%s: %v", name, err)
+		f.add("worker", bad, "run it by hand and type {} into it; sidecar worker test -- "+name+" shows the whole dialogue", "%s: %v", name, err)
 	case len(failed) > 0:
 		f.add("worker", bad, "sidecar worker test -- "+name+" shows the whole dialogue", "%s: %d of %d checks failed: %s", name, len(failed), len(failed)+passed, strings.Join(failed, "; "))
 	default:

@@ -77,7 +77,7 @@ func lookAtPersistence(f *findings, info map[string]string) {
 	case info["aof_enabled"] == "":
 		f.add("persistence", unknown, "use appendonly yes", "the server does not say")
 	default:
-		f.add("persistence", warning, "appendonly yes, if tasks must outlive a crash of Redis (docs/guarantees.md)", "no append-only file: a crash of Redis loses what came since the last snapshot, if there are any")
+		f.add("persistence", warning, "appendonly yes, if tasks must outlive a crash of Redis", "no append-only file: a crash of Redis loses what came since the last snapshot, if there are any")
 	}
 }
 

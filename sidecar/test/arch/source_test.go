@@ -5,6 +5,7 @@ import (
 	"go/parser"
 	"go/token"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"testing"
@@ -155,4 +156,50 @@ func TestOneFunctionDecidesThatAKeyIsMissing(t *testing.T) {
 	if found == 0 {
 		t.Error("redis.Nil is nowhere: the rule guards nothing")
 	}
+}
+
+// A user of the binary has no checkout: lines of the log, errors and remedies name a
+// command. Help texts may name a page, which the documents made of them link.
+func TestMessagesNameNoPathInACheckout(t *testing.T) {
+	page := regexp.MustCompile(`docs/[a-z-]+\.md`)
+	helped := 0
+	for path, p := range list(t) {
+		if !within(path, "sidecar") || within(path, "sidecar/test") {
+			continue
+		}
+		for _, file := range p.GoFiles {
+			fset := token.NewFileSet()
+			f, err := parser.ParseFile(fset, filepath.Join(p.Dir, file), nil, parser.SkipObjectResolution)
+			if err != nil {
+				t.Error(err)
+				continue
+			}
+			ast.Inspect(f, func(n ast.Node) bool {
+				switch x := n.(type) {
+				case *ast.Field:
+					helped += len(page.FindAllString(tagOf(x), -1))
+					return false // the tags of the settings have their help
+				case *ast.KeyValueExpr:
+					if key, ok := x.Key.(*ast.Ident); ok && key.Name == "Long" {
+						return false
+					}
+				case *ast.BasicLit:
+					if x.Kind == token.STRING && page.MatchString(x.Value) {
+						t.Errorf("%s: %s: name a command, such as sidecar explain ID", fset.Position(x.Pos()), page.FindString(x.Value))
+					}
+				}
+				return true
+			})
+		}
+	}
+	if helped == 0 {
+		t.Error("no help text names a page: the check looks in the wrong places")
+	}
+}
+
+func tagOf(f *ast.Field) string {
+	if f.Tag == nil {
+		return ""
+	}
+	return f.Tag.Value
 }
