@@ -1,7 +1,8 @@
 // Package app is the sidecar as a library: Start wires the stages of the
 // pipeline to Redis and to the worker processes and runs them; Close stops
 // them in order. It never reads the environment and never handles signals:
-// both belong to the program that embeds it.
+// both belong to the program that embeds it. (OpenTelemetry's SDK reads its own
+// variables, where Config.Traces or Config.PushMetrics is set.)
 package app
 
 import (
@@ -92,7 +93,8 @@ type hooks struct {
 }
 
 // DefaultConfig returns the defaults. With a worker's command in Worker.Command they
-// are enough for Start.
+// are enough for Start. The workers have an empty environment then: config.ChildEnv makes
+// one of the program's own.
 func DefaultConfig() config.Config { return config.Default() }
 
 // Start validates the configuration, starts the local Redis if one is wanted,
