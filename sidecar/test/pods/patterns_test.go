@@ -75,7 +75,7 @@ func TestPatternA(t *testing.T) {
 	p.noZombies(worker)
 
 	worker.stop()
-	if log := worker.logs(); !strings.HasSuffix(log, "sidecar stopped") {
+	if log := worker.logs(); !strings.HasSuffix(log, "id=sidecar-stopped") {
 		t.Errorf("its last words: %s", log[max(0, len(log)-300):])
 	}
 }
