@@ -158,8 +158,8 @@ func TestArrows(t *testing.T) {
 		},
 		{
 			[]string{"sidecar/config"},
-			[]string{"sidecar/app", "sidecar/internal/pipeline", "sidecar/internal/worker", "sidecar/internal/redis", "sidecar/internal/web", "sidecar/internal/host", "sidecar/internal/cli"},
-			"a configuration knows no stage",
+			[]string{"sidecar/app", "sidecar/internal/pipeline", "sidecar/internal/worker", "sidecar/internal/redis", "sidecar/internal/observe", "sidecar/internal/web", "sidecar/internal/host", "sidecar/internal/cli"},
+			"a configuration knows nothing of what it configures",
 		},
 		{
 			[]string{"sidecar/internal/host"},
