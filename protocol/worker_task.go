@@ -81,7 +81,7 @@ func (t *Task) Log(level slog.Level, message string, fields ...any) {
 
 // Waiting tells the sidecar that from now on the task only waits for other
 // tasks, until the function that it returns is called (P44); the sidecar may
-// lend the task's slot meanwhile. Call it around a wait that depends on tasks
+// run another task in an extra slot meanwhile. Call it around a wait that depends on tasks
 // which need a slot themselves, or a sidecar with few slots may never run them:
 //
 //	defer t.Waiting()()

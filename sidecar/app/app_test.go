@@ -418,7 +418,7 @@ func TestAWaitingTaskLendsItsSlot(t *testing.T) {
 	b := setup(t, func(c *config.Config) { c.Slots = 1 })
 	gate := filepath.Join(t.TempDir(), "gate")
 	b.push(job{TaskID: "waits", SessionID: b.prefix, Do: "wait and gate", Path: gate})
-	await(t, "the slot to be lent", func() bool {
+	await(t, "the extra slot", func() bool {
 		s := b.app.Status()
 		return s.Extra == 1 && s.Capacity == 2 && len(s.Slots) == 2
 	})
@@ -437,7 +437,7 @@ func TestAWaitingTaskLendsItsSlot(t *testing.T) {
 		t.Fatal(err)
 	}
 	await(t, "the waiting task", func() bool { return b.result(b.prefix, "waits") != "" })
-	await(t, "the end of the loan", func() bool { return b.app.Status().Extra == 0 })
+	await(t, "the end of the extra slot", func() bool { return b.app.Status().Extra == 0 })
 	if err := b.app.Close(); err != nil {
 		t.Errorf("closed with %v", err)
 	}

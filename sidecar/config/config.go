@@ -187,9 +187,8 @@ type Worker struct {
 	MaxTasksPerChild int
 	MaxChildAge      time.Duration
 	MaxChildRSS      int64
-	// MaxLent is how many slots whose tasks only wait for other tasks (a nested
-	// group's barrier) are lent to others at the same time; workers are started
-	// for them. 0 means none.
+	// MaxLent is the maximum number of extra slots, one for each task that only waits for
+	// other tasks (a nested group's barrier). Workers are started for them. 0 means none.
 	MaxLent int
 }
 

@@ -157,7 +157,7 @@ class Task:
     def waiting(self) -> Iterator[None]:
         """Mark a time in which the task only waits for other tasks.
 
-        The sidecar may lend its slot to another task meanwhile. Several threads
+        The sidecar may run another task in an extra slot meanwhile. Several threads
         of one task may do so at once: the sidecar hears of the first and the last.
         """
         params = {"delivery": self.delivery}

@@ -132,9 +132,9 @@ func TestNestedGroups(t *testing.T) {
 	equal(t, "results", got.Results, want)
 }
 
-// With one slot, every task that waits for its group lends its slot to the
-// members. Graflow's own worker, with one thread, waits here until each barrier
-// times out.
+// TestNestedGroupsThreeDeepWithOneSlot: with one slot, the members of a group run in an
+// extra slot while the task that started the group waits. Graflow's own worker, with one
+// thread, waits here until each barrier times out.
 func TestNestedGroupsThreeDeepWithOneSlot(t *testing.T) {
 	t.Parallel()
 	sidecarOnly(t, "its only slot waits for tasks that need it")
@@ -153,7 +153,7 @@ func TestNestedGroupsThreeDeepWithOneSlot(t *testing.T) {
 			started++
 		}
 	}
-	equal(t, "workers for the three slots that were lent at once", started, 3)
+	equal(t, "workers for the three extra slots", started, 3)
 }
 
 func TestNextTaskIterationsAndRetries(t *testing.T) {
