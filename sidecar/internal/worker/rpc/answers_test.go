@@ -14,7 +14,7 @@ import (
 	"github.com/graflow/graflow-sidecar/sidecar/internal/task"
 )
 
-// values answers each request with so many bytes.
+// values answers each request with a value of so many bytes.
 type values struct {
 	Requests
 	bytes int
@@ -26,14 +26,15 @@ func (v *values) Serve(context.Context, *task.Task, string, *protocol.TaskReques
 	return make([]byte, v.bytes), nil
 }
 
-// reader is a worker's stdin from when it is read on.
+// reader is the stdin of a worker that begins to read late.
 type reader struct{ io.Writer }
 
 func (reader) Close() error                     { return nil }
 func (reader) SetWriteDeadline(time.Time) error { return nil }
 
-// A worker asks for a thousand large values and reads none of them: what waits for it
-// is bounded, and each is answered once it reads.
+// TestAnswersThatAreNotReadAreBounded: a worker requests a thousand large values and
+// reads none of them. The memory for the answers is bounded, and each request is
+// answered once the worker reads.
 func TestAnswersThatAreNotReadAreBounded(t *testing.T) {
 	const most, size, requests = 256 << 10, 64 << 10, 1000
 	for _, method := range []string{protocol.MethodChannelGet, protocol.MethodChannelKeys} {
@@ -55,7 +56,7 @@ func TestAnswersThatAreNotReadAreBounded(t *testing.T) {
 				}
 				ended, end := context.WithCancel(ctx)
 				end()
-				ask(ended) // the task is over: it does not wait
+				ask(ended) // the task has ended, so that its request does not wait
 				gone := make(chan struct{})
 				var writer sync.WaitGroup
 				writer.Go(func() { _ = c.out.write(reader{io.Discard}, time.Minute, gone) })
@@ -71,7 +72,7 @@ func TestAnswersThatAreNotReadAreBounded(t *testing.T) {
 	}
 }
 
-// What has a short answer does not wait for large ones: a worker may need it to go on.
+// TestShortAnswersDoNotWaitForLargeOnes: a worker may need a short answer to go on.
 func TestShortAnswersDoNotWaitForLargeOnes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		v := &values{bytes: 2}

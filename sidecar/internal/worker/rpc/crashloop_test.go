@@ -20,8 +20,8 @@ const (
 
 func (b *fakePool) said(what string) int { return strings.Count(b.log.String(), what) }
 
-// TestACrashLoopIsSaidOnceAndItsEndToo, whether a worker lives for a minute or
-// answers a task.
+// TestACrashLoopIsSaidOnceAndItsEndToo: a crash loop and its end are each logged once,
+// whether a worker lives for a minute or answers a task.
 func TestACrashLoopIsSaidOnceAndItsEndToo(t *testing.T) {
 	for _, byTask := range []bool{false, true} {
 		t.Run(fmt.Sprint("task ", byTask), func(t *testing.T) {
@@ -37,7 +37,7 @@ func TestACrashLoopIsSaidOnceAndItsEndToo(t *testing.T) {
 					t.Errorf("%d starts in 10 minutes on 3 slots", n)
 				}
 				f.set(func() { f.lives = 0 })
-				time.Sleep(31 * time.Second) // all are up by now, and none is proven
+				time.Sleep(31 * time.Second) // all workers are up, and none has lived long enough
 				if !b.pool.CrashLoop() {
 					t.Error("it is over too early")
 				}
@@ -87,8 +87,8 @@ func TestACrashLoopEndsTheRunIfThatIsWanted(t *testing.T) {
 	})
 }
 
-// TestAStartThatFailsForAReasonThatPasses ends nothing within a minute, not even where a
-// crash loop would, and after that it is as any other.
+// TestAStartThatFailsForAReasonThatPasses: within a minute it ends nothing, even with
+// CrashLoopExit; later it counts as any other failure.
 func TestAStartThatFailsForAReasonThatPasses(t *testing.T) {
 	for _, c := range []struct {
 		name string
@@ -113,7 +113,7 @@ func TestAStartThatFailsForAReasonThatPasses(t *testing.T) {
 				f.set(func() { f.broken = false })
 				b.wait("a task", b.push("after", task.IsolateNone))
 				f.set(func() { f.broken = true })
-				if !c.ever { // only what never started is given up
+				if !c.ever { // only a worker that never started is given up
 					_ = b.stop()
 					return
 				}
@@ -131,7 +131,7 @@ func TestAStartThatFailsForAReasonThatPasses(t *testing.T) {
 	}
 }
 
-// TestWhatIsNoCrashLoop: deaths alone are none.
+// TestWhatIsNoCrashLoop: deaths alone do not make a crash loop.
 func TestWhatIsNoCrashLoop(t *testing.T) {
 	t.Run("a worker that dies often and works", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
@@ -155,7 +155,7 @@ func TestWhatIsNoCrashLoop(t *testing.T) {
 			f := &fakes{lives: 61 * time.Second}
 			b := startFake(t, f, func(*rpc.Config) {})
 			time.Sleep(20 * time.Minute)
-			// And its restarts are quick ones.
+			// The restarts also have short pauses.
 			if n := len(f.all()); b.said(loopBegins) != 0 || n < 19 {
 				t.Errorf("%d starts\n%s", n, b.log)
 			}

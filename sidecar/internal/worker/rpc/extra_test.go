@@ -13,9 +13,9 @@ import (
 	"github.com/graflow/graflow-sidecar/sidecar/internal/worker/rpc"
 )
 
-// nesting is a handler for tasks called N or N.x: it makes two tasks one level
-// down, and waits for both.
-func (b *fakePool) nesting(lone task.Isolation) {
+// nesting sets a handler for tasks named N or N.x: each starts two tasks one level down,
+// and waits for both.
+func (b *fakePool) nesting(isolation task.Isolation) {
 	b.does(func(ctx context.Context, _ *fakeProc, t *protocol.Task) (any, error) {
 		var r struct {
 			ID string `json:"task_id"`
@@ -27,7 +27,7 @@ func (b *fakePool) nesting(lone task.Isolation) {
 		level, _, _ := strings.Cut(r.ID, ".")
 		if level != "0" {
 			next := string(level[0] - 1)
-			first, second := b.push(next+"."+r.ID+"a", lone), b.push(next+"."+r.ID+"b", task.IsolateNone)
+			first, second := b.push(next+"."+r.ID+"a", isolation), b.push(next+"."+r.ID+"b", task.IsolateNone)
 			resumed := t.Waiting()
 			for _, done := range []<-chan struct{}{first, second} {
 				select {
@@ -46,7 +46,7 @@ func (b *fakePool) nesting(lone task.Isolation) {
 func TestNestedTasksRunWhereThereAreFewSlots(t *testing.T) {
 	for _, c := range []struct {
 		concurrency, slots int
-		lone, nested       task.Isolation
+		isolation, nested  task.Isolation
 	}{
 		{1, 1, task.IsolateNone, task.IsolateNone},
 		{1, 2, task.IsolateNone, task.IsolateNone},
@@ -64,12 +64,11 @@ func TestNestedTasksRunWhereThereAreFewSlots(t *testing.T) {
 					cfg.Slots, cfg.MaxExtra = c.slots, 16
 				})
 				b.nesting(c.nested)
-				b.wait("a task with three levels below it", b.push("3", c.lone))
+				b.wait("a task with three levels below it", b.push("3", c.isolation))
 				if n := b.count(task.Succeeded); n != 1+2+4+8 {
 					t.Errorf("%d tasks succeeded", n)
 				}
-				// A task that resumes goes on at once, beside the one that runs in
-				// its place.
+				// A task that resumes works at once, beside the one in the extra slot.
 				if b.most() > c.slots+3 {
 					t.Errorf("%d at work at once on %d slots", b.most(), c.slots)
 				}
@@ -104,7 +103,7 @@ func TestExtraSlotsAreBounded(t *testing.T) {
 			}
 		}
 		if c.Running != 4 || c.Extra != 3 || waiting != 4 || f.living() != 4 {
-			t.Errorf("%+v, %d wait, %d processes; want one task on the slot and one on each of 3 lent ones", c, waiting, f.living())
+			t.Errorf("%+v, %d wait, %d processes; want one task on the slot and one on each of 3 extra ones", c, waiting, f.living())
 		}
 		close(open)
 		time.Sleep(time.Second)
@@ -117,7 +116,7 @@ func TestExtraSlotsAreBounded(t *testing.T) {
 	})
 }
 
-// TestNoChildStartsWithoutExtraSlots: and the waiting task is not disturbed.
+// TestNoChildStartsWithoutExtraSlots: the waiting task goes on undisturbed.
 func TestNoChildStartsWithoutExtraSlots(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := &fakes{}
@@ -140,8 +139,8 @@ func TestNoChildStartsWithoutExtraSlots(t *testing.T) {
 	})
 }
 
-// TestAnExtraChildIsKeptForAWhile: for the next group, and no longer than a minute
-// after the last.
+// TestAnExtraChildIsKeptForAWhile: the child serves the next group, and ends within a
+// minute of the last one.
 func TestAnExtraChildIsKeptForAWhile(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := &fakes{startTime: time.Second}
@@ -154,14 +153,14 @@ func TestAnExtraChildIsKeptForAWhile(t *testing.T) {
 		if n := len(f.all()); n != 2 {
 			t.Errorf("%d processes were started for five groups, one after another", n)
 		}
-		lent := 0
+		extra := 0
 		for _, s := range b.pool.Slots() {
 			if s.Extra {
-				lent++
+				extra++
 			}
 		}
-		if lent != 1 {
-			t.Errorf("%d lent children", lent)
+		if extra != 1 {
+			t.Errorf("%d extra children", extra)
 		}
 		time.Sleep(time.Minute)
 		if n := f.living(); n != 1 || b.count(task.Lost) != 0 {
@@ -173,7 +172,8 @@ func TestAnExtraChildIsKeptForAWhile(t *testing.T) {
 	})
 }
 
-// TestTheDeathOfAWaitingTaskEndsItsExtraSlot: no slot stays lent after the task's death.
+// TestTheDeathOfAWaitingTaskEndsItsExtraSlot: no extra slot remains after the death of
+// the waiting task.
 func TestTheDeathOfAWaitingTaskEndsItsExtraSlot(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := &fakes{}
@@ -187,7 +187,7 @@ func TestTheDeathOfAWaitingTaskEndsItsExtraSlot(t *testing.T) {
 		b.push("dies", task.IsolateNone)
 		time.Sleep(500 * time.Millisecond)
 		if n := b.queue.Counts().Extra; n != 1 {
-			t.Errorf("%d lent", n)
+			t.Errorf("%d extra slots", n)
 		}
 		time.Sleep(5 * time.Second)
 		if c := b.queue.Counts(); c.Extra != 0 || c.Running != 0 || b.count(task.Lost) != 1 {
@@ -199,8 +199,8 @@ func TestTheDeathOfAWaitingTaskEndsItsExtraSlot(t *testing.T) {
 	})
 }
 
-// TestAStopWithExtraSlots: a drain lends nothing more, the waiting task is cut
-// short when its time is up, and no process is left.
+// TestAStopWithExtraSlots: a drain adds no extra slots, the waiting task is ended when
+// its time is over, and no process is left.
 func TestAStopWithExtraSlots(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := startFake(t, &fakes{startTime: time.Second}, func(cfg *rpc.Config) { cfg.Slots, cfg.MaxExtra = 1, 16 })

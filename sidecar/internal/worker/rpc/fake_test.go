@@ -25,21 +25,21 @@ import (
 	"github.com/graflow/graflow-sidecar/sidecar/test/kit/testlog"
 )
 
-// fakes are worker processes that are goroutines, with the protocol's own Go
-// worker in them: all that takes minutes is tried with these, in a bubble of
-// testing/synctest. What must be seen of real processes is in pool_test.go.
+// fakes are worker processes that are goroutines running the protocol's own Go worker,
+// for tests that take minutes, in a bubble of testing/synctest. Tests of real processes
+// are in pool_test.go.
 type fakes struct {
 	pool        *fakePool
 	concurrency int
-	speaks      func(in, out net.Conn) // in place of the protocol's own worker
+	speaks      func(in, out net.Conn) // replaces the protocol's own worker
 	startTime   time.Duration          // before a worker answers initialize
 
 	mu     sync.Mutex
 	broken bool          // the next ones cannot be started
 	why    error         // for this reason
-	lives  time.Duration // of each process; 0 means until it is told to end
+	lives  time.Duration // the lifetime of each process; 0 means until it is ended
 	procs  []*fakeProc
-	most   int // processes at once
+	most   int // maximum number of processes at once
 }
 
 type fakeProc struct {
@@ -50,7 +50,7 @@ type fakeProc struct {
 	exited                chan struct{}
 	end                   func(fate string)
 	fate                  atomic.Pointer[string]
-	tasks                 atomic.Int64 // that it was given
+	tasks                 atomic.Int64 // number of tasks that it was given
 	ended                 time.Time
 }
 
@@ -93,8 +93,8 @@ func (f *fakes) start(*exec.Cmd) (local.Process, error) {
 		return func(fate string) {
 			once.Do(func() {
 				p.fate.Store(&fate)
-				// Its stdout first: a worker whose stdin has ended ends its tasks, and
-				// a process that has died answers none of them.
+				// Close stdout first: when its stdin ends, a worker ends its tasks, but a
+				// dead process answers none of them.
 				for _, c := range []net.Conn{out, in, errs} {
 					_ = c.Close()
 				}
@@ -152,7 +152,7 @@ func (f *fakes) living() int {
 	return f.livingLocked()
 }
 
-// atOnce is how many there were at most at the same time.
+// atOnce returns the maximum number of processes at the same time.
 func (f *fakes) atOnce() int {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -177,7 +177,7 @@ func (f *fakes) all() []*fakeProc {
 	return slices.Clone(f.procs)
 }
 
-// fakePool is a pool of fakes on a queue whose claim loop is a list.
+// fakePool is a pool of fakes with a queue whose records come from a list.
 type fakePool struct {
 	t     *testing.T
 	fakes *fakes
@@ -187,12 +187,12 @@ type fakePool struct {
 
 	mu       sync.Mutex
 	handle   fakeHandler
-	list     []task.Task // what Redis has
+	list     []task.Task // the queue in Redis
 	seq      int64
 	outcomes map[task.Conclusion]int
 	lost     task.Outcome             // the last one
 	failed   task.Outcome             // the last one
-	done     map[string]chan struct{} // by task id; closed when it has ended
+	done     map[string]chan struct{} // by task id; closed when the task has ended
 	working  int                      // tasks at work now
 	busiest  int
 
@@ -203,14 +203,14 @@ type fakePool struct {
 
 type fakeHandler func(ctx context.Context, p *fakeProc, t *protocol.Task) (any, error)
 
-// does sets what the tasks do that start from now on.
+// does sets what tasks do that start from now on.
 func (b *fakePool) does(h fakeHandler) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.handle, b.busiest = h, 0
 }
 
-// startFake runs one until the test's bubble ends; see stop.
+// startFake starts a fakePool. The test ends it with stop.
 func startFake(t *testing.T, f *fakes, change func(*rpc.Config)) *fakePool {
 	t.Helper()
 	b := &fakePool{
@@ -227,8 +227,8 @@ func startFake(t *testing.T, f *fakes, change func(*rpc.Config)) *fakePool {
 		Log: slog.New(slog.NewTextHandler(b.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
 	}
 	change(&cfg)
-	b.queue = dispatch.New(dispatch.Exits{Requeue: b.giveBack, Defer: func(x task.Task) {
-		time.AfterFunc(10*time.Second, func() { x.Isolation = task.IsolateProcess; b.giveBack(x) })
+	b.queue = dispatch.New(dispatch.Exits{Requeue: b.requeue, Defer: func(x task.Task) {
+		time.AfterFunc(10*time.Second, func() { x.Isolation = task.IsolateProcess; b.requeue(x) })
 	}})
 	b.queue.Limit(cfg.Slots, cfg.MaxExtra)
 	b.pool = rpc.New(cfg, b.queue, b)
@@ -243,7 +243,7 @@ func startFake(t *testing.T, f *fakes, change func(*rpc.Config)) *fakePool {
 			if err != nil {
 				return
 			}
-			for len(b.claim(n)) == 0 { // as the blocking wait would
+			for len(b.claim(n)) == 0 { // like the blocking wait
 				if soft.Err() != nil {
 					return
 				}
@@ -270,8 +270,8 @@ func (b *fakePool) claim(n int) []task.Task {
 	return got
 }
 
-// giveBack puts a record back at the head of the queue, under a new delivery.
-func (b *fakePool) giveBack(x task.Task) {
+// requeue puts a record at the head of the queue, under a new delivery.
+func (b *fakePool) requeue(x task.Task) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.giveBackLocked(x)
@@ -283,7 +283,7 @@ func (b *fakePool) giveBackLocked(x task.Task) {
 	b.list = slices.Insert(b.list, 0, x)
 }
 
-// Done is the pool's sink: what is not over goes back to the queue.
+// Add implements the pool's sink: it requeues tasks that have not ended.
 func (b *fakePool) Add(o task.Outcome) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -307,18 +307,18 @@ func (b *fakePool) AddAll(os []task.Outcome) {
 	}
 }
 
-// push adds a task at the head of the queue, where a group's go.
-func (b *fakePool) push(id string, lone task.Isolation) <-chan struct{} {
+// push adds a task at the head of the queue, like the members of a group.
+func (b *fakePool) push(id string, isolation task.Isolation) <-chan struct{} {
 	b.mu.Lock()
 	b.done[id] = make(chan struct{})
 	done := b.done[id]
 	b.mu.Unlock()
-	b.giveBack(task.Task{Attempt: 1, Isolation: lone, Record: fmt.Appendf(nil, `{"task_id":%q}`, id), Info: task.Info{TaskID: id}})
+	b.requeue(task.Task{Attempt: 1, Isolation: isolation, Record: fmt.Appendf(nil, `{"task_id":%q}`, id), Info: task.Info{TaskID: id}})
 	return done
 }
 
-// work counts how many tasks are at work for a time, or until ctx ends: a worker
-// whose sidecar is gone does not wait for its tasks.
+// work counts the calling task as working for a time, or until ctx ends: a worker whose
+// sidecar has ended does not wait for its tasks.
 func (b *fakePool) work(ctx context.Context, d time.Duration) {
 	b.mu.Lock()
 	b.working++
@@ -333,7 +333,7 @@ func (b *fakePool) work(ctx context.Context, d time.Duration) {
 	b.mu.Unlock()
 }
 
-// most is how many tasks were at work at the same time.
+// most returns the maximum number of tasks that worked at the same time.
 func (b *fakePool) most() int {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -346,7 +346,7 @@ func (b *fakePool) count(k task.Conclusion) int {
 	return b.outcomes[k]
 }
 
-// wait waits until a task has ended, for as long as a producer does.
+// wait waits until a task has ended, for as long as a producer waits.
 func (b *fakePool) wait(what string, done <-chan struct{}) {
 	b.t.Helper()
 	select {
@@ -356,7 +356,7 @@ func (b *fakePool) wait(what string, done <-chan struct{}) {
 	}
 }
 
-// stop ends the pool and wants nothing left of it.
+// stop ends the pool and checks that nothing is left of it.
 func (b *fakePool) stop() error {
 	b.t.Helper()
 	b.queue.Halt()

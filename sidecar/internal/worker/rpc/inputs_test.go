@@ -19,12 +19,12 @@ import (
 func init() {
 	menu["wants inputs"] = wantsInputs(`{"task-*":["x","y"],"*":["y"],"other":["z"]}`)
 	menu["answers before it is asked"] = func() {
-		lied := false // once: of several lies, one may come when the task has just been sent
+		lied := false // only once: a later false answer may arrive when the task has just been sent
 		raw(func(id json.RawMessage, method string, _ json.RawMessage) {
 			switch method {
 			case protocol.MethodInitialize:
 				fmt.Printf(`{"jsonrpc":"2.0","id":%s,"result":{"protocolVersion":1,"worker":{"name":"menu","version":"1"},"concurrency":1,"capabilities":{},"inputs":{"*":["x"]}}}`+"\n", id)
-			case protocol.MethodPing: // the task of id 2 waits for its inputs
+			case protocol.MethodPing: // the task with the id 2 waits for its inputs
 				if !lied {
 					lied = true
 					fmt.Println(`{"jsonrpc":"2.0","id":2,"result":{"status":"succeeded","value":"a lie"}}`)
@@ -42,7 +42,7 @@ func init() {
 	menu["wants inputs of another shape"] = wantsInputs(`["x"]`)
 }
 
-// wantsInputs declares inputs and answers each task with the params it got.
+// wantsInputs is a worker that declares inputs and answers each task with its params.
 func wantsInputs(inputs string) func() {
 	return func() {
 		handle := answering(nil)
@@ -59,7 +59,7 @@ func wantsInputs(inputs string) func() {
 	}
 }
 
-// ran is what a task that has its params as its value got.
+// ran returns the params that a task has as its value.
 func ran(t *testing.T, o task.Outcome) protocol.RunParams {
 	t.Helper()
 	if o.Conclusion != task.Succeeded {
@@ -92,7 +92,8 @@ func TestInputsComeWithTheTask(t *testing.T) {
 	}
 }
 
-// A worker that wants no inputs by name gets those that the workflow has.
+// TestInputsOfTheWorkflow: a worker that declares no names gets the inputs of the
+// workflow.
 func TestInputsOfTheWorkflow(t *testing.T) {
 	s := newServer(nil)
 	s.inputs = func(_ context.Context, _ *task.Task, names []string) ([]protocol.Input, error) {
@@ -108,14 +109,15 @@ func TestInputsOfTheWorkflow(t *testing.T) {
 	}
 }
 
-// Without a reader of inputs, or for tasks of no pattern, nothing is read.
+// TestInputsThatNoWorkerDeclared: nothing is read without a Requests, or for tasks that
+// match no pattern.
 func TestInputsThatNoWorkerDeclared(t *testing.T) {
 	b := setup(t, "wants inputs", nil)
 	b.push("", "")
 	if p := ran(t, b.next()); p.Inputs != nil {
 		t.Errorf("inputs %v", p.Inputs)
 	}
-	s := newServer(nil) // has no inputs: asked for some, it panics
+	s := newServer(nil) // panics if inputs are read
 	b = setup(t, "good", func(c *rpc.Config) { c.Requests = s })
 	b.push("", "")
 	if o := b.next(); o.Conclusion != task.Succeeded {
@@ -140,7 +142,7 @@ func TestInputsThatCannotBeHad(t *testing.T) {
 			if o := b.next(); o.Conclusion != task.Failed || o.Reason != "inputs" || !strings.Contains(o.Message, c.want) {
 				t.Errorf("outcome %+v", o)
 			}
-			c.inputs, c.err = nil, nil // and the child goes on
+			c.inputs, c.err = nil, nil // the child goes on
 			b.push("", "")
 			if o := b.next(); o.Conclusion != task.Succeeded {
 				t.Errorf("outcome %+v", o)
@@ -149,8 +151,8 @@ func TestInputsThatCannotBeHad(t *testing.T) {
 	}
 }
 
-// A task whose inputs are waited for is not started: whatever ends that sends it
-// back, and a lost lease does so at once.
+// TestInputsThatDoNotCome: a task that waits for its inputs has not started. Whatever
+// ends the wait returns the task, and a lost lease does so at once.
 func TestInputsThatDoNotCome(t *testing.T) {
 	for name, end := range map[string]func(b *bundle){
 		"stop":  func(b *bundle) { b.stop() },
@@ -168,7 +170,7 @@ func TestInputsThatDoNotCome(t *testing.T) {
 			b := setup(t, "wants inputs", func(c *rpc.Config) { c.Requests, c.TaskTimeout = s, time.Millisecond })
 			b.push("", "")
 			<-waiting
-			time.Sleep(5 * time.Millisecond) // past the deadline, which does not run yet
+			time.Sleep(5 * time.Millisecond) // past the deadline, which begins with the task
 			for _, slot := range b.pool.Slots() {
 				if len(slot.Tasks) != 0 {
 					t.Errorf("started: %+v", slot.Tasks)
@@ -182,7 +184,8 @@ func TestInputsThatDoNotCome(t *testing.T) {
 	}
 }
 
-// An answer to a task that was not sent yet is an answer to nothing.
+// TestInputsAndAnAnswerTooEarly: an answer to a task that was not sent yet is
+// unexpected.
 func TestInputsAndAnAnswerTooEarly(t *testing.T) {
 	free := make(chan struct{})
 	s := newServer(nil)

@@ -19,8 +19,8 @@ import (
 	"github.com/graflow/graflow-sidecar/protocol"
 )
 
-// The test binary is its own worker: started with this variable set it plays
-// one entry of the menu instead of running the tests.
+// The test binary is its own worker: with this variable it runs one entry of the menu
+// instead of the tests.
 const roleVariable = "PROCESS_TEST_ROLE"
 
 func TestMain(m *testing.M) {
@@ -36,14 +36,14 @@ func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m)
 }
 
-// record is what the tests' tasks ask of a worker.
+// record is the record of a test's task, with what the worker is to do.
 type record struct {
 	TaskID string `json:"task_id"`
 	Do     string `json:"do"`
 	Path   string `json:"path"`
 }
 
-// menu is every kind of worker that the tests run.
+// menu has the workers that the tests run.
 var menu = map[string]func(){
 	"good":       func() { serve(1) },
 	"concurrent": func() { serve(4) },
@@ -122,7 +122,7 @@ var menu = map[string]func(){
 	"reads no more and is killed": func() {
 		raw(answering(func(id json.RawMessage, _ record) {
 			succeed(id)
-			time.Sleep(time.Second / 2) // the next task comes
+			time.Sleep(time.Second / 2) // the next task arrives
 			_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
 		}))
 	},
@@ -133,7 +133,7 @@ var menu = map[string]func(){
 		}))
 	},
 	"closes its stdin": func() {
-		// It answers initialize by hand and reads nothing more.
+		// It answers initialize itself and reads no more.
 		fmt.Println(`{"jsonrpc":"2.0","id":1,"result":{"protocolVersion":1,"worker":{"name":"x","version":"1"},"concurrency":1,"capabilities":{}}}`)
 		_ = os.Stdin.Close()
 		time.Sleep(time.Hour)
@@ -155,7 +155,7 @@ var menu = map[string]func(){
 	"leaves a grandchild": func() {
 		raw(answering(func(id json.RawMessage, r record) {
 			cmd := exec.Command("sleep", "600")
-			cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr // it holds our pipes
+			cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr // it keeps the pipes open
 			if r.Do == "die, and it has left" {
 				cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 			}
@@ -179,9 +179,9 @@ var menu = map[string]func(){
 				answer(id, method, params)
 			}
 		})
-		time.Sleep(time.Hour) // past the end of stdin, too
+		time.Sleep(time.Hour) // also after the end of stdin
 	},
-	"stops answering": func() { // and everything else but reading
+	"stops answering": func() { // it only reads
 		raw(answering(func(json.RawMessage, record) { time.Sleep(time.Hour) }))
 	},
 	"floods stdout for ever": func() {
@@ -260,7 +260,7 @@ var menu = map[string]func(){
 	},
 	"waits and never resumes": func() {
 		raw(answering(func(id json.RawMessage, r record) {
-			for range 3 { // a repetition changes nothing
+			for range 3 { // repetitions change nothing
 				fmt.Printf(`{"jsonrpc":"2.0","method":"$/waiting","params":{"delivery":%q}}`+"\n", "run."+strings.TrimPrefix(r.TaskID, "task-"))
 			}
 			fmt.Println(`{"jsonrpc":"2.0","method":"$/waiting","params":{"delivery":"nobody's"}}`)
@@ -290,7 +290,7 @@ var menu = map[string]func(){
 	},
 }
 
-// serve is a well-behaved worker on the SDK, whose tasks say what to do.
+// serve is a correct worker on the SDK, whose records say what to do.
 func serve(concurrency int) {
 	err := protocol.Serve(context.Background(), func(ctx context.Context, t *protocol.Task) (any, error) {
 		var r record
@@ -314,7 +314,7 @@ func serve(concurrency int) {
 			return nil, ctx.Err()
 		case "hang":
 			select {}
-		case "gate": // until the file is there
+		case "gate": // until the file exists
 			if err := os.WriteFile(r.Path+".started", nil, 0o600); err != nil {
 				return nil, err
 			}
@@ -343,7 +343,7 @@ func eachLine(f func(line string)) {
 	}
 }
 
-// raw is a worker that speaks the protocol by hand.
+// raw is a worker that writes the protocol itself.
 func raw(handle func(id json.RawMessage, method string, params json.RawMessage)) {
 	eachLine(func(line string) {
 		var m struct {
@@ -358,7 +358,7 @@ func raw(handle func(id json.RawMessage, method string, params json.RawMessage))
 	})
 }
 
-// answering answers initialize and hands every task to f.
+// answering answers initialize and calls f for every task.
 func answering(f func(id json.RawMessage, r record)) func(json.RawMessage, string, json.RawMessage) {
 	return func(id json.RawMessage, method string, params json.RawMessage) {
 		switch method {

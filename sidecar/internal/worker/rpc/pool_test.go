@@ -23,7 +23,7 @@ import (
 	"github.com/graflow/graflow-sidecar/sidecar/test/kit/wait"
 )
 
-// bundle is a pool on a queue, with the outcomes as they come.
+// bundle is a pool on a queue, with a channel of its outcomes.
 type bundle struct {
 	t        *testing.T
 	queue    *dispatch.Queue
@@ -53,7 +53,7 @@ func setup(t *testing.T, role string, change func(*rpc.Config)) *bundle {
 	b := &bundle{t: t, outcomes: make(chan task.Outcome, 1000), log: &testlog.Buffer{}, ended: make(chan error, 1)}
 	b.queue = dispatch.New(dispatch.Exits{Requeue: func(x task.Task) { b.Add(task.Outcome{Task: x, Conclusion: task.Returned}) }})
 	cfg := rpc.Config{
-		Command: []string{self}, // The race detector would have every child linger for a second.
+		Command: []string{self}, // Without it the race detector delays the end of each child by a second.
 		Env:     append(os.Environ(), roleVariable+"="+role, "GORACE=atexit_sleep_ms=0"),
 		Slots:   1, WorkerID: "test", Version: "test",
 		StartTimeout: 10 * time.Second, StartRetries: 1,
@@ -95,7 +95,7 @@ func (b *bundle) halt() {
 
 func (b *bundle) push(do, path string) task.Task {
 	b.t.Helper()
-	wait.Until(b.t, "a child", func() bool { return b.queue.Counts().Capacity > 0 }) // without one, tasks go back
+	wait.Until(b.t, "a child", func() bool { return b.queue.Counts().Capacity > 0 }) // without a child, tasks are returned
 	b.seq++
 	id := fmt.Sprint("task-", b.seq)
 	x := task.Task{
@@ -153,11 +153,11 @@ func TestATaskEndsAsItsWorkerSays(t *testing.T) {
 			if c.kind == task.Succeeded && string(o.Value) != `{"task":"task-1"}` {
 				t.Errorf("value %s", o.Value)
 			}
-			// The line about the task's end has it, and no other.
+			// Only the line about the end of the task has it.
 			if (o.Stack != "") != (c.do == "panic") || (o.Stack != "" && strings.Contains(b.log.String(), "goroutine ")) {
 				t.Errorf("stack %q, log:\n%s", o.Stack, b.log.String())
 			}
-			// Whatever happened, the next task is done.
+			// In every case the next task is run.
 			b.push("", "")
 			if o := b.next(); o.Conclusion != task.Succeeded {
 				t.Errorf("the next task: %v: %s", o.Conclusion, o.Message)
@@ -215,8 +215,8 @@ func TestAnIdleWorkerThatIsSilentIsReplaced(t *testing.T) {
 	}
 }
 
-// TestABusyWorkerThatIsSilentIsNotReplaced: a task in C code that holds Python's
-// lock answers nothing, and is at work.
+// TestABusyWorkerThatIsSilentIsNotReplaced: a task in C code that keeps Python's global
+// lock answers no ping, and works.
 func TestABusyWorkerThatIsSilentIsNotReplaced(t *testing.T) {
 	b := setup(t, "stops answering", func(c *rpc.Config) {
 		c.PingInterval, c.PingTimeout, c.TaskTimeout, c.KillGrace = 5*time.Millisecond, 20*time.Millisecond, 500*time.Millisecond, 100*time.Millisecond
@@ -257,8 +257,8 @@ func TestNeighboursOfADeathAreSharers(t *testing.T) {
 	}
 }
 
-// TestALastAttemptHasAChildOfItsOwn: the task kills its worker, and no other task
-// dies with it.
+// TestALastAttemptHasAChildOfItsOwn: the task kills its worker, and no other task dies
+// with it.
 func TestALastAttemptHasAChildOfItsOwn(t *testing.T) {
 	b := setup(t, "concurrent", func(c *rpc.Config) { c.Slots = 4 })
 	gate := filepath.Join(t.TempDir(), "gate")
@@ -266,11 +266,11 @@ func TestALastAttemptHasAChildOfItsOwn(t *testing.T) {
 	wait.Until(t, "the neighbour to start", func() bool { _, err := os.Stat(gate + ".started"); return err == nil })
 	for n, do := range []string{"die", ""} {
 		b.queue.Offer([]task.Task{{
-			Delivery: fmt.Sprint("run.lone", n), Attempt: 3, Isolation: task.IsolateProcess,
-			Record: fmt.Appendf(nil, `{"task_id":"lone","do":%q}`, do), Info: task.Info{TaskID: "lone"},
+			Delivery: fmt.Sprint("run.isolated", n), Attempt: 3, Isolation: task.IsolateProcess,
+			Record: fmt.Appendf(nil, `{"task_id":"isolated","do":%q}`, do), Info: task.Info{TaskID: "isolated"},
 		}})
 		o := b.next()
-		if o.Task.Info.TaskID != "lone" || o.Shared || (o.Conclusion == task.Lost) != (do == "die") {
+		if o.Task.Info.TaskID != "isolated" || o.Shared || (o.Conclusion == task.Lost) != (do == "die") {
 			t.Fatalf("%s: %v shared=%v: %s", o.Task.Info.TaskID, o.Conclusion, o.Shared, o.Message)
 		}
 	}
@@ -350,7 +350,7 @@ func TestADeadlineCancelsAndThenKills(t *testing.T) {
 
 func TestNeighboursOfAnOverdueTaskGoBackAtNoCost(t *testing.T) {
 	b := setup(t, "concurrent", func(c *rpc.Config) { c.Slots, c.KillGrace = 4, 200*time.Millisecond })
-	b.push("hang", "") // it has no deadline of its own
+	b.push("hang", "") // the record has no deadline of its own
 	overdue := task.Task{
 		Delivery: "run.overdue", Attempt: 1, Record: []byte(`{"task_id":"overdue","do":"hang"}`),
 		Info: task.Info{TaskID: "overdue", Timeout: 50 * time.Millisecond},
@@ -377,8 +377,7 @@ func TestEvictEndsWhatRuns(t *testing.T) {
 				t.Errorf("the evicted task: %v", o.Conclusion)
 			}
 			wait.Until(t, "its slot", func() bool { return b.queue.Counts().Running == 0 })
-			// A task that was taken from the queue in the very moment is not
-			// started any more, either.
+			// A task that is acquired at the same moment does not start either.
 			b.push("", "")
 			if o := b.next(); o.Conclusion != task.Returned {
 				t.Errorf("a task of the evicted run: %v", o.Conclusion)
@@ -413,8 +412,8 @@ func TestNoGrandchildSurvives(t *testing.T) {
 	}
 }
 
-// A worker's death is seen although a process that it started, and that has
-// left its group, holds its pipes: that one may live for days.
+// TestADeathIsSeenBehindADaemon: the death of a worker is noticed although a process
+// that has left its group, and may live for days, keeps its pipes open.
 func TestADeathIsSeenBehindADaemon(t *testing.T) {
 	b := setup(t, "leaves a grandchild", nil)
 	path := filepath.Join(t.TempDir(), "pid")
@@ -430,10 +429,10 @@ func TestADeathIsSeenBehindADaemon(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	_ = syscall.Kill(pid, syscall.SIGKILL) // it may be dead: its parent's death may have ended it
+	_ = syscall.Kill(pid, syscall.SIGKILL) // the death of its parent may have ended it
 }
 
-// isZombie: dead, and waiting to be reaped by the process that inherited it.
+// isZombie reports whether a process is dead and not reaped yet.
 func isZombie(pid int) bool {
 	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	return err == nil && strings.Contains(string(stat), ") Z ")

@@ -9,7 +9,8 @@ import (
 	"github.com/graflow/graflow-sidecar/sidecar/test/kit/wait"
 )
 
-// TestTheMemoryOfRealProcessesIsLookedAt: any process takes more than a byte.
+// TestTheMemoryOfRealProcessesIsLookedAt: every process takes more than the limit of
+// one byte.
 func TestTheMemoryOfRealProcessesIsLookedAt(t *testing.T) {
 	b := setup(t, "good", func(c *rpc.Config) { c.Slots, c.MaxChildRSS = 2, 1 })
 	wait.Until(t, "two children", func() bool { return b.pool.Up() == 2 })
@@ -17,7 +18,7 @@ func TestTheMemoryOfRealProcessesIsLookedAt(t *testing.T) {
 	for b.touched(old) > 0 || !strings.Contains(b.log.String(), "SIDECAR_MAX_CHILD_RSS") {
 		b.push("", "")
 		o := b.next()
-		for o.Conclusion == task.Returned { // refused, since the child had been told to finish
+		for o.Conclusion == task.Returned { // refused, since the child was ending
 			b.queue.Offer([]task.Task{o.Task})
 			o = b.next()
 		}
@@ -25,5 +26,5 @@ func TestTheMemoryOfRealProcessesIsLookedAt(t *testing.T) {
 			t.Fatalf("%v: %s", o.Conclusion, o.Message)
 		}
 	}
-	b.wantNobodyLeft(t)
+	b.wantNoProcessLeft(t)
 }

@@ -13,7 +13,7 @@ import (
 	"github.com/graflow/graflow-sidecar/sidecar/internal/worker/rpc"
 )
 
-// takes is a handler whose tasks take a time.
+// takes sets a handler whose tasks take a time.
 func (b *fakePool) takes(d time.Duration) {
 	b.does(func(ctx context.Context, _ *fakeProc, _ *protocol.Task) (any, error) {
 		b.work(ctx, d)
@@ -43,8 +43,8 @@ func TestNoWorkerGetsMoreTasksThanItMay(t *testing.T) {
 						break
 					}
 				}
-				// Every outcome is a success: nothing was lost, and what came back
-				// had not started.
+				// Every outcome is a success: no task was lost, and returned tasks had not
+				// started.
 				if n, lost := b.count(task.Succeeded), b.count(task.Lost); n != c.tasks || lost != 0 {
 					t.Fatalf("%d of %d tasks succeeded, %d lost\n%s", n, c.tasks, lost, b.log)
 				}
@@ -109,8 +109,8 @@ func TestWorkersAreReplacedAtTheirAgeButNotAllAtOnce(t *testing.T) {
 	})
 }
 
-// TestAWorkerThatIsTooLargeIsReplacedBetweenTasks: it goes on with what it has,
-// and the successor is there before.
+// TestAWorkerThatIsTooLargeIsReplacedBetweenTasks: the replacement is up before the old
+// worker has ended its tasks.
 func TestAWorkerThatIsTooLargeIsReplacedBetweenTasks(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := &fakes{startTime: time.Second}
@@ -123,7 +123,7 @@ func TestAWorkerThatIsTooLargeIsReplacedBetweenTasks(t *testing.T) {
 				if large[pid] {
 					return 700 << 20, nil
 				}
-				return 512 << 20, nil // as much as it may have
+				return 512 << 20, nil // exactly the limit
 			}
 		})
 		b.takes(10 * time.Second)
@@ -155,8 +155,8 @@ func TestAWorkerThatIsTooLargeIsReplacedBetweenTasks(t *testing.T) {
 	})
 }
 
-// TestNoSlotIsPassedOver: where every fresh worker is too large already, each slot
-// has its turn.
+// TestNoSlotIsPassedOver: if every fresh worker is too large already, each slot has its
+// turn.
 func TestNoSlotIsPassedOver(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := &fakes{startTime: time.Second}
@@ -176,8 +176,8 @@ func TestNoSlotIsPassedOver(t *testing.T) {
 	})
 }
 
-// TestAnOldWorkerStaysWhileNoNewOneStarts, and is tried again later. One that
-// has had its last task is of no more use, and its slot waits.
+// TestAnOldWorkerStaysWhileNoNewOneStarts: the replacement is tried again later. A
+// worker that has used its quota of tasks ends, and its slot waits.
 func TestAnOldWorkerStaysWhileNoNewOneStarts(t *testing.T) {
 	for _, byAge := range []bool{true, false} {
 		t.Run(fmt.Sprint("age ", byAge), func(t *testing.T) {
@@ -218,8 +218,8 @@ func TestAnOldWorkerStaysWhileNoNewOneStarts(t *testing.T) {
 	}
 }
 
-// TestALongTaskDoesNotKeepTheOtherSlotsOfItsWorkerEmpty: the successor serves
-// while the predecessor finishes.
+// TestALongTaskDoesNotKeepTheOtherSlotsOfItsWorkerEmpty: the replacement serves while
+// the predecessor finishes.
 func TestALongTaskDoesNotKeepTheOtherSlotsOfItsWorkerEmpty(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := &fakes{concurrency: 4}
@@ -233,7 +233,7 @@ func TestALongTaskDoesNotKeepTheOtherSlotsOfItsWorkerEmpty(t *testing.T) {
 		for i := range 30 {
 			b.push(fmt.Sprint("t", i), task.IsolateNone)
 		}
-		time.Sleep(11 * time.Second) // ten, on three slots
+		time.Sleep(11 * time.Second) // ten tasks on three slots
 		if n := b.count(task.Succeeded); n != 30 || b.most() != 4 {
 			t.Errorf("%d of 30 succeeded, %d ran at once", n, b.most())
 		}
@@ -252,12 +252,13 @@ func TestALongTaskDoesNotKeepTheOtherSlotsOfItsWorkerEmpty(t *testing.T) {
 	})
 }
 
-// TestConcurrentRequestsStartOneReplacement.
+// TestConcurrentRequestsStartOneReplacement: a restart and a recycling at the same time
+// start one replacement.
 func TestConcurrentRequestsStartOneReplacement(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := &fakes{startTime: 5 * time.Second}
 		b := startFake(t, f, func(cfg *rpc.Config) { cfg.Slots, cfg.MaxChildAge = 1, time.Minute })
-		time.Sleep(5*time.Second + 47*time.Second) // just before it is old enough
+		time.Sleep(5*time.Second + 47*time.Second) // just before its maximum age
 		b.pool.Restart()
 		time.Sleep(2 * time.Second)
 		b.pool.Restart()

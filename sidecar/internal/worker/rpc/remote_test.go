@@ -18,21 +18,21 @@ import (
 	"github.com/graflow/graflow-sidecar/sidecar/internal/worker/spawn/local"
 )
 
-// elsewhere stands for another container, which is there or not.
+// elsewhere is another container, which is reachable or not.
 type elsewhere struct {
 	fakes *fakes
 
 	mu      sync.Mutex
-	there   chan struct{} // closed while it is there
+	there   chan struct{} // closed while it is reachable
 	leaving chan struct{} // closed when it drains
 	tie     atomic.Bool
 }
 
-// away is a process there.
+// away is a process in the other container.
 type away struct {
 	*fakeProc
 	leaving chan struct{}
-	tie     *atomic.Bool // it ends, and its container goes, while it is asked for that
+	tie     *atomic.Bool // the process ends, and its container drains, at the same moment
 }
 
 func (a away) Leaving() <-chan struct{} {
@@ -77,7 +77,7 @@ func (e *elsewhere) comes() {
 	close(e.there)
 }
 
-// goes has it start nothing more, and drain what it has.
+// goes makes the container start no more processes, and drain those that it has.
 func (e *elsewhere) goes() {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -103,8 +103,8 @@ func startElsewhere(t *testing.T, slots int) (*elsewhere, *fakePool) {
 	return e, b
 }
 
-// TestAPoolWaitsForWorkersElsewhere: for as long as it takes, with nothing
-// claimed, and a stop does not wait for them.
+// TestAPoolWaitsForWorkersElsewhere: the pool waits without a limit and without claims,
+// and a stop does not wait for the workers.
 func TestAPoolWaitsForWorkersElsewhere(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		e, b := startElsewhere(t, 2)
@@ -128,7 +128,7 @@ func TestAPoolWaitsForWorkersElsewhere(t *testing.T) {
 	})
 }
 
-// TestAWorkerElsewhereThatDoesNotStartIsNoReasonToEnd: its container is.
+// TestAWorkerElsewhereThatDoesNotStartIsNoReasonToEnd: its own container ends instead.
 func TestAWorkerElsewhereThatDoesNotStartIsNoReasonToEnd(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		e, b := startElsewhere(t, 1)
@@ -145,8 +145,8 @@ func TestAWorkerElsewhereThatDoesNotStartIsNoReasonToEnd(t *testing.T) {
 	})
 }
 
-// TestAContainerThatDrainsCostsNothing: what runs is finished there, and what does
-// not end in time goes back.
+// TestAContainerThatDrainsCostsNothing: its running tasks finish there, and those that
+// do not end in time are returned.
 func TestAContainerThatDrainsCostsNothing(t *testing.T) {
 	for _, c := range []struct {
 		name  string
@@ -196,10 +196,10 @@ func TestAContainerThatDrainsCostsNothing(t *testing.T) {
 	}
 }
 
-// TestAContainerThatIsCutShortAtOnceIsNoDeath: the end of a child and the word that its
-// container goes are there at once, and the end is noticed first.
+// TestAContainerThatIsCutShortAtOnceIsNoDeath: the end of a child and the drain of its
+// container arrive at the same moment, and the end is noticed first.
 func TestAContainerThatIsCutShortAtOnceIsNoDeath(t *testing.T) {
-	for range 10 { // each with two ties
+	for range 10 { // each with two simultaneous events
 		synctest.Test(t, func(t *testing.T) {
 			e, b := startElsewhere(t, 2)
 			b.takes(time.Hour)
@@ -225,8 +225,7 @@ func TestAContainerThatIsCutShortAtOnceIsNoDeath(t *testing.T) {
 	}
 }
 
-// TestAContainersDeathIsMoreThanAChilds: the tasks of all its children have it in
-// common.
+// TestAContainersDeathIsMoreThanAChilds: the tasks of all its children share the loss.
 func TestAContainersDeathIsMoreThanAChilds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		e, b := startElsewhere(t, 2)
@@ -248,8 +247,8 @@ func TestAContainersDeathIsMoreThanAChilds(t *testing.T) {
 	})
 }
 
-// TestAnIsolatedTaskDoesNotWaitForAContainer that has just gone: it is better off with
-// another sidecar.
+// TestAnIsolatedTaskDoesNotWaitForAContainer: when the container has just disconnected,
+// another sidecar should run the task.
 func TestAnIsolatedTaskDoesNotWaitForAContainer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		e := newElsewhere(&fakes{startTime: time.Second, concurrency: 2})

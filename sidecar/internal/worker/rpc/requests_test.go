@@ -21,11 +21,11 @@ import (
 
 func init() { menu["asks"] = askingWorker }
 
-// askingWorker sends, for each task, the lines that the file in its record's path
-// holds, $d being the task's delivery. What its record says to do:
+// askingWorker sends, for each task, the lines of the file at its record's path, with $d
+// replaced by the delivery. What the record says to do:
 //
-//	wait   answer the task with all answers, by id, once the last one is in
-//	leave  answer the task at once, and log what answers come later
+//	wait   answer the task with all answers, by id, after the last one
+//	leave  answer the task at once, and log later answers
 //	die    die at once
 func askingWorker() {
 	type asked struct {
@@ -125,7 +125,7 @@ func request(id, method, params string) string {
 	return fmt.Sprintf(`{"jsonrpc":"2.0","id":%q,"method":%q,"params":%s}`, id, method, params)
 }
 
-// answers are those that a task's value holds: the result, or code and message.
+// answers returns the answers in a task's value: the result, or code and message.
 func answers(t *testing.T, o task.Outcome) map[string]string {
 	t.Helper()
 	var all map[string]json.RawMessage
@@ -204,7 +204,8 @@ func TestRequestsAreRefusedWithoutAServer(t *testing.T) {
 	}
 }
 
-// A worker reaches its own tasks only, not those in the next process.
+// TestRequestsForAnotherChildsTask: a worker has access to its own tasks only, not to
+// those of other processes.
 func TestRequestsForAnotherChildsTask(t *testing.T) {
 	held := make(chan struct{})
 	s := newServer(func(ctx context.Context, x *task.Task, _ string, _ *protocol.TaskRequest) ([]byte, error) {
@@ -224,7 +225,8 @@ func TestRequestsForAnotherChildsTask(t *testing.T) {
 	}
 }
 
-// A request that waits holds up neither the others nor the worker's stdout.
+// TestRequestsDoNotWaitForEachOther: a request that waits delays neither other requests
+// nor the worker's stdout.
 func TestRequestsDoNotWaitForEachOther(t *testing.T) {
 	free := make(chan struct{})
 	s := newServer(func(ctx context.Context, _ *task.Task, method string, _ *protocol.TaskRequest) ([]byte, error) {
@@ -236,7 +238,7 @@ func TestRequestsDoNotWaitForEachOther(t *testing.T) {
 			}
 			return []byte(`{"token":"t"}`), nil
 		}
-		close(free) // only now does the lock come
+		close(free) // now the lock is free
 		return []byte(`{"released":true}`), nil
 	})
 	b := setup(t, "asks", func(c *rpc.Config) { c.Requests = s })
@@ -249,7 +251,8 @@ func TestRequestsDoNotWaitForEachOther(t *testing.T) {
 	}
 }
 
-// The end of a delivery ends what it asked, and then its locks, in this order.
+// TestRequestsEndWithTheDelivery: the end of a delivery ends its requests first, and
+// then its locks.
 func TestRequestsEndWithTheDelivery(t *testing.T) {
 	for _, do := range []string{"leave", "die"} {
 		t.Run(do, func(t *testing.T) {
@@ -280,7 +283,8 @@ func TestRequestsEndWithTheDelivery(t *testing.T) {
 	}
 }
 
-// What a worker asks and does not wait for is bounded, and the reader never waits.
+// TestRequestsAreBounded: the unanswered requests of a worker are bounded, and the
+// reader never waits.
 func TestRequestsAreBounded(t *testing.T) {
 	free := make(chan struct{})
 	s := newServer(func(context.Context, *task.Task, string, *protocol.TaskRequest) ([]byte, error) {

@@ -15,7 +15,7 @@ import (
 	"github.com/graflow/graflow-sidecar/sidecar/test/kit/wait"
 )
 
-// brokenVariable names a file: while it is there, no worker starts.
+// brokenVariable names a file: while it exists, no worker starts.
 const brokenVariable = "PROCESS_TEST_BROKEN"
 
 func init() {
@@ -36,7 +36,7 @@ func (b *bundle) pids() map[int]bool {
 	return pids
 }
 
-// touched is how many of the processes still serve.
+// touched returns how many of the processes still serve.
 func (b *bundle) touched(old map[int]bool) (n int) {
 	for pid := range b.pids() {
 		if old[pid] {
@@ -58,7 +58,7 @@ func TestRestartReplacesEveryChildAndLosesNothing(t *testing.T) {
 			b.pool.Restart()
 		}
 		o := b.next()
-		for o.Conclusion == task.Returned { // refused, since the child had been told to finish
+		for o.Conclusion == task.Returned { // refused, since the child was ending
 			b.queue.Offer([]task.Task{o.Task})
 			o = b.next()
 		}
@@ -72,9 +72,8 @@ func TestRestartReplacesEveryChildAndLosesNothing(t *testing.T) {
 	wait.Until(t, "free slots", func() bool { return b.queue.Counts() == dispatch.Counts{Capacity: 3} })
 }
 
-// TestATaskOutlivesTheReplacementOfItsChild: the successor is up and gets nothing as
-// long as the only slot is in use; the task ends where it began, and never runs
-// twice.
+// TestATaskOutlivesTheReplacementOfItsChild: the replacement is up and gets no task
+// while the only slot is in use. The task ends where it began, and never runs twice.
 func TestATaskOutlivesTheReplacementOfItsChild(t *testing.T) {
 	b := setup(t, "good", nil)
 	gate := filepath.Join(t.TempDir(), "gate")
@@ -100,8 +99,8 @@ func TestATaskOutlivesTheReplacementOfItsChild(t *testing.T) {
 	wait.Until(t, "the new child", func() bool { return b.pool.Up() == 1 && b.touched(old) == 0 })
 }
 
-// TestAReplacementThatDoesNotStartChangesNothing: a broken new version of the
-// worker does not take the place of one that works.
+// TestAReplacementThatDoesNotStartChangesNothing: a broken new version of the worker
+// does not replace one that works.
 func TestAReplacementThatDoesNotStartChangesNothing(t *testing.T) {
 	broken := filepath.Join(t.TempDir(), "broken")
 	b := setup(t, "may be broken", func(c *rpc.Config) {
@@ -125,7 +124,7 @@ func TestAReplacementThatDoesNotStartChangesNothing(t *testing.T) {
 	}
 }
 
-// TestAStopDuringARestartLeavesNoProcess: wherever the round is at that time.
+// TestAStopDuringARestartLeavesNoProcess: at any moment of the restart.
 func TestAStopDuringARestartLeavesNoProcess(t *testing.T) {
 	for _, pause := range []time.Duration{0, time.Millisecond, 5 * time.Millisecond, 20 * time.Millisecond, 60 * time.Millisecond} {
 		t.Run(pause.String(), func(t *testing.T) {

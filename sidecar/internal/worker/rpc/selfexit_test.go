@@ -7,7 +7,8 @@ import (
 	"time"
 )
 
-// TestAWorkerThatMayExitIsGivenNoTaskYet: after as many answers as others had given.
+// TestAWorkerThatMayExitIsGivenNoTaskYet: after as many answers as earlier workers had
+// given before their exit.
 func TestAWorkerThatMayExitIsGivenNoTaskYet(t *testing.T) {
 	var q selfExits
 	want := func(step string, answers int, pause time.Duration) {
@@ -32,7 +33,7 @@ func TestAWorkerThatMayExitIsGivenNoTaskYet(t *testing.T) {
 	want("no longer than that", 1, selfExitWindow)
 }
 
-// pipeTo is a pipe to a worker whose writes end with err.
+// pipeTo is a pipe to a worker whose writes fail with err.
 type pipeTo struct {
 	err    error
 	closed bool
@@ -42,8 +43,8 @@ func (p *pipeTo) Write([]byte) (int, error)        { return 0, p.err }
 func (p *pipeTo) Close() error                     { p.closed = true; return nil }
 func (p *pipeTo) SetWriteDeadline(time.Time) error { return nil }
 
-// TestABrokenPipeStaysOpen until the worker's end is known: what it has not read is
-// told by the pipe.
+// TestABrokenPipeStaysOpen: the pipe stays open until the end of the worker is known,
+// since its contents show what the worker has not read.
 func TestABrokenPipeStaysOpen(t *testing.T) {
 	for _, c := range []struct {
 		err    error

@@ -16,8 +16,8 @@ import (
 	"github.com/graflow/graflow-sidecar/sidecar/internal/worker/rpc"
 )
 
-// speaker is a worker that writes by hand. answer gives what it writes for a task,
-// with ID in place of the id; first what it writes for initialize.
+// speaker is a worker that writes its own text. answer returns the text for a task,
+// with ID in place of the id; the first call is for initialize.
 func speaker(concurrency int, first string, answer func(taskID string) string) func(in, out net.Conn) {
 	return func(in, out net.Conn) {
 		var mu sync.Mutex
@@ -52,7 +52,7 @@ func speaker(concurrency int, first string, answer func(taskID string) string) f
 			case protocol.MethodShutdown:
 				return
 			case protocol.MethodTaskRun:
-				// A pause within the text is a time, as in ‹1s›.
+				// A pause within the text is a duration, as in ‹1s›.
 				go func() {
 					for part := range strings.SplitSeq(strings.ReplaceAll(answer(m.Params.Record.TaskID), "ID", string(m.ID)), "‹") {
 						if pause, rest, ok := strings.Cut(part, "›"); ok {
@@ -70,8 +70,9 @@ func speaker(concurrency int, first string, answer func(taskID string) string) f
 
 const right = `{"jsonrpc":"2.0","id":ID,"result":{"status":"succeeded"}}`
 
-// An answer that cannot be recognised ends its task within a second, in words, or is
-// understood; the next task runs in the same worker.
+// TestAnAnswerThatCannotBeRecognisedEndsItsTask: within a second such an answer is
+// understood, or ends its task with an explanation. The next task runs in the same
+// worker.
 func TestAnAnswerThatCannotBeRecognisedEndsItsTask(t *testing.T) {
 	for _, tt := range []struct{ name, answer, message string }{
 		{"text in front", "loading 3 rows" + right + "\n", `text stands in front of it on its line: "loading 3 rows"`},
@@ -136,7 +137,8 @@ func TestAnAnswerThatCannotBeRecognisedEndsItsTask(t *testing.T) {
 	}
 }
 
-// A line over the limit is not kept, and an answer is found wherever it stands in it.
+// TestAnAnswerInALineOverTheLimit: the line is not stored, and an answer is found
+// anywhere in it.
 func TestAnAnswerInALineOverTheLimit(t *testing.T) {
 	text, long := strings.Repeat("loading ", 1000), strings.Repeat("x", 9000)
 	for _, tt := range []struct{ name, answer, message string }{
@@ -175,15 +177,15 @@ func TestAnAnswerInALineOverTheLimit(t *testing.T) {
 	}
 }
 
-// lastFailure is the message of the task that failed last.
+// lastFailure returns the message of the last failed task.
 func (b *fakePool) lastFailure() string {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.failed.Message
 }
 
-// Of several tasks the one that is meant fails; where that cannot be told the
-// worker is replaced, and no task waits for ever.
+// TestAnAnswerThatCannotBeRecognisedAmongSeveralTasks: the task that is meant fails. If
+// it is unknown the worker is replaced, and no task waits for ever.
 func TestAnAnswerThatCannotBeRecognisedAmongSeveralTasks(t *testing.T) {
 	for _, tt := range []struct {
 		name, answer, message string
@@ -220,7 +222,7 @@ func TestAnAnswerThatCannotBeRecognisedAmongSeveralTasks(t *testing.T) {
 					time.Sleep(time.Second)
 					b.mu.Lock()
 					message := b.lost.Message
-					for _, id := range []string{"odd", "slow"} { // as Redis would give them back
+					for _, id := range []string{"odd", "slow"} { // in the order of Redis
 						b.giveBackLocked(task.Task{Attempt: 2, Record: fmt.Appendf(nil, `{"task_id":%q}`, id), Info: task.Info{TaskID: id}})
 					}
 					b.mu.Unlock()
@@ -241,7 +243,8 @@ func TestAnAnswerThatCannotBeRecognisedAmongSeveralTasks(t *testing.T) {
 	}
 }
 
-// An error response without an id is about the one task that there is (P28, P61).
+// TestAnErrorWithoutAnIDIsTheLossOfTheOneTask: an error response without an id belongs
+// to the only running task (P28, P61).
 func TestAnErrorWithoutAnIDIsTheLossOfTheOneTask(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := startFake(t, &fakes{speaks: speaker(1, "RIGHT\n", func(string) string {
@@ -258,7 +261,8 @@ func TestAnErrorWithoutAnIDIsTheLossOfTheOneTask(t *testing.T) {
 	})
 }
 
-// A message that has begun is ended within the write timeout (P62).
+// TestAMessageThatDoesNotGoOnFailsItsTask: an unfinished message is judged after the
+// write timeout (P62).
 func TestAMessageThatDoesNotGoOnFailsItsTask(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := startFake(t, &fakes{speaks: speaker(1, "RIGHT\n", func(id string) string {
@@ -278,8 +282,8 @@ func TestAMessageThatDoesNotGoOnFailsItsTask(t *testing.T) {
 	})
 }
 
-// An answer to initialize that cannot be recognised is a start failure that names
-// its form at once, not after the start timeout.
+// TestAnUnrecognisedAnswerToInitializeIsAStartFailure: the failure names the form of
+// the answer at once, not after the start timeout.
 func TestAnUnrecognisedAnswerToInitializeIsAStartFailure(t *testing.T) {
 	for first, want := range map[string]string{
 		"Starting…RIGHT\n":                                   "text stands in front of it on its line",
@@ -310,7 +314,8 @@ func TestAnUnrecognisedAnswerToInitializeIsAStartFailure(t *testing.T) {
 	}
 }
 
-// A request of the worker that cannot be read is answered: the worker waits for that.
+// TestARequestThatCannotBeReadIsRefused: the request gets an answer, because the worker
+// waits for one.
 func TestARequestThatCannotBeReadIsRefused(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		answers := make(chan string, 10)
@@ -338,7 +343,7 @@ func TestARequestThatCannotBeReadIsRefused(t *testing.T) {
 	})
 }
 
-// tee keeps what is read from a connection.
+// tee records what is read from a connection.
 type tee struct {
 	net.Conn
 	copies chan string

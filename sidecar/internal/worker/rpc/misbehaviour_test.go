@@ -15,7 +15,7 @@ import (
 	"github.com/graflow/graflow-sidecar/sidecar/test/kit/wait"
 )
 
-// started lists every process that the log speaks of.
+// started returns every process id in the log.
 func (b *bundle) started() (pids []int) {
 	seen := make(map[int]bool)
 	for line := range strings.Lines(b.log.String()) {
@@ -29,8 +29,8 @@ func (b *bundle) started() (pids []int) {
 	return pids
 }
 
-// wantNobodyLeft stops the pool and looks for its processes.
-func (b *bundle) wantNobodyLeft(t *testing.T) {
+// wantNoProcessLeft stops the pool and checks that its processes are gone.
+func (b *bundle) wantNoProcessLeft(t *testing.T) {
 	t.Helper()
 	b.halt()
 	pids := b.started()
@@ -47,10 +47,9 @@ func (b *bundle) wantNobodyLeft(t *testing.T) {
 	}
 }
 
-// TestMisbehaviourCostsWhatItMust: for every way in which a worker can go wrong,
-// what becomes of its task (Lost is the one that costs an attempt), that the
-// next task is treated the same, so that nothing was broken for good, how many
-// processes that took, and that none of them is left.
+// TestMisbehaviourCostsWhatItMust checks for every misbehaviour of a worker the outcome
+// of its task (Lost uses an attempt), that the next task has the same outcome, so that
+// nothing stays broken, the number of processes, and that none of them is left.
 func TestMisbehaviourCostsWhatItMust(t *testing.T) {
 	quick := func(c *rpc.Config) {
 		c.WriteTimeout, c.KillGrace = 200*time.Millisecond, 200*time.Millisecond
@@ -97,7 +96,7 @@ func TestMisbehaviourCostsWhatItMust(t *testing.T) {
 				x := b.push("", c.path)
 				o := b.next()
 				for o.Conclusion == task.Returned && c.role == "says draining and stays" {
-					// It came while the child was going.
+					// The task was acquired while the child was ending.
 					wait.Until(t, "the next child", func() bool { return b.queue.Counts().Capacity > 0 })
 					b.queue.Offer([]task.Task{o.Task})
 					o = b.next()
@@ -106,7 +105,7 @@ func TestMisbehaviourCostsWhatItMust(t *testing.T) {
 					t.Fatalf("%v shared=%t: %s", o.Conclusion, o.Shared, o.Message)
 				}
 			}
-			b.wantNobodyLeft(t)
+			b.wantNoProcessLeft(t)
 			// One more may have been started already.
 			if n := len(b.started()); n < c.processes || n > c.processes+1 || (c.processes == 1 && n != 1) {
 				t.Errorf("%d processes, want %d", n, c.processes)
@@ -122,12 +121,12 @@ func TestMisbehaviourCostsWhatItMust(t *testing.T) {
 
 func TestAWorkerThatDrainsIsReplacedAndLosesNothing(t *testing.T) {
 	b := setup(t, "drains after its first task", func(c *rpc.Config) {
-		c.Restart = backoff.Policy{Min: time.Hour, Max: time.Hour} // it did nothing that a pause would be for
+		c.Restart = backoff.Policy{Min: time.Hour, Max: time.Hour} // no pause applies to a worker that drains
 	})
 	for range 3 {
 		b.push("last", "")
 		o := b.next()
-		for o.Conclusion == task.Returned { // it came while the child was going
+		for o.Conclusion == task.Returned { // acquired while the child was ending
 			b.push("last", "")
 			o = b.next()
 		}

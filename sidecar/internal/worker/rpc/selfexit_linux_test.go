@@ -10,7 +10,8 @@ import (
 	"github.com/graflow/graflow-sidecar/sidecar/internal/worker/rpc"
 )
 
-// TestATaskThatItsWorkerHasNotReadCostsNothing: it was sent while the worker ended.
+// TestATaskThatItsWorkerHasNotReadCostsNothing: the task was sent while the worker
+// ended.
 func TestATaskThatItsWorkerHasNotReadCostsNothing(t *testing.T) {
 	b := setup(t, "reads no more and is killed", nil)
 	b.push("", "")
@@ -24,11 +25,11 @@ func TestATaskThatItsWorkerHasNotReadCostsNothing(t *testing.T) {
 	}
 }
 
-// TestAWorkerThatExitsAfterEachAnswer costs no record an attempt, is started again at
-// once, and the log says what it should do instead.
+// TestAWorkerThatExitsAfterEachAnswer: such a worker uses no attempts and is restarted
+// at once, and the log says what it should do instead.
 func TestAWorkerThatExitsAfterEachAnswer(t *testing.T) {
 	b := setup(t, "exits after its first task", func(c *rpc.Config) {
-		c.Restart = backoff.Policy{Min: time.Millisecond, Max: time.Hour} // a pause that grows would never end
+		c.Restart = backoff.Policy{Min: time.Millisecond, Max: time.Hour} // a growing pause would exceed the test's timeout
 	})
 	const tasks = 25
 	b.push("", "")
@@ -40,7 +41,7 @@ func TestAWorkerThatExitsAfterEachAnswer(t *testing.T) {
 				b.push("", "")
 			}
 		case o.Conclusion == task.Returned:
-			returned++ // for want of a worker, or unread
+			returned++ // without a worker, or unread
 			b.push("", "")
 		default:
 			t.Fatalf("%v: %s", o.Conclusion, o.Message)
