@@ -678,7 +678,7 @@ func (c *child) abandon(asked bool) {
 		if r.expiry != nil {
 			r.expiry.Stop()
 		}
-		o := task.Outcome{Conclusion: task.Lost, Message: "the worker " + fate, Stderr: c.tail.Text(), Shared: len(left) > 1, Whole: local.Company(c.proc), Exit: exit, HostStops: local.HostStops(c.proc)}
+		o := task.Outcome{Conclusion: task.Lost, Message: "the worker " + fate, Stderr: c.tail.Text(), Shared: len(left) > 1, Whole: local.SharedDeath(c.proc), Exit: exit, HostStops: local.HostStops(c.proc)}
 		if told := local.HostHangups(c.proc); told != nil {
 			o.HostHangups = told
 		}

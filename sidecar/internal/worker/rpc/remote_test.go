@@ -48,8 +48,8 @@ func (a away) Leaving() <-chan struct{} {
 
 var closed = func() chan struct{} { c := make(chan struct{}); close(c); return c }()
 
-func (a away) Company() bool { return a.Fate() == "was lost with its container" }
-func (a away) Excused() bool { return a.Fate() == "was cut short by its container" }
+func (a away) SharedDeath() bool { return a.Fate() == "was lost with its container" }
+func (a away) Excused() bool     { return a.Fate() == "was cut short by its container" }
 
 func newElsewhere(f *fakes) *elsewhere {
 	return &elsewhere{fakes: f, there: make(chan struct{}), leaving: make(chan struct{})}
@@ -272,7 +272,7 @@ func TestAnIsolatedTaskDoesNotWaitForAContainer(t *testing.T) {
 		}
 		time.Sleep(2 * time.Minute)
 		if n := strings.Count(b.log.String(), "panic"); n != 0 || b.count(task.Failed) != 0 {
-			t.Errorf("it was run in company\n%s", b.log)
+			t.Errorf("it was run beside others\n%s", b.log)
 		}
 		if n := starts.Load(); n < 3 {
 			t.Errorf("%d starts: it has not been given back and tried again", n)

@@ -16,21 +16,21 @@ import (
 	"github.com/graflow/graflow-sidecar/sidecar/internal/worker/spawn/reaper"
 )
 
-// request is the message that has a fork server make a worker. Four descriptors
-// go with it: the worker's stdin, stdout and stderr and a socket for the answer.
+// request is the message that makes a fork server fork a worker. Four descriptors go
+// with it: the worker's stdin, stdout and stderr and a socket for the answer.
 type request struct {
 	Parent int                `json:"parent"` // the process that adopts the worker
-	Env    map[string]*string `json:"env"`    // what differs; null takes away
+	Env    map[string]*string `json:"env"`    // the difference; null removes a variable
 }
 
-// answer is the worker's message that it runs, or the error.
+// answer is the worker's message that it runs, or an error.
 type answer struct {
 	PID   int    `json:"pid"`
 	Error string `json:"error"`
 }
 
-// fork has the fork server make a worker. The worker goes on once it is a child of
-// the sidecar: once it can be waited for, and ends with the sidecar.
+// fork makes the fork server fork a worker. The worker goes on once it is a child of
+// the sidecar, so that it can be waited for and ends with the sidecar.
 func (p *process) fork(cmd *exec.Cmd) (local.Process, error) {
 	ends, theirs, err := pipes()
 	if err != nil {
@@ -53,10 +53,10 @@ func (p *process) fork(cmd *exec.Cmd) (local.Process, error) {
 	}
 	worker, err := local.Adopt(got.PID, variables(cmd.Env)[local.IDVariable], ends[0], ends[1], ends[2])
 	if err != nil {
-		closeAll(ends) // with conn, which tells the worker that it was given up
+		closeAll(ends) // and conn, whose end makes the worker exit
 		return nil, err
 	}
-	_, _ = conn.Write([]byte{'\n'}) // if it is gone already, that will show
+	_, _ = conn.Write([]byte{'\n'}) // an error shows later as the end of the worker
 	return worker, nil
 }
 
@@ -79,7 +79,7 @@ func (p *process) ask(conn *net.UnixConn, theirs []*os.File, r request) (answer,
 		p.markStuck()
 		return answer{}, fmt.Errorf("the fork server cannot be asked: %w", err)
 	}
-	closeAll(theirs) // or the end of the socket would never show
+	closeAll(theirs) // the end of the socket would otherwise not be visible
 	_ = conn.SetReadDeadline(deadline)
 	buf := make([]byte, 64<<10)
 	n, err := conn.Read(buf)
@@ -103,7 +103,7 @@ func (p *process) ask(conn *net.UnixConn, theirs []*os.File, r request) (answer,
 	return got, nil
 }
 
-// changes is the difference of an environment to the fork server's.
+// changes returns the difference of an environment from that of the fork server.
 func (p *process) changes(env []string) map[string]*string {
 	wanted := variables(env)
 	changes := make(map[string]*string)
@@ -120,7 +120,7 @@ func (p *process) changes(env []string) map[string]*string {
 	return changes
 }
 
-// pipes makes a worker's standard streams: the sidecar's ends and the worker's.
+// pipes makes the standard streams of a worker: the sidecar's ends and the worker's.
 func pipes() (ours, theirs []*os.File, err error) {
 	for i := range 3 {
 		r, w, err := os.Pipe()

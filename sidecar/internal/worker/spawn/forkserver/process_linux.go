@@ -22,28 +22,28 @@ import (
 )
 
 const (
-	// markRoom is how long a process id may be, besides the worker's id in it.
+	// markRoom is the maximum length of a process id, besides the worker id in it.
 	markRoom = 128
 	// outputGrace is how long the pipes of a fork server that has ended are read.
 	outputGrace = 200 * time.Millisecond
 )
 
-// process is a fork server.
+// process is a running fork server.
 type process struct {
 	cfg     *Config
 	proc    local.Process
 	control *net.UnixConn
-	env     map[string]string // its own
+	env     map[string]string // its environment
 	tail    local.Tail
 	readers sync.WaitGroup
 
-	turn       sync.Mutex // one fork at a time: its timeout is for itself alone
+	turn       sync.Mutex // one fork at a time, so that each has its own timeout
 	complained atomic.Bool
 	stuck      chan struct{} // closed when it does not answer
 	stuckOnce  sync.Once
 }
 
-// launch starts a fork server and waits for its message that it can fork.
+// launch starts a fork server and waits for the message that it can fork.
 func launch(ctx context.Context, cfg *Config, start local.Start) (forker, error) {
 	ours, theirs, err := socketPair()
 	if err != nil {
@@ -79,15 +79,15 @@ func launch(ctx context.Context, cfg *Config, start local.Start) (forker, error)
 	return p, nil
 }
 
-// mark is the process id of a fork server. A fork writes its own over it, in the
-// memory that /proc/PID/environ shows, and needs the room.
+// mark is the process id of a fork server. A fork overwrites it with its own in the
+// memory that /proc/PID/environ shows, and needs as much space.
 func mark(workerID string) string {
 	id := fmt.Sprintf("%s-forkserver-%s", workerID, rand.Text()[:10])
 	return id + strings.Repeat(".", markRoom+len(workerID)-len(id))
 }
 
-// handshake reads the fork server's first message: that it is ready, or why it must
-// not fork.
+// handshake reads the first message of the fork server: that it is ready, or why it
+// must not fork.
 func (p *process) handshake(ctx context.Context) error {
 	_ = p.control.SetReadDeadline(time.Now().Add(p.cfg.StartTimeout))
 	defer context.AfterFunc(ctx, func() { _ = p.control.SetReadDeadline(time.Now()) })()
@@ -118,15 +118,15 @@ func (p *process) handshake(ctx context.Context) error {
 
 func (p *process) pid() int { return p.proc.Pid() }
 
-// gone is closed when the fork server has ended, or no longer answers.
+// gone is closed when the fork server has ended or no longer answers.
 func (p *process) gone() <-chan struct{} { return p.stuck }
 
 func (p *process) markStuck() { p.stuckOnce.Do(func() { close(p.stuck) }) }
 
 func (p *process) complain() bool { return p.complained.CompareAndSwap(false, true) }
 
-// end stops the fork server: by the end of its socket, and then by force. It has no
-// state that a longer grace would save.
+// end stops the fork server by closing its socket, and then by force. A longer grace
+// period would save nothing, since it has no state.
 func (p *process) end() string {
 	hard, cancel := context.WithCancel(context.Background())
 	cancel()
@@ -138,7 +138,8 @@ func (p *process) end() string {
 	return p.proc.Fate()
 }
 
-// variables is an environment as a map: of two entries of a name the last counts.
+// variables returns an environment as a map. The last of several entries with a name
+// counts.
 func variables(env []string) map[string]string {
 	m := make(map[string]string, len(env))
 	for _, entry := range env {
@@ -149,7 +150,7 @@ func variables(env []string) map[string]string {
 	return m
 }
 
-// socketPair returns the sidecar's end of a socket that keeps messages apart, and the
+// socketPair returns the sidecar's end of a socket with message boundaries, and the
 // descriptor of the other end.
 func socketPair() (ours *net.UnixConn, theirs *os.File, err error) {
 	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
@@ -158,7 +159,7 @@ func socketPair() (ours *net.UnixConn, theirs *os.File, err error) {
 	}
 	f := os.NewFile(uintptr(fds[0]), "forkserver")
 	theirs = os.NewFile(uintptr(fds[1]), "forkserver")
-	defer f.Close() // FileConn has made a copy
+	defer f.Close() // FileConn duplicates it
 	conn, err := net.FileConn(f)
 	if err != nil {
 		theirs.Close()

@@ -1,7 +1,7 @@
-// Package forkserver starts worker processes by asking a fork server for them: a
-// process that has imported once what every worker needs, and is forked for each
-// of them (see graflow_sidecar/_forkserver.py in examples/python-worker). Where there
-// is no fork server at the moment, a worker is started as any other command.
+// Package forkserver starts worker processes through a fork server: a process that has
+// imported what every worker needs, and is forked for each worker (see
+// graflow_sidecar/_forkserver.py in examples/python-worker). While there is no fork
+// server, a worker is started as any other command.
 package forkserver
 
 import (
@@ -19,29 +19,28 @@ import (
 	"github.com/graflow/graflow-sidecar/sidecar/internal/worker/spawn/local"
 )
 
-// Config describes the fork server. Every field is required but for Dir, Env and
-// Files.
+// Config describes the fork server. Every field except Dir, Env and Files is required.
 type Config struct {
-	// Command runs the fork server; the number of its socket's descriptor is added.
+	// Command runs the fork server; the number of its socket's descriptor is appended.
 	Command  []string
 	WorkerID string
 	Dir      string
-	Env      []string   // complete, and that of every worker
-	Files    []*os.File // handed down as file descriptors 3, 4 …
+	Env      []string   // complete; also that of every worker
+	Files    []*os.File // inherited as file descriptors 3, 4 …
 
-	StartTimeout time.Duration  // until it has imported what it has to
-	Restart      backoff.Policy // pause before another one is started
+	StartTimeout time.Duration  // until the imports are done
+	Restart      backoff.Policy // pause before a restart
 	Log          *slog.Logger
 
-	forkTimeout time.Duration // tests hurry
+	forkTimeout time.Duration // shorter in tests
 }
 
-// forkTimeout bounds one fork. It takes a few milliseconds: a fork server that
-// needs longer hangs.
+// forkTimeout bounds one fork. A fork takes a few milliseconds; a fork server that
+// needs longer is stuck.
 const forkTimeout = 5 * time.Second
 
-// healthyAfter is how long a fork server must have lived for its next restart
-// to be quick again.
+// healthyAfter is how long a fork server must have lived for its next restart to have a
+// short pause again.
 const healthyAfter = time.Minute
 
 // forker is a running fork server.
@@ -51,37 +50,36 @@ type forker interface {
 	fork(cmd *exec.Cmd) (local.Process, error)
 	// gone is closed when the fork server has ended, or must be ended.
 	gone() <-chan struct{}
-	// end stops the fork server without delay and returns how it ended. Its forks
-	// live on.
+	// end stops the fork server at once and returns how it ended. Its forks go on.
 	end() string
-	// complain reports true the first time only.
+	// complain returns true on the first call only.
 	complain() bool
 }
 
-// Server keeps one fork server. Its methods may be called concurrently.
+// Server keeps one fork server running. Its methods may be called concurrently.
 type Server struct {
-	cfg    Config
-	launch func(ctx context.Context) (forker, error)
-	renew  chan struct{} // one token: the running one is out of date
+	cfg     Config
+	launch  func(ctx context.Context) (forker, error)
+	restart chan struct{} // one token: the running fork server is out of date
 
-	mu      sync.Mutex
-	up      forker // nil: none is ready
-	pending bool   // one is being started, and is worth waiting for
-	halted  bool   // nothing is
-	round   int    // counts the renewals
-	changed chan struct{}
+	mu         sync.Mutex
+	up         forker // nil if none is ready
+	pending    bool   // one is being started, and starts of workers wait for it
+	halted     bool   // starts of workers wait for nothing
+	generation int    // number of restarts
+	changed    chan struct{}
 }
 
-// New prepares a server; nothing runs before Run. Workers that are started
-// before that wait for it.
+// New prepares a server; nothing runs before Run. Workers that are started before Run
+// wait for it.
 func New(cfg Config) *Server {
 	cfg.forkTimeout = forkTimeout
-	return &Server{cfg: cfg, renew: make(chan struct{}, 1), pending: true, changed: make(chan struct{})}
+	return &Server{cfg: cfg, restart: make(chan struct{}, 1), pending: true, changed: make(chan struct{})}
 }
 
-// Run starts the fork server, and another one when it ends, until ctx ends, and then
-// stops it. Workers that are started later are started without a fork server. Call
-// Run once.
+// Run starts the fork server, and restarts it when it ends, until ctx ends; then it
+// stops it. Workers that are started later are started without a fork server. Run may
+// be called once.
 func (s *Server) Run(ctx context.Context) error {
 	defer func() {
 		s.Halt()
@@ -101,8 +99,8 @@ func (s *Server) Run(ctx context.Context) error {
 func (s *Server) loop(ctx context.Context) {
 	pause := backoff.New(s.cfg.Restart)
 	for ctx.Err() == nil {
-		began, round := time.Now(), s.begin()
-		z, err := s.launch(ctx)
+		began, generation := time.Now(), s.begin()
+		fs, err := s.launch(ctx)
 		if err != nil {
 			s.set(nil, false)
 			if ctx.Err() == nil {
@@ -110,12 +108,12 @@ func (s *Server) loop(ctx context.Context) {
 			}
 			continue
 		}
-		s.cfg.Log.Info("fork server ready", "pid", z.pid(), "took", time.Since(began).Round(time.Millisecond).String())
-		if s.serve(ctx, z, round) {
-			z.end()
-			continue // renewed, or stopped
+		s.cfg.Log.Info("fork server ready", "pid", fs.pid(), "took", time.Since(began).Round(time.Millisecond).String())
+		if s.serve(ctx, fs, generation) {
+			fs.end()
+			continue // restarted, or stopped
 		}
-		fate := z.end()
+		fate := fs.end()
 		if time.Since(began) > healthyAfter {
 			pause.Reset()
 		}
@@ -124,47 +122,47 @@ func (s *Server) loop(ctx context.Context) {
 	}
 }
 
-// begin prepares a launch. It returns the renewal that the launch is good for: files
-// may change while the fork server reads them.
-func (s *Server) begin() (round int) {
+// begin prepares a launch and returns its generation: files may change while the fork
+// server reads them.
+func (s *Server) begin() (generation int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	select {
-	case <-s.renew: // this launch is what it asks for
+	case <-s.restart: // this launch serves the request
 	default:
 	}
 	s.up, s.pending = nil, true
 	s.changeLocked()
-	return s.round
+	return s.generation
 }
 
-// serve offers z until it is gone, and reports whether that is not its own fault: it
-// was replaced, or the sidecar stops.
-func (s *Server) serve(ctx context.Context, z forker, round int) (asked bool) {
-	if !s.offer(z, round) {
+// serve offers fs until it is gone. It reports whether it was replaced or the sidecar
+// stops, rather than having ended by itself.
+func (s *Server) serve(ctx context.Context, fs forker, generation int) (asked bool) {
+	if !s.offer(fs, generation) {
 		return true
 	}
 	select {
-	case <-s.renew:
+	case <-s.restart:
 		return true
 	case <-ctx.Done():
 		s.set(nil, false)
 		return true
-	case <-z.gone():
-		s.set(nil, false) // a worker that is due starts by itself, not after our pause
+	case <-fs.gone():
+		s.set(nil, false) // starts of workers do not wait for the pause
 		return false
 	}
 }
 
-// rest is the pause after a launch that failed. A fork server that must not fork is
-// tried again when the workers are replaced.
+// rest is the pause after a failed launch. A fork server that must not fork is tried
+// again at the next restart of the workers.
 func (s *Server) rest(ctx context.Context, pause *backoff.Backoff, err error) {
 	switch unsupported, permanent := errors.AsType[*UnsupportedError](err); {
 	case permanent:
 		s.cfg.Log.Warn("workers cannot be forked: starting them one by one", "reason", unsupported.Reason)
 		pause.Reset()
 		select {
-		case <-s.renew:
+		case <-s.restart:
 		case <-ctx.Done():
 		}
 		return
@@ -176,39 +174,39 @@ func (s *Server) rest(ctx context.Context, pause *backoff.Backoff, err error) {
 	s.sleep(ctx, pause.Next())
 }
 
-// sleep pauses for d, until a renewal or until ctx ends.
+// sleep waits for d, for a restart or for the end of ctx.
 func (s *Server) sleep(ctx context.Context, d time.Duration) {
 	t := time.NewTimer(d)
 	defer t.Stop()
 	select {
 	case <-t.C:
-	case <-s.renew:
+	case <-s.restart:
 	case <-ctx.Done():
 	}
 }
 
-// UnsupportedError is the error of a fork server that must not fork: its imports have
-// started a thread, say.
+// UnsupportedError is the error of a fork server that must not fork, for example
+// because its imports have started a thread.
 type UnsupportedError struct{ Reason string }
 
 func (e *UnsupportedError) Error() string { return "the fork server is unsupported: " + e.Reason }
 
-// Restart replaces the fork server, so that workers started from now on have
-// imported what is on disk from now on. It returns at once; workers that are
-// started before the new one is there wait for it.
+// Restart replaces the fork server, so that workers started from now on have imported
+// the current files. It returns at once; workers that are started before the new fork
+// server is ready wait for it.
 func (s *Server) Restart() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.round++
+	s.generation++
 	s.up, s.pending = nil, true
 	s.changeLocked()
 	select {
-	case s.renew <- struct{}{}:
+	case s.restart <- struct{}{}:
 	default:
 	}
 }
 
-// Halt ends all waits for the fork server: a stop has begun.
+// Halt ends all waits for the fork server, because a stop has begun.
 func (s *Server) Halt() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -216,23 +214,23 @@ func (s *Server) Halt() {
 	s.changeLocked()
 }
 
-// Start makes a process of a worker's command, which is complete but for its streams
-// and its group: by a fork where that works, and otherwise with the given function.
-// It waits for a fork server that is being started.
+// Start starts a worker's command, which has everything except its streams and its
+// group: with a fork if possible, otherwise with the given function. It waits for a
+// fork server that is being started.
 func (s *Server) Start(cmd *exec.Cmd, otherwise local.Start) (local.Process, error) {
 	for {
-		z, round := s.await()
-		if z == nil {
+		fs, generation := s.await()
+		if fs == nil {
 			return otherwise(cmd)
 		}
-		p, err := z.fork(cmd)
-		switch current := s.current(round); {
+		p, err := fs.fork(cmd)
+		switch current := s.current(generation); {
 		case err == nil && current:
 			return p, nil
 		case err == nil:
-			discard(p) // it has imported what was there before the renewal
+			discard(p) // it has the imports from before the restart
 		case current:
-			if z.complain() {
+			if fs.complain() {
 				s.cfg.Log.Warn("worker could not be forked: starting it by itself", "reason", err)
 			}
 			return otherwise(cmd)
@@ -240,56 +238,56 @@ func (s *Server) Start(cmd *exec.Cmd, otherwise local.Start) (local.Process, err
 	}
 }
 
-// discard ends a process that has had no message yet.
+// discard ends a process that has received no message.
 func discard(p local.Process) {
 	p.Signal(syscall.SIGKILL)
 	_, _, _ = p.Stdin().Close(), p.Stdout().Close(), p.Stderr().Close()
 	<-p.Exited()
 }
 
-// await returns the fork server, or nil if there is none and none is expected.
-func (s *Server) await() (z forker, round int) {
+// await returns the fork server, or nil if there is none and none is being started.
+func (s *Server) await() (fs forker, generation int) {
 	patience := time.NewTimer(s.cfg.StartTimeout)
 	defer patience.Stop()
 	for {
 		s.mu.Lock()
-		z, round = s.up, s.round
-		wait := z == nil && s.pending && !s.halted
+		fs, generation = s.up, s.generation
+		wait := fs == nil && s.pending && !s.halted
 		changed := s.changed
 		s.mu.Unlock()
 		if !wait {
-			return z, round
+			return fs, generation
 		}
 		select {
 		case <-changed:
 		case <-patience.C:
-			return nil, round
+			return nil, generation
 		}
 	}
 }
 
-func (s *Server) current(round int) bool {
+func (s *Server) current(generation int) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.round == round
+	return s.generation == generation
 }
 
-// offer makes z the fork server that starts use, unless it is out of date.
-func (s *Server) offer(z forker, round int) bool {
+// offer makes fs the fork server for new workers, unless it is out of date.
+func (s *Server) offer(fs forker, generation int) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.round != round {
+	if s.generation != generation {
 		return false
 	}
-	s.up, s.pending = z, false
+	s.up, s.pending = fs, false
 	s.changeLocked()
 	return true
 }
 
-func (s *Server) set(z forker, pending bool) {
+func (s *Server) set(fs forker, pending bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.up, s.pending = z, pending
+	s.up, s.pending = fs, pending
 	s.changeLocked()
 }
 

@@ -216,7 +216,7 @@ func TestARestartAppliesToTheNextWorker(t *testing.T) {
 		b.want(t, "fork 2", time.Second)
 		<-b.up[0].ended
 		if s := b.log.String(); strings.Contains(s, "level=WARN") {
-			t.Errorf("a renewal is no fault:\n%s", s)
+			t.Errorf("a restart is no fault:\n%s", s)
 		}
 	})
 }

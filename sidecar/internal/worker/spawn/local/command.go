@@ -17,7 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// refusal is the system's refusal to start a command, in plain words.
+// refusal describes the system's refusal to start a command.
 type refusal struct {
 	reason string
 	err    error
@@ -27,7 +27,7 @@ func (r *refusal) Error() string { return r.reason }
 
 func (r *refusal) Unwrap() error { return r.err }
 
-// StartReason describes the operating system's refusal to start a command.
+// StartReason describes the system's refusal to start a command.
 func StartReason(err error) string {
 	if known, ok := errors.AsType[*refusal](err); ok {
 		return known.reason
@@ -48,8 +48,8 @@ func StartReason(err error) string {
 	}
 }
 
-// explain finds out what the system's refusal of a command is about: its folder, its
-// file or the interpreter of that, which all have the same errors.
+// explain finds out whether the system refused a command because of its folder, its
+// file or the interpreter of the file, which all have the same errors.
 func explain(cmd *exec.Cmd, err error) error {
 	if dir := CheckDir(cmd.Dir); dir != nil {
 		return &refusal{dir.Error(), err}
@@ -96,12 +96,12 @@ func CheckCommand(path, dir string, env []string) error {
 	return nil
 }
 
-// longestHashBang is how much of a script's first line the kernel looks at.
+// longestHashBang is how much of the first line of a script the kernel reads.
 const longestHashBang = 256
 
-// inspect says what is wrong with a file that is to be executed, or nothing.
+// inspect returns what is wrong with a file that is to be executed, or an empty string.
 func inspect(path string, env []string) string {
-	// Not blocking: of a named pipe that has no writer, open(2) would never return.
+	// Non-blocking: open(2) would never return for a named pipe without a writer.
 	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0)
 	if err != nil {
 		return ""
@@ -111,7 +111,7 @@ func inspect(path string, env []string) string {
 		return ""
 	}
 	head := make([]byte, longestHashBang)
-	n, _ := io.ReadFull(f, head) // a short file is fine
+	n, _ := io.ReadFull(f, head) // a short file is valid
 	head = head[:n]
 	switch {
 	case n == 0:
@@ -127,10 +127,10 @@ func inspect(path string, env []string) string {
 	return ""
 }
 
-// windowsLines is why an interpreter has a name that ends with a carriage return.
+// windowsLines is why the name of an interpreter ends with a carriage return.
 const windowsLines = "the script has the line ends of Windows (CRLF), save it with those of Unix (LF)"
 
-// inspectScript looks at what stands behind #!.
+// inspectScript checks the interpreter of a script.
 func inspectScript(line string, env []string) string {
 	interpreter, argument, _ := strings.Cut(line, " ")
 	if at := strings.IndexByte(interpreter, '\t'); at >= 0 {
@@ -145,7 +145,7 @@ func inspectScript(line string, env []string) string {
 	if filepath.Base(interpreter) != "env" {
 		return ""
 	}
-	// The file exists, and env looks for another one.
+	// The file exists, but env searches for another one.
 	name := strings.Trim(argument, " \t")
 	switch {
 	case name == "" || strings.HasPrefix(name, "-") || strings.ContainsAny(name, "/= \t") || isOnPath(name, env):
@@ -156,7 +156,7 @@ func inspectScript(line string, env []string) string {
 	return fmt.Sprintf("its interpreter %q was not found on PATH", name)
 }
 
-// isOnPath reports whether env finds a program, or whether that cannot be told.
+// isOnPath reports whether env finds a program, or whether that is unknown.
 func isOnPath(name string, env []string) bool {
 	for _, entry := range slices.Backward(env) {
 		folders, ok := strings.CutPrefix(entry, "PATH=")
@@ -171,14 +171,14 @@ func isOnPath(name string, env []string) bool {
 		}
 		return false
 	}
-	return true // env has a path of its own then
+	return true // env then uses a path of its own
 }
 
-// machines are those of the systems that the sidecar is built for.
+// machines are the processors of the systems that the sidecar is built for.
 var machines = map[string]elf.Machine{"amd64": elf.EM_X86_64, "arm64": elf.EM_AARCH64}
 
-// inspectELF looks for the loader of a program that was linked dynamically, and at the
-// processor that it was built for.
+// inspectELF checks the loader of a dynamically linked program, and the processor that
+// it was built for.
 func inspectELF(f io.ReaderAt) string {
 	file, err := elf.NewFile(f)
 	if err != nil {

@@ -9,7 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// SignalName is the name of a signal as people write it: SIGKILL.
+// SignalName returns the name of a signal, such as SIGKILL.
 func SignalName(sig syscall.Signal) string {
 	if name := unix.SignalName(sig); name != "" {
 		return name
@@ -17,9 +17,9 @@ func SignalName(sig syscall.Signal) string {
 	return fmt.Sprintf("signal %d", int(sig))
 }
 
-// fate says in words how a process ended. sent says that the sidecar itself sent
-// the signal that ended it. oom is asked about a SIGKILL of unknown origin; peak is
-// the most memory that the process took, in bytes, 0 where that is not known.
+// fate describes how a process ended. sent says that the sidecar itself sent the signal
+// that ended it. oom is called for a SIGKILL of unknown origin; peak is the peak memory
+// of the process in bytes, 0 if unknown.
 func fate(status syscall.WaitStatus, sent bool, oom func() verdict, peak int64) string {
 	if !status.Signaled() {
 		return fmt.Sprintf("exited with status %d", status.ExitStatus())
@@ -44,7 +44,7 @@ func fate(status syscall.WaitStatus, sent bool, oom func() verdict, peak int64) 
 	return text
 }
 
-// verdict is whether a process was killed for want of memory.
+// verdict says whether a process was killed by the OOM killer.
 type verdict int
 
 const (
@@ -53,24 +53,23 @@ const (
 	verdictYes
 )
 
-// oomKills counts the processes of the control group that the kernel has killed for
-// want of memory, and assigns them to the deaths that are seen. Its methods may be
-// called concurrently.
+// oomKills counts the processes of the control group that the OOM killer has killed,
+// and assigns the kills to deaths. Its methods may be called concurrently.
 type oomKills struct {
-	read func() (int64, error) // the kernel's counter
+	read func() (int64, error) // reads the kernel's counter
 
 	mu         sync.Mutex
-	known      int64     // the counter when it was read last
-	counted    bool      // it was
-	unassigned int64     // kills that no death was seen for yet
-	at         time.Time // of the newest of these
+	known      int64     // the last value of the counter
+	counted    bool      // the counter was read
+	unassigned int64     // kills without a death so far
+	at         time.Time // the time of the newest of these
 }
 
-// oomMemory is how long a kill waits for its death to be seen. A kill of a process
-// that is no child of the sidecar waits in vain.
+// oomMemory is how long a kill waits for its death to be noticed. A kill of a process
+// that is not a child of the sidecar waits in vain.
 const oomMemory = 5 * time.Second
 
-// begin notes the kills so far. Before the first process is started.
+// begin records the kills before the first process is started.
 func (k *oomKills) begin() {
 	k.mu.Lock()
 	defer k.mu.Unlock()

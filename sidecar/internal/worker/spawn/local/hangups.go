@@ -5,15 +5,15 @@ import (
 	"time"
 )
 
-// Hangups notes when SIGHUP has reached a host of processes: the sidecar, or sidecar
-// connect. The zero value has seen none. Its methods may be called concurrently.
+// Hangups records the SIGHUPs to a host of processes: the sidecar, or sidecar connect.
+// The zero value has none. Its methods may be called concurrently.
 type Hangups struct {
 	mu   sync.Mutex
 	last time.Time
-	next chan struct{} // closed by the next one; nil where nothing waits for it
+	next chan struct{} // closed by the next SIGHUP; nil if no call waits for it
 }
 
-// Note notes a SIGHUP at the present moment.
+// Note records a SIGHUP at the present time.
 func (h *Hangups) Note() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -24,7 +24,7 @@ func (h *Hangups) Note() {
 	}
 }
 
-// Recent reports whether a SIGHUP came within the given time; next is closed by the
+// Recent reports whether a SIGHUP arrived within the given time; next is closed by the
 // next one.
 func (h *Hangups) Recent(within time.Duration) (is bool, next <-chan struct{}) {
 	h.mu.Lock()
@@ -35,8 +35,8 @@ func (h *Hangups) Recent(within time.Duration) (is bool, next <-chan struct{}) {
 	return !h.last.IsZero() && time.Since(h.last) < within, h.next
 }
 
-// HostHangups returns the hangups of the host of p, also where p has ended before; nil
-// where the sidecar is the host.
+// HostHangups returns the hangups of the host of p, also after the end of p; nil if the
+// sidecar is the host.
 func HostHangups(p Process) *Hangups {
 	if told, ok := p.(interface{ HostHangups() *Hangups }); ok {
 		return told.HostHangups()

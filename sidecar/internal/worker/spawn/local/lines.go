@@ -12,15 +12,15 @@ import (
 	"github.com/graflow/graflow-sidecar/sidecar/internal/observe/workerlog"
 )
 
-// LogLines makes log lines of what a worker writes to r, with the message msg,
-// until the stream ends, and keeps the last ones. A line that is a JSON object is
-// merged, with its level, see [workerlog.Attrs]. A longer line than the log takes
-// keeps its head and its tail, see [workerlog.Text]. What a terminal would have
-// written over itself (a progress bar, whose states are divided by \r) is folded to
-// its last state, which is logged once a second at most.
+// LogLines logs the lines that a worker writes to r, with the message msg, until the
+// stream ends, and adds them to the tail. A line that is a JSON object is merged, with
+// its level, see [workerlog.Attrs]. A line longer than the log allows keeps its head
+// and its tail, see [workerlog.Text]. Text that a terminal would have overwritten, such
+// as a progress bar whose states are separated by \r, is reduced to its last state,
+// which is logged once a second at most.
 //
-// attrs gives the attributes of the moment (which task runs); nil means none. It is
-// called by one goroutine at a time, which is not always the caller's.
+// attrs returns the current attributes (the running task); nil means none. One
+// goroutine at a time calls it, which is not always the caller's.
 func LogLines(r io.Reader, log *slog.Logger, msg string, keep *Tail, attrs func() []any) {
 	l := &lineLog{log: log, msg: msg, keep: keep, attrs: attrs}
 	defer l.stop()
@@ -36,18 +36,18 @@ func LogLines(r io.Reader, log *slog.Logger, msg string, keep *Tail, attrs func(
 }
 
 const (
-	// readSize is what one read takes of a worker's output.
+	// readSize is the maximum size of one read of a worker's output.
 	readSize = 8 << 10
-	// maxWhole is how long a line may be to be read as JSON: beyond
-	// [workerlog.MaxText] its members are cut one by one. Of a longer one the level
-	// stays, where its first maxWhole bytes tell it.
+	// maxWhole is the maximum length of a line that is parsed as JSON: beyond
+	// [workerlog.MaxText] its members are cut one by one. Of a longer line only the
+	// level is used, if it is in the first maxWhole bytes.
 	maxWhole = 64 << 10
-	// progressPeriod is how often a line that is written over again and again shows
-	// its state before it ends.
+	// progressPeriod is how often a line that is overwritten repeatedly is logged
+	// before it ends.
 	progressPeriod = time.Second
 )
 
-// lineLog makes lines of the pieces that a stream is read in, and logs them.
+// lineLog assembles lines from the pieces of a stream, and logs them.
 type lineLog struct {
 	log   *slog.Logger
 	msg   string
@@ -55,15 +55,15 @@ type lineLog struct {
 	attrs func() []any
 
 	mu       sync.Mutex
-	state    lineState   // what was written since the last \r or line end
+	state    lineState   // the text since the last \r or line end
 	earlier  lineState   // the last state before it that is not blank
-	written  bool        // the line has a \r: earlier states, or this one, are progress
-	progress *time.Timer // shows the state of the line; nil while none is due
-	shown    string      // the state of this line that the log has already
+	written  bool        // the line has a \r: its states are progress
+	progress *time.Timer // logs the state of the line; nil if none is due
+	shown    string      // the state of this line that has been logged
 	stopped  bool
 }
 
-// write takes the next piece of the stream.
+// write adds a piece of the stream.
 func (l *lineLog) write(p []byte) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -86,8 +86,8 @@ func (l *lineLog) write(p []byte) {
 	}
 }
 
-// endState is a \r: what comes next is written over what is there. The one of a
-// line end of \r\n changes nothing, since nothing follows it.
+// endState handles a \r: the following text overwrites the line. A \r of a line end
+// \r\n changes nothing, since no text follows it.
 func (l *lineLog) endState() {
 	l.written = true
 	if l.state.isText {
@@ -96,8 +96,8 @@ func (l *lineLog) endState() {
 	l.state.reset()
 }
 
-// current is the state of the line that a terminal would show. An empty one after
-// another is a cursor that went back, or a bar that was wiped at its end.
+// current returns the state of the line that a terminal would show. An empty state
+// after another one is a cursor that went back, or a bar that was cleared at its end.
 func (l *lineLog) current() *lineState {
 	if !l.state.isText && l.earlier.isText {
 		return &l.earlier
@@ -105,7 +105,7 @@ func (l *lineLog) current() *lineState {
 	return &l.state
 }
 
-// endLine logs a line, unless the log has this state of it.
+// endLine logs a line, unless its state has been logged.
 func (l *lineLog) endLine() {
 	s := l.current()
 	text := s.text()
@@ -127,7 +127,7 @@ func (l *lineLog) showProgress() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.stopped || !l.written {
-		return // the line ended while this waited
+		return // the line ended while showProgress waited
 	}
 	l.progress = nil
 	if s := l.current(); s.isText {
@@ -138,7 +138,7 @@ func (l *lineLog) showProgress() {
 	}
 }
 
-// flush logs what stands behind the last line end.
+// flush logs the text after the last line end.
 func (l *lineLog) flush() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -147,7 +147,7 @@ func (l *lineLog) flush() {
 	}
 }
 
-// stop has nothing logged any more once it returns.
+// stop prevents any later log line.
 func (l *lineLog) stop() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -157,7 +157,7 @@ func (l *lineLog) stop() {
 	}
 }
 
-// emit logs a state; text is what the log may hold of it.
+// emit logs a state; text is its text within the limits of the log.
 func (l *lineLog) emit(s *lineState, text string) {
 	var about []any
 	if l.attrs != nil {
@@ -168,20 +168,20 @@ func (l *lineLog) emit(s *lineState, text string) {
 	l.log.Log(context.Background(), level, l.msg, line...)
 }
 
-// LastState is what a terminal would show of a line whose states are divided by \r:
-// the last one that is more than white space.
+// LastState returns what a terminal would show of a line whose states are separated by
+// \r: the last state that is not blank.
 func LastState(line []byte) []byte {
 	line = bytes.TrimRight(line, "\r\n\t ")
 	return line[bytes.LastIndexByte(line, '\r')+1:]
 }
 
-// lineState is a line, or one of the states that it was written over with: whole up
-// to maxWhole, and beyond that its head and its tail.
+// lineState is one state of a line: complete up to maxWhole bytes, beyond that its head
+// and its tail.
 type lineState struct {
 	head   []byte // at most maxWhole
-	rest   []byte // the end of what came after it, at least the last workerlog.KeptTail
-	size   int    // of all
-	isText bool   // it is more than white space
+	rest   []byte // the end of the text after head, at least the last workerlog.KeptTail bytes
+	size   int    // the total length
+	isText bool   // the text is not blank
 }
 
 func (s *lineState) append(p []byte) {
@@ -195,7 +195,8 @@ func (s *lineState) append(p []byte) {
 	}
 }
 
-// reset keeps the memory of a usual line, and gives back that of a long one.
+// reset clears the state. It keeps the memory of a usual line and frees that of a long
+// one.
 func (s *lineState) reset() {
 	if cap(s.head) > readSize {
 		s.head = nil
@@ -205,7 +206,7 @@ func (s *lineState) reset() {
 
 func (s *lineState) isWhole() bool { return s.size == len(s.head) }
 
-// text is what the log may hold of it.
+// text returns the text within the limits of the log.
 func (s *lineState) text() string {
 	if s.isWhole() {
 		return workerlog.Text(strings.ToValidUTF8(string(s.head), "\uFFFD"))
@@ -214,7 +215,7 @@ func (s *lineState) text() string {
 	return workerlog.Ends(s.head[:workerlog.MaxText], tail[len(tail)-workerlog.KeptTail:], s.size)
 }
 
-// attrs are its level and its attributes, see [workerlog.Attrs].
+// attrs returns the level and the attributes of the line, see [workerlog.Attrs].
 func (s *lineState) attrs(text string, about []any) (slog.Level, []any) {
 	if !s.isWhole() {
 		return workerlog.HeadLevel(s.head), append([]any{workerlog.Key, text}, about...)
@@ -222,7 +223,7 @@ func (s *lineState) attrs(text string, about []any) (slog.Level, []any) {
 	whole := strings.ToValidUTF8(string(s.head), "\uFFFD")
 	level, line := workerlog.Attrs(whole, about)
 	if len(line) >= 2 && line[0] == workerlog.Key && line[1] == whole {
-		line[1] = text // no JSON: Attrs has it as it is
+		line[1] = text // not JSON: Attrs has the line unchanged
 	}
 	return level, line
 }

@@ -10,18 +10,18 @@ import (
 	"syscall"
 )
 
-// memory is that of the control group of this process, which its children share.
+// memory is the control group of this process, which its children share.
 var memory = &oomKills{read: controlGroup{root: "/sys/fs/cgroup", self: "/proc/self/cgroup"}.oomKills}
 
-// controlGroup is where the kernel shows a control group of this process.
+// controlGroup is where the kernel shows the control group of this process.
 type controlGroup struct {
 	root string // where the file systems of control groups are mounted
-	self string // the file that says which group this process is in
+	self string // the file with the name of the group of this process
 }
 
-// oomKills is how many processes of the group the kernel has killed for want of
-// memory so far. It fails where the group cannot be read, or is the root, which
-// has no counter in version 2.
+// oomKills returns the number of processes of the group that the OOM killer has killed.
+// It fails if the group cannot be read, or is the root, which has no counter in version
+// 2.
 func (g controlGroup) oomKills() (int64, error) {
 	text, err := os.ReadFile(g.self)
 	if err != nil {
@@ -33,7 +33,7 @@ func (g controlGroup) oomKills() (int64, error) {
 		if len(fields) != 3 {
 			continue
 		}
-		// In a container the path may be the host's, and the mount the group itself.
+		// In a container the path may be that of the host, and the mount the group itself.
 		switch {
 		case fields[0] == "0" && fields[1] == "": // version 2
 			files = append(files, filepath.Join(g.root, fields[2], "memory.events"), filepath.Join(g.root, "memory.events"))
@@ -66,12 +66,12 @@ func counter(file, name string) (int64, error) {
 	return 0, errors.Join(lines.Err(), os.ErrNotExist)
 }
 
-// peakMemory is the most memory that a process took, in bytes, or 0: a child begins
-// with what its parent had, so less than the sidecar's own peak says nothing.
+// peakMemory returns the peak memory of a process in bytes, or 0. A child begins with
+// the memory of its parent, so that less than the sidecar's own peak says nothing.
 func peakMemory(usage *syscall.Rusage) int64 {
 	var own syscall.Rusage
 	if syscall.Getrusage(syscall.RUSAGE_SELF, &own) != nil || usage.Maxrss <= own.Maxrss {
 		return 0
 	}
-	return usage.Maxrss << 10 // it is in KiB
+	return usage.Maxrss << 10 // Maxrss is in KiB
 }

@@ -10,9 +10,9 @@ import (
 	"time"
 )
 
-// pipes are those of a child's standard streams, in their order: the ends that it
-// gets, and ours. Only ours are made for waiting. theirs are -1, and ours nil,
-// where there is none.
+// pipes are the pipes of a child's standard streams, in their order: the child's ends,
+// and the sidecar's. Only the sidecar's ends are prepared for the poller. theirs are
+// -1, and ours nil, where there is none.
 type pipes struct {
 	theirs [3]int
 	stdin  *os.File
@@ -62,9 +62,9 @@ func (ps *pipes) close() {
 	}
 }
 
-// outPipe is the sidecar's end of a pipe that a child writes to. It joins Go's
-// poller with the first read that waits: a process that has ended by then has left
-// all its output in the pipe, see ReadNow. Its methods may be called concurrently.
+// outPipe is the sidecar's end of a pipe that a child writes to. It joins Go's poller
+// at the first read that has to wait: a process that has ended by then has left all its
+// output in the pipe, see ReadNow. Its methods may be called concurrently.
 type outPipe struct {
 	mu   sync.Mutex
 	fd   int      // -1 once it is closed
@@ -99,7 +99,7 @@ func (o *outPipe) SetReadDeadline(t time.Time) error {
 	return f.SetReadDeadline(t)
 }
 
-// SyscallConn makes it a [syscall.Conn].
+// SyscallConn implements [syscall.Conn].
 func (o *outPipe) SyscallConn() (syscall.RawConn, error) {
 	f, err := o.waitable()
 	if err != nil {
@@ -108,8 +108,8 @@ func (o *outPipe) SyscallConn() (syscall.RawConn, error) {
 	return f.SyscallConn()
 }
 
-// ReadNow reads what is in the pipe. It fails with [syscall.EAGAIN] where that is
-// nothing, and with [io.EOF] at the end.
+// ReadNow reads what is in the pipe. It fails with [syscall.EAGAIN] if the pipe is
+// empty, and with [io.EOF] at the end.
 func (o *outPipe) ReadNow(b []byte) (n int, err error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()

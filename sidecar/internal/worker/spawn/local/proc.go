@@ -12,19 +12,19 @@ import (
 	"github.com/graflow/graflow-sidecar/sidecar/internal/worker/spawn/reaper"
 )
 
-// proc is one operating system process in a process group of its own, with
-// pipes to its standard streams. Its methods may be called concurrently.
+// proc is one process of the operating system in a process group of its own, with pipes
+// for its standard streams. Its methods may be called concurrently.
 type proc struct {
 	pid    int
 	id     string   // see IDVariable
-	stdin  *os.File // our ends
+	stdin  *os.File // the sidecar's ends
 	stdout ReadPipe
 	stderr ReadPipe
 	exited chan struct{} // see Process.Exited
 
 	mu     sync.Mutex
-	reaped bool           // the pid may belong to another process now
-	sent   syscall.Signal // the last one that was sent by Signal
+	reaped bool           // the pid may now belong to another process
+	sent   syscall.Signal // the last signal sent by Signal
 
 	// Set by wait.
 	status syscall.WaitStatus
@@ -34,10 +34,9 @@ type proc struct {
 	unread int64
 }
 
-// start runs the command. It does without os/exec, whose StdoutPipe is closed by
-// Wait, which loses output that has not been read, and without os.Process: both
-// ends of its pipes are made for waiting, and then one of them not, and that was
-// more work than the fork.
+// start runs the command. It does not use os/exec, whose Wait closes StdoutPipe and
+// loses output that has not been read, nor os.Process: both prepare both ends of each
+// pipe for the poller, which costs more than the fork.
 func start(cmd *exec.Cmd) (*proc, error) {
 	if cmd.Err != nil {
 		return nil, cmd.Err
@@ -56,8 +55,8 @@ func start(cmd *exec.Cmd) (*proc, error) {
 		attr.Files = append(attr.Files, f.Fd())
 	}
 	pid, err := reaper.Fork(cmd.Path, cmd.Args, attr)
-	runtime.KeepAlive(cmd) // its files
-	ps.closeTheirs()       // or our reads would never see the end of file
+	runtime.KeepAlive(cmd) // keeps its files open
+	ps.closeTheirs()       // reads would otherwise never see the end of file
 	if err != nil {
 		ps.close()
 		return nil, explain(cmd, err)
@@ -67,13 +66,12 @@ func start(cmd *exec.Cmd) (*proc, error) {
 	return p, nil
 }
 
-// escapeGrace bounds the wait for the death of what left the group.
+// escapeGrace bounds the wait for the death of processes that left the group.
 const escapeGrace = time.Second
 
-// wait reaps the process and ends what is left of its group, and then what has
-// left the group and has become an orphan of ours. The group is
-// killed while the leader is still a zombie: after the reaping its number may
-// be another's.
+// wait reaps the process, and ends what is left of its group and the processes that
+// have left the group and become orphans of the sidecar. The group is killed while its
+// leader is still a zombie: after the reaping its number may belong to another group.
 func (p *proc) wait() {
 	awaitExit(p.pid)
 	p.unread = unreadBytes(p.stdin)
@@ -97,7 +95,7 @@ func (p *proc) wait() {
 	close(p.exited)
 }
 
-// reap waits for a child of ours and takes its status away.
+// reap waits for a child of the sidecar and returns its status.
 func reap(pid int, usage *syscall.Rusage) (status syscall.WaitStatus) {
 	for {
 		_, err := syscall.Wait4(pid, &status, 0, usage)
@@ -113,7 +111,7 @@ func (p *proc) Stdout() ReadPipe        { return p.stdout }
 func (p *proc) Stderr() ReadPipe        { return p.stderr }
 func (p *proc) Exited() <-chan struct{} { return p.exited }
 
-// Signal sends sig to the whole group; it does nothing once the process is reaped.
+// Signal sends sig to the whole group. It does nothing once the process is reaped.
 func (p *proc) Signal(sig syscall.Signal) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -123,19 +121,18 @@ func (p *proc) Signal(sig syscall.Signal) {
 	}
 }
 
-// Fate says in words how the process ended. Only after exited.
+// Fate describes how the process ended. It may be called after Exited.
 func (p *proc) Fate() string { return p.fate }
 
-// InputRead: see [InputRead].
+// InputRead implements [InputRead].
 func (p *proc) InputRead(written int64) int64 { return written - p.unread }
 
-// LeftBehind: see [LeftBehind].
+// LeftBehind implements [LeftBehind].
 func (p *proc) LeftBehind() bool { return p.left }
 
-// Spawner starts every child from operating system threads that live as long
-// as the children do: the parent-death signal fires when the *thread* that
-// started a child ends, and Go ends threads as it likes. Start may be called
-// concurrently.
+// Spawner starts children from operating system threads that live as long as the
+// children: the parent-death signal fires when the thread that started a child ends,
+// and Go ends threads at any time. Start may be called concurrently.
 type Spawner struct {
 	jobs chan spawnJob
 	done sync.WaitGroup
@@ -151,12 +148,13 @@ type spawnReply struct {
 	err error
 }
 
-// NewSpawner returns a spawner with one thread. Stop it when every child is gone.
+// NewSpawner returns a spawner with one thread. It must be stopped when every child is
+// gone.
 func NewSpawner() *Spawner { return NewSpawnerOf(1) }
 
-// NewSpawnerOf returns a spawner with several threads, for many starts a
-// second. (A start keeps its thread for the time from fork to exec and for the
-// wake-ups around it: on a busy machine one thread halves what several do.)
+// NewSpawnerOf returns a spawner with several threads, for many starts a second. A
+// start occupies its thread from fork to exec and for the wake-ups around it: on a busy
+// machine one thread starts half as many processes as several.
 func NewSpawnerOf(threads int) *Spawner {
 	s := &Spawner{jobs: make(chan spawnJob)}
 	for range threads {
@@ -169,9 +167,9 @@ func (s *Spawner) loop() {
 	unlock := lockThread()
 	defer unlock()
 	if isFirstThread() {
-		// Orphans come to the main thread: with children of its own in the same
-		// list, a search for an orphan has to look at each of them. While this
-		// goroutine has that thread, the loop runs on another one.
+		// The main thread gets the orphans. If it had children of its own in the same
+		// list, a search for an orphan would have to check each of them. While this
+		// goroutine is locked to that thread, the loop runs on another one.
 		var other sync.WaitGroup
 		other.Go(s.loop)
 		other.Wait()
@@ -183,7 +181,7 @@ func (s *Spawner) loop() {
 	}
 }
 
-// Start runs a command that is complete but for its streams and its group.
+// Start runs a command that has everything except its streams and its group.
 func (s *Spawner) Start(cmd *exec.Cmd) (Process, error) {
 	job := spawnJob{cmd, make(chan spawnReply, 1)}
 	s.jobs <- job
@@ -194,7 +192,7 @@ func (s *Spawner) Start(cmd *exec.Cmd) (Process, error) {
 	return r.p, nil
 }
 
-// Stop ends the threads' role. Only when every child is gone.
+// Stop ends the threads. It must be called only when every child is gone.
 func (s *Spawner) Stop() {
 	close(s.jobs)
 	s.done.Wait()

@@ -9,16 +9,16 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// awaitsBeforeReaping: awaitExit returns while the process is still a zombie.
+// awaitsBeforeReaping says that awaitExit returns while the process is still a zombie.
 const awaitsBeforeReaping = true
 
-// sysProcAttr gives a child a process group of its own, and has the kernel kill it
+// sysProcAttr gives a child a process group of its own, and makes the kernel kill it
 // when the sidecar dies: Ctrl-C reaches the sidecar and not the child, and a kill
-// reaches the child's own children. The child has no controlling terminal: a git that
-// wanted a password opened /dev/tty, which was the sidecar's, and was stopped by SIGTTIN
-// for ever. A session of its own takes it away, where there is one to take: each
-// session is a unit of the scheduler's (sched_autogroup), which cost mode exec and
-// small tasks a tenth of their rate.
+// reaches the processes of the child. The child has no controlling terminal: a git that
+// needed a password once opened /dev/tty, which was the sidecar's, and was stopped by
+// SIGTTIN for ever. A child gets a session of its own only if the sidecar has a
+// terminal, because each session is a scheduling unit (sched_autogroup), which costs
+// mode exec and small tasks a tenth of their rate.
 func sysProcAttr() *syscall.SysProcAttr {
 	return &syscall.SysProcAttr{Setsid: hasTerminal(), Setpgid: !hasTerminal(), Pdeathsig: syscall.SIGKILL}
 }
@@ -30,10 +30,10 @@ func lockThread() (unlock func()) {
 
 func isFirstThread() bool { return unix.Gettid() == os.Getpid() }
 
-// awaitExit waits until the process has ended and leaves it unreaped
-// (WNOWAIT): its process group still has its number. It keeps no thread waiting,
-// nor a processor of the scheduler's until that notices, where the kernel can
-// tell of a process's end like of a file's.
+// awaitExit waits until the process has ended and leaves it unreaped (WNOWAIT), so that
+// its process group keeps its number. If the kernel can report the end of a process
+// like input from a file, it blocks neither a thread nor a processor of the Go
+// scheduler.
 func awaitExit(pid int) {
 	if fd, err := unix.PidfdOpen(pid, 0); err == nil {
 		_ = unix.SetNonblock(fd, true)
@@ -44,7 +44,7 @@ func awaitExit(pid int) {
 			return
 		}
 	}
-	hasEnded(pid, 0) // an old kernel, or a filter of system calls that knows none newer
+	hasEnded(pid, 0) // an old kernel, or a system call filter without this call
 }
 
 // hasEnded reports whether a child of the sidecar is dead or already reaped.
@@ -58,7 +58,7 @@ func hasEnded(pid, options int) bool {
 	}
 }
 
-// openPipe makes a pipe whose ends no child inherits by itself.
+// openPipe makes a pipe whose ends are not inherited.
 func openPipe() (r, w int, err error) {
 	var ends [2]int
 	err = unix.Pipe2(ends[:], unix.O_CLOEXEC)

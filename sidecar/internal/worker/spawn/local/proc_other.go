@@ -4,13 +4,14 @@ package local
 
 import "syscall"
 
-// awaitsBeforeReaping: there is no portable way to look at a process's end
-// without reaping it; leftovers of its group are killed by the ladder only.
+// awaitsBeforeReaping is false: there is no portable way to notice the end of a process
+// without reaping it. Only End kills what is left of its group.
 const awaitsBeforeReaping = false
 
-// sysProcAttr gives a child a process group of its own, and where the sidecar has a
-// controlling terminal a session, which has none. Only Linux has a parent-death signal;
-// elsewhere the end of stdin tells a worker that the sidecar is gone (P38).
+// sysProcAttr gives a child a process group of its own, or, if the sidecar has a
+// controlling terminal, a session, which has no terminal. Only Linux has a parent-death
+// signal; elsewhere a worker notices the end of the sidecar by the end of its stdin
+// (P38).
 func sysProcAttr() *syscall.SysProcAttr {
 	return &syscall.SysProcAttr{Setsid: hasTerminal(), Setpgid: !hasTerminal()}
 }
@@ -21,7 +22,7 @@ func isFirstThread() bool { return false }
 
 func awaitExit(int) {}
 
-// openPipe makes a pipe whose ends no child inherits by itself.
+// openPipe makes a pipe whose ends are not inherited.
 func openPipe() (r, w int, err error) {
 	syscall.ForkLock.RLock()
 	defer syscall.ForkLock.RUnlock()

@@ -8,14 +8,14 @@ import (
 // MeasuresMemory says whether Resident works on this system.
 const MeasuresMemory = true
 
-// Resident is how many bytes of memory a process takes now (its resident set),
-// without those of its own children.
+// Resident returns the resident memory of a process in bytes, without that of its
+// children.
 func Resident(pid int) (int64, error) {
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/statm", pid))
 	if err != nil {
 		return 0, err
 	}
-	var size, resident int64 // in pages; what follows is of no interest
+	var size, resident int64 // in pages; the other fields are not used
 	if _, err := fmt.Sscan(string(text), &size, &resident); err != nil {
 		return 0, fmt.Errorf("read the memory of process %d: %w", pid, err)
 	}

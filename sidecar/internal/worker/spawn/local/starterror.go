@@ -2,16 +2,16 @@ package local
 
 import "fmt"
 
-// StartError says why a worker could not be started, in one line that names
-// the command and what was seen.
+// StartError says why a worker could not be started, in one line with the command and
+// the observed reason.
 type StartError struct {
-	Worker   string // its name or command
+	Worker   string // the worker's name or command
 	Reason   string
 	Attempts int
-	Err      error // the cause, if that is known: see [IsTransient]
+	Err      error // the cause, if it is known: see [IsTransient]
 }
 
-// Unwrap gives the cause.
+// Unwrap returns the cause.
 func (e *StartError) Unwrap() error { return e.Err }
 
 func (e *StartError) Error() string {

@@ -6,18 +6,18 @@ import (
 	"sync"
 )
 
-// tailLines is how many of the worker's last stderr lines are remembered for
-// start failures and dead letters.
+// tailLines is how many of the worker's last stderr lines are kept for start failures
+// and dead letters.
 const tailLines = 20
 
-// Tail keeps the last lines of a stream. The zero value is empty. Safe for
-// concurrent use.
+// Tail keeps the last lines of a stream. The zero value is empty. Its methods may be
+// called concurrently.
 type Tail struct {
 	mu    sync.Mutex
 	lines []string
 }
 
-// Add appends a line; the oldest goes when there are too many.
+// Add appends a line and removes the oldest one if there are too many.
 func (t *Tail) Add(line string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -28,7 +28,7 @@ func (t *Tail) Add(line string) {
 	t.lines = append(t.lines, line)
 }
 
-// Last is the last line that is not blank.
+// Last returns the last line that is not blank.
 func (t *Tail) Last() string {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -40,7 +40,7 @@ func (t *Tail) Last() string {
 	return ""
 }
 
-// Text is all that is kept, a line each.
+// Text returns all kept lines.
 func (t *Tail) Text() string {
 	t.mu.Lock()
 	defer t.mu.Unlock()

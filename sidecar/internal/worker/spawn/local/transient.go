@@ -7,16 +7,16 @@ import (
 	"time"
 )
 
-// transientFor is how long a start may fail for reasons that pass.
+// transientFor is how long a start may fail for transient reasons.
 const transientFor = time.Minute
 
-// ErrPasses is in the chain of a [StartError] whose reason passes, which no system call
-// shows: see [Passes].
+// ErrPasses is in the chain of a [StartError] with a transient reason that no system
+// call reports: see [Passes].
 var ErrPasses = errors.New("the reason passes")
 
-// IsTransient reports whether a start failed for a reason that passes by itself: the
-// file is being written to, by a deployment that copies over it, or there is no
-// process, memory or descriptor left at the moment.
+// IsTransient reports whether a start failed for a transient reason: the file is being
+// written, by a deployment that copies over it, or there is no process, memory or
+// descriptor left at the moment.
 func IsTransient(err error) bool {
 	for _, passes := range []error{syscall.ETXTBSY, syscall.EAGAIN, syscall.ENOMEM, syscall.EMFILE, syscall.ENFILE, ErrPasses} {
 		if errors.Is(err, passes) {
@@ -26,33 +26,34 @@ func IsTransient(err error) bool {
 	return false
 }
 
-// cannotExecute is the status of env and of shells that found a program and could not
-// execute it.
+// cannotExecute is the exit status of env and of shells for a program that they found
+// and could not execute.
 const cannotExecute = 126
 
-// IsBusy reports whether p ended since what it was to execute is being written to: a
-// script's env or shell says so with a status. last is its last line on stderr.
+// IsBusy reports whether p ended because the program it was to execute is being
+// written: env or a shell reports that with an exit status. last is its last line on
+// stderr.
 func IsBusy(p Process, last string) bool {
 	return EndingOf(p).Code == cannotExecute && strings.Contains(last, "Text file busy")
 }
 
-// Passes reports whether the reason for which p ended before it was of use passes: what
-// it was to execute is busy, or it was stopped by a signal that a stop of the
-// sidecar may follow. last is its last line on stderr. Only after Exited.
+// Passes reports whether p ended before it was useful for a transient reason: its
+// program is busy, or it was stopped by a signal that a stop of the sidecar may follow.
+// last is its last line on stderr. It may be called after Exited.
 func Passes(p Process, last string) bool { return IsBusy(p, last) || EndingOf(p).IsStop() }
 
-// Tries counts the failed starts of a command that was never of use, and decides when it
-// is given up. It belongs to one goroutine.
+// Tries counts the failed starts of a command that has never been useful, and decides
+// when to give up. It is used by one goroutine.
 type Tries struct {
 	// Limit is the number of failures before the command is given up.
 	Limit int
 
 	failed int
-	since  time.Time // of the first transient failure
+	since  time.Time // the time of the first transient failure
 }
 
-// Bears reports whether a failure is a transient one, and such have not lasted for a
-// minute: it does not count.
+// Bears reports whether a failure does not count: it is transient, and transient
+// failures have not lasted for a minute.
 func (t *Tries) Bears(err error) bool {
 	if !IsTransient(err) {
 		t.since = time.Time{}
@@ -64,8 +65,8 @@ func (t *Tries) Bears(err error) bool {
 	return time.Since(t.since) < transientFor
 }
 
-// Failed counts a failure and reports whether the command is to be given up: after more
-// than Limit failures that count.
+// Failed counts a failure and reports whether to give up the command: after more than
+// Limit failures that count.
 func (t *Tries) Failed(err error) (giveUp bool) {
 	if t.Bears(err) {
 		return false

@@ -6,8 +6,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// unreadBytes is how much of what was written to a pipe has not been read, 0 where that
-// cannot be told: the pipe may be closed.
+// unreadBytes returns how many of the bytes written to a pipe have not been read, 0 if
+// that is unknown: the pipe may be closed.
 func unreadBytes(pipe *os.File) int64 {
 	conn, err := pipe.SyscallConn()
 	if err != nil {

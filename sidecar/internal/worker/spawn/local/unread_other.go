@@ -4,5 +4,5 @@ package local
 
 import "os"
 
-// unreadBytes is not known: only Linux tells it at the end that is written to.
+// unreadBytes returns 0: only Linux shows the number at the end that is written to.
 func unreadBytes(*os.File) int64 { return 0 }

@@ -6,10 +6,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Abandon kills everything that this process has started, in rounds and for limit
-// at most: the group of each child, and then what comes to us since its parent is
-// dead. It reaps nothing, and takes no lock: it is for a process that ends since
-// something in it hangs.
+// Abandon kills everything that this process has started, in rounds and for limit at
+// most: the group of each child, and then the orphans of these. It reaps nothing and
+// takes no lock, since it is for a process that ends because a part of it hangs.
 func Abandon(limit time.Duration) {
 	deadline := time.Now().Add(limit)
 	for {

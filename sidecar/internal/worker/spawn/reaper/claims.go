@@ -1,12 +1,11 @@
-// Package reaper makes the process the parent of its orphans and reaps them: a
-// worker's process that outlives the one that started it becomes a child of ours
-// and not of init, and would stay a zombie when it ends.
+// Package reaper makes this process the parent of its orphans and reaps them: a process
+// that outlives the worker that started it becomes a child of this process instead of
+// init, and would remain a zombie when it ends.
 //
-// Being a child subreaper belongs to the whole process, and so does what this
-// package keeps: the children that are waited for. Every child that this module
-// starts is claimed, by [Start], [Fork] or [Claim], until [Release]; the reaper reaps
-// unclaimed children only, by their ids, and never takes an exit status from
-// under os/exec.
+// The role of child subreaper belongs to the whole process, and so does the state of
+// this package: the children that are waited for. Every child that this module starts
+// is claimed, by [Start], [Fork] or [Claim], until [Release]. The reaper reaps only
+// unclaimed children, by their ids, and never takes an exit status from os/exec.
 package reaper
 
 import (
@@ -18,22 +17,23 @@ import (
 	"syscall"
 )
 
-// ErrNotOurs is the error of [Claim] for a process that is no child of this one, or
-// that is claimed already.
+// ErrNotOurs is the error of [Claim] for a process that is not a child of this process,
+// or that is claimed already.
 var ErrNotOurs = errors.New("is no unclaimed child of this process")
 
-// claims holds the children that are waited for. Between the fork of a child and
-// its claim the child looks like an orphan. So every caller that may start such a
-// child takes a ticket before and gives it back after; an ended, unclaimed child is
-// an orphan once every ticket is back that was out when it was first seen.
+// claims are the children that are waited for. Between the fork of a child and its
+// claim, the child looks like an orphan. Every caller that may start such a child
+// therefore takes a ticket before and returns it afterwards; an ended, unclaimed child
+// is an orphan once every ticket has been returned that was out when the child was
+// first seen.
 type claims struct {
 	mu      sync.Mutex
-	claimed map[int]int // by pid; counted, since a number may be reused before its first owner says that it is done
+	claimed map[int]int // by pid; a count, since a number may be reused before its first owner releases it
 	tickets map[uint64]struct{}
 	next    uint64
-	seen    map[int]uint64 // ended and unclaimed, with the next ticket of that moment
-	kick    chan struct{}  // one token: the reaper should look again
-	reaper  *Reaper        // that has begun
+	seen    map[int]uint64 // ended and unclaimed, with the next ticket at that time
+	kick    chan struct{}  // one token: the reaper should check again
+	reaper  *Reaper        // the Reaper that has begun
 }
 
 var family = claims{
@@ -41,8 +41,8 @@ var family = claims{
 	kick: make(chan struct{}, 1),
 }
 
-// Start starts a command and claims its process. Call [Release] when it has been
-// waited for. It may be called concurrently.
+// Start starts a command and claims its process. [Release] must be called when it has
+// been waited for. It may be called concurrently.
 func Start(cmd *exec.Cmd) error {
 	defer Expect()()
 	if err := cmd.Start(); err != nil {
@@ -64,10 +64,10 @@ func Fork(path string, args []string, attr *syscall.ProcAttr) (pid int, err erro
 	return pid, nil
 }
 
-// Expect announces a child that is not made by [Start] or [Fork], such as the one that a
-// fork server makes: until done is called no orphan is reaped that ends from now
-// on, so that the child can be claimed even when it has ended by then. done may
-// be called more than once.
+// Expect announces a child that is not made by [Start] or [Fork], such as a worker of a
+// fork server. Until done is called, no orphan is reaped that ends from now on, so that
+// the child can be claimed even if it has ended by then. done may be called more than
+// once.
 func Expect() (done func()) {
 	f := &family
 	f.mu.Lock()
@@ -85,10 +85,10 @@ func Expect() (done func()) {
 	}
 }
 
-// Claim takes over an orphan: from now on the caller waits for it, by its id, and
-// calls [Release] then. The process may have ended already if it was expected.
-// It fails with [ErrNotOurs] where it is not our child: the process between may
-// still be there.
+// Claim claims an orphan: the caller waits for it, by its id, and then calls [Release].
+// The process may have ended already if it was expected. It fails with [ErrNotOurs] if
+// the process is not a child of this process, for example because the process between
+// them is still there.
 func Claim(pid int) error {
 	f := &family
 	f.mu.Lock()
@@ -124,8 +124,7 @@ func (f *claims) claim(pid int) {
 	delete(f.seen, pid)
 }
 
-// orphansLocked returns those of the ended and unclaimed children that no caller is
-// going to claim.
+// orphansLocked returns the ended, unclaimed children that no caller will claim.
 func (f *claims) orphansLocked(ended []int) (orphans []int) {
 	oldest := f.next
 	for ticket := range f.tickets {

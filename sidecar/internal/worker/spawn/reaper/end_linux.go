@@ -9,15 +9,15 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// stopGrace is how long what is left at the end may take to die.
+// stopGrace is how long the remaining processes may take to die at the end.
 const stopGrace = 2 * time.Second
 
 // End kills the orphans that have an entry (NAME=value) in their environment, and
-// everything that those have started, and returns when they are dead, or after
-// limit: one that the kernel cannot kill is not waited for any longer. It is for
-// what a process leaves behind outside its group; members of group, which the
-// caller has killed already, are waited for and not counted in the log.
-// Nothing happens where no [Reaper] has begun. It may be called concurrently.
+// everything that they have started. It returns when they are dead, or after limit,
+// since the kernel cannot kill some processes. It is for processes that a worker leaves
+// behind outside its group. It also waits for the members of group, which the caller
+// has killed already, and does not count them in the log. It does nothing if no
+// [Reaper] has begun. It may be called concurrently.
 func End(entry string, group int, limit time.Duration) {
 	family.mu.Lock()
 	r := family.reaper
@@ -29,10 +29,9 @@ func End(entry string, group int, limit time.Duration) {
 	r.tell(killed, left, "mark", entry)
 }
 
-// HasLeft reports whether a process that has ended and was not waited for yet has
-// left running processes behind: orphans of its group, or with an entry (NAME=value)
-// in their environment. It is false where no [Reaper] has begun. It may be called
-// concurrently.
+// HasLeft reports whether a process that has ended and is not reaped has left running
+// processes behind: orphans of its group, or with an entry (NAME=value) in their
+// environment. It is false if no [Reaper] has begun. It may be called concurrently.
 func HasLeft(entry string, of int) bool {
 	family.mu.Lock()
 	r := family.reaper
@@ -57,10 +56,10 @@ func (r *Reaper) tell(killed, left int, attrs ...any) {
 	}
 }
 
-// end kills in rounds until nothing is found that matches, nothing has moved
-// meanwhile, and what was killed is dead. Where something was killed that takes
-// two rounds: the child of a process that was killed in the middle of its fork is
-// in no list for a moment, and one hunt in fifty left it behind.
+// end kills in rounds until no process matches, no process has moved meanwhile, and the
+// killed processes are dead. After a kill that takes two rounds: the child of a process
+// that was killed in the middle of its fork is in no list for a moment, and one hunt in
+// fifty left it behind.
 func (r *Reaper) end(match func(pid int) answer, group int, limit time.Duration) (killed, left int) {
 	deadline := time.Now().Add(limit)
 	wait := time.Millisecond
@@ -84,22 +83,23 @@ func (r *Reaper) end(match func(pid int) answer, group int, limit time.Duration)
 	}
 }
 
-// hunt is one call of end.
+// hunt is the state of one call of end.
 type hunt struct {
 	match   func(pid int) answer
 	group   int
-	ended   map[int]bool   // children seen dead
-	prey    map[int]handle // running when they were found
+	ended   map[int]bool   // dead children
+	prey    map[int]handle // the processes to kill
 	members map[int]bool   // of these, the members of the group
-	refused map[int]bool   // and those that may not be killed
+	refused map[int]bool   // and those that the sidecar may not kill
 	blank   map[int]int    // how often a process had no environment
-	moved   bool           // the tree changed while this round looked at it
-	found   bool           // something that matches, in any round
+	moved   bool           // the tree changed during this round
+	found   bool           // a process matched in any round
 
 	killed int
 }
 
-// round kills what it finds, once each, and reports whether there has to be another one.
+// round kills each matching process once, and reports whether there has to be another
+// round.
 func (h *hunt) round() (again bool) {
 	h.moved = false
 	self := handle{os.Getpid(), -1}
@@ -122,8 +122,8 @@ func (h *hunt) round() (again bool) {
 	return h.moved || waiting
 }
 
-// visit takes hold of a running orphan if it matches, and of all below it. It
-// looks below the others, too: a process that has left its parent may still be the
+// visit kills a running orphan if it matches, and all processes below it. It also
+// searches below the others: a process that has left its parent may still be the
 // grandchild of another orphan.
 func (h *hunt) visit(pid int, parent handle, doomed bool) {
 	p, fate := hold(pid, parent)
@@ -131,12 +131,12 @@ func (h *hunt) visit(pid int, parent handle, doomed bool) {
 	case fate == running:
 	case fate == dead && h.ended[pid]:
 		return
-	default: // its children are somewhere else now
+	default: // its children have another parent now
 		h.ended[pid] = fate == dead
 		h.moved = true
 		return
 	}
-	// One of the group may be past the point where it has an environment.
+	// A dying member of the group may have no environment any more.
 	member := h.group > 0 && group(pid) == h.group
 	_, known := h.prey[pid]
 	doomed = doomed || known || member || h.matches(pid)
@@ -147,13 +147,14 @@ func (h *hunt) visit(pid int, parent handle, doomed bool) {
 		p.release()
 		return
 	}
-	// Once is enough, and without a pidfd more would be a risk.
-	h.refused[pid] = errors.Is(p.kill(), unix.EPERM) // it has another user's rights
+	// Once is enough; without a pidfd a second kill might hit another process.
+	h.refused[pid] = errors.Is(p.kill(), unix.EPERM) // it runs as another user
 	h.prey[pid], h.members[pid], h.found = p, member, true
 }
 
-// matches looks again at a process that is in the middle of an execve, and in
-// vain at one that has no environment at all.
+// matches reports whether a process has the mark. It reads the environment again for a
+// process that is in the middle of an execve, a bounded number of times, since some
+// processes have no environment.
 func (h *hunt) matches(pid int) bool {
 	const most = 3
 	got := h.match(pid)

@@ -12,25 +12,24 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// children lists the children of a process ("self" or its id), whichever of its
-// threads started or adopted them.
+// children returns the children of a process ("self" or its id), of all its threads.
 func children(of string) (pids []int) {
 	return childrenOf(of, entries("/proc/"+of+"/task"))
 }
 
-// adopted lists the children that our first thread has: the orphans that came to
-// us, and few others. The kernel gives an orphan to the first thread that is alive
-// (find_new_reaper in kernel/exit.c), and Go never ends its first one. The threads
-// that start workers have long lists that change all the time.
+// adopted returns the children of the main thread: the orphans of the sidecar, and few
+// others. The kernel gives an orphan to the first thread that is alive (find_new_reaper
+// in kernel/exit.c), and Go never ends the main thread. The threads that start workers
+// have long lists that change all the time.
 func adopted() []int {
 	return childrenOf("self", []string{strconv.Itoa(os.Getpid())})
 }
 
-// roll is the kernel's list of [adopted], kept open: mode exec asks after every
-// task whether there is an orphan, and hardly ever there is one.
+// roll is the kernel's list of [adopted], kept open: mode exec checks after every task
+// whether there is an orphan, and there hardly ever is one.
 type roll struct {
 	mu sync.RWMutex
-	fd int // -1 where there is no such list
+	fd int // -1 if there is no such list
 }
 
 func openRoll() *roll {
@@ -44,8 +43,8 @@ func openRoll() *roll {
 	return &roll{fd: fd}
 }
 
-// isEmpty reports whether it is certain that there is no orphan. Where there is none
-// the kernel's answer is exact: only a list of several may miss one.
+// isEmpty reports whether there is certainly no orphan. An empty list of the kernel is
+// exact; only a list of several may miss one.
 func (r *roll) isEmpty() bool {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
@@ -66,7 +65,7 @@ func (r *roll) close() {
 	}
 }
 
-// childrenOf lists the children of some threads of a process.
+// childrenOf returns the children of some threads of a process.
 func childrenOf(of string, tasks []string) (pids []int) {
 	listed := false
 	var room [1024]byte
@@ -88,9 +87,9 @@ func childrenOf(of string, tasks []string) (pids []int) {
 	return pids
 }
 
-// slurp is os.ReadFile without what a file needs to be waited for: that took
-// most of the time, and in mode exec a third of the sidecar's, since children are
-// looked for after every task. It appends to buf.
+// slurp is os.ReadFile without the support of the poller, which took most of the time
+// of a read, and in mode exec a third of the sidecar's time, since children are listed
+// after every task. It appends to buf.
 func slurp(path string, buf []byte) ([]byte, error) {
 	fd, err := retry(func() (int, error) { return unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC, 0) })
 	if err != nil {
@@ -107,7 +106,7 @@ func slurp(path string, buf []byte) ([]byte, error) {
 	}
 }
 
-// entries is what a folder holds, or nothing where it cannot be read.
+// entries returns the contents of a folder, or nothing if it cannot be read.
 func entries(path string) (names []string) {
 	fd, err := retry(func() (int, error) { return unix.Open(path, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0) })
 	if err != nil {
@@ -133,8 +132,8 @@ func retry(call func() (int, error)) (int, error) {
 	}
 }
 
-// childrenByStat is for kernels that were built without lists of children
-// (CONFIG_PROC_CHILDREN): it looks at every process there is.
+// childrenByStat is for kernels without lists of children (CONFIG_PROC_CHILDREN). It
+// reads the parent of every process.
 func childrenByStat(of string) (pids []int) {
 	parent, err := strconv.Atoi(of)
 	if err != nil {
@@ -150,14 +149,14 @@ func childrenByStat(of string) (pids []int) {
 	return pids
 }
 
-// stat reads a process's parent and what has become of it.
+// stat reads the parent and the state of a process.
 func stat(pid int) (parent int, now state) {
 	var room [1024]byte
 	text, err := slurp("/proc/"+strconv.Itoa(pid)+"/stat", room[:0])
 	if err != nil {
 		return 0, gone
 	}
-	// The name stands in brackets and may hold anything; state and parent follow.
+	// The name is in brackets and may contain any text; state and parent follow it.
 	fields := bytes.Fields(text[bytes.LastIndexByte(text, ')')+1:])
 	if len(fields) < 2 {
 		return 0, gone
@@ -177,9 +176,9 @@ const (
 	yes
 )
 
-// hasEntry says whether a process was started with an entry (NAME=value) in its
-// environment. One that has no environment may just be executing something else,
-// or dying.
+// hasEntry reports whether a process was started with an entry (NAME=value) in its
+// environment. A process without an environment may be in the middle of an execve, or
+// dying.
 func hasEntry(pid int, entry string) answer {
 	env, err := slurp("/proc/"+strconv.Itoa(pid)+"/environ", nil)
 	switch {
@@ -196,8 +195,8 @@ func hasEntry(pid int, entry string) answer {
 	return no
 }
 
-// settledChildren lists children exactly: the kernel's list may leave some out
-// while others of them are being reaped.
+// settledChildren returns the children exactly: the kernel's list may miss some while
+// others are being reaped.
 func settledChildren(of string) []int {
 	return settled(func() []int { return children(of) })
 }
@@ -215,30 +214,30 @@ func settled(list func() []int) []int {
 	return last
 }
 
-// handle is a process that is known by more than its number, which may be another
-// process's once it was reaped.
+// handle identifies a process by more than its number, which another process may get
+// once it is reaped.
 type handle struct{ pid, fd int }
 
-// state is what has become of a process.
+// state is the state of a process.
 type state int
 
 const (
-	gone    state = iota // or another's child
-	dead                 // and not waited for
+	gone    state = iota // or the child of another process
+	dead                 // and not reaped
 	running              // or dying
 )
 
-// hold takes hold of a running child of parent.
+// hold returns a handle of a running child of parent.
 func hold(pid int, parent handle) (handle, state) {
 	fd, err := unix.PidfdOpen(pid, 0)
 	switch {
 	case errors.Is(err, unix.ENOSYS), errors.Is(err, unix.EPERM):
-		fd = -1 // an old kernel, or a filter of system calls that knows none newer
+		fd = -1 // an old kernel, or a system call filter without this call
 	case err != nil:
 		return handle{}, gone
 	}
 	h := handle{pid, fd}
-	of, now := stat(pid) // after it is held
+	of, now := stat(pid) // after the handle was opened
 	if of != parent.pid || parent.ended() {
 		now = gone
 	}

@@ -14,11 +14,11 @@ import (
 )
 
 const (
-	// pause bounds how often the reaper looks, when children end all the time.
+	// pause bounds how often the reaper checks when children end all the time.
 	pause = 10 * time.Millisecond
-	// patience is how long it waits for another signal before it looks again: the
-	// kernel's list of children may miss one while others end. After that look it
-	// waits for signals alone: an idle process is not woken for it.
+	// patience is how long the reaper waits for another signal before it checks again,
+	// since the kernel's list of children may miss one while others end. After that
+	// check it waits for signals only, so that an idle process is not woken.
 	patience = 5 * time.Second
 )
 
@@ -32,11 +32,11 @@ type Reaper struct {
 	done    chan struct{}
 }
 
-// Begin makes this process a child subreaper and reaps the orphans that come to
-// it, until Stop. There may be one at a time. It fails where /proc does not show
-// our children; orphans then go where they always went.
+// Begin makes this process a child subreaper and reaps the orphans that it gets, until
+// Stop. There may be one Reaper at a time. It fails if /proc does not show the children
+// of this process; orphans then go to the usual reaper.
 func Begin(log *slog.Logger) (*Reaper, error) {
-	// Numbers of another PID namespace would have us wait for strangers.
+	// With the numbers of another PID namespace this would wait for wrong processes.
 	if self, err := os.Readlink("/proc/self"); err != nil || self != strconv.Itoa(os.Getpid()) {
 		return nil, fmt.Errorf("/proc does not show this process as %d", os.Getpid())
 	}
@@ -52,8 +52,8 @@ func Begin(log *slog.Logger) (*Reaper, error) {
 
 func subreap(on uintptr) error { return unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, on, 0, 0, 0) }
 
-// Stop kills every orphan that is left, reaps them and gives the role back. It may
-// be called more than once; when every worker has ended.
+// Stop kills every remaining orphan, reaps them and ends the role of subreaper. It may
+// be called more than once, when every worker has ended.
 func (r *Reaper) Stop() {
 	r.once.Do(func() {
 		killed, left := r.end(func(int) answer { return yes }, 0, stopGrace)
@@ -72,7 +72,7 @@ func (r *Reaper) loop() {
 	defer close(r.done)
 	patient := time.NewTimer(patience)
 	defer patient.Stop()
-	again := true // after a signal: one more look
+	again := true // after a signal: one more check
 	brief := time.NewTimer(pause)
 	defer brief.Stop()
 	for {
@@ -99,10 +99,9 @@ func (r *Reaper) loop() {
 	}
 }
 
-// reap waits for every orphan that has ended. It looks first, without reaping
-// (WNOWAIT), and only at unclaimed children: waitid(P_ALL) would
-// always show the same one, also while that is os/exec's and about to be reaped,
-// and wait4(-1) would take it away.
+// reap reaps every orphan that has ended. It first checks, without reaping (WNOWAIT),
+// and only unclaimed children: waitid(P_ALL) would always return the same one, even
+// while os/exec is about to reap it, and wait4(-1) would take its status away.
 func (r *Reaper) reap() {
 	f := &family
 	f.mu.Lock()
@@ -123,10 +122,10 @@ func (r *Reaper) reap() {
 	}
 }
 
-// isChild reports whether pid is a child of ours, ended or not.
+// isChild reports whether pid is a child of this process, ended or not.
 func isChild(pid int) bool { _, err := look(pid); return err == nil }
 
-// hasEnded reports whether a child waits to be reaped.
+// hasEnded reports whether a child has ended and is not reaped.
 func hasEnded(pid int) bool { ended, err := look(pid); return err == nil && ended }
 
 func look(pid int) (ended bool, err error) {

@@ -12,19 +12,19 @@ import (
 // Reaper exists on Linux only.
 type Reaper struct{}
 
-// Begin fails: only Linux has child subreapers. Orphans go to init.
+// Begin fails: only Linux has child subreapers. Elsewhere orphans go to init.
 func Begin(*slog.Logger) (*Reaper, error) { return nil, errors.ErrUnsupported }
 
 // Stop does nothing.
 func (*Reaper) Stop() {}
 
-// isChild is not asked anywhere else: orphans are never ours.
+// isChild is never called: this process gets no orphans.
 func isChild(int) bool { return false }
 
-// HasLeft is not told: orphans are never ours.
+// HasLeft is always false: this process gets no orphans.
 func HasLeft(string, int) bool { return false }
 
-// End does nothing: orphans are never ours.
+// End does nothing: this process gets no orphans.
 func End(string, int, time.Duration) {}
 
 // Abandon kills the group of each child, unless their list is locked at the moment.

@@ -11,33 +11,33 @@ import (
 	"github.com/graflow/graflow-sidecar/sidecar/internal/worker/spawn/local"
 )
 
-// outputGrace bounds the reading of a dead child's pipes: only a process that has left
-// the child's group holds them open.
+// outputGrace bounds the reading of a dead child's pipes. Only a process that has left
+// the child's group keeps them open.
 const outputGrace = time.Second
 
-// bridge carries a child's streams to and fro, byte for byte. (The child could
-// have the connections themselves. But a socket is no pipe: it cannot be opened
-// by /dev/stdin, and a shell's redirections do that.)
+// bridge copies a child's streams in both directions, byte for byte. The child does not
+// get the connections themselves because a socket is not a pipe: /dev/stdin cannot open
+// it, and a shell's redirections do that.
 type bridge struct {
 	proc local.Process
 	in   *net.UnixConn
 	out  *net.UnixConn
 	tail local.Tail
 	log  *slog.Logger
-	fed  int64 // bytes that were written to its stdin; after run
+	fed  int64 // bytes written to its stdin; set by run
 }
 
-// run returns when the process is reaped and its output has been passed on.
+// run returns when the process is reaped and its output has been forwarded.
 func (b *bridge) run() {
 	stdin, stdout, stderr := make(chan struct{}), make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(stdin)
 		var err error
-		b.fed, err = io.Copy(b.proc.Stdin(), b.in) // either end's end is the other's
-		if !errors.Is(err, syscall.EPIPE) {        // the rest of a broken pipe tells what was not read
+		b.fed, err = io.Copy(b.proc.Stdin(), b.in) // the end of one side ends the other
+		if !errors.Is(err, syscall.EPIPE) {        // what is left in a broken pipe shows what was not read
 			_ = b.proc.Stdin().Close()
 		}
-		_ = b.in.Close() // a child that closed its stdin has its writer told
+		_ = b.in.Close() // tells the writer that the child has closed its stdin
 	}()
 	go func() {
 		defer close(stdout)

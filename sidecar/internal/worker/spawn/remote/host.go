@@ -18,35 +18,35 @@ import (
 	"github.com/graflow/graflow-sidecar/sidecar/internal/worker/spawn/unixsocket"
 )
 
-// HostConfig says what a Host runs. Every field is required but for Dir, Env and
-// Files.
+// HostConfig is the configuration of a Host. Every field except Dir, Env and Files is
+// required.
 type HostConfig struct {
 	Socket  string
 	Command []string
-	Name    string // of the worker, for people
+	Name    string // the worker's name in messages
 	Dir     string
-	Env     []string   // complete but for what the sidecar adds
-	Files   []*os.File // handed down as file descriptors 3, 4 …
+	Env     []string   // complete except for the variables of the sidecar
+	Files   []*os.File // inherited as file descriptors 3, 4 …
 
-	Label   string // of this host, for people
-	Version string // of the binary, for people
+	Label   string // the host's name in the log
+	Version string // of the binary, for the log
 
 	StartRetries int            // of a command that was never started
 	KillGrace    time.Duration  // between the steps that end a child
-	Retry        backoff.Policy // pause between tries to reach the sidecar
+	Retry        backoff.Policy // pause between attempts to reach the sidecar
 
 	Start local.Start
 	Log   *slog.Logger
 }
 
-// Host is the side of the worker's container: it connects to a sidecar's socket and
-// runs the children that the sidecar starts.
+// Host is the side of the worker's container: it connects to the socket of a sidecar
+// and runs the children that the sidecar starts.
 type Host struct {
 	cfg     HostConfig
-	hangups chan struct{} // holds a token for a SIGHUP that the sidecar is to be told of
-	started bool          // some child was; from one session to the next
-	tries   local.Tries   // before that
-	missed  int           // how many of these failed
+	hangups chan struct{} // one token: a SIGHUP to report to the sidecar
+	started bool          // a child was started in any session
+	tries   local.Tries   // failed starts before that
+	missed  int           // number of failed starts
 }
 
 // NewHost prepares a Host; it does not connect before Run.
@@ -55,8 +55,8 @@ func NewHost(cfg HostConfig) *Host {
 	return &Host{cfg: cfg, hangups: make(chan struct{}, 1), tries: local.Tries{Limit: cfg.StartRetries}}
 }
 
-// Hangup tells the sidecar that SIGHUP has reached this host: it may have ended
-// children, too. It returns at once and may be called concurrently with Run.
+// Hangup reports to the sidecar that SIGHUP has reached this host, since it may have
+// ended children too. It returns at once and may be called concurrently with Run.
 func (h *Host) Hangup() {
 	select {
 	case h.hangups <- struct{}{}:
@@ -69,11 +69,11 @@ type RefusedError struct{ Reason string }
 
 func (e *RefusedError) Error() string { return "the sidecar refuses this worker: " + e.Reason }
 
-// Run serves one sidecar after another until soft ends: a lost connection ends
-// the children and is followed by another one. Then the sidecar is told, and the
-// children finish what they have, for as long as hard allows. It returns nil
-// after a stop, a *[local.StartError] where the command cannot be started at
-// all and a *[RefusedError]. Call it once.
+// Run serves one sidecar after another until soft ends. A lost connection ends the
+// children, and Run connects again. At the end of soft it tells the sidecar, and the
+// children finish their tasks until hard ends. It returns nil after a stop, a
+// *[local.StartError] if the command cannot be started at all, and a *[RefusedError].
+// It may be called once.
 func (h *Host) Run(soft, hard context.Context) error {
 	pause := backoff.New(h.cfg.Retry)
 	for soft.Err() == nil {
@@ -114,7 +114,7 @@ func dial(ctx context.Context, path string) (*net.UnixConn, error) {
 	return conn.(*net.UnixConn), nil
 }
 
-// reason is why a connection is not there, without the address, which the line has.
+// reason returns why a connection failed, without the address, which the log line has.
 func reason(err error) string {
 	switch {
 	case errors.Is(err, io.EOF):
@@ -152,11 +152,11 @@ func (h *Host) handshake(conn net.Conn) error {
 // serve serves one connection, and returns when every child of it has ended.
 func (h *Host) serve(soft, hard context.Context, conn *net.UnixConn) error {
 	defer conn.Close()
-	// A stop does not wait for the answer of a sidecar that hangs.
+	// A stop does not wait for the answer of a stuck sidecar.
 	unhook := context.AfterFunc(soft, func() { _ = conn.SetReadDeadline(time.Now()) })
 	err := h.handshake(conn)
 	if !unhook() {
-		return nil // stopping, and nothing was begun
+		return nil // stopping before anything began
 	}
 	if err != nil {
 		return err
@@ -179,7 +179,7 @@ func (h *Host) serve(soft, hard context.Context, conn *net.UnixConn) error {
 			h.cfg.Log.Info("draining: no new tasks, the running ones finish")
 			s.drain()
 			select {
-			case err = <-ended: // the sidecar stops, too
+			case err = <-ended: // the sidecar stops too
 			case <-s.empty():
 			case <-hard.Done():
 				h.cfg.Log.Warn("deadline reached: running tasks go back to the queue")
@@ -202,10 +202,10 @@ func fatal(err error) bool {
 	return is
 }
 
-// given is what a child gets from the sidecar: with the folder of the socket put
-// where the sidecar cannot know it, and only names that it has a reason to give.
-// (Any process that can put a socket into the shared folder could otherwise have
-// the host run anything, by LD_PRELOAD.)
+// given returns the variables that a child gets from the sidecar: only names of a fixed
+// list, and with the folder of the socket inserted, which the sidecar cannot know. Any
+// process that can put a socket into the shared folder could otherwise make the host
+// run any code, through LD_PRELOAD.
 func (h *Host) given(env []string) []string {
 	out := make([]string, 0, len(env))
 	for _, entry := range env {
@@ -217,7 +217,7 @@ func (h *Host) given(env []string) []string {
 	return out
 }
 
-// lastLines bounds the lines of a child's stderr that the sidecar gets.
+// lastLines bounds the lines of a child's stderr that are sent to the sidecar.
 func lastLines(text string) string {
 	const most = 16 << 10
 	if len(text) > most {

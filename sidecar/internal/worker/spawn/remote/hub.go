@@ -20,38 +20,38 @@ import (
 	"github.com/graflow/graflow-sidecar/sidecar/internal/worker/spawn/unixsocket"
 )
 
-// Config says where a Hub listens. Path and Log are required.
+// Config is the configuration of a Hub. Path and Log are required.
 type Config struct {
 	Path    string
 	Mode    os.FileMode // of the socket
-	Version string      // of the binary, for people
-	// Env is what every child gets besides its host's own environment. "{dir}" in
-	// it is the folder of the socket as the host sees it.
+	Version string      // of the binary, for the log
+	// Env is added to the host's environment for every child. "{dir}" in it is replaced
+	// by the folder of the socket in the host's container.
 	Env []string
 	Log *slog.Logger
 }
 
-// Hub is the sidecar's side: hosts connect to it, and it has them start the
-// children that the pool wants. Its methods may be called concurrently.
+// Hub is the sidecar's side of the socket: hosts connect to it, and it makes them start
+// the children of the pool. Its methods may be called concurrently.
 type Hub struct {
 	cfg             Config
 	socket          *unixsocket.Socket
 	conns           sync.WaitGroup
 	unauthenticated *unauthenticated
-	// refused bounds the log lines about connections that are no host's.
+	// refused bounds the log lines about refused connections.
 	refused reminder
 
-	mu      sync.Mutex
-	links   map[*link]struct{} // that children may be asked of, or still have some
-	moving  *process           // see balanceLocked
-	next    int                // the number of the next child
-	closed  bool
-	told    bool          // that no host is connected
-	changed chan struct{} // closed at the next change
+	mu           sync.Mutex
+	links        map[*link]struct{} // hosts that start children, or still have some
+	moving       *process           // see balanceLocked
+	next         int                // the number of the next child
+	closed       bool
+	loggedNoHost bool          // logged that no host is connected
+	changed      chan struct{} // closed at the next change
 }
 
-// Listen makes the socket. It fails where another process serves the socket, or none
-// can be made at the path. Call Run, or Close where Run is never called.
+// Listen makes the socket. It fails if another process serves the socket, or none can
+// be made at the path. Run must be called afterwards, or Close.
 func Listen(cfg Config) (*Hub, error) {
 	socket, err := unixsocket.Listen(cfg.Path, cfg.Mode)
 	if err != nil {
@@ -63,7 +63,7 @@ func Listen(cfg Config) (*Hub, error) {
 	}, nil
 }
 
-// Run takes connections until ctx ends, and returns when all are closed.
+// Run accepts connections until ctx ends, and returns when all are closed.
 func (h *Hub) Run(ctx context.Context) error {
 	defer context.AfterFunc(ctx, h.Close)()
 	err := recoverpanic.Do(func() error { return h.accept(ctx) })
@@ -85,12 +85,12 @@ func (h *Hub) accept(ctx context.Context) error {
 		case errors.Is(err, net.ErrClosed):
 			return nil
 		}
-		h.cfg.Log.Warn("connection to the worker socket could not be accepted", "error", err) // no more descriptors, say
+		h.cfg.Log.Warn("connection to the worker socket could not be accepted", "error", err) // such as no more descriptors
 		pause.Sleep(ctx)
 	}
 }
 
-// serve serves a host's control connection, from its hello to its end.
+// serve serves the control connection of a host, from its hello to its end.
 func (h *Hub) serve(conn *net.UnixConn, hello message) {
 	l := &link{
 		hub: h, conn: conn, name: hello.Name, procs: make(map[string]*process), gone: make(chan struct{}), stopping: make(chan struct{}),
@@ -110,7 +110,7 @@ func (h *Hub) serve(conn *net.UnixConn, hello message) {
 	l.fall(listen(conn, l.take))
 }
 
-// isFull reports whether there are as many hosts as there may be.
+// isFull reports whether the maximum number of hosts is connected.
 func (h *Hub) isFull() bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -129,12 +129,12 @@ func (h *Hub) find(id, nonce string) *process {
 	return nil
 }
 
-// errGone says that the host has gone, or drains: another host may be asked.
+// errGone reports that the host has gone or drains: another host may start the child.
 var errGone = errors.New("the worker container is gone")
 
-// Start makes a process of the host's command; mark is its
-// [local.IDVariable]. It waits for as long as ctx allows until a host is
-// there. Of several, the one with the fewest children is asked.
+// Start makes a process of the host's command; mark is its [local.IDVariable]. It waits
+// until a host is connected or ctx ends. Of several hosts, the one with the fewest
+// children starts it.
 func (h *Hub) Start(ctx context.Context, mark string) (local.Process, error) {
 	for {
 		p, err := h.reserve(ctx)
@@ -164,7 +164,7 @@ func (h *Hub) reserve(ctx context.Context) (*process, error) {
 			return p, nil
 		}
 		changed, closed := h.changed, h.closed
-		h.tellLocked()
+		h.logNoHostLocked()
 		h.mu.Unlock()
 		if closed {
 			return nil, errors.New("the worker socket is closed")
@@ -177,10 +177,10 @@ func (h *Hub) reserve(ctx context.Context) (*process, error) {
 	}
 }
 
-// tellLocked logs once that no host is connected.
-func (h *Hub) tellLocked() {
-	if !h.told && !h.closed {
-		h.told = true
+// logNoHostLocked logs once that no host is connected.
+func (h *Hub) logNoHostLocked() {
+	if !h.loggedNoHost && !h.closed {
+		h.loggedNoHost = true
 		h.cfg.Log.Info("no worker is connected: claiming no tasks", "socket", h.cfg.Path)
 	}
 }
@@ -195,10 +195,10 @@ func (h *Hub) idlestLocked() (best *link) {
 	return best
 }
 
-// balanceLocked moves one child from the host with the most to the one with the
-// fewest, where that makes a difference: hosts that connect later would otherwise
-// have nothing to do. The child leaves when its tasks are done, and the pool starts
-// another one in its place, after which the hub balances again.
+// balanceLocked moves one child from the host with the most children to the one with
+// the fewest, if their numbers differ by more than one: hosts that connect later would
+// otherwise get no children. The child leaves when its tasks have ended, and the pool
+// starts another one in its place, after which the hub balances again.
 func (h *Hub) balanceLocked() {
 	if h.moving != nil {
 		return
@@ -227,13 +227,13 @@ func (h *Hub) join(l *link) bool {
 		return false
 	}
 	h.links[l] = struct{}{}
-	h.told = false
+	h.loggedNoHost = false
 	h.balanceLocked()
 	h.changeLocked()
 	return true
 }
 
-// forget takes a child off its host's count.
+// forget subtracts a child from its host's count.
 func (h *Hub) forget(p *process) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -248,9 +248,9 @@ func (h *Hub) changeLocked() {
 	h.changed = make(chan struct{})
 }
 
-// Close announces the end to the hosts, closes everything and removes the socket. The
-// hosts kill what runs in them, so call it when the pool is done. It may be called
-// more than once.
+// Close announces the end to the hosts, closes all connections and removes the socket.
+// The hosts kill their processes, so it must be called after the pool has ended. It may
+// be called more than once.
 func (h *Hub) Close() {
 	h.mu.Lock()
 	if h.closed {

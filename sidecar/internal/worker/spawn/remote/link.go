@@ -14,26 +14,26 @@ import (
 	"github.com/graflow/graflow-sidecar/sidecar/internal/worker/spawn/local"
 )
 
-// link is one host's control connection. The hub's lock guards its state, but for the
-// writing.
+// link is the control connection of one host. The lock of the hub guards its state,
+// except for writing.
 type link struct {
 	hub  *Hub
 	conn net.Conn
 	name string
 	log  *slog.Logger
-	gone chan struct{} // closed when it has fallen
+	gone chan struct{} // closed when the connection has ended
 
 	stopping chan struct{} // closed when leaving is set
 	hangups  local.Hangups
 
-	procs   map[string]*process // that have not ended
-	leaving bool                // it drains
-	why     string              // it was dropped
+	procs   map[string]*process // the processes that have not ended
+	leaving bool                // the host drains
+	why     string              // the reason why it was dropped
 
 	writing sync.Mutex
 }
 
-// say writes a message; a host that cannot be told is dropped.
+// say sends a message. It drops a host that does not receive it.
 func (l *link) say(m message) {
 	l.writing.Lock()
 	defer l.writing.Unlock()
@@ -42,7 +42,7 @@ func (l *link) say(m message) {
 	}
 }
 
-// drop gives the host up. The goroutine that reads from it does the rest.
+// drop gives up the host. The goroutine that reads from the connection does the rest.
 func (l *link) drop(why string) {
 	l.hub.mu.Lock()
 	if l.why == "" {
@@ -52,7 +52,7 @@ func (l *link) drop(why string) {
 	_ = l.conn.Close()
 }
 
-// loadLocked is the number of the host's children that do not leave.
+// loadLocked returns the number of the host's children that do not leave.
 func (l *link) loadLocked() (n int) {
 	for _, p := range l.procs {
 		p.mu.Lock()
@@ -64,7 +64,7 @@ func (l *link) loadLocked() (n int) {
 	return n
 }
 
-// newestLocked is the running child that was started last.
+// newestLocked returns the running child that was started last.
 func (l *link) newestLocked() (newest *process) {
 	last := -1
 	for _, p := range l.procs {
@@ -84,11 +84,11 @@ func (l *link) newestLocked() (newest *process) {
 	return newest
 }
 
-// startTimeout bounds one start. It takes milliseconds: a host that needs longer
-// hangs.
+// startTimeout bounds one start. It takes milliseconds; a host that needs longer is
+// stuck.
 const startTimeout = 10 * time.Second
 
-// start has the host start a child, and waits until it runs.
+// start makes the host start a child, and waits until it runs.
 func (l *link) start(ctx context.Context, p *process, mark string) error {
 	l.say(message{Type: typeStart, Child: p.id, Nonce: p.nonce, Mark: mark, Env: l.hub.cfg.Env})
 	timer := time.NewTimer(startTimeout)
@@ -161,7 +161,7 @@ func (l *link) take(m message) {
 	}
 }
 
-// drain handles the host's message that it stops.
+// drain handles the message that the host stops.
 func (l *link) drain() {
 	l.hub.mu.Lock()
 	defer l.hub.mu.Unlock()
@@ -176,7 +176,7 @@ func (l *link) drain() {
 	}
 }
 
-// fall handles the end of the connection: every child of the host is lost.
+// fall handles the end of the connection, with which every child of the host is lost.
 func (l *link) fall(err error) {
 	h := l.hub
 	h.mu.Lock()

@@ -11,31 +11,31 @@ import (
 	"github.com/graflow/graflow-sidecar/sidecar/internal/worker/spawn/local"
 )
 
-// process is a child in another container, as the pool sees it. Its methods may
-// be called concurrently.
+// process is a child in another container. It implements local.Process for the pool.
+// Its methods may be called concurrently.
 type process struct {
 	link  *link
 	id    string
 	nonce string
 
-	up      chan struct{} // closed when it runs and both its streams are there
-	failed  chan string   // why it does not; buffered
+	up      chan struct{} // closed when it runs and both of its streams are connected
+	failed  chan string   // why it does not run; buffered
 	exited  chan struct{}
-	leaving chan struct{} // closed when it is to take nothing more
+	leaving chan struct{} // closed when it is to take no more tasks
 
-	mu      sync.Mutex
-	pid     int
-	stdin   net.Conn
-	stdout  net.Conn
-	over    bool // exited is closed
-	left    bool // leaving is closed
-	doomed  bool // SIGKILL was asked for
-	cut     bool
-	company bool
-	fate    string
-	ending  local.Ending
-	read    int64 // bytes of its stdin; 0 if that is not known
-	stderr  string
+	mu          sync.Mutex
+	pid         int
+	stdin       net.Conn
+	stdout      net.Conn
+	over        bool // exited is closed
+	left        bool // leaving is closed
+	doomed      bool // SIGKILL was sent
+	cut         bool
+	sharedDeath bool
+	fate        string
+	ending      local.Ending
+	read        int64 // bytes read from its stdin; 0 if unknown
+	stderr      string
 }
 
 func newProcess(l *link, id, nonce string) *process {
@@ -45,7 +45,8 @@ func newProcess(l *link, id, nonce string) *process {
 	}
 }
 
-// attach takes one of the process's streams and reports whether it was expected.
+// attach sets one of the process's streams. It returns false if the stream was not
+// expected.
 func (p *process) attach(kind string, conn net.Conn) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -61,7 +62,7 @@ func (p *process) attach(kind string, conn net.Conn) bool {
 	return true
 }
 
-// started notes that the process runs.
+// started records that the process runs.
 func (p *process) started(pid int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -78,7 +79,7 @@ func (p *process) upLocked() {
 	}
 }
 
-// end notes how the process ended; only the first call counts.
+// end records how the process ended; only the first call counts.
 func (p *process) end(set func()) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -90,7 +91,7 @@ func (p *process) end(set func()) {
 	close(p.exited)
 }
 
-// exit notes the end that the host has reported.
+// exit records the end that the host has reported.
 func (p *process) exit(m message) {
 	p.end(func() {
 		p.cut, p.stderr, p.read = m.Cut, m.Stderr, m.Read
@@ -101,19 +102,19 @@ func (p *process) exit(m message) {
 			p.ending = local.Ending{Code: m.Code}
 			p.fate = fmt.Sprintf("exited with status %d", m.Code)
 		}
-		if m.Reason != "" { // its host knows more
+		if m.Reason != "" { // the host knows more
 			p.fate = m.Reason
 		}
 	})
 }
 
-// lost notes the end of a process whose host is gone. company says that the host had
-// other processes, too.
-func (p *process) lost(reason string, company bool) {
-	p.end(func() { p.fate, p.company = reason, company })
+// lost records the end of a process whose host is gone. shared says that the host had
+// other processes.
+func (p *process) lost(reason string, shared bool) {
+	p.end(func() { p.fate, p.sharedDeath = reason, shared })
 }
 
-// leave has the process take no further tasks.
+// leave makes the process take no more tasks.
 func (p *process) leave() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -123,7 +124,7 @@ func (p *process) leave() {
 	}
 }
 
-// discard ends a process that has had no message yet.
+// discard ends a process that has received no message.
 func (p *process) discard() {
 	p.link.say(message{Type: typeSignal, Child: p.id, Signal: int(syscall.SIGKILL)})
 	p.end(func() { p.fate = "was given up" })
@@ -136,26 +137,26 @@ func (p *process) discard() {
 	}
 }
 
-// Pid is the process's number in its own container: a label.
+// Pid returns the number of the process in its own container, for the log.
 func (p *process) Pid() int { return p.pid }
 
 func (p *process) Stdin() local.WritePipe { return p.stdin }
 func (p *process) Stdout() local.ReadPipe { return p.stdout }
 
-// Stderr has the last lines that the host sent when the process failed: stderr itself
-// goes to that container's log.
+// Stderr returns the last lines that the host sent when the process failed. The stderr
+// itself goes to the log of the other container.
 func (p *process) Stderr() local.ReadPipe { return &lastWords{p: p, closed: make(chan struct{})} }
 
 // Exited is closed when the host has reported the end, or is gone.
 func (p *process) Exited() <-chan struct{} { return p.exited }
 
-// killPatience is how long a host may take to report the death of a child that it was
-// to kill. A frozen host never reports, and a stop has to end.
+// killPatience is how long a host may take to report the death of a child after
+// SIGKILL. A frozen host never reports, and a stop has to end.
 const killPatience = 2 * time.Second
 
-// Signal has the host send sig to the process's group. A process that is not dead
-// killPatience after a SIGKILL is given up, and so is its host, which kills all its
-// processes when it notices.
+// Signal makes the host send sig to the process's group. If the process is not dead
+// killPatience after a SIGKILL, it is given up together with its host, which kills all
+// its processes when it notices.
 func (p *process) Signal(sig syscall.Signal) {
 	p.mu.Lock()
 	over, doomed := p.over, p.doomed
@@ -175,16 +176,17 @@ func (p *process) Signal(sig syscall.Signal) {
 	}()
 }
 
-// Fate says in words how the process ended. Call it after Exited.
+// Fate describes how the process ended. It may be called after Exited.
 func (p *process) Fate() string { return p.fate }
 
-// Ending returns how the process ended. Call it after Exited.
+// Ending returns how the process ended. It may be called after Exited.
 func (p *process) Ending() local.Ending { return p.ending }
 
-// Leaving is closed when the process is to take no further tasks: see [local.Leaving].
+// Leaving implements [local.Leaving]: it is closed when the process is to take no more
+// tasks.
 func (p *process) Leaving() <-chan struct{} { return p.leaving }
 
-// InputRead: see [local.InputRead].
+// InputRead implements [local.InputRead].
 func (p *process) InputRead(written int64) int64 {
 	if p.read <= 0 {
 		return written
@@ -192,19 +194,19 @@ func (p *process) InputRead(written int64) int64 {
 	return min(written, p.read)
 }
 
-// HostHangups: see [local.HostHangups].
+// HostHangups implements [local.HostHangups].
 func (p *process) HostHangups() *local.Hangups { return &p.link.hangups }
 
-// HostStops: see [local.HostStops].
+// HostStops implements [local.HostStops].
 func (p *process) HostStops() <-chan struct{} { return p.link.stopping }
 
-// Excused: see [local.Excused].
+// Excused implements [local.Excused].
 func (p *process) Excused() bool { return p.cut }
 
-// Company: see [local.Company].
-func (p *process) Company() bool { return p.company }
+// Company implements [local.SharedDeath].
+func (p *process) SharedDeath() bool { return p.sharedDeath }
 
-// lastWords is a stream that has nothing until the process has ended.
+// lastWords is a stream that is empty until the process has ended.
 type lastWords struct {
 	p      *process
 	once   sync.Once

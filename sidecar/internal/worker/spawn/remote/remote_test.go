@@ -39,7 +39,7 @@ func TestStreamsAreCarriedByteForByte(t *testing.T) {
 		t.Fatalf("%d of %d bytes came back, or others: %v", len(got), len(data), err)
 	}
 	closed(t, "its end", c.Exited())
-	if c.Fate() != "exited with status 0" || local.EndingOf(c) != (local.Ending{}) || local.Excused(c) || local.Company(c) {
+	if c.Fate() != "exited with status 0" || local.EndingOf(c) != (local.Ending{}) || local.Excused(c) || local.SharedDeath(c) {
 		t.Errorf("%s, %+v", c.Fate(), local.EndingOf(c))
 	}
 	if text, err := io.ReadAll(c.Stderr()); len(text) != 0 || err != nil {
@@ -234,12 +234,12 @@ func TestAStopWhoseTimeIsOver(t *testing.T) {
 		t.Error(err)
 	}
 	closed(t, "the child's end", c.Exited())
-	if !local.Excused(c) || local.Company(c) {
+	if !local.Excused(c) || local.SharedDeath(c) {
 		t.Errorf("it is taken for a crash: %s", c.Fate())
 	}
 }
 
-// TestALostHostTakesItsChildrenAlong, in company where there are several.
+// TestALostHostTakesItsChildrenAlong: their death is shared if there are several.
 func TestALostHostTakesItsChildrenAlong(t *testing.T) {
 	for _, children := range []int{1, 3} {
 		p := newPlace(t)
@@ -256,8 +256,8 @@ func TestALostHostTakesItsChildrenAlong(t *testing.T) {
 		}
 		for _, c := range cs {
 			closed(t, "its end", c.Exited())
-			if local.Company(c) != (children > 1) || local.Excused(c) || c.Fate() != "was lost with its container" {
-				t.Errorf("of %d: company=%t, %s", children, local.Company(c), c.Fate())
+			if local.SharedDeath(c) != (children > 1) || local.Excused(c) || c.Fate() != "was lost with its container" {
+				t.Errorf("of %d: shared=%t, %s", children, local.SharedDeath(c), c.Fate())
 			}
 		}
 		// And the host has ended them, and comes again.

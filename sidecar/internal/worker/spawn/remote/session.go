@@ -29,24 +29,24 @@ type session struct {
 	draining bool
 	ended    bool
 	bye      bool
-	vacant   chan struct{} // closed when draining and nothing runs
+	vacant   chan struct{} // closed when the host drains and no child runs
 }
 
 // hosted is one child of a session.
 type hosted struct {
 	id     string
 	proc   local.Process // nil until it is started
-	killed bool          // before that
-	asked  bool          // the sidecar ends it, or has
-	cut    bool          // we do, as our own stop is over
+	killed bool          // killed before it was started
+	asked  bool          // the sidecar ends it
+	cut    bool          // the host ends it, because the time of the host's stop is over
 }
 
 func newSession(h *Host, conn net.Conn) *session {
 	return &session{host: h, conn: conn, fatal: make(chan error, 1), running: make(map[string]*hosted), vacant: make(chan struct{})}
 }
 
-// say sends the sidecar a message. An error means that the sidecar is gone, which the
-// reader finds out.
+// say sends a message to the sidecar. It ignores errors: the reader notices the end of
+// the connection.
 func (s *session) say(m message) {
 	s.writing.Lock()
 	defer s.writing.Unlock()
@@ -75,7 +75,7 @@ func (s *session) saidBye() bool {
 	return s.bye
 }
 
-// signal passes a signal on to a child.
+// signal forwards a signal to a child.
 func (s *session) signal(id string, sig syscall.Signal) {
 	s.mu.Lock()
 	c := s.running[id]
@@ -100,7 +100,7 @@ func (s *session) drain() {
 	s.say(message{Type: typeDrain})
 }
 
-// empty is closed when the host drains and no child runs any more.
+// empty returns a channel that is closed when the host drains and no child runs.
 func (s *session) empty() <-chan struct{} { return s.vacant }
 
 func (s *session) vacateLocked() {
@@ -113,9 +113,9 @@ func (s *session) vacateLocked() {
 	}
 }
 
-// end ends every child: their results have no receiver any more. cut says that the
-// time of the host's stop is over, so that the sidecar takes none of the ends for a
-// crash.
+// end ends every child, because their results have no receiver any more. cut says that
+// the time of the host's stop is over, so that the sidecar does not count the ends as
+// crashes.
 func (s *session) end(cut bool) {
 	s.mu.Lock()
 	s.ended = true
@@ -135,7 +135,7 @@ func (s *session) end(cut bool) {
 	}
 	wg.Wait()
 	if cut {
-		<-s.vacant // each has said so
+		<-s.vacant // every end has been reported
 	}
 }
 
@@ -161,8 +161,8 @@ func (s *session) run(m message) {
 	b, err := s.launch(m)
 	if err != nil {
 		s.say(message{Type: typeFailed, Child: m.Child, Reason: err.Error()})
-		// The host ends with it, but not before the sidecar has the reason: it would
-		// otherwise wait for another container.
+		// The host ends too, after the sidecar has the reason: it would otherwise wait
+		// for another container.
 		if failure, ok := errors.AsType[*local.StartError](err); ok && failure.Attempts > 0 {
 			select {
 			case s.fatal <- failure:
@@ -222,7 +222,7 @@ func (s *session) launch(m message) (*bridge, error) {
 	return &bridge{proc: p, in: in, out: out, log: log}, nil
 }
 
-// missed notes that the command cannot be started. A command that never started is
+// missed records that the command cannot be started. A command that never started is
 // tried a bounded number of times and then ends the host, so that the error shows in
 // the container with the wrong command.
 func (s *session) missed(err error) error {
@@ -241,7 +241,7 @@ func (s *session) missed(err error) error {
 	return failure
 }
 
-// stream opens a connection for one of a child's streams.
+// stream opens a connection for one stream of a child.
 func (s *session) stream(kind string, m message) (*net.UnixConn, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), helloTimeout)
 	defer cancel()

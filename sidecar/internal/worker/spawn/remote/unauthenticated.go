@@ -14,19 +14,19 @@ import (
 )
 
 const (
-	// maxUnauthenticated bounds the connections that have not said yet what they are,
-	// and helloTimeout how long that may take.
+	// maxUnauthenticated bounds the connections without a valid first line, and
+	// helloTimeout the time until that line.
 	maxUnauthenticated = 64
 	helloTimeout       = 5 * time.Second
 	// maxHosts bounds the hosts: each has a connection without a time limit.
 	maxHosts = 256
-	// fileShare is which part of the descriptors either may take.
+	// fileShare is the share of the file descriptors that each of these bounds may use.
 	fileShare = 8
 )
 
-// unauthenticated has the connections that have not said yet what they are, the oldest
-// first. A newcomer beyond the bound takes the oldest one's place: silent connections
-// would otherwise keep a worker container out. Its methods may be called concurrently.
+// unauthenticated has the connections without a valid first line, the oldest first. A
+// new connection beyond the bound replaces the oldest one: silent connections would
+// otherwise keep a worker container out. Its methods may be called concurrently.
 type unauthenticated struct {
 	most int
 
@@ -36,7 +36,7 @@ type unauthenticated struct {
 
 func newUnauthenticated(most int) *unauthenticated { return &unauthenticated{most: max(most, 1)} }
 
-// enter adds a connection, and closes the oldest where there are too many.
+// enter adds a connection, and closes the oldest if there are too many.
 func (l *unauthenticated) enter(conn net.Conn) {
 	l.mu.Lock()
 	var oldest net.Conn
@@ -51,7 +51,7 @@ func (l *unauthenticated) enter(conn net.Conn) {
 	}
 }
 
-// leave removes a connection; false where a newer one has taken its place.
+// leave removes a connection. It returns false if a newer one has replaced it.
 func (l *unauthenticated) leave(conn net.Conn) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -63,31 +63,30 @@ func (l *unauthenticated) leave(conn net.Conn) bool {
 	return true
 }
 
-// size is the number of connections.
+// size returns the number of connections.
 func (l *unauthenticated) size() int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return len(l.conns)
 }
 
-// remindEvery is the least time between two log lines about refused connections.
-const remindEvery = 10 * time.Second
+// reminderInterval is the minimum time between two log lines about refused connections.
+const reminderInterval = 10 * time.Second
 
-// reminder bounds the log lines about what another process may do a thousand times a
-// second: these lines would fill the log and its queue, so that others are dropped.
-// The zero value is ready; it may be used concurrently.
+// reminder bounds the number of log lines about events that another process may cause a
+// thousand times a second, and that would fill the log and its queue. The zero value is
+// ready; it may be used concurrently.
 type reminder struct {
 	mu   sync.Mutex
 	last time.Time
 	more int
 }
 
-// due reports whether to log now, and the number of events that were not logged since
-// the last line.
+// due reports whether to log now, and the number of events since the last line.
 func (r *reminder) due() (more int, now bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if !r.last.IsZero() && time.Since(r.last) < remindEvery {
+	if !r.last.IsZero() && time.Since(r.last) < reminderInterval {
 		r.more++
 		return 0, false
 	}
@@ -95,11 +94,11 @@ func (r *reminder) due() (more int, now bool) {
 	return more, true
 }
 
-// handshake finds out what a connection is for, and serves it if it is a host's. A
-// child's stream is that child's from then on.
+// handshake reads the first line of a connection. It serves the control connection of a
+// host, and attaches a stream to its child.
 func (h *Hub) handshake(ctx context.Context, conn *net.UnixConn) {
 	_ = conn.SetReadDeadline(time.Now().Add(helloTimeout))
-	waiting := context.AfterFunc(ctx, func() { _ = conn.Close() }) // no stop waits for it
+	waiting := context.AfterFunc(ctx, func() { _ = conn.Close() }) // a stop does not wait for the connection
 	m, err := first(conn)
 	pushed := !h.unauthenticated.leave(conn)
 	if !waiting() {

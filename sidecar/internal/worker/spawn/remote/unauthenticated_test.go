@@ -41,7 +41,7 @@ func TestAReminderIsBounded(t *testing.T) {
 		for range 1000 {
 			want("at once", 0, false)
 		}
-		time.Sleep(remindEvery)
+		time.Sleep(reminderInterval)
 		want("a while later", 1000, true)
 		want("after that", 0, false)
 		time.Sleep(time.Hour)

@@ -1,8 +1,7 @@
-// Package remote runs worker processes in another container than the sidecar's:
-// pipes do not reach there, a Unix socket in a shared volume does. A Hub listens
-// on it and makes the processes that the pool asks for; a Host, which is what
-// `sidecar connect` runs, connects to it and starts them. docs/socket.md specifies the
-// messages.
+// Package remote runs worker processes in another container than the sidecar's, which
+// pipes do not reach, over a Unix socket in a shared volume. A Hub listens on the
+// socket and makes the processes for the pool; a Host, which `sidecar connect` runs,
+// connects to it and starts them. docs/socket.md specifies the messages.
 package remote
 
 import (
@@ -20,15 +19,15 @@ import (
 	"github.com/graflow/graflow-sidecar/protocol"
 )
 
-// Version is that of the messages here. It has nothing to do with the worker
-// protocol's, whose frames pass by unread.
+// Version is the version of these messages. It is independent of the worker protocol,
+// whose frames are forwarded unread.
 const Version = 1
 
-// maxLine bounds one message. The longest holds a child's last lines on stderr.
+// maxLine bounds one message. The longest has a child's last lines on stderr.
 const maxLine = 256 << 10
 
-// maxHello bounds the first line of a connection, which comes from any process that
-// can reach the socket.
+// maxHello bounds the first line of a connection, which any process that can reach the
+// socket may send.
 const maxHello = 4 << 10
 
 // The types of messages. An unknown type comes from a newer peer and is ignored.
@@ -38,45 +37,47 @@ const (
 	typeStdout  = "stdout"  // host: opens the connection of a child's stdout
 	typeWelcome = "welcome" // hub: answers hello
 	typeRefused = "refused" // hub: answers hello, and closes the connection
-	typeStart   = "start"   // hub: one more child is wanted
-	typeStarted = "started" // host: it runs
-	typeFailed  = "failed"  // host: it cannot be started
-	typeSignal  = "signal"  // hub: to the child's process group
-	typeExit    = "exit"    // host: it has ended, and its group is dead
-	typeDrain   = "drain"   // host: give me nothing more, I am going
-	typeHangup  = "hangup"  // host: SIGHUP has reached me
-	typeBye     = "bye"     // hub: the sidecar stops, this is no failure
+	typeStart   = "start"   // hub: start one more child
+	typeStarted = "started" // host: the child runs
+	typeFailed  = "failed"  // host: the child cannot be started
+	typeSignal  = "signal"  // hub: send a signal to the child's process group
+	typeExit    = "exit"    // host: the child has ended, and its group is dead
+	typeDrain   = "drain"   // host: no more children, the host stops
+	typeHangup  = "hangup"  // host: SIGHUP has reached the host
+	typeBye     = "bye"     // hub: the sidecar stops without a failure
 )
 
-// message is one line of a control connection, or the first of any connection. check
-// says which fields a type has.
+// message is one line of a control connection, or the first line of any connection.
+// check says which fields a type has.
 type message struct {
 	Type string `json:"type"`
 	V    int    `json:"v,omitempty"` // of hello and welcome
 
-	Name    string `json:"name,omitempty"`    // of a host, for people
-	Version string `json:"version,omitempty"` // of the binary, for people
+	Name    string `json:"name,omitempty"`    // of a host, for the log
+	Version string `json:"version,omitempty"` // of the binary, for the log
 
 	Child  string   `json:"child,omitempty"`
-	Nonce  string   `json:"nonce,omitempty"`   // proves that a data connection is that child's
-	Mark   string   `json:"process,omitempty"` // its SIDECAR_PROCESS_ID
-	Env    []string `json:"env,omitempty"`     // what the sidecar gives it besides
-	PID    int      `json:"pid,omitempty"`     // in the host's own container
+	Nonce  string   `json:"nonce,omitempty"`   // proves that a data connection belongs to the child
+	Mark   string   `json:"process,omitempty"` // the child's SIDECAR_PROCESS_ID
+	Env    []string `json:"env,omitempty"`     // additional variables from the sidecar
+	PID    int      `json:"pid,omitempty"`     // in the host's container
 	Signal int      `json:"signal,omitempty"`
 	Code   int      `json:"code,omitempty"`
-	Cut    bool     `json:"cut,omitempty"`    // its host ended it, it did nothing wrong
-	Read   int64    `json:"read,omitempty"`   // how many bytes of its stdin a child has read; 0 if that is not known
-	Stderr string   `json:"stderr,omitempty"` // the last lines of one that failed
+	Cut    bool     `json:"cut,omitempty"`    // the host ended it, without a fault of the child
+	Read   int64    `json:"read,omitempty"`   // bytes that the child has read from its stdin; 0 if unknown
+	Stderr string   `json:"stderr,omitempty"` // the last lines of a child that failed
 	Reason string   `json:"reason,omitempty"`
 }
 
 // maxID bounds ids and nonces, and maxMark a process id, which holds a worker id.
 const (
+	// maxID bounds ids and nonces, and maxMark a process id, which contains a worker
+	// id.
 	maxID   = 64
 	maxMark = 1024
 )
 
-// check says what is wrong with a message of a known type.
+// check returns what is wrong with a message of a known type.
 func (m *message) check() error {
 	child := m.Child != "" && len(m.Child) <= maxID
 	nonce := m.Nonce != "" && len(m.Nonce) <= maxID
@@ -114,7 +115,7 @@ func (m *message) check() error {
 	return nil
 }
 
-// decode reads one line.
+// decode parses one line.
 func decode(line []byte) (message, error) {
 	var m message
 	if err := json.Unmarshal(line, &m); err != nil {
@@ -126,7 +127,7 @@ func decode(line []byte) (message, error) {
 	return m, nil
 }
 
-// encode gives the line, with its end.
+// encode returns the line of a message, with its line end.
 func encode(m message) ([]byte, error) {
 	line, err := json.Marshal(m)
 	if err != nil {
@@ -138,11 +139,11 @@ func encode(m message) ([]byte, error) {
 	return append(line, '\n'), nil
 }
 
-// sayTimeout bounds the writing of one message: a peer that does not read the few
-// that there are is gone.
+// sayTimeout bounds the writing of one message. A peer that does not read the few
+// messages of a control connection has gone.
 const sayTimeout = 5 * time.Second
 
-// say writes a message. One goroutine at a time.
+// say writes a message. One goroutine may write at a time.
 func say(conn net.Conn, m message) error {
 	line, err := encode(m)
 	if err != nil {
@@ -155,8 +156,8 @@ func say(conn net.Conn, m message) error {
 	return err
 }
 
-// first reads the first line of a connection and not one byte more: what
-// follows may be a worker's output.
+// first reads the first line of a connection, and no byte of what follows, which may be
+// a worker's output.
 func first(conn io.Reader) (message, error) {
 	var line []byte
 	one := make([]byte, 1)
@@ -173,8 +174,8 @@ func first(conn io.Reader) (message, error) {
 	}
 }
 
-// listen hands every further message to handle until the connection ends, and
-// returns why: io.EOF where the peer closed it between messages.
+// listen calls handle for every further message until the connection ends, and returns
+// why: io.EOF if the peer closed it between messages.
 func listen(conn io.Reader, handle func(message)) error {
 	lines := protocol.NewLineReader(conn, maxLine)
 	for {

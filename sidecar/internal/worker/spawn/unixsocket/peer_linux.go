@@ -7,8 +7,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Peer describes the process at the other end, as the kernel knows it: for the log.
-// A process of another PID namespace has the number 0.
+// Peer describes the process at the other end, for the log. A process of another PID
+// namespace has the number 0.
 func Peer(conn *net.UnixConn) string {
 	raw, err := conn.SyscallConn()
 	if err != nil {

@@ -4,5 +4,5 @@ package unixsocket
 
 import "net"
 
-// Peer is not known here.
+// Peer returns "unknown": only Linux describes the process at the other end.
 func Peer(*net.UnixConn) string { return "unknown" }

@@ -1,5 +1,5 @@
-// Package unixsocket makes Unix sockets that processes of other containers and
-// users find in a shared folder.
+// Package unixsocket makes Unix sockets in a shared folder for processes of other
+// containers and users.
 package unixsocket
 
 import (
@@ -12,11 +12,11 @@ import (
 	"syscall"
 )
 
-// longestPath leaves room for the name under which a socket is made, below the
-// 107 bytes that the system takes.
+// longestPath is the maximum length of a path, so that the temporary name of a socket
+// stays below the system's limit of 107 bytes.
 const longestPath = 100
 
-// Socket is a Unix socket that listens. Its methods may be called concurrently.
+// Socket is a listening Unix socket. Its methods may be called concurrently.
 type Socket struct {
 	listener *net.UnixListener
 	path     string
@@ -24,9 +24,8 @@ type Socket struct {
 	once     sync.Once
 }
 
-// Listen makes a socket with a mode, in the place of one that no process serves any
-// more. It fails where a process serves it, and where there is a file that is no
-// socket.
+// Listen makes a socket with a mode. It replaces one that no process serves any more.
+// It fails if a process serves the socket, or if the file is not a socket.
 func Listen(path string, mode os.FileMode) (*Socket, error) {
 	path = filepath.Clean(path)
 	if len(path) > longestPath {
@@ -35,10 +34,10 @@ func Listen(path string, mode os.FileMode) (*Socket, error) {
 	if err := vacant(path); err != nil {
 		return nil, err
 	}
-	// It is made under another name, so that no client finds it before it has its
-	// mode, and the old one is replaced in one step.
+	// The socket is made under another name, so that no client finds it before it has its
+	// mode, and the old one is replaced atomically.
 	draft := path + ".new"
-	_ = os.Remove(draft) // of one that was killed in the middle of this
+	_ = os.Remove(draft) // left by a process that was killed here
 	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: draft, Net: "unix"})
 	if err != nil {
 		return nil, fmt.Errorf("no socket can be made at %s: %w (is the folder there, and may user %d write to it?)", path, Cause(err), os.Getuid())
@@ -81,8 +80,8 @@ func vacant(path string) error {
 	return nil
 }
 
-// Cause is an error without the name of the call and the path, which the message
-// has already.
+// Cause returns an error without the name of the call and the path, which the message
+// already has.
 func Cause(err error) error {
 	if no, ok := errors.AsType[syscall.Errno](err); ok {
 		return no
@@ -93,7 +92,7 @@ func Cause(err error) error {
 // Accept waits for a connection.
 func (s *Socket) Accept() (*net.UnixConn, error) { return s.listener.AcceptUnix() }
 
-// Close stops listening and removes the socket, unless it is another one by now.
+// Close stops listening and removes the socket, unless another one has replaced it.
 func (s *Socket) Close() (err error) {
 	s.once.Do(func() {
 		if now, lerr := os.Lstat(s.path); lerr == nil && os.SameFile(now, s.made) {

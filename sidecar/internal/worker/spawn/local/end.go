@@ -6,12 +6,12 @@ import (
 	"time"
 )
 
-// forceStopStep is the time between the steps of the ladder during a force stop.
+// forceStopStep is the time between the steps of End during a force stop.
 const forceStopStep = 300 * time.Millisecond
 
-// End ends a process, harder with every step, and returns when its group is
-// dead: closeStdin (if there is one), SIGTERM, SIGKILL. The steps are grace
-// apart, the first a quarter of it; when hard ends, much less.
+// End ends a process in steps and returns when its group is dead: closeStdin, if it is
+// not nil, then SIGTERM, then SIGKILL. The first step lasts a quarter of grace, the
+// second grace; both are much shorter once hard has ended.
 func End(hard context.Context, p Process, closeStdin func(), grace time.Duration) {
 	if closeStdin != nil {
 		closeStdin()
@@ -27,8 +27,8 @@ func End(hard context.Context, p Process, closeStdin func(), grace time.Duration
 	<-p.Exited()
 }
 
-// AwaitExit waits for the process to end, for d or, once hard has ended, for a
-// moment at most, and reports whether it did.
+// AwaitExit waits until the process ends, for d or, once hard has ended, for a moment
+// at most, and reports whether it has ended.
 func AwaitExit(hard context.Context, p Process, d time.Duration) bool {
 	t := time.NewTimer(d)
 	defer t.Stop()
@@ -42,9 +42,9 @@ func AwaitExit(hard context.Context, p Process, d time.Duration) bool {
 	}
 }
 
-// Within waits until done is closed, for d at most, and reports whether it was. With a d
-// of 0 it only looks: select alone picks at random among what is ready, which lost a
-// drained task half of the time.
+// Within waits until done is closed, for d at most, and reports whether it was closed.
+// With a d of 0 it does not wait: a select alone picks at random among the ready cases,
+// which once lost a drained task half of the time.
 func Within(done <-chan struct{}, d time.Duration) bool {
 	t := time.NewTimer(d)
 	defer t.Stop()
@@ -53,7 +53,7 @@ func Within(done <-chan struct{}, d time.Duration) bool {
 		return true
 	case <-t.C:
 	}
-	select { // in the same moment
+	select { // at the same time
 	case <-done:
 		return true
 	default:
