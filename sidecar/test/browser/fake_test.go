@@ -21,6 +21,7 @@ type fake struct {
 	letters []fleet.DeadLetter
 	err     error
 	paused  bool
+	problem string // of the second sidecar
 	did     []string
 }
 
@@ -101,7 +102,9 @@ func (f *fake) Fleet(context.Context) ([]fleet.Run, error) {
 	defer f.mu.Unlock()
 	paused := f.run(2, 1)
 	paused.Paused, paused.State = true, "quiet"
-	return []fleet.Run{f.run(0, 2), f.run(1, 3), paused}, f.err
+	second := f.run(1, 3)
+	second.Problem = f.problem
+	return []fleet.Run{f.run(0, 2), second, paused}, f.err
 }
 
 func (f *fake) DeadLetters(_ context.Context, limit int) ([]fleet.DeadLetter, error) {

@@ -236,6 +236,19 @@ func TestCountsOnlyWithoutTheToken(t *testing.T) {
 	must(t, ctx, chromedp.Click(chromedp.CSS("#unlock")), until(`document.getElementById('details').hidden`))
 }
 
+// A list of sidecars that all run shows the one that does not work, and why.
+func TestTheProblemOfASidecarIsShown(t *testing.T) {
+	const problem = "the workers keep dying"
+	f := busy()
+	url := site(t, httpauth.Rules{Loopback: true}, f)
+	ctx := tab(t, 1280)
+	must(t, ctx, chromedp.Navigate(url), until(filled))
+	f.set(func() { f.problem = problem })
+	must(t, ctx, until(`document.getElementById('fleet').textContent.includes('`+problem+`')`))
+	f.set(func() { f.problem = "" })
+	must(t, ctx, until(`!document.getElementById('fleet').textContent.includes('`+problem+`')`))
+}
+
 func TestRedisAway(t *testing.T) {
 	f := busy()
 	url := site(t, httpauth.Rules{Loopback: true}, f)

@@ -72,6 +72,7 @@ function fleetRow(run, self, writable) {
   const state = h('span', { class: 'pill' }), paused = h('span', { class: 'pill warn' }, 'paused')
   const boxes = h('span', { class: 'slots', 'aria-hidden': 'true' }), slots = h('span', { class: 'num sub' })
   const done = h('span', { class: 'num' }), failed = h('span', { class: 'num sub' }), http = h('span', { class: 'sub' })
+  const problem = h('span', { class: 'sub' })
   const since = h('span', { class: 'num', 'data-since': Date.parse(run.since) })
   let now = run
   const pause = button('Pause', () => now.paused
@@ -85,7 +86,7 @@ function fleetRow(run, self, writable) {
   const row = h('tr', { role: 'row' },
     cell('Sidecar', h('span', { class: 'strong' }, run.worker_id, ' ', run.id === self ? h('span', { class: 'tag' }, 'this one') : ''),
       h('span', { class: 'sub' }, `${run.host} · pid ${run.pid}`), h('span', { class: 'sub mono clip', title: run.id }, run.id)),
-    cell('State', h('span', { class: 'pills' }, state, paused), http), cell('Slots', boxes, slots), cell('Done', done, failed), cell('Up', since),
+    cell('State', h('span', { class: 'pills' }, state, paused), problem, http), cell('Slots', boxes, slots), cell('Done', done, failed), cell('Up', since),
     cell('Worker', h('span', { class: 'mono clip', title: run.command }, run.command), h('span', { class: 'sub' }, `${run.mode} · ${run.version}`)),
     cell('', h('span', { class: 'row' }, writable ? [pause, drain] : [])))
   if (writable) row.lastChild.firstChild.replaceChildren(pause, drain)
@@ -95,6 +96,7 @@ function fleetRow(run, self, writable) {
     text(state, run.state || 'unknown')
     state.className = 'pill ' + (stateKinds[run.state] ?? '')
     paused.hidden = !run.paused
+    text(problem, run.problem ?? '')
     text(http, run.http ?? '')
     text(pause, run.paused ? 'Resume' : 'Pause')
     pause.setAttribute('aria-label', (run.paused ? 'Resume ' : 'Pause ') + run.worker_id)
