@@ -203,7 +203,7 @@ func (p *process) HostStops() <-chan struct{} { return p.link.stopping }
 // Excused implements [local.Excused].
 func (p *process) Excused() bool { return p.cut }
 
-// Company implements [local.SharedDeath].
+// SharedDeath implements [local.SharedDeath].
 func (p *process) SharedDeath() bool { return p.sharedDeath }
 
 // lastWords is a stream that is empty until the process has ended.
