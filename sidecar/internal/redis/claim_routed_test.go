@@ -473,7 +473,7 @@ func TestRoutedModel(t *testing.T) {
 			type member struct {
 				run      string
 				patterns []string
-				held     []Claimed
+				inFlight []Claimed
 			}
 			join := func() *member { return &member{run: e.run("m"), patterns: kinds[rng.IntN(len(kinds))]} }
 			keeper := &member{run: e.run("keeper"), patterns: nil} // takes everything: nothing is unrouted for good
@@ -505,7 +505,7 @@ func TestRoutedModel(t *testing.T) {
 						if _, err := e.Collect(e.ctx, m.run, 3); err != nil {
 							t.Fatal(err)
 						}
-						m.held = append(m.held, e.claim(m.run, 1+rng.IntN(3))...)
+						m.inFlight = append(m.inFlight, e.claim(m.run, 1+rng.IntN(3))...)
 						break
 					}
 					free := make([]int, len(m.patterns))
@@ -523,15 +523,15 @@ func TestRoutedModel(t *testing.T) {
 							free[c.Kind]--
 						}
 					}
-					m.held = append(m.held, got.Claimed...)
+					m.inFlight = append(m.inFlight, got.Claimed...)
 				case 6:
-					n := rng.IntN(len(m.held) + 1)
-					e.release(m.run, back(m.held[n:]...)...)
-					for _, c := range m.held[:n] {
+					n := rng.IntN(len(m.inFlight) + 1)
+					e.release(m.run, back(m.inFlight[n:]...)...)
+					for _, c := range m.inFlight[:n] {
 						e.report(m.run, Report{Delivery: c.Delivery})
 						delete(open, string(c.Record))
 					}
-					m.held = nil
+					m.inFlight = nil
 				case 7:
 					if m == keeper {
 						break

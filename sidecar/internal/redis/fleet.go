@@ -84,18 +84,18 @@ func (s *Store) Overview(ctx context.Context) (fleet.Queue, error) {
 	if err != nil {
 		return fleet.Queue{}, failure("overview", err)
 	}
-	held := make([]*goredis.IntCmd, len(runs.Val()))
+	counts := make([]*goredis.IntCmd, len(runs.Val()))
 	_, _ = s.c.Pipelined(ctx, func(p goredis.Pipeliner) error { // each reply has its own error
 		now = p.Time(ctx)
 		for i, run := range runs.Val() {
-			held[i] = p.HLen(ctx, s.keys.inflight(run))
+			counts[i] = p.HLen(ctx, s.keys.inflight(run))
 		}
 		return nil
 	})
 	if err := now.Err(); err != nil {
 		return fleet.Queue{}, failure("overview", err)
 	}
-	for _, n := range held {
+	for _, n := range counts {
 		if err := n.Err(); err != nil && !isWrongType(err) {
 			return fleet.Queue{}, failure("overview", err)
 		}
@@ -103,7 +103,7 @@ func (s *Store) Overview(ctx context.Context) (fleet.Queue, error) {
 	q := fleet.Queue{
 		Depth: depth.Val(), Delayed: delayed.Val(), Unrouted: unrouted.Val(), Dead: dead.Val(), Paused: paused.Val(),
 	}
-	for _, n := range held {
+	for _, n := range counts {
 		q.InFlight += n.Val()
 	}
 	left, err := s.listHeads(ctx, s.keys.queue(), 0, 1, oldestSample, lookHead)

@@ -36,9 +36,9 @@ func (m *model) release() {
 		same(m.t, "release of "+record, released[i], want)
 		if released[i].Exhausted {
 			c.Losses = released[i].Losses
-			m.held[run][c.Delivery] = c // to be reported dead some time
+			m.inFlight[run][c.Delivery] = c // to be reported dead some time
 		} else {
-			delete(m.held[run], c.Delivery)
+			delete(m.inFlight[run], c.Delivery)
 		}
 	}
 }
@@ -59,7 +59,7 @@ func (m *model) delay() {
 		if delays[i].Count {
 			m.losses[string(c.Record)]++
 		}
-		delete(m.held[run], c.Delivery)
+		delete(m.inFlight[run], c.Delivery)
 	}
 }
 
@@ -92,7 +92,7 @@ func (m *model) isolate() {
 	m.fail(err)
 	same(m.t, "taken after the claim", took, len(inbox) > 1)
 	for _, c := range got {
-		m.held[run][c.Delivery] = c
+		m.inFlight[run][c.Delivery] = c
 	}
 }
 
@@ -125,10 +125,10 @@ func (m *model) die() {
 
 // bury makes a run's process a zombie and starts another.
 func (m *model) bury(run string) {
-	for _, d := range sortedKeys(m.held[run]) {
-		m.zombies[run] = append(m.zombies[run], m.held[run][d])
+	for _, d := range sortedKeys(m.inFlight[run]) {
+		m.zombies[run] = append(m.zombies[run], m.inFlight[run][d])
 	}
-	delete(m.held, run)
+	delete(m.inFlight, run)
 	m.runs = slices.DeleteFunc(m.runs, func(r string) bool { return r == run })
 	m.join()
 }
@@ -142,7 +142,7 @@ func (m *model) reap(self, dead string, chunks int) {
 		adopted := make(map[string]bool)
 		for _, a := range got.Exhausted {
 			adopted[string(a.Record)] = true
-			m.held[self][a.Delivery] = Claimed{Delivery: a.Delivery, Seq: a.Seq, Record: a.Record, Losses: a.Losses}
+			m.inFlight[self][a.Delivery] = Claimed{Delivery: a.Delivery, Seq: a.Seq, Record: a.Record, Losses: a.Losses}
 		}
 		for _, record := range m.pushed {
 			place := "inflight:" + dead
@@ -181,12 +181,12 @@ func (m *model) leave() {
 func (m *model) reconcile() {
 	run := m.any()
 	for _, c := range m.some(run) {
-		delete(m.held[run], c.Delivery)
+		delete(m.inFlight[run], c.Delivery)
 	}
-	n, err := m.e.Reconcile(m.e.ctx, run, math.MaxInt64, sortedKeys(m.held[run]))
+	n, err := m.e.Reconcile(m.e.ctx, run, math.MaxInt64, sortedKeys(m.inFlight[run]))
 	m.fail(err)
 	m.note("reconcile by %s: %d back", run, n)
-	same(m.t, "in flight", len(m.e.hash(m.e.keys.inflight(run))), len(m.held[run]))
+	same(m.t, "in flight", len(m.e.hash(m.e.keys.inflight(run))), len(m.inFlight[run]))
 }
 
 // zombie reports what a dead run held: it counts where the record was not
@@ -218,9 +218,9 @@ func (m *model) finish() {
 		m.tick()
 		claimed := m.e.claim(last, 50)
 		for _, c := range claimed {
-			m.held[last][c.Delivery] = c
+			m.inFlight[last][c.Delivery] = c
 		}
-		m.end(last, claimed, m.held[last])
+		m.end(last, claimed, m.inFlight[last])
 	}
 	if _, err := m.e.Reconcile(m.e.ctx, last, math.MaxInt64, nil); err != nil {
 		m.fail(err)

@@ -37,21 +37,21 @@ type model struct {
 	e   *env
 	rnd *rand.Rand
 
-	runs    []string                      // members, as far as they know
-	held    map[string]map[string]Claimed // run → delivery → what it was given
-	zombies map[string][]Claimed          // dead run → what it held
-	shared  map[string]bool               // dead run → it held several
-	losses  map[string]int                // record → attempts used up
-	ended   map[string]Verdict            // record → how
-	counted [modelGroups]map[string]bool  // task → its group counted it
-	pushed  []string
-	log     []string
+	runs     []string                      // members, as far as they know
+	inFlight map[string]map[string]Claimed // run → delivery → what it was given
+	zombies  map[string][]Claimed          // dead run → what it held
+	shared   map[string]bool               // dead run → it held several
+	losses   map[string]int                // record → attempts used up
+	ended    map[string]Verdict            // record → how
+	counted  [modelGroups]map[string]bool  // task → its group counted it
+	pushed   []string
+	log      []string
 }
 
 func newModel(t *testing.T, e *env, seed uint64) *model {
 	m := &model{
 		t: t, e: e, rnd: rand.New(rand.NewPCG(seed, 1)),
-		held: make(map[string]map[string]Claimed), zombies: make(map[string][]Claimed),
+		inFlight: make(map[string]map[string]Claimed), zombies: make(map[string][]Claimed),
 		shared: make(map[string]bool), losses: make(map[string]int), ended: make(map[string]Verdict),
 	}
 	for g := range m.counted {
@@ -84,7 +84,7 @@ func (m *model) note(format string, args ...any) { m.log = append(m.log, fmt.Spr
 func (m *model) join() {
 	run := m.e.run("m")
 	m.runs = append(m.runs, run)
-	m.held[run] = make(map[string]Claimed)
+	m.inFlight[run] = make(map[string]Claimed)
 }
 
 func (m *model) any() string { return m.runs[m.rnd.IntN(len(m.runs))] }
@@ -92,9 +92,9 @@ func (m *model) any() string { return m.runs[m.rnd.IntN(len(m.runs))] }
 // some picks about half of what a run holds.
 func (m *model) some(run string) []Claimed {
 	var picked []Claimed
-	for _, d := range sortedKeys(m.held[run]) {
+	for _, d := range sortedKeys(m.inFlight[run]) {
 		if m.rnd.IntN(2) == 0 {
-			picked = append(picked, m.held[run][d])
+			picked = append(picked, m.inFlight[run][d])
 		}
 	}
 	m.rnd.Shuffle(len(picked), func(i, j int) { picked[i], picked[j] = picked[j], picked[i] })
@@ -152,7 +152,7 @@ func (m *model) claim() {
 		if got := m.losses[string(c.Record)]; c.Losses != got {
 			m.t.Errorf("%s: %d losses, want %d", c.Record, c.Losses, got)
 		}
-		m.held[run][c.Delivery] = c
+		m.inFlight[run][c.Delivery] = c
 	}
 }
 
@@ -180,7 +180,7 @@ func (m *model) reportOf(c Claimed) Report {
 
 func (m *model) report() {
 	run := m.any()
-	m.end(run, m.some(run), m.held[run])
+	m.end(run, m.some(run), m.inFlight[run])
 }
 
 // end reports deliveries; known are those that must count.

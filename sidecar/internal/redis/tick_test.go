@@ -173,9 +173,9 @@ func TestReconcile(t *testing.T) {
 		want := numbered(chunkRecords + 50)
 		e.push(want...)
 		claimed := e.claim(run, len(want))
-		held := []string{claimed[3].Delivery, claimed[100].Delivery, run + ".9999"}
+		inFlight := []string{claimed[3].Delivery, claimed[100].Delivery, run + ".9999"}
 		for _, wantReturned := range []int{len(want) - 2, 0} {
-			n, err := e.Reconcile(e.ctx, run, math.MaxInt64, held)
+			n, err := e.Reconcile(e.ctx, run, math.MaxInt64, inFlight)
 			if err != nil {
 				t.Fatal(err)
 			}

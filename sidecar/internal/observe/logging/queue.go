@@ -36,11 +36,11 @@ type Queue struct {
 	lines   int
 	drained func(lines int64)
 
-	mu     sync.Mutex
-	buf    []byte // accepted, and not yet taken by run
-	waits  int    // lines that are not written yet
-	held   int    // bytes that run has taken and not yet written
-	closed bool
+	mu      sync.Mutex
+	buf     []byte // accepted, and not yet taken by run
+	waits   int    // lines that are not written yet
+	writing int    // bytes that run has taken and not written yet
+	closed  bool
 
 	wake    chan struct{} // one token: there is something to write
 	closing chan struct{} // closed by Close
@@ -106,7 +106,7 @@ func (q *Queue) add(p []byte) (fits int, wake bool) {
 		return 0, false
 	}
 	n := bytes.Count(p, newline)
-	if len(q.buf)+q.held+len(p) > q.bytes || q.waits+n > q.lines {
+	if len(q.buf)+q.writing+len(p) > q.bytes || q.waits+n > q.lines {
 		p, n = q.partLocked(p)
 	}
 	if len(p) == 0 {
@@ -120,7 +120,7 @@ func (q *Queue) add(p []byte) (fits int, wake bool) {
 
 // partLocked is the whole lines at the beginning of p that there is room for.
 func (q *Queue) partLocked(p []byte) (part []byte, lines int) {
-	room := q.bytes - len(q.buf) - q.held
+	room := q.bytes - len(q.buf) - q.writing
 	end := 0
 	for q.waits+lines < q.lines {
 		i := bytes.IndexByte(p[end:], '\n')
@@ -193,7 +193,7 @@ func (q *Queue) take(spare []byte) (batch []byte, closed bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	batch = q.buf
-	q.buf, q.held = spare[:0], len(batch)
+	q.buf, q.writing = spare[:0], len(batch)
 	return batch, q.closed
 }
 
@@ -275,7 +275,7 @@ func (q *Queue) drop(part []byte) {
 func (q *Queue) settle(part []byte) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	q.held -= len(part)
+	q.writing -= len(part)
 	q.waits -= bytes.Count(part, newline)
 }
 

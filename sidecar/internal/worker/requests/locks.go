@@ -27,32 +27,32 @@ type lock struct{ key, token string }
 
 // locks are the locks of the running deliveries, by delivery.
 type locks struct {
-	mu   sync.Mutex
-	held map[string][]lock
+	mu         sync.Mutex
+	byDelivery map[string][]lock
 }
 
 func (l *locks) add(delivery string, k lock) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.held[delivery] = append(l.held[delivery], k)
+	l.byDelivery[delivery] = append(l.byDelivery[delivery], k)
 }
 
 func (l *locks) remove(delivery string, k lock) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	left := slices.DeleteFunc(l.held[delivery], func(other lock) bool { return other == k })
+	left := slices.DeleteFunc(l.byDelivery[delivery], func(other lock) bool { return other == k })
 	if len(left) == 0 {
-		delete(l.held, delivery)
+		delete(l.byDelivery, delivery)
 		return
 	}
-	l.held[delivery] = left
+	l.byDelivery[delivery] = left
 }
 
 func (l *locks) take(delivery string) []lock {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	defer delete(l.held, delivery)
-	return l.held[delivery]
+	defer delete(l.byDelivery, delivery)
+	return l.byDelivery[delivery]
 }
 
 // lock acquires a lock, or answers that the lock stayed taken (P48). Between attempts

@@ -36,7 +36,7 @@ type Server struct {
 
 // New makes a server. max is the maximum number of bytes of an answer.
 func New(mon *health.Monitor, log *slog.Logger, st *redis.Store, max int) *Server {
-	a := &Server{mon: mon, log: log, st: st, max: max, lanes: make(chan *redis.Turn, Lanes), locks: locks{held: map[string][]lock{}}}
+	a := &Server{mon: mon, log: log, st: st, max: max, lanes: make(chan *redis.Turn, Lanes), locks: locks{byDelivery: map[string][]lock{}}}
 	for n := range Lanes {
 		a.lanes <- &redis.Turn{Lane: n}
 	}
