@@ -16,9 +16,9 @@ import (
 	"github.com/graflow/graflow-sidecar/sidecar/test/kit/wait"
 )
 
-// BenchmarkTrue runs /bin/true as the stage does, with all its pipes, and as
-// nothing but a loop of fork and exec does, at the same concurrency. The two
-// take turns, so that a busy machine slows both.
+// BenchmarkTrue runs /bin/true in the stage, with all its pipes, and in a loop of fork
+// and exec, at the same concurrency. The two alternate, so that a busy machine slows
+// both.
 func BenchmarkTrue(b *testing.B) {
 	for _, slots := range []int{1, 4, 16} {
 		b.Run("slots="+strconv.Itoa(slots), func(b *testing.B) {
@@ -65,7 +65,7 @@ func (b *bundle) batch(n int) {
 	}
 }
 
-// bareLoop starts and waits for n processes that are given nothing.
+// bareLoop starts and waits for n processes without pipes.
 func bareLoop(b *testing.B, at, n int) {
 	var left atomic.Int64
 	left.Store(int64(n))
@@ -83,8 +83,8 @@ func bareLoop(b *testing.B, at, n int) {
 	wg.Wait()
 }
 
-// cpu is the processor time that this process and its children have used: unlike
-// the time on the clock it says the same on a busy machine.
+// cpu returns the processor time that this process and its children have used. Unlike
+// elapsed time it does not depend on the load of the machine.
 func cpu(b *testing.B) time.Duration {
 	return cpuOf(b, syscall.RUSAGE_SELF) + cpuOf(b, syscall.RUSAGE_CHILDREN)
 }

@@ -26,8 +26,8 @@ import (
 	"github.com/graflow/graflow-sidecar/sidecar/test/kit/wait"
 )
 
-// The test binary is its own worker: started with this variable set it plays
-// one entry of the menu instead of running the tests.
+// The test binary is its own worker: with this variable it runs one entry of the menu
+// instead of the tests.
 const roleVariable = "EXECUTE_TEST_ROLE"
 
 func TestMain(m *testing.M) {
@@ -46,7 +46,7 @@ func TestMain(m *testing.M) {
 // fileVariable names a file for a role to write.
 const fileVariable = "EXECUTE_TEST_FILE"
 
-// mark tells the test that the process has got so far.
+// mark tells the test that the process has reached this point.
 func mark(text string) {
 	path := os.Getenv(fileVariable)
 	if err := os.WriteFile(path+".tmp", []byte(text), 0o600); err != nil {
@@ -57,7 +57,7 @@ func mark(text string) {
 	}
 }
 
-// menu is every kind of process that the tests run.
+// menu has the processes that the tests run.
 var menu = map[string]func(){
 	"echoes": func() { _, _ = io.Copy(os.Stdout, os.Stdin) },
 	"exits 75": func() {
@@ -105,7 +105,7 @@ var menu = map[string]func(){
 	},
 	"leaves a grandchild": func() {
 		cmd := osexec.Command("sleep", "600")
-		cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr // it holds our pipes
+		cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr // it keeps the pipes open
 		if err := cmd.Start(); err != nil {
 			panic(err)
 		}
@@ -130,7 +130,7 @@ var menu = map[string]func(){
 			panic(err)
 		}
 		mark(strconv.Itoa(cmd.Process.Pid))
-		fmt.Print(strings.Repeat("x", 60_000)) // as much as the pipe holds, in one go
+		fmt.Print(strings.Repeat("x", 60_000)) // one write of almost the capacity of the pipe
 		fmt.Fprintln(os.Stderr, "a last line")
 	},
 	"reads nothing": func() {
@@ -163,7 +163,7 @@ var menu = map[string]func(){
 	},
 }
 
-// bundle is a stage on a queue, with the outcomes as they come.
+// bundle is a stage on a queue, with a channel of its outcomes.
 type bundle struct {
 	t        testing.TB
 	queue    *dispatch.Queue
@@ -179,7 +179,7 @@ type bundle struct {
 
 func (b *bundle) Add(o task.Outcome) { b.outcomes <- o }
 
-// self is the command that plays a role of the menu.
+// self returns the command that runs a role of the menu.
 func self(t testing.TB, c *exec.Config, role string) {
 	t.Helper()
 	path, err := os.Executable()
@@ -187,7 +187,7 @@ func self(t testing.TB, c *exec.Config, role string) {
 		t.Fatal(err)
 	}
 	c.Command = []string{path}
-	// The race detector would have every child linger for a second.
+	// Without it the race detector delays the end of each child by a second.
 	c.Env = append(c.Env, roleVariable+"="+role, "GORACE=atexit_sleep_ms=0")
 }
 
@@ -230,7 +230,7 @@ func (b *bundle) halt() {
 	b.queue.Close()
 	b.stop()
 	b.abort()
-	_ = b.wait() // why it ended is the test's affair
+	_ = b.wait() // the test checks the error itself
 }
 
 func (b *bundle) wait() error {
@@ -244,7 +244,7 @@ func (b *bundle) wait() error {
 	}
 }
 
-// put hands a record to the stage, once it can run one.
+// put offers a record to the stage, once the stage can run one.
 func (b *bundle) put(record string, change ...func(*task.Task)) task.Task {
 	b.t.Helper()
 	wait.Until(b.t, "a free slot", func() bool { return b.queue.Counts().Capacity > 0 })
@@ -268,7 +268,7 @@ func (b *bundle) next() task.Outcome {
 	}
 }
 
-// marked waits for a role's mark, and returns it as a number.
+// marked waits for the mark of a role, and returns it as a number.
 func (b *bundle) marked() (n int) {
 	b.t.Helper()
 	wait.Until(b.t, "the process's mark", func() bool {
@@ -282,7 +282,7 @@ func (b *bundle) marked() (n int) {
 	return n
 }
 
-// gone fails the test if the process is there after a moment.
+// gone fails the test if the process still exists after a moment.
 func gone(t testing.TB, pid int) {
 	t.Helper()
 	wait.Until(t, fmt.Sprintf("process %d to be gone", pid), func() bool { return !proc.Alive(strconv.Itoa(pid)) })

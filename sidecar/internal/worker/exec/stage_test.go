@@ -34,7 +34,7 @@ func script(t testing.TB, text string) string {
 	return path
 }
 
-// TestProgramsOfTheSystemAreWorkers: none of them knows of a sidecar.
+// TestProgramsOfTheSystemAreWorkers: none of them was written for a sidecar.
 func TestProgramsOfTheSystemAreWorkers(t *testing.T) {
 	const record = `{"task_id":"t","params":{"x":20,"list":[3,1,2]}}`
 	for _, c := range []struct {
@@ -70,8 +70,8 @@ func TestProgramsOfTheSystemAreWorkers(t *testing.T) {
 	}
 }
 
-// TestOutputOfOtherBytes: what is not UTF-8 is a failure, unless the setting says
-// what it is.
+// TestOutputOfOtherBytes: output that is not UTF-8 is a failure, unless the setting
+// names its format.
 func TestOutputOfOtherBytes(t *testing.T) {
 	for _, c := range []struct {
 		name    string
@@ -110,11 +110,11 @@ func TestOutputOfOtherBytes(t *testing.T) {
 	}
 }
 
-// TestWhatAnExitMeans: statuses are the task's own word, signals are deaths.
+// TestWhatAnExitMeans: an exit status is the result of the task, a signal is a death.
 func TestWhatAnExitMeans(t *testing.T) {
 	for _, c := range []struct {
 		name    string
-		role    string // of the menu, or else a shell command
+		role    string // an entry of the menu, otherwise a shell command
 		kind    task.Conclusion
 		message string
 	}{
@@ -145,8 +145,8 @@ func TestWhatAnExitMeans(t *testing.T) {
 			})
 			b.put("{}")
 			o := b.next()
-			// A shell may add a line of its own about a crash, and a control group whose
-			// counters cannot be read leaves a doubt about SIGKILL.
+			// A shell may add a line about a crash, and the reason of a SIGKILL is uncertain
+			// if the counters of the control group cannot be read.
 			exact := !strings.HasPrefix(c.name, "a crash that") && c.kind != task.Lost
 			if o.Conclusion != c.kind || exact && o.Message != c.message || c.kind == task.Lost && !strings.HasPrefix(o.Message, c.message) {
 				t.Errorf("%v %q, want %v %q", o.Conclusion, o.Message, c.kind, c.message)
@@ -175,7 +175,7 @@ func TestWhatAnExitMeans(t *testing.T) {
 	}
 }
 
-// TestStreamsThatAreNotRead: neither side ever waits for the other's pipe.
+// TestStreamsThatAreNotRead: neither side waits for the other's pipe.
 func TestStreamsThatAreNotRead(t *testing.T) {
 	huge := `"` + strings.Repeat("6 MB ", 6<<20/5) + `"`
 	for _, c := range []struct{ role, record, want string }{
@@ -202,8 +202,8 @@ func TestStreamsThatAreNotRead(t *testing.T) {
 	}
 }
 
-// TestAllThatIsSaidIsRead, however short the life and however full the pipe, by a
-// task after another one that has filled its own.
+// TestAllThatIsSaidIsRead: all output is read, however short the process lives and
+// however full the pipe is, also by a task after one that has filled its pipe.
 func TestAllThatIsSaidIsRead(t *testing.T) {
 	say := func(n int) string {
 		return fmt.Sprintf("head -c %d /dev/zero | tr '\\0' x; head -c %d /dev/zero | tr '\\0' y >&2; printf '\\nlast\\n' >&2", n, n)
@@ -232,8 +232,8 @@ func TestTooMuchOutput(t *testing.T) {
 	if o.Conclusion != task.Failed || o.Reason != "output" || !strings.Contains(o.Message, "more than 1048576 bytes") {
 		t.Errorf("%v %s %q", o.Conclusion, o.Reason, o.Message)
 	}
-	// One that ends by itself with a byte too many fares no better, and one that
-	// has just as many as it may is fine.
+	// A process that ends by itself with one byte too many also fails; one with exactly the
+	// limit succeeds.
 	for n, kind := range map[int]task.Conclusion{1<<20 + 1: task.Failed, 1 << 20: task.Succeeded} {
 		b := setup(t, func(cfg *exec.Config) { cfg.Command = []string{"head", "-c", strconv.Itoa(n), "/dev/zero"} })
 		b.put("{}")
@@ -261,7 +261,7 @@ func TestTheEnvironmentOfATask(t *testing.T) {
 	const trace, span = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 	b := setup(t, func(cfg *exec.Config) {
 		self(t, cfg, "shows its environment")
-		// A sidecar may itself be a task's process: none of this is its tasks'.
+		// A sidecar may itself be the process of a task: its tasks inherit none of this.
 		cfg.Env = append(cfg.Env, "TRACEPARENT=ours", "SIDECAR_DEADLINE=1", "SIDECAR_TASK_ID=ours", "KEPT=yes")
 	})
 	show := func(o task.Outcome) map[string]string {
@@ -296,8 +296,8 @@ func TestTheEnvironmentOfATask(t *testing.T) {
 	}
 }
 
-// TestARecordThatNoEnvironmentCanHold fails: handed back, it would come again
-// for ever.
+// TestARecordThatNoEnvironmentCanHold: the record fails; a returned one would be
+// claimed again for ever.
 func TestARecordThatNoEnvironmentCanHold(t *testing.T) {
 	b := setup(t, func(cfg *exec.Config) { cfg.Command = []string{"/bin/true"} })
 	for id, words := range map[string]string{"a\x00b": "NUL", strings.Repeat("x", 200_000): "200000 bytes"} {
@@ -330,7 +330,7 @@ func TestADeadline(t *testing.T) {
 					x.Info.Timeout = time.Second
 				}
 			})
-			pid := 0 // not by its mark: a busy machine may take the second to start it
+			pid := 0 // not from its mark: on a busy machine its start may take the whole second
 			wait.Until(t, "its process", func() bool {
 				for _, r := range b.stage.Slots() {
 					pid = r.Pid
@@ -346,9 +346,9 @@ func TestADeadline(t *testing.T) {
 	}
 }
 
-// TestGrandchildren: one in the process group dies with its parent, one outside
-// it does not hold the task up, and what the task itself printed is read to the
-// end.
+// TestGrandchildren: a grandchild in the process group dies with its parent, one
+// outside of it does not delay the task, and the output of the task itself is read
+// completely.
 func TestGrandchildren(t *testing.T) {
 	for role, want := range map[string]string{
 		"leaves a grandchild":                   `"left one behind"`,
@@ -365,7 +365,7 @@ func TestGrandchildren(t *testing.T) {
 			marked, clock := time.Now(), machine.Watch(t)
 			defer func() { _ = syscall.Kill(pid, syscall.SIGKILL) }()
 			o := b.next()
-			// The noise of one outside may not have begun when the task ends.
+			// The output of the grandchild outside may begin after the end of the task.
 			quiet := role == "leaves a grandchild outside its group" && string(o.Value) == `"before"`
 			if o.Conclusion != task.Succeeded || !quiet && !bytes.HasPrefix(o.Value, []byte(want)) {
 				t.Errorf("%v %.60q %s", o.Conclusion, o.Value, o.Message)
@@ -383,8 +383,8 @@ func TestGrandchildren(t *testing.T) {
 	}
 }
 
-// TestAStop: soft lets what runs finish and starts nothing more, hard ends it
-// and gives it back, whatever it exits with.
+// TestAStop: after soft running tasks finish and none starts; after hard they are ended
+// and returned, whatever their exit status.
 func TestAStop(t *testing.T) {
 	t.Run("soft", func(t *testing.T) {
 		gate := filepath.Join(t.TempDir(), "gate")
@@ -414,7 +414,7 @@ func TestAStop(t *testing.T) {
 		t.Run("hard, "+role, func(t *testing.T) {
 			b := setup(t, func(cfg *exec.Config) {
 				self(t, cfg, role)
-				cfg.KillGrace = time.Minute // a stop that lets go does not wait for it
+				cfg.KillGrace = time.Minute // the hard end does not wait for it
 			})
 			b.put("{}")
 			pid := b.marked()
@@ -431,7 +431,8 @@ func TestAStop(t *testing.T) {
 	}
 }
 
-// TestNothingStartsAfterTheSignal: what was taken in the same moment goes back.
+// TestNothingStartsAfterTheSignal: a task that was acquired at the same moment is
+// returned.
 func TestNothingStartsAfterTheSignal(t *testing.T) {
 	ran := filepath.Join(t.TempDir(), "ran")
 	const slots = 32
@@ -490,16 +491,16 @@ func TestEvict(t *testing.T) {
 	if o := b.next(); o.Conclusion != task.Returned || o.Message != "its lease was lost" {
 		t.Errorf("%v %q", o.Conclusion, o.Message)
 	}
-	b.put("{}") // was on its way
+	b.put("{}") // offered before the eviction
 	if o := b.next(); o.Conclusion != task.Returned {
 		t.Errorf("a task of the evicted run was started: %v", o.Conclusion)
 	}
-	// A slot is free a moment after its outcome is told.
+	// A slot is free a moment after its outcome is published.
 	wait.Until(t, "free slots", func() bool { return b.queue.Counts() == dispatch.Counts{Capacity: 2} })
 }
 
-// TestACommandThatCannotBeRun ends the stage with a line that says what is
-// wrong, before anything is claimed where that can be seen before.
+// TestACommandThatCannotBeRun: the stage ends with a line that says what is wrong,
+// before the first claim if that is visible by then.
 func TestACommandThatCannotBeRun(t *testing.T) {
 	dir := t.TempDir()
 	file := func(name, text string, mode os.FileMode) string {
@@ -511,7 +512,7 @@ func TestACommandThatCannotBeRun(t *testing.T) {
 	}
 	for _, c := range []struct {
 		name, command, dir string
-		claims             bool // it is seen with the first task only
+		claims             bool // visible with the first task only
 		want               string
 	}{
 		{"absent", dir + "/absent", "", false, "does not exist"},
@@ -558,13 +559,14 @@ func TestACommandRelativeToItsFolder(t *testing.T) {
 	}
 }
 
-// TestAStartThatFailsForAReasonThatPasses ends nothing, however often, and costs the
-// record nothing: a deployment copies over the program, or the machine is full.
+// TestAStartThatFailsForAReasonThatPasses: such failures do not end the stage, however
+// many there are, and use no attempt: a deployment replaces the program, or the machine
+// is full.
 func TestAStartThatFailsForAReasonThatPasses(t *testing.T) {
 	for _, c := range []struct {
 		name   string
 		err    error  // of the start, or
-		script string // what is started instead
+		script string // the command that is started instead
 	}{
 		{"text file busy", &os.PathError{Op: "fork/exec", Path: "w", Err: syscall.ETXTBSY}, ""},
 		{"no process left", syscall.EAGAIN, ""},
@@ -606,8 +608,8 @@ func TestAStartThatFailsForAReasonThatPasses(t *testing.T) {
 	}
 }
 
-// TestACommandThatVanishes: tasks go back at no cost, and are run again when it
-// is back.
+// TestACommandThatVanishes: tasks are returned without an attempt used, and run when
+// the command exists again.
 func TestACommandThatVanishes(t *testing.T) {
 	path := script(t, "#!/bin/sh\necho 1\n")
 	b := setup(t, func(cfg *exec.Config) {
@@ -621,7 +623,7 @@ func TestACommandThatVanishes(t *testing.T) {
 	if err := os.Rename(path, path+".away"); err != nil {
 		t.Fatal(err)
 	}
-	for range 3 { // more than StartRetries: it has started once
+	for range 3 { // more than StartRetries, since the command has started once
 		b.put("{}")
 		if o := b.next(); o.Conclusion != task.Returned {
 			t.Fatalf("%v %s", o.Conclusion, o.Message)
@@ -639,7 +641,7 @@ func TestACommandThatVanishes(t *testing.T) {
 	}
 }
 
-// TestManyAtOnce: every task has one outcome and the counts come out even.
+// TestManyAtOnce: every task has one outcome and the counters return to zero.
 func TestManyAtOnce(t *testing.T) {
 	const slots, n = 8, 200
 	b := setup(t, func(cfg *exec.Config) {

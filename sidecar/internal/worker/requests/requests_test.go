@@ -44,8 +44,8 @@ func newAsker(t *testing.T, server *redistest.Server) *asker {
 	if err != nil {
 		t.Fatal(err)
 	}
-	// No Prefix of redistest: it cleans up with the server there, and some tests
-	// here take it away.
+	// Not the Prefix of redistest, whose cleanup needs the server: some tests here stop
+	// it.
 	prefix := "asks-" + redis.NewRunID("")[7:19]
 	st, err := redis.New(client, redis.Options{Prefix: prefix})
 	if err != nil {
@@ -73,7 +73,7 @@ func newAsker(t *testing.T, server *redistest.Server) *asker {
 	return a
 }
 
-// task claims a record for a session of this asker.
+// task claims a record of a session.
 func (a *asker) task(session string) *task.Task {
 	a.t.Helper()
 	record := fmt.Sprintf(`{"task_id":"t","session_id":%q,"graph_hash":"h","trace_id":"x","created_at":1.5}`, a.prefix+session)
@@ -91,8 +91,8 @@ func (a *asker) task(session string) *task.Task {
 	return &task.Task{Delivery: got[0].Delivery, Record: got[0].Record, Info: info}
 }
 
-// takeRequest asks as a worker would, and returns the result or the error's code and
-// message.
+// ask makes a request like a worker, and returns the result or the code and message of
+// the error.
 func (a *asker) ask(x *task.Task, method, params string) string {
 	a.t.Helper()
 	return a.askWithin(a.ctx, x, method, params)
@@ -116,7 +116,7 @@ func (a *asker) askWithin(ctx context.Context, x *task.Task, method, params stri
 	return string(result)
 }
 
-// Everything that a worker may ask, in one session, and what it gets.
+// TestAsk makes every request that a worker may make, in one session.
 func TestAsk(t *testing.T) {
 	a := newAsker(t, redistest.New(t))
 	x := a.task("s")
@@ -188,7 +188,7 @@ func TestRequestWithoutASession(t *testing.T) {
 	}
 }
 
-// Inputs are resolved as Graflow resolves keyword arguments.
+// TestRequestInputs: inputs are resolved like keyword arguments in Graflow.
 func TestRequestInputs(t *testing.T) {
 	a := newAsker(t, redistest.New(t))
 	x := a.task("s")
@@ -223,8 +223,8 @@ func TestRequestInputs(t *testing.T) {
 	}
 }
 
-// What a workflow has bound and declared for a task comes with what its worker
-// wants, and before it.
+// TestRequestInputsOfTheWorkflow: the inputs that a workflow has bound and defined for
+// a task are added to those that its worker declares, and take precedence.
 func TestRequestInputsOfTheWorkflow(t *testing.T) {
 	a := newAsker(t, redistest.New(t))
 	x := a.task("s")
@@ -263,13 +263,14 @@ func TestRequestInputsOfTheWorkflow(t *testing.T) {
 			t.Errorf("%s, %s, %v:\n got %s\nwant %s", c.bound, c.inputs, c.names, line, c.want)
 		}
 	}
-	x.Info.TaskID = "etl.load" // which no workflow has anything for
+	x.Info.TaskID = "etl.load" // a task without inputs in any workflow
 	if got, err := a.Inputs(a.ctx, x, nil); len(got) != 0 || err != nil {
 		t.Errorf("nothing: %s, %v", got, err)
 	}
 }
 
-// What has lost its delivery is told so, and frees its locks all the same.
+// TestRequestAfterTheDelivery: a request of an ended delivery gets an error, and its
+// locks are released anyway.
 func TestRequestAfterTheDelivery(t *testing.T) {
 	a := newAsker(t, redistest.New(t))
 	x := a.task("s")
@@ -294,8 +295,8 @@ func TestRequestAfterTheDelivery(t *testing.T) {
 	}
 }
 
-// One task has a lock at a time; a request that waits gets it when it is free, or
-// the answer that it stayed taken.
+// TestRequestLocks: one task has a lock at a time. A waiting request gets the lock when
+// it is free, or the answer that it stayed taken.
 func TestRequestLocks(t *testing.T) {
 	a := newAsker(t, redistest.New(t))
 	x, y := a.task("s"), a.task("s")
@@ -325,20 +326,21 @@ func TestRequestLocks(t *testing.T) {
 	if second == "" || second == first {
 		t.Errorf("tokens %q, %q", first, second)
 	}
-	a.Ended(x) // it has none any more
-	if held := a.c.Get(a.ctx, "graflow:channel:"+x.Info.SessionID+":lock:k").Val(); held != second {
-		t.Errorf("the lock is %q's, want %q's", held, second)
+	a.Ended(x) // it has no locks any more
+	if owner := a.c.Get(a.ctx, "graflow:channel:"+x.Info.SessionID+":lock:k").Val(); owner != second {
+		t.Errorf("the lock is %q's, want %q's", owner, second)
 	}
 	a.Ended(y)
 	if n := a.c.Exists(a.ctx, "graflow:channel:"+x.Info.SessionID+":lock:k").Val(); n != 0 {
 		t.Error("the lock is still taken")
 	}
-	if len(a.locks.held) != 0 {
-		t.Errorf("remembered: %v", a.locks.held)
+	if len(a.locks.byDelivery) != 0 {
+		t.Errorf("remembered: %v", a.locks.byDelivery)
 	}
 }
 
-// Many waits for a lock delay no other request, and end with their deliveries.
+// TestRequestManyWaitForALock: many waits for a lock delay no other request, and end
+// with their deliveries.
 func TestRequestManyWaitForALock(t *testing.T) {
 	a := newAsker(t, redistest.New(t))
 	x, y := a.task("s"), a.task("s")
@@ -399,7 +401,7 @@ func TestRequestEnqueue(t *testing.T) {
 	}
 }
 
-// While Redis is away a request waits, and is then done once. It ends with its
+// TestRequestWhileRedisIsAway: a request waits and is then made once. It ends with its
 // delivery.
 func TestRequestWhileRedisIsAway(t *testing.T) {
 	server := redistest.Start(t, "--appendonly", "yes", "--appendfsync", "always")
@@ -433,7 +435,8 @@ func TestRequestWhileRedisIsAway(t *testing.T) {
 	}
 }
 
-// Redis takes nothing new while its memory is full: what needs some waits.
+// TestRequestWithoutMemory: while the memory of Redis is full, requests that need
+// memory wait.
 func TestRequestWithoutMemory(t *testing.T) {
 	server := redistest.Start(t)
 	a := newAsker(t, &server.Server)
@@ -463,7 +466,7 @@ func (a *Server) saidAt() time.Time {
 	return a.loggedAt
 }
 
-// A permission that is missing is an answer, and not worth waiting.
+// TestRequestWithoutPermission: a missing permission is an error at once.
 func TestRequestWithoutPermission(t *testing.T) {
 	server := redistest.Start(t)
 	a := newAsker(t, &server.Server)

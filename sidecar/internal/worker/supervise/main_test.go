@@ -25,13 +25,13 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// program is what the replicas run, in a bubble of testing/synctest.
+// program is the program of the replicas, in a bubble of testing/synctest.
 type program struct {
 	mu       sync.Mutex
-	lives    time.Duration // it ends by itself after that; 0: never
+	lives    time.Duration // it ends by itself after this time; 0 means never
 	words    string        // what it says on stderr before that
 	deaf     bool          // it ignores SIGTERM
-	finishes time.Duration // it needs that long to end on SIGTERM
+	finishes time.Duration // the time that it needs to end on SIGTERM
 	absent   bool          // it cannot be started
 	busy     bool          // nor can it, for a reason that passes
 	daemon   bool          // it leaves a process behind when it ends
@@ -130,7 +130,7 @@ func (g *program) start(cmd *exec.Cmd) (local.Process, error) {
 	return p, nil
 }
 
-// got is the signals that a process has had.
+// got returns the signals that a process has received.
 func (p *proc) got() []syscall.Signal {
 	p.program.mu.Lock()
 	defer p.program.mu.Unlock()
@@ -155,7 +155,7 @@ func (g *program) set(change func()) {
 	change()
 }
 
-// left is how many processes have not ended.
+// left returns the number of processes that have not ended.
 func (g *program) left() (n int) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -181,7 +181,7 @@ func (g *program) last() *proc {
 	return g.procs[len(g.procs)-1]
 }
 
-// redis is whether Redis answers, and how it refuses us.
+// redis is whether Redis answers, and with which refusal.
 type redis struct {
 	mu      sync.Mutex
 	away    bool
@@ -243,7 +243,7 @@ func setup(t *testing.T, change func(*bundle, *supervise.Config)) *bundle {
 	return b
 }
 
-// halt stops it and wants it to be clean.
+// halt stops the supervisor and checks that nothing is left of it.
 func (b *bundle) halt() {
 	b.t.Helper()
 	b.stop()

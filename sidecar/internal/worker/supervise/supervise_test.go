@@ -63,7 +63,8 @@ func TestReplicasStartWhenRedisAnswersAndAreReadyASecondLater(t *testing.T) {
 	})
 }
 
-// TestRestartsBackOffAndAHealthyMinuteResetsThem.
+// TestRestartsBackOffAndAHealthyMinuteResetsThem: the pauses grow, and a minute without
+// a failure resets them.
 func TestRestartsBackOffAndAHealthyMinuteResetsThem(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := setup(t, func(b *bundle, _ *supervise.Config) { b.program.lives = 6 * time.Second })
@@ -100,8 +101,8 @@ func TestRestartsBackOffAndAHealthyMinuteResetsThem(t *testing.T) {
 	})
 }
 
-// TestAProgramThatRecyclesItself: one that ends with status 0 after it has worked is
-// started again after the shortest pause, as often as it does that.
+// TestAProgramThatRecyclesItself: a program that ends with status 0 after it has worked
+// is restarted after the shortest pause, every time.
 func TestAProgramThatRecyclesItself(t *testing.T) {
 	for _, c := range []struct {
 		name  string
@@ -127,8 +128,8 @@ func TestAProgramThatRecyclesItself(t *testing.T) {
 	}
 }
 
-// TestAProgramThatNeverStaysUp ends the supervisor, with what was seen; one that
-// stayed up once is started again for ever.
+// TestAProgramThatNeverStaysUp: the supervisor ends with the observed reason; a program
+// that stayed up once is restarted without a limit.
 func TestAProgramThatNeverStaysUp(t *testing.T) {
 	for _, c := range []struct {
 		name   string
@@ -174,7 +175,8 @@ func TestAProgramThatNeverStaysUp(t *testing.T) {
 	})
 }
 
-// TestAnEndThatRedisExplainsIsNotTheProgramsFault.
+// TestAnEndThatRedisExplainsIsNotTheProgramsFault: an end during an outage of Redis is
+// not counted.
 func TestAnEndThatRedisExplainsIsNotTheProgramsFault(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := setup(t, func(b *bundle, c *supervise.Config) { c.StartRetries = 0 })
@@ -203,7 +205,7 @@ func TestRedisThatRefuses(t *testing.T) {
 	})
 }
 
-// TestAStop: asked softly, then killed; and wherever the replica is at the time.
+// TestAStop: SIGTERM first, then SIGKILL, in any state of the replica.
 func TestAStop(t *testing.T) {
 	for _, c := range []struct {
 		name     string
@@ -271,8 +273,8 @@ func TestAStop(t *testing.T) {
 	})
 }
 
-// TestRestart: one by one, the next when the successor is up; a new version that
-// does not stay up costs one replica, and not all.
+// TestRestart: one replica after another, the next when the replacement is up. A new
+// version that does not stay up costs one replica only.
 func TestRestart(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := setup(t, func(b *bundle, c *supervise.Config) { c.Replicas, b.program.finishes = 3, time.Second })
@@ -296,7 +298,7 @@ func TestRestart(t *testing.T) {
 		if b.Up() != 2 || b.said("the other old ones stay") != 1 {
 			t.Errorf("%d up with a broken version", b.Up())
 		}
-		// It is put right: a command need not wait for the end of the pause.
+		// The program is repaired: a command does not wait for the end of the pause.
 		time.Sleep(time.Minute)
 		b.program.set(func() { b.program.lives = 0 })
 		b.Restart()
@@ -306,7 +308,7 @@ func TestRestart(t *testing.T) {
 		}
 		b.Restart()
 		time.Sleep(500 * time.Millisecond)
-		b.halt() // in the middle of a round
+		b.halt() // in the middle of a restart
 	})
 }
 
@@ -347,7 +349,7 @@ func TestOutputIsLoggedLineByLine(t *testing.T) {
 	})
 }
 
-// TestRealProcesses: a shell whose child ignores SIGTERM, in its process group.
+// TestRealProcesses: a shell whose child ignores SIGTERM, in one process group.
 func TestRealProcesses(t *testing.T) {
 	pids := filepath.Join(t.TempDir(), "pids")
 	log := &testlog.Buffer{}
@@ -387,8 +389,8 @@ func TestRealProcesses(t *testing.T) {
 		t.Fatalf("%v ran", running)
 	}
 	for _, pid := range running {
-		// The group's SIGKILL is sent when the stop is over, and the kernel may take a moment
-		// more for those that are not ours to reap.
+		// The group gets SIGKILL at the end of the stop. Its members that this process does not
+		// reap may take the kernel a moment longer.
 		wait.Until(t, fmt.Sprintf("the end of process %d", pid), func() bool { return !testproc.Alive(strconv.Itoa(pid)) })
 	}
 	if n := strings.Count(log.String(), `line="end of stdin"`); n != 2 {
@@ -396,7 +398,8 @@ func TestRealProcesses(t *testing.T) {
 	}
 }
 
-// TestAProgramThatMakesADaemonOfItself is given up with words that say so.
+// TestAProgramThatMakesADaemonOfItself: the supervisor gives up with an error that says
+// so.
 func TestAProgramThatMakesADaemonOfItself(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := setup(t, func(b *bundle, _ *supervise.Config) { b.program.lives, b.program.daemon = time.Second/2, true })
@@ -406,8 +409,9 @@ func TestAProgramThatMakesADaemonOfItself(t *testing.T) {
 	})
 }
 
-// TestAProgramThatIsBeingReplaced is started when it has been: a minute of failures for
-// that ends nothing, and a longer one does.
+// TestAProgramThatIsBeingReplaced: the program starts when the replacement of its file
+// has ended. A minute of failures for that reason does not end the supervisor, a longer
+// time does.
 func TestAProgramThatIsBeingReplaced(t *testing.T) {
 	for _, lasts := range []time.Duration{50 * time.Second, time.Hour} {
 		t.Run(lasts.String(), func(t *testing.T) {

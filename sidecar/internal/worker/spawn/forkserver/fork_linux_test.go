@@ -31,7 +31,7 @@ import (
 	"github.com/graflow/graflow-sidecar/sidecar/test/kit/wait"
 )
 
-// source is a fork server for a worker that needs no Graflow.
+// source is the source of a fork server for a worker without Graflow.
 const source = `
 import os, signal, sys, time
 from graflow_sidecar import _forkserver, serve
@@ -63,7 +63,7 @@ func config(log io.Writer) Config {
 	}
 }
 
-// family is a server of real processes.
+// family is a Server with real processes.
 type family struct {
 	*Server
 	log     testlog.Buffer
@@ -99,18 +99,18 @@ func begin(t *testing.T) *family {
 	return f
 }
 
-// worker is one that was started, with a reader of its answers.
+// worker is a started worker, with a reader of its answers.
 type worker struct {
 	local.Process
 	id  string
 	out *bufio.Reader
 }
 
-// start makes a worker; forked says whether the fork server did.
+// start starts a worker; forked reports whether the fork server forked it.
 func (f *family) start(env ...string) (w *worker, forked bool, err error) {
 	f.n++
 	id := fmt.Sprint("w-0-", f.n)
-	cmd := exec.Command("sleep", "600") // what starts by itself speaks no protocol
+	cmd := exec.Command("sleep", "600") // a worker without a fork does not speak the protocol
 	cmd.Env = append(append(slices.Clone(f.cfg.Env), env...), local.IDVariable+"="+id)
 	forked = true
 	p, err := f.Start(cmd, func(cmd *exec.Cmd) (local.Process, error) {
@@ -141,7 +141,7 @@ func (w *worker) kill() {
 
 func (w *worker) send(line string) { _, _ = io.WriteString(w.Stdin(), line+"\n") }
 
-// run has it run a task, after the greeting if that is wanted.
+// run makes the worker run a task, after the handshake if requested.
 func (w *worker) run(t *testing.T, do string) []string {
 	t.Helper()
 	w.handshake(t)
@@ -169,7 +169,7 @@ func (w *worker) handshake(t *testing.T) {
 	}
 }
 
-// line reads the next line that is not empty: a worker begins with a line end.
+// line reads the next line that is not empty, since a worker first writes a line end.
 func (w *worker) line() ([]byte, error) {
 	for {
 		line, err := w.out.ReadBytes('\n')
@@ -179,7 +179,7 @@ func (w *worker) line() ([]byte, error) {
 	}
 }
 
-// pid is the fork server's.
+// pid returns the process id of the fork server.
 func (f *family) pid(t *testing.T) int {
 	t.Helper()
 	var pid int
@@ -209,7 +209,7 @@ func TestAForkIsAChildOfOurs(t *testing.T) {
 	if session, err := unix.Getsid(first.Pid()); err != nil || session != first.Pid() {
 		t.Errorf("its session is %d (%v): it may have the sidecar's terminal", session, err)
 	}
-	// How they end is for us to see, however they do.
+	// The sidecar gets their exit status, however they end.
 	_ = first.Stdin().Close()
 	<-first.Exited()
 	second.send(`{"jsonrpc":"2.0","id":3,"method":"task/run","params":{"delivery":"r.2","attempt":1,"record":{"do":"exit"}}}`)
@@ -223,9 +223,9 @@ func TestAForkIsAChildOfOurs(t *testing.T) {
 	}
 }
 
-// TestThreadsMayComeAndGo: the parent-death signal is sent when the *thread* ends
-// that is the parent. An orphan is given to a thread of its new parent that is
-// alive, the first one as long as it is, and Go's runtime never ends that.
+// TestThreadsMayComeAndGo: the parent-death signal is sent when the thread ends that is
+// the parent. An orphan is given to the first thread of its new parent that is alive,
+// and Go's runtime never ends the main thread.
 func TestThreadsMayComeAndGo(t *testing.T) {
 	f := begin(t)
 	var workers []*worker
@@ -233,7 +233,7 @@ func TestThreadsMayComeAndGo(t *testing.T) {
 	for range 8 {
 		workers = append(workers, f.fork(t))
 		for range 20 {
-			threads.Go(func() { runtime.LockOSThread() }) // and its thread ends with it
+			threads.Go(func() { runtime.LockOSThread() }) // the thread ends with it
 		}
 	}
 	threads.Wait()
@@ -250,8 +250,7 @@ func TestThreadsMayComeAndGo(t *testing.T) {
 	}
 }
 
-// given are the files that the test's parent process has left open in it, and so
-// in every process.
+// given are the files that the test process has inherited, as every other process has.
 var given = files(os.Getpid())
 
 func files(pid int) (targets []string) {
@@ -287,9 +286,9 @@ func TestForksDoNotHoldEachOthersPipes(t *testing.T) {
 	}
 }
 
-// TestWhatAForkForksIsFound: it has left the group and has never called exec, so
-// that /proc shows the environment of the fork server's start, or what was
-// written over it.
+// TestWhatAForkForksIsFound: the process has left the group and has never called exec,
+// so that /proc shows the environment of the fork server's start, or what was written
+// over it.
 func TestWhatAForkForksIsFound(t *testing.T) {
 	f := begin(t)
 	first, second := f.fork(t), f.fork(t)
@@ -321,7 +320,7 @@ func TestAForkServerThatIsKilledHarmsNoWorker(t *testing.T) {
 	killed := f.pid(t)
 	_ = syscall.Kill(killed, syscall.SIGKILL)
 	wait.Until(t, "its end", func() bool { return !proc.Alive(strconv.Itoa(killed)) })
-	between, _, err := f.start() // in whatever way
+	between, _, err := f.start() // forked or not
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -391,12 +390,12 @@ func TestWhatCannotStart(t *testing.T) {
 func init() {
 	roles["sidecar"] = playSidecar
 	if os.Getenv(roleVariable) == "sidecar" {
-		runtime.LockOSThread() // the main goroutine has the first thread for itself
+		runtime.LockOSThread() // keeps the main thread for the main goroutine
 	}
 }
 
-// playSidecar starts a fork server and workers and lets the first thread, which
-// is their parent, have no more to do. If they live on it says all their ids.
+// playSidecar starts a fork server and workers, and leaves the main thread, which is their
+// parent, idle. It prints their ids if they are still alive then.
 func playSidecar() {
 	if _, err := reaper.Begin(slog.New(slog.DiscardHandler)); err != nil {
 		panic(err)
@@ -416,7 +415,7 @@ func playSidecar() {
 		t := &testing.T{}
 		defer func() {
 			if t.Failed() {
-				os.Exit(1) // or the test would wait for ever
+				os.Exit(1) // the test would otherwise wait for ever
 			}
 		}()
 		for _, w := range workers {
@@ -452,7 +451,7 @@ func TestTheEndOfTheSidecarIsTheEndOfAll(t *testing.T) {
 		t.Errorf("processes: %v, want three workers and the fork server", pids)
 	}
 	for _, pid := range pids {
-		_ = syscall.Kill(pid, syscall.SIGSTOP) // it cannot see the end of its input
+		_ = syscall.Kill(pid, syscall.SIGSTOP) // it cannot notice the end of its input
 	}
 	_ = cmd.Process.Kill()
 	_ = cmd.Wait()

@@ -7,10 +7,10 @@ import (
 	"go.uber.org/goleak"
 )
 
-// roleVariable makes this binary play a process of these tests.
+// roleVariable makes this binary run as a process of these tests.
 const roleVariable = "ZYGOTE_TEST_ROLE"
 
-// roles are what it can play.
+// roles are the processes that it can be.
 var roles = map[string]func(){}
 
 func TestMain(m *testing.M) {

@@ -19,8 +19,7 @@ import (
 	"github.com/graflow/graflow-sidecar/sidecar/test/kit/testlog"
 )
 
-// fake is a process without an operating system; made says by what means it was
-// started.
+// fake is a process in memory; made says how it was started.
 type fake struct {
 	made string
 	once sync.Once
@@ -47,7 +46,7 @@ func (noPipe) SetWriteDeadline(time.Time) error { return nil }
 type fakeForker struct {
 	name     string
 	err      error
-	forking  func() // during a fork
+	forking  func() // called during a fork
 	dead     chan struct{}
 	ended    chan struct{}
 	endOnce  sync.Once
@@ -77,17 +76,17 @@ func (f forkServer) complain() (first bool) {
 	return first
 }
 
-// bench is a server in a bubble whose launches the test decides.
+// bench is a server in a bubble whose launches are configured.
 type bench struct {
 	*Server
 	log      testlog.Buffer
 	launches int
 	up       []*fakeForker
-	next     func(n int) (time.Duration, error) // how long the nth launch takes, and how it ends
+	next     func(n int) (time.Duration, error) // the duration and the error of the nth launch
 	stop     context.CancelFunc
 }
 
-// setup starts a server; its goroutine is gone when the bubble ends.
+// setup starts a server. Its goroutine ends with the bubble.
 func setup(t *testing.T, next func(n int) (time.Duration, error)) *bench {
 	b := &bench{next: next}
 	b.Server = New(Config{
@@ -124,7 +123,7 @@ func setup(t *testing.T, next func(n int) (time.Duration, error)) *bench {
 	return b
 }
 
-// made starts a worker and says how that was done, and how long it took.
+// made starts a worker and returns how it was started and how long that took.
 func (b *bench) made(t *testing.T) (string, time.Duration) {
 	t.Helper()
 	began := time.Now()
@@ -160,7 +159,7 @@ func TestADeadForkServerIsReplaced(t *testing.T) {
 		b.want(t, "fork 1", time.Second)
 		close(b.up[0].dead)
 		synctest.Wait()
-		// It pauses before the next one, and no worker pauses with it.
+		// The server pauses before the next launch; starts of workers do not.
 		b.want(t, "exec", 0)
 		time.Sleep(100 * time.Millisecond)
 		b.want(t, "fork 2", time.Second)
@@ -176,7 +175,7 @@ func TestRestartsPauseLongerAndLonger(t *testing.T) {
 		b := setup(t, func(int) (time.Duration, error) { return 0, errors.New("no luck") })
 		time.Sleep(time.Minute)
 		synctest.Wait()
-		// 0.1 s doubling to 10 s, half of that with the best of luck.
+		// The pauses double from 0.1 s to 10 s; jitter halves them at most.
 		if b.launches < 9 || b.launches > 21 {
 			t.Errorf("%d launches in a minute", b.launches)
 		}
@@ -221,7 +220,7 @@ func TestARestartAppliesToTheNextWorker(t *testing.T) {
 	})
 }
 
-// TestARestartDuringAStart: what is being imported then may be old already.
+// TestARestartDuringAStart: the imports of that start may be out of date.
 func TestARestartDuringAStart(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := setup(t, quickly)
@@ -241,7 +240,7 @@ func TestAForkFromBeforeTheRestartIsNotUsed(t *testing.T) {
 	})
 }
 
-// TestAForkThatFails falls back for each worker, and says so once.
+// TestAForkThatFails: each worker is started without a fork, and one line is logged.
 func TestAForkThatFails(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := setup(t, quickly)

@@ -20,14 +20,14 @@ import (
 	"github.com/graflow/graflow-sidecar/sidecar/internal/worker/spawn/reaper"
 )
 
-// foster is an orphan with pipes: what a fork server leaves us.
+// foster is an orphan with pipes, like the worker of a fork server.
 type foster struct {
 	pid                   int
 	stdin, stdout, stderr *os.File
 }
 
-// orphan forks twice: the shell between starts a process that leads a group of
-// its own, says its id and ends.
+// orphan forks twice: the shell between starts a process that leads a group of its own,
+// prints its id and ends.
 func orphan(t *testing.T, script string) foster {
 	t.Helper()
 	var theirs, ours [3]*os.File
@@ -121,8 +121,8 @@ func TestAnAdoptedProcessIsLikeOurOwn(t *testing.T) {
 	wantFate(t, p, "exited with status 42")
 }
 
-// TestTheLadderEndsAnAdoptedProcess with its group.
-func TestTheLadderEndsAnAdoptedProcess(t *testing.T) {
+// TestEndEndsAnAdoptedProcess: End ends it together with its group.
+func TestEndEndsAnAdoptedProcess(t *testing.T) {
 	begin(t)
 	p := adopt(t, orphan(t, `trap '' TERM; sleep 600 & echo $!; wait; wait`))
 	line, err := bufio.NewReader(p.Stdout()).ReadString('\n')
@@ -135,17 +135,17 @@ func TestTheLadderEndsAnAdoptedProcess(t *testing.T) {
 	}
 	local.End(context.Background(), p, func() { p.Stdin().Close() }, 50*time.Millisecond)
 	wantFate(t, p, "was killed by SIGKILL, sent by the sidecar")
-	for syscall.Kill(grandchild, 0) == nil { // the reaper is at it
+	for syscall.Kill(grandchild, 0) == nil { // until the reaper has reaped it
 		time.Sleep(time.Millisecond)
 	}
 }
 
-// TestAProcessThatDiesBeforeItIsAdopted keeps its exit status until then.
+// TestAProcessThatDiesBeforeItIsAdopted: its exit status is kept until then.
 func TestAProcessThatDiesBeforeItIsAdopted(t *testing.T) {
 	begin(t)
 	done := reaper.Expect()
 	defer done()
-	f := orphan(t, `read x; exit 9`) // not before its parent has gone, which would wait for it
+	f := orphan(t, `read x; exit 9`) // not before the end of its parent, which would wait for it
 	f.stdin.Close()
 	if out, err := io.ReadAll(f.stdout); err != nil || len(out) > 0 {
 		t.Errorf("it wrote %q (%v)", out, err)
@@ -159,7 +159,7 @@ func TestAdoptTakesOnlyOrphans(t *testing.T) {
 	begin(t)
 	f := orphan(t, `read x`)
 	p := adopt(t, f)
-	for _, pid := range []int{f.pid, os.Getppid()} { // adopted before; not our child
+	for _, pid := range []int{f.pid, os.Getppid()} { // adopted already; not a child of this process
 		if _, err := local.Adopt(pid, "", nil, nil, nil); !errors.Is(err, reaper.ErrNotOurs) {
 			t.Errorf("adopted %d: %v", pid, err)
 		}

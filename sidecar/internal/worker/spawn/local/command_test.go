@@ -13,8 +13,8 @@ import (
 	"time"
 )
 
-// TestWhyACommandCannotBeStarted: the system has one error for the folder, the file and
-// its interpreter.
+// TestWhyACommandCannotBeStarted: the system has the same error for the folder, the
+// file and its interpreter.
 func TestWhyACommandCannotBeStarted(t *testing.T) {
 	dir := t.TempDir()
 	write := func(name, text string) string {
@@ -73,13 +73,13 @@ func discardProcess(p Process) {
 	_, _, _ = p.Stdin().Close(), p.Stdout().Close(), p.Stderr().Close()
 }
 
-// TestWhatIsSeenOfACommandBeforeItIsStarted: the kernel starts env, and only that fails.
+// TestWhatIsSeenOfACommandBeforeItIsStarted: the kernel starts env, and only env fails.
 func TestWhatIsSeenOfACommandBeforeItIsStarted(t *testing.T) {
 	for _, c := range []struct{ script, want string }{
 		{"#!/bin/sh\n", ""},
 		{"#!/bin/sh -e\n", ""},
 		{"#!\t/bin/sh\t-e", ""},
-		{"#!/bin/sh -e\r\n", ""}, // some interpreters bear it
+		{"#!/bin/sh -e\r\n", ""}, // some interpreters accept it
 		{"#!/bin/sh\r\n", "CRLF"},
 		{"#!/usr/bin/env sh\n", ""},
 		{"#!/usr/bin/env -S sh -e\n", ""},

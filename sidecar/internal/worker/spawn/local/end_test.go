@@ -8,8 +8,8 @@ import (
 	"github.com/graflow/graflow-sidecar/sidecar/internal/worker/spawn/local"
 )
 
-// TestWithinPrefersWhatIsDone: select alone answers at random where both the end and
-// the time are there.
+// TestWithinPrefersWhatIsDone: a select picks at random if both the end and the timeout
+// are ready.
 func TestWithinPrefersWhatIsDone(t *testing.T) {
 	done := make(chan struct{})
 	close(done)

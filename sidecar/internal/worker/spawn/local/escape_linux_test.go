@@ -14,8 +14,8 @@ import (
 	"github.com/graflow/graflow-sidecar/sidecar/test/kit/proc"
 )
 
-// escaping starts a shell that leaves a process behind in a session of its own
-// and then does as it is told.
+// escaping starts a shell that leaves a process behind in a session of its own and then
+// runs a script.
 func escaping(t *testing.T, then string, mark bool) (p local.Process, escapee int) {
 	t.Helper()
 	spawner := local.NewSpawner()
@@ -45,8 +45,8 @@ func escaping(t *testing.T, then string, mark bool) (p local.Process, escapee in
 	return p, escapee
 }
 
-// TestNothingOutlivesAProcess, however it ends: what has left its group is dead
-// when Exited says so.
+// TestNothingOutlivesAProcess: however the process ends, processes that have left its
+// group are dead when Exited is closed.
 func TestNothingOutlivesAProcess(t *testing.T) {
 	for _, c := range []struct{ name, then, fate string }{
 		{"by itself", "read x; exit 3", "exited with status 3"},
@@ -65,7 +65,8 @@ func TestNothingOutlivesAProcess(t *testing.T) {
 	}
 }
 
-// TestWithoutAMarkOnlyTheGroupIsKilled: whose it was cannot be told then.
+// TestWithoutAMarkOnlyTheGroupIsKilled: without a mark the owner of an orphan is
+// unknown.
 func TestWithoutAMarkOnlyTheGroupIsKilled(t *testing.T) {
 	begin(t)
 	p, escapee := escaping(t, "read x", false)

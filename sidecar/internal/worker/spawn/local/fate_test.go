@@ -34,8 +34,8 @@ func TestFateNamesSignalsAndWhoSentThem(t *testing.T) {
 	}
 }
 
-// TestKillsForWantOfMemoryAreAssignedToDeaths: one death each, and none to a death
-// that comes much later.
+// TestKillsForWantOfMemoryAreAssignedToDeaths: each kill is assigned to one death, and
+// not to one that is noticed much later.
 func TestKillsForWantOfMemoryAreAssignedToDeaths(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n, err := int64(7), error(nil)
@@ -44,7 +44,7 @@ func TestKillsForWantOfMemoryAreAssignedToDeaths(t *testing.T) {
 			t.Errorf("before it has begun: %v", got)
 		}
 		k.begin()
-		k.begin() // of every process that is started
+		k.begin() // called at every start of a process
 		time.Sleep(time.Hour)
 		want := func(step string, verdicts ...verdict) {
 			t.Helper()

@@ -17,8 +17,9 @@ import (
 	"github.com/graflow/graflow-sidecar/sidecar/internal/worker/spawn/local"
 )
 
-// A line is logged whole up to 16 KiB; of a longer one the head, the tail and the
-// number of bytes between them are kept. JSON keeps its level.
+// TestLongLinesKeepTheirEnd: a line is logged completely up to 16 KiB. Of a longer one
+// the head, the tail and the number of bytes between them are kept. JSON keeps its
+// level.
 func TestLongLinesKeepTheirEnd(t *testing.T) {
 	y := func(n int) string { return strings.Repeat("y", n) }
 	for _, tt := range []struct{ name, in, level, begin, end string }{
@@ -61,12 +62,13 @@ func TestLongLinesKeepTheirEnd(t *testing.T) {
 	}
 }
 
-// A progress bar shows its last state once a second, and its end once.
+// TestProgressIsShownOnceASecond: a progress bar is logged with its last state once a
+// second, and with its end once.
 func TestProgressIsShownOnceASecond(t *testing.T) {
 	for _, tt := range []struct {
 		name  string
 		write func(w io.Writer)
-		want  []string // with the time when the log has it
+		want  []string // with the time of the log line
 	}{
 		{"states with \\r behind", func(w io.Writer) {
 			for i := range 35 {
@@ -125,7 +127,7 @@ func TestProgressIsShownOnceASecond(t *testing.T) {
 				}))
 				var tail local.Tail
 				local.LogLines(r, log, "worker stderr", &tail, nil)
-				time.Sleep(time.Minute) // nothing is logged once it has returned
+				time.Sleep(time.Minute) // nothing is logged after LogLines has returned
 				if !slices.Equal(got, tt.want) {
 					t.Errorf("the log has %q, want %q", got, tt.want)
 				}
@@ -137,7 +139,7 @@ func TestProgressIsShownOnceASecond(t *testing.T) {
 	}
 }
 
-// lineHandler is given the attribute "line" of what is logged.
+// lineHandler is called with the attribute "line" of each log line.
 type lineHandler func(line string)
 
 func (h lineHandler) Enabled(context.Context, slog.Level) bool { return true }

@@ -10,7 +10,7 @@ func TestTheCounterOfAControlGroup(t *testing.T) {
 	for _, c := range []struct {
 		name, self string
 		files      map[string]string
-		want       int64 // -1: none
+		want       int64 // -1 for an error
 	}{
 		{"version 2", "0::/a/b\n", map[string]string{"a/b/memory.events": "low 0\noom 5\noom_kill 3\noom_group_kill 1\n", "memory.events": "oom_kill 9\n"}, 3},
 		{"version 2 in a container", "0::/../../elsewhere\n", map[string]string{"memory.events": "oom_kill 4\n"}, 4},

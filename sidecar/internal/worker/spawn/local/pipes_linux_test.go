@@ -13,7 +13,7 @@ import (
 	"github.com/graflow/graflow-sidecar/sidecar/internal/worker/spawn/local"
 )
 
-// TestReadingWithoutWaiting: what a process has said lies in its pipe, with or
+// TestReadingWithoutWaiting: the output of an ended process is in its pipe, with or
 // without an earlier read that waited.
 func TestReadingWithoutWaiting(t *testing.T) {
 	for _, waits := range []bool{false, true} {
@@ -60,7 +60,8 @@ func TestReadingWithoutWaiting(t *testing.T) {
 	}
 }
 
-// TestWhatAProcessHasNotRead of its stdin is known after its end, however it ended.
+// TestWhatAProcessHasNotRead: the number of unread bytes of stdin is known after the
+// end of a process, however it ended.
 func TestWhatAProcessHasNotRead(t *testing.T) {
 	spawner := local.NewSpawner()
 	t.Cleanup(spawner.Stop)

@@ -17,7 +17,7 @@ func TestResidentIsWhatAProcessTakes(t *testing.T) {
 		memory[i] = 1
 	}
 	after, err := Resident(os.Getpid())
-	if err != nil || after-before < more*3/4 || after-before > more*16 { // the race detector takes some
+	if err != nil || after-before < more*3/4 || after-before > more*16 { // the race detector uses memory too
 		t.Errorf("%d bytes more after %d were written to, %v", after-before, more, err)
 	}
 	runtime.KeepAlive(memory)

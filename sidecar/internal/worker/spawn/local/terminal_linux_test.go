@@ -14,7 +14,7 @@ import (
 	"github.com/graflow/graflow-sidecar/sidecar/test/kit/testpty"
 )
 
-// terminalVariable says what the process that TestAChildHasNoTerminal starts has.
+// terminalVariable says whether the process of TestAChildHasNoTerminal has a terminal.
 const terminalVariable = "SUBPROC_TEST_TERMINAL"
 
 // TestAChildHasNoTerminal: whether or not the process that starts it has one.

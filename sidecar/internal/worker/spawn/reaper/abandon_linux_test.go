@@ -11,7 +11,7 @@ import (
 	"github.com/graflow/graflow-sidecar/sidecar/test/kit/wait"
 )
 
-// TestAbandonKillsChildrenGroupsAndOrphans, and takes no lock for it.
+// TestAbandonKillsChildrenGroupsAndOrphans: it takes no lock.
 func TestAbandonKillsChildrenGroupsAndOrphans(t *testing.T) {
 	r := begin(t)
 	pids := escape(t, r, `setsid sh -c 'echo $$ >> $OUT; sleep 60 & wait' & sleep 60 & echo $! >> $OUT; wait`, 3)

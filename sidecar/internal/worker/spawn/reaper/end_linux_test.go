@@ -20,9 +20,9 @@ const (
 	other = "SIDECAR_PROCESS_ID=w-2-OTHER"
 )
 
-// escape has a shell that leaves its parent and its group run a script, with more
-// of the environment, and returns the ids of the processes that it notes in $OUT,
-// its own first.
+// escape makes a shell, which leaves its parent and its group, run a script with
+// additional variables. It returns the ids of the processes that the script writes to
+// $OUT, that of the shell first.
 func escape(t *testing.T, r *reaper.Reaper, script string, notes int, env ...string) (pids []int) {
 	t.Helper()
 	out := filepath.Join(t.TempDir(), "pids")
@@ -68,7 +68,7 @@ func TestEndKillsWhatCarriesTheMarkAndAllBelow(t *testing.T) {
 		name   string
 		env    string
 		script string
-		dead   []bool // of those noted
+		dead   []bool // for each process in $OUT
 	}{
 		{"marked, and its child", mark, linger, []bool{true, true}},
 		{"its child has no environment", mark, `env -i sh -c 'echo $$ >> '$OUT'; exec sleep 600' & wait`, []bool{true, true}},
@@ -91,7 +91,7 @@ func TestEndKillsWhatCarriesTheMarkAndAllBelow(t *testing.T) {
 	}
 }
 
-// TestEndOutrunsAProcessThatKeepsForking: what is forked while it is killed is
+// TestEndOutrunsAProcessThatKeepsForking: a process that is forked during a kill is
 // killed in the next round.
 func TestEndOutrunsAProcessThatKeepsForking(t *testing.T) {
 	escape(t, begin(t), `while :; do setsid sh -c 'echo $$ >> $OUT; exec sleep 600' & sleep 0.005; done`, 5, mark)
@@ -105,7 +105,7 @@ func TestEndOutrunsAProcessThatKeepsForking(t *testing.T) {
 	}
 }
 
-// TestUnmarkedOrphansMayEndByThemselves, and are killed when the reaper stops.
+// TestUnmarkedOrphansMayEndByThemselves: they are killed when the reaper stops.
 func TestUnmarkedOrphansMayEndByThemselves(t *testing.T) {
 	var log bytes.Buffer
 	r, err := reaper.Begin(slog.New(slog.NewTextHandler(&log, nil)))
@@ -127,8 +127,8 @@ func TestUnmarkedOrphansMayEndByThemselves(t *testing.T) {
 	}
 }
 
-// TestEndLeavesClaimedChildrenAlone, whatever their environment: they have an
-// owner, which ends them.
+// TestEndLeavesClaimedChildrenAlone: whatever their environment, they have an owner
+// that ends them.
 func TestEndLeavesClaimedChildrenAlone(t *testing.T) {
 	begin(t)
 	cmd := command("none")
@@ -145,8 +145,8 @@ func TestEndLeavesClaimedChildrenAlone(t *testing.T) {
 	reaper.Release(cmd.Process.Pid)
 }
 
-// TestNothingIsKilledWithoutAReaper: a program that embeds the sidecar has
-// children of its own.
+// TestNothingIsKilledWithoutAReaper: a program that embeds the sidecar has children of
+// its own.
 func TestNothingIsKilledWithoutAReaper(t *testing.T) {
 	cmd := command("none")
 	cmd.Path, cmd.Args, cmd.Env = "/bin/sleep", []string{"sleep", "600"}, []string{mark}

@@ -1,6 +1,6 @@
 package reaper
 
-// LockForTest holds the lock of the claims until the returned function is called.
+// LockForTest locks the claims until the returned function is called.
 func LockForTest() (unlock func()) {
 	family.mu.Lock()
 	return family.mu.Unlock

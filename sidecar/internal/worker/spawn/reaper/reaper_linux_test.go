@@ -22,14 +22,14 @@ import (
 	"github.com/graflow/graflow-sidecar/sidecar/test/kit/wait"
 )
 
-// roleVariable makes this binary play a process of these tests.
+// roleVariable makes this binary run as a process of these tests.
 const roleVariable = "REAPER_TEST_ROLE"
 
 func TestMain(m *testing.M) {
 	switch os.Getenv(roleVariable) {
 	case "":
 		goleak.VerifyTestMain(m)
-	case "middle": // starts another process, says its id and leaves it behind
+	case "middle": // starts another process, prints its id and leaves it behind
 		cmd := exec.Command("/proc/self/exe")
 		cmd.Env = append(os.Environ(), roleVariable+"=orphan")
 		cmd.Stdin = os.Stdin
@@ -38,7 +38,7 @@ func TestMain(m *testing.M) {
 		}
 		fmt.Println(cmd.Process.Pid)
 		os.Exit(0)
-	case "orphan": // ends with its stdin, with the status that it says
+	case "orphan": // exits at the end of its stdin, with the status read from it
 		text, _ := io.ReadAll(os.Stdin)
 		status, _ := strconv.Atoi(string(text))
 		os.Exit(status)
@@ -47,8 +47,8 @@ func TestMain(m *testing.M) {
 	}
 }
 
-// command runs this binary in another role. (The race detector would have every
-// process linger for a second.)
+// command runs this binary in another role, without the second by which the race detector
+// delays the end of a process.
 func command(role string) *exec.Cmd {
 	cmd := exec.Command("/proc/self/exe")
 	cmd.Env = append(os.Environ(), roleVariable+"="+role, "GORACE=atexit_sleep_ms=0")
@@ -65,7 +65,7 @@ func begin(t *testing.T) *reaper.Reaper {
 	return r
 }
 
-// orphan leaves a process behind whose parent has ended. end has it exit.
+// orphan leaves a process behind whose parent has ended. end makes it exit.
 func orphan(t *testing.T) (pid int, end func(status int)) {
 	t.Helper()
 	r, w, err := os.Pipe()
@@ -100,7 +100,7 @@ func orphan(t *testing.T) (pid int, end func(status int)) {
 	}
 }
 
-// state is the letter of a process' state and its parent; "" when it is gone.
+// state returns the letter of a process's state and its parent; "" when it is gone.
 func state(pid int) (letter string, parent int) {
 	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {
@@ -134,8 +134,8 @@ func TestOrphansComeToUsAndAreReaped(t *testing.T) {
 	}
 }
 
-// TestNoExitStatusIsTakenAway: children that are waited for keep their status,
-// however quickly they end and however many orphans end beside them.
+// TestNoExitStatusIsTakenAway: children that are waited for keep their status, however
+// quickly they end and however many orphans end beside them.
 func TestNoExitStatusIsTakenAway(t *testing.T) {
 	begin(t)
 	var wg sync.WaitGroup
@@ -162,8 +162,8 @@ func TestNoExitStatusIsTakenAway(t *testing.T) {
 	wait.Until(t, "every orphan to be reaped", func() bool { return len(zombies()) == 0 })
 }
 
-// TestAClaimedChildIsLeftAlone: although it has ended long ago and others are
-// reaped around it.
+// TestAClaimedChildIsLeftAlone: it is not reaped although it has ended and others are
+// reaped.
 func TestAClaimedChildIsLeftAlone(t *testing.T) {
 	begin(t)
 	cmd := command("seven")
@@ -182,8 +182,7 @@ func TestAClaimedChildIsLeftAlone(t *testing.T) {
 	reaper.Release(cmd.Process.Pid)
 }
 
-// TestAnExpectedOrphanWaitsForItsClaim: it ends before its claim, and its status
-// is still there.
+// TestAnExpectedOrphanWaitsForItsClaim: it ends before its claim, and keeps its status.
 func TestAnExpectedOrphanWaitsForItsClaim(t *testing.T) {
 	begin(t)
 	done := reaper.Expect()

@@ -30,7 +30,7 @@ func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m)
 }
 
-// child is what the tests' hosts run.
+// child is the process that the hosts of the tests run.
 func child(role string) {
 	switch role {
 	case "echo": // until the end of its stdin
@@ -63,27 +63,27 @@ func closed(t *testing.T, what string, ch <-chan struct{}) {
 	}
 }
 
-// place is a folder that two containers share.
-type place struct {
+// folder is a folder that two containers share.
+type folder struct {
 	t    *testing.T
 	path string
 	log  *testlog.Buffer
 }
 
-func newPlace(t *testing.T) *place {
+func newFolder(t *testing.T) *folder {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "remote") // t.TempDir is too long for a socket
+	dir, err := os.MkdirTemp("", "remote") // the path of t.TempDir is too long for a socket
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { os.RemoveAll(dir) })
-	return &place{t, filepath.Join(dir, "w.sock"), &testlog.Buffer{}}
+	return &folder{t, filepath.Join(dir, "w.sock"), &testlog.Buffer{}}
 }
 
-func (p *place) logger() *slog.Logger { return slog.New(slog.NewTextHandler(p.log, nil)) }
+func (p *folder) logger() *slog.Logger { return slog.New(slog.NewTextHandler(p.log, nil)) }
 
-// hub runs one until the test ends, or stop.
-func (p *place) hub() (h *Hub, stop func()) {
+// hub runs a Hub until stop or the end of the test.
+func (p *folder) hub() (h *Hub, stop func()) {
 	p.t.Helper()
 	h, err := Listen(Config{
 		Path: p.path, Mode: 0o660, Version: "1",
@@ -105,7 +105,7 @@ func (p *place) hub() (h *Hub, stop func()) {
 	return h, stop
 }
 
-// running is a host that runs.
+// running is a running host.
 type running struct {
 	t           *testing.T
 	drain, kill context.CancelFunc
@@ -114,8 +114,8 @@ type running struct {
 	err         error
 }
 
-// host runs one whose children have a role, until the test ends.
-func (p *place) host(label, role string) *running {
+// host runs a Host whose children have a role, until the end of the test.
+func (p *folder) host(label, role string) *running {
 	p.t.Helper()
 	self, err := os.Executable()
 	if err != nil {
@@ -124,7 +124,7 @@ func (p *place) host(label, role string) *running {
 	return p.hostOf(label, self, "child="+role)
 }
 
-func (p *place) hostOf(label string, command ...string) *running {
+func (p *folder) hostOf(label string, command ...string) *running {
 	soft, drain := context.WithCancel(context.Background())
 	hard, kill := context.WithCancel(context.Background())
 	r := &running{t: p.t, drain: drain, kill: kill, done: make(chan struct{})}
@@ -144,7 +144,7 @@ func (p *place) hostOf(label string, command ...string) *running {
 	return r
 }
 
-// stop ends it at once and returns what its Run did.
+// stop ends the host at once and returns the error of its Run.
 func (r *running) stop() error {
 	r.drain()
 	r.kill()
@@ -152,8 +152,8 @@ func (r *running) stop() error {
 	return r.err
 }
 
-// start has a hub start a child.
-func (p *place) start(h *Hub, mark string) local.Process {
+// start makes a hub start a child.
+func (p *folder) start(h *Hub, mark string) local.Process {
 	p.t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
@@ -164,5 +164,5 @@ func (p *place) start(h *Hub, mark string) local.Process {
 	return c
 }
 
-// finish closes what a pool would.
+// finish closes the streams like a pool.
 func finish(c local.Process) { _, _, _ = c.Stdin().Close(), c.Stdout().Close(), c.Stderr().Close() }

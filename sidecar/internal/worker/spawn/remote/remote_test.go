@@ -20,10 +20,10 @@ import (
 	"github.com/graflow/graflow-sidecar/sidecar/test/kit/wait"
 )
 
-// TestStreamsAreCarriedByteForByte, both at once and more than any buffer holds;
-// stderr stays where the child is.
+// TestStreamsAreCarriedByteForByte: in both directions at once, and with more than any
+// buffer holds. The stderr stays in the child's container.
 func TestStreamsAreCarriedByteForByte(t *testing.T) {
-	p := newPlace(t)
+	p := newFolder(t)
 	h, _ := p.hub()
 	host := p.host("one", "echo")
 	c := p.start(h, "mark-1")
@@ -53,10 +53,10 @@ func TestStreamsAreCarriedByteForByte(t *testing.T) {
 	}
 }
 
-// TestAChildGetsItsHostsEnvironment and of the sidecar's no more than belongs to
-// it.
+// TestAChildGetsItsHostsEnvironment: of the sidecar's environment it gets only its own
+// variables.
 func TestAChildGetsItsHostsEnvironment(t *testing.T) {
-	p := newPlace(t)
+	p := newFolder(t)
 	h, _ := p.hub()
 	p.host("one", "environment")
 	c := p.start(h, "the mark")
@@ -75,9 +75,9 @@ func TestAChildGetsItsHostsEnvironment(t *testing.T) {
 	closed(t, "its end", c.Exited())
 }
 
-// TestAChildThatFails tells its status and its last words.
+// TestAChildThatFails: its status and its last lines are reported.
 func TestAChildThatFails(t *testing.T) {
-	p := newPlace(t)
+	p := newFolder(t)
 	h, _ := p.hub()
 	p.host("one", "fail")
 	c := p.start(h, "m")
@@ -91,9 +91,9 @@ func TestAChildThatFails(t *testing.T) {
 	}
 }
 
-// TestSignalsReachAChild: one that heeds none but SIGKILL.
+// TestSignalsReachAChild: the child ignores every signal but SIGKILL.
 func TestSignalsReachAChild(t *testing.T) {
-	p := newPlace(t)
+	p := newFolder(t)
 	h, _ := p.hub()
 	p.host("one", "stubborn")
 	c := p.start(h, "m")
@@ -108,9 +108,9 @@ func TestSignalsReachAChild(t *testing.T) {
 	c.Signal(syscall.SIGKILL) // to no process
 }
 
-// TestAChildThatClosesItsStdin fails its writer, as a pipe does.
+// TestAChildThatClosesItsStdin: writes to it fail, as to a pipe.
 func TestAChildThatClosesItsStdin(t *testing.T) {
-	p := newPlace(t)
+	p := newFolder(t)
 	h, _ := p.hub()
 	p.host("one", "deaf")
 	c := p.start(h, "m")
@@ -127,10 +127,10 @@ func TestAChildThatClosesItsStdin(t *testing.T) {
 	closed(t, "its end", c.Exited())
 }
 
-// TestDrain: the children are told to leave, no new one is started there, and the
-// host ends when they have.
+// TestDrain: the children are asked to leave, no new one is started by the host, and
+// the host ends after them.
 func TestDrain(t *testing.T) {
-	p := newPlace(t)
+	p := newFolder(t)
 	h, _ := p.hub()
 	host := p.host("one", "echo")
 	c := p.start(h, "m")
@@ -147,7 +147,7 @@ func TestDrain(t *testing.T) {
 	if _, err := h.Start(ctx, "n"); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("started there: %v", err)
 	}
-	_ = c.Stdin().Close() // its work is done
+	_ = c.Stdin().Close() // its tasks have ended
 	closed(t, "the host's end", host.done)
 	closed(t, "the child's end", c.Exited())
 	if host.err != nil || c.Fate() != "exited with status 0" {
@@ -158,9 +158,10 @@ func TestDrain(t *testing.T) {
 	}
 }
 
-// TestWhatAChildHasNotRead of its stdin is known on this side of the socket, too.
+// TestWhatAChildHasNotRead: the number of unread bytes of stdin is known on the
+// sidecar's side of the socket.
 func TestWhatAChildHasNotRead(t *testing.T) {
-	p := newPlace(t)
+	p := newFolder(t)
 	h, _ := p.hub()
 	p.hostOf("one", "/bin/sh", "-c", "read x; read y; sleep 0.3; exit 0")
 	c := p.start(h, "m")
@@ -175,10 +176,10 @@ func TestWhatAChildHasNotRead(t *testing.T) {
 	}
 }
 
-// TestAWorkersDeathBeforeItsHostsStop: SIGTERM to a whole container may reach the worker
-// before the host, whose stop is told all the same.
+// TestAWorkersDeathBeforeItsHostsStop: SIGTERM to a whole container may reach the
+// worker before the host, whose stop is reported anyway.
 func TestAWorkersDeathBeforeItsHostsStop(t *testing.T) {
-	p := newPlace(t)
+	p := newFolder(t)
 	h, _ := p.hub()
 	host := p.host("one", "echo")
 	c := p.start(h, "m")
@@ -198,9 +199,9 @@ func TestAWorkersDeathBeforeItsHostsStop(t *testing.T) {
 }
 
 // TestAHangupReachesTheSidecar: SIGHUP to a whole container may have ended a child,
-// before or after the host is told.
+// before or after the host gets the signal.
 func TestAHangupReachesTheSidecar(t *testing.T) {
-	p := newPlace(t)
+	p := newFolder(t)
 	h, _ := p.hub()
 	host := p.host("one", "echo")
 	c := p.start(h, "m")
@@ -223,9 +224,10 @@ func TestAHangupReachesTheSidecar(t *testing.T) {
 	}
 }
 
-// TestAStopWhoseTimeIsOver cuts short what runs, and says so: no worker crashed.
+// TestAStopWhoseTimeIsOver: the host ends its children and reports that, so that no
+// worker counts as crashed.
 func TestAStopWhoseTimeIsOver(t *testing.T) {
-	p := newPlace(t)
+	p := newFolder(t)
 	h, _ := p.hub()
 	host := p.host("one", "stubborn")
 	c := p.start(h, "m")
@@ -242,7 +244,7 @@ func TestAStopWhoseTimeIsOver(t *testing.T) {
 // TestALostHostTakesItsChildrenAlong: their death is shared if there are several.
 func TestALostHostTakesItsChildrenAlong(t *testing.T) {
 	for _, children := range []int{1, 3} {
-		p := newPlace(t)
+		p := newFolder(t)
 		h, _ := p.hub()
 		p.host("one", "stubborn")
 		var cs []local.Process
@@ -252,7 +254,7 @@ func TestALostHostTakesItsChildrenAlong(t *testing.T) {
 			cs = append(cs, c)
 		}
 		for _, l := range h.list() {
-			_ = l.conn.Close() // as its death would
+			_ = l.conn.Close() // like the death of the host
 		}
 		for _, c := range cs {
 			closed(t, "its end", c.Exited())
@@ -260,7 +262,7 @@ func TestALostHostTakesItsChildrenAlong(t *testing.T) {
 				t.Errorf("of %d: shared=%t, %s", children, local.SharedDeath(c), c.Fate())
 			}
 		}
-		// And the host has ended them, and comes again.
+		// The host has ended the children and connects again.
 		again := p.start(h, "again")
 		defer finish(again)
 		if n := strings.Count(p.log.String(), "worker ended"); n != children {
@@ -269,10 +271,10 @@ func TestALostHostTakesItsChildrenAlong(t *testing.T) {
 	}
 }
 
-// TestAHostOutlivesSidecars: it ends the children of one that has gone, and serves
-// the next one.
+// TestAHostOutlivesSidecars: it ends the children of a sidecar that has gone, and
+// serves the next one.
 func TestAHostOutlivesSidecars(t *testing.T) {
-	p := newPlace(t)
+	p := newFolder(t)
 	host := p.host("one", "echo")
 	for range 3 {
 		h, stop := p.hub()
@@ -292,9 +294,9 @@ func TestAHostOutlivesSidecars(t *testing.T) {
 	}
 }
 
-// TestChildrenAreSpread over the hosts, and over those that come later, too.
+// TestChildrenAreSpread: over the hosts, including those that connect later.
 func TestChildrenAreSpread(t *testing.T) {
-	p := newPlace(t)
+	p := newFolder(t)
 	h, _ := p.hub()
 	p.host("one", "echo")
 	var cs []local.Process
@@ -305,7 +307,7 @@ func TestChildrenAreSpread(t *testing.T) {
 	}
 	p.host("two", "echo")
 	wait.Until(t, "the second host", func() bool { return len(h.list()) == 2 })
-	// The pool's part: for one that leaves another is started.
+	// Like the pool, start another child for one that leaves.
 	for range 2 {
 		var left local.Process
 		wait.Until(t, "one to leave", func() bool {
@@ -337,10 +339,10 @@ func TestChildrenAreSpread(t *testing.T) {
 	}
 }
 
-// TestACommandThatCannotBeStarted ends the host, where people look, and not the
-// sidecar.
+// TestACommandThatCannotBeStarted: it ends the host, whose container shows the error,
+// and not the sidecar.
 func TestACommandThatCannotBeStarted(t *testing.T) {
-	p := newPlace(t)
+	p := newFolder(t)
 	h, _ := p.hub()
 	host := p.hostOf("one", "/nowhere/worker")
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
@@ -356,9 +358,9 @@ func TestACommandThatCannotBeStarted(t *testing.T) {
 	}
 }
 
-// TestACommandThatIsBeingReplaced ends no host, however often it cannot be started.
+// TestACommandThatIsBeingReplaced: it ends no host, however often the start fails.
 func TestACommandThatIsBeingReplaced(t *testing.T) {
-	p := newPlace(t)
+	p := newFolder(t)
 	h, _ := p.hub()
 	text, err := os.ReadFile("/bin/cat")
 	if err != nil {
@@ -387,9 +389,9 @@ func TestACommandThatIsBeingReplaced(t *testing.T) {
 	closed(t, "its end", c.Exited())
 }
 
-// TestUnauthenticatedConnections get nothing and disturb no worker.
+// TestUnauthenticatedConnections: they get no answer and disturb no worker.
 func TestUnauthenticatedConnections(t *testing.T) {
-	p := newPlace(t)
+	p := newFolder(t)
 	h, _ := p.hub()
 	p.host("one", "echo")
 	c := p.start(h, "m")
@@ -403,7 +405,7 @@ func TestUnauthenticatedConnections(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		_, _ = io.WriteString(conn, text) // one that is too long is cut off in the middle
+		_, _ = io.WriteString(conn, text) // a line that is too long is cut off in the middle
 		_ = conn.(*net.UnixConn).CloseWrite()
 		_ = conn.SetReadDeadline(time.Now().Add(patience))
 		if got, err := io.ReadAll(conn); len(got) != 0 || errors.Is(err, os.ErrDeadlineExceeded) {
@@ -422,10 +424,10 @@ func TestUnauthenticatedConnections(t *testing.T) {
 	closed(t, "its end", c.Exited())
 }
 
-// TestSilentConnectionsKeepNoHostOut: the oldest ones make room, and a host is
-// there at once and not when their time is over.
+// TestSilentConnectionsKeepNoHostOut: the oldest ones are closed, so that a host
+// connects at once and not after their timeout.
 func TestSilentConnectionsKeepNoHostOut(t *testing.T) {
-	p := newPlace(t)
+	p := newFolder(t)
 	h, _ := p.hub()
 	for range 3 * maxUnauthenticated {
 		conn, err := net.Dial("unix", p.path)
@@ -438,7 +440,7 @@ func TestSilentConnectionsKeepNoHostOut(t *testing.T) {
 	p.host("one", "echo")
 	c := p.start(h, "m")
 	defer finish(c)
-	if took := clock.Since(began); took >= 2*helloTimeout { // it would be three times that
+	if took := clock.Since(began); took >= 2*helloTimeout { // otherwise three times as long
 		t.Errorf("the host was kept out for %v", took)
 	}
 	if n := h.unauthenticated.size(); n > maxUnauthenticated {
@@ -446,9 +448,10 @@ func TestSilentConnectionsKeepNoHostOut(t *testing.T) {
 	}
 }
 
-// TestAStopDoesNotWaitForUnauthenticatedConnections that say nothing.
+// TestAStopDoesNotWaitForUnauthenticatedConnections: a silent connection is closed at
+// the stop.
 func TestAStopDoesNotWaitForUnauthenticatedConnections(t *testing.T) {
-	p := newPlace(t)
+	p := newFolder(t)
 	h, stop := p.hub()
 	for range 3 {
 		conn, err := net.Dial("unix", p.path)
@@ -465,13 +468,13 @@ func TestAStopDoesNotWaitForUnauthenticatedConnections(t *testing.T) {
 	}
 }
 
-// TestAHostThatIsRefused, and one that is newer than its sidecar.
+// TestAHostThatIsRefused: by a sidecar that gives a reason, or that has another version.
 func TestAHostThatIsRefused(t *testing.T) {
 	for _, c := range []struct{ answer, want string }{
 		{`{"type":"refused","reason":"too many"}`, "too many"},
 		{`{"type":"welcome","v":2}`, "it speaks version 2"},
 	} {
-		p := newPlace(t)
+		p := newFolder(t)
 		l, err := net.Listen("unix", p.path)
 		if err != nil {
 			t.Fatal(err)
@@ -495,7 +498,7 @@ func TestAHostThatIsRefused(t *testing.T) {
 
 // TestAFrozenHostIsGivenUp: a stop must not wait for it.
 func TestAFrozenHostIsGivenUp(t *testing.T) {
-	p := newPlace(t)
+	p := newFolder(t)
 	h, _ := p.hub()
 	conn, err := net.Dial("unix", p.path)
 	if err != nil {

@@ -27,7 +27,8 @@ func TestTheOldestUnauthenticatedConnectionIsClosed(t *testing.T) {
 	}
 }
 
-// A process that connects in a loop and says rubbish filled the log: 400 lines a second.
+// TestAReminderIsBounded: a process that connected in a loop once filled the log with
+// 400 lines a second.
 func TestAReminderIsBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var r reminder

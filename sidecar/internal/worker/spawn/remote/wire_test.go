@@ -50,7 +50,7 @@ func TestDecode(t *testing.T) {
 	}
 }
 
-// TestTheFirstLineEndsWhereItEnds: what follows is a worker's output.
+// TestTheFirstLineEndsWhereItEnds: the bytes after the line are a worker's output.
 func TestTheFirstLineEndsWhereItEnds(t *testing.T) {
 	r := strings.NewReader(`{"type":"stdout","child":"1","nonce":"n"}` + "\r\noutput\n")
 	if m, err := first(r); err != nil || m.Child != "1" {
@@ -80,7 +80,8 @@ func TestAMessageThatIsTooLong(t *testing.T) {
 	}
 }
 
-// FuzzDecode: whatever comes, it is refused or says the same once more.
+// FuzzDecode: any input is refused, or decodes to a message that encodes and decodes to
+// itself.
 func FuzzDecode(f *testing.F) {
 	for _, line := range []string{
 		`{"type":"hello","v":1,"name":"n"}`, `{"type":"start","child":"1","nonce":"n","process":"p","env":["A=1"]}`,
@@ -109,7 +110,7 @@ func FuzzDecode(f *testing.F) {
 	})
 }
 
-// normal is a message in which an empty list is none.
+// normal returns a message in which an empty list is nil.
 func normal(m message) message {
 	if len(m.Env) == 0 {
 		m.Env = nil

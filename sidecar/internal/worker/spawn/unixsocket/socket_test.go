@@ -12,7 +12,7 @@ import (
 
 func folder(t *testing.T) string {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "socket") // t.TempDir is too long for one
+	dir, err := os.MkdirTemp("", "socket") // the path of t.TempDir is too long for a socket
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -55,8 +55,8 @@ func TestASocketHasItsModeAndIsRemoved(t *testing.T) {
 	}
 }
 
-// TestASocketThatIsLeftIsReplaced, as after a SIGKILL, and one that is served is
-// not.
+// TestASocketThatIsLeftIsReplaced: a socket left after a SIGKILL is replaced, and one
+// that a process serves is not.
 func TestASocketThatIsLeftIsReplaced(t *testing.T) {
 	path := filepath.Join(folder(t), "s")
 	left, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
@@ -72,7 +72,7 @@ func TestASocketThatIsLeftIsReplaced(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	// One that took our place is not ours to remove.
+	// Close does not remove a socket that has replaced this one.
 	if err := os.Remove(path); err != nil {
 		t.Fatal(err)
 	}
