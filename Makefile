@@ -45,8 +45,8 @@ python: ## Run all tests of the Python worker package and its Graflow adapter
 	@scripts/python-test $(or $(GRAFLOW),latest)
 
 .PHONY: python-quick
-python-quick: ## Run them with the adapter's workers forked only
-	@ADAPTER_STARTS=fork scripts/python-test $(or $(GRAFLOW),latest)
+python-quick: ## Run them without the slow ones, and with the adapter's workers forked only
+	@scripts/python-test --quick $(or $(GRAFLOW),latest)
 
 .PHONY: workflow
 workflow: go redis ## Run one workflow with real Graflow
