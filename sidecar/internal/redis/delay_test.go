@@ -45,7 +45,7 @@ func TestDelay(t *testing.T) {
 	})
 }
 
-// later moves every time that Redis holds for us into the past.
+// later moves every stored time into the past.
 func (e *env) later(d time.Duration) {
 	e.t.Helper()
 	e.passes(d)
@@ -59,8 +59,8 @@ func (e *env) later(d time.Duration) {
 	}
 }
 
-// Due records come back in the order in which they were due, in bounded
-// portions.
+// TestDelayOrderAndBound: due records return in the order of their due times, in
+// bounded portions.
 func TestDelayOrderAndBound(t *testing.T) {
 	both(t, Options{}, func(t *testing.T, e *env) {
 		run := e.run("w")

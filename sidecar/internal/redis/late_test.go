@@ -5,9 +5,8 @@ import (
 	"testing"
 )
 
-// late is a second Store on the same Redis: it counts turns from the first one
-// again, so that what it claims is what the first one claimed long ago and a
-// network has delivered only now.
+// late returns a second Store on the same Redis. It counts turns from the beginning, so that
+// its claims are like earlier claims that the network delivers only now.
 func (e *env) late() *Store {
 	e.t.Helper()
 	s, err := New(e.c, e.o)
@@ -17,7 +16,8 @@ func (e *env) late() *Store {
 	return s
 }
 
-// A claim that arrives when its caller has gone on would take records that no sidecar knows of.
+// TestALateClaimTakesNothing: a claim that arrives after its caller has given up would
+// take records that no sidecar knows.
 func TestALateClaimTakesNothing(t *testing.T) {
 	both(t, Options{}, func(t *testing.T, e *env) {
 		run := e.run("w")
@@ -34,8 +34,9 @@ func TestALateClaimTakesNothing(t *testing.T) {
 	})
 }
 
-// What a claim has taken whose reply is under way is not unknown, however late
-// a comparison arrives. What was seen and is not held is.
+// TestReconcileLeavesWhatIsNotSeenYet: records of a claim whose reply is under way are
+// not unknown, however late a comparison arrives. Records that the run has seen and no
+// longer has in flight are.
 func TestReconcileLeavesWhatIsNotSeenYet(t *testing.T) {
 	both(t, Options{}, func(t *testing.T, e *env) {
 		run, dead := e.run("w"), e.run("d")

@@ -30,13 +30,13 @@ func (m *model) release() {
 		m.note("release %s by %s: %+v: %+v", record, run, rel[i], released[i])
 		want := Released{}
 		if rel[i].Lost {
-			want.Exhausted = m.lose(record, rel[i].Shared)
+			want.Exhausted = m.recordLoss(record, rel[i].Shared)
 			want.Losses = m.losses[record]
 		}
 		same(m.t, "release of "+record, released[i], want)
 		if released[i].Exhausted {
 			c.Losses = released[i].Losses
-			m.inFlight[run][c.Delivery] = c // to be reported dead some time
+			m.inFlight[run][c.Delivery] = c // to be reported as dead later
 		} else {
 			delete(m.inFlight[run], c.Delivery)
 		}
@@ -63,8 +63,8 @@ func (m *model) delay() {
 	}
 }
 
-// isolate is what an idle run does: it takes an isolated record, whose reply may be
-// lost, and claims, unless it dies or goes on to something else before that.
+// isolate does what an idle run does: it takes an isolated record, whose reply may be
+// lost, and claims, unless it dies or does something else before that.
 func (m *model) isolate() {
 	if m.rnd.IntN(2) == 0 {
 		m.delay()
@@ -88,7 +88,7 @@ func (m *model) isolate() {
 	if len(inbox) > 0 {
 		same(m.t, "claimed", records(got), inbox[:1])
 	}
-	took, err := m.e.TakeIsolated(m.e.ctx, run, nonce, KindDemand{}) // which a network delivers late
+	took, err := m.e.TakeIsolated(m.e.ctx, run, nonce, KindDemand{}) // the network delivers it late
 	m.fail(err)
 	same(m.t, "taken after the claim", took, len(inbox) > 1)
 	for _, c := range got {
@@ -109,7 +109,7 @@ func (m *model) tick() {
 	}
 }
 
-// die ends a run at any point; a reaper may die with some chunks done.
+// die ends a run at any point; a reaper may die when some chunks are done.
 func (m *model) die() {
 	run := m.any()
 	m.bury(run)
@@ -123,7 +123,7 @@ func (m *model) die() {
 	m.reap(self, run, m.rnd.IntN(4))
 }
 
-// bury makes a run's process a zombie and starts another.
+// bury kills the process of a run, which may still report, and starts another.
 func (m *model) bury(run string) {
 	for _, d := range sortedKeys(m.inFlight[run]) {
 		m.zombies[run] = append(m.zombies[run], m.inFlight[run][d])
@@ -148,9 +148,9 @@ func (m *model) reap(self, dead string, chunks int) {
 			place := "inflight:" + dead
 			if slices.Contains(before[record], place) && !slices.Contains(after[record], place) {
 				if _, clean := m.shared[dead]; !clean {
-					continue // it left in good order: no cost
+					continue // the run had left: no attempt used
 				}
-				same(m.t, "adopted "+record, adopted[record], m.lose(record, m.shared[dead]))
+				same(m.t, "adopted "+record, adopted[record], m.recordLoss(record, m.shared[dead]))
 			}
 		}
 		m.note("%s reaps a chunk of %s: %d back, %d adopted, done %t", self, dead, got.Returned, len(got.Exhausted), done)
@@ -160,7 +160,7 @@ func (m *model) reap(self, dead string, chunks int) {
 	}
 }
 
-// leave ends a run in good order, sometimes only half.
+// leave ends a run by Leave, sometimes only half.
 func (m *model) leave() {
 	run := m.any()
 	m.bury(run)
@@ -177,7 +177,8 @@ func (m *model) leave() {
 	}
 }
 
-// reconcile forgets some of what a run holds, and what it never heard of.
+// reconcile forgets some of the deliveries of a run, and claims that the run never
+// received.
 func (m *model) reconcile() {
 	run := m.any()
 	for _, c := range m.some(run) {
@@ -189,8 +190,8 @@ func (m *model) reconcile() {
 	same(m.t, "in flight", len(m.e.hash(m.e.keys.inflight(run))), len(m.inFlight[run]))
 }
 
-// zombie reports what a dead run held: it counts where the record was not
-// returned yet, and is late where it was.
+// zombie reports the deliveries of a dead run: a report counts if the record was not
+// returned yet, and is stale otherwise.
 func (m *model) zombie() {
 	for _, run := range sortedKeys(m.zombies) {
 		if m.rnd.IntN(3) == 0 {
@@ -200,7 +201,7 @@ func (m *model) zombie() {
 	}
 }
 
-// finish lets one run do all that is left.
+// finish makes one run do all remaining work.
 func (m *model) finish() {
 	m.later()
 	for range 12 {
@@ -239,8 +240,8 @@ func (m *model) finish() {
 	}
 }
 
-// lose is the rule for attempts in its own words.
-func (m *model) lose(record string, shared bool) (exhausted bool) {
+// recordLoss is the rule for attempts, written independently of the scripts.
+func (m *model) recordLoss(record string, shared bool) (exhausted bool) {
 	n := m.losses[record] + 1
 	if shared && n >= modelAttempts && m.losses[record] < modelAttempts {
 		n = modelAttempts - 1
@@ -249,5 +250,5 @@ func (m *model) lose(record string, shared bool) (exhausted bool) {
 	return n >= modelAttempts
 }
 
-// later lets everything delayed fall due.
+// later makes all delayed records due.
 func (m *model) later() { m.e.later(2 * time.Hour) }

@@ -8,15 +8,15 @@ import (
 	"testing"
 )
 
-// TestModel does random operations for several runs, with lost replies,
-// repeated calls, deaths, reapers that die and zombies that report, and after
-// each of them looks for every record that was ever pushed: it must be in
-// exactly one place in Redis or have ended exactly once.
+// TestModel makes random operations for several runs, with lost replies, repeated
+// calls, deaths, reapers that die and dead runs that report. After each operation it
+// searches for every record that was ever pushed: the record must be in exactly one
+// place in Redis or have ended exactly once.
 func TestModel(t *testing.T) {
 	const seeds, ops = 12, 120
 	for i := range seeds {
 		seed := uint64(i + 1)
-		o := Options{MaxClaimBytes: 60, QueueRight: i%2 == 1} // a chunk is a few records
+		o := Options{MaxClaimBytes: 60, QueueRight: i%2 == 1} // a chunk has a few records
 		t.Run(fmt.Sprint("seed=", seed), func(t *testing.T) {
 			if i < 2 {
 				both(t, o, func(t *testing.T, e *env) { newModel(t, e, seed).play(ops) })
@@ -37,12 +37,12 @@ type model struct {
 	e   *env
 	rnd *rand.Rand
 
-	runs     []string                      // members, as far as they know
-	inFlight map[string]map[string]Claimed // run → delivery → what it was given
-	zombies  map[string][]Claimed          // dead run → what it held
-	shared   map[string]bool               // dead run → it held several
+	runs     []string                      // members, by their own knowledge
+	inFlight map[string]map[string]Claimed // run → delivery → claimed record
+	zombies  map[string][]Claimed          // dead run → its deliveries in flight
+	shared   map[string]bool               // dead run → it had several in flight
 	losses   map[string]int                // record → attempts used up
-	ended    map[string]Verdict            // record → how
+	ended    map[string]Verdict            // record → its verdict
 	counted  [modelGroups]map[string]bool  // task → its group counted it
 	pushed   []string
 	log      []string
@@ -89,7 +89,7 @@ func (m *model) join() {
 
 func (m *model) any() string { return m.runs[m.rnd.IntN(len(m.runs))] }
 
-// some picks about half of what a run holds.
+// some returns about half of the deliveries that a run has in flight.
 func (m *model) some(run string) []Claimed {
 	var picked []Claimed
 	for _, d := range sortedKeys(m.inFlight[run]) {
@@ -143,7 +143,7 @@ func (m *model) claim() {
 			same(m.t, "the same claim", again, claimed)
 		}
 		claimed = again
-	case 1: // the reply was lost for good
+	case 1: // the reply was lost and the call not repeated
 		m.note("claim by %s: lost %q", run, records(claimed))
 		return
 	}
@@ -156,7 +156,7 @@ func (m *model) claim() {
 	}
 }
 
-// arrive is a BLMOVE whose reply was lost.
+// arrive makes a BLMOVE whose reply is lost.
 func (m *model) arrive() {
 	run, from := m.any(), "LEFT"
 	if m.e.o.QueueRight {
@@ -243,7 +243,7 @@ func (m *model) fail(err error) {
 	}
 }
 
-// check looks for every record.
+// check searches for every record.
 func (m *model) check() {
 	m.t.Helper()
 	places := m.places()
@@ -273,7 +273,7 @@ func (m *model) check() {
 	}
 }
 
-// places says where in Redis each record is.
+// places returns where in Redis each record is.
 func (m *model) places() map[string][]string {
 	found := make(map[string][]string)
 	add := func(where string, list []string) {

@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-// numbered are n records in order.
+// numbered returns n records in order.
 func numbered(n int) []string {
 	all := make([]string, n)
 	for i := range all {
@@ -32,7 +32,7 @@ func TestReap(t *testing.T) {
 
 		claimed := e.claim(self, 9)
 		same(t, "claimed", records(claimed), []string{"a", "b", "c", "d"})
-		for i, want := range []int{1, 1, 0, 0} { // the inbox cost nothing
+		for i, want := range []int{1, 1, 0, 0} { // records of the inbox use no attempt
 			if claimed[i].Losses != want || claimed[i].LostWithRun != (want > 0) {
 				t.Errorf("%s: losses %d, lone run %t", claimed[i].Record, claimed[i].Losses, claimed[i].LostWithRun)
 			}
@@ -52,7 +52,7 @@ func TestReapRefuses(t *testing.T) {
 		same(t, "a run whose lease stands", got, ReapResult{})
 		same(t, "error", err, nil)
 		same(t, "it goes on", e.Renew(e.ctx, other), nil)
-		got, done, err := e.reapChunk(e.ctx, self, other, 3) // it came back in mid-reap
+		got, done, err := e.reapChunk(e.ctx, self, other, 3) // it comes back during the reap
 		same(t, "a member", []any{got, done, err}, []any{ReapResult{}, true, nil})
 		same(t, "in flight", len(e.hash(e.keys.inflight(other))), 1)
 		if _, err := e.Reap(e.ctx, self, self, 3); err == nil {
@@ -62,8 +62,8 @@ func TestReapRefuses(t *testing.T) {
 	})
 }
 
-// The death of a run that held several records never buries one; the death of
-// one that held a single record does, when it was the last attempt.
+// TestReapWithARecordAlone: the death of a run with several records in flight never
+// uses a last attempt; the death of a run with a single one does.
 func TestReapWithARecordAlone(t *testing.T) {
 	both(t, Options{}, func(t *testing.T, e *env) {
 		self := e.run("self")
@@ -93,7 +93,7 @@ func TestReapWithARecordAlone(t *testing.T) {
 		same(t, "ends as dead", e.report(self, Report{
 			Delivery: adopted.Delivery, RecordSHA: RecordSHA(adopted.Record), Dead: &DeadLetter{Attempts: 3},
 		}), []Verdict{Dead})
-		// The next one gets another number, also where the Store or Redis has forgotten the last.
+		// The next call has another number, also if the Store or Redis has forgotten the last one.
 		for _, lostBy := range []func(){
 			func() { e.forget(self) },
 			func() { e.c.HDel(e.ctx, e.keys.own("meta:"+self), "adopted") },
@@ -112,8 +112,9 @@ func TestReapWithARecordAlone(t *testing.T) {
 	})
 }
 
-// Deaths in company do not go on for ever: a nested task that kills its sidecar
-// is a new record each time, and the one around it is never alone.
+// TestReapEndsRepeatedSharedLosses: the number of shared losses is limited. A nested
+// task that kills its sidecar is a new record each time, and the task around it is
+// never alone.
 func TestReapEndsRepeatedSharedLosses(t *testing.T) {
 	both(t, Options{}, func(t *testing.T, e *env) {
 		self := e.run("self")
@@ -125,7 +126,7 @@ func TestReapEndsRepeatedSharedLosses(t *testing.T) {
 			got := e.die(self, run, 3)
 			e.c.LRem(e.ctx, e.keys.queue(), 0, fmt.Sprint("nested ", death))
 			if len(got.Exhausted) > 0 {
-				same(t, "deaths", death, 32) // two use attempts up, and 30 follow
+				same(t, "deaths", death, 32) // two use attempts, and 30 follow
 				same(t, "record", string(got.Exhausted[0].Record), "parent")
 				return
 			}
@@ -136,8 +137,8 @@ func TestReapEndsRepeatedSharedLosses(t *testing.T) {
 	})
 }
 
-// A record that is out of attempts and waits for its dead report survives the
-// death of the sidecar that should have written the report.
+// TestReapFindsExhausted: a record without attempts left that waits for its report as
+// dead survives the death of the sidecar that should have written the report.
 func TestReapFindsExhausted(t *testing.T) {
 	both(t, Options{}, func(t *testing.T, e *env) {
 		self, first := e.run("self"), e.run("first")
@@ -146,15 +147,15 @@ func TestReapFindsExhausted(t *testing.T) {
 		c := e.claim(first, 3)
 		same(t, "exhausted", e.release(first, lost(c[0], false, 2)), []Released{{Exhausted: true, Losses: 2}})
 		got := e.die(self, first, 2)
-		same(t, "returned", got.Returned, 2) // shared: never the last attempt
+		same(t, "returned", got.Returned, 2) // shared losses never use the last attempt
 		if len(got.Exhausted) != 1 || string(got.Exhausted[0].Record) != "poison" {
 			t.Errorf("adopted %+v", got.Exhausted)
 		}
 	})
 }
 
-// A reaper that dies between two chunks leaves a run that Tick names, and the
-// rest of it is treated as the first chunk was: the death stays a shared one.
+// TestReapResumes: a reaper that dies between two chunks leaves a run that Tick
+// returns. The rest is treated like the first chunk: the loss remains a shared one.
 func TestReapResumes(t *testing.T) {
 	for _, size := range []int{chunkRecords + 1, 3*chunkRecords - 5} {
 		t.Run(fmt.Sprint(size), func(t *testing.T) {
@@ -164,7 +165,7 @@ func TestReapResumes(t *testing.T) {
 				e.push(want...)
 				first := e.run("first")
 				e.claim(first, size)
-				e.die(other, first, 2) // one attempt is left to each
+				e.die(other, first, 2) // each has one attempt left
 				e.claim(dead, size)
 				e.expire(dead)
 				reaper := e.run("reaper")
@@ -174,7 +175,7 @@ func TestReapResumes(t *testing.T) {
 				if _, done, err := e.reapChunk(e.ctx, reaper, dead, 2); err != nil || done {
 					t.Fatalf("first chunk: done %t, %v", done, err)
 				}
-				// The reaper is gone now. Its own run held nothing.
+				// The reaper has died. Its own run had nothing in flight.
 				tick := e.tick(other)
 				same(t, "unfinished", tick.Unfinished, []string{dead})
 				got, err := e.Reap(e.ctx, other, dead, 2)
@@ -188,7 +189,8 @@ func TestReapResumes(t *testing.T) {
 	}
 }
 
-// A reaper that dies before the first chunk leaves nothing behind either.
+// TestReapResumesAfterRetire: a reaper that dies before the first chunk also leaves
+// nothing behind.
 func TestReapResumesAfterRetire(t *testing.T) {
 	both(t, Options{}, func(t *testing.T, e *env) {
 		self, empty, full := e.run("self"), e.run("empty"), e.run("full")
@@ -208,7 +210,7 @@ func TestReapResumesAfterRetire(t *testing.T) {
 	})
 }
 
-// Two that reap at once return each record once.
+// TestReapTwice: two reapers at the same time return each record once.
 func TestReapTwice(t *testing.T) {
 	const size = 5 * chunkRecords
 	e := onRedis(t, Options{})
@@ -232,7 +234,7 @@ func TestReapTwice(t *testing.T) {
 	same(t, "queue", got, want)
 }
 
-// A chunk of large records is bounded by bytes.
+// TestReapBytes: a chunk of large records is bounded by bytes.
 func TestReapBytes(t *testing.T) {
 	both(t, Options{MaxClaimBytes: 12}, func(t *testing.T, e *env) {
 		self, dead := e.run("self"), e.run("dead")

@@ -98,7 +98,7 @@ func TestReleaseUnread(t *testing.T) {
 		same(t, "twice in a row", e.release(run, unread(next("unread", 0))), []Released{{Counted: true, Losses: 1}})
 		same(t, "after one that counted", e.release(run, unread(next("counted", 1))), []Released{{Losses: 1}})
 		same(t, "a death in between", e.release(run, lost(next("unread", 1), true, 3)), []Released{{Losses: 2}})
-		same(t, "a death in company", e.release(run, lost(next("lost", 2), true, 3)), []Released{{Losses: 2}})
+		same(t, "a shared loss", e.release(run, lost(next("lost", 2), true, 3)), []Released{{Losses: 2}})
 		same(t, "after that", e.release(run, unread(next("shared", 2))), []Released{{Losses: 2}})
 		last := next("unread again", 2)
 		for _, try := range []string{"the end", "a retry"} {

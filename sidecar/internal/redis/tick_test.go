@@ -11,8 +11,8 @@ import (
 	goredis "github.com/redis/go-redis/v9"
 )
 
-// A tick renews the caller's lease, as membership is the truth, and says what
-// the caller says of itself.
+// TestTickRenews: a tick renews the lease of the caller, because the membership
+// decides, and publishes the description of the run.
 func TestTickRenews(t *testing.T) {
 	both(t, Options{}, func(t *testing.T, e *env) {
 		run := e.run("w")
@@ -29,8 +29,8 @@ func TestTickRenews(t *testing.T) {
 	})
 }
 
-// A BLMOVE of a run that is gone can run late; its record goes back at no
-// cost.
+// TestTickDrainsInboxes: a BLMOVE of a run that has ended can arrive late; its record
+// returns without an attempt used.
 func TestTickDrainsInboxes(t *testing.T) {
 	both(t, Options{}, func(t *testing.T, e *env) {
 		self, dead := e.run("self"), e.run("dead")
@@ -47,7 +47,8 @@ func TestTickDrainsInboxes(t *testing.T) {
 	})
 }
 
-// Chores are bounded, go on at the next tick, and reach every gone run.
+// TestTickIsBounded: the work of one tick is bounded, continues at the next tick, and
+// reaches every ended run.
 func TestTickIsBounded(t *testing.T) {
 	both(t, Options{}, func(t *testing.T, e *env) {
 		self, dead := e.run("self"), e.run("dead")
@@ -63,7 +64,7 @@ func TestTickIsBounded(t *testing.T) {
 	})
 }
 
-func TestTickLooksAtAllGoneRuns(t *testing.T) {
+func TestTickReachesAllGoneRuns(t *testing.T) {
 	e := onMini(t, Options{})
 	self := e.run("self")
 	const total = 2*chunkIDs + 30
@@ -115,7 +116,7 @@ func TestLeave(t *testing.T) {
 		if _, err := e.Wait(e.ctx, run, time.Second); err != nil {
 			t.Fatal(err)
 		}
-		for range 2 { // a retry is no error
+		for range 2 { // a repeated call succeeds
 			if err := e.Leave(e.ctx, run); err != nil {
 				t.Fatal(err)
 			}
@@ -130,7 +131,8 @@ func TestLeave(t *testing.T) {
 	})
 }
 
-// A run that dies while it leaves is finished by others, still at no cost.
+// TestLeaveResumes: other runs finish the leave of a run that dies during it, still
+// without attempts used.
 func TestLeaveResumes(t *testing.T) {
 	both(t, Options{}, func(t *testing.T, e *env) {
 		run, other := e.run("w"), e.run("o")
@@ -147,8 +149,8 @@ func TestLeaveResumes(t *testing.T) {
 	})
 }
 
-// A run that others took for dead has nothing to leave and does not take the
-// cost off what they have yet to return.
+// TestLeaveAfterDeath: a run that others have reaped has nothing to return, and does
+// not change the attempts of records that are still to be returned.
 func TestLeaveAfterDeath(t *testing.T) {
 	both(t, Options{}, func(t *testing.T, e *env) {
 		run, other := e.run("w"), e.run("o")

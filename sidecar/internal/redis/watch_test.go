@@ -8,14 +8,14 @@ import (
 	"time"
 )
 
-// passes has the last look at the members be d ago, however long the test has taken
-// since: a machine that is busy would otherwise have a look come too late.
+// passes sets the last check of the members to d ago, however long the test has taken since:
+// on a busy machine a check would otherwise come too late.
 func (e *env) passes(d time.Duration) {
 	e.t.Helper()
 	key := e.keys.own("watch")
 	watch := e.hash(key)
 	if len(watch) == 0 {
-		return // there was no look
+		return // there was no check
 	}
 	at, err := strconv.ParseInt(watch["at"], 10, 64)
 	if err != nil {
@@ -32,7 +32,7 @@ func (e *env) passes(d time.Duration) {
 func TestADeadRunIsReapedAfterThreeConsecutiveTicks(t *testing.T) {
 	second := []time.Duration{time.Second, time.Second, time.Second}
 	for name, c := range map[string]struct {
-		pauses []time.Duration // before each look but the first
+		pauses []time.Duration // before each check but the first
 		others bool            // each look is by another run, which is gone by the next one
 		dead   int             // the look that names the dead run; 0 for none
 	}{
@@ -62,7 +62,7 @@ func TestADeadRunIsReapedAfterThreeConsecutiveTicks(t *testing.T) {
 						e.passes(c.pauses[look-2])
 					}
 					want := TickResult{}
-					if c.dead > 0 && look >= c.dead { // no run reaps it here
+					if c.dead > 0 && look >= c.dead { // no run reaps it in this test
 						want.Dead = []string{dead}
 					}
 					same(t, fmt.Sprint("look ", look), e.tick(self), want)
@@ -72,13 +72,14 @@ func TestADeadRunIsReapedAfterThreeConsecutiveTicks(t *testing.T) {
 	}
 }
 
-// A run that is told of a dead run may die itself, or never get the reply.
-func TestTheNextOneIsToldOfTheDeadToo(t *testing.T) {
+// TestALaterTickReturnsTheDeadRunAgain: a run whose tick returned a dead run may die
+// itself, or never get the reply.
+func TestALaterTickReturnsTheDeadRunAgain(t *testing.T) {
 	both(t, Options{}, func(t *testing.T, e *env) {
 		a, b, dead, shaky := e.run("a"), e.run("b"), e.run("dead"), e.run("shaky")
 		e.expire(dead)
 		e.expire(shaky)
-		for range 3 { // one of which is grace
+		for range 3 { // one of them is the grace period
 			e.tick(a)
 			e.passes(time.Second)
 		}
@@ -97,7 +98,7 @@ func TestTheNextOneIsToldOfTheDeadToo(t *testing.T) {
 	})
 }
 
-// One look serves all for half a second.
+// TestTicksShareTheWatch: one check serves all members for half a second.
 func TestTicksShareTheWatch(t *testing.T) {
 	both(t, Options{}, func(t *testing.T, e *env) {
 		a, b := e.run("a"), e.run("b")
@@ -115,8 +116,8 @@ func TestTicksShareTheWatch(t *testing.T) {
 	})
 }
 
-// However many die at once, one is told of all of them.
-func TestManyDie(t *testing.T) {
+// TestOneTickReturnsAllDeadRuns: however many runs die at once.
+func TestOneTickReturnsAllDeadRuns(t *testing.T) {
 	const deaths = 450
 	both(t, Options{}, func(t *testing.T, e *env) {
 		self := e.run("self")

@@ -301,7 +301,7 @@ func TestATaskThatMustBeAloneIsAlone(t *testing.T) {
 			synctest.Wait()
 			select {
 			case ts := <-took:
-				t.Fatalf("%v started in company", seqs(ts))
+				t.Fatalf("%v started beside another one", seqs(ts))
 			case n := <-demand:
 				t.Fatalf("demand %d more", n)
 			default:
