@@ -97,8 +97,8 @@ func (c *stopClock) share(reserve time.Duration) time.Duration {
 	return c.total - time.Duration(float64(reserve)*part)
 }
 
-// leastAfterProcess: the steps of the kill ladder take 0.6 s once there is no
-// time left (see package process), and then there is something to report.
+// leastAfterProcess is what the stages after the worker stage get at least: the steps of a
+// forced stop take 0.6 s once no time is left, and then there is something to report.
 const leastAfterProcess = 1500 * time.Millisecond
 
 // designedFor is the budget that the reserves below were chosen for: it leaves
