@@ -36,8 +36,13 @@ polyglot: go redis ## Run a workflow in Python, Go and Node on two sidecars, kil
 test: go redis ## Run the Go tests, the Python package's, and a workflow with real Graflow (a minute or two)
 	@$(MAKE) --keep-going -j3 --output-sync=target unit python-quick workflow
 
+# Two go commands beside each other would each compile what both lack.
+.PHONY: compiled
+compiled: go
+	@go build ./...
+
 .PHONY: unit
-unit: go redis ## Run the Go tests against a real Redis, the longest of them shortened (make race has all)
+unit: compiled redis ## Run the Go tests against a real Redis, the longest of them shortened (make race has all)
 	@go test -short -vet=off -p 4 -parallel 8 $(ARGS) ./...
 
 .PHONY: python
@@ -49,7 +54,7 @@ python-quick: ## Run them without the slow ones, and with the adapter's workers 
 	@scripts/python-test --quick $(or $(GRAFLOW),latest)
 
 .PHONY: workflow
-workflow: go redis ## Run one workflow with real Graflow
+workflow: compiled redis ## Run one workflow with real Graflow
 	@scripts/e2e $(or $(GRAFLOW),latest) -vet=off -run '^TestNestedGroups$$'
 
 .PHONY: e2e
