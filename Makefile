@@ -36,10 +36,11 @@ polyglot: go redis ## Run a workflow in Python, Go and Node on two sidecars, kil
 test: go redis ## Run the Go tests, the Python package's, and a workflow with real Graflow (a minute or two)
 	@$(MAKE) --keep-going -j3 --output-sync=target unit python-quick workflow
 
-# Two go commands beside each other would each compile what both lack.
+# Two go commands beside each other would each compile what both lack. The compiler
+# collects its garbage a little less often than by default: it runs for seconds.
 .PHONY: compiled
 compiled: go
-	@go build ./...
+	@GOGC=400 go build ./...
 
 .PHONY: unit
 unit: compiled redis ## Run the Go tests against a real Redis, the longest of them shortened (make race has all)
