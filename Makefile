@@ -44,7 +44,7 @@ compiled: go
 
 .PHONY: unit
 unit: compiled redis ## Run the Go tests against a real Redis, the longest of them shortened (make race has all)
-	@go test -short -vet=off -p 4 -parallel 8 $(ARGS) ./...
+	@go test -short -vet=off -p 6 -parallel 8 $(ARGS) ./...
 
 .PHONY: python
 python: ## Run all tests of the Python worker package and its Graflow adapter
