@@ -2,6 +2,7 @@ package metrics_test
 
 import (
 	"context"
+	"encoding/json"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
@@ -78,5 +79,37 @@ func TestDeployAsksForWhatIsThere(t *testing.T) {
 	}
 	if n < 40 {
 		t.Errorf("%d questions found", n)
+	}
+}
+
+func TestPanelsOfTheDashboardDoNotOverlap(t *testing.T) {
+	text, err := os.ReadFile(filepath.Join("..", "..", "..", "..", "deploy", "grafana", "dashboard.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var dashboard struct {
+		Panels []struct {
+			Title   string
+			GridPos struct{ X, Y, W, H int }
+		}
+	}
+	if err := json.Unmarshal(text, &dashboard); err != nil || len(dashboard.Panels) == 0 {
+		t.Fatalf("%d panels: %v", len(dashboard.Panels), err)
+	}
+	const width = 24 // Grafana's grid
+	cells := map[[2]int]string{}
+	for _, p := range dashboard.Panels {
+		for x := range p.GridPos.W {
+			for y := range p.GridPos.H {
+				at := [2]int{p.GridPos.X + x, p.GridPos.Y + y}
+				if other, taken := cells[at]; taken {
+					t.Errorf("the panels %q and %q overlap", p.Title, other)
+				}
+				if at[0] >= width {
+					t.Errorf("the panel %q is wider than the page", p.Title)
+				}
+				cells[at] = p.Title
+			}
+		}
 	}
 }

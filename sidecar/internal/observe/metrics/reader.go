@@ -45,9 +45,7 @@ type value struct {
 	read       func(s Source, self fleet.Run) float64
 }
 
-// values are the metrics of kind value. A new one is an entry here, a method of Source
-// where fleet.Run does not have it, a row in docs/monitoring.md and a panel in
-// deploy/grafana/dashboard.json.
+// values are the metrics of kind value. docs/architecture.md says how to add one.
 var values = []value{
 	{
 		"tasks_in_flight", "Tasks that workers of this sidecar have.", prometheus.GaugeValue,
