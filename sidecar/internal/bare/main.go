@@ -76,11 +76,15 @@ func serve(ctx context.Context, url, prefix string, command []string) error {
 			}
 			continue
 		}
-		info, err := task.Decode(got[0].Record)
+		record, err := whole(ctx, st, run, got[0])
 		if err != nil {
 			return err
 		}
-		if err := handle(got[0].Record, got[0].Delivery); err != nil {
+		info, err := task.Decode(record)
+		if err != nil {
+			return err
+		}
+		if err := handle(record, got[0].Delivery); err != nil {
 			return err
 		}
 		if _, err := st.Report(ctx, run, []redis.Report{{
@@ -90,6 +94,25 @@ func serve(ctx context.Context, url, prefix string, command []string) error {
 			return err
 		}
 	}
+}
+
+// whole returns the record of a delivery: a claim brings only the head of a large one.
+func whole(ctx context.Context, st *redis.Store, run string, c redis.Claimed) ([]byte, error) {
+	if len(c.Record) == c.Length {
+		return c.Record, nil
+	}
+	var record []byte
+	for len(record) < c.Length {
+		part, err := st.RecordParts(ctx, run, c.Delivery, len(record)/redis.PartBytes, redis.MaxParts)
+		if err != nil {
+			return nil, err
+		}
+		if len(part) == 0 {
+			return nil, fmt.Errorf("delivery %s is not in flight any more", c.Delivery)
+		}
+		record = append(record, part...)
+	}
+	return record, nil
 }
 
 // worker is a child that is asked one thing at a time.
