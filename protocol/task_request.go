@@ -40,7 +40,8 @@ type TaskRequest struct {
 	Keys []string
 	// Value is the text of value or valueText.
 	Value []byte
-	// TTLMs and TimeoutMs are in milliseconds; a TTLMs of 0 is none.
+	// TTLMs and TimeoutMs are in milliseconds; a TTLMs of 0 means that the value
+	// does not expire.
 	TTLMs, TimeoutMs int64
 	// Amount is a number's JSON token.
 	Amount string

@@ -25,7 +25,7 @@ type backend struct {
 	checkIdle func(ctx context.Context)
 	// overview says what stands in the queue; nil where there is none.
 	overview func(ctx context.Context) (fleet.Queue, error)
-	// checkServer looks at the settings of the server; nil where there is none.
+	// checkServer looks at the settings of the server; nil in a test without one.
 	checkServer func(ctx context.Context)
 	// spool reports what earlier runs have left in the spool, and returns when that is
 	// done or ctx ends; nil without a spool.

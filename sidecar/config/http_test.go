@@ -17,7 +17,7 @@ func TestHTTP(t *testing.T) {
 		{"any address", []string{"SIDECAR_HTTP_ADDR=:8000"}, HTTP{Addr: ":8000"}, ""},
 		{"off", []string{"SIDECAR_HTTP_ADDR=OFF"}, HTTP{}, ""},
 		{"no port", []string{"SIDECAR_HTTP_ADDR=localhost"}, HTTP{}, "SIDECAR_HTTP_ADDR"},
-		{"a port that is none", []string{"SIDECAR_HTTP_ADDR=:http"}, HTTP{}, "SIDECAR_HTTP_ADDR"},
+		{"a port that is not a number", []string{"SIDECAR_HTTP_ADDR=:http"}, HTTP{}, "SIDECAR_HTTP_ADDR"},
 		{"token and hosts", []string{"SIDECAR_ADMIN_TOKEN=t0+/=", "SIDECAR_HTTP_HOSTS=a.example, b"}, HTTP{}, "SIDECAR_HTTP_HOSTS"},
 		{"hosts", []string{"SIDECAR_HTTP_HOSTS=a.example,b"}, HTTP{Addr: "127.0.0.1:0", Hosts: []string{"a.example", "b"}}, ""},
 		{"token", []string{"SIDECAR_ADMIN_TOKEN=t0+/="}, HTTP{Addr: "127.0.0.1:0", AdminToken: "t0+/="}, ""},

@@ -55,13 +55,13 @@ func (s *Store) DeadLetters(ctx context.Context, limit int) ([]fleet.DeadLetter,
 }
 
 // DeadLetter returns a dead letter with its record, which is read in parts. It returns
-// false if there is none.
+// false if no dead letter has this id.
 func (s *Store) DeadLetter(ctx context.Context, id string) (fleet.DeadLetter, bool, error) {
 	return s.deadLetter(ctx, id, s.field)
 }
 
 // DeadLetterHead returns a dead letter with at most the first 64 KiB of its record. It
-// returns false if there is none.
+// returns false if no dead letter has this id.
 func (s *Store) DeadLetterHead(ctx context.Context, id string) (fleet.DeadLetter, bool, error) {
 	return s.deadLetter(ctx, id, func(ctx context.Context, key, name string) ([]byte, bool, error) {
 		got, err := s.heads(ctx, key, maxHead, name)

@@ -71,7 +71,7 @@ func TestTakeIsolated(t *testing.T) {
 		})
 		same(t, "keys left", e.keysUnder(":sidecar:delayed*"), []string{})
 		same(t, "keys left", e.keysUnder(":sidecar:isolated*"), []string{})
-		if _, err := e.TakeIsolated(e.ctx, "nobody", "n", KindDemand{}); !errors.Is(err, ErrGone) {
+		if _, err := e.TakeIsolated(e.ctx, "absent", "n", KindDemand{}); !errors.Is(err, ErrGone) {
 			t.Errorf("for no member: %v", err)
 		}
 	})

@@ -54,8 +54,8 @@ type Server struct {
 }
 
 // Start starts a server and returns when it answers. The error names the attempts. ctx
-// bounds the start only. If a server on PATH does not start, Start fails: miniredis is
-// used only if there is none.
+// bounds the start only. Start uses miniredis only if PATH has no server: one
+// that does not start is an error.
 func Start(ctx context.Context, opts Options) (*Server, error) {
 	if opts.Log == nil {
 		opts.Log = slog.Default()

@@ -66,7 +66,7 @@ func TestStopWhileRedisPausesClients(t *testing.T) {
 			w.group(w.work(20, 50)...)
 			w.goesOn(from)
 			w.claimedNothing(from, quiet, paused)
-			w.nobodyDead()
+			w.noRunTakenForDead()
 			w.verify("CLIENT PAUSE " + mode + " while sidecars stop, pause and reload")
 		})
 	}

@@ -191,7 +191,7 @@ func TestRedisClockSteps(t *testing.T) {
 		step(hours * 3600)
 		w.one(record{Do: "channel", Next: w.next()})
 		w.settle(15 * time.Second)
-		w.nobodyDead()
+		w.noRunTakenForDead()
 		if i > 0 {
 			continue
 		}
@@ -257,6 +257,6 @@ func TestSentinelsKnowNoMaster(t *testing.T) {
 		w.settle(20 * time.Second)
 		w.goesOn(time.Now())
 	}
-	w.nobodyGivenUp()
+	w.noRunGivenUp()
 	w.verify("Sentinels know no master")
 }

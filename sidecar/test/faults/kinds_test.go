@@ -77,8 +77,8 @@ func TestKinds(t *testing.T) {
 	groups()
 	w.settle(60 * time.Second)
 
-	nobody := named('n', 0)
-	lost := w.group(nobody)
+	unrouted := named('n', 0)
+	lost := w.group(unrouted)
 	other := named('m', 10)
 	w.group(other)
 	began := time.Now()
@@ -86,14 +86,14 @@ func TestKinds(t *testing.T) {
 	w.start(setup{kinds: []string{"m*"}}) // before the time of the record m is over
 	w.settle(60 * time.Second)
 	if d := time.Since(began); d < 19*time.Second {
-		w.violation("%s was buried after %v", nobody.TaskID, d)
+		w.violation("%s was buried after %v", unrouted.TaskID, d)
 	}
 	f := w.final()
-	if c := f.completions[lost][nobody.TaskID]; c.Success || c.Error == nil || !strings.Contains(*c.Error, "no kind of worker takes a task called") {
-		w.violation("the group of %s was told %+v", nobody.TaskID, c)
+	if c := f.completions[lost][unrouted.TaskID]; c.Success || c.Error == nil || !strings.Contains(*c.Error, "no kind of worker takes a task called") {
+		w.violation("the group of %s was told %+v", unrouted.TaskID, c)
 	}
 	for _, l := range f.letters {
-		if l.task != nobody.TaskID || l.reason != "unrouted" {
+		if l.task != unrouted.TaskID || l.reason != "unrouted" {
 			w.violation("a dead letter of %s: %s", l.task, l.reason)
 		}
 	}
@@ -101,7 +101,7 @@ func TestKinds(t *testing.T) {
 		w.violation("%d dead letters", len(f.letters))
 	}
 	w.mu.Lock()
-	delete(w.tasks, nobody.TaskID) // checked above
+	delete(w.tasks, unrouted.TaskID) // checked above
 	delete(w.groups, lost)
 	w.mu.Unlock()
 	close(stop)

@@ -68,7 +68,7 @@ func TestBadNetwork(t *testing.T) {
 			close(stop)
 			<-stopped
 			w.goesOn(time.Now())
-			w.nobodyGivenUp()
+			w.noRunGivenUp()
 			w.delay = 10 * time.Second // for groups that wait while the network is bad
 			w.verify("network: " + c.name)
 		})

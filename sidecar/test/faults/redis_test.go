@@ -25,9 +25,9 @@ func (w *world) crew(n int, s setup) []*sidecar {
 	return all
 }
 
-// nobodyGivenUp checks that an outage of Redis was not taken for the death of a sidecar: no
+// noRunGivenUp checks that an outage of Redis was not taken for the death of a sidecar: no
 // lease was lost, no records were taken over and no attempt was counted.
-func (w *world) nobodyGivenUp() {
+func (w *world) noRunGivenUp() {
 	w.t.Helper()
 	for _, s := range w.sidecars {
 		for line := range strings.Lines(s.text()) {
@@ -113,7 +113,7 @@ func TestRedisAwayForLongerThanALease(t *testing.T) {
 				c.back(w)
 				w.goesOn(time.Now())
 			}
-			w.nobodyGivenUp()
+			w.noRunGivenUp()
 			w.verify("Redis " + c.name + " after 1 s and 9 s")
 		})
 	}
@@ -136,7 +136,7 @@ func TestRedisRestartedAgainAndAgain(t *testing.T) {
 		w.server.Restart()
 	}
 	w.settle(30 * time.Second)
-	w.nobodyGivenUp()
+	w.noRunGivenUp()
 	w.verify("Redis with AOF killed and restarted at once")
 }
 
@@ -193,7 +193,7 @@ func TestScriptFlush(t *testing.T) {
 	if w.outage > time.Second {
 		w.violation("the first task after a flush started %v later", w.outage)
 	}
-	w.nobodyGivenUp()
+	w.noRunGivenUp()
 	w.verify("Redis SCRIPT FLUSH")
 }
 
@@ -236,7 +236,7 @@ func TestMemoryFull(t *testing.T) {
 		}
 		w.configure("maxmemory", "0")
 	}
-	w.nobodyDead()
+	w.noRunTakenForDead()
 	w.verify("Redis with maxmemory reached")
 }
 
@@ -268,8 +268,8 @@ func (w *world) configure(name, value string) {
 	}
 }
 
-// nobodyDead checks that no sidecar was taken for dead.
-func (w *world) nobodyDead() {
+// noRunTakenForDead checks that no sidecar was taken for dead.
+func (w *world) noRunTakenForDead() {
 	for _, s := range w.sidecars {
 		if s.says("lease lost") {
 			w.violation("%s was given up for dead", s.id)

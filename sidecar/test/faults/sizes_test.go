@@ -36,7 +36,7 @@ func TestResultsOverASlowLink(t *testing.T) {
 	w.group(rs...)
 	w.settle(60 * time.Second)
 	p.SetShape(faultproxy.Shape{})
-	w.nobodyGivenUp()
+	w.noRunGivenUp()
 	// The lease's requests and the end of a wait are short, but have only a second or two: on
 	// a busy machine they may be late. Every request with payload must get through.
 	lost := 0
@@ -69,7 +69,7 @@ func TestAResultThatRedisRejects(t *testing.T) {
 	w.settle(20 * time.Second)
 	w.group(w.work(20, 20)...)
 	w.settle(20 * time.Second)
-	w.nobodyGivenUp()
+	w.noRunGivenUp()
 	if !s.says("result of 2 MB is larger than Redis accepts (1 MB)") {
 		w.violation("the log does not say why the task failed")
 	}
@@ -144,6 +144,6 @@ func TestResultsThatWaitAreBounded(t *testing.T) {
 	}
 	close(taken)
 	w.settle(30 * time.Second)
-	w.nobodyGivenUp()
+	w.noRunGivenUp()
 	w.verify("results that wait for a Redis that takes no report")
 }

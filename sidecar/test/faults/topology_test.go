@@ -111,7 +111,7 @@ func TestRedisCluster(t *testing.T) {
 		wait.Within(t, 20*time.Second, "a Cluster that serves again", up)
 		w.goesOn(time.Now())
 	}
-	w.nobodyGivenUp()
+	w.noRunGivenUp()
 	rs := w.work(9, 1)
 	for i := range rs {
 		rs[i].Ms = 1500

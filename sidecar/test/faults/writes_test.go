@@ -42,7 +42,7 @@ func TestRedisTakesNoWrites(t *testing.T) {
 			wait.Pass(8 * time.Second) // longer than a lease
 			c.off(w)
 			w.goesOn(time.Now())
-			w.nobodyGivenUp()
+			w.noRunGivenUp()
 			w.verify("Redis takes no writes: " + c.name)
 		})
 	}

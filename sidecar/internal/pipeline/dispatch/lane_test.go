@@ -20,17 +20,6 @@ func kindTasks(kind int, numbers ...int64) []task.Task {
 	return ts
 }
 
-func taken(t *testing.T, l *dispatch.Lane, limit int) []int64 {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
-	defer cancel()
-	ts, err := l.Acquire(ctx, limit)
-	if err != nil && !errors.Is(err, context.DeadlineExceeded) {
-		t.Fatal(err)
-	}
-	return seqs(ts)
-}
-
 func same[T comparable](t *testing.T, what string, got, want []T) {
 	t.Helper()
 	if !slices.Equal(got, want) {
@@ -54,8 +43,8 @@ func TestKindsHaveTheirOwnSlots(t *testing.T) {
 		q.Offer(append(kindTasks(1, 1, 2), kindTasks(0, 3)...))
 		q.Offer(kindTasks(2, 4)) // no child of that kind is up
 		same(t, "given back", seqs(back.ts), []int64{4})
-		same(t, "taken by b", taken(t, b, 9), []int64{1, 2})
-		same(t, "taken by a", taken(t, a, 9), []int64{3})
+		same(t, "taken by b", took(t, b, 9), []int64{1, 2})
+		same(t, "taken by a", took(t, a, 9), []int64{3})
 		same(t, "demand", q.Demands(), []int{1, 1, 0})
 		b.Update(task.SlotState{}, task.SlotState{Waiting: true})
 		b.AddCapacity(1) // a child for an extra slot
@@ -132,12 +121,12 @@ func TestIsolationOverAllKinds(t *testing.T) {
 		a.AddCapacity(2)
 		b.AddCapacity(2)
 		q.Offer(kindTasks(1, 1))
-		same(t, "b's", taken(t, b, 1), []int64{1})
+		same(t, "b's", took(t, b, 1), []int64{1})
 		alone := task.Task{Seq: 2, Kind: 0, Isolation: task.IsolateRun}
 		q.Offer([]task.Task{alone, {Seq: 3, Kind: 1}})
 		same(t, "what came with it goes back", seqs(back.ts), []int64{3})
 		same(t, "no demand", q.Demands(), []int{0, 0})
-		same(t, "it waits for b's", taken(t, a, 1), nil)
+		same(t, "it waits for b's", took(t, a, 1), nil)
 		got := make(chan []task.Task)
 		go func() {
 			ts, _ := a.Acquire(t.Context(), 1)

@@ -32,8 +32,13 @@ func demand(t *testing.T, q *dispatch.Queue) int {
 	return n
 }
 
+// acquirer is a queue, or one of its lanes.
+type acquirer interface {
+	Acquire(ctx context.Context, limit int) ([]task.Task, error)
+}
+
 // took returns the tasks that Acquire returns within a moment.
-func took(t *testing.T, q *dispatch.Queue, limit int) []int64 {
+func took(t *testing.T, q acquirer, limit int) []int64 {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
 	defer cancel()
