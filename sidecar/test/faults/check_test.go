@@ -9,118 +9,15 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/graflow/graflow-sidecar/sidecar/test/kit/history"
 )
 
-// fate is what the history says about one task.
-type fate struct {
-	starts, ends []event
-	returns      []event
-	completed    []event
-	values       int
-	lost         []loss
-}
-
-// loss is the kill of a worker process and the last task that it began.
-type loss struct {
-	at    time.Time
-	start event
-}
-
-// story is a whole history, sorted by task and by group.
-type story struct {
-	tasks     map[string]*fate
-	counted   map[string]int
-	published map[string]time.Time
-}
-
-func (s *story) of(task string) *fate {
-	f := s.tasks[task]
-	if f == nil {
-		f = &fate{}
-		s.tasks[task] = f
-	}
-	return f
-}
-
-func tell(events []event) *story {
-	s := &story{tasks: map[string]*fate{}, counted: map[string]int{}, published: map[string]time.Time{}}
-	began := map[int][]event{} // the starts of each worker process
-	slices.SortStableFunc(events, func(a, b event) int { return int(a.At - b.At) })
-	for _, e := range events {
-		switch e.What {
-		case started:
-			s.of(e.Task).starts = append(s.of(e.Task).starts, e)
-			began[e.Pid] = append(began[e.Pid], e)
-		case ended:
-			s.of(e.Task).ends = append(s.of(e.Task).ends, e)
-		case returned:
-			s.of(e.Task).returns = append(s.of(e.Task).returns, e)
-		case completed:
-			s.of(e.Task).completed = append(s.of(e.Task).completed, e)
-		case value:
-			s.of(e.Task).values++
-		case counted:
-			n, _ := strconv.Atoi(e.Text)
-			s.counted[e.Group] += n
-		case published:
-			if s.published[e.Group].IsZero() {
-				s.published[e.Group] = e.time()
-			}
-		}
-	}
-	for _, e := range events {
-		if e.What == kills {
-			s.lose(e, began[e.Pid])
-		}
-	}
-	return s
-}
-
-// lose counts the kill of a worker as a loss of the last task that it began. The kill is in
-// the history before it happens, so the worker may begin a task up to a moment later.
-func (s *story) lose(kill event, starts []event) {
-	const moment = time.Second
-	for _, start := range slices.Backward(starts) {
-		if start.time().After(kill.time().Add(moment)) {
-			continue // a later process with the same id
-		}
-		at := kill.time()
-		if start.time().After(at) {
-			at = start.time()
-		}
-		s.of(start.Task).lost = append(s.of(start.Task).lost, loss{at, start})
-		return
-	}
-}
-
-// completion is what Graflow keeps about the end of a task.
-type completion struct {
-	TaskID  string  `json:"task_id"`
-	Success bool    `json:"success"`
-	At      float64 `json:"timestamp"`
-	Error   *string `json:"error_message"`
-}
-
-// letter is a dead letter.
-type letter struct {
-	task, raw, reason, message, stderr string
-	attempts                           int
-}
-
-// final is what Redis holds at the end of a test.
-type final struct {
-	completions map[string]map[string]completion // by group
-	counters    map[string]int
-	results     map[string]string // by task
-	letters     []letter
-	keys        []string // of the sidecars
-}
-
-func (w *world) final() final {
+func (w *world) final() history.Final {
 	w.t.Helper()
 	ctx, cancel := bounded()
 	defer cancel()
-	f := final{completions: map[string]map[string]completion{}, counters: map[string]int{}, results: map[string]string{}}
+	f := history.Final{Completions: map[string]map[string]history.Completion{}, Counters: map[string]int{}, Results: map[string]string{}}
 	fail := func(err error) {
 		if err != nil {
 			w.t.Errorf("look at what is left: %v", err)
@@ -129,46 +26,48 @@ func (w *world) final() final {
 	for id := range w.groups {
 		texts, err := w.c.HGetAll(ctx, w.key("completions", id)).Result()
 		fail(err)
-		f.completions[id] = map[string]completion{}
+		f.Completions[id] = map[string]history.Completion{}
 		for task, text := range texts {
-			var c completion
+			var c history.Completion
 			fail(json.Unmarshal([]byte(text), &c))
-			f.completions[id][task] = c
+			f.Completions[id][task] = c
 		}
-		f.counters[id], _ = strconv.Atoi(w.c.Get(ctx, w.key("barrier", id)).Val())
+		f.Counters[id], _ = strconv.Atoi(w.c.Get(ctx, w.key("barrier", id)).Val())
 	}
 	channel := "graflow:channel:" + w.prefix + ":"
 	results, err := w.c.Keys(ctx, channel+"*").Result()
 	fail(err)
 	for _, key := range results {
-		f.results[strings.TrimSuffix(strings.TrimPrefix(key, channel), ".__result__")] = w.c.Get(ctx, key).Val()
+		f.Results[strings.TrimSuffix(strings.TrimPrefix(key, channel), ".__result__")] = w.c.Get(ctx, key).Val()
 	}
-	f.keys, err = w.c.Keys(ctx, w.key("sidecar", "*")).Result()
+	f.Keys, err = w.c.Keys(ctx, w.key("sidecar", "*")).Result()
 	fail(err)
-	for _, key := range f.keys {
+	for _, key := range f.Keys {
 		if !strings.HasPrefix(key, w.key("sidecar", "dead")+":") {
 			continue
 		}
 		h, err := w.c.HGetAll(ctx, key).Result()
 		fail(err)
 		attempts, _ := strconv.Atoi(h["attempts"])
-		f.letters = append(f.letters, letter{h["task_id"], h["raw"], h["reason"], h["message"], h["stderr"], attempts})
+		f.Letters = append(f.Letters, history.Letter{
+			Task: h["task_id"], Raw: h["raw"], Reason: h["reason"], Message: h["message"], Stderr: h["stderr"], Attempts: attempts,
+		})
 	}
 	return f
 }
 
 // verify stops the sidecars, makes every check and adds a row to the table.
-func (w *world) verify(name string) (final, *story) {
+func (w *world) verify(name string) (history.Final, *history.Story) {
 	w.t.Helper()
 	w.drainObserver()
 	w.awaitTheGone()
 	w.stopAll()
 	w.nothingLeft()
-	events, err := w.hist.read()
+	events, err := w.hist.Read()
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	s, f := tell(events), w.final()
+	s, f := history.Tell(events), w.final()
 	worst := w.judge(s, f)
 	for _, v := range w.broken {
 		w.t.Errorf("violation: %s", v)
@@ -184,7 +83,7 @@ func (w *world) verify(name string) (final, *story) {
 
 // judge checks a history and what Redis holds at the end, and returns the time of the
 // slowest recovery.
-func (w *world) judge(s *story, f final) time.Duration {
+func (w *world) judge(s *history.Story, f history.Final) time.Duration {
 	w.mu.Lock()
 	touched := map[string]int{}
 	for _, h := range w.hits {
@@ -193,11 +92,12 @@ func (w *world) judge(s *story, f final) time.Duration {
 		}
 	}
 	w.mu.Unlock()
+	rules := w.rules()
 	for _, id := range sorted(w.tasks) {
-		w.checkTask(w.tasks[id], s.of(id), f, touched[id])
+		rules.CheckTask(w.tasks[id], s.Of(id), f, touched[id])
 	}
 	for _, id := range sorted(w.groups) {
-		w.checkGroup(w.groups[id], s, f, touched)
+		rules.CheckGroup(w.groups[id], s, f, touched)
 	}
 	if w.obs.missed() && !w.blind {
 		w.violation("the observer lost its connection to Redis, which nothing was done to")

@@ -8,6 +8,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/graflow/graflow-sidecar/sidecar/test/kit/history"
+
 	"github.com/graflow/graflow-sidecar/sidecar/test/kit/machine"
 	"github.com/graflow/graflow-sidecar/sidecar/test/kit/wait"
 )
@@ -95,13 +97,13 @@ func TestServerWithoutClient(t *testing.T) {
 // claimedNothing checks that no task has started in these sidecars since the given time.
 func (w *world) claimedNothing(since time.Time, paused ...*sidecar) {
 	w.t.Helper()
-	events, err := w.hist.read()
+	events, err := w.hist.Read()
 	if err != nil {
 		w.t.Fatal(err)
 	}
 	for _, e := range events {
 		for _, s := range paused {
-			if e.What == started && e.Parent == s.pid() && e.time().After(since) {
+			if e.What == history.Started && e.Parent == s.pid() && e.Time().After(since) {
 				w.violation("%s runs %s, and was told to claim nothing", s.id, e.Task)
 			}
 		}

@@ -9,6 +9,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/graflow/graflow-sidecar/sidecar/test/kit/history"
+
 	"github.com/graflow/graflow-sidecar/sidecar/test/kit/wait"
 )
 
@@ -79,7 +81,7 @@ func TestCrowdRestarted(t *testing.T) {
 		stop.stop()
 		gather()
 		w.feed("after " + stop.how + " of all")
-		wait.Within(t, barrierWait, g+" to be done", func() bool {
+		wait.Within(t, history.BarrierWait, g+" to be done", func() bool {
 			ctx, cancel := bounded()
 			defer cancel()
 			n, err := w.c.Get(ctx, w.key("barrier", g)).Int()
@@ -108,7 +110,7 @@ func (w *world) feed(when string) {
 	}
 	wg.Wait()
 	w.settle(20 * time.Second)
-	events, err := w.hist.read()
+	events, err := w.hist.Read()
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -117,7 +119,7 @@ func (w *world) feed(when string) {
 		got[sc.pid()] = 0
 	}
 	for _, e := range events {
-		if e.What == started && e.time().After(began) {
+		if e.What == history.Started && e.Time().After(began) {
 			got[e.Parent]++
 		}
 	}

@@ -6,6 +6,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/graflow/graflow-sidecar/sidecar/test/kit/history"
 )
 
 // TestSIGKILLOfAWorkerWithADaemon kills a worker that has started a daemon. The sidecar
@@ -20,7 +22,7 @@ func TestSIGKILLOfAWorkerWithADaemon(t *testing.T) {
 	id := w.one(record{Ms: 700})
 	pid := w.runs(id)
 	w.hurt("SIGKILL")
-	if err := w.hist.write(event{What: kills, Pid: pid, Text: "test"}); err != nil {
+	if err := w.hist.Write(history.Event{What: history.Kills, Pid: pid, Text: "test"}); err != nil {
 		t.Error(err)
 	}
 	_ = syscall.Kill(pid, syscall.SIGKILL)

@@ -12,6 +12,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/graflow/graflow-sidecar/sidecar/test/kit/history"
+
 	"github.com/redis/go-redis/v9"
 
 	"github.com/graflow/graflow-sidecar/sidecar/test/kit/machine"
@@ -49,10 +51,10 @@ func TestTheEmbeddedRedisIsKilled(t *testing.T) {
 				}
 			}
 			wait.Within(t, 20*time.Second, "both tasks to run", func() bool {
-				events, err := w.hist.read()
+				events, err := w.hist.Read()
 				n := 0
 				for _, e := range events {
-					n += btoi(e.What == started)
+					n += btoi(e.What == history.Started)
 				}
 				return err == nil && n == 2
 			})

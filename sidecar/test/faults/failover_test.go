@@ -132,9 +132,9 @@ func (w *world) loseFrom(group string) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for _, t := range w.tasks {
-		if t.group == group {
-			t.pushes, t.unsure = 0, true
+		if t.Group == group {
+			t.Pushes, t.Unsure = 0, true
 		}
 	}
-	w.groups[group].over = true
+	w.groups[group].Over = true
 }

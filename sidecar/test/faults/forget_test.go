@@ -93,10 +93,10 @@ func (w *world) forgetTasks() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for _, p := range w.tasks {
-		p.pushes, p.unsure = 0, true
+		p.Pushes, p.Unsure = 0, true
 	}
 	for _, g := range w.groups {
-		g.over = true
+		g.Over = true
 	}
 }
 
@@ -212,12 +212,12 @@ func TestRedisClockSteps(t *testing.T) {
 	w.nothingLeft()
 	f := w.final()
 	for id, g := range w.groups {
-		if f.counters[id] != g.expected || len(f.completions[id]) != g.expected {
-			w.violation("%s: counter %d, %d completions, expected %d", id, f.counters[id], len(f.completions[id]), g.expected)
+		if f.Counters[id] != g.Expected || len(f.Completions[id]) != g.Expected {
+			w.violation("%s: counter %d, %d completions, expected %d", id, f.Counters[id], len(f.Completions[id]), g.Expected)
 		}
 	}
 	for id := range w.tasks {
-		if _, done := f.results[id]; !done {
+		if _, done := f.Results[id]; !done {
 			w.violation("%s has no result", id)
 		}
 	}

@@ -73,7 +73,7 @@ func TestAnswersInTheWrongForm(t *testing.T) {
 	left, _ := w.verify("answers in a form that cannot be recognised")
 	for do, group := range odd {
 		failures := []string{}
-		for _, c := range left.completions[group] {
+		for _, c := range left.Completions[group] {
 			if !c.Success {
 				failures = append(failures, *c.Error)
 			}

@@ -11,6 +11,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/graflow/graflow-sidecar/sidecar/test/kit/history"
+
 	"github.com/graflow/graflow-sidecar/sidecar/test/kit/wait"
 )
 
@@ -144,8 +146,8 @@ func TestSIGSTOPOfAWorker(t *testing.T) {
 		}
 		f, s := w.verify("SIGSTOP of a worker beyond its task's deadline")
 		for g := range w.groups {
-			c := f.completions[g][w.memberOf(g, "hang")]
-			w.endedBy(s.of(w.memberOf(g, "hang")), time.Second)
+			c := f.Completions[g][w.memberOf(g, "hang")]
+			w.endedBy(s.Of(w.memberOf(g, "hang")), time.Second)
 			if c.Error == nil || !strings.Contains(*c.Error, "timeout") {
 				t.Errorf("%s: the stopped task's completion is %+v", g, c)
 			}
@@ -170,7 +172,7 @@ func TestSIGSTOPOfAWorker(t *testing.T) {
 // memberOf returns the id of a group's task with the given Do.
 func (w *world) memberOf(group, do string) string {
 	for id, p := range w.tasks {
-		if p.group == group && p.do == do {
+		if p.Group == group && p.Do == do {
 			return id
 		}
 	}
@@ -181,12 +183,12 @@ func (w *world) memberOf(group, do string) string {
 func (w *world) runs(task string) (pid int) {
 	w.t.Helper()
 	wait.Within(w.t, 10*time.Second, "the start of "+task, func() bool {
-		events, err := w.hist.read()
+		events, err := w.hist.Read()
 		if err != nil {
 			return false // a line is being written
 		}
 		for _, e := range events {
-			if e.What == started && e.Task == task {
+			if e.What == history.Started && e.Task == task {
 				pid = e.Pid
 			}
 		}

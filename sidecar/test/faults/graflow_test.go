@@ -15,6 +15,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/graflow/graflow-sidecar/sidecar/test/kit/history"
+
 	"github.com/graflow/graflow-sidecar/sidecar/test/kit/build"
 	"github.com/graflow/graflow-sidecar/sidecar/test/kit/graflow"
 	"github.com/graflow/graflow-sidecar/sidecar/test/kit/proc"
@@ -144,30 +146,30 @@ func (g *graflows) run(c contest) {
 	w := g.w
 	g.startWorker()
 	g.startWorker()
-	g.command(append([]string{"group.py", strconv.Itoa(c.tasks), "1.0", w.hist.path}, c.does...)...)
+	g.command(append([]string{"group.py", strconv.Itoa(c.tasks), "1.0", w.hist.Path}, c.does...)...)
 	wait.Within(w.t, time.Minute, "tasks that run", func() bool {
 		ctx, cancel := bounded()
 		defer cancel()
 		if keys := w.c.Keys(ctx, w.key("barrier", "*", "expected")).Val(); len(keys) > 0 {
 			g.group = strings.TrimSuffix(strings.TrimPrefix(keys[0], w.key("barrier")+":"), ":expected")
 		}
-		return g.group != "" && len(g.story().tasks) >= 4
+		return g.group != "" && len(g.story().Tasks) >= 4
 	})
 	began := time.Now()
 	c.hurt(g)
 	done := false
-	for deadline := began.Add(barrierWait); !done && time.Now().Before(deadline); wait.Pass(50 * time.Millisecond) {
-		done = !g.story().published[g.group].IsZero()
+	for deadline := began.Add(history.BarrierWait); !done && time.Now().Before(deadline); wait.Pass(50 * time.Millisecond) {
+		done = !g.story().Published[g.group].IsZero()
 	}
 	g.judge(c, time.Since(began))
 }
 
-func (g *graflows) story() *story {
-	events, err := g.w.hist.read()
+func (g *graflows) story() *history.Story {
+	events, err := g.w.hist.Read()
 	if err != nil {
-		return tell(nil) // a line is being written
+		return history.Tell(nil) // a line is being written
 	}
-	return tell(events)
+	return history.Tell(events)
 }
 
 // pushAgain puts copies of a record on the queue, as a producer does that did not get the
@@ -190,13 +192,13 @@ func (g *graflows) pushAgain() {
 // groups that were released too early, tasks that failed and records that were dropped.
 func (g *graflows) judge(c contest, took time.Duration) {
 	w, s := g.w, g.story()
-	told, counted, failed := map[string]bool{}, s.published[g.group], 0
-	for id, f := range s.tasks {
-		for _, e := range f.completed {
-			if counted.IsZero() || e.time().Before(counted) {
+	told, counted, failed := map[string]bool{}, s.Published[g.group], 0
+	for id, f := range s.Tasks {
+		for _, e := range f.Completed {
+			if counted.IsZero() || e.Time().Before(counted) {
 				told[id] = true
 			}
-			var c completion
+			var c history.Completion
 			if json.Unmarshal([]byte(e.Text), &c) == nil && !c.Success {
 				failed++
 			}

@@ -12,6 +12,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/graflow/graflow-sidecar/sidecar/test/kit/history"
+
 	"github.com/redis/go-redis/v9"
 
 	"github.com/graflow/graflow-sidecar/sidecar/test/kit/machine"
@@ -60,19 +62,19 @@ func (w *world) setAside(r record) {
 		w.t.Fatal(err)
 	}
 	w.mu.Lock()
-	w.tasks[r.TaskID].pushes++
+	w.tasks[r.TaskID].Pushes++
 	w.mu.Unlock()
 }
 
 // ended reports whether workers have run all of these tasks to their end.
 func (w *world) ended(ids ...string) bool {
-	events, err := w.hist.read()
+	events, err := w.hist.Read()
 	if err != nil {
 		return false // a line is being written
 	}
 	over := map[string]bool{}
 	for _, e := range events {
-		over[e.Task] = over[e.Task] || e.What == ended
+		over[e.Task] = over[e.Task] || e.What == history.Ended
 	}
 	for _, id := range ids {
 		if !over[id] {
@@ -133,23 +135,23 @@ func TestSuspects(t *testing.T) {
 			if w.ended(outer) || w.ended(long) {
 				t.Error("what ran before did not go on")
 			}
-			wait.Within(t, 30*time.Second, "a dead letter", func() bool { return len(w.final().letters) == 1 })
+			wait.Within(t, 30*time.Second, "a dead letter", func() bool { return len(w.final().Letters) == 1 })
 			w.openGate(outer)
 			w.openGate(long)
 			w.settle(20 * time.Second)
 			f, s := w.verify("a record at its last attempt beside busy slots, " + c.name)
 			for _, id := range inner {
-				if start := s.of(id).starts; len(start) != 1 || machine.Between(came, start[0].time()) > 3*time.Second {
+				if start := s.Of(id).Starts; len(start) != 1 || machine.Between(came, start[0].Time()) > 3*time.Second {
 					t.Errorf("%s started at %v, pushed at %v", id, start, came)
 				}
 			}
 			for _, id := range []string{outer, long, dies} {
-				if n := len(s.of(id).starts); n != 1 {
+				if n := len(s.Of(id).Starts); n != 1 {
 					t.Errorf("%s ran %d times", id, n)
 				}
 			}
-			if len(f.letters) != 1 || f.letters[0].task != dies || f.letters[0].reason != "attempts" || f.letters[0].attempts != 3 {
-				t.Errorf("dead letters: %+v", f.letters)
+			if len(f.Letters) != 1 || f.Letters[0].Task != dies || f.Letters[0].Reason != "attempts" || f.Letters[0].Attempts != 3 {
+				t.Errorf("dead letters: %+v", f.Letters)
 			}
 		})
 	}

@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/graflow/graflow-sidecar/sidecar/test/kit/history"
 )
 
 // TestTheChecksSeeWhatTheyMust gives the checks made-up histories: they report each broken
@@ -17,63 +19,63 @@ func TestTheChecksSeeWhatTheyMust(t *testing.T) {
 	const task, group = "t", "g"
 	at := func(ms int) int64 { return int64(ms) * 1e6 }
 	success := fmt.Sprintf(`{"task_id":%q,"success":true}`, task)
-	start := event{At: at(10), What: started, Task: task, Pid: 7, Delivery: "w.1"}
-	end := event{At: at(20), What: ended, Task: task, Pid: 7}
-	told := event{At: at(30), What: completed, Task: task, Group: group, Text: success}
-	count := event{At: at(31), What: counted, Group: group, Text: "1"}
-	done := event{At: at(32), What: published, Group: group}
-	whole := []event{start, end, told, count, done}
-	recorded := func() final {
-		return final{
-			completions: map[string]map[string]completion{group: {task: {TaskID: task, Success: true}}},
-			counters:    map[string]int{group: 1}, results: map[string]string{},
+	start := history.Event{At: at(10), What: history.Started, Task: task, Pid: 7, Delivery: "w.1"}
+	end := history.Event{At: at(20), What: history.Ended, Task: task, Pid: 7}
+	told := history.Event{At: at(30), What: history.Completed, Task: task, Group: group, Text: success}
+	count := history.Event{At: at(31), What: history.Counted, Group: group, Text: "1"}
+	done := history.Event{At: at(32), What: history.Published, Group: group}
+	whole := []history.Event{start, end, told, count, done}
+	recorded := func() history.Final {
+		return history.Final{
+			Completions: map[string]map[string]history.Completion{group: {task: {TaskID: task, Success: true}}},
+			Counters:    map[string]int{group: 1}, Results: map[string]string{},
 		}
 	}
 	for _, c := range []struct {
 		name   string
-		events []event
-		left   func(f *final)
+		events []history.Event
+		left   func(f *history.Final)
 		world  func(w *world)
 		want   string // part of a violation; empty: there is no violation
 	}{
 		{"as it should be", whole, nil, nil, ""},
-		{"no completion", []event{start, end}, func(f *final) { clear(f.completions[group]); f.counters[group] = 0 }, nil, "is lost"},
+		{"no completion", []history.Event{start, end}, func(f *history.Final) { clear(f.Completions[group]); f.Counters[group] = 0 }, nil, "is lost"},
 		{"completed twice", append(slices.Clone(whole), told), nil, nil, "was completed 2 times"},
-		{"counted twice", append(slices.Clone(whole), count), func(f *final) { f.counters[group] = 2 }, nil, "counter 2, distinct completions 1"},
+		{"counted twice", append(slices.Clone(whole), count), func(f *history.Final) { f.Counters[group] = 2 }, nil, "counter 2, distinct completions 1"},
 		{"counted by another sidecar", append(slices.Clone(whole), count), nil, nil, "was counted 2 times"},
-		{"completed before its end", []event{start, {At: at(25), What: completed, Task: task, Group: group, Text: success}, {At: at(40), What: ended, Task: task}, count, done}, nil, nil, "before its worker had ended it"},
-		{"run twice for nothing", append(slices.Clone(whole), event{At: at(12), What: started, Task: task, Pid: 8}), nil, nil, "ran 2 times"},
-		{"run twice, for its worker was killed", append(slices.Clone(whole), event{At: at(12), What: started, Task: task, Pid: 8}, event{At: at(11), What: kills, Pid: 7}), nil, nil, ""},
-		{"run twice, for its sidecar was killed", append(slices.Clone(whole), event{At: at(12), What: started, Task: task, Pid: 8}), nil, func(w *world) {
+		{"completed before its end", []history.Event{start, {At: at(25), What: history.Completed, Task: task, Group: group, Text: success}, {At: at(40), What: history.Ended, Task: task}, count, done}, nil, nil, "before its worker had ended it"},
+		{"run twice for nothing", append(slices.Clone(whole), history.Event{At: at(12), What: history.Started, Task: task, Pid: 8}), nil, nil, "ran 2 times"},
+		{"run twice, for its worker was killed", append(slices.Clone(whole), history.Event{At: at(12), What: history.Started, Task: task, Pid: 8}, history.Event{At: at(11), What: history.Kills, Pid: 7}), nil, nil, ""},
+		{"run twice, for its sidecar was killed", append(slices.Clone(whole), history.Event{At: at(12), What: history.Started, Task: task, Pid: 8}), nil, func(w *world) {
 			w.hits = append(w.hits, hit{at: time.Unix(0, at(11)), who: "s", tasks: []string{task}})
 		}, ""},
-		{"back in time, and run when a slot was free", append(slices.Clone(whole), event{At: at(9_000), What: returned, Task: task}, event{At: at(12_011), What: started, Task: task, Pid: 8}), nil, func(w *world) {
+		{"back in time, and run when a slot was free", append(slices.Clone(whole), history.Event{At: at(9_000), What: history.Returned, Task: task}, history.Event{At: at(12_011), What: history.Started, Task: task, Pid: 8}), nil, func(w *world) {
 			w.hits = append(w.hits, hit{at: time.Unix(0, at(11)), who: "s", tasks: []string{task}})
 		}, ""},
-		{"recovered late", append(slices.Clone(whole), event{At: at(12_011), What: started, Task: task, Pid: 8}), nil, func(w *world) {
+		{"recovered late", append(slices.Clone(whole), history.Event{At: at(12_011), What: history.Started, Task: task, Pid: 8}), nil, func(w *world) {
 			w.hits = append(w.hits, hit{at: time.Unix(0, at(11)), who: "s", tasks: []string{task}})
 		}, "the recovery began after 12s"},
-		{"recovered late, for the machine stood still", append(slices.Clone(whole), event{At: at(12_011), What: started, Task: task, Pid: 8}), nil, func(w *world) {
+		{"recovered late, for the machine stood still", append(slices.Clone(whole), history.Event{At: at(12_011), What: history.Started, Task: task, Pid: 8}), nil, func(w *world) {
 			w.hits = append(w.hits, hit{at: time.Unix(0, at(11)), who: "s", tasks: []string{task}})
 			w.stalls = &stalls{seen: []stall{{time.Unix(0, at(8_000)), time.Unix(0, at(9_000))}}}
 		}, ""},
-		{"recovered late, long after the machine stood still", append(slices.Clone(whole), event{At: at(12_011), What: started, Task: task, Pid: 8}), nil, func(w *world) {
+		{"recovered late, long after the machine stood still", append(slices.Clone(whole), history.Event{At: at(12_011), What: history.Started, Task: task, Pid: 8}), nil, func(w *world) {
 			w.hits = append(w.hits, hit{at: time.Unix(0, at(11)), who: "s", tasks: []string{task}})
 			w.stalls = &stalls{seen: []stall{{time.Unix(0, at(6_000)), time.Unix(0, at(7_000))}}}
 		}, "the recovery began after 12s"},
-		{"a dead letter for nothing", whole, func(f *final) { f.letters = []letter{{task: task}} }, nil, "dead letters and success true"},
-		{"failed for nothing", []event{start, end, count, done}, func(f *final) {
+		{"a dead letter for nothing", whole, func(f *history.Final) { f.Letters = []history.Letter{{Task: task}} }, nil, "dead letters and success true"},
+		{"failed for nothing", []history.Event{start, end, count, done}, func(f *history.Final) {
 			text := "lost"
-			f.completions[group][task] = completion{TaskID: task, Error: &text}
+			f.Completions[group][task] = history.Completion{TaskID: task, Error: &text}
 		}, nil, "failed: lost"},
-		{"its producer is not told", []event{start, end, told, count}, nil, nil, "its producer was not told"},
-		{"told too late", []event{start, end, told, count, {At: at(31_000), What: published, Group: group}}, nil, nil, "took 31s"},
-		{"a group that was given up is counted", whole, nil, func(w *world) { w.groups[group].over = true }, "is over and was counted"},
+		{"its producer is not told", []history.Event{start, end, told, count}, nil, nil, "its producer was not told"},
+		{"told too late", []history.Event{start, end, told, count, {At: at(31_000), What: history.Published, Group: group}}, nil, nil, "took 31s"},
+		{"a group that was given up is counted", whole, nil, func(w *world) { w.groups[group].Over = true }, "is over and was counted"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			w := &world{
-				t: t, obs: &observer{}, tasks: map[string]*pushedTask{task: {id: task, group: group, pushes: 1}},
-				groups: map[string]*pushedGroup{group: {id: group, expected: 1, at: time.Unix(0, 0)}},
+				t: t, obs: &observer{}, tasks: map[string]*history.Task{task: {ID: task, Group: group, Pushes: 1}},
+				groups: map[string]*history.Group{group: {ID: group, Expected: 1, At: time.Unix(0, 0)}},
 			}
 			if c.world != nil {
 				c.world(w)
@@ -82,7 +84,7 @@ func TestTheChecksSeeWhatTheyMust(t *testing.T) {
 			if c.left != nil {
 				c.left(&left)
 			}
-			w.judge(tell(slices.Clone(c.events)), left)
+			w.judge(history.Tell(slices.Clone(c.events)), left)
 			all := strings.Join(w.broken, "\n")
 			if (c.want == "") != (all == "") || !strings.Contains(all, c.want) {
 				t.Errorf("violations:\n%s\nwant one of %q", all, c.want)

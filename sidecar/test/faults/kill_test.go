@@ -11,6 +11,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/graflow/graflow-sidecar/sidecar/test/kit/history"
+
 	"github.com/graflow/graflow-sidecar/sidecar/test/kit/faultproxy"
 	"github.com/graflow/graflow-sidecar/sidecar/test/kit/proc"
 	"github.com/graflow/graflow-sidecar/sidecar/test/kit/wait"
@@ -80,7 +82,7 @@ func (s *storm) steps() {
 	s.t.Helper()
 	s.made.Lock()
 	defer s.made.Unlock()
-	events, err := s.hist.read()
+	events, err := s.hist.Read()
 	if err != nil {
 		s.t.Fatal(err)
 	}
@@ -89,7 +91,7 @@ func (s *storm) steps() {
 		delete(by, "sidecar: "+site) // counted below, from the workers' own events
 	}
 	for _, e := range events {
-		if site := strikes[e.Text]; e.What == kills && site != "" {
+		if site := strikes[e.Text]; e.What == history.Kills && site != "" {
 			by[site]++
 		}
 	}
@@ -242,7 +244,7 @@ func (s *storm) sniper(end time.Time) {
 			s.struck("worker's child")
 			continue
 		}
-		if err := s.hist.write(event{What: kills, Pid: pid, Text: "sniper"}); err != nil {
+		if err := s.hist.Write(history.Event{What: history.Kills, Pid: pid, Text: "sniper"}); err != nil {
 			s.t.Error(err)
 		}
 		_ = syscall.Kill(pid, syscall.SIGKILL)

@@ -10,6 +10,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/graflow/graflow-sidecar/sidecar/test/kit/history"
+
 	"github.com/graflow/graflow-sidecar/sidecar/test/kit/wait"
 )
 
@@ -63,7 +65,7 @@ func TestKinds(t *testing.T) {
 		sc := all[w.rnd.IntN(len(all))]
 		if workers := sc.children(); round%2 == 0 && len(workers) > 0 {
 			pid := workers[w.rnd.IntN(len(workers))]
-			if err := w.hist.write(event{What: kills, Pid: pid, Text: "a worker of some kind"}); err != nil {
+			if err := w.hist.Write(history.Event{What: history.Kills, Pid: pid, Text: "a worker of some kind"}); err != nil {
 				t.Error(err)
 			}
 			_ = syscall.Kill(pid, syscall.SIGKILL)
@@ -89,16 +91,16 @@ func TestKinds(t *testing.T) {
 		w.violation("%s was buried after %v", unrouted.TaskID, d)
 	}
 	f := w.final()
-	if c := f.completions[lost][unrouted.TaskID]; c.Success || c.Error == nil || !strings.Contains(*c.Error, "no kind of worker takes a task called") {
+	if c := f.Completions[lost][unrouted.TaskID]; c.Success || c.Error == nil || !strings.Contains(*c.Error, "no kind of worker takes a task called") {
 		w.violation("the group of %s was told %+v", unrouted.TaskID, c)
 	}
-	for _, l := range f.letters {
-		if l.task != unrouted.TaskID || l.reason != "unrouted" {
-			w.violation("a dead letter of %s: %s", l.task, l.reason)
+	for _, l := range f.Letters {
+		if l.Task != unrouted.TaskID || l.Reason != "unrouted" {
+			w.violation("a dead letter of %s: %s", l.Task, l.Reason)
 		}
 	}
-	if len(f.letters) != 1 {
-		w.violation("%d dead letters", len(f.letters))
+	if len(f.Letters) != 1 {
+		w.violation("%d dead letters", len(f.Letters))
 	}
 	w.mu.Lock()
 	delete(w.tasks, unrouted.TaskID) // checked above

@@ -11,6 +11,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/graflow/graflow-sidecar/sidecar/test/kit/history"
+
 	"github.com/graflow/graflow-sidecar/sidecar/test/kit/wait"
 )
 
@@ -37,7 +39,7 @@ func TestLargeRecords(t *testing.T) {
 		}
 		cancel()
 		w.mu.Lock()
-		w.tasks[l.id] = &pushedTask{id: l.id, do: "poison"}
+		w.tasks[l.id] = &history.Task{ID: l.id, Do: "poison"}
 		w.mu.Unlock()
 		w.hurt(fmt.Sprintf("a record of %d bytes", size))
 		w.pushText(l.id, l.text, false)
@@ -50,7 +52,7 @@ func TestLargeRecords(t *testing.T) {
 		ctx, cancel := bounded()
 		text, err := w.c.HGet(ctx, w.key("completions", l.group), l.id).Result()
 		cancel()
-		var c completion
+		var c history.Completion
 		if err == nil {
 			err = json.Unmarshal([]byte(text), &c)
 		}
@@ -60,8 +62,8 @@ func TestLargeRecords(t *testing.T) {
 		delete(w.tasks, l.id) // checked above
 	}
 	letters := 0
-	for _, l := range w.final().letters {
-		if l.reason == "too-large" && (l.raw == all[1].text || l.raw == all[3].text) {
+	for _, l := range w.final().Letters {
+		if l.Reason == "too-large" && (l.Raw == all[1].text || l.Raw == all[3].text) {
 			letters++
 		}
 	}
@@ -101,7 +103,7 @@ func TestSpoolBesideTasks(t *testing.T) {
 	}
 	_, story := w.verify("a spool beside tasks")
 	for id := range w.tasks {
-		if n := len(story.of(id).starts); n != 1 {
+		if n := len(story.Of(id).Starts); n != 1 {
 			t.Errorf("%s ran %d times", id, n)
 		}
 	}

@@ -12,6 +12,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/graflow/graflow-sidecar/sidecar/test/kit/history"
+
 	"github.com/graflow/graflow-sidecar/sidecar/test/kit/wait"
 )
 
@@ -21,7 +23,7 @@ import (
 type observer struct {
 	addr   string
 	prefix string
-	hist   *history
+	hist   *history.File
 
 	mu     sync.Mutex
 	conn   net.Conn
@@ -33,7 +35,7 @@ type observer struct {
 	up     chan struct{} // closed when MONITOR is on for the first time
 }
 
-func observe(addr, prefix string, hist *history) *observer {
+func observe(addr, prefix string, hist *history.File) *observer {
 	o := &observer{
 		addr: addr, prefix: prefix, hist: hist,
 		marks: make(map[string]chan struct{}), done: make(chan struct{}), up: make(chan struct{}),
@@ -117,38 +119,17 @@ func (o *observer) line(line string) {
 	if !strings.HasSuffix(from, " lua") && !o.looksAtAll() {
 		return
 	}
-	e := event{At: nanoseconds(at)}
-	channel := "graflow:channel:" + o.prefix + ":" // the session is the prefix
-	switch name, key := words[0], words[1]; {
-	case name == "HSET" && strings.HasPrefix(key, o.prefix+":completions:"):
-		e.What, e.Group = completed, strings.TrimPrefix(key, o.prefix+":completions:")
+	script := strings.HasSuffix(from, " lua")
+	if words[0] == "HSET" && strings.HasPrefix(words[1], o.prefix+":completions:") {
 		words = unquote(rest, math.MaxInt) // one completion for each task of the batch
-		for i := 2; i+1 < len(words); i += 2 {
-			e.Task, e.Text = words[i], words[i+1]
-			o.write(e)
-		}
-		return
-	case strings.HasPrefix(name, "INCR") && strings.HasPrefix(key, o.prefix+":barrier:"):
-		e.What, e.Group, e.Text = counted, strings.TrimPrefix(key, o.prefix+":barrier:"), "1"
-		if len(words) > 2 {
-			e.Text = words[2] // INCRBY
-		}
-	case name == "PUBLISH" && strings.HasPrefix(key, o.prefix+":barrier_done:"):
-		e.What, e.Group = published, strings.TrimPrefix(key, o.prefix+":barrier_done:")
-	case name == "SET" && strings.HasPrefix(key, channel) && strings.HasSuffix(key, ".__result__"):
-		e.What, e.Task = value, strings.TrimSuffix(strings.TrimPrefix(key, channel), ".__result__")
-	case name == "LPUSH" && key == o.prefix+":queue" && len(words) > 2 && strings.HasSuffix(from, " lua"):
-		e.What, e.Task = returned, taskOf(words[2])
-	case name == "HSET" && strings.HasPrefix(key, o.prefix+":sidecar:dead:"):
-		e.What, e.Delivery = buried, strings.TrimPrefix(key, o.prefix+":sidecar:dead:")
-	default:
-		return
 	}
-	o.write(e)
+	for _, e := range (history.Reader{Prefix: o.prefix}).Events(nanoseconds(at), words, script) {
+		o.write(e)
+	}
 }
 
-func (o *observer) write(e event) {
-	if err := o.hist.write(e); err != nil {
+func (o *observer) write(e history.Event) {
+	if err := o.hist.Write(e); err != nil {
 		panic(err) // without the history the checks prove nothing
 	}
 }

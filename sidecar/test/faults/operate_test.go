@@ -79,7 +79,7 @@ func (w *world) operate(p *faultproxy.Proxy, late time.Duration) {
 	w.command(p.Addr(), "dead letter", "dead", "drop", letter(dropped))
 	w.settle(20 * time.Second)
 	wait.Pass(late)
-	if left := w.final().letters; len(left) > 0 {
+	if left := w.final().Letters; len(left) > 0 {
 		w.violation("dead letters are left: %v", left)
 	}
 	w.mu.Lock()

@@ -8,6 +8,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/graflow/graflow-sidecar/sidecar/test/kit/history"
+
 	"github.com/graflow/graflow-sidecar/sidecar/test/kit/wait"
 )
 
@@ -64,7 +66,7 @@ func TestResultsOfOneKeyKeepTheirOrder(t *testing.T) {
 		w.one(record{Ms: 700}) // its report is in flight when the others end
 		all := func(what string) func() bool {
 			return func() bool {
-				events, err := w.hist.read()
+				events, err := w.hist.Read()
 				n := 0
 				for _, e := range events {
 					n += btoi(e.What == what)
@@ -72,16 +74,16 @@ func TestResultsOfOneKeyKeepTheirOrder(t *testing.T) {
 				return err == nil && n == (turn+1)*(2*pairs+1)
 			}
 		}
-		wait.Within(t, 10*time.Second, "all tasks to run", all(started))
+		wait.Within(t, 10*time.Second, "all tasks to run", all(history.Started))
 		w.hurt("no reply while two results of a task come")
 		p.Stall()
-		wait.Within(t, 20*time.Second, "the ends of the tasks", all(ended))
+		wait.Within(t, 20*time.Second, "the ends of the tasks", all(history.Ended))
 		wait.Pass(300 * time.Millisecond) // until the sidecar has the workers' answers
 		p.Resume()
 		w.settle(20 * time.Second)
 		left := w.final()
 		for _, id := range ids {
-			if got := strings.Count(left.results[id], "x"); got != long {
+			if got := strings.Count(left.Results[id], "x"); got != long {
 				w.violation("%s: the result of %d bytes stayed, and not the later one of %d", id, got, long)
 			}
 		}

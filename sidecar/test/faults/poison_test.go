@@ -9,6 +9,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/graflow/graflow-sidecar/sidecar/test/kit/history"
+
 	"github.com/graflow/graflow-sidecar/sidecar/test/kit/machine"
 )
 
@@ -76,7 +78,7 @@ func TestPoison(t *testing.T) {
 		cancel()
 		text := p.text(id, group, fmt.Sprintf("%d.5", i))
 		w.mu.Lock()
-		w.tasks[id] = &pushedTask{id: id, do: "poison"}
+		w.tasks[id] = &history.Task{ID: id, Do: "poison"}
 		w.mu.Unlock()
 		w.hurt(p.name)
 		w.pushText(id, text, false)
@@ -84,19 +86,19 @@ func TestPoison(t *testing.T) {
 		w.group(w.work(3, 30)...)
 	}
 	w.settle(40 * time.Second)
-	letters := map[string]letter{}
+	letters := map[string]history.Letter{}
 	ctx, cancel := bounded()
 	defer cancel()
-	for _, l := range w.final().letters {
-		letters[l.raw] = l
+	for _, l := range w.final().Letters {
+		letters[l.Raw] = l
 	}
 	for _, p := range all {
 		l, dead := letters[p.text]
-		if dead != (p.reason != "") || l.reason != p.reason {
-			w.violation("%s: dead letter %v with the reason %q, want %q", p.name, dead, l.reason, p.reason)
+		if dead != (p.reason != "") || l.Reason != p.reason {
+			w.violation("%s: dead letter %v with the reason %q, want %q", p.name, dead, l.Reason, p.reason)
 		}
 		text, err := w.c.HGet(ctx, w.key("completions", p.group), p.id).Result()
-		var c completion
+		var c history.Completion
 		if err == nil {
 			err = json.Unmarshal([]byte(text), &c)
 		}
@@ -128,15 +130,15 @@ func TestPoisonThatKillsItsWorker(t *testing.T) {
 	}
 	w.settle(40 * time.Second)
 	f, s := w.verify("poison: a task that kills its worker each time")
-	if len(f.letters) != 5 {
-		t.Errorf("%d dead letters", len(f.letters))
+	if len(f.Letters) != 5 {
+		t.Errorf("%d dead letters", len(f.Letters))
 	}
-	for _, l := range f.letters {
-		if n := len(s.of(l.task).starts); l.reason != "attempts" || l.attempts != 3 || n != 3 || !strings.Contains(l.stderr, "last words of "+l.task) {
-			t.Errorf("%s ran %d times; reason %q, attempts %d, stderr %q", l.task, n, l.reason, l.attempts, l.stderr)
+	for _, l := range f.Letters {
+		if n := len(s.Of(l.Task).Starts); l.Reason != "attempts" || l.Attempts != 3 || n != 3 || !strings.Contains(l.Stderr, "last words of "+l.Task) {
+			t.Errorf("%s ran %d times; reason %q, attempts %d, stderr %q", l.Task, n, l.Reason, l.Attempts, l.Stderr)
 		}
-		if c := f.completions[w.tasks[l.task].group][l.task]; c.Success || c.Error == nil {
-			t.Errorf("completion of %s: %+v", l.task, c)
+		if c := f.Completions[w.tasks[l.Task].Group][l.Task]; c.Success || c.Error == nil {
+			t.Errorf("completion of %s: %+v", l.Task, c)
 		}
 	}
 }
@@ -147,7 +149,7 @@ func TestPoisonThatKillsItsWorker(t *testing.T) {
 func TestPoisonThatKillsItsSidecar(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	w.delay = barrierWait // the task kills three sidecars, one after another
+	w.delay = history.BarrierWait // the task kills three sidecars, one after another
 	stop, stopped := make(chan struct{}), make(chan struct{})
 	go func() { // restarts the sidecars, as Kubernetes restarts pods
 		defer close(stopped)
@@ -168,11 +170,11 @@ func TestPoisonThatKillsItsSidecar(t *testing.T) {
 	close(stop)
 	<-stopped
 	f, s := w.verify("poison: a task that kills its sidecar each time")
-	if len(f.letters) != 1 {
-		t.Fatalf("dead letters: %+v", f.letters)
+	if len(f.Letters) != 1 {
+		t.Fatalf("dead letters: %+v", f.Letters)
 	}
-	l := f.letters[0]
-	if n := len(s.of(l.task).starts); w.tasks[l.task].do == "" || l.reason != "attempts" || l.attempts != 3 || n < 3 || n > 4 {
+	l := f.Letters[0]
+	if n := len(s.Of(l.Task).Starts); w.tasks[l.Task].Do == "" || l.Reason != "attempts" || l.Attempts != 3 || n < 3 || n > 4 {
 		t.Errorf("%+v ran %d times", l, n)
 	}
 }
@@ -180,14 +182,14 @@ func TestPoisonThatKillsItsSidecar(t *testing.T) {
 // endedBy checks that a task that ignores a cancel was ended soon after its deadline. The
 // sidecar cancels the task, and then kills its worker, which has its own process group, in
 // steps that take one and a half times SIDECAR_KILL_GRACE.
-func (w *world) endedBy(f *fate, limit time.Duration) {
+func (w *world) endedBy(f *history.Fate, limit time.Duration) {
 	w.t.Helper()
 	const grace, slack = time.Second, time.Second
-	if len(f.starts) == 0 || len(f.completed) == 0 {
-		w.t.Errorf("it started %d times and was completed %d times", len(f.starts), len(f.completed))
+	if len(f.Starts) == 0 || len(f.Completed) == 0 {
+		w.t.Errorf("it started %d times and was completed %d times", len(f.Starts), len(f.Completed))
 		return
 	}
-	from, to := f.starts[0].time(), f.completed[0].time()
+	from, to := f.Starts[0].Time(), f.Completed[0].Time()
 	took := to.Sub(from)
 	if took < limit || machine.Between(from, to) > limit+3*grace/2+slack {
 		w.t.Errorf("a task with a deadline of %v was ended after %v", limit, took)
@@ -219,14 +221,14 @@ func TestPoisonThatHangs(t *testing.T) {
 			w.settle(40 * time.Second)
 			f, s := w.verify("poison: a task that hangs, ended by " + c.name)
 			for id, p := range w.tasks {
-				if p.do != "hang" {
+				if p.Do != "hang" {
 					continue
 				}
-				c := f.completions[p.group][id]
-				if n := len(s.of(id).starts); n != 1 || c.Success || c.Error == nil || !strings.Contains(*c.Error, "timeout") {
+				c := f.Completions[p.Group][id]
+				if n := len(s.Of(id).Starts); n != 1 || c.Success || c.Error == nil || !strings.Contains(*c.Error, "timeout") {
 					t.Errorf("%s ran %d times, completion %+v", id, n, c)
 				}
-				w.endedBy(s.of(id), 700*time.Millisecond)
+				w.endedBy(s.Of(id), 700*time.Millisecond)
 			}
 		})
 	}

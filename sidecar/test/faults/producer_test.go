@@ -8,25 +8,10 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/graflow/graflow-sidecar/sidecar/test/kit/history"
+
 	"github.com/redis/go-redis/v9"
 )
-
-// pushedTask is what a producer knows about a task.
-type pushedTask struct {
-	id     string
-	group  string
-	do     string
-	pushes int  // acknowledged ones
-	unsure bool // a push was not acknowledged, but may have arrived
-}
-
-// pushedGroup is what a producer knows about a group.
-type pushedGroup struct {
-	id       string
-	expected int
-	at       time.Time // when it was dispatched
-	over     bool      // the producer has given up and cleaned up
-}
 
 // fill adds a new task id and Graflow's fields to a record.
 func (w *world) fill(r record) record {
@@ -37,9 +22,9 @@ func (w *world) fill(r record) record {
 	}
 	r.SessionID, r.GraphHash, r.TraceID = w.prefix, "none", w.prefix
 	r.CreatedAt = json.Number(strconv.FormatFloat(float64(time.Now().UnixMicro())/1e6, 'f', 6, 64))
-	w.tasks[r.TaskID] = &pushedTask{id: r.TaskID, do: r.Do}
+	w.tasks[r.TaskID] = &history.Task{ID: r.TaskID, Do: r.Do}
 	if r.GroupID != nil {
-		w.tasks[r.TaskID].group = *r.GroupID
+		w.tasks[r.TaskID].Group = *r.GroupID
 	}
 	return r
 }
@@ -69,15 +54,15 @@ func (w *world) pushText(id, text string, left bool) bool {
 	w.mu.Lock()
 	t := w.tasks[id]
 	if err == nil {
-		t.pushes++
+		t.Pushes++
 	} else {
-		t.unsure = true
+		t.Unsure = true
 	}
 	w.mu.Unlock()
 	if err != nil {
 		return false
 	}
-	if err := w.hist.write(event{At: at.UnixNano(), What: pushed, Task: id, Group: t.group}); err != nil {
+	if err := w.hist.Write(history.Event{At: at.UnixNano(), What: history.Pushed, Task: id, Group: t.Group}); err != nil {
 		w.t.Error(err)
 	}
 	return true
@@ -94,7 +79,7 @@ func (w *world) one(r record) string {
 func (w *world) next() json.RawMessage {
 	r := w.fill(record{})
 	w.mu.Lock()
-	w.tasks[r.TaskID].pushes++ // a task that cannot push it fails, which is a violation
+	w.tasks[r.TaskID].Pushes++ // a task that cannot push it fails, which is a violation
 	w.mu.Unlock()
 	text, err := json.Marshal(r)
 	if err != nil {
@@ -108,7 +93,7 @@ func (w *world) next() json.RawMessage {
 func (w *world) group(rs ...record) string {
 	w.mu.Lock()
 	id := fmt.Sprintf("g%03d", len(w.groups)+1)
-	g := &pushedGroup{id: id, expected: len(rs), at: time.Now()}
+	g := &history.Group{ID: id, Expected: len(rs), At: time.Now()}
 	w.groups[id] = g
 	w.mu.Unlock()
 	ctx, cancel := bounded()
@@ -135,7 +120,7 @@ func (w *world) giveUp(group string) {
 	ctx, cancel := bounded()
 	defer cancel()
 	w.mu.Lock()
-	w.groups[group].over = true
+	w.groups[group].Over = true
 	w.mu.Unlock()
 	keys := []string{w.key("barrier", group), w.key("barrier", group, "expected"), w.key("completions", group)}
 	if err := w.c.Del(ctx, keys...).Err(); err != nil {
@@ -148,7 +133,7 @@ func (w *world) giveUp(group string) {
 func (w *world) twice(r record) string {
 	w.mu.Lock()
 	id := fmt.Sprintf("g%03d", len(w.groups)+1)
-	w.groups[id] = &pushedGroup{id: id, expected: 1, at: time.Now()}
+	w.groups[id] = &history.Group{ID: id, Expected: 1, At: time.Now()}
 	w.mu.Unlock()
 	ctx, cancel := bounded()
 	defer cancel()
@@ -169,12 +154,4 @@ func (w *world) work(n, most int) []record {
 		rs[i] = record{Ms: w.rnd.IntN(most) + 1}
 	}
 	return rs
-}
-
-func taskOf(text string) string {
-	var r record
-	if json.Unmarshal([]byte(text), &r) != nil {
-		return "?"
-	}
-	return r.TaskID
 }

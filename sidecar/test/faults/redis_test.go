@@ -8,6 +8,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/graflow/graflow-sidecar/sidecar/test/kit/history"
+
 	"github.com/graflow/graflow-sidecar/sidecar/test/kit/machine"
 	"github.com/graflow/graflow-sidecar/sidecar/test/kit/wait"
 )
@@ -57,12 +59,12 @@ func (w *world) goesOn(back time.Time) {
 		}
 	}
 	w.settle(20 * time.Second)
-	events, err := w.hist.read()
+	events, err := w.hist.Read()
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	for _, e := range tell(events).of(first).starts {
-		d := machine.Between(back, e.time())
+	for _, e := range history.Tell(events).Of(first).Starts {
+		d := machine.Between(back, e.Time())
 		w.outage = max(w.outage, d)
 		if d > outageRecovery+w.delay {
 			w.violation("the first task after the outage started %v after its end", d)
@@ -170,7 +172,7 @@ func (w *world) forget() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for _, p := range w.tasks {
-		p.pushes, p.unsure = 0, true
+		p.Pushes, p.Unsure = 0, true
 	}
 	clear(w.groups)
 }

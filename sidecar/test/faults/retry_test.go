@@ -21,31 +21,31 @@ func TestRetries(t *testing.T) {
 	w.group(record{Do: "retry always"}, record{Do: "retry"}, record{Ms: 20})
 	w.settle(20 * time.Second)
 	f, s := w.verify("retryable failures")
-	if len(f.letters) != 0 {
-		t.Errorf("dead letters: %+v", f.letters)
+	if len(f.Letters) != 0 {
+		t.Errorf("dead letters: %+v", f.Letters)
 	}
 	for id, p := range w.tasks {
-		starts, want := s.of(id).starts, 1
-		switch p.do {
+		starts, want := s.Of(id).Starts, 1
+		switch p.Do {
 		case "retry always":
 			want = 3
 		case "retry":
 			want = 2
 		}
 		if len(starts) != want {
-			t.Errorf("%s (%s) ran %d times, want %d", id, p.do, len(starts), want)
+			t.Errorf("%s (%s) ran %d times, want %d", id, p.Do, len(starts), want)
 			continue
 		}
 		for i := 1; i < want; i++ {
-			from, to := starts[i-1].time(), starts[i].time()
+			from, to := starts[i-1].Time(), starts[i].Time()
 			pause := to.Sub(from)
 			// Delayed records are promoted once a second.
 			if least := base << (i - 1); pause < least || machine.Between(from, to) > least+2*time.Second {
 				t.Errorf("%s was tried again after %v, want %v and at most a tick more", id, pause, least)
 			}
 		}
-		if c := f.completions[p.group][id]; c.Success != (p.do != "retry always") {
-			t.Errorf("%s (%s): %+v", id, p.do, c)
+		if c := f.Completions[p.Group][id]; c.Success != (p.Do != "retry always") {
+			t.Errorf("%s (%s): %+v", id, p.Do, c)
 		}
 	}
 }

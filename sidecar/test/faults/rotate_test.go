@@ -37,8 +37,8 @@ func TestAPasswordThatIsRotated(t *testing.T) {
 		// After these reports the sidecars need no new connection, but the workers do.
 		wait.Within(t, 20*time.Second, "the reports of four tasks", func() bool {
 			n := 0
-			for _, f := range g.story().tasks {
-				n += min(len(f.completed), 1)
+			for _, f := range g.story().Tasks {
+				n += min(len(f.Completed), 1)
 			}
 			return n >= 4
 		})

@@ -3,11 +3,11 @@
 package faults
 
 import (
-	"encoding/json"
 	"fmt"
 	"strings"
 	"time"
 
+	"github.com/graflow/graflow-sidecar/sidecar/test/kit/history"
 	"github.com/graflow/graflow-sidecar/sidecar/test/kit/machine"
 	"github.com/graflow/graflow-sidecar/sidecar/test/kit/proc"
 	"github.com/graflow/graflow-sidecar/sidecar/test/kit/wait"
@@ -15,8 +15,6 @@ import (
 
 // The bounds that docs/guarantees.md promises.
 const (
-	// barrierWait is how long Graflow's producer waits for a group, fixed.
-	barrierWait = 30 * time.Second
 	// sidecarRecovery and childRecovery are how soon after a death, of a sidecar or of a
 	// worker, the recovery has begun: the first of the tasks in flight runs again.
 	sidecarRecovery = 10 * time.Second
@@ -25,69 +23,26 @@ const (
 	outageRecovery = 3 * time.Second
 )
 
-// checkTask checks that every acknowledged push ends in exactly one of completed,
-// completed-no-group, group-over, duplicate and dead, that no task is completed before its
-// worker has ended it, and that only a fault makes a task run once more.
-func (w *world) checkTask(p *pushedTask, f *fate, left final, deaths int) {
-	dead := 0
-	for _, l := range left.letters {
-		if l.task == p.id {
-			dead++
-		}
-	}
-	g := w.groups[p.group]
-	over := p.group != "" && (g == nil || g.over)
-	_, result := left.results[p.id]
-	c, told := left.completions[p.group][p.id]
-	seen := len(f.completed)
-	if w.obs.missed() { // the history has gaps: count what Redis holds
-		seen = min(seen, 1)
-		if told {
-			seen = 1
-		}
-	}
-	switch {
-	case p.pushes == 0 || over:
-		// Not acknowledged, or no producer waits for its group: every end is right.
-	case p.group == "":
-		if ends := btoi(result) + dead; ends != 1 && p.do != "fail" {
-			w.violation("%s without a group ended %d times (result %v, dead letters %d)", p.id, ends, result, dead)
-		}
-		if f.values > 1+w.again {
-			w.violation("%s: its result was written %d times", p.id, f.values)
-		}
-	default:
-		if !told {
-			w.violation("%s of %s is lost: no completion (%d starts, %d ends, %d dead letters)", p.id, p.group, len(f.starts), len(f.ends), dead)
-		}
-		if seen > 1+w.again {
-			w.violation("%s of %s was completed %d times", p.id, p.group, seen)
-		}
-		if dead > 1 || (dead == 1 && c.Success) {
-			w.violation("%s of %s has %d dead letters and success %v", p.id, p.group, dead, c.Success)
-		}
-		if told && !c.Success && dead == 0 && !mayFail(p.do) {
-			w.violation("%s of %s failed: %s", p.id, p.group, *c.Error)
-		}
-	}
-	for _, e := range f.completed {
-		w.checkOrder(p, f, e)
-	}
-	touched := deaths + len(f.lost) + btoi(p.do == "retry")
-	switch p.do {
-	case "die":
-		touched += len(f.starts) // each start kills its worker, which is a fault
-	case "retry always":
-		touched += 2 // the retries: it has three attempts
-	}
-	if most := max(p.pushes, btoi(p.unsure)) + touched + w.again; len(f.starts) > most {
-		w.violation("%s ran %d times, and only %d faults touched it", p.id, len(f.starts), touched+w.again)
-	}
-	if dead == 1 && p.do == "" {
-		// A killed worker may also have had a task that it had not begun.
-		if n := touched + w.logged(p.id, "task lost with its worker"); n < 3 {
-			w.violation("%s is a dead letter after %d faults that touched it", p.id, n)
-		}
+// rules returns the checker of a history, with what this suite knows of its tasks.
+func (w *world) rules() *history.Judge {
+	return &history.Judge{
+		Tasks: w.tasks, Groups: w.groups, Again: w.again, Delay: w.delay, Gaps: w.obs.missed(),
+		MayFail: func(t *history.Task) bool { return mayFail(t.Do) },
+		Silent:  func(t *history.Task) bool { return t.Do == "fail" },
+		Repeats: func(t *history.Task, f *history.Fate) int {
+			switch t.Do {
+			case "retry":
+				return 1
+			case "die":
+				return len(f.Starts) // each start kills its worker, which is a fault
+			case "retry always":
+				return 2 // the retries: it has three attempts
+			}
+			return 0
+		},
+		LostUnread: func(task string) int { return w.logged(task, "task lost with its worker") },
+		Elapsed:    machine.Between,
+		Violation:  w.violation,
 	}
 }
 
@@ -103,57 +58,6 @@ func (w *world) logged(task, message string) (n int) {
 
 func mayFail(do string) bool {
 	return do == "fail" || do == "die" || do == "die with sidecar" || do == "hang" || do == "retry always" || do == "too large" || do == "value too large" || forms[do].words != ""
-}
-
-// checkOrder checks that a success was not reported before a worker had ended the task.
-func (w *world) checkOrder(p *pushedTask, f *fate, e event) {
-	var c completion
-	if err := json.Unmarshal([]byte(e.Text), &c); err != nil {
-		w.violation("completion of %s: %v", p.id, err)
-		return
-	}
-	if !c.Success {
-		return
-	}
-	for _, end := range f.ends {
-		if !end.time().After(e.time().Add(time.Millisecond)) {
-			return
-		}
-	}
-	w.violation("%s was completed at %v, before its worker had ended it", p.id, e.time())
-}
-
-// checkGroup checks that the barrier's counter is the number of distinct completions and at
-// most the expected number, and that the group is done while Graflow waits.
-func (w *world) checkGroup(g *pushedGroup, s *story, left final, touched map[string]int) {
-	if g.over {
-		if left.counters[g.id] != 0 || len(left.completions[g.id]) != 0 {
-			w.violation("%s is over and was counted", g.id)
-		}
-		return
-	}
-	count, told := left.counters[g.id], len(left.completions[g.id])
-	if count != told || count > g.expected {
-		w.violation("%s: counter %d, distinct completions %d, expected %d", g.id, count, told, g.expected)
-	}
-	if n := s.counted[g.id]; n != count && !w.obs.missed() {
-		w.violation("%s was counted %d times, its counter is %d", g.id, n, count)
-	}
-	most, all := 0, 0
-	for id, p := range w.tasks {
-		if p.group == g.id && p.pushes > 0 {
-			all++
-			most = max(most, touched[id])
-		}
-	}
-	done, ok := s.published[g.id]
-	switch {
-	case w.obs.missed() || all < g.expected:
-	case !ok:
-		w.violation("%s: its producer was not told that it is done", g.id)
-	case machine.Between(g.at, done) > barrierWait+w.delay && most < 3:
-		w.violation("%s took %v, and no task of it lost more than %d sidecars", g.id, done.Sub(g.at), most)
-	}
 }
 
 // drainObserver waits until the observer has seen all commands that Redis has executed.

@@ -106,7 +106,7 @@ func (w *world) start(s setup) *sidecar {
 	sc.cmd.Env = append(proc.Env(),
 		"WORKER_ID="+id, "REDIS_KEY_PREFIX="+w.prefix,
 		"MAX_CONCURRENT_TASKS=2", "LOG_LEVEL=DEBUG", "SIDECAR_LOG_FORMAT=json", "SIDECAR_KILL_GRACE=1s",
-		historyVariable+"="+w.hist.path, marksVariable+"="+w.marks, markVariable+"="+w.prefix,
+		historyVariable+"="+w.hist.Path, marksVariable+"="+w.marks, markVariable+"="+w.prefix,
 	)
 	if s.spare {
 		sc.cmd.Env = append(sc.cmd.Env, spareVariable+"=1")

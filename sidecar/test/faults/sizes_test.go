@@ -75,7 +75,7 @@ func TestAResultThatRedisRejects(t *testing.T) {
 	}
 	left, _ := w.verify("a result that Redis rejects")
 	failures := 0
-	for _, c := range left.completions[group] {
+	for _, c := range left.Completions[group] {
 		if !c.Success {
 			failures++
 			if !strings.Contains(*c.Error, "larger than Redis accepts (1 MB)") {

@@ -53,7 +53,7 @@ func TestRedisAwayUntilTheStopIsOver(t *testing.T) {
 				want = 2
 			}
 			for id := range w.tasks {
-				if n := len(story.of(id).starts); n != want {
+				if n := len(story.Of(id).Starts); n != want {
 					t.Errorf("%s ran %d times, want %d", id, n, want)
 				}
 			}

@@ -8,6 +8,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/graflow/graflow-sidecar/sidecar/test/kit/history"
+
 	"github.com/graflow/graflow-sidecar/sidecar/test/kit/wait"
 )
 
@@ -28,17 +30,17 @@ func TestASignalToTheWholeTree(t *testing.T) {
 			for turn := range 3 {
 				sc := w.start(s)
 				wait.Within(t, 20*time.Second, "both tasks in processes", func() bool {
-					events, err := w.hist.read()
+					events, err := w.hist.Read()
 					n := 0
 					for _, e := range events {
-						n += btoi(e.What == started)
+						n += btoi(e.What == history.Started)
 					}
 					return err == nil && n == 2*(turn+1)
 				})
 				children := sc.children()
 				toChildren := func() {
 					for _, pid := range children {
-						if err := w.hist.write(event{What: kills, Pid: pid, Text: "the whole tree"}); err != nil {
+						if err := w.hist.Write(history.Event{What: history.Kills, Pid: pid, Text: "the whole tree"}); err != nil {
 							t.Error(err)
 						}
 						_ = syscall.Kill(-pid, c.sig)
@@ -82,10 +84,10 @@ func TestAHangupOfTheWholeTree(t *testing.T) {
 			sc := w.start(setup{exec: mode == "exec"})
 			for turn := range 3 {
 				wait.Within(t, 20*time.Second, "both tasks in processes", func() bool {
-					events, err := w.hist.read()
+					events, err := w.hist.Read()
 					n := 0
 					for _, e := range events {
-						n += btoi(e.What == started)
+						n += btoi(e.What == history.Started)
 					}
 					return err == nil && n >= 2*(turn+1)
 				})
@@ -95,7 +97,7 @@ func TestAHangupOfTheWholeTree(t *testing.T) {
 					sc.signal(syscall.SIGHUP)
 				}
 				for _, pid := range children {
-					if err := w.hist.write(event{What: kills, Pid: pid, Text: "the whole tree"}); err != nil {
+					if err := w.hist.Write(history.Event{What: history.Kills, Pid: pid, Text: "the whole tree"}); err != nil {
 						t.Error(err)
 					}
 					_ = syscall.Kill(-pid, syscall.SIGHUP)

@@ -16,6 +16,8 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/graflow/graflow-sidecar/sidecar/test/kit/history"
+
 	"github.com/graflow/graflow-sidecar/protocol"
 	"github.com/graflow/graflow-sidecar/sidecar/test/kit/wait"
 )
@@ -51,13 +53,13 @@ const (
 
 // worker runs the tasks of these tests and writes what it does to the history.
 type worker struct {
-	hist  *history
+	hist  *history.File
 	marks string
 	spare bool
 }
 
 func serveTasks() int {
-	hist, err := openHistory(os.Getenv(historyVariable))
+	hist, err := history.Open(os.Getenv(historyVariable))
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
@@ -80,7 +82,7 @@ func serveTasks() int {
 // the forms that the record names. With quits it exits with status 0 after its first answer,
 // without announcing that.
 func serveByHand(quits bool) int {
-	hist, err := openHistory(os.Getenv(historyVariable))
+	hist, err := history.Open(os.Getenv(historyVariable))
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
@@ -107,11 +109,11 @@ func serveByHand(quits bool) int {
 			return 0
 		case protocol.MethodTaskRun:
 			r := m.Params.Record
-			line := event{Task: r.TaskID, Delivery: m.Params.Delivery, Pid: os.Getpid(), Parent: os.Getppid()}
+			line := history.Event{Task: r.TaskID, Delivery: m.Params.Delivery, Pid: os.Getpid(), Parent: os.Getppid()}
 			if r.GroupID != nil {
 				line.Group = *r.GroupID
 			}
-			for _, step := range []string{started, ended} {
+			for _, step := range []string{history.Started, history.Ended} {
 				if err := w.note(line, step); err != nil {
 					fmt.Fprintln(os.Stderr, err)
 					return 1
@@ -134,7 +136,7 @@ func serveByHand(quits bool) int {
 
 // runTask is a process of mode exec: its record is on stdin. It handles no signal.
 func runTask() int {
-	hist, err := openHistory(os.Getenv(historyVariable))
+	hist, err := history.Open(os.Getenv(historyVariable))
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
@@ -145,16 +147,16 @@ func runTask() int {
 		return 1
 	}
 	w := &worker{hist: hist}
-	line := event{Task: r.TaskID, Pid: os.Getpid(), Parent: os.Getppid()}
+	line := history.Event{Task: r.TaskID, Pid: os.Getpid(), Parent: os.Getppid()}
 	if r.GroupID != nil {
 		line.Group = *r.GroupID
 	}
-	for _, step := range []string{started, ended} {
+	for _, step := range []string{history.Started, history.Ended} {
 		if err := w.note(line, step); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			return 1
 		}
-		if step == started {
+		if step == history.Started {
 			wait.Pass(time.Duration(r.Ms) * time.Millisecond)
 		}
 	}
@@ -166,18 +168,18 @@ func (w *worker) handle(ctx context.Context, t *protocol.Task) (any, error) {
 	if err := t.Decode(&r); err != nil {
 		return nil, err
 	}
-	line := event{Task: r.TaskID, Delivery: t.Delivery, Pid: os.Getpid(), Parent: os.Getppid()}
+	line := history.Event{Task: r.TaskID, Delivery: t.Delivery, Pid: os.Getpid(), Parent: os.Getppid()}
 	if r.GroupID != nil {
 		line.Group = *r.GroupID
 	}
-	if err := w.note(line, started); err != nil {
+	if err := w.note(line, history.Started); err != nil {
 		return nil, err
 	}
 	w.strike(r, "start")
 	if err := w.perform(ctx, t, r); err != nil {
 		return nil, err
 	}
-	if err := w.note(line, ended); err != nil {
+	if err := w.note(line, history.Ended); err != nil {
 		return nil, err
 	}
 	w.strike(r, "end")
@@ -187,9 +189,9 @@ func (w *worker) handle(ctx context.Context, t *protocol.Task) (any, error) {
 	return r.TaskID, nil
 }
 
-func (w *worker) note(e event, what string) error {
+func (w *worker) note(e history.Event, what string) error {
 	e.What = what
-	return w.hist.write(e)
+	return w.hist.Write(e)
 }
 
 var errOnPurpose = errors.New("failed on purpose")
@@ -317,7 +319,7 @@ func (w *worker) strike(r record, step string) {
 	if who == "parent" {
 		victim = os.Getppid()
 	}
-	if err := w.note(event{Task: r.TaskID, Pid: victim, Text: who + "-" + at}, kills); err != nil {
+	if err := w.note(history.Event{Task: r.TaskID, Pid: victim, Text: who + "-" + at}, history.Kills); err != nil {
 		return
 	}
 	_ = syscall.Kill(victim, syscall.SIGKILL)

@@ -15,6 +15,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/graflow/graflow-sidecar/sidecar/test/kit/history"
+
 	"github.com/redis/go-redis/v9"
 
 	"github.com/graflow/graflow-sidecar/sidecar/test/kit/faultproxy"
@@ -33,7 +35,7 @@ type world struct {
 	marks  string // folder for marksVariable
 	server *redistest.Instance
 	c      *redis.Client // straight to the server
-	hist   *history
+	hist   *history.File
 	obs    *observer
 	stalls *stalls
 	rnd    *rand.Rand
@@ -41,8 +43,8 @@ type world struct {
 	mu       sync.Mutex
 	started  int
 	sidecars []*sidecar
-	tasks    map[string]*pushedTask
-	groups   map[string]*pushedGroup
+	tasks    map[string]*history.Task
+	groups   map[string]*history.Group
 	hits     []hit // deaths of sidecars
 	broken   []string
 	faults   int
@@ -90,7 +92,7 @@ func newWorldOn(t *testing.T, prefix string, server *redistest.Instance) *world 
 	w := &world{
 		t: t, name: strings.Trim(short, "-"), prefix: fmt.Sprintf(prefix, name), dir: ownFolder(t, name),
 		server: server, rnd: random(t, 0),
-		tasks: make(map[string]*pushedTask), groups: make(map[string]*pushedGroup),
+		tasks: make(map[string]*history.Task), groups: make(map[string]*history.Group),
 	}
 	w.marks = filepath.Join(w.dir, "marks")
 	if err := os.MkdirAll(w.marks, 0o755); err != nil {
@@ -98,7 +100,7 @@ func newWorldOn(t *testing.T, prefix string, server *redistest.Instance) *world 
 	}
 	w.c = w.server.Client()
 	var err error
-	if w.hist, err = openHistory(filepath.Join(w.dir, "history.jsonl")); err != nil {
+	if w.hist, err = history.Open(filepath.Join(w.dir, "history.jsonl")); err != nil {
 		t.Fatal(err)
 	}
 	w.obs = observe(w.server.Addr, w.prefix, w.hist)
@@ -136,7 +138,7 @@ func (w *world) tearDown() {
 	}
 	w.stalls.close()
 	w.obs.close()
-	_ = w.hist.close()
+	_ = w.hist.Close()
 }
 
 // killRedis kills the server, which ends the observer's MONITOR stream.
@@ -181,7 +183,7 @@ func (w *world) hurt(what string) {
 	w.mu.Lock()
 	w.faults++
 	w.mu.Unlock()
-	if err := w.hist.write(event{What: fault, Text: what}); err != nil {
+	if err := w.hist.Write(history.Event{What: history.Fault, Text: what}); err != nil {
 		w.t.Error(err)
 	}
 }
@@ -203,7 +205,7 @@ func (w *world) bereave(s *sidecar) {
 	w.mu.Lock()
 	w.hits = append(w.hits, hit{at: at, who: s.id, pid: s.pid(), tasks: held})
 	w.mu.Unlock()
-	if err := w.hist.write(event{At: at.UnixNano(), What: fault, Text: s.id + " is dead and held " + strings.Join(held, " ")}); err != nil {
+	if err := w.hist.Write(history.Event{At: at.UnixNano(), What: history.Fault, Text: s.id + " is dead and held " + strings.Join(held, " ")}); err != nil {
 		w.t.Error(err)
 	}
 }
@@ -226,7 +228,7 @@ func (w *world) heldBy(id string) (tasks []string, err error) {
 	defer cancel()
 	records, err := held.Run(ctx, w.c, nil, w.prefix, id).StringSlice()
 	for _, text := range records {
-		tasks = append(tasks, taskOf(text))
+		tasks = append(tasks, history.TaskOf(text))
 	}
 	return tasks, err
 }
