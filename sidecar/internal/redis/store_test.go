@@ -5,8 +5,10 @@ import (
 	"embed"
 	"errors"
 	"fmt"
+	"net"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -14,6 +16,7 @@ import (
 	goredis "github.com/redis/go-redis/v9"
 	"go.uber.org/goleak"
 
+	"github.com/graflow/graflow-sidecar/sidecar/test/kit/redismodel"
 	"github.com/graflow/graflow-sidecar/sidecar/test/kit/redistest"
 )
 
@@ -76,12 +79,37 @@ func onMini(t *testing.T, o Options) *env {
 	return e
 }
 
-// both runs a test on a real Redis and on miniredis, which `REDIS_URL=embedded`
-// may mean.
+// onModel is a Store on the model of Redis that the suites of exploration and simulation
+// use.
+func onModel(t *testing.T, o Options) *env {
+	t.Helper()
+	server := redismodel.NewServer(redismodel.New(time.Now))
+	var conns sync.WaitGroup
+	t.Cleanup(conns.Wait)
+	t.Cleanup(server.CloseConns)
+	c := goredis.NewClient(&goredis.Options{
+		MaxRetries: -1,
+		Dialer: func(context.Context, string, string) (net.Conn, error) {
+			near, far := net.Pipe()
+			conns.Go(func() { server.ServeConn(far) })
+			return near, nil
+		},
+	})
+	t.Cleanup(func() {
+		if err := c.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return newEnv(t, c, o)
+}
+
+// both runs a test on a real Redis, on miniredis, which `REDIS_URL=embedded` may mean,
+// and on the model of Redis.
 func both(t *testing.T, o Options, test func(t *testing.T, e *env)) {
 	t.Helper()
 	t.Run("redis", func(t *testing.T) { test(t, onRedis(t, o)) })
 	t.Run("miniredis", func(t *testing.T) { test(t, onMini(t, o)) })
+	t.Run("model", func(t *testing.T) { test(t, onModel(t, o)) })
 }
 
 // run registers a run.
