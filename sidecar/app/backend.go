@@ -111,7 +111,7 @@ func (a *App) pipelineBackend(c *redis.Connections) backend {
 	}
 	b.Outcomes = report.NewRedis(a.reportOptions(c.Reports, ""))
 	b.Leases = lease.NewRedis(lease.RedisOptions{
-		Store: c.Leases, Last: c.Last, Link: a.newLink(), MaxAttempts: a.cfg.MaxAttempts, InFlight: a.inFlight, Parked: &a.parked,
+		Store: c.Leases, Last: c.Last, Link: a.newLink(), Log: a.log, MaxAttempts: a.cfg.MaxAttempts, InFlight: a.inFlight, Parked: &a.parked,
 		Describe: a.obs.About, Trace: a.telemetry.Trace, OnTick: a.onTick, OnRegistered: a.control.OnRegistered, DeadLetter: a.buffer.Add,
 		CheckServer: func(ctx context.Context) { redis.CheckEviction(ctx, c.Leases.EvictionPolicy, a.log) },
 	})

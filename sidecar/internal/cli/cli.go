@@ -139,6 +139,9 @@ func (s *session) explain(err error) error {
 		return err
 	}
 	where := s.cfg.Redis.Address()
+	if _, ok := errors.AsType[*redis.FormatError](err); ok {
+		return &StatusError{statusRefused, fmt.Errorf("redis at %s refuses this: %w", where, err)}
+	}
 	switch redis.Classify(err) {
 	case redis.ClassFatal:
 		return &StatusError{statusRefused, fmt.Errorf("redis at %s refuses this: %w (check the credentials, the permissions and the key prefix)", where, err)}

@@ -151,6 +151,7 @@ func (s *session) lookAtRedis(ctx context.Context, f *findings) {
 	}
 	s.lookAtPermissions(ctx, f)
 	s.lookAtClock(ctx, f)
+	s.lookAtFormat(ctx, f)
 	s.lookAtPrefix(ctx, f)
 }
 
@@ -201,6 +202,20 @@ func (s *session) lookAtClock(ctx context.Context, f *findings) {
 		f.add("clock", warning, remedy, "Redis' clock is %v from ours", skew)
 	default:
 		f.add("clock", fine, "", "Redis' clock is %v from ours", skew)
+	}
+}
+
+func (s *session) lookAtFormat(ctx context.Context, f *findings) {
+	stored, known, err := s.st.Format(ctx)
+	switch {
+	case err != nil:
+		f.add("format", unknown, "see permissions", "%v", err)
+	case stored == 0:
+		f.add("format", bad, "a running sidecar repairs it within a second; where none runs, see the section about its repair", "%s:sidecar:format holds no format", s.cfg.KeyPrefix)
+	case stored > known:
+		f.add("format", bad, "use the version of the sidecars that run", "the keys have format %d, and this version knows 1 to %d", stored, known)
+	default:
+		f.add("format", fine, "", "the keys have format %d, and this version knows 1 to %d", stored, known)
 	}
 }
 

@@ -20,7 +20,7 @@ func TestDoctor(t *testing.T) {
 			t.Errorf("%+v: a remedy belongs to what is not ok", one)
 		}
 	}
-	for _, check := range []string{"reach", "version", "role", "eviction", "permissions", "clock", "prefix", "worker"} {
+	for _, check := range []string{"reach", "version", "role", "eviction", "permissions", "clock", "format", "prefix", "worker"} {
 		if seen[check] != fine {
 			t.Errorf("%s is %q", check, seen[check])
 		}

@@ -11,6 +11,7 @@ import (
 	"github.com/graflow/graflow-sidecar/sidecar/config"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/host"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/observe/logdocs"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/redis"
 )
 
 // Exit statuses, after sysexits.h.
@@ -104,6 +105,7 @@ func explainID(err error) string {
 		panicked  *app.PanicError
 		stalled   *host.StalledError
 		lost      *app.LocalRedisError
+		format    *redis.FormatError
 		own       *StatusError
 	)
 	switch status := exitStatus(err); {
@@ -115,6 +117,8 @@ func explainID(err error) string {
 		return logdocs.UsageError
 	case status == exitConfig:
 		return logdocs.ConfigError
+	case status == exitRefused && errors.As(err, &format):
+		return logdocs.RedisFormat
 	case status == exitRefused:
 		return logdocs.RedisRefused
 	case status == exitTryAgain:

@@ -12,6 +12,7 @@ import (
 	"github.com/graflow/graflow-sidecar/sidecar/config"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/host"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/observe/logdocs"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/redis"
 )
 
 // Every error that ends a command has an id, and every id of the list is some error's.
@@ -35,6 +36,8 @@ func TestErrorsHaveIDs(t *testing.T) {
 		{failure{&app.PanicError{}}, logdocs.InternalError},
 		{&StatusError{Status: 75, Err: cause}, logdocs.RedisUnreachable},
 		{&StatusError{Status: 69, Err: cause}, logdocs.RedisRefused},
+		{failure{&app.RefusedError{Err: &redis.FormatError{}}}, logdocs.RedisFormat},
+		{&StatusError{Status: 69, Err: &redis.FormatError{}}, logdocs.RedisFormat},
 		{&StatusError{Status: 1, Err: cause}, ""},
 		{&StatusError{Status: 64, Err: cause}, ""}, // it has one line, with the remedy
 		{failure{&host.StalledError{Grace: time.Second, Budget: time.Second}}, logdocs.InternalError},

@@ -18,6 +18,7 @@ type overview struct {
 	Redis   string             `json:"redis"`
 	Prefix  string             `json:"key_prefix"`
 	At      time.Time          `json:"at"`
+	Format  int                `json:"format"` // of the keys; 0 if unreadable
 	Queue   fleet.Queue        `json:"queue"`
 	Runs    []fleet.Run        `json:"runs"`
 	Letters []fleet.DeadLetter `json:"dead_letters"` // the newest
@@ -60,6 +61,9 @@ func (s *session) overview(ctx context.Context) (overview, error) {
 	defer cancel()
 	o := overview{Redis: s.cfg.Redis.Address(), Prefix: s.cfg.KeyPrefix, At: time.Now()}
 	var err error
+	if o.Format, _, err = s.st.Format(ctx); err != nil {
+		return o, err
+	}
 	if o.Queue, err = s.st.Overview(ctx); err != nil {
 		return o, err
 	}

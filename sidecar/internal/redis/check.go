@@ -36,6 +36,7 @@ func (s *Store) WrongTypes(ctx context.Context) ([]string, error) {
 	want := []struct{ key, kind string }{
 		{s.keys.queue(), "list"},
 		{s.keys.own("runs"), "set"},
+		{s.keys.own("format"), "string"},
 		{s.keys.own("gone"), "zset"},
 		{s.keys.own("attempts"), "hash"},
 		{s.keys.own("clock"), "hash"},

@@ -12,11 +12,11 @@ import (
 
 //go:embed pause.lua
 var pauseLua string
-var pauseScript = script(pauseLua)
+var pauseScript = script(formatLua, pauseLua)
 
 //go:embed command.lua
 var commandLua string
-var commandScript = script(commandLua)
+var commandScript = script(formatLua, commandLua)
 
 // commandTTL is the time for which a command waits for its run, which reads commands once
 // a second. A user has given up a command that is older.
@@ -34,7 +34,7 @@ type pause struct {
 func (s *Store) Pause(ctx context.Context, run, by string) error {
 	text, err := json.Marshal(pause{At: time.Now().UTC(), By: by})
 	if err == nil {
-		err = s.call(ctx, pauseScript, "", s.keys.own("paused"), run, text).Err()
+		err = s.call(ctx, pauseScript, "", s.keys.own("paused"), run, text, s.format).Err()
 	}
 	return failure("pause", err)
 }
@@ -42,7 +42,7 @@ func (s *Store) Pause(ctx context.Context, run, by string) error {
 // Unpause ends the pause of a run, or with [fleet.AllRuns] that of all runs. Neither ends
 // the other.
 func (s *Store) Unpause(ctx context.Context, run string) error {
-	return failure("unpause", s.c.HDel(ctx, s.keys.own("paused"), run).Err())
+	return failure("unpause", s.call(ctx, pauseScript, "", s.keys.own("paused"), run, "", s.format).Err())
 }
 
 // Paused reports whether a run is paused and whether all runs are.
@@ -64,7 +64,7 @@ func (s *Store) SendCommand(ctx context.Context, run string, c fleet.Command) er
 	if err != nil {
 		return failure("order", err)
 	}
-	err = s.call(ctx, commandScript, "", s.keys.own("orders:"+run), text, commandTTL.Milliseconds()).Err()
+	err = s.call(ctx, commandScript, "", s.keys.own("orders:"+run), text, commandTTL.Milliseconds(), s.format).Err()
 	return failure("order", err)
 }
 

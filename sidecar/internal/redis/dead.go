@@ -13,11 +13,11 @@ import (
 
 //go:embed requeue.lua
 var requeueLua string
-var requeueScript = script(requeueLua)
+var requeueScript = script(formatLua, requeueLua)
 
 //go:embed drop.lua
 var dropLua string
-var dropScript = script(dropLua)
+var dropScript = script(formatLua, dropLua)
 
 func (k keys) deadLetter(id string) string { return k.own("dead:" + id) }
 
@@ -114,14 +114,14 @@ func letter(id string, values []any) (fleet.DeadLetter, bool) {
 // for the group, so that the next outcome counts; if that is impossible it refuses,
 // unless forced. A repeated call after a lost reply returns [fleet.RequeueGone].
 func (s *Store) Requeue(ctx context.Context, id string, force bool) (fleet.Requeued, error) {
-	got, err := s.call(ctx, requeueScript, "", s.keys.deadLetter(id), id, flag(force, "force"), countedKeep.Milliseconds()).Text()
+	got, err := s.call(ctx, requeueScript, "", s.keys.deadLetter(id), id, flag(force, "force"), countedKeep.Milliseconds(), s.format).Text()
 	return fleet.Requeued(got), failure("requeue", err)
 }
 
 // Drop deletes a dead letter and reports whether there was one. The failure has already
 // been counted for its group.
 func (s *Store) Drop(ctx context.Context, id string) (bool, error) {
-	n, err := s.call(ctx, dropScript, "", s.keys.deadLetter(id), id).Int()
+	n, err := s.call(ctx, dropScript, "", s.keys.deadLetter(id), id, s.format).Int()
 	if isNilReply(err) {
 		err = nil
 	}

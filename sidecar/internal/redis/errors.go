@@ -58,6 +58,8 @@ func classify(err error) (Class, string) {
 		return ClassNone, ""
 	case errors.Is(err, ErrGone):
 		return ClassGone, "gone"
+	case isFormat(err):
+		return ClassFatal, "format"
 	case errors.Is(err, ErrClusterNode):
 		return ClassFatal, "cluster"
 	case errors.Is(err, context.Canceled), errors.Is(err, goredis.ErrClosed):

@@ -15,6 +15,7 @@ import (
 //	P:barrier:{group}[:expected]   strings, of Graflow
 //	P:barrier_done:{group}         channel, of Graflow
 //	P:sidecar:runs                 set: ids of the member runs
+//	P:sidecar:format               string: the format in which the sidecars write
 //	P:sidecar:watch                hash with a TTL: time and page of the last check of
 //	                               the members, and for each absent one since when
 //	P:sidecar:clock                hash: at, Redis' clock at the last check; ahead, the ms
@@ -25,9 +26,10 @@ import (
 //	P:sidecar:inbox:{run}          list: records that a BLMOVE moved
 //	P:sidecar:inflight:{run}       hash: delivery id → record
 //	P:sidecar:meta:{run}           hash: seq, turn, claim first last (the last claim),
-//	                               adopted, worker (its entry in P:workers), held ended
-//	                               (how the run ended), kinds (the patterns of a run that
-//	                               does not take every task)
+//	                               adopted, format (the newest that the run knows), worker
+//	                               (its entry in P:workers), held ended (how the run
+//	                               ended), kinds (the patterns of a run that does not take
+//	                               every task)
 //	P:sidecar:asked:{run}          hash with a TTL: lane → turn, verdict and result of the
 //	                               last change that a worker requested
 //	P:sidecar:parts:{delivery}     list with a TTL: the parts of a record that is read in parts

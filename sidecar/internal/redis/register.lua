@@ -1,8 +1,9 @@
 -- register.lua makes a run a member.
 --
 -- KEYS[1]  alive key of the run
--- ARGV[5…] former runs of the caller
--- Returns  1
+-- ARGV[5]  newest format that the caller knows, see format.lua
+-- ARGV[6…] former runs of the caller
+-- Returns  1. Error FORMAT for a caller that does not know the stored format
 --
 -- A repeated call after a lost reply changes nothing more. If other sidecars have
 -- reaped the run between the two calls, it leaves the gone list: it has claimed
@@ -12,13 +13,18 @@
 -- empty failover) would otherwise never return the records that a BLMOVE has moved
 -- into its inbox. A Redis whose database came back with that run as a member would
 -- otherwise count its death.
+local refusal = unknown_format(ARGV[5])
+if refusal then
+  return refusal
+end
 redis.call('ZCARD', GONE)
 redis.call('HLEN', CLOCK)
 redis.call('HLEN', S .. 'paused')
+redis.call('HSET', META, 'format', ARGV[5])
 redis.call('SADD', RUNS, RUN)
 redis.call('ZREM', GONE, RUN)
 redis.call('SET', KEYS[1], '1', 'PX', ARGV[3])
-for i = 5, #ARGV do
+for i = 6, #ARGV do
   if ARGV[i] ~= RUN then
     end_run(ARGV[i], 'clean', 0)
   end

@@ -4,7 +4,9 @@
 -- ARGV[5]  its delivery id
 -- ARGV[6]  'force' or ''
 -- ARGV[7]  retention of counted tasks, ms
--- Returns  'requeued', 'no-such-dead-letter', 'group-over' or 'counted'
+-- ARGV[8]  newest format that the caller knows, see format.lua
+-- Returns  'requeued', 'no-such-dead-letter', 'group-over' or 'counted'. Error FORMAT for
+--          a caller that does not know the stored format
 --
 -- When report.lua stored the dead letter, it counted a failure at the group's barrier if
 -- that was open: the counter and the completions include it, and the set of counted
@@ -19,6 +21,10 @@
 -- The record goes to the far end of the queue, behind those that never failed, with all
 -- its attempts.
 local ENTRY, DELIVERY, FORCED = KEYS[1], ARGV[5], ARGV[6] == 'force'
+local refusal = unknown_format(ARGV[8])
+if refusal then
+  return refusal
+end
 check_types()
 redis.call('ZCARD', DEAD)
 if not usable('HLEN', ENTRY) then

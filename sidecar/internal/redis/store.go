@@ -75,6 +75,8 @@ type Store struct {
 	keys keys
 	side string
 	wait *waiter
+	// format is the newest format of the keys that this Store knows.
+	format string
 
 	mu    sync.Mutex
 	seqs  map[numbering]int64 // the highest used sequence number
@@ -108,7 +110,7 @@ func New(c goredis.UniversalClient, o Options) (*Store, error) {
 	default:
 		return nil, fmt.Errorf("a Redis client of type %T is not supported", c)
 	}
-	s := &Store{c: c, o: o, keys: keys{o.Prefix}, side: "left", seqs: make(map[numbering]int64), turns: make(map[string]turn), ticks: make(map[string]ticking)}
+	s := &Store{c: c, o: o, keys: keys{o.Prefix}, side: "left", format: newestFormat, seqs: make(map[numbering]int64), turns: make(map[string]turn), ticks: make(map[string]ticking)}
 	if o.QueueRight {
 		s.side = "right"
 	}
@@ -162,6 +164,8 @@ func (s *Store) callWith(ctx context.Context, sc scripted, key string, argv []an
 	switch err := cmd.Err(); {
 	case s.lost(err):
 		cmd.SetErr(fmt.Errorf("%w (%w)", ErrClusterNode, err))
+	case goredis.HasErrorPrefix(err, "FORMAT "):
+		cmd.SetErr(s.unknownFormat(err))
 	case err != nil:
 		cmd.SetErr(s.rejected(ctx, err, argv))
 	}

@@ -8,7 +8,7 @@ import (
 
 //go:embed tick.lua
 var tickLua string
-var tickScript = script(tickLua)
+var tickScript = script(formatLua, tickLua)
 
 // Bounds of the search for runs that Redis has forgotten.
 const (
@@ -32,17 +32,18 @@ const (
 // runs, and forgets gone runs after an hour and attempts after a day. It returns the
 // member runs that the caller has to reap, never the caller itself, whether the caller is
 // paused, and its commands, which it removes. The work of one call is bounded, except for
-// the check of all members. Tick returns [ErrGone] if the caller's run is not a member.
+// the check of all members. Tick returns [ErrGone] if the caller's run is not a member, and
+// a [*FormatError] if other sidecars write a format that this version does not know.
 func (s *Store) Tick(ctx context.Context, run string, about []byte, label string) (TickResult, error) {
 	began, since := s.lastTick(run)
 	reply, err := s.call(ctx, tickScript, run, s.keys.alive(run), about, label,
 		chunkRecords, s.o.MaxClaimBytes, goneKeep.Milliseconds(), attemptsKeep.Milliseconds(), chunkIDs,
 		minGap.Milliseconds(), maxGap.Milliseconds(), absence.Milliseconds(), grace.Milliseconds(), chunkCommands,
-		began, since, searchKeys, searchRest).Slice()
+		began, since, searchKeys, searchRest, s.format).Slice()
 	if err != nil {
 		return TickResult{}, failure("tick", err)
 	}
-	if len(reply) != 11 {
+	if len(reply) != 13 {
 		return TickResult{}, failure("tick", errReply)
 	}
 	promoted, ok1 := reply[0].(int64)
@@ -56,14 +57,16 @@ func (s *Store) Tick(ctx context.Context, run string, about []byte, label string
 	unrouted, ok9 := reply[8].(int64)
 	clock, ok10 := reply[9].(int64)
 	isolated, ok11 := reply[10].(int64)
-	if !ok1 || !ok2 || !ok3 || !ok4 || !ok5 || !ok6 || !ok7 || !ok8 || !ok9 || !ok10 || !ok11 {
+	raised, ok12 := reply[11].(int64)
+	replaced, ok13 := reply[12].(int64)
+	if !ok1 || !ok2 || !ok3 || !ok4 || !ok5 || !ok6 || !ok7 || !ok8 || !ok9 || !ok10 || !ok11 || !ok12 || !ok13 {
 		return TickResult{}, failure("tick", errReply)
 	}
 	s.ticked(run, clock)
 	return TickResult{
 		Dead: dead, Unfinished: unfinished, Promoted: int(promoted), Drained: int(drained), InFlight: int(inFlight),
 		Paused: paused == 1, AllPaused: allPaused == 1, Commands: decodeCommands(commands), Unrouted: int(unrouted),
-		Isolated: int(isolated),
+		Isolated: int(isolated), FormatRaised: int(raised), FormatReplaced: replaced == 1,
 	}, nil
 }
 

@@ -17,10 +17,13 @@
 -- ARGV[18] time since that by the caller's own clock, ms
 -- ARGV[19] maximum number of keys that are searched for forgotten runs
 -- ARGV[20] number of checks between two such searches
+-- ARGV[21] newest format that the caller knows, see format.lua
 -- Returns  records promoted; records drained; runs that the caller has to reap;
 --          unfinished runs; records in flight of the caller; 1 if the run is paused;
 --          1 if all runs are; commands for the run; unrouted records; Redis' clock;
---          isolated records. Error GONE for a run that is not a member
+--          isolated records; the format if it has changed, or 0; 1 if it has replaced
+--          a value that is no format. Error GONE for a run that is not a member, and
+--          FORMAT for a caller that does not know the stored format
 --
 -- Every sidecar ticks, and the checks serve all of them: if each sidecar checked each,
 -- the work would grow with the square of the fleet. The members are therefore checked
@@ -47,6 +50,10 @@
 -- worse than one that is requested twice.
 if not member(RUN) then
   return gone()
+end
+local stored = stored_format()
+if stored and stored > tonumber(ARGV[21]) then
+  return redis.error_reply('FORMAT ' .. stored)
 end
 check_types()
 redis.call('ZCARD', GONE)
@@ -173,7 +180,7 @@ end
 
 local last = redis.call('HMGET', WATCH, 'at', 'page', 'cursor', 'rest')
 local age = RAW - (tonumber(last[1]) or 0)
-local dead = {}
+local dead, raised = {}, 0
 if age >= tonumber(ARGV[12]) or age < 0 then
   store_clock()
   local page = (tonumber(last[2]) or 0) + 1
@@ -184,6 +191,7 @@ if age >= tonumber(ARGV[12]) or age < 0 then
   end
   dead = check_members(page, age, cursor, rest)
   sweep(page)
+  raised = raise_format(stored, ARGV[21])
 end
 
 -- Due records are promoted: the earliest ones within the limits, pushed last first, so
@@ -211,4 +219,4 @@ end
 local commands = redis.call('LPOP', COMMANDS, ARGV[16]) or {}
 return { promoted, drained, dead, unfinished, redis.call('HLEN', INFLIGHT),
          redis.call('HEXISTS', PAUSED, RUN), redis.call('HEXISTS', PAUSED, '*'), commands, redis.call('LLEN', S .. 'unrouted'),
-         RAW, redis.call('ZCARD', ISOLATED) }
+         RAW, redis.call('ZCARD', ISOLATED), raised, raised > 0 and not stored and 1 or 0 }

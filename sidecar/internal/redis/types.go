@@ -164,6 +164,10 @@ type TickResult struct {
 	Commands   []fleet.Command
 	Unrouted   int // unrouted records
 	Isolated   int // isolated records, see Delay
+	// FormatRaised is the format of the keys if this tick has changed it, because all members
+	// know it; else 0. FormatReplaced says that the key had a value that is no format.
+	FormatRaised   int
+	FormatReplaced bool
 }
 
 // Adopted is an exhausted record that Reap moved into the reaper's own in-flight hash.

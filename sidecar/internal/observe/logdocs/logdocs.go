@@ -23,6 +23,7 @@ const (
 	UsageError         = "usage-error"
 	ConfigError        = "config-error"
 	RedisRefused       = "redis-refused"
+	RedisFormat        = "redis-format"
 	RedisUnreachable   = "redis-unreachable"
 	EmbeddedRedisEnded = "embedded-redis-ended"
 	WorkerStartFailure = "worker-start-failure"
@@ -32,7 +33,7 @@ const (
 
 // Errors are the ids of all errors that end a command.
 var Errors = []string{
-	UsageError, ConfigError, RedisRefused, RedisUnreachable, EmbeddedRedisEnded, WorkerStartFailure, CrashLoop, InternalError,
+	UsageError, ConfigError, RedisRefused, RedisFormat, RedisUnreachable, EmbeddedRedisEnded, WorkerStartFailure, CrashLoop, InternalError,
 }
 
 // Command returns the command that prints the section of an id.

@@ -45,6 +45,8 @@ var messages = map[string]string{
 	"redis-back":             "redis is back",
 	"redis-stop-wait":        "the stop waits for redis",
 	"redis-stop-timeout":     "redis did not come back: the stop goes on without it",
+	"redis-format-repaired":  "format in redis was unreadable: written again",
+	"redis-format-raised":    "format in redis raised: older versions are refused",
 	"redis-eviction":         "redis may evict keys: set maxmemory-policy to noeviction",
 	"redis-split":            "two redis servers answer at one address",
 	"redis-request-refused":  "redis refuses a request of a worker: the request waits",

@@ -14,6 +14,10 @@ import (
 // have its records.
 var ErrGone = errors.New("this run was given up for dead")
 
+// ErrOutdated is the error of a Store if other sidecars write to Redis in a format that this
+// sidecar does not know. The sidecar must not write any more.
+var ErrOutdated = errors.New("outdated")
+
 const (
 	// tickInterval is the interval at which the lease is renewed, absent runs are detected
 	// and delayed records are promoted. A lease of 6 s survives five lost ticks.
@@ -53,6 +57,7 @@ type Lease struct {
 
 	mu      sync.Mutex
 	run     string        // empty while no run is registered
+	refused error         // set when this sidecar is outdated: there will be no run any more
 	changed chan struct{} // closed when run or cleared changes
 	// renewSoon holds a token for a renewal at once: an operation was refused because the
 	// run is gone, or the description of the run has changed.
@@ -71,12 +76,16 @@ func (l *Lease) Init() *Lease {
 	return l
 }
 
-// Current waits until a run is registered and returns its id.
+// Current waits until a run is registered and returns its id. The error is that of ctx, or
+// says that this sidecar is outdated.
 func (l *Lease) Current(ctx context.Context) (string, error) {
 	for {
 		l.mu.Lock()
-		run, changed := l.run, l.changed
+		run, refused, changed := l.run, l.refused, l.changed
 		l.mu.Unlock()
+		if refused != nil {
+			return "", refused
+		}
 		if run != "" {
 			return run, nil
 		}
@@ -121,10 +130,29 @@ func (l *Lease) RenewNow() {
 // Run registers a run and renews its lease until soft ends. Leave ends the run. Run returns an
 // error only if Redis refuses the sidecar permanently.
 func (l *Lease) Run(soft context.Context) error {
-	if err := l.register(soft); err != nil {
-		return err
+	err := l.register(soft)
+	if err == nil {
+		err = l.renewLoop(soft)
 	}
-	return l.renewLoop(soft)
+	if errors.Is(err, ErrOutdated) {
+		l.abandon(err)
+	}
+	return err
+}
+
+// abandon ends the tasks of the run and leaves the run as it is in Redis: this sidecar does not
+// know the format of the keys, so it must neither report nor leave. The lease expires, and the
+// sidecars that know the format take over the records.
+func (l *Lease) abandon(err error) {
+	l.mu.Lock()
+	run := l.run
+	l.run, l.refused = "", err
+	l.wakeLocked()
+	l.mu.Unlock()
+	l.attempted = ""
+	if run != "" {
+		l.OnFenced(run)
+	}
 }
 
 // register registers a new run and retries until ctx ends. After a stop the run may be a

@@ -3,6 +3,7 @@ package lease
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"slices"
 	"time"
 
@@ -18,6 +19,7 @@ type RedisOptions struct {
 	// Last leaves a run if the connections of Store are closed already.
 	Last *redis.Store
 	Link *link.Link
+	Log  *slog.Logger
 	// MaxAttempts is the maximum number of attempts of a record.
 	MaxAttempts int
 	// InFlight is compared with the deliveries of the run in Redis.
@@ -64,20 +66,28 @@ const reconcileInterval = 5 * time.Second
 // that comes back (SWAPDB) may have one of them as a member.
 const maxFormerRuns = 8
 
-// toErrGone converts redis.ErrGone to ErrGone.
-func toErrGone(err error) error {
+// convert converts redis.ErrGone to ErrGone, and adds ErrOutdated to a *redis.FormatError.
+func convert(err error) error {
 	if errors.Is(err, redis.ErrGone) {
 		return ErrGone
 	}
+	if _, ok := errors.AsType[*redis.FormatError](err); ok {
+		return outdated{err}
+	}
 	return err
 }
+
+// outdated is a *redis.FormatError that is also ErrOutdated, with the text of the former.
+type outdated struct{ error }
+
+func (e outdated) Unwrap() []error { return []error{ErrOutdated, e.error} }
 
 // note records the success of an operation and converts its error.
 func (l *Redis) note(err error) error {
 	if err == nil {
 		l.OK()
 	}
-	return toErrGone(err)
+	return convert(err)
 }
 
 // call makes one operation, unless Redis is known to be unreachable.
@@ -154,11 +164,12 @@ func (l *Redis) Tick(ctx context.Context, run string) ([]string, error) {
 	}
 	res, err := l.o.Store.Tick(ctx, run, text, label)
 	if err != nil {
-		return nil, toErrGone(err)
+		return nil, convert(err)
 	}
 	l.o.Parked.Unrouted.Store(int64(res.Unrouted))
 	l.o.Parked.Isolated.Store(int64(res.Isolated))
 	l.OK()
+	l.logFormat(res)
 	l.onTick(res.Paused, res.AllPaused, res.Commands)
 	for _, dead := range res.Unfinished {
 		if err := l.Reap(ctx, run, dead); err != nil {
@@ -169,12 +180,22 @@ func (l *Redis) Tick(ctx context.Context, run string) ([]string, error) {
 		deliveries, maxSeq := l.o.InFlight.Deliveries(run)
 		if len(deliveries) > 0 || res.InFlight > 0 { // an idle sidecar has nothing to compare
 			if _, err := l.o.Store.Reconcile(ctx, run, maxSeq, deliveries); err != nil {
-				return nil, toErrGone(err)
+				return nil, convert(err)
 			}
 		}
 		l.reconciled = time.Now()
 	}
 	return res.Dead, nil
+}
+
+// logFormat logs a change of the format of the keys.
+func (l *Redis) logFormat(res redis.TickResult) {
+	switch {
+	case res.FormatReplaced:
+		l.o.Log.Warn("format in redis was unreadable: written again", "format", res.FormatRaised)
+	case res.FormatRaised > 0:
+		l.o.Log.Info("format in redis raised: older versions are refused", "format", res.FormatRaised)
+	}
 }
 
 // Reap implements [Store].

@@ -17,6 +17,9 @@ import (
 type RefusedError struct{ Err error }
 
 func (e *RefusedError) Error() string {
+	if _, format := errors.AsType[*redis.FormatError](e.Err); format {
+		return "redis refuses this sidecar: " + e.Err.Error()
+	}
 	return "redis refuses this sidecar: " + e.Err.Error() + " (check the address, the credentials, the permissions and the key prefix)"
 }
 
@@ -81,6 +84,9 @@ func (k *Link) Recover(ctx context.Context, err error) error {
 	}
 	switch redis.Classify(err) {
 	case redis.ClassFatal:
+		if _, known := errors.AsType[*RefusedError](err); known {
+			return err // the lease has been refused, and with it all stages
+		}
 		return &RefusedError{err}
 	case redis.ClassCanceled:
 		if ctx.Err() == nil {

@@ -37,8 +37,14 @@ const (
 // the end of its first line once took more memory than there was, at each start.
 const maxHeader = 64 << 10
 
+// format is the format of the files. A change after which an older version would misread
+// a file raises it.
+const format = 1
+
 // Header identifies the Redis and the run of the outcomes.
 type Header struct {
+	// Format is the format of the file; 0 means 1, in files of the first versions.
+	Format int       `json:"format"`
 	Run    string    `json:"run"`
 	Server string    `json:"server"` // without credentials
 	Prefix string    `json:"prefix"`
@@ -81,6 +87,7 @@ func Write(dir string, h Header, outcomes []task.Outcome) (path string, err erro
 	}()
 	w := bufio.NewWriter(f)
 	enc := json.NewEncoder(w)
+	h.Format = format
 	if err = enc.Encode(h); err != nil {
 		return "", fmt.Errorf("spool: %w", err)
 	}
@@ -150,7 +157,8 @@ func List(dir string) ([]string, error) {
 }
 
 // Open locks and opens a file. It returns ErrBusy if another process has locked it, and
-// fs.ErrNotExist if another process has just removed it.
+// fs.ErrNotExist if another process has just removed it. A file with a newer format is an
+// error, and stays as it is.
 func Open(path string) (_ *File, err error) {
 	f, err := os.Open(path)
 	if err != nil {
@@ -175,6 +183,9 @@ func Open(path string) (_ *File, err error) {
 			return nil, fmt.Errorf("spool: %w", err)
 		}
 		return nil, fmt.Errorf("spool: %s is not a spool file", path)
+	}
+	if s.Header.Format > format {
+		return nil, fmt.Errorf("spool: %s has format %d, and this version reads 1 to %d: it is left for the version that wrote it", path, s.Header.Format, format)
 	}
 	s.head = int64(len(text))
 	s.at = s.head

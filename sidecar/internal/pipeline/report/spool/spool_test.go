@@ -18,7 +18,7 @@ import (
 	"github.com/graflow/graflow-sidecar/sidecar/internal/task"
 )
 
-var header = spool.Header{Run: "w-1", Server: "redis://localhost:6379/0", Prefix: "p", At: time.Unix(1000, 0).UTC()}
+var header = spool.Header{Format: 1, Run: "w-1", Server: "redis://localhost:6379/0", Prefix: "p", At: time.Unix(1000, 0).UTC()}
 
 func outcomes() []task.Outcome {
 	return []task.Outcome{
@@ -107,6 +107,27 @@ func TestFilesThatAreNotCompleteAreNotTaken(t *testing.T) {
 		}
 		if _, err := os.Stat(path); err != nil {
 			t.Errorf("%s is gone: %v", path, err)
+		}
+	}
+}
+
+// Files of the first versions have no format, and are read.
+func TestFilesOfANewerFormatAreLeftAlone(t *testing.T) {
+	for format, want := range map[string]string{"": "", `"format":1,`: "", `"format":2,`: "has format 2, and this version reads 1 to 1"} {
+		path := filepath.Join(t.TempDir(), "w-1.spool")
+		text := "{" + format + `"run":"w-1","server":"s","prefix":"p","at":"2026-01-02T03:04:05Z"}` + "\n"
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		f, err := spool.Open(path)
+		if (want == "") != (err == nil) || err != nil && !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v, want %q", format, err, want)
+		}
+		if err == nil {
+			_ = f.Close()
+		}
+		if left, err := os.ReadFile(path); err != nil || string(left) != text {
+			t.Errorf("%s: the file has %q, %v", format, left, err)
 		}
 	}
 }
