@@ -75,6 +75,12 @@ lifecycle: go redis ## Start, signal and stop the real binary in every way (minu
 scale: go redis ## Measure what fleets of 10, 100 and 1,000 sidecars ask of one Redis (docs/scaling.md)
 	@go test -tags scale -count=1 -timeout 5m -v $(ARGS) ./sidecar/test/scale/
 
+.PHONY: mutate
+mutate: go redis ## Change scripts and conditions one at a time, and demand that a test fails (LUA=1, GO=1, RUN=file:line, SAMPLE=number, BASE=commit)
+	@go build -o .cache/mutate/mutate ./sidecar/test/mutate
+	@nice -n 10 .cache/mutate/mutate $(if $(LUA),-lua) $(if $(GO),-go) $(if $(RUN),-run '$(RUN)') \
+		$(if $(SAMPLE),-sample $(SAMPLE)) $(if $(SEED),-seed $(SEED)) $(if $(BASE),-base $(BASE)) $(ARGS)
+
 .PHONY: browser
 browser: go redis ## Look at the page in a real Chromium (ARGS=-update takes the pictures in docs/images anew)
 	@scripts/setup-chromium

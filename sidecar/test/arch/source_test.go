@@ -71,7 +71,7 @@ func TestOnlyGroupImportsRun(t *testing.T) {
 func TestOnlyReaperStartsProcesses(t *testing.T) {
 	starts := []string{"Start", "Run", "Output", "CombinedOutput"}
 	for path, p := range list(t) {
-		if !within(path, "sidecar") || within(path, "sidecar/internal/worker/spawn/reaper") || within(path, "sidecar/test/kit") {
+		if !within(path, "sidecar") || within(path, "sidecar/internal/worker/spawn/reaper") || within(path, "sidecar/test") {
 			continue
 		}
 		for _, file := range p.GoFiles {
