@@ -87,7 +87,6 @@ type hooks struct {
 	testhook.Set
 	backend   func(a *App) backend
 	local     localServer
-	start     local.Start
 	wrap      func(actor) actor
 	telemetry observe.Telemetry
 }

@@ -51,7 +51,7 @@ func (a *App) newBackend() (b backend, err error) {
 	if a.hooks.backend != nil {
 		return a.hooks.backend(a), nil
 	}
-	c, err := redis.Connect(&a.cfg, requests.Lanes)
+	c, err := redis.Connect(&a.cfg, requests.Lanes, a.hooks.Dial)
 	if err != nil {
 		return backend{}, err
 	}

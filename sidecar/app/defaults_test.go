@@ -6,6 +6,7 @@ import (
 	"testing/synctest"
 
 	"github.com/graflow/graflow-sidecar/sidecar/internal/observe"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/testhook"
 )
 
 // TestDefaultsAndACommandAreEnough: the sidecar starts with them, takes a record and ends.
@@ -18,7 +19,7 @@ func TestDefaultsAndACommandAreEnough(t *testing.T) {
 		}
 		cfg.Worker.Command = []string{"fake"}
 		cfg.Log = slog.New(slog.DiscardHandler) // the only other change, for the output of the tests
-		a, err := start(t.Context(), cfg, hooks{backend: redis.backend, start: workers.start})
+		a, err := start(t.Context(), cfg, hooks{Set: testhook.Set{Start: workers.start}, backend: redis.backend})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -13,6 +13,7 @@ import (
 
 	"github.com/graflow/graflow-sidecar/sidecar/config"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/observe"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/testhook"
 )
 
 // orderTest is one sidecar in a bubble: every stage is the real one, and Redis
@@ -53,7 +54,7 @@ func startOrderWith(t *testing.T, telemetry observe.Telemetry, first, stubborn s
 		change(&cfg)
 	}
 	a, err := start(t.Context(), cfg, hooks{
-		backend: o.redis.backend, local: o.server, start: o.workers.start, telemetry: telemetry,
+		Set: testhook.Set{Start: o.workers.start}, backend: o.redis.backend, local: o.server, telemetry: telemetry,
 		wrap: func(x actor) actor { return o.watched(x, first, stubborn) },
 	})
 	if err != nil {

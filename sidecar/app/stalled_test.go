@@ -55,7 +55,7 @@ func TestStalledWorkers(t *testing.T) {
 				if c.mode == config.ModeExec {
 					cfg.Worker.Command = []string{execCommand}
 				}
-				a, err := start(t.Context(), cfg, hooks{Set: testhook.Set{Pool: c.hung}, backend: redis.backend, start: processes.start})
+				a, err := start(t.Context(), cfg, hooks{Set: testhook.Set{Pool: c.hung, Start: processes.start}, backend: redis.backend})
 				if err != nil {
 					t.Fatal(err)
 				}

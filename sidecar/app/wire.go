@@ -86,7 +86,7 @@ func (a *App) wire() (err error) {
 func (a *App) initWorkers() (err error) {
 	o := stage.Options{
 		Config: &a.cfg, Lane: func(kind int) stage.Lane { return a.queue.LaneOf(kind) }, Sink: a.sink,
-		Stopping: a.clock.began, Failed: a.Stop, Start: a.hooks.start, Pool: a.hooks.Pool,
+		Stopping: a.clock.began, Failed: a.Stop, Start: a.hooks.Start, Pool: a.hooks.Pool,
 		Replaced: a.obs.Metrics().Replaced, Misbehaved: a.obs.Metrics().Misbehaved,
 		Supervise: supervise.Config{
 			AllUp: a.becomeReady, StopGrace: a.clock.share(reserveAfterSupervise),

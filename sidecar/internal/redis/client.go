@@ -59,6 +59,8 @@ type ClientOptions struct {
 	// BufferSize is the size of each of a connection's two buffers. go-redis' default of
 	// 32 KiB is for connections that move records.
 	BufferSize int
+	// Dial is for tests: it opens the connections in place of a [net.Dialer].
+	Dial func(ctx context.Context, network, address string) (net.Conn, error)
 }
 
 const minPool = 2
@@ -156,7 +158,7 @@ func (o ClientOptions) universal() (*goredis.UniversalOptions, error) {
 			u.TLSConfig.ServerName = base.TLSConfig.ServerName
 		}
 	}
-	u.Dialer = dialer(or(u.DialTimeout, defaultDialTimeout), u.TLSConfig)
+	u.Dialer = dialer(or(u.DialTimeout, defaultDialTimeout), u.TLSConfig, o.Dial)
 	return u, nil
 }
 

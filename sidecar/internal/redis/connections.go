@@ -27,14 +27,15 @@ type Connections struct {
 const briefly = time.Second
 
 // Connect makes them. None connects before it is used, but for idle connections that
-// are kept open. lanes is how many requests of workers are served at once. The error is
-// a *config.Error.
-func Connect(cfg *config.Config, lanes int) (*Connections, error) {
+// are kept open. lanes is how many requests of workers are served at once. dial is that of
+// [ClientOptions]. The error is a *config.Error.
+func Connect(cfg *config.Config, lanes int, dial dialFunc) (*Connections, error) {
 	SetLogger(cfg.Log)
 	o, err := OptionsOf(cfg.Redis)
 	if err != nil {
 		return nil, err
 	}
+	o.Dial = dial
 	sized := func(o ClientOptions, pool int) ClientOptions {
 		o.PoolSize, o.MinIdleConns = pool, 0
 		return o

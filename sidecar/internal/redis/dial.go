@@ -44,14 +44,20 @@ func Dial(ctx context.Context, o ClientOptions) (net.Conn, error) {
 	return conn, nil
 }
 
+// dialFunc opens a connection, as the method DialContext of a [net.Dialer].
+type dialFunc = func(ctx context.Context, network, address string) (net.Conn, error)
+
 // dialer returns go-redis' own dial function with [progressConn] and alertConn around the
-// connection.
-func dialer(timeout time.Duration, config *tls.Config) func(context.Context, string, string) (net.Conn, error) {
-	d := net.Dialer{KeepAliveConfig: keepAlive}
+// connection. dial, if it is not nil, opens the connection.
+func dialer(timeout time.Duration, config *tls.Config, dial dialFunc) dialFunc {
+	if dial == nil {
+		d := net.Dialer{KeepAliveConfig: keepAlive}
+		dial = d.DialContext
+	}
 	return func(ctx context.Context, network, address string) (net.Conn, error) {
 		ctx, cancel := context.WithTimeout(ctx, timeout)
 		defer cancel()
-		raw, err := d.DialContext(ctx, network, address)
+		raw, err := dial(ctx, network, address)
 		if err != nil {
 			return nil, err
 		}

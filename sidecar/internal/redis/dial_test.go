@@ -108,7 +108,7 @@ func TestTellingSaysWhatTheServerSaid(t *testing.T) {
 		}
 		gone <- err
 	}()
-	conn, err := dialer(time.Minute, &tls.Config{InsecureSkipVerify: true})(t.Context(), "tcp", l.Addr().String()) //nolint:gosec // its certificate is not what is tried
+	conn, err := dialer(time.Minute, &tls.Config{InsecureSkipVerify: true}, nil)(t.Context(), "tcp", l.Addr().String()) //nolint:gosec // its certificate is not what is tried
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -190,7 +190,7 @@ func TestAFrozenServerEndsALargeCommand(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer l.Close()
-	conn, err := dialer(time.Minute, nil)(t.Context(), "tcp", l.Addr().String())
+	conn, err := dialer(time.Minute, nil, nil)(t.Context(), "tcp", l.Addr().String())
 	if err != nil {
 		t.Fatal(err)
 	}

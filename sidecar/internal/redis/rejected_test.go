@@ -18,7 +18,7 @@ import (
 func strict(t *testing.T) *env {
 	t.Helper()
 	server := redistest.Start(t, "--proto-max-bulk-len", "1mb")
-	client := goredis.NewClient(&goredis.Options{Addr: server.Addr, Dialer: dialer(time.Minute, nil), MaxRetries: -1})
+	client := goredis.NewClient(&goredis.Options{Addr: server.Addr, Dialer: dialer(time.Minute, nil, nil), MaxRetries: -1})
 	t.Cleanup(func() { client.Close() })
 	return newEnv(t, client, Options{StoreValues: true})
 }

@@ -4,12 +4,14 @@ package testhook
 
 import (
 	"context"
+	"net"
 
 	"github.com/graflow/graflow-sidecar/sidecar/internal/pipeline/claim"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/pipeline/lease"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/pipeline/report"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/worker"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/worker/rpc"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/worker/spawn/local"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/worker/stage"
 )
 
@@ -24,6 +26,10 @@ type Set struct {
 	Sink func(rpc.Sink) rpc.Sink
 	// Pool makes the pool of workers in place of that of the mode.
 	Pool func(o stage.Options) worker.Pool
+	// Start starts worker processes in place of the operating system.
+	Start local.Start
+	// Dial opens the connections to Redis in place of a [net.Dialer].
+	Dial func(ctx context.Context, network, address string) (net.Conn, error)
 }
 
 // Redis is what the stages of a sidecar say to Redis.
