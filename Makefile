@@ -66,6 +66,11 @@ e2e: go redis ## Run the end-to-end tests with real Graflow (GRAFLOW=0.1.9 or la
 faults: go redis ## Kill, freeze and cut off everything, and check that nothing was lost (minutes)
 	@scripts/faults $(ARGS)
 
+.PHONY: simulate
+simulate: go ## Simulate whole sidecars in virtual time (SECONDS=120, HOURS=8 for a night, or SEED=7 to replay one)
+	@SIMULATE_SEED='$(SEED)' SIMULATE_TIMES='$(or $(TIMES),1)' SIMULATE_SECONDS='$(or $(SECONDS),$(if $(HOURS),$(shell expr $(HOURS) \* 3600),120))' \
+		go test -tags simulation -count=1 -timeout 0 -run '^TestSimulate$$' -v $(ARGS) ./sidecar/test/simulation/
+
 .PHONY: lifecycle
 lifecycle: go redis ## Start, signal and stop the real binary in every way (minutes)
 	@python=$$(scripts/setup-venv $(or $(GRAFLOW),latest)) && GRAFLOW_PYTHON=$$python \

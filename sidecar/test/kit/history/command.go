@@ -29,6 +29,9 @@ func (r Reader) Events(at int64, words []string, script bool) []Event {
 		if len(words) > 2 {
 			e.Text = words[2] // INCRBY
 		}
+	case name == "DECR" && strings.HasPrefix(key, r.Prefix+":barrier:"):
+		// The record of a dead letter that was counted is requeued.
+		e.What, e.Group, e.Text = Counted, strings.TrimPrefix(key, r.Prefix+":barrier:"), "-1"
 	case name == "PUBLISH" && strings.HasPrefix(key, r.Prefix+":barrier_done:"):
 		e.What, e.Group = Published, strings.TrimPrefix(key, r.Prefix+":barrier_done:")
 	case name == "SET" && strings.HasPrefix(key, channel) && strings.HasSuffix(key, ".__result__"):

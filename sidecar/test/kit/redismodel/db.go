@@ -25,6 +25,14 @@ type DB struct {
 	noWrites   string // the error of commands that write
 	noCommands string // the error of all commands
 
+	// Observe, if it is set, is told of each command that was run without an error, and
+	// whether a script has sent it. It must not keep the words or use the database.
+	Observe func(args []string, script bool)
+
+	// Rewrite, if it is set, changes the text of each script that is loaded, which keeps its
+	// name: a mistake that a test plants.
+	Rewrite func(source string) string
+
 	publish func(channel, message string) int
 	nested  bool // a script runs
 	writes  bool // the script that runs has written
@@ -105,7 +113,15 @@ func (db *DB) do(args []string) Reply {
 	if c == nil {
 		return refusal
 	}
-	return c.run(db, args)
+	r := c.run(db, args)
+	db.observed(args, r, false)
+	return r
+}
+
+func (db *DB) observed(args []string, r Reply, script bool) {
+	if db.Observe != nil && !r.is(Error) {
+		db.Observe(args, script)
+	}
 }
 
 // check finds a command and returns nil and an error for one that cannot run.
@@ -149,6 +165,7 @@ func (db *DB) fromScript(args []string) Reply {
 		db.writes = true
 	}
 	r := c.run(db, args)
+	db.observed(args, r, true)
 	if r.is(block) {
 		return nilReply
 	}

@@ -29,7 +29,8 @@ const chunk = "user_script"
 // prototypes has the compiled scripts of the process by SHA-1: *lua.FunctionProto.
 var prototypes sync.Map
 
-func compiled(sha, source string) (*lua.FunctionProto, error) {
+func compiled(source string) (*lua.FunctionProto, error) {
+	sha := SHA1(source)
 	if p, ok := prototypes.Load(sha); ok {
 		return p.(*lua.FunctionProto), nil
 	}
@@ -55,7 +56,10 @@ func SHA1(text string) string {
 func (db *DB) LoadScript(source string) (sha string, err error) {
 	sha = SHA1(source)
 	if db.scripts[sha] == "" {
-		if _, err := compiled(sha, source); err != nil {
+		if db.Rewrite != nil {
+			source = db.Rewrite(source)
+		}
+		if _, err := compiled(source); err != nil {
 			return "", err
 		}
 		db.scripts[sha] = source
@@ -102,7 +106,7 @@ func (in *interpreter) function(db *DB, sha string) (*lua.LFunction, error) {
 	if in.state == nil {
 		in.open(db)
 	}
-	proto, err := compiled(sha, db.scripts[sha])
+	proto, err := compiled(db.scripts[sha])
 	if err != nil {
 		return nil, err
 	}

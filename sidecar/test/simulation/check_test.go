@@ -1,0 +1,349 @@
+//go:build simulation
+
+package simulation
+
+import (
+	"encoding/json"
+	"fmt"
+	"maps"
+	"runtime"
+	"runtime/metrics"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/graflow/graflow-sidecar/sidecar/test/kit/history"
+	"github.com/graflow/graflow-sidecar/sidecar/test/kit/redismodel"
+)
+
+// calmFor is how long no fault may have been there for a probe, and probeSlack what a probe
+// may take besides the waits that a full fleet explains.
+const (
+	calmFor    = 30 * time.Second
+	probeSlack = 10 * time.Second
+)
+
+// probe pushes a good record to the head of the queue while no fault is there, and checks
+// that it ends in time, whatever stands beside it.
+func (w *world) probe() {
+	if !w.calm(calmFor) {
+		return
+	}
+	// All slots may be taken by tasks that hang until their deadline, whose workers then
+	// have to be ended and started again, and by a record that runs alone.
+	c := &w.plan
+	most := c.taskTimeout + 3*2*time.Second + 3*time.Second + 20*time.Second + probeSlack
+	var id string
+	if c.right {
+		r := w.fill(record{Ms: 10}, "p")
+		if id = r.TaskID; !w.push(r) {
+			return
+		}
+	} else {
+		group := w.probeGroup()
+		if group == "" {
+			return
+		}
+		id = group
+	}
+	pushed := time.Now()
+	w.note(history.Event{What: "probe", Task: id})
+	time.AfterFunc(most, func() {
+		w.mu.Lock()
+		disturbed := w.restless.After(pushed) || w.over
+		w.mu.Unlock()
+		if !disturbed && !w.probeEnded(id) {
+			w.violation("probe %s has not ended after %v without a fault", id, most)
+		}
+	})
+	w.mu.Lock()
+	w.counts["probe"]++
+	w.mu.Unlock()
+}
+
+// probeGroup pushes a group of one good record. It returns the record's id.
+func (w *world) probeGroup() string {
+	w.mu.Lock()
+	id := fmt.Sprintf("g%03d", len(w.groups)+1)
+	w.groups[id] = &history.Group{ID: id, Expected: 1, At: time.Now()}
+	w.mu.Unlock()
+	w.server.Do("SET", w.key("barrier", id, "expected"), "1")
+	r := w.fill(record{Ms: 10, GroupID: &id}, "p")
+	if !w.push(r) {
+		return ""
+	}
+	return r.TaskID
+}
+
+func (w *world) probeEnded(id string) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, e := range slices.Backward(w.events) {
+		if e.Task == id && (e.What == history.Completed || e.What == history.Value) {
+			return true
+		}
+	}
+	return false
+}
+
+// calm reports whether no fault was there for a time and some sidecar is ready.
+func (w *world) calm(for_ time.Duration) bool {
+	w.mu.Lock()
+	quiet := time.Since(w.restless) > for_ && len(w.undo) == 0
+	w.mu.Unlock()
+	return quiet && slices.ContainsFunc(w.running(), func(m *member) bool { return m.app.Status().Ready })
+}
+
+// Bounds of the end of everything.
+const (
+	// stuckAfter is how long no record may end while some are left. A record that shared
+	// the deaths of others waits for up to ten minutes for a sidecar without other tasks.
+	stuckAfter = 12 * time.Minute
+	// neverAfter bounds the whole.
+	neverAfter = 6 * time.Hour
+	// goneWithin is how soon the keys of dead runs are gone.
+	goneWithin = time.Minute
+)
+
+// settle waits until every record has ended, with all faults over.
+func (w *world) settle() {
+	began, moved, last := time.Now(), time.Now(), -1
+	for {
+		n := w.unfinished()
+		if n == 0 {
+			return
+		}
+		w.mu.Lock()
+		ends := w.completions
+		w.mu.Unlock()
+		if ends != last {
+			last, moved = ends, time.Now()
+		}
+		if time.Since(moved) > stuckAfter || time.Since(began) > neverAfter {
+			w.violation("%d records have not ended %v after the last fault, and none has for %v: %s", n, time.Since(began), time.Since(moved), w.leftover())
+			return
+		}
+		for len(w.running()) < w.plan.fleet {
+			w.startMember()
+		}
+		sleep(time.Second)
+	}
+}
+
+// leftover names what has not ended, in short.
+func (w *world) leftover() string {
+	var found []string
+	for _, key := range w.server.Do("KEYS", w.key("*")).Texts() {
+		if strings.Contains(key, "queue") || strings.Contains(key, ":in") || strings.Contains(key, "delayed") || strings.Contains(key, "unrouted") {
+			found = append(found, key)
+		}
+	}
+	return strings.Join(found[:min(len(found), 8)], " ")
+}
+
+// awaitTheGone waits until the living have removed the keys of dead runs.
+func (w *world) awaitTheGone() {
+	for began := time.Now(); ; sleep(time.Second) {
+		left := w.strangers()
+		if len(left) == 0 {
+			return
+		}
+		if time.Since(began) > goneWithin {
+			w.violation("%v after the last death these keys are left: %v", goneWithin, left)
+			return
+		}
+	}
+}
+
+// strangers returns the keys of runs whose sidecar is not running.
+func (w *world) strangers() (found []string) {
+	var names []string
+	for _, m := range w.running() {
+		names = append(names, m.name+"-")
+	}
+	belongs := func(run string) bool {
+		return slices.ContainsFunc(names, func(n string) bool { return strings.HasPrefix(run, n) })
+	}
+	for _, kind := range []string{"alive", "inbox", "inflight", "meta"} {
+		for _, key := range w.server.Do("KEYS", w.key("sidecar", kind, "*")).Texts() {
+			if !belongs(strings.TrimPrefix(key, w.key("sidecar", kind)+":")) {
+				found = append(found, key)
+			}
+		}
+	}
+	for _, run := range w.server.Do("SMEMBERS", w.key("sidecar:runs")).Texts() {
+		if !belongs(run) {
+			found = append(found, "runs "+run)
+		}
+	}
+	return found
+}
+
+// stopAll stops the fleet and waits for every sidecar, also for what is left of the killed.
+func (w *world) stopAll() {
+	for _, m := range w.running() {
+		m.stop("the end", m.app.Stop)
+	}
+	w.wg.Wait()
+	if left := w.strangers(); len(left) > 0 {
+		w.violation("keys of runs that are over: %v", left)
+	}
+	for _, m := range w.members {
+		if ps := m.alive(); len(ps) > 0 {
+			w.violation("%s has left %d workers behind", m.name, len(ps))
+			for _, p := range ps {
+				p.cancel()
+			}
+		}
+		for _, line := range m.log.last(keepLines) {
+			if strings.Contains(line, "panic") || strings.Contains(line, "this is a bug") {
+				w.violation("%s broke: %.300s", m.name, line)
+			}
+		}
+	}
+	sleep(time.Minute) // connections end with the latency of their link
+	left := ownGoroutines()
+	w.server.CloseConns()
+	if len(left) > 0 {
+		w.violation("%d goroutines are left: %s", len(left), left[0])
+	}
+}
+
+// ownGoroutines returns the stacks of the other goroutines in this bubble.
+func ownGoroutines() (left []string) {
+	buf := make([]byte, 1<<20)
+	buf = buf[:runtime.Stack(buf, true)]
+	for i, stack := range strings.Split(string(buf), "\n\n") {
+		head, _, _ := strings.Cut(stack, "\n")
+		if i > 0 && strings.Contains(head, "synctest bubble") && !strings.Contains(stack, "testingSynctestTest(") && !strings.Contains(head, "synctest.Run") {
+			left = append(left, stack[:min(len(stack), 1500)])
+		}
+	}
+	return left
+}
+
+// heapBound is the most that the heap of a whole fleet may take, after a collection. It is
+// far above what the shapes need and far below what a leak takes in an hour.
+const heapBound = 512 << 20
+
+func (w *world) checkHeap() {
+	sample := []metrics.Sample{{Name: "/gc/heap/live:bytes"}}
+	metrics.Read(sample)
+	if n := sample[0].Value.Uint64(); n > heapBound {
+		w.violation("the heap takes %d MB", n>>20)
+	}
+}
+
+// final returns what Redis holds.
+func (w *world) final() history.Final {
+	f := history.Final{Completions: map[string]map[string]history.Completion{}, Counters: map[string]int{}, Results: map[string]string{}}
+	for id := range w.groups {
+		f.Completions[id] = map[string]history.Completion{}
+	}
+	var kept *redismodel.Snapshot
+	w.server.With(func(db *redismodel.DB) { kept = db.Snapshot() })
+	kept.Contents(func(c redismodel.Content) bool {
+		kind, rest, _ := strings.Cut(strings.TrimPrefix(c.Key, prefix+":"), ":")
+		switch {
+		case kind == "completions":
+			for i := 0; i+1 < len(c.Fields); i += 2 {
+				var one history.Completion
+				if err := json.Unmarshal([]byte(c.Fields[i+1]), &one); err != nil {
+					w.violation("completion of %s: %v", c.Fields[i], err)
+				}
+				if f.Completions[rest] != nil {
+					f.Completions[rest][c.Fields[i]] = one
+				}
+			}
+		case kind == "barrier" && !strings.HasSuffix(rest, ":expected"):
+			f.Counters[rest], _ = strconv.Atoi(c.Text)
+		case strings.HasPrefix(c.Key, w.key("sidecar:dead")+":"):
+			l := history.Letter{}
+			for i := 0; i+1 < len(c.Fields); i += 2 {
+				switch c.Fields[i] {
+				case "task_id":
+					l.Task = c.Fields[i+1]
+				case "reason":
+					l.Reason = c.Fields[i+1]
+				case "attempts":
+					l.Attempts, _ = strconv.Atoi(c.Fields[i+1])
+				}
+			}
+			f.Letters = append(f.Letters, l)
+		case strings.HasSuffix(c.Key, ".__result__"):
+			f.Results[strings.TrimSuffix(strings.TrimPrefix(c.Key, "graflow:channel:"+prefix+":"), ".__result__")] = c.Text
+		}
+		return true
+	})
+	return f
+}
+
+// judge checks the whole history.
+func (w *world) judge() {
+	w.mu.Lock()
+	events, severe := slices.Clone(w.events), w.severe
+	w.mu.Unlock()
+	s, left := history.Tell(events), w.final()
+	j := &history.Judge{
+		Tasks: w.tasks, Groups: w.groups, Again: w.forgetting, Delay: 1000 * time.Hour, Gaps: w.forgetting > 0,
+		MayFail: w.mayFail, Silent: w.mayFail,
+		Repeats: func(t *history.Task, f *history.Fate) int {
+			switch w.behaviours[t.ID] {
+			case works, asksChannel, enqueues, nests, drains, floodsStderr, floodsStdout, textID, answersTwice, quits:
+				return severe
+			case retriesOnce, diesOnce, diesLate, failsUnread:
+				return severe + 1
+			default:
+				return severe + len(f.Starts)
+			}
+		},
+		LostUnread: func(string) int { return severe + w.counts[string(killsChild)] + w.counts[string(kills)] },
+		Elapsed:    func(from, to time.Time) time.Duration { return to.Sub(from) },
+		Violation:  w.violation,
+	}
+	for _, id := range slices.Sorted(maps.Keys(w.tasks)) {
+		if !w.released[id] {
+			j.CheckTask(w.tasks[id], s.Of(id), left, w.interrupts[id])
+		}
+	}
+	for _, id := range slices.Sorted(maps.Keys(w.groups)) {
+		j.CheckGroup(w.groups[id], s, left, w.interrupts)
+	}
+	w.checkAttempts(s)
+}
+
+// checkAttempts checks that a record that kills its worker each time is not tried for ever.
+func (w *world) checkAttempts(s *history.Story) {
+	for id, f := range s.Tasks {
+		b := w.behaviours[id]
+		if b != dies && b != segfaults && b != hangs {
+			continue
+		}
+		if most := 2*w.maxAttempts() + w.severe + w.counts[string(requeuesDead)]*w.maxAttempts(); len(f.Starts) > most {
+			w.violation("%s (%s) ran %d times, and may %d times", id, b, len(f.Starts), most)
+		}
+	}
+}
+
+func (w *world) maxAttempts() int { return 3 }
+
+// mayFail tells whether a failure of a task is right.
+func (w *world) mayFail(t *history.Task) bool {
+	b := w.behaviours[t.ID]
+	if !b.succeeds() {
+		return true
+	}
+	p := &w.plan
+	switch {
+	case b == nests:
+		return true // it waits for others, which may take longer than its deadline
+	case p.has(freezesHost, freezesChild) || slices.Contains(p.points, freezesAt):
+		return true // its worker may have missed the deadline
+	case b != works && !p.faultless():
+		return true // what it asks for may come after its deadline
+	case p.concurrency > 1 && p.badShare > 0:
+		return true // it may share a worker with one that spoils its answers
+	}
+	return w.sized[t.ID]
+}
