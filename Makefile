@@ -63,8 +63,8 @@ e2e: go redis ## Run the end-to-end tests with real Graflow (GRAFLOW=0.1.9 or la
 	@scripts/e2e $(or $(GRAFLOW),latest) $(ARGS)
 
 .PHONY: faults
-faults: go redis ## Kill, freeze and cut off everything, and check that nothing was lost (minutes)
-	@scripts/faults $(ARGS)
+faults: go redis ## Kill, freeze and cut off everything, and check that nothing was lost (minutes; FLEET=mixed: beside the last release)
+	@FLEET='$(FLEET)' scripts/faults $(ARGS)
 
 .PHONY: simulate
 simulate: go ## Simulate whole sidecars in virtual time (SECONDS=120, HOURS=8 for a night, or SEED=7 to replay one)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 
 	"github.com/graflow/graflow-sidecar/sidecar/app"
@@ -66,9 +67,15 @@ func exitStatus(err error) int {
 	}
 }
 
-// lines splits an error's text, so that each line can carry our name.
-func lines(err error) []string {
-	return strings.Split(strings.TrimSpace(err.Error()), "\n")
+// lines splits an error's text, so that each line can carry our name. Stages that end for
+// the same reason give the same line, which is there once.
+func lines(err error) (all []string) {
+	for line := range strings.SplitSeq(strings.TrimSpace(err.Error()), "\n") {
+		if !slices.Contains(all, line) {
+			all = append(all, line)
+		}
+	}
+	return all
 }
 
 // explain writes why a command has failed, and the command that explains it.

@@ -11,6 +11,11 @@
 // what is left in Redis. At the end a table says for each fault how often it was
 // tried, how many promises were violated and how long the slowest recovery took.
 //
+// "make faults FLEET=mixed" builds the sidecar of the last release too (scripts/last-release)
+// and runs the tests of mixed_test.go, and others in which several sidecars share a queue:
+// in those, the sidecars and the commands of a test are of both versions in turns. They have
+// the build tag mixed in addition.
+//
 // Environment:
 //
 //	FAULT_SEED      seed of the random tests; default: a new one, which is printed
@@ -19,6 +24,7 @@
 //	FAULT_KEEP      a folder for histories and logs; default: a temporary one, kept
 //	                after failures only
 //	FAULT_SIDECAR   the binary to test; default: built from this source
+//	FAULT_LAST_RELEASE  with the tag mixed: the folder that scripts/last-release prints
 //	FAULT_BUILDFLAGS  further flags for building the sidecar, such as -race
 //	REDISTEST_BINARY  the server, such as a valkey-server; default redis-server
 //	GRAFLOW_PYTHON  a Python that has Graflow, for the comparison with its own

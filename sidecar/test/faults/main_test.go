@@ -85,6 +85,9 @@ func serverVersion() string {
 }
 
 func setUp() (err error) {
+	if err := possible(); err != nil {
+		return err
+	}
 	if scratch = os.Getenv("FAULT_KEEP"); scratch != "" {
 		err = os.MkdirAll(scratch, 0o755)
 	} else {
@@ -129,4 +132,12 @@ var (
 		return builtSidecar()
 	}
 	builtSidecar = programs.Program("sidecar")
+
+	// fleet returns the binary of the n-th sidecar or command of a test. A mixed fleet (see
+	// mixed_test.go) has another one here.
+	fleet = func(int) (string, error) { return sidecarBinary() }
+	// possible returns an error if the tests cannot run.
+	possible = func() error { return nil }
+	// sources are the folders of the sources of all binaries.
+	sources = []string{build.Root()}
 )

@@ -21,7 +21,16 @@ var operations = []string{"requeue", "drop", "pause", "command", "heads", "list_
 // It retries the command where Redis could not be reached. A retry may also fail with the
 // text gone, if gone is not empty: an earlier try whose reply was lost has done the work.
 func (w *world) command(addr, gone string, args ...string) string {
-	binary, err := sidecarBinary()
+	w.mu.Lock()
+	w.commands++
+	number := w.commands
+	w.mu.Unlock()
+	return w.commandOf(func() (string, error) { return fleet(number) }, addr, gone, args...)
+}
+
+// commandOf is command with the given binary.
+func (w *world) commandOf(program func() (string, error), addr, gone string, args ...string) string {
+	binary, err := program()
 	if err != nil {
 		w.violation("%v", err)
 		return ""
@@ -61,22 +70,8 @@ func (w *world) operate(p *faultproxy.Proxy, late time.Duration) {
 	s := w.start(setup{env: append([]string{"SIDECAR_MAX_ATTEMPTS=1"}, eager...)})
 	// Each kills its worker once, which uses up its attempts.
 	again, dropped := w.one(record{Kill: "self-start"}), w.one(record{Kill: "self-start"})
-	letter := func(task string) (id string) {
-		wait.Within(w.t, 20*time.Second, "the dead letter of "+task, func() bool {
-			ctx, cancel := bounded()
-			defer cancel()
-			ids, err := w.c.ZRange(ctx, w.key("sidecar", "dead"), 0, -1).Result()
-			for _, i := range ids {
-				if w.c.HGet(ctx, w.key("sidecar", "dead", i), "task_id").Val() == task {
-					id = i
-				}
-			}
-			return err == nil && id != ""
-		})
-		return id
-	}
-	w.command(p.Addr(), "dead letter", "dead", "requeue", letter(again))
-	w.command(p.Addr(), "dead letter", "dead", "drop", letter(dropped))
+	w.command(p.Addr(), "dead letter", "dead", "requeue", w.letterOf(again))
+	w.command(p.Addr(), "dead letter", "dead", "drop", w.letterOf(dropped))
 	w.settle(20 * time.Second)
 	wait.Pass(late)
 	if left := w.final().Letters; len(left) > 0 {
@@ -103,6 +98,32 @@ func (w *world) operate(p *faultproxy.Proxy, late time.Duration) {
 	}
 	w.drainBy(p.Addr(), s)
 	w.settle(5 * time.Second)
+}
+
+// letterOf waits for the dead letter of a task and returns its id.
+func (w *world) letterOf(task string) (id string) {
+	w.t.Helper()
+	wait.Within(w.t, 20*time.Second, "the dead letter of "+task, func() bool {
+		ctx, cancel := bounded()
+		defer cancel()
+		ids, err := w.c.ZRange(ctx, w.key("sidecar", "dead"), 0, -1).Result()
+		for _, i := range ids {
+			if w.c.HGet(ctx, w.key("sidecar", "dead", i), "task_id").Val() == task {
+				id = i
+			}
+		}
+		return err == nil && id != ""
+	})
+	return id
+}
+
+// requeue requeues the dead letter of a task with the given binary, which is one more push.
+func (w *world) requeue(program func() (string, error), task string) {
+	w.t.Helper()
+	w.commandOf(program, w.server.Addr, "", "dead", "requeue", w.letterOf(task))
+	w.mu.Lock()
+	w.tasks[task].Pushes++
+	w.mu.Unlock()
 }
 
 // drainBy drains a sidecar by the command, on the Redis at addr, and waits until it has

@@ -36,6 +36,8 @@ type sidecar struct {
 type setup struct {
 	env   []string
 	spare bool
+	// binary is the sidecar's binary, in place of that of the fleet.
+	binary func() (string, error)
 	// stderr gets the sidecar's log in place of the log file.
 	stderr *os.File
 	proxy  *faultproxy.Proxy // between the sidecar and Redis
@@ -60,18 +62,22 @@ const markVariable = "FAULT_MARK"
 // end of the test is killed.
 func (w *world) start(s setup) *sidecar {
 	w.t.Helper()
-	binary, err := sidecarBinary()
-	if err != nil {
-		w.t.Fatal(err)
-	}
 	self, err := os.Executable()
 	if err != nil {
 		w.t.Fatal(err)
 	}
 	w.mu.Lock()
 	w.started++
-	id := w.name + "-" + strconv.Itoa(w.started)
+	number := w.started
 	w.mu.Unlock()
+	id := w.name + "-" + strconv.Itoa(number)
+	if s.binary == nil {
+		s.binary = func() (string, error) { return fleet(number) }
+	}
+	binary, err := s.binary()
+	if err != nil {
+		w.t.Fatal(err)
+	}
 	sc := &sidecar{w: w, id: id, spare: s.spare, proxy: s.proxy, done: make(chan struct{}), log: filepath.Join(w.dir, id+".log")}
 	log, err := os.Create(sc.log)
 	if err != nil {

@@ -42,6 +42,7 @@ type world struct {
 
 	mu       sync.Mutex
 	started  int
+	commands int
 	sidecars []*sidecar
 	tasks    map[string]*history.Task
 	groups   map[string]*history.Group
