@@ -242,7 +242,7 @@ func (q *Queue) Handover() Handover {
 	defer q.mu.Unlock()
 	h := Handover{Taken: q.taken}
 	for _, l := range q.lanes {
-		h.Startable = h.Startable || !q.halted && len(l.ready) > 0 && l.freeLocked() > 0 && l.permitsLocked() > 0
+		h.Startable = h.Startable || !q.halted && len(l.ready) > 0 && l.freeLocked() > 0
 	}
 	return h
 }
@@ -322,9 +322,6 @@ func (q *Queue) Drop() int {
 func (q *Queue) Halt() {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if q.halted {
-		return
-	}
 	q.halted = true
 	q.signalDemandLocked()
 	for _, l := range q.lanes {
@@ -341,10 +338,6 @@ func (q *Queue) Halt() {
 func (q *Queue) Close() {
 	q.Halt()
 	q.mu.Lock()
-	if q.closed {
-		q.mu.Unlock()
-		return
-	}
 	q.closed = true
 	back := q.unstartedLocked()
 	q.mu.Unlock()

@@ -23,7 +23,7 @@ type rate struct {
 }
 
 func (r *rate) add(now time.Time, n int) {
-	if r.start.IsZero() || now.Sub(r.start) > 10*rateWindow {
+	if now.Sub(r.start) > 10*rateWindow {
 		// This is the first completion, or the first after a pause: a window that
 		// includes the pause would give a wrong rate.
 		r.start, r.n = now, 0
@@ -37,7 +37,7 @@ func (r *rate) add(now time.Time, n int) {
 
 // ahead returns the number of tasks that will end within aheadFor at this rate.
 func (r *rate) ahead(now time.Time) int {
-	if r.perSecond == 0 || now.Sub(r.at) > 10*rateWindow {
+	if now.Sub(r.at) > 10*rateWindow {
 		return 0
 	}
 	return min(int(r.perSecond*aheadFor.Seconds()), maxAhead)
