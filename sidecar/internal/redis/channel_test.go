@@ -181,6 +181,32 @@ func TestChannelAdd(t *testing.T) {
 	})
 }
 
+// A sum that is no number is the request's fault; a refused command is not.
+func TestChannelAddRefused(t *testing.T) {
+	_, e := alone(t)
+	a := e.ask("s")
+	const most = "1.1e4932" // of the largest number that Redis adds
+	a.mustSet("n", most)
+	if _, err := a.Add(e.ctx, a.next(), "n", most); !errors.Is(err, ErrNumber) {
+		t.Errorf("an infinite sum: %v", err)
+	}
+	same(t, "left", e.get(a.key("n")), most)
+	for _, rules := range [][]string{{"-incrbyfloat"}, {"+incrbyfloat", "-rpush"}} {
+		if err := e.c.ACLSetUser(e.ctx, "default", rules...).Err(); err != nil {
+			t.Fatal(err)
+		}
+		err := error(nil)
+		if rules[0] == "-incrbyfloat" {
+			_, err = a.Add(e.ctx, a.next(), "m", "1")
+		} else {
+			_, err = a.Append(e.ctx, a.next(), "l", []byte("1"), 0)
+		}
+		if err == nil || errors.Is(err, ErrNumber) || errors.Is(err, ErrType) {
+			t.Errorf("%v: %v", rules, err)
+		}
+	}
+}
+
 // A key of another kind is the request's fault: nothing is changed, and the next
 // request is served.
 func TestChannelTypes(t *testing.T) {
@@ -336,6 +362,30 @@ func TestChannelAfterTheDelivery(t *testing.T) {
 	})
 }
 
+func TestChannelSetWithAnEnd(t *testing.T) {
+	both(t, Options{}, func(t *testing.T, e *env) {
+		a := e.ask("s")
+		if err := a.Set(e.ctx, a.next(), "k", []byte("value"), time.Minute); err != nil {
+			t.Fatal(err)
+		}
+		same(t, "value", e.get(a.key("k")), "value")
+		if ttl := e.c.PTTL(e.ctx, a.key("k")).Val(); ttl <= 50*time.Second || ttl > time.Minute {
+			t.Errorf("ttl %v", ttl)
+		}
+	})
+}
+
+// The results of lanes are kept for a day after the last change.
+func TestChannelLanesExpire(t *testing.T) {
+	both(t, Options{}, func(t *testing.T, e *env) {
+		a := e.ask("s")
+		a.mustSet("k", "1")
+		if ttl := e.c.TTL(e.ctx, e.keys.asked(a.run)).Val(); ttl < 23*time.Hour || ttl > 24*time.Hour {
+			t.Errorf("after a change that needs memory the lanes are kept for %v", ttl)
+		}
+	})
+}
+
 func TestChannelsAreNotInACluster(t *testing.T) {
 	c := goredis.NewClusterClient(&goredis.ClusterOptions{Addrs: []string{"127.0.0.1:1"}})
 	s, err := New(c, Options{Prefix: "{graflow}"})
@@ -366,6 +416,7 @@ func TestChannelWhileRedisRefuses(t *testing.T) {
 		}
 	}
 	same(t, "delete with no memory", ok[bool](t)(a.Delete(e.ctx, a.next(), "k")), true)
+	same(t, "unlock with no memory", ok[bool](t)(a.Unlock(e.ctx, a.next(), "k", "another's")), false)
 	e.config("maxmemory", "0")
 	same(t, "keys", ok[[]string](t)(a.Keys(e.ctx, 1<<20)), []string{})
 	same(t, "queue", e.queue(), []string{})

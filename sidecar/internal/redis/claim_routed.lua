@@ -105,7 +105,7 @@ local function matches_elsewhere(record)
     for _, run in ipairs(redis.call('SMEMBERS', RUNS)) do
       local meta = S .. 'meta:' .. run
       local published = usable('HLEN', meta) and redis.call('HMGET', meta, 'kinds', 'turn') or {}
-      if run ~= RUN and (published[1] or published[2]) then
+      if run ~= RUN and published[2] then
         others[#others + 1] = published[1] and compile_all(published[1]) or 'all'
       end
     end

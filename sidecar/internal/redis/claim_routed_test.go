@@ -161,6 +161,140 @@ func TestClaimRoutedIsBounded(t *testing.T) {
 	})
 }
 
+// A claim examines the queue until it has read MaxClaimBytes, eight records at a time, from
+// the end that it claims from.
+func TestClaimRoutedExaminesBytes(t *testing.T) {
+	for _, right := range []bool{false, true} {
+		for size, want := range map[int][]string{199: {"b:1"}, 200: nil} {
+			t.Run(fmt.Sprint(right, size), func(t *testing.T) {
+				both(t, Options{MaxClaimBytes: 200, QueueRight: right}, func(t *testing.T, e *env) {
+					run := e.run("w")
+					var list []string
+					for i := range 8 {
+						list = append(list, fmt.Sprintf(`{"task_id":"a%d"%*s}`, i, 25-16, ""))
+					}
+					list[0] = list[0][:len(list[0])-1-(200-size)] + "}"
+					list = append(list, job("b"))
+					if right {
+						slices.Reverse(list)
+					}
+					e.push(list...)
+					got := e.routed(run, abKinds, 0, 1)
+					same(t, "claimed", claimedIDs(got.Claimed), want)
+					same(t, "left", got.Remaining, 9-len(want))
+				})
+			})
+		}
+	}
+}
+
+// A claim takes what fits exactly, and a first record of any size.
+func TestClaimRoutedFits(t *testing.T) {
+	for name, c := range map[string]struct {
+		sizes []int
+		want  int
+	}{"exactly": {[]int{100, 100}, 2}, "one byte more": {[]int{100, 101}, 1}, "a large one": {[]int{300, 20}, 1}} {
+		t.Run(name, func(t *testing.T) {
+			both(t, Options{MaxClaimBytes: 200}, func(t *testing.T, e *env) {
+				run := e.run("w")
+				for i, size := range c.sizes {
+					e.push(fmt.Sprintf(`{"task_id":"a%d"%*s}`, i, size-16, ""))
+				}
+				same(t, "claimed", len(e.routed(run, abKinds, 2, 0).Claimed), c.want)
+			})
+		})
+	}
+}
+
+// A record whose kind is unknown uses a slot of any kind.
+func TestClaimRoutedUnknownKinds(t *testing.T) {
+	both(t, Options{}, func(t *testing.T, e *env) {
+		run := e.run("w")
+		e.push("no record", "nor this", "nor that")
+		same(t, "claimed", records(e.routed(run, abKinds, 1, 1).Claimed), []string{"no record", "nor this"})
+		same(t, "queue", e.queue(), []string{"nor that"})
+	})
+}
+
+// Unrouted records keep their order. In a list that is longer than the part that a claim
+// examines, those for other runs move behind the rest, so that the rest gets its turn.
+func TestUnroutedRotate(t *testing.T) {
+	all := []string{"x1", "a1", "x2", "x3", "x4", "x5", "x6", "x7", "a8", "x9", "x10"}
+	for _, c := range []struct{ list, want []string }{
+		{all[:2], all[:2]},
+		{all[:8], all[:8]},
+		{all, []string{"a1", "a8", "x9", "x10", "x1", "x2", "x3", "x4", "x5", "x6", "x7"}},
+		{
+			[]string{"x1", "a1", "a2", "a3", "a4", "a5", "a6", "a7", "a8", "a9"},
+			[]string{"a1", "a2", "a3", "a4", "a5", "a6", "a7", "a8", "a9", "x1"},
+		},
+	} {
+		for _, keep := range []time.Duration{time.Hour, 0} { // in the second case they are over, and another run takes them
+			t.Run(fmt.Sprint(len(c.list), keep), func(t *testing.T) {
+				both(t, Options{MaxClaimBytes: 200}, func(t *testing.T, e *env) {
+					run, other := e.run("w"), e.run("o")
+					e.push(jobs(c.list...)...)
+					for len(e.queue()) > 0 {
+						e.routed(other, []string{"z*"}, 0)
+					}
+					if keep == 0 {
+						e.routed(e.run("x"), []string{"x*"}, 0)
+						if len(c.list) > 8 {
+							e.c.Del(e.ctx, e.keys.own("unrouted"))
+							e.push(jobs(c.list...)...)
+							for len(e.queue()) > 0 {
+								e.routed(other, []string{"z*"}, 0)
+							}
+						}
+					}
+					got, err := e.ClaimRouted(e.ctx, run, "n", KindDemand{abKinds, []int{0, 0}, keep})
+					if err != nil {
+						t.Fatal(err)
+					}
+					same(t, "claimed", len(got.Claimed), 0)
+					list, _ := e.unrouted()
+					same(t, "unrouted", ids(list), c.want)
+				})
+			})
+		}
+	}
+}
+
+// Records that no run takes are over within the byte limit of a claim.
+func TestUnroutedAreOverWithinTheLimit(t *testing.T) {
+	both(t, Options{MaxClaimBytes: 200}, func(t *testing.T, e *env) {
+		run, other := e.run("w"), e.run("o")
+		for i := range 3 {
+			e.push(fmt.Sprintf(`{"task_id":"y%d"%*s}`, i, 100-16, ""))
+		}
+		for len(e.queue()) > 0 {
+			e.routed(other, []string{"z*"}, 0)
+		}
+		for _, want := range []int{2, 1, 0} {
+			got, err := e.ClaimRouted(e.ctx, run, NewRunID("n"), KindDemand{abKinds, []int{0, 0}, 0})
+			if err != nil {
+				t.Fatal(err)
+			}
+			same(t, "claimed", len(got.Claimed), want)
+		}
+	})
+}
+
+// From the right end, too, a claim examines more than one chunk in the order of the queue.
+func TestClaimRoutedFromTheRight(t *testing.T) {
+	both(t, Options{QueueRight: true}, func(t *testing.T, e *env) {
+		run := e.run("w")
+		var want []string
+		for i := range 20 {
+			if err := e.c.LPush(e.ctx, e.keys.queue(), job(fmt.Sprint("a", i))).Err(); err != nil {
+				t.Fatal(err)
+			}
+			want = append(want, fmt.Sprint("a", i, ":0"))
+		}
+		same(t, "claimed", claimedIDs(e.routed(run, abKinds, 20, 0).Claimed), want)
+	})
+}
+
 func TestClaimRoutedRetry(t *testing.T) {
 	both(t, Options{}, func(t *testing.T, e *env) {
 		run := e.run("w")
@@ -177,6 +311,7 @@ func TestClaimRoutedRetry(t *testing.T) {
 			t.Fatal(err)
 		}
 		same(t, "again, without what is over", again.Claimed, first.Claimed[1:])
+		same(t, "moved again", again.Moved, 0)
 		dead, err := e.ClaimRouted(e.ctx, run, "n2", routes)
 		if err != nil {
 			t.Fatal(err)

@@ -115,6 +115,43 @@ func TestClaimBytes(t *testing.T) {
 	}
 }
 
+// A repeated claim tells the attempts of its records, of which some may have ended.
+func TestClaimRetryWithAttempts(t *testing.T) {
+	both(t, Options{}, func(t *testing.T, e *env) {
+		run := e.run("w")
+		e.push("a", "b", "c")
+		for range 2 {
+			all := e.claim(run, 3)
+			e.release(run, lost(all[0], false, 9), back(all[1])[0], lost(all[2], false, 9))
+		}
+		first, err := e.Claim(e.ctx, run, "n", 3)
+		if err != nil {
+			t.Fatal(err)
+		}
+		e.report(run, Report{Delivery: first[1].Delivery})
+		again, err := e.Claim(e.ctx, run, "n", 3)
+		if err != nil {
+			t.Fatal(err)
+		}
+		same(t, "again", again, []Claimed{first[0], first[2]})
+		same(t, "attempts", []int{again[0].Losses, again[1].Losses}, []int{2, 2})
+	})
+}
+
+// A record of the inbox that does not fit into a claim is not overtaken by one of the queue
+// that does.
+func TestAFullClaimTakesNothingFromTheQueue(t *testing.T) {
+	both(t, Options{MaxClaimBytes: 64}, func(t *testing.T, e *env) {
+		run := e.run("w")
+		big := strings.Repeat("x", 60)
+		e.c.RPush(e.ctx, e.keys.inbox(run), "first", big)
+		e.push("small")
+		same(t, "first claim", records(e.claim(run, 9)), []string{"first"})
+		same(t, "second claim", records(e.claim(run, 9)), []string{big})
+		same(t, "third claim", records(e.claim(run, 9)), []string{"small"})
+	})
+}
+
 // poison is what no decoder may see on the way through Redis.
 var poison = []string{
 	"", "\x00", "not json", "\xff\xfe\xfd", `{"a":`, strings.Repeat("[", 5000), "{\"task_id\":\"\\ud800\"}",

@@ -80,6 +80,9 @@ func TestRepliesToAClaimAreBounded(t *testing.T) {
 		var got []Claimed
 		for len(got) < len(pushed) {
 			some := e.claim(run, 99)
+			if len(got) == 0 {
+				same(t, "in the first reply", len(some), maxReply/(40<<10))
+			}
 			size := 0
 			for _, c := range some {
 				size += len(c.Record)

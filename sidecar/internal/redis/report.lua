@@ -25,7 +25,6 @@
 local KEEP, REPORTS = tonumber(ARGV[5]), tonumber(ARGV[6])
 local DAY = math.floor(now() / KEEP)
 local FIRST, LENGTH, DEAD_LENGTH = 8, 9, 16 -- where the reports begin, and how long one is
-redis.call('HLEN', INFLIGHT)
 redis.call('HLEN', ATTEMPTS)
 redis.call('ZCARD', ATTEMPTS_AT)
 redis.call('ZCARD', DEAD)
@@ -73,7 +72,7 @@ local function load_group(id)
       or failed(redis.pcall('HLEN', g.completions))
       or expected and not string.match(expected, '^-?%d+$')
       or counter and not (#counter < 18 and (counter == '0' or string.match(counter, '^-?[1-9]%d*$')))
-  g.expected = not g.bad and expected and tonumber(expected)
+  g.expected = expected and tonumber(expected)
   groups[id] = g
   order[#order + 1] = g
   return g
@@ -164,7 +163,7 @@ local function decide(report, at)
   local verdict, sha = 'dead', ARGV[at + 7]
   if ARGV[at + 8] == 'dead' then
     sha = dead_letter(at)
-    if task ~= '' and id ~= '' then
+    if task ~= '' then
       enlist(report, task, id, ARGV[at + 3], ARGV[at + 4]) -- a bad group, or one that is over, stays as it is
     end
   else

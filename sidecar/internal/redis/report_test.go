@@ -268,16 +268,3 @@ func TestReportBatch(t *testing.T) {
 		}
 	})
 }
-
-// Where much more is in flight than is reported, each delivery is looked up.
-func TestReportAmongMany(t *testing.T) {
-	both(t, Options{}, func(t *testing.T, e *env) {
-		run := e.run("w")
-		e.push(numbered(20)...)
-		c := e.claim(run, 20)
-		got := e.report(run,
-			Report{Delivery: c[7].Delivery}, Report{Delivery: run + ".99"}, Report{Delivery: c[7].Delivery}, Report{Delivery: c[3].Delivery})
-		same(t, "verdicts", got, []Verdict{CompletedNoGroup, NotInFlight, NotInFlight, CompletedNoGroup})
-		same(t, "in flight", len(e.hash(e.keys.inflight(run))), 18)
-	})
-}
