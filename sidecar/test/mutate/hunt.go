@@ -12,12 +12,13 @@ import (
 )
 
 // fast is how long a test may take, without a mutant, to be run against mutants.
-const fast = time.Second
+const fast = 3 * time.Second
 
 // hunt runs the tests against mutants.
 type hunt struct {
 	folder string
 	procs  int
+	last   class // of the tests that run
 	say    func(format string, args ...any)
 
 	mu    sync.Mutex
@@ -51,11 +52,15 @@ func (h *hunt) save() error {
 	return os.WriteFile(killsFile(), text, 0o600)
 }
 
-// all returns the fates of mutants of a subject, in their order.
-func (h *hunt) all(s *subject, mutants []candidate) ([]fate, error) {
-	tests, err := s.profile(h.folder)
-	if err != nil {
-		return nil, err
+// all returns the fates of mutants, in their order. The tests of the subjects run one after
+// another.
+func (h *hunt) all(mutants []candidate, subjects ...*subject) ([]fate, error) {
+	suites := make([][]test, len(subjects))
+	for i, s := range subjects {
+		var err error
+		if suites[i], err = s.profile(h.folder); err != nil {
+			return nil, err
+		}
 	}
 	fates := make([]fate, len(mutants))
 	errs := make([]error, len(mutants))
@@ -64,7 +69,13 @@ func (h *hunt) all(s *subject, mutants []candidate) ([]fate, error) {
 	for range h.procs {
 		workers.Go(func() {
 			for i := range next {
-				fates[i], errs[i] = h.one(s, mutants[i], tests)
+				for j, s := range subjects {
+					fates[i], errs[i] = h.one(s, mutants[i], suites[j])
+					if fates[i].by != "" || errs[i] != nil {
+						break
+					}
+				}
+				h.tell(fates[i])
 			}
 		})
 	}
@@ -80,23 +91,23 @@ func (h *hunt) all(s *subject, mutants []candidate) ([]fate, error) {
 // first, and those that need a Redis process last.
 func (h *hunt) one(s *subject, c candidate, tests []test) (fate, error) {
 	f := fate{candidate: c}
-	for _, real := range []bool{false, true} {
-		list, times := h.order(c, tests, real)
+	for class := inProcess; class <= h.last; class++ {
+		list, times := h.order(c, tests, class)
 		if len(list) == 0 {
 			continue
 		}
-		env := noRedis
-		if real {
-			env = realRedis
+		env := realRedis
+		if class == inProcess {
+			env = noRedis
 		}
 		bound := func(test string) time.Duration { return 3*time.Second + 20*times[test] }
-		j := job{Tests: list, Mutant: c.id, Script: c.script, Changed: c.changed}
+		j := job{Tests: list, Package: c.pkg(), Mutant: c.id, Script: c.script, Changed: c.changed}
 		r, err := s.run(h.folder, j, bound, env...)
 		if err != nil {
 			return f, err
 		}
 		// A Redis process may stumble over a busy machine: a second failure confirms the first.
-		if r.failed && real && times[r.by] > 0 {
+		if r.failed && class > inProcess && times[r.by] > 0 {
 			j.Tests = []string{r.by}
 			if r, err = s.run(h.folder, j, bound, env...); err != nil {
 				return f, err
@@ -108,16 +119,23 @@ func (h *hunt) one(s *subject, c candidate, tests []test) (fate, error) {
 			h.kills[c.Key()] = r.by
 			h.count[r.by]++
 			h.mu.Unlock()
-			h.say("killed   %s by %s", c, r.by)
 			return f, nil
 		}
 	}
-	h.say("SURVIVED %s", c)
 	return f, nil
 }
 
+// tell prints a fate as soon as it is known.
+func (h *hunt) tell(f fate) {
+	if f.by == "" {
+		h.say("survived: line %d: %s", f.Line, f.Key())
+	} else {
+		h.say("killed:   line %d: %s (by %s)", f.Line, f.Key(), f.by)
+	}
+}
+
 // order returns the patterns of the tests that may notice the mutant, and their times.
-func (h *hunt) order(c candidate, tests []test, real bool) ([]string, map[string]time.Duration) {
+func (h *hunt) order(c candidate, tests []test, class class) ([]string, map[string]time.Duration) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	before := h.kills[c.Key()]
@@ -125,7 +143,7 @@ func (h *hunt) order(c candidate, tests []test, real bool) ([]string, map[string
 	cost := map[string]float64{}
 	var list []string
 	for _, t := range tests {
-		if t.real != real || t.time > fast || !t.uses[c.use()] {
+		if t.class != class || t.time > fast || !t.uses[c.use()] {
 			continue
 		}
 		list = append(list, t.pattern)

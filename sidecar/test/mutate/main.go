@@ -47,11 +47,13 @@ type options struct {
 	base            string
 	procs           int
 	listed, verbose bool
+	quick           bool
+	keys            map[string]bool
 }
 
 func main() {
 	var o options
-	var only string
+	var only, keys string
 	flag.BoolVar(&o.lua, "lua", false, "only the scripts")
 	flag.BoolVar(&o.conditions, "go", false, "only the conditions")
 	flag.StringVar(&only, "run", "", "only mutants whose `file:line` matches the pattern")
@@ -60,13 +62,18 @@ func main() {
 	flag.StringVar(&o.base, "base", "", "only mutants of lines that were changed since the `commit`")
 	flag.IntVar(&o.procs, "procs", 2, "number of test processes")
 	flag.BoolVar(&o.listed, "listed", false, "also those that "+equivalentFile+" lists")
+	flag.StringVar(&keys, "keys", "", "only mutants whose keys are the lines of the `file`")
+	flag.BoolVar(&o.quick, "quick", false, "without the tests on a Redis process that have a part in memory")
 	flag.BoolVar(&o.verbose, "v", false, "print the fate of each mutant")
 	flag.Parse()
 	if !o.lua && !o.conditions {
 		o.lua, o.conditions = true, true
 	}
 	var err error
-	if o.only, err = regexp.Compile(only); err == nil {
+	if o.only, err = regexp.Compile(only); err == nil && keys != "" {
+		o.keys, err = lines(keys)
+	}
+	if err == nil {
 		err = mutate(o)
 	}
 	if err != nil {
@@ -94,6 +101,10 @@ func mutate(o options) error {
 	if err != nil {
 		return err
 	}
+	app, err := appSubject(subjects[1:])
+	if err != nil {
+		return err
+	}
 	r := report{reasons: reasons, unused: map[string]bool{}}
 	for key := range reasons {
 		r.unused[key] = true
@@ -107,6 +118,10 @@ func mutate(o options) error {
 			fmt.Printf(format+"\n", args...)
 		}
 	})
+	h.last = twin
+	if o.quick {
+		h.last = real
+	}
 	for i, s := range subjects {
 		if len(chosen[i]) == 0 {
 			continue
@@ -114,7 +129,16 @@ func mutate(o options) error {
 		if err := s.compile(folder); err != nil {
 			return err
 		}
-		fates, err := h.all(s, chosen[i])
+		killers := []*subject{s}
+		if i > 0 {
+			if app.binary == "" {
+				if err := app.compile(folder); err != nil {
+					return err
+				}
+			}
+			killers = append(killers, app)
+		}
+		fates, err := h.all(chosen[i], killers...)
 		if err != nil {
 			return err
 		}
@@ -174,11 +198,27 @@ func choose(o options, subjects []*subject, r report) ([][]candidate, error) {
 }
 
 func (o options) wants(m mutant.Mutant) bool {
+	if o.keys != nil && !o.keys[m.Key()] {
+		return false
+	}
 	part := o.conditions
 	if strings.HasSuffix(m.File, ".lua") {
 		part = o.lua
 	}
 	return part && o.only.MatchString(fmt.Sprintf("%s:%d", m.File, m.Line))
+}
+
+// lines returns the lines of a file.
+func lines(file string) (map[string]bool, error) {
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return nil, err
+	}
+	all := map[string]bool{}
+	for line := range strings.Lines(string(text)) {
+		all[strings.TrimSpace(line)] = true
+	}
+	return all, nil
 }
 
 // hunk is the head of a hunk of a diff without context: its lines in the new file.

@@ -30,8 +30,9 @@ type job struct {
 type measured struct {
 	Test   string
 	Failed bool
-	Time   time.Duration
-	Uses   []any
+	Time   time.Duration // by the clock of package machine
+	Uses   []string
+	Class  class // unknown to the process
 }
 
 // result is how a test process ended.
@@ -45,7 +46,6 @@ type result struct {
 
 // run runs a test process. bound is how long each test may take.
 func (s *subject) run(folder string, j job, bound func(test string) time.Duration, env ...string) (result, error) {
-	j.Package = module + "/" + s.dir
 	if !j.Profile {
 		j.Parts = nil
 	}
@@ -103,6 +103,7 @@ func (s *subject) run(folder string, j job, bound func(test string) time.Duratio
 			} else if text, ok := strings.CutPrefix(line, "ran "); ok {
 				var m measured
 				if json.Unmarshal([]byte(text), &m) == nil {
+					m.Time = machine.Since(watch.begun())
 					r.measured = append(r.measured, m)
 				}
 			}
@@ -154,6 +155,12 @@ func (w *watchdog) start() func() bool {
 		done.Wait()
 		return w.fired
 	}
+}
+
+func (w *watchdog) begun() time.Time {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.since
 }
 
 func (w *watchdog) restart(limit time.Duration) {

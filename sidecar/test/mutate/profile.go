@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/graflow/graflow-sidecar/sidecar/test/kit/build"
@@ -13,6 +15,13 @@ import (
 
 // profileBound is how long a test may take in a profile.
 const profileBound = 2 * time.Minute
+
+// inner and nested are the parts of a test on a Redis in the process, for a test that runs on
+// several, and for one that has cases which do.
+const (
+	inner  = "$/^model$"
+	nested = "$/./^model$"
+)
 
 // noRedis makes a test fail that needs a Redis process, so that a profile finds these tests.
 var noRedis = []string{"REDISTEST=process", "REDISTEST_BINARY=/nonexistent"}
@@ -24,10 +33,18 @@ var realRedis = []string{"REDISTEST=process"}
 type test struct {
 	pattern string
 	time    time.Duration
-	uses    map[any]bool
-	// real: it needs a Redis process, and is therefore for what the other tests leave.
-	real bool
+	uses    map[string]bool
+	class   class
 }
+
+// class says which tests run first.
+type class int
+
+const (
+	inProcess class = iota // needs no Redis process
+	real                   // needs one
+	twin                   // needs one, and has a part that does not and is run before
+)
 
 // profile runs all tests without a change. The result is kept in the cache until the test
 // binary changes.
@@ -47,7 +64,7 @@ func (s *subject) profile(folder string) ([]test, error) {
 	}
 	var quick, slow []string
 	for _, n := range names {
-		quick = append(quick, "^"+n+"$", "^"+n+"$/^miniredis$")
+		quick = append(quick, "^"+n+"$", "^"+n+inner, "^"+n+nested)
 	}
 	bound := func(string) time.Duration { return profileBound }
 	r, err := s.run(folder, job{Tests: quick, Profile: true, Parts: s.parts}, bound, noRedis...)
@@ -59,10 +76,10 @@ func (s *subject) profile(folder string) ([]test, error) {
 	}
 	for i, m := range r.measured {
 		switch {
-		case m.Failed && i%2 == 0:
+		case m.Failed && i%3 == 0:
 			slow = append(slow, m.Test)
 		case m.Failed:
-		case i%2 == 0 || r.measured[i-1].Failed: // with the whole test, its part says nothing new
+		case i%3 == 0 || r.measured[i-i%3].Failed: // with the whole test, its parts say nothing new
 			all = append(all, m)
 		}
 	}
@@ -78,7 +95,12 @@ func (s *subject) profile(folder string) ([]test, error) {
 			if m.Failed {
 				return nil, fmt.Errorf("%s: %s fails without a mutant:\n%s", s.dir, m.Test, tail(r.output))
 			}
-			m.Test = realMark + m.Test
+			m.Class = real
+			if slices.ContainsFunc(all, func(o measured) bool {
+				return (o.Test == strings.TrimSuffix(m.Test, "$")+inner || o.Test == strings.TrimSuffix(m.Test, "$")+nested) && len(o.Uses) > 0
+			}) {
+				m.Class = twin
+			}
 			all = append(all, m)
 		}
 	}
@@ -89,16 +111,10 @@ func (s *subject) profile(folder string) ([]test, error) {
 	return tests(all), os.WriteFile(cache, text, 0o600)
 }
 
-// realMark marks in the cache the tests that need a Redis process.
-const realMark = "real "
-
 func tests(all []measured) []test {
 	var list []test
 	for _, m := range all {
-		t := test{pattern: m.Test, time: m.Time, uses: map[any]bool{}}
-		if len(m.Test) > len(realMark) && m.Test[:len(realMark)] == realMark {
-			t.pattern, t.real = m.Test[len(realMark):], true
-		}
+		t := test{pattern: m.Test, time: m.Time, class: m.Class, uses: map[string]bool{}}
 		for _, u := range m.Uses {
 			t.uses[u] = true
 		}

@@ -41,12 +41,15 @@ type candidate struct {
 	script, changed string // of a script
 }
 
+// pkg is the import path of the mutant's package.
+func (c candidate) pkg() string { return path.Join(module, path.Dir(c.File)) }
+
 // use is what tests have to use so that they can notice the mutant.
-func (c candidate) use() any {
+func (c candidate) use() string {
 	if c.script != "" {
-		return c.File
+		return c.pkg() + " " + c.File
 	}
-	return float64(c.id) // as JSON has it
+	return fmt.Sprint(c.pkg(), " ", c.id)
 }
 
 // luaSubject is the package of the scripts.
@@ -108,6 +111,20 @@ func goSubject(dir string) (*subject, error) {
 	return s, s.add("condition.go.txt")
 }
 
+// appSubject is the package that wires the stages. Its tests run for what those of the
+// stages leave.
+func appSubject(stages []*subject) (*subject, error) {
+	s := &subject{dir: "sidecar/app", overlay: map[string]string{}}
+	for _, stage := range stages {
+		for name, text := range stage.overlay {
+			if !strings.HasSuffix(name, "_test.go") {
+				s.overlay[name] = text
+			}
+		}
+	}
+	return s, s.add("")
+}
+
 // testMain is the function that the overlay puts its own in the place of.
 var testMain = regexp.MustCompile(`(?m)^func TestMain\(m \*testing\.M\)`)
 
@@ -120,6 +137,7 @@ func (s *subject) add(special string) error {
 	if err != nil {
 		return err
 	}
+	own := "\nfunc TestMain(m *testing.M) { os.Exit(MutateRunner{M: m}.Run()) }\n" // if there is none
 	for _, file := range tests {
 		text, err := os.ReadFile(file)
 		if err != nil {
@@ -127,12 +145,19 @@ func (s *subject) add(special string) error {
 		}
 		if testMain.Match(text) {
 			s.overlay[path.Join(s.dir, filepath.Base(file))] = s.withRunner(string(text))
+			own = ""
 		}
 	}
-	for from, to := range map[string]string{special: "mutate.go", "job.go.txt": "mutate_job.go", "runner_test.go.txt": "mutate_runner_test.go"} {
+	for from, to := range map[string]string{special: "mutate_mutants.go", "job.go.txt": "mutate_job.go", "runner_test.go.txt": "mutate_runner_test.go"} {
+		if from == "" {
+			continue
+		}
 		text, err := overlayFiles.ReadFile("overlay/" + from)
 		if err != nil {
 			return err
+		}
+		if from == "runner_test.go.txt" {
+			text = append(text, own...)
 		}
 		s.overlay[path.Join(s.dir, to)] = strings.NewReplacer("PACKAGE", path.Base(s.dir), "IMPORTPATH", path.Join(module, s.dir)).Replace(string(text))
 	}
@@ -182,7 +207,7 @@ func (s *subject) compile(folder string) error {
 	if err := os.WriteFile(overlay, text, 0o600); err != nil {
 		return err
 	}
-	s.binary = filepath.Join(folder, "mutate.test")
+	s.binary = filepath.Join(folder, strings.ReplaceAll(s.dir, "/", "_")+".test")
 	cmd := exec.Command("go", "test", "-c", "-vet=off", "-overlay", overlay, "-o", s.binary, "./"+s.dir)
 	cmd.Dir = build.Root()
 	if out, err := cmd.CombinedOutput(); err != nil {
