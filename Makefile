@@ -67,8 +67,8 @@ faults: go redis ## Kill, freeze and cut off everything, and check that nothing 
 	@FLEET='$(FLEET)' scripts/faults $(ARGS)
 
 .PHONY: simulate
-simulate: go ## Simulate whole sidecars in virtual time (SECONDS=120, HOURS=8 for a night, or SEED=7 to replay one)
-	@SIMULATE_SEED='$(SEED)' SIMULATE_TIMES='$(or $(TIMES),1)' SIMULATE_SECONDS='$(or $(SECONDS),$(if $(HOURS),$(shell expr $(HOURS) \* 3600),120))' \
+simulate: go ## Simulate whole sidecars in virtual time (SECONDS=120, HOURS=8 for a night, FROM=1 for a first seed, or SEED=7 to replay one)
+	@SIMULATE_SEED='$(SEED)' SIMULATE_FROM='$(FROM)' SIMULATE_TIMES='$(or $(TIMES),1)' SIMULATE_SECONDS='$(or $(SECONDS),$(if $(HOURS),$(shell expr $(HOURS) \* 3600),120))' \
 		go test -tags simulation -count=1 -timeout 0 -run '^TestSimulate$$' -v $(ARGS) ./sidecar/test/simulation/
 
 .PHONY: lifecycle

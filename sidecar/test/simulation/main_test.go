@@ -23,11 +23,12 @@ import (
 	"github.com/graflow/graflow-sidecar/sidecar/test/kit/simnet"
 )
 
-// Environment variables of a run. The first three are those of make simulate.
+// Environment variables of a run. The first four are those of make simulate.
 const (
 	seedVariable    = "SIMULATE_SEED"    // replay this one
 	secondsVariable = "SIMULATE_SECONDS" // new seeds for that time; default 30
 	timesVariable   = "SIMULATE_TIMES"   // how often to replay
+	fromVariable    = "SIMULATE_FROM"    // the first new seed, up to the first one that fails
 	firstVariable   = "SIMULATE_FIRST"   // a child's first seed, and the step to its next
 	untilVariable   = "SIMULATE_UNTIL"   // when a child ends, in seconds since 1970
 )
@@ -49,14 +50,16 @@ func TestSimulate(t *testing.T) {
 		return
 	}
 	began := time.Now()
-	first := rand.Uint64N(1e9)
+	first := number64(fromVariable, rand.Uint64N(1e9))
 	until := began.Add(time.Duration(number64(secondsVariable, 30)) * time.Second)
 	fmt.Printf("first seed %d\n", first)
 	var total summary
 	var wg sync.WaitGroup
+	all, stop := context.WithCancel(t.Context())
+	defer stop()
 	n := runtime.NumCPU()
 	for i := range n {
-		wg.Go(func() { runChild(t, first+uint64(i), n, until, &total) })
+		wg.Go(func() { runChild(t, all, stop, first+uint64(i), n, until, &total) })
 	}
 	wg.Wait()
 	total.print(time.Since(began))
@@ -126,10 +129,11 @@ const (
 
 // runChild runs seeds in another process, and begins a new one behind a seed that ended its
 // process: by a panic, by a deadlock of all goroutines, or because it went on for too long.
-func runChild(t *testing.T, first uint64, step int, until time.Time, total *summary) {
-	for next := first; time.Now().Before(until); {
+// stop ends all children, by the end of all.
+func runChild(t *testing.T, all context.Context, stop func(), first uint64, step int, until time.Time, total *summary) {
+	for next := first; time.Now().Before(until) && all.Err() == nil; {
 		seed, running, output := next, false, []string{}
-		ctx, cancel := context.WithCancel(context.Background())
+		ctx, cancel := context.WithCancel(all)
 		cmd := exec.CommandContext(ctx, os.Args[0], "-test.run", "^TestSeeds$", "-test.timeout", "0")
 		cmd.Env = append(os.Environ(), "GOMAXPROCS=1", fmt.Sprintf("%s=%d %d", firstVariable, next, step), fmt.Sprintf("%s=%d", untilVariable, until.Unix()))
 		out, err := cmd.StdoutPipe()
@@ -159,6 +163,9 @@ func runChild(t *testing.T, first uint64, step int, until time.Time, total *summ
 				}
 				running = false
 				total.add(&r)
+				if os.Getenv(fromVariable) != "" && len(r.Violations) > 0 {
+					stop()
+				}
 			} else if len(output) < 400 {
 				output = append(output, line)
 			}
@@ -166,6 +173,9 @@ func runChild(t *testing.T, first uint64, step int, until time.Time, total *summ
 		err = cmd.Wait()
 		watchdog.Stop()
 		cancel()
+		if all.Err() != nil {
+			return
+		}
 		if !running {
 			if err != nil {
 				t.Errorf("a child ended: %v\n%s", err, strings.Join(output, "\n"))
