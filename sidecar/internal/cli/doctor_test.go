@@ -5,6 +5,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/graflow/graflow-sidecar/sidecar/internal/fleet"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/observe/logdocs"
 )
 
@@ -76,6 +77,46 @@ func TestLookAtServer(t *testing.T) {
 			}
 		})
 	}
+}
+
+// A command of this version changes nothing under a newer format, and says so in one line;
+// status and doctor show the format.
+func TestANewerFormat(t *testing.T) {
+	b := newBench(t)
+	run := b.member(fleet.Run{WorkerID: "w"})
+	letter := b.bury(run, `{"task_id":"a"}`, "a", "died")
+	key := b.prefix + ":sidecar:format"
+	b.must(b.rdb.Set(b.ctx, key, "7", 0).Err())
+	for _, args := range [][]string{
+		{"pause", run},
+		{"pause", "--all"},
+		{"resume", run},
+		{"resume", "--all"},
+		{"drain", run},
+		{"children", "restart", run},
+		{"dead", "requeue", letter},
+		{"dead", "requeue", "--force", letter},
+		{"dead", "drop", letter},
+	} {
+		b.fails(69, key+" says 7: use the newer version that wrote it", args...)
+	}
+	if paused, all, err := b.st.Paused(b.ctx, run); paused || all || err != nil {
+		t.Errorf("paused: %v, all %v, %v", paused, all, err)
+	}
+	if n := b.rdb.LLen(b.ctx, b.prefix+":queue").Val(); n != 0 {
+		t.Errorf("%d records were requeued", n)
+	}
+	has(t, b.out("dead", "list"), letter)
+	has(t, b.out("status", "-o", "json"), `"format": 7`)
+	out, _, err := b.run("", "doctor")
+	if status(err) != 1 {
+		t.Errorf("status %d", status(err))
+	}
+	has(t, out, "bad      format", "the keys have format 7, and this version knows 1 to 1")
+	b.must(b.rdb.Set(b.ctx, key, "seven", 0).Err())
+	out, _, _ = b.run("", "doctor")
+	has(t, out, "bad      format", key+" holds no format")
+	b.fails(69, key+" holds no format", "pause", "--all")
 }
 
 func TestLimits(t *testing.T) {

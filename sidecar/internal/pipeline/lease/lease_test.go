@@ -33,7 +33,12 @@ type store struct {
 	reaped  []string
 	left    []string
 	slow    time.Duration // between a tick or a renewal and its reply
+	// outdated refuses registrations and ticks, as Redis does where the keys have a newer format.
+	outdated bool
 }
+
+// errOutdated is how a Store says so.
+var errOutdated = fmt.Errorf("format: %w", lease.ErrOutdated)
 
 func (s *store) do(f func() error) error {
 	s.mu.Lock()
@@ -45,7 +50,13 @@ func (s *store) do(f func() error) error {
 }
 
 func (s *store) Register(_ context.Context, run string) error {
-	return s.do(func() error { s.members = append(s.members, run); return nil })
+	return s.do(func() error {
+		if s.outdated {
+			return errOutdated
+		}
+		s.members = append(s.members, run)
+		return nil
+	})
 }
 
 func (s *store) Renew(_ context.Context, run string) error {
@@ -68,6 +79,9 @@ func (s *store) Tick(_ context.Context, run string) (dead []string, err error) {
 		if !slices.Contains(s.members, run) {
 			return lease.ErrGone
 		}
+		if s.outdated {
+			return errOutdated
+		}
 		s.ticks++
 		dead, slow = slices.Clone(s.dead), s.slow
 		return nil
@@ -88,7 +102,10 @@ func (s *store) Leave(_ context.Context, run string) error {
 	return s.do(func() error { s.left = append(s.left, run); return nil })
 }
 
-func (s *store) Recover(ctx context.Context, _ error) error {
+func (s *store) Recover(ctx context.Context, err error) error {
+	if errors.Is(err, lease.ErrOutdated) {
+		return err
+	}
 	select {
 	case <-time.After(100 * time.Millisecond):
 	case <-ctx.Done():
@@ -125,7 +142,12 @@ type bundle struct {
 
 func start(t *testing.T) *bundle {
 	t.Helper()
-	b := &bundle{store: &store{}, ended: make(chan error, 1)}
+	return startOn(t, &store{})
+}
+
+func startOn(t *testing.T, st *store) *bundle {
+	t.Helper()
+	b := &bundle{store: st, ended: make(chan error, 1)}
 	n := 0
 	b.Lease = (&lease.Lease{
 		Store: b.store, Log: slog.New(slog.NewTextHandler(&b.log, nil)),
@@ -252,6 +274,39 @@ func TestAGoneRunLetsGoAndStartsOver(t *testing.T) {
 
 // TestAFalseAlarmKeepsTheRun: an operation reached another server. A renewal finds the
 // run to be a member, and the operation is repeated.
+// A sidecar that does not know the format of the keys ends its tasks and writes nothing more:
+// it does not even leave its run, and no stage gets a run to write for.
+func TestAnOutdatedSidecarWritesNothing(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		lost []string // the runs whose tasks are ended
+	}{{"at its start", nil}, {"at a tick", []string{"run1"}}} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				b := startOn(t, &store{outdated: c.lost == nil})
+				if c.lost != nil {
+					if _, err := b.Current(t.Context()); err != nil {
+						t.Fatal(err)
+					}
+					b.store.set(func() { b.store.outdated = true })
+				}
+				if err := <-b.ended; !errors.Is(err, lease.ErrOutdated) {
+					t.Errorf("ended with %v", err)
+				}
+				if _, err := b.Current(t.Context()); !errors.Is(err, lease.ErrOutdated) {
+					t.Errorf("a stage that waits for a run gets %v", err)
+				}
+				if still, _ := b.Gone(t.Context(), "run1"); still {
+					t.Error("the run is said to be a member")
+				}
+				if len(b.store.left) > 0 || !slices.Equal(b.lost, c.lost) {
+					t.Errorf("left %v; ended the tasks of %v, want %v", b.store.left, b.lost, c.lost)
+				}
+			})
+		})
+	}
+}
+
 func TestAFalseAlarmKeepsTheRun(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := start(t)
