@@ -213,7 +213,7 @@ func (w lineWriter) Write(b []byte) (int, error) {
 // askChannel uses the channel of the workflow. It reports whether the task goes on.
 func (t *running) askChannel() bool {
 	key := t.record.TaskID + ".v"
-	m := t.ask(protocol.MethodChannelSet, fmt.Sprintf(`,"key":%q,"value":%q`, key, strings.Repeat("v", max(t.record.Size, 1))))
+	m := t.ask(protocol.MethodChannelSet, fmt.Sprintf(`,"key":%q,"value":"%s"`, key, strings.Repeat("v", max(t.record.Size, 1))))
 	switch {
 	case m == nil:
 		t.giveUp()

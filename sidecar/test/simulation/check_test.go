@@ -142,8 +142,14 @@ func (w *world) leftover() string {
 	return strings.Join(found[:min(len(found), 8)], " ")
 }
 
-// awaitTheGone waits until the living have removed the keys of dead runs.
+// awaitTheGone waits until the living have removed the keys of dead runs. A sidecar that
+// still stops may leave its run to them.
 func (w *world) awaitTheGone() {
+	for _, m := range w.members {
+		if closed(m.app.Stopping()) {
+			<-m.ended
+		}
+	}
 	for began := time.Now(); ; sleep(time.Second) {
 		left := w.strangers()
 		if len(left) == 0 {
@@ -159,8 +165,10 @@ func (w *world) awaitTheGone() {
 // strangers returns the keys of runs whose sidecar is not running.
 func (w *world) strangers() (found []string) {
 	var names []string
-	for _, m := range w.running() {
-		names = append(names, m.name+"-")
+	for _, m := range w.members {
+		if !m.host.Dead() && !closed(m.ended) {
+			names = append(names, m.name+"-")
+		}
 	}
 	belongs := func(run string) bool {
 		return slices.ContainsFunc(names, func(n string) bool { return strings.HasPrefix(run, n) })
@@ -182,10 +190,22 @@ func (w *world) strangers() (found []string) {
 
 // stopAll stops the fleet and waits for every sidecar, also for what is left of the killed.
 func (w *world) stopAll() {
-	for _, m := range w.running() {
-		m.stop("the end", m.app.Stop)
+	for _, m := range w.members {
+		m.tell()
+		m.app.Stop() // also one whose command to drain was lost
 	}
-	w.wg.Wait()
+	ended := make(chan struct{})
+	go func() {
+		w.wg.Wait()
+		close(ended)
+	}()
+	timer := time.NewTimer(neverAfter)
+	defer timer.Stop()
+	select {
+	case <-ended:
+	case <-timer.C:
+		panic(fmt.Sprintf("the fleet has not stopped within %v: %v", neverAfter, w.violations)) // with all stacks
+	}
 	if left := w.strangers(); len(left) > 0 {
 		w.violation("keys of runs that are over: %v", left)
 	}
@@ -346,4 +366,13 @@ func (w *world) mayFail(t *history.Task) bool {
 		return true // it may share a worker with one that spoils its answers
 	}
 	return w.sized[t.ID]
+}
+
+func closed(ch <-chan struct{}) bool {
+	select {
+	case <-ch:
+		return true
+	default:
+		return false
+	}
 }

@@ -160,14 +160,7 @@ func (m *member) start(cmd *exec.Cmd) (local.Process, error) {
 	return p, nil
 }
 
-func (p *process) gone() bool {
-	select {
-	case <-p.exited:
-		return true
-	default:
-		return false
-	}
-}
+func (p *process) gone() bool { return closed(p.exited) }
 
 // pass waits for a time, and reports whether the process still lives then.
 func (p *process) pass(d time.Duration) bool {

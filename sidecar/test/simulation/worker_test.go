@@ -181,7 +181,7 @@ func (t *running) giveUp() {
 func (t *running) succeed() {
 	t.ended()
 	t.answered()
-	t.say(`{"jsonrpc":"2.0","id":%s,"result":{"status":"succeeded","value":%q}}`, t.id, t.value())
+	t.say(`{"jsonrpc":"2.0","id":%s,"result":{"status":"succeeded","value":"%s"}}`, t.id, t.value())
 }
 
 func (t *running) value() string {
@@ -257,7 +257,7 @@ func (p *process) execute() local.Ending {
 		return local.Ending{Code: -1, Signal: syscall.SIGKILL}
 	}
 	done()
-	_, _ = fmt.Fprintf(p.out, "%q", strings.Repeat("x", max(r.Size, 1)))
+	_, _ = io.WriteString(p.out, `"`+strings.Repeat("x", max(r.Size, 1))+`"`)
 	return local.Ending{}
 }
 
