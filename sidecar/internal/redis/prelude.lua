@@ -141,7 +141,8 @@ end
 
 -- sequence returns the claim sequence number at the end of a delivery id.
 local function sequence(delivery)
-  return tonumber(string.match(delivery, '%.(%d+)$')) or 0
+  local number = string.match(delivery, '%.(%d+)$') -- in miniredis no match is no argument
+  return tonumber(number) or 0
 end
 
 -- descending sorts delivery ids for pushing them one by one to the end of the queue

@@ -251,3 +251,19 @@ func TestReapBytes(t *testing.T) {
 		same(t, "error", err, nil)
 	})
 }
+
+// Records return in the order of their sequence numbers, then of their ids. A field of
+// another form is like number 0.
+func TestReapOrder(t *testing.T) {
+	both(t, Options{}, func(t *testing.T, e *env) {
+		self, other := e.run("self"), e.run("other")
+		for _, d := range []string{"c.10", "a.9", "d.9", "b.9", "e.9", "c.9", "z", "y.1x", "a.1"} {
+			e.c.HSet(e.ctx, e.keys.inflight(other), d, d)
+		}
+		e.expire(other)
+		if _, err := e.Reap(e.ctx, self, other, 9); err != nil {
+			t.Fatal(err)
+		}
+		same(t, "queue", e.queue(), []string{"y.1x", "z", "a.1", "a.9", "b.9", "c.9", "d.9", "e.9", "c.10"})
+	})
+}
