@@ -2,6 +2,7 @@ package redis
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"slices"
@@ -278,6 +279,33 @@ func TestUnroutedAreOverWithinTheLimit(t *testing.T) {
 			same(t, "claimed", len(got.Claimed), want)
 		}
 	})
+}
+
+// Collect moves unrouted records in their order, until it reaches its number or its bytes.
+func TestCollectBounds(t *testing.T) {
+	for _, c := range []struct{ max, bytes, want int }{{2, 1 << 20, 2}, {9, 40, 2}, {9, 41, 3}, {9, 39, 2}, {9, 1, 1}, {9, 1 << 20, 4}} {
+		t.Run(fmt.Sprint(c), func(t *testing.T) {
+			both(t, Options{MaxClaimBytes: c.bytes}, func(t *testing.T, e *env) {
+				run := e.run("w")
+				var want []string
+				for i := range 4 {
+					record := fmt.Sprintf("%020d", i)
+					e.c.RPush(e.ctx, e.keys.own("unrouted"), "1:"+record)
+					want = append(want, record)
+				}
+				n, err := e.Collect(e.ctx, run, c.max)
+				if err != nil {
+					t.Fatal(err)
+				}
+				same(t, "moved", n, c.want)
+				same(t, "inbox", e.list(e.keys.inbox(run)), want[:c.want])
+				same(t, "unrouted", e.c.LLen(e.ctx, e.keys.own("unrouted")).Val(), 4-c.want)
+				if _, err := e.Collect(e.ctx, NewRunID("x"), 1); !errors.Is(err, ErrGone) {
+					t.Errorf("of no member: %v", err)
+				}
+			})
+		})
+	}
 }
 
 // From the right end, too, a claim examines more than one chunk in the order of the queue.

@@ -138,6 +138,23 @@ func TestClaimRetryWithAttempts(t *testing.T) {
 	})
 }
 
+// A claim that took nothing looks again when it is repeated.
+func TestClaimRetryOfNothing(t *testing.T) {
+	both(t, Options{}, func(t *testing.T, e *env) {
+		run := e.run("w")
+		for _, want := range [][]string{nil, {"a"}, {"a"}} {
+			got, err := e.Claim(e.ctx, run, "n", 3)
+			if err != nil {
+				t.Fatal(err)
+			}
+			same(t, "claimed", records(got), want)
+			if want == nil {
+				e.push("a")
+			}
+		}
+	})
+}
+
 // A record of the inbox that does not fit into a claim is not overtaken by one of the queue
 // that does.
 func TestAFullClaimTakesNothingFromTheQueue(t *testing.T) {

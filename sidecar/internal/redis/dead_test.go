@@ -198,3 +198,26 @@ func TestADeadLettersRecordIsReadInFewParts(t *testing.T) {
 		})
 	}
 }
+
+// A dead letter is dropped with its entry; one of the two is enough.
+func TestDropWhatIsLeft(t *testing.T) {
+	for name, lost := range map[string]string{"whole": "", "without a record": "dead:d", "without an entry": "dead"} {
+		t.Run(name, func(t *testing.T) {
+			both(t, Options{}, func(t *testing.T, e *env) {
+				e.c.ZAdd(e.ctx, e.keys.own("dead"), goredis.Z{Score: 1, Member: "d"})
+				e.c.HSet(e.ctx, e.keys.own("dead:d"), "raw", "r")
+				if lost != "" {
+					e.c.Del(e.ctx, e.keys.own(lost))
+				}
+				for _, want := range []bool{true, false} {
+					got, err := e.Drop(e.ctx, "d")
+					if err != nil {
+						t.Fatal(err)
+					}
+					same(t, "dropped", got, want)
+				}
+				same(t, "keys", e.keysUnder(":sidecar:dead*"), []string{})
+			})
+		})
+	}
+}

@@ -100,3 +100,45 @@ func TestDelayBytes(t *testing.T) {
 		same(t, "second tick", e.tick(run).Promoted, 1)
 	})
 }
+
+// The attempts of a delayed record are counted with and without its text.
+func TestDelayCounts(t *testing.T) {
+	both(t, Options{}, func(t *testing.T, e *env) {
+		run := e.run("w")
+		a, b := e.claimOne(run, "a"), e.claimOne(run, "b")
+		if _, err := e.Delay(e.ctx, run, []Delay{{Delivery: a.Delivery, Count: true}, {Delivery: b.Delivery, Count: true, Record: b.Record}}); err != nil {
+			t.Fatal(err)
+		}
+		same(t, "attempts", e.hash(e.keys.own("attempts")), map[string]string{RecordSHA([]byte("a")): "1:delay", RecordSHA([]byte("b")): "1:delay"})
+	})
+}
+
+// The delay of an isolated record doubles with each shared loss at its last attempt, up to
+// ten times and ten minutes.
+func TestIsolationDelays(t *testing.T) {
+	begin := time.UnixMilli(1732335600000)
+	for _, c := range []struct {
+		used  string
+		after time.Duration
+		want  time.Duration
+	}{
+		{"2:run", time.Second, time.Second},
+		{"2:run:3", time.Second, 8 * time.Second},
+		{"2:run:10", 100 * time.Millisecond, 102400 * time.Millisecond},
+		{"2:run:11", 100 * time.Millisecond, 102400 * time.Millisecond},
+		{"2:run:3", 80 * time.Second, 600 * time.Second},
+	} {
+		t.Run(fmt.Sprint(c), func(t *testing.T) {
+			e := onModelAt(t, Options{}, func() time.Time { return begin })
+			run := e.run("w")
+			s := e.suspect(run, "r", c.used)
+			if _, err := e.Delay(e.ctx, run, []Delay{{Delivery: s.Delivery, After: c.after, Isolate: true, Record: s.Record}}); err != nil {
+				t.Fatal(err)
+			}
+			for _, key := range []string{"delayed", "isolated"} {
+				got := e.c.ZScore(e.ctx, e.keys.own(key), s.Delivery).Val()
+				same(t, key, time.Duration(got-float64(begin.UnixMilli()))*time.Millisecond, c.want)
+			}
+		})
+	}
+}

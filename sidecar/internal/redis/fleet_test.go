@@ -184,6 +184,9 @@ func TestPauseAndOrders(t *testing.T) {
 	both(t, Options{}, func(t *testing.T, e *env) {
 		a, b := e.run("a"), e.run("b")
 		same(t, "pause a", e.Pause(e.ctx, a, "me"), nil)
+		if noted := e.hash(e.keys.own("paused"))[a]; !strings.Contains(noted, `"by":"me"`) {
+			t.Errorf("noted %q", noted)
+		}
 		same(t, "pause all", e.Pause(e.ctx, fleet.AllRuns, "me"), nil)
 		same(t, "a", e.tick(a), TickResult{Paused: true, AllPaused: true})
 		same(t, "b", e.tick(b), TickResult{AllPaused: true})

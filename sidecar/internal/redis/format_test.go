@@ -200,3 +200,40 @@ func TestAMemberRepairsTheFormat(t *testing.T) {
 		}
 	})
 }
+
+// An error that is not about the type of the key is not taken for another format.
+func TestTheFormatMayNotBeRead(t *testing.T) {
+	_, e := alone(t)
+	run := e.run("w")
+	if err := e.c.ACLSetUser(e.ctx, "default", "-get").Err(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := e.Tick(e.ctx, run, nil, ""); ClassName(err) != "noperm" {
+		t.Errorf("%v (class %s)", err, ClassName(err))
+	}
+}
+
+// A member that knows less than the stored format does not lower it, and a format that is
+// stored already is not told of as a new one.
+func TestTheFormatNeverFalls(t *testing.T) {
+	for knows, want := range map[string]int{"": 0, "2": 0, "3": 0, "4": 4, "none stored": 4} {
+		t.Run(knows, func(t *testing.T) {
+			both(t, Options{}, func(t *testing.T, e *env) {
+				four := e.knowing("4")
+				run, other := four.run("w"), four.run("o")
+				switch knows {
+				case "none stored":
+				case "":
+					e.c.HDel(e.ctx, e.keys.own("meta:"+other), "format")
+				default:
+					e.c.HSet(e.ctx, e.keys.own("meta:"+other), "format", knows)
+				}
+				if knows != "none stored" {
+					e.set(e.keys.own("format"), "3")
+				}
+				same(t, "raised to", four.checkMembers(run).FormatRaised, want)
+				same(t, "stored", e.get(e.keys.own("format")), fmt.Sprint(max(want, 3)))
+			})
+		})
+	}
+}

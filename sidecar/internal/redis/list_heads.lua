@@ -3,8 +3,8 @@
 -- run it.
 --
 -- KEYS[1]  list
--- ARGV[1]  index of the first element
--- ARGV[2]  step to the next element, 1 or -1
+-- ARGV[1]  index of the first element, from 0 up or from -1 down
+-- ARGV[2]  step to the next element: 1, or -1 from -1 down
 -- ARGV[3]  maximum number of elements
 -- ARGV[4]  maximum number of bytes of each element
 -- ARGV[5]  bytes of the reply at which reading ends
@@ -20,8 +20,5 @@ while #heads < tonumber(ARGV[3]) and sent < tonumber(ARGV[5]) and read < tonumbe
   heads[#heads + 1] = { #element, string.sub(element, 1, head) }
   sent, read = sent + math.min(#element, head), read + #element
   index = index + step
-  if step < 0 and index >= 0 or step > 0 and index == 0 then
-    break
-  end
 end
 return heads

@@ -96,6 +96,47 @@ func TestRepliesToAClaimAreBounded(t *testing.T) {
 	})
 }
 
+// A claim whose reply was lost twice gets a shorter one: whole records as long as they fit,
+// the heads of the others.
+func TestTheThirdReplyToAClaimIsShort(t *testing.T) {
+	for _, c := range []struct {
+		sizes []int // the last record ends before the second call
+		third string
+	}{
+		{[]int{leastReply / 2, leastReply / 2, leastHead, leastHead + 1, 1}, "8192 8192 1024 1024"},
+		{[]int{leastReply / 2, leastReply/2 + 1, leastReply/2 - leastHead + 1, 1}, "8192 1024 1024"},
+		{[]int{leastReply / 2, leastReply/2 + 1, leastReply/2 - leastHead, 1}, "8192 1024 7168"},
+	} {
+		both(t, Options{}, func(t *testing.T, e *env) {
+			run := e.run("w")
+			whole := ""
+			for i, size := range c.sizes {
+				e.push(strings.Repeat(fmt.Sprint(i), size))
+				whole += fmt.Sprint(size, " ")
+			}
+			last := len(c.sizes) - 1
+			whole = strings.TrimSuffix(whole, " ")
+			for i, want := range []string{whole, strings.TrimSuffix(whole, " 1"), c.third} {
+				got, err := e.Claim(e.ctx, run, "n", 9)
+				if err != nil {
+					t.Fatal(err)
+				}
+				var lengths []string
+				for j, c := range got {
+					lengths = append(lengths, fmt.Sprint(len(c.Record)))
+					same(t, "delivery", c.Delivery, fmt.Sprint(run, ".", j+1))
+				}
+				same(t, "bytes", strings.Join(lengths, " "), want)
+				same(t, "length", got[1].Length, c.sizes[1])
+				if i == 0 {
+					e.report(run, Report{Delivery: got[last].Delivery})
+				}
+			}
+			same(t, "the next delivery", e.claimOne(run, "r").Delivery, fmt.Sprint(run, ".", last+2))
+		})
+	}
+}
+
 func TestRoutedClaimOfALargeRecord(t *testing.T) {
 	both(t, Options{}, func(t *testing.T, e *env) {
 		run := e.run("w")

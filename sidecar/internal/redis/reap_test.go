@@ -3,6 +3,7 @@ package redis
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 )
@@ -266,4 +267,82 @@ func TestReapOrder(t *testing.T) {
 		}
 		same(t, "queue", e.queue(), []string{"y.1x", "z", "a.1", "a.9", "b.9", "c.9", "d.9", "e.9", "c.10"})
 	})
+}
+
+// A chunk of a reap is bounded by records and by bytes, and the heads of exhausted records by
+// bytes of their own. Records of the inbox come behind those in flight, at no cost.
+func TestReapScript(t *testing.T) {
+	for _, c := range []struct {
+		name                    string
+		most, bytes, head, sent int
+		inbox, inFlight         int // records of ten bytes
+		attempts                int
+		ended, held             string
+		want                    string // done, requeued, adopted
+		queue                   string
+		stored                  string // attempts
+	}{
+		{"all", 9, 1000, 5, 1000, 2, 2, 3, "dead", "2", "1 4 0", "f1 f2 i1 i2", "1:run"},
+		{"one in flight", 9, 1000, 5, 1000, 0, 1, 1, "dead", "1", "1 0 1", "", "1:run"},
+		{"an exhausted one beside others", 9, 1000, 5, 1000, 0, 1, 1, "dead", "2", "1 0 1", "", "1:run"},
+		{"shared at the limit of two", 9, 1000, 5, 1000, 0, 1, 2, "dead", "2", "1 1 0", "f1", "1:run"},
+		{"a missing number counts as several", 9, 1000, 5, 1000, 0, 1, 2, "dead", "", "1 1 0", "f1", "1:run"},
+		{"a run that left", 9, 1000, 5, 1000, 1, 2, 1, "clean", "2", "1 3 0", "f1 f2 i1", ""},
+		{"two records", 2, 1000, 5, 1000, 3, 2, 3, "dead", "2", "0 2 0", "i2 i3", ""},
+		{"the inbox and one more", 4, 1000, 5, 1000, 3, 2, 3, "dead", "2", "0 4 0", "f2 i1 i2 i3", "1:run"},
+		{"exactly all", 5, 1000, 5, 1000, 3, 2, 3, "dead", "2", "1 5 0", "f1 f2 i1 i2 i3", "1:run"},
+		{"20 bytes", 9, 20, 5, 1000, 3, 0, 3, "dead", "2", "0 2 0", "i2 i3", ""},
+		{"21 bytes", 9, 21, 5, 1000, 3, 0, 3, "dead", "2", "1 3 0", "i1 i2 i3", ""},
+		{"29 bytes in flight", 9, 29, 5, 1000, 0, 4, 3, "dead", "4", "0 3 0", "f2 f3 f4", "1:run"},
+		{"10 bytes of heads", 9, 1000, 5, 10, 0, 3, 1, "dead", "3", "0 0 2", "", "1:run"},
+		{"11 bytes of heads", 9, 1000, 5, 11, 0, 3, 1, "dead", "3", "1 0 3", "", "1:run"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			both(t, Options{}, func(t *testing.T, e *env) {
+				self, other := e.run("self"), NewRunID("other")
+				for i := range c.inbox {
+					e.c.RPush(e.ctx, e.keys.inbox(other), fmt.Sprintf("i%-9d", i+1))
+				}
+				for i := range c.inFlight {
+					e.c.HSet(e.ctx, e.keys.inflight(other), fmt.Sprint(other, ".", i+1), fmt.Sprintf("f%-9d", i+1))
+				}
+				meta, asked := e.keys.own("meta:"+other), e.keys.asked(other)
+				e.c.HSet(e.ctx, meta, "ended", c.ended)
+				if c.held != "" {
+					e.c.HSet(e.ctx, meta, "held", c.held)
+				}
+				e.set(asked, "x")
+				reply, err := e.call(e.ctx, reapScript, self, e.keys.inflight(other), other, c.most, c.bytes, c.attempts, 0, c.head, c.sent).Slice()
+				if err != nil {
+					t.Fatal(err)
+				}
+				adopted := (len(reply) - 2) / 3
+				same(t, "done, requeued, adopted", fmt.Sprint(reply[0], reply[1], " ", adopted), c.want)
+				var queue []string
+				for _, r := range e.queue() {
+					queue = append(queue, strings.TrimSpace(r))
+				}
+				same(t, "queue", strings.Join(queue, " "), c.queue)
+				for _, v := range e.hash(e.keys.own("attempts")) {
+					same(t, "attempts", v, c.stored)
+				}
+				same(t, "records with attempts", len(e.hash(e.keys.own("attempts"))) > 0, c.stored != "")
+				done := reply[0] == int64(1)
+				same(t, "keys of the run", e.c.Exists(e.ctx, meta, asked).Val() == 0, done)
+				own := e.hash(e.keys.inflight(self))
+				same(t, "adopted", len(own), adopted)
+				for i := range adopted {
+					seq := int64(1)<<40 + int64(i) + 1
+					same(t, "sequence number", reply[2+3*i], seq)
+					same(t, "head", fmt.Sprint(reply[3+3*i]), fmt.Sprint([]any{10, own[delivery(self, seq)][:c.head]}))
+					same(t, "attempts", reply[4+3*i], c.attempts)
+				}
+				if adopted > 0 {
+					same(t, "last number", e.hash(e.keys.own("meta:" + self))["adopted"], fmt.Sprint(int64(1)<<40+int64(adopted)))
+				} else {
+					same(t, "no number", e.c.HExists(e.ctx, e.keys.own("meta:"+self), "adopted").Val(), false)
+				}
+			})
+		})
+	}
 }

@@ -83,7 +83,13 @@ func onMini(t *testing.T, o Options) *env {
 // use.
 func onModel(t *testing.T, o Options) *env {
 	t.Helper()
-	server := redismodel.NewServer(redismodel.New(time.Now))
+	return onModelAt(t, o, time.Now)
+}
+
+// onModelAt is onModel with a clock.
+func onModelAt(t *testing.T, o Options, clock func() time.Time) *env {
+	t.Helper()
+	server := redismodel.NewServer(redismodel.New(clock))
 	var conns sync.WaitGroup
 	t.Cleanup(conns.Wait)
 	t.Cleanup(server.CloseConns)

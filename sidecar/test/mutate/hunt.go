@@ -58,7 +58,7 @@ func (h *hunt) all(mutants []candidate, subjects ...*subject) ([]fate, error) {
 	suites := make([][]test, len(subjects))
 	for i, s := range subjects {
 		var err error
-		if suites[i], err = s.profile(h.folder); err != nil {
+		if suites[i], err = s.profile(h.folder, h.last); err != nil {
 			return nil, err
 		}
 	}

@@ -47,7 +47,7 @@ type options struct {
 	base            string
 	procs           int
 	listed, verbose bool
-	quick           bool
+	quick, memory   bool
 	keys            map[string]bool
 }
 
@@ -63,6 +63,7 @@ func main() {
 	flag.IntVar(&o.procs, "procs", 2, "number of test processes")
 	flag.BoolVar(&o.listed, "listed", false, "also those that "+equivalentFile+" lists")
 	flag.StringVar(&keys, "keys", "", "only mutants whose keys are the lines of the `file`")
+	flag.BoolVar(&o.memory, "memory", false, "without the tests on a Redis process")
 	flag.BoolVar(&o.quick, "quick", false, "without the tests on a Redis process that have a part in memory")
 	flag.BoolVar(&o.verbose, "v", false, "print the fate of each mutant")
 	flag.Parse()
@@ -119,7 +120,10 @@ func mutate(o options) error {
 		}
 	})
 	h.last = twin
-	if o.quick {
+	switch {
+	case o.memory:
+		h.last = inProcess
+	case o.quick:
 		h.last = real
 	}
 	for i, s := range subjects {

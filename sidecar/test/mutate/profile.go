@@ -46,14 +46,14 @@ const (
 	twin                   // needs one, and has a part that does not and is run before
 )
 
-// profile runs all tests without a change. The result is kept in the cache until the test
+// profile runs all tests up to a class without a change. The result is kept in the cache until the test
 // binary changes.
-func (s *subject) profile(folder string) ([]test, error) {
+func (s *subject) profile(folder string, last class) ([]test, error) {
 	binary, err := os.ReadFile(s.binary)
 	if err != nil {
 		return nil, err
 	}
-	cache := filepath.Join(cacheFolder(), fmt.Sprintf("profile-%x.json", sha256.Sum256(binary)))
+	cache := filepath.Join(cacheFolder(), fmt.Sprintf("profile-%d-%x.json", min(last, real), sha256.Sum256(binary)))
 	var all []measured
 	if text, err := os.ReadFile(cache); err == nil && json.Unmarshal(text, &all) == nil {
 		return tests(all), nil
@@ -83,7 +83,7 @@ func (s *subject) profile(folder string) ([]test, error) {
 			all = append(all, m)
 		}
 	}
-	if len(slow) > 0 {
+	if last > inProcess && len(slow) > 0 {
 		r, err := s.run(folder, job{Tests: slow, Profile: true, Parts: s.parts}, bound, realRedis...)
 		if err != nil {
 			return nil, err
