@@ -108,6 +108,7 @@ func TestANewerFormat(t *testing.T) {
 	}
 	has(t, b.out("dead", "list"), letter)
 	has(t, b.out("status", "-o", "json"), `"format": 7`)
+	has(t, b.out("status"), "THE KEYS HAVE FORMAT 7")
 	out, _, err := b.run("", "doctor")
 	if status(err) != 1 {
 		t.Errorf("status %d", status(err))

@@ -22,6 +22,8 @@ type overview struct {
 	Queue   fleet.Queue        `json:"queue"`
 	Runs    []fleet.Run        `json:"runs"`
 	Letters []fleet.DeadLetter `json:"dead_letters"` // the newest
+
+	known int // newest format that this version knows
 }
 
 // lettersShown is how many dead letters the overview has.
@@ -61,7 +63,7 @@ func (s *session) overview(ctx context.Context) (overview, error) {
 	defer cancel()
 	o := overview{Redis: s.cfg.Redis.Address(), Prefix: s.cfg.KeyPrefix, At: time.Now()}
 	var err error
-	if o.Format, _, err = s.st.Format(ctx); err != nil {
+	if o.Format, o.known, err = s.st.Format(ctx); err != nil {
 		return o, err
 	}
 	if o.Queue, err = s.st.Overview(ctx); err != nil {
@@ -118,6 +120,9 @@ func (s *session) show(o overview, oneLine bool) error {
 		oldest = "oldest " + ageOr(q.Oldest, "unknown")
 	}
 	p.say("queue %d (%s), in flight %d, delayed %d, unrouted %d, dead letters %d", q.Depth, oldest, q.InFlight, q.Delayed, q.Unrouted, q.Dead)
+	if o.Format > o.known {
+		p.say("THE KEYS HAVE FORMAT %d, which this version does not know: use the version of the sidecars", o.Format)
+	}
 	if q.Paused {
 		p.say("%s", "ALL ARE PAUSED: nothing is claimed until sidecar resume --all")
 	}
