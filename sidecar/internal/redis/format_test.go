@@ -6,6 +6,8 @@ import (
 	"strings"
 	"testing"
 
+	goredis "github.com/redis/go-redis/v9"
+
 	"github.com/graflow/graflow-sidecar/sidecar/internal/fleet"
 )
 
@@ -235,5 +237,65 @@ func TestTheFormatNeverFalls(t *testing.T) {
 				same(t, "stored", e.get(e.keys.own("format")), fmt.Sprint(max(want, 3)))
 			})
 		})
+	}
+}
+
+// A member whose entry cannot be read counts as one of the first version, and a format that is
+// above what a member knows, as after a change by hand, stays.
+func TestTheFormatStaysWhereAMemberMayNotKnowMore(t *testing.T) {
+	both(t, Options{}, func(t *testing.T, e *env) {
+		three := e.knowing("3")
+		other, self := e.run("other"), three.run("self")
+		key, meta := e.keys.own("format"), e.keys.own("meta:"+other)
+		for name, spoil := range map[string]func() error{
+			"a number below 1": func() error { return e.c.HSet(e.ctx, meta, "format", "-5").Err() },
+			"no number":        func() error { return e.c.HSet(e.ctx, meta, "format", "two").Err() },
+			"another type":     func() error { return e.c.Set(e.ctx, meta, "3", 0).Err() },
+			"no entry":         func() error { return nil },
+		} {
+			for stored, want := range map[string]string{"": "1", "1": "1", "2": "2", "bad": "1"} {
+				if err := errors.Join(e.c.Del(e.ctx, meta, key).Err(), spoil()); err != nil {
+					t.Fatal(err)
+				}
+				if stored != "" {
+					e.set(key, stored)
+				}
+				r := three.checkMembers(self)
+				if got := e.get(key); got != want || r.FormatReplaced != (stored == "bad") || (r.FormatRaised > 0) != (stored == "bad") {
+					t.Errorf("%s, format %q: %q, want %q; %+v", name, stored, got, want, r)
+				}
+			}
+		}
+	})
+}
+
+// A format that may not be read is not taken for an unreadable one, which a tick replaces.
+func TestAFormatWithoutPermissionIsNotReplaced(t *testing.T) {
+	e := onRedis(t, Options{})
+	run := e.run("w")
+	user := NewRunID("user")
+	if err := e.c.Do(e.ctx, "ACL", "SETUSER", user, "on", "nopass", "~*", "&*", "+@all", "-get").Err(); err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := e.c.Do(e.ctx, "ACL", "DELUSER", user).Err(); err != nil {
+			t.Error(err)
+		}
+	}()
+	o := *e.c.Options()
+	o.Username, o.Password = user, "any"
+	c := goredis.NewClient(&o)
+	defer func() { _ = c.Close() }()
+	without := newEnv(t, c, e.o)
+	for name, op := range map[string]func() error{
+		"register": func() error { return without.Register(e.ctx, NewRunID("other")) },
+		"tick":     func() error { _, err := without.Tick(e.ctx, run, nil, ""); return err },
+	} {
+		if err := op(); ClassName(err) != "noperm" {
+			t.Errorf("%s: %v (class %s), want noperm", name, err, ClassName(err))
+		}
+	}
+	if got := e.get(e.keys.own("format")); got != "" {
+		t.Errorf("the format %q was written", got)
 	}
 }
