@@ -75,6 +75,15 @@ func (b behaviour) succeeds() bool {
 	return false
 }
 
+// needsDeadline tells whether nothing but its deadline ends such a task.
+func (b behaviour) needsDeadline() bool {
+	switch b {
+	case hangs, hangsSoftly, noAnswer, wrongID, stopsReading, slowCancel, nests:
+		return true
+	}
+	return false
+}
+
 // perform does what the record says. ends tells that the process exits.
 func (t *running) perform() (how local.Ending, ends bool) {
 	id, first := t.id, t.member.world.first(t.record.TaskID, t.record.Do)

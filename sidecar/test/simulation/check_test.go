@@ -17,10 +17,12 @@ import (
 	"github.com/graflow/graflow-sidecar/sidecar/test/kit/redismodel"
 )
 
-// calmFor is how long no fault may have been there for a probe, and probeSlack what a probe
-// may take besides the waits that a full fleet explains.
 const (
-	calmFor    = 30 * time.Second
+	// calmFor is how long no fault may have been there for a probe.
+	calmFor = 30 * time.Second
+	// isolationHold is how long claims are held for a record that runs alone, at most.
+	isolationHold = 10 * time.Second
+	// probeSlack is what a probe may take besides the waits that a full fleet explains.
 	probeSlack = 10 * time.Second
 )
 
@@ -30,10 +32,9 @@ func (w *world) probe() {
 	if !w.calm(calmFor) {
 		return
 	}
-	// All slots may be taken by tasks that hang until their deadline, whose workers then
-	// have to be ended and started again, and by a record that runs alone.
+	// All slots may be taken, and then a record runs alone, for which claims are held.
 	c := &w.plan
-	most := c.taskTimeout + 3*2*time.Second + 3*time.Second + 20*time.Second + probeSlack
+	most := c.holdsSlot() + isolationHold + probeSlack
 	var id string
 	if c.right {
 		r := w.fill(record{Ms: 10}, "p")
@@ -110,6 +111,7 @@ const (
 func (w *world) settle() {
 	began, moved, last := time.Now(), time.Now(), -1
 	for {
+		w.refill()
 		n := w.unfinished()
 		if n == 0 {
 			return
@@ -123,9 +125,6 @@ func (w *world) settle() {
 		if time.Since(moved) > stuckAfter || time.Since(began) > neverAfter {
 			w.violation("%d records have not ended %v after the last fault, and none has for %v: %s", n, time.Since(began), time.Since(moved), w.leftover())
 			return
-		}
-		for len(w.running()) < w.plan.fleet {
-			w.startMember()
 		}
 		sleep(time.Second)
 	}

@@ -17,9 +17,7 @@ import (
 
 // drive pushes records and causes faults until the time of the plan is over.
 func (w *world) drive() {
-	for range w.plan.fleet {
-		w.startMember()
-	}
+	w.refill()
 	end := w.began.Add(w.plan.duration)
 	next := func(mean time.Duration) time.Time {
 		return time.Now().Add(time.Duration(w.rnd.ExpFloat64() * float64(mean)))
@@ -47,9 +45,14 @@ func (w *world) drive() {
 			w.strike(pick(w.rnd, w.plan.faults...))
 			strike = next(w.plan.every)
 		}
-		for len(w.running()) < w.plan.fleet {
-			w.startMember() // as an orchestrator does
-		}
+		w.refill()
+	}
+}
+
+// refill starts new sidecars in the place of those that have ended, as an orchestrator does.
+func (w *world) refill() {
+	for len(w.running()) < w.plan.fleet {
+		w.startMember()
 	}
 }
 
@@ -140,7 +143,7 @@ func (w *world) strike(f fault) {
 		w.lasting(f, m.name, d, func() { m.host.Refuse(false) })
 	case slowLink:
 		m.host.Shape(time.Duration(w.rnd.IntN(400))*time.Millisecond, pick(w.rnd, 0, 40<<10, 200<<10, 2<<20))
-		w.lasting(f, m.name, d, func() { m.host.Shape(w.plan.latency, 0) })
+		w.lasting(f, m.name, d, func() { m.host.Shape(w.plan.latency, w.plan.rate) })
 	case freezesHost:
 		m.freeze(d, "")
 	case cutsHost:
@@ -195,6 +198,7 @@ func (w *world) strikeRedis(f fault) bool {
 		}
 		w.forget(nil)
 		w.hurt(string(f), "", true)
+		w.pushBatch() // a wait may bring it to a run that is forgotten
 	case scriptFlush:
 		w.hurt(string(f), "", false)
 		w.server.Do("SCRIPT", "FLUSH")

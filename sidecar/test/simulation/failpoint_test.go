@@ -25,14 +25,11 @@ func (m *member) at(point string, blocks bool) {
 	if w.plan.atPoint == 0 || len(w.plan.points) == 0 {
 		return
 	}
-	m.mu.Lock()
-	hit := m.rnd.Float64() < w.plan.atPoint
-	f := pick(m.rnd, w.plan.points...)
-	d := time.Duration(m.rnd.Int64N(int64(15 * time.Second)))
-	m.mu.Unlock()
-	if !hit || w.isOver() || !m.isUp() {
+	rnd := m.chance(point)
+	if rnd.Float64() >= w.plan.atPoint || w.isOver() || !m.isUp() {
 		return
 	}
+	f, d := pick(rnd, w.plan.points...), time.Duration(rnd.Int64N(int64(15*time.Second)))
 	w.hurt("at: "+point, m.name, false)
 	switch {
 	case f == killsAt:

@@ -5,6 +5,8 @@ package simulation
 import (
 	"context"
 	"fmt"
+	"hash/fnv"
+	"io"
 	"log/slog"
 	"math/rand/v2"
 	"os"
@@ -35,7 +37,7 @@ type member struct {
 	startTime   time.Duration
 
 	mu        sync.Mutex
-	rnd       *rand.Rand // of the faults of its requests
+	passed    map[string]uint64 // how often each request and failpoint was passed
 	processes []*process
 	killed    bool
 	told      bool      // it was told to stop, or to drain
@@ -56,10 +58,10 @@ func (w *world) startMember() *member {
 	w.mu.Unlock()
 	m := &member{
 		world: w, name: fmt.Sprint("s", n), concurrency: w.plan.concurrency, startTime: w.plan.startTime,
-		rnd: rand.New(rand.NewPCG(w.seed, uint64(100+n))), stopping: make(chan struct{}), ended: make(chan struct{}), log: newLogReader(),
+		passed: map[string]uint64{}, stopping: make(chan struct{}), ended: make(chan struct{}), log: newLogReader(),
 	}
 	m.host = w.net.Host(m.name, m.decide)
-	m.host.Shape(w.plan.latency, 0)
+	m.host.Shape(w.plan.latency, w.plan.rate)
 	m.cfg = app.DefaultConfig()
 	m.cfg.WorkerID, m.cfg.KeyPrefix, m.cfg.Redis.Host = m.name, prefix, "redis"
 	w.plan.configure(&m.cfg)
@@ -129,25 +131,34 @@ func (m *member) watchStop() {
 	}
 }
 
-// decide draws the fault of one request.
-func (m *member) decide([]byte) simnet.Action {
-	w := m.world
-	if w.plan.chance == 0 || len(w.plan.requests) == 0 {
-		return simnet.Action{}
-	}
+// chance returns the random numbers of one passage of a place. They depend on the place and
+// on the number of the passage only, so that the order of the goroutines changes little.
+func (m *member) chance(place string) *rand.Rand {
 	m.mu.Lock()
-	hit := m.rnd.Float64() < w.plan.chance
-	var a simnet.Action
-	if hit {
-		a.Fault = pick(m.rnd, w.plan.requests...)
-		a.Delay = time.Duration(m.rnd.Int64N(int64(8 * time.Second)))
-		if m.rnd.IntN(2) == 0 {
-			a.Delay /= 50
-		}
-	}
+	n := m.passed[place]
+	m.passed[place] = n + 1
 	m.mu.Unlock()
-	if !hit || w.isOver() {
+	h := fnv.New64a()
+	_, _ = io.WriteString(h, m.name+place) // it never fails
+	return rand.New(rand.NewPCG(m.world.seed^h.Sum64(), n))
+}
+
+// commandHead is how much of a request tells its command, and which script it calls.
+const commandHead = 66
+
+// decide draws the fault of one request.
+func (m *member) decide(request []byte) simnet.Action {
+	w := m.world
+	if w.plan.chance == 0 || len(w.plan.requests) == 0 || w.isOver() {
 		return simnet.Action{}
+	}
+	rnd := m.chance(string(request[:min(len(request), commandHead)]))
+	if rnd.Float64() >= w.plan.chance {
+		return simnet.Action{}
+	}
+	a := simnet.Action{Fault: pick(rnd, w.plan.requests...), Delay: time.Duration(rnd.Int64N(int64(8 * time.Second)))}
+	if rnd.IntN(2) == 0 {
+		a.Delay /= 50
 	}
 	w.hurt("request: "+string(a.Fault), m.name, true)
 	return a

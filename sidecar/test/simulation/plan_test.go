@@ -95,6 +95,7 @@ type plan struct {
 	maxBulk            int // of Redis
 	outputLimit        int
 	latency            time.Duration
+	rate               int           // of the link, bytes a second; 0 is unlimited
 	budget             time.Duration // of a stop
 	startTime          time.Duration // of a worker
 }
@@ -156,6 +157,17 @@ func makePlan(rnd *rand.Rand) plan {
 			p.badShare = max(p.badShare, 0.1)
 		}
 	}
+	if chance(0.15) { // large results over a link that stays slow take longer than the timeouts
+		p.rate = pick(rnd, 60<<10, 300<<10)
+		p.sizes = append(p.sizes, p.maxMessage/2, p.maxMessage-2100)
+	}
+	if chance(0.2) {
+		p.workMs, p.taskTimeout = 10_000, 30*time.Second
+	}
+	if chance(0.3) { // no deadline ends what the sidecar does not recognise
+		p.taskTimeout = 0
+		p.behaviours = slices.DeleteFunc(p.behaviours, behaviour.needsDeadline)
+	}
 	return p
 }
 
@@ -181,6 +193,16 @@ func (p *plan) faultless() bool { return len(p.faults)+len(p.requests)+len(p.poi
 
 // forgets tells that Redis may lose what it has acknowledged.
 func (p *plan) forgets() bool { return p.has(failover, flush) }
+
+// holdsSlot returns how long one task may hold its slot: until it has ended, or until its
+// deadline, after which its worker may have to be killed and replaced.
+func (p *plan) holdsSlot() time.Duration {
+	work := time.Duration(p.workMs) * time.Millisecond
+	if p.taskTimeout > 0 && slices.ContainsFunc(p.behaviours, behaviour.needsDeadline) {
+		return p.taskTimeout + 10*time.Second
+	}
+	return work + 3*time.Second
+}
 
 // configure makes the settings of a sidecar of this plan.
 func (p *plan) configure(c *config.Config) {
