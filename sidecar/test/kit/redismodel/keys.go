@@ -3,6 +3,7 @@ package redismodel
 import (
 	"hash/fnv"
 	"maps"
+	"math"
 	"slices"
 	"strconv"
 	"strings"
@@ -59,13 +60,8 @@ func expireIn(db *DB, args []string) Reply {
 	if len(args) > 3 {
 		return failed("ERR Unsupported option " + args[3])
 	}
-	const most = 1 << 62
-	seconds := strings.EqualFold(args[0], "EXPIRE")
-	if n > most || n < -most || seconds && (n > most/1000 || n < -most/1000) {
+	if n, ok = db.lifetime(n, strings.EqualFold(args[0], "EXPIRE")); !ok {
 		return failed("ERR invalid expire time in '" + strings.ToLower(args[0]) + "' command")
-	}
-	if seconds {
-		n *= 1000
 	}
 	if db.keys[args[1]] == nil {
 		return integer(0)
@@ -76,6 +72,17 @@ func expireIn(db *DB, args []string) Reply {
 	}
 	db.setExpiry(db.own(args[1]), db.now+n)
 	return integer(1)
+}
+
+// lifetime returns a time to live in ms, and false if its end is no time of Redis.
+func (db *DB) lifetime(n int64, seconds bool) (int64, bool) {
+	if seconds {
+		if n > math.MaxInt64/1000 || n < math.MinInt64/1000 {
+			return 0, false
+		}
+		n *= 1000
+	}
+	return n, n <= math.MaxInt64-db.now
 }
 
 func persist(db *DB, args []string) Reply {

@@ -350,7 +350,7 @@ func truncated(f float64) int64 {
 
 // toNumber is tonumber of Lua 5.1. That of gopher-lua refuses numbers such as "1e5".
 func toNumber(l *lua.LState) int {
-	v := l.CheckAny(1)
+	v := l.Get(1) // no value counts as nil: string.match of gopher-lua may return none
 	base := l.OptInt(2, 10)
 	text, isText := v.(lua.LString)
 	if n, ok := v.(lua.LNumber); ok && base == 10 {

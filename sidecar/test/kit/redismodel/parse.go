@@ -73,7 +73,8 @@ func trimZeros(text string) string {
 }
 
 // addFloats adds as Redis does for INCRBYFLOAT: in the 80-bit format of x86, with 17
-// decimals in the result. It returns false for a number that is not valid.
+// decimals in the result. It returns false for a number that is not valid, and no text for
+// a sum that is not finite.
 func addFloats(a, b string) (string, bool) {
 	x, ok := longDouble(a)
 	if !ok {
@@ -83,6 +84,9 @@ func addFloats(a, b string) (string, bool) {
 	if !ok {
 		return "", false
 	}
+	if x.IsInf() || y.IsInf() {
+		return "", true
+	}
 	text := trimZeros(new(big.Float).SetPrec(64).Add(x, y).Text('f', 17))
 	if text == "-0" {
 		text = "0"
@@ -91,8 +95,12 @@ func addFloats(a, b string) (string, bool) {
 }
 
 func longDouble(text string) (*big.Float, bool) {
-	if _, ok := parseFloat(text); !ok || strings.ContainsAny(text, "xXnN") {
+	n, ok := parseFloat(text)
+	if !ok {
 		return nil, false
+	}
+	if strings.ContainsAny(text, "xXpP") || math.IsInf(n, 0) {
+		return big.NewFloat(n).SetPrec(64), ok
 	}
 	f, _, err := big.ParseFloat(text, 10, 64, big.ToNearestEven)
 	return f, err == nil

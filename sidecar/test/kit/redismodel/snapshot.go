@@ -120,3 +120,12 @@ func (s *Snapshot) Canonical(b []byte) []byte {
 	}
 	return b
 }
+
+// Without returns the snapshot without a key.
+func (s *Snapshot) Without(key string) *Snapshot {
+	at := slices.IndexFunc(s.keys, func(e entry) bool { return e.name == key })
+	if at < 0 {
+		return s
+	}
+	return &Snapshot{keys: slices.Delete(slices.Clone(s.keys), at, at+1), expire: s.expire}
+}

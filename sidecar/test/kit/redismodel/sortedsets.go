@@ -161,6 +161,9 @@ type bound struct {
 
 func parseBound(text string) (b bound, ok bool) {
 	text, b.open = strings.CutPrefix(text, "(")
+	if text == "" {
+		return b, true // strtod reads 0
+	}
 	b.score, ok = parseFloat(text)
 	return b, ok
 }

@@ -72,12 +72,8 @@ func set(db *DB, args []string) Reply {
 			if !ok {
 				return failed(errInteger)
 			}
-			if n <= 0 || n > math.MaxInt64/2000 {
+			if lifetime, ok = db.lifetime(n, option == "EX"); !ok || n <= 0 {
 				return failed("ERR invalid expire time in 'set' command")
-			}
-			lifetime = n
-			if option == "EX" {
-				lifetime *= 1000
 			}
 		default:
 			return failed(errSyntax)
@@ -150,7 +146,7 @@ func incrFloat(db *DB, args []string) Reply {
 		return failed(errFloat)
 	}
 	sum, ok := addFloats(before, args[2])
-	if !ok || strings.Contains(sum, "Inf") {
+	if !ok || sum == "" {
 		return failed("ERR increment would produce NaN or Infinity")
 	}
 	db.edit(args[1], String).text = sum
