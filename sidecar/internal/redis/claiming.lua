@@ -19,7 +19,9 @@
 -- The last claim that took records is stored with its turn, so that a repeated call
 -- after a lost reply returns the same records. A claim that the network delivers
 -- after a later one is overtaken and takes nothing: its records would otherwise stay
--- in flight unknown to any sidecar. ARGV[8] protects against a failover to a server
+-- in flight unknown to any sidecar. For the same reason a repeated claim takes nothing
+-- if the first call found nothing: the other of the two calls may arrive long after the
+-- sidecar has its answer. ARGV[8] protects against a failover to a server
 -- that missed the last claims: a delivery id must never name two records.
 if not member(RUN) then
   return gone()
@@ -72,8 +74,8 @@ local function previous_answer()
     end
     return answer(first)
   end
-  if (tonumber(meta[5]) or 0) > tonumber(ARGV[5]) then
-    return answer(0) -- overtaken
+  if (tonumber(meta[5]) or 0) >= tonumber(ARGV[5]) then
+    return answer(0) -- overtaken, or this turn has found no record before
   end
   redis.call('HSET', META, 'turn', ARGV[5])
 end

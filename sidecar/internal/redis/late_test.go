@@ -34,6 +34,23 @@ func TestALateClaimTakesNothing(t *testing.T) {
 	})
 }
 
+// TestARepeatedClaimOfAnEmptyQueueTakesNothing: the call that was given up arrives after its
+// repetition has found the queue empty. What it took was in flight until the next claim.
+func TestARepeatedClaimOfAnEmptyQueueTakesNothing(t *testing.T) {
+	both(t, Options{}, func(t *testing.T, e *env) {
+		run := e.run("w")
+		same(t, "claimed from an empty queue", records(e.claim(run, 1)), []string{})
+		e.push("r")
+		got, err := e.late().Claim(e.ctx, run, "the first call of the same turn", 1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		same(t, "claimed late", records(got), []string{})
+		same(t, "queue", e.queue(), []string{"r"})
+		same(t, "claimed in its turn", records(e.claim(run, 1)), []string{"r"})
+	})
+}
+
 // TestReconcileLeavesWhatIsNotSeenYet: records of a claim whose reply is under way are
 // not unknown, however late a comparison arrives. Records that the run has seen and no
 // longer has in flight are.
