@@ -112,6 +112,10 @@ race: go redis ## Run the Go tests with the race detector (needs a C compiler)
 lint: go ## Run the linters and the checks for formatting and tidiness
 	@scripts/lint
 
+.PHONY: model
+model: ## Check the model of claim, lease, report and reap, and that it finds each deliberate mistake (docs/model)
+	@scripts/model
+
 .PHONY: manifests
 manifests: go ## Check the manifests that `sidecar manifest` prints (Kubernetes, KEDA, compose, systemd)
 	@scripts/manifests
