@@ -35,6 +35,7 @@ func TestAttemptsAfterALoss(t *testing.T) {
 		{"", unread, 3, "0:unread::u", Released{}},
 		{"1:run", unread, 3, "1:run::u", Released{Losses: 1}},
 		{"2:run:5", unread, 3, "2:run:5:u", Released{Losses: 2}},
+		{"2:run:1", unread, 3, "2:run:1:u", Released{Losses: 2}},
 		{"0:unread::u", unread, 3, "1:child", Released{Losses: 1, Counted: true}},
 		{"2:run:5:u", unreadShared, 3, "2:run:6", Released{Losses: 2, Counted: true}},
 		{"2:run::u", unreadShared, 3, "2:run:1", Released{Losses: 2, Counted: true}},
@@ -65,16 +66,20 @@ func TestAttemptsAfterALoss(t *testing.T) {
 // What a claim tells of the stored attempts.
 func TestAttemptsInAClaim(t *testing.T) {
 	for stored, want := range map[string]string{
-		"": "0 false", "1:child": "1 false", "2:run": "2 true", "2:run:3": "2 true", "2:run:3:u": "2 true", "2:run::u": "2 true",
-		"12:run:34:u": "12 true", "1:": "0 false", "0:unread::u": "0 false", "rubbish": "0 false", "2:run:x": "0 false",
+		"": "0 false false", "1:child": "1 false true", "2:run": "2 true true", "2:run:3": "2 true true", "2:run:3:u": "2 true true",
+		"2:run::u": "2 true true", "12:run:34:u": "12 true true", "1:": "0 false false", "0:unread::u": "0 false true",
+		"rubbish": "0 false false", "2:run:x": "0 false false",
 	} {
-		both(t, Options{}, func(t *testing.T, e *env) {
-			run := e.run("w")
-			if stored != "" {
-				e.c.HSet(e.ctx, e.keys.own("attempts"), RecordSHA([]byte("r")), stored)
-			}
-			c := e.claimOne(run, "r")
-			same(t, stored, fmt.Sprint(c.Losses, c.LostWithRun), want)
+		t.Run(stored, func(t *testing.T) {
+			both(t, Options{}, func(t *testing.T, e *env) {
+				run := e.run("w")
+				e.c.HSet(e.ctx, e.keys.own("attempts"), "another", "1:run")
+				if stored != "" {
+					e.c.HSet(e.ctx, e.keys.own("attempts"), RecordSHA([]byte("r")), stored)
+				}
+				c := e.claimOne(run, "r")
+				same(t, "losses, by a run, counted", fmt.Sprint(c.Losses, c.LostWithRun, c.Counted), want)
+			})
 		})
 	}
 }

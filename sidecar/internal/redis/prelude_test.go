@@ -39,7 +39,7 @@ func TestLeasesAreRenewed(t *testing.T) {
 // Graflow's list of workers until it ends.
 func TestRenewals(t *testing.T) {
 	both(t, Options{}, func(t *testing.T, e *env) {
-		run := e.run("w")
+		run, once := e.run("w"), e.run("once")
 		workers := e.o.Prefix + ":workers"
 		if err := e.Renew(e.ctx, run); err != nil {
 			t.Fatal(err)
@@ -55,8 +55,13 @@ func TestRenewals(t *testing.T) {
 				t.Errorf("for %v", ttl)
 			}
 		}
-		if err := e.Leave(e.ctx, run); err != nil {
+		if err := e.RenewAs(e.ctx, once, []byte("{}"), "host:once"); err != nil {
 			t.Fatal(err)
+		}
+		for _, r := range []string{run, once} {
+			if err := e.Leave(e.ctx, r); err != nil {
+				t.Fatal(err)
+			}
 		}
 		same(t, "workers after the end", e.c.Exists(e.ctx, workers).Val(), 0)
 		if err := e.Renew(e.ctx, run); !errors.Is(err, ErrGone) {

@@ -175,4 +175,9 @@ func TestReportOfUnknownTasks(t *testing.T) {
 	same(t, "verdict", e.report(run, dead, done(e.claimOne(run, "s").Delivery, "t", "1")), []Verdict{Dead, Completed})
 	same(t, "counter", e.counter("g"), "1")
 	same(t, "a key without a name", e.mini.Exists(""), false)
+
+	empty := done(e.claimOne(run, "u").Delivery, "u", "1")
+	empty.SessionID, empty.Value = "s", []byte{}
+	same(t, "verdict", e.report(run, empty), []Verdict{Completed})
+	same(t, "an empty value is a value", e.mini.Exists(resultKey("s", "u")), true)
 }

@@ -55,13 +55,6 @@ func (h *hunt) save() error {
 // all returns the fates of mutants, in their order. The tests of the subjects run one after
 // another.
 func (h *hunt) all(mutants []candidate, subjects ...*subject) ([]fate, error) {
-	suites := make([][]test, len(subjects))
-	for i, s := range subjects {
-		var err error
-		if suites[i], err = s.profile(h.folder, h.last); err != nil {
-			return nil, err
-		}
-	}
 	fates := make([]fate, len(mutants))
 	errs := make([]error, len(mutants))
 	next := make(chan int)
@@ -69,8 +62,8 @@ func (h *hunt) all(mutants []candidate, subjects ...*subject) ([]fate, error) {
 	for range h.procs {
 		workers.Go(func() {
 			for i := range next {
-				for j, s := range subjects {
-					fates[i], errs[i] = h.one(s, mutants[i], suites[j])
+				for _, s := range subjects {
+					fates[i], errs[i] = h.one(s, mutants[i])
 					if fates[i].by != "" || errs[i] != nil {
 						break
 					}
@@ -89,10 +82,14 @@ func (h *hunt) all(mutants []candidate, subjects ...*subject) ([]fate, error) {
 
 // one runs the tests against one mutant: those that may notice it, likely and fast ones
 // first, and those that need a Redis process last.
-func (h *hunt) one(s *subject, c candidate, tests []test) (fate, error) {
+func (h *hunt) one(s *subject, c candidate) (fate, error) {
 	f := fate{candidate: c}
 	for class := inProcess; class <= h.last; class++ {
-		list, times := h.order(c, tests, class)
+		tests, err := s.profile(h.folder, class)
+		if err != nil {
+			return f, err
+		}
+		list, times := h.order(c, tests)
 		if len(list) == 0 {
 			continue
 		}
@@ -135,7 +132,7 @@ func (h *hunt) tell(f fate) {
 }
 
 // order returns the patterns of the tests that may notice the mutant, and their times.
-func (h *hunt) order(c candidate, tests []test, class class) ([]string, map[string]time.Duration) {
+func (h *hunt) order(c candidate, tests []test) ([]string, map[string]time.Duration) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	before := h.kills[c.Key()]
@@ -143,7 +140,7 @@ func (h *hunt) order(c candidate, tests []test, class class) ([]string, map[stri
 	cost := map[string]float64{}
 	var list []string
 	for _, t := range tests {
-		if t.class != class || t.time > fast || !t.uses[c.use()] {
+		if t.time > fast || !t.uses[c.use()] {
 			continue
 		}
 		list = append(list, t.pattern)

@@ -130,16 +130,8 @@ func mutate(o options) error {
 		if len(chosen[i]) == 0 {
 			continue
 		}
-		if err := s.compile(folder); err != nil {
-			return err
-		}
 		killers := []*subject{s}
 		if i > 0 {
-			if app.binary == "" {
-				if err := app.compile(folder); err != nil {
-					return err
-				}
-			}
 			killers = append(killers, app)
 		}
 		fates, err := h.all(chosen[i], killers...)

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"time"
 
@@ -19,8 +18,8 @@ const profileBound = 2 * time.Minute
 // inner and nested are the parts of a test on a Redis in the process, for a test that runs on
 // several, and for one that has cases which do.
 const (
-	inner  = "$/^model$"
-	nested = "$/./^model$"
+	inner  = "$/^model(#[0-9]+)?$"
+	nested = "$/./^model(#[0-9]+)?$"
 )
 
 // noRedis makes a test fail that needs a Redis process, so that a profile finds these tests.
@@ -46,75 +45,119 @@ const (
 	twin                   // needs one, and has a part that does not and is run before
 )
 
-// profile runs all tests up to a class without a change. The result is kept in the cache until the test
-// binary changes.
-func (s *subject) profile(folder string, last class) ([]test, error) {
+// profile returns the tests of a class, with what they use. The first call for a class that
+// is not in the cache compiles the package and runs its tests without a mutant.
+func (s *subject) profile(folder string, c class) ([]test, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.binary == "" {
+		if err := s.compile(folder); err != nil {
+			return nil, err
+		}
+	}
+	memory, err := s.cached(inProcess, func() ([]measured, error) { return s.inMemory(folder) })
+	if err != nil || c == inProcess {
+		return tests(memory, c), err
+	}
+	onRedis, err := s.cached(real, func() ([]measured, error) { return s.onRedis(folder, memory) })
+	return tests(onRedis, c), err
+}
+
+// cached returns a profile from memory, from the cache, or as measured now.
+func (s *subject) cached(c class, measure func() ([]measured, error)) ([]measured, error) {
+	if all, ok := s.profiles[c]; ok {
+		return all, nil
+	}
 	binary, err := os.ReadFile(s.binary)
 	if err != nil {
 		return nil, err
 	}
-	cache := filepath.Join(cacheFolder(), fmt.Sprintf("profile-%d-%x.json", min(last, real), sha256.Sum256(binary)))
+	file := filepath.Join(cacheFolder(), fmt.Sprintf("profile-%d-%x.json", c, sha256.Sum256(binary)))
 	var all []measured
-	if text, err := os.ReadFile(cache); err == nil && json.Unmarshal(text, &all) == nil {
-		return tests(all), nil
+	if text, err := os.ReadFile(file); err != nil || json.Unmarshal(text, &all) != nil {
+		if all, err = measure(); err != nil {
+			return nil, err
+		}
+		text, err := json.Marshal(all)
+		if err != nil {
+			return nil, err
+		}
+		if err := os.WriteFile(file, text, 0o600); err != nil {
+			return nil, err
+		}
 	}
+	s.profiles[c] = all
+	return all, nil
+}
+
+// inMemory runs all tests without a Redis process. Those that need one have failed.
+func (s *subject) inMemory(folder string) (all []measured, err error) {
 	names, err := s.tests()
 	if err != nil {
 		return nil, err
 	}
-	var quick, slow []string
+	var patterns []string
 	for _, n := range names {
-		quick = append(quick, "^"+n+"$", "^"+n+inner, "^"+n+nested)
+		patterns = append(patterns, "^"+n+"$", "^"+n+inner, "^"+n+nested)
 	}
-	bound := func(string) time.Duration { return profileBound }
-	r, err := s.run(folder, job{Tests: quick, Profile: true, Parts: s.parts}, bound, noRedis...)
+	ran, err := s.measure(folder, patterns, noRedis)
 	if err != nil {
 		return nil, err
 	}
-	if len(r.measured) < len(quick) {
-		return nil, fmt.Errorf("%s: the profile ended at %s:\n%s", s.dir, r.by, tail(r.output))
-	}
-	for i, m := range r.measured {
-		switch {
-		case m.Failed && i%3 == 0:
-			slow = append(slow, m.Test)
-		case m.Failed:
-		case i%3 == 0 || r.measured[i-i%3].Failed: // with the whole test, its parts say nothing new
+	for i, m := range ran {
+		whole := ran[i-i%3]
+		if m.Test == whole.Test || whole.Failed && !m.Failed { // with the whole test, its parts say nothing new
 			all = append(all, m)
 		}
 	}
-	if last > inProcess && len(slow) > 0 {
-		r, err := s.run(folder, job{Tests: slow, Profile: true, Parts: s.parts}, bound, realRedis...)
-		if err != nil {
-			return nil, err
-		}
-		if len(r.measured) < len(slow) {
-			return nil, fmt.Errorf("%s: the profile ended at %s:\n%s", s.dir, r.by, tail(r.output))
-		}
-		for _, m := range r.measured {
-			if m.Failed {
-				return nil, fmt.Errorf("%s: %s fails without a mutant:\n%s", s.dir, m.Test, tail(r.output))
-			}
-			m.Class = real
-			if slices.ContainsFunc(all, func(o measured) bool {
-				return (o.Test == strings.TrimSuffix(m.Test, "$")+inner || o.Test == strings.TrimSuffix(m.Test, "$")+nested) && len(o.Uses) > 0
-			}) {
-				m.Class = twin
-			}
-			all = append(all, m)
-		}
-	}
-	text, err := json.Marshal(all)
-	if err != nil {
-		return nil, err
-	}
-	return tests(all), os.WriteFile(cache, text, 0o600)
+	return all, nil
 }
 
-func tests(all []measured) []test {
+// onRedis runs the tests that have failed in memory.
+func (s *subject) onRedis(folder string, memory []measured) ([]measured, error) {
+	parts := map[string]bool{}
+	var patterns []string
+	for _, m := range memory {
+		parts[m.Test] = len(m.Uses) > 0
+		if m.Failed {
+			patterns = append(patterns, m.Test)
+		}
+	}
+	if len(patterns) == 0 {
+		return nil, nil
+	}
+	all, err := s.measure(folder, patterns, realRedis)
+	for i := range all {
+		m := &all[i]
+		if m.Failed {
+			return nil, fmt.Errorf("%s: %s fails without a mutant", s.dir, m.Test)
+		}
+		m.Class = real
+		if name := strings.TrimSuffix(m.Test, "$"); parts[name+inner] || parts[name+nested] {
+			m.Class = twin
+		}
+	}
+	return all, err
+}
+
+// measure runs tests without a mutant.
+func (s *subject) measure(folder string, patterns, env []string) ([]measured, error) {
+	bound := func(string) time.Duration { return profileBound }
+	r, err := s.run(folder, job{Tests: patterns, Profile: true, Parts: s.parts}, bound, env...)
+	if err == nil && len(r.measured) < len(patterns) {
+		err = fmt.Errorf("%s: the profile ended at %s:\n%s", s.dir, r.by, tail(r.output))
+	}
+	return r.measured, err
+}
+
+// tests returns the tests of a class that use something that has mutants.
+func tests(all []measured, c class) []test {
 	var list []test
 	for _, m := range all {
-		t := test{pattern: m.Test, time: m.Time, class: m.Class, uses: map[string]bool{}}
+		if m.Failed || m.Class != c {
+			continue
+		}
+		t := test{pattern: m.Test, time: m.Time, uses: map[string]bool{}}
 		for _, u := range m.Uses {
 			t.uses[u] = true
 		}

@@ -12,6 +12,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/graflow/graflow-sidecar/sidecar/test/kit/build"
 	"github.com/graflow/graflow-sidecar/sidecar/test/mutate/gomutant"
@@ -27,11 +28,18 @@ var overlayFiles embed.FS
 // subject is a package whose tests have to notice mutants, and its test binary.
 type subject struct {
 	dir     string // below the repository
-	binary  string
 	mutants []candidate
 	parts   map[string]string // text of each script, by path
 
 	overlay map[string]string // by path below the repository
+
+	mu       sync.Mutex // guards what follows, while it is made
+	binary   string     // the test binary; "" until it is needed
+	profiles map[class][]measured
+}
+
+func newSubject(dir string) *subject {
+	return &subject{dir: dir, overlay: map[string]string{}, parts: map[string]string{}, profiles: map[class][]measured{}}
 }
 
 // candidate is a mutant and what the test binary needs to activate it.
@@ -54,7 +62,7 @@ func (c candidate) use() string {
 
 // luaSubject is the package of the scripts.
 func luaSubject() (*subject, error) {
-	s := &subject{dir: "sidecar/internal/redis", overlay: map[string]string{}, parts: map[string]string{}}
+	s := newSubject("sidecar/internal/redis")
 	files, err := filepath.Glob(build.Root(s.dir, "*.lua"))
 	if err != nil {
 		return nil, err
@@ -85,7 +93,7 @@ func luaSubject() (*subject, error) {
 
 // goSubject is the package with the conditions of its files.
 func goSubject(dir string) (*subject, error) {
-	s := &subject{dir: dir, overlay: map[string]string{}}
+	s := newSubject(dir)
 	files, err := filepath.Glob(build.Root(dir, "*.go"))
 	if err != nil {
 		return nil, err
@@ -114,7 +122,7 @@ func goSubject(dir string) (*subject, error) {
 // appSubject is the package that wires the stages. Its tests run for what those of the
 // stages leave.
 func appSubject(stages []*subject) (*subject, error) {
-	s := &subject{dir: "sidecar/app", overlay: map[string]string{}}
+	s := newSubject("sidecar/app")
 	for _, stage := range stages {
 		for name, text := range stage.overlay {
 			if !strings.HasSuffix(name, "_test.go") {
@@ -207,12 +215,13 @@ func (s *subject) compile(folder string) error {
 	if err := os.WriteFile(overlay, text, 0o600); err != nil {
 		return err
 	}
-	s.binary = filepath.Join(folder, strings.ReplaceAll(s.dir, "/", "_")+".test")
-	cmd := exec.Command("go", "test", "-c", "-vet=off", "-overlay", overlay, "-o", s.binary, "./"+s.dir)
+	binary := filepath.Join(folder, strings.ReplaceAll(s.dir, "/", "_")+".test")
+	cmd := exec.Command("go", "test", "-c", "-vet=off", "-overlay", overlay, "-o", binary, "./"+s.dir)
 	cmd.Dir = build.Root()
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("go test -c ./%s: %w\n%s", s.dir, err, out)
 	}
+	s.binary = binary
 	return nil
 }
 

@@ -269,3 +269,23 @@ func TestHandoverWatchBound(t *testing.T) {
 		}
 	})
 }
+
+// TestAnIsolatedTaskIsNotDeferredWhileHalted: it is requeued with the others, also when claims
+// were blocked for as long as they may be.
+func TestAnIsolatedTaskIsNotDeferredWhileHalted(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var back returns
+		q := limited(&back, 4, 0)
+		q.Offer(isolatedTasks(0, 1))
+		took(t, q, 1)
+		time.Sleep(time.Minute)
+		q.Release(alone)
+		q.Offer(tasks(1, 2))
+		took(t, q, 1)
+		q.Halt()
+		q.Offer(isolatedTasks(2, 3))
+		same(t, "deferred", seqs(back.aside), nil)
+		q.Close()
+		same(t, "requeued", seqs(back.ts), []int64{2})
+	})
+}
