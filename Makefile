@@ -114,7 +114,7 @@ lint: go ## Run the linters and the checks for formatting and tidiness
 
 .PHONY: model
 model: ## Check the model of claim, lease, report and reap, and that it finds each deliberate mistake (docs/model)
-	@scripts/model
+	@scripts/model $(ARGS)
 
 .PHONY: manifests
 manifests: go ## Check the manifests that `sidecar manifest` prints (Kubernetes, KEDA, compose, systemd)
