@@ -88,3 +88,43 @@ func TestGone(t *testing.T) {
 		}
 	})
 }
+
+// A run that registers ends its former ones at no cost.
+func TestRegisterEndsFormerRuns(t *testing.T) {
+	both(t, Options{}, func(t *testing.T, e *env) {
+		former := e.run("former")
+		e.claimOne(former, "r")
+		run := NewRunID("w")
+		if err := e.Register(e.ctx, run, former, run); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := e.Reap(e.ctx, run, former, 1); err != nil {
+			t.Fatal(err)
+		}
+		same(t, "queue", e.queue(), []string{"r"})
+		same(t, "attempts", e.keysUnder(":sidecar:attempts*"), []string{})
+		same(t, "members", e.c.SMembers(e.ctx, e.keys.own("runs")).Val(), []string{run})
+	})
+}
+
+// Only a member that lives is not ended, and a number of deliveries that is stored stays.
+func TestRetire(t *testing.T) {
+	both(t, Options{}, func(t *testing.T, e *env) {
+		self, other := e.run("self"), e.run("other")
+		retire := func(victim string, want bool) {
+			t.Helper()
+			got, err := e.retire(e.ctx, self, victim, "dead")
+			if err != nil {
+				t.Fatal(err)
+			}
+			same(t, "ended", got, want)
+		}
+		retire(other, false)
+		e.set(e.keys.alive("foreign"), "1")
+		retire("foreign", true)
+		e.c.HSet(e.ctx, e.keys.own("meta:"+other), "held", "5")
+		e.expire(other)
+		retire(other, true)
+		same(t, "deliveries", e.hash(e.keys.own("meta:" + other))["held"], "5")
+	})
+}

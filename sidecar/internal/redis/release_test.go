@@ -187,3 +187,11 @@ func TestReleaseWrongType(t *testing.T) {
 		})
 	}
 }
+
+// A release without a loss counts nothing.
+func TestReleaseCountsNothing(t *testing.T) {
+	both(t, Options{}, func(t *testing.T, e *env) {
+		run := e.run("w")
+		same(t, "released", e.release(run, back(e.claimOne(run, "r"))...), []Released{{}})
+	})
+}

@@ -132,3 +132,17 @@ func TestRequeueOfNoLetter(t *testing.T) {
 		same(t, "queue", e.queue(), []string{"r", "first"})
 	})
 }
+
+// A letter of a version that did not store as what its task is counted was never counted.
+func TestRequeueOfALetterWithoutAName(t *testing.T) {
+	both(t, Options{}, func(t *testing.T, e *env) {
+		e.barrier("g", 2)
+		e.c.SAdd(e.ctx, e.countedSet(0), "u\x001")
+		e.c.HSet(e.ctx, e.keys.own("dead:d"), "raw", "r", "task_id", "t", "group_id", "g")
+		got, err := e.Requeue(e.ctx, "d", false)
+		if err != nil {
+			t.Fatal(err)
+		}
+		same(t, "result", got, "requeued")
+	})
+}
