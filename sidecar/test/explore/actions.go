@@ -64,10 +64,7 @@ type engine struct {
 func newEngine(scope Scope, sources map[string]string) (*engine, error) {
 	e := &engine{scope: scope}
 	e.db = redismodel.New(func() time.Time { return time.UnixMilli(e.clock) })
-	e.calls = calls{shas: make(map[string]string), lease: 6000, attempts: scope.Attempts}
-	if !scope.Timed {
-		e.calls.lease = 48 * 3600_000 // longer than a path
-	}
+	e.calls = calls{shas: make(map[string]string), lease: 48 * 3600_000, attempts: scope.Attempts} // a lease ends by a step
 	for name, source := range sources {
 		sha, err := e.db.LoadScript(source)
 		if err != nil {
@@ -167,11 +164,9 @@ func (e *engine) actions(w *world, v *view) (all []action, good int) {
 			call(action{kind: reap, who: who}, true)
 		} else {
 			all = append(all, action{kind: tick, who: who})
-			if !e.scope.Timed {
-				for n, run := range v.members {
-					if run != s.run && !v.isAlive(run) {
-						all = append(all, action{kind: suspect, who: who, n: uint8(n)})
-					}
+			for n, run := range v.members {
+				if run != s.run && !v.isAlive(run) {
+					all = append(all, action{kind: suspect, who: who, n: uint8(n)})
 				}
 			}
 		}
@@ -195,13 +190,11 @@ func (e *engine) actions(w *world, v *view) (all []action, good int) {
 		}
 	}
 	all = append(all, action{kind: pass})
-	if !e.scope.Timed {
-		for n, run := range v.alive {
-			if a := (action{kind: expire, n: uint8(n)}); slices.Contains(w.orphans, run) {
-				all = append(all, a)
-			} else if has(Expiry) {
-				faulty = append(faulty, a)
-			}
+	for n, run := range v.alive {
+		if a := (action{kind: expire, n: uint8(n)}); slices.Contains(w.orphans, run) {
+			all = append(all, a)
+		} else if has(Expiry) {
+			faulty = append(faulty, a)
 		}
 	}
 	for n := range w.late {
@@ -287,10 +280,7 @@ func (e *engine) run(before *world, v *view, a action) *move {
 		}
 		e.isGone(s, e.script(m, s.run, a, "reconcile", e.calls.reconcile(s.run, s.floor, known)))
 	case pass:
-		by := int64(2000)
-		if e.scope.Timed {
-			by = 1000
-		}
+		const by = 2000
 		w.clock, w.steady = w.clock+by, w.steady+by
 		m.text = fmt.Sprintf("%d ms pass", by)
 	case expire:
@@ -334,7 +324,7 @@ func (e *engine) run(before *world, v *view, a action) *move {
 		e.script(m, late.run, action{how: replyLost}, "late: "+late.text, late.args)
 	}
 	w.redis = e.db.Snapshot()
-	m.view = look(w.redis)
+	m.view = look(w)
 	w.forgetOrphans(m.view)
 	return m
 }

@@ -53,11 +53,12 @@ func (r *recorder) ProcessHook(next goredis.ProcessHook) goredis.ProcessHook {
 // TestSameCallsAsStore compares the calls of the exploration with those of a Store: the
 // scripts and their arguments.
 func TestSameCallsAsStore(t *testing.T) {
-	scope := Scope{Sidecars: 1, Records: 3, Batch: 2, Attempts: 2, Timed: true}
+	scope := Scope{Sidecars: 1, Records: 3, Batch: 2, Attempts: 2}
 	e, err := newEngine(scope, sources(t))
 	if err != nil {
 		t.Fatal(err)
 	}
+	e.calls.lease = 6000 // that of a Store
 	e.start()
 	server := redismodel.NewServer(e.db)
 	var conns sync.WaitGroup

@@ -30,7 +30,6 @@ var seeds = [2]maphash.Seed{maphash.MakeSeed(), maphash.MakeSeed()}
 type canon struct {
 	b     []byte
 	w     *world
-	timed bool
 	names map[string]string
 	seqs  map[string][]int64
 	turns map[string]int64
@@ -38,8 +37,8 @@ type canon struct {
 }
 
 // key returns the key of a world.
-func (c *canon) key(w *world, timed bool) key {
-	c.w, c.timed = w, timed
+func (c *canon) key(w *world) key {
+	c.w = w
 	c.collect()
 	best := c.write([]int{0, 1}[:len(w.sidecars)])
 	if len(w.sidecars) == 2 {
@@ -270,9 +269,6 @@ func (c *canon) content(e redismodel.Content, steady int64) {
 		c.text(strings.Join(names, " "))
 	case kind == "alive":
 		c.text(kind + c.run(rest))
-		if c.timed {
-			c.number(e.Expires - c.w.clock)
-		}
 	case kind == "inbox":
 		c.text(kind + c.run(rest))
 		for _, item := range e.Items {

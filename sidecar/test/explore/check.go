@@ -4,8 +4,6 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-
-	"github.com/graflow/graflow-sidecar/sidecar/test/kit/redismodel"
 )
 
 // check judges a step. It returns what is wrong, or "", and stores in the world after the
@@ -125,14 +123,14 @@ func (e *engine) checkFenced(before *world, was *view, m *move) string {
 	if m.script != "claim" && m.script != "tick" && m.script != "reconcile" && len(was.inFlight[m.caller]) > 0 {
 		return "" // its outcomes count until the records are requeued
 	}
-	if !slices.Equal(withoutClock(before.redis), withoutClock(m.after.redis)) {
+	if !slices.Equal(withoutClock(before), withoutClock(m.after)) {
 		return fmt.Sprintf("%s is no member, and its %s has changed something", m.caller, m.script)
 	}
 	return ""
 }
 
-func withoutClock(s *redismodel.Snapshot) []byte {
-	return s.Without(own + "clock").Canonical(nil)
+func withoutClock(w *world) []byte {
+	return w.redis.Without(own+"clock", w.clock).Canonical(nil)
 }
 
 // checkMemory: what a live member has in memory is in its in-flight hash, unless the call

@@ -47,9 +47,6 @@ type Scope struct {
 	Batch    int // the maximum number of records of a claim
 	Attempts int // of a record
 	Budget   Budget
-	// Timed lets leases run out with the clock, which moves by a second, and lets ticks
-	// find the dead. Without it a lease lasts until a fault ends it.
-	Timed bool
 	// Most is the number of states at which the search gives up; 0 is none. It is for
 	// scripts with a mistake, whose states may have no end.
 	Most int
@@ -76,27 +73,32 @@ func one(records int, list ...Fault) Scope {
 var needs = map[Fault][]Fault{Requeue: {DeadEnd}, Drop: {DeadEnd}}
 
 // Scopes returns the scopes of a name. "quick" has each fault alone, with two records (one
-// where that has many states), for the tests that always run. "small" has three records and each fault alone. "all" has
-// these and, with two records, each pair of faults.
+// where that has many states), for the tests that always run. "small" has three records and each fault alone. "pairs"
+// has two records and each pair of faults. "all" is both.
 func Scopes(name string) ([]Scope, error) {
 	var all []Scope
 	records := 3
 	switch name {
 	case "quick":
 		records = 2
-	case "small", "all":
+	case "small", "pairs", "all":
 	default:
-		return nil, fmt.Errorf("no scope %q: there are quick, small and all", name)
+		return nil, fmt.Errorf("no scope %q: there are quick, small, pairs and all", name)
 	}
-	all = append(all, one(records))
+	if name != "pairs" {
+		all = append(all, one(records))
+	}
 	for f := range faults {
+		if name == "pairs" {
+			break
+		}
 		n := records
 		if name == "quick" && (f == Expiry || f == Death) {
 			n = 1
 		}
 		all = append(all, one(n, append(slices.Clone(needs[f]), f)...))
 	}
-	if name != "all" {
+	if name == "quick" || name == "small" {
 		return all, nil
 	}
 	for f := range faults {

@@ -89,7 +89,7 @@ func Explore(scope Scope, sources map[string]string) (*Result, error) {
 	}
 	first := engines[0].start()
 	s.nodes = append(s.nodes, node{})
-	id, _ := s.visit(canons[0].key(first, scope.Timed), 0, action{})
+	id, _ := s.visit(canons[0].key(first), 0, action{})
 	level, depth := []open{{id, first}}, 0
 	for len(level) > 0 && s.violation == "" {
 		depth++
@@ -163,7 +163,7 @@ func (s *search) expand(level []open, engines []*engine, canons []canon) []open 
 
 // step makes all steps from one state.
 func (s *search) step(found []open, o open, e *engine, c *canon) []open {
-	v := look(o.w.redis)
+	v := look(o.w)
 	actions, good := e.actions(o.w, v)
 	edges := make([]edge, 0, good)
 	for i, a := range actions {
@@ -172,7 +172,7 @@ func (s *search) step(found []open, o open, e *engine, c *canon) []open {
 			s.fail(wrong, o.id, a)
 			return found
 		}
-		id, fresh := s.visit(c.key(m.after, s.scope.Timed), o.id, a)
+		id, fresh := s.visit(c.key(m.after), o.id, a)
 		if fresh {
 			found = append(found, open{id, m.after})
 		}
@@ -255,7 +255,7 @@ func (s *search) history(e *engine) []string {
 	w := e.start()
 	var lines []string
 	play := func(a action) {
-		v := look(w.redis)
+		v := look(w)
 		m := e.run(w, v, a)
 		_ = e.check(w, v, a, m) // stores what has ended
 		lines, w = append(lines, strings.ReplaceAll(m.text, "\n", " ")), m.after

@@ -40,10 +40,12 @@ type place struct {
 	run  string
 }
 
-func look(s *redismodel.Snapshot) *view {
+func look(w *world) *view {
 	v := &view{inFlight: make(map[string][]flying, 4), inboxes: make(map[string]int, 2), ended: make(map[string]string, 2)}
-	s.Contents(func(c redismodel.Content) bool {
-		v.read(c)
+	w.redis.Contents(func(c redismodel.Content) bool {
+		if c.Expires == 0 || c.Expires >= w.clock {
+			v.read(c)
+		}
 		return true
 	})
 	return v

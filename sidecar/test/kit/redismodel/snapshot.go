@@ -121,11 +121,14 @@ func (s *Snapshot) Canonical(b []byte) []byte {
 	return b
 }
 
-// Without returns the snapshot without a key.
-func (s *Snapshot) Without(key string) *Snapshot {
-	at := slices.IndexFunc(s.keys, func(e entry) bool { return e.name == key })
-	if at < 0 {
-		return s
+// Without returns the snapshot without a key and without the keys that have expired at a
+// time in ms.
+func (s *Snapshot) Without(key string, now int64) *Snapshot {
+	left := &Snapshot{expire: s.expire}
+	for _, e := range s.keys {
+		if e.name != key && (e.v.expires == 0 || e.v.expires >= now) {
+			left.keys = append(left.keys, e)
+		}
 	}
-	return &Snapshot{keys: slices.Delete(slices.Clone(s.keys), at, at+1), expire: s.expire}
+	return left
 }
