@@ -33,7 +33,6 @@ type test struct {
 	pattern string
 	time    time.Duration
 	uses    map[string]bool
-	class   class
 }
 
 // class says which tests run first.
