@@ -130,15 +130,26 @@ func (w *world) settle() {
 	}
 }
 
-// leftover names what has not ended, in short.
+// leftover names some of the records that have not ended, and where they are.
 func (w *world) leftover() string {
+	const most = 4
 	var found []string
-	for _, key := range w.server.Do("KEYS", w.key("*")).Texts() {
-		if strings.Contains(key, "queue") || strings.Contains(key, ":in") || strings.Contains(key, "delayed") || strings.Contains(key, "unrouted") {
-			found = append(found, key)
+	w.server.With(func(db *redismodel.DB) {
+		for _, key := range db.Do("KEYS", w.key("*")).Texts() {
+			var records []string
+			switch {
+			case key == w.key("queue"), key == w.key("sidecar:unrouted"), strings.HasPrefix(key, w.key("sidecar:inbox:")):
+				records = db.Do("LRANGE", key, "0", strconv.Itoa(most)).Texts()
+			case key == w.key("sidecar:delayed:records"), strings.HasPrefix(key, w.key("sidecar:inflight:")):
+				records = db.Do("HVALS", key).Texts()
+			}
+			for _, text := range records {
+				id := history.TaskOf(text[max(0, strings.IndexByte(text, '{')):])
+				found = append(found, fmt.Sprintf("%s (%q) in %s", id, w.behaviours[id], ids.ReplaceAllString(key, "#")))
+			}
 		}
-	}
-	return strings.Join(found[:min(len(found), 8)], " ")
+	})
+	return strings.Join(found[:min(len(found), most)], ", ")
 }
 
 // awaitTheGone waits until the living have removed the keys of dead runs. A sidecar that

@@ -39,7 +39,7 @@ type process struct {
 	unread  int
 	ignores bool            // SIGTERM and SIGINT
 	running map[string]bool // tasks that it has begun and not answered
-	begun   int             // tasks
+	leaving bool            // it ends once it runs no task
 }
 
 // Pid implements [local.Process], as the next methods do.
@@ -121,13 +121,27 @@ func (p *process) begin(task string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.running[task] = true
-	p.begun++
 }
 
 func (p *process) finish(task string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	delete(p.running, task)
+	p.leaveLocked()
+}
+
+// leave ends the process once it runs no task (P36).
+func (p *process) leave() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.leaving = true
+	p.leaveLocked()
+}
+
+func (p *process) leaveLocked() {
+	if p.leaving && len(p.running) == 0 {
+		time.AfterFunc(time.Millisecond, func() { p.exit(local.Ending{}) }) // behind its last answer
+	}
 }
 
 // start makes a process of a command. It is a [local.Start].

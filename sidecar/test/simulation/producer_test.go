@@ -174,6 +174,9 @@ func (w *world) nested(parent record) string {
 	for w.net.Down() || w.server.Do("SET", w.key("barrier", id, "expected"), strconv.Itoa(len(records))).Err() != "" {
 		sleep(time.Second)
 	}
+	w.mu.Lock()
+	w.groups[id].Over = false // what Redis has forgotten meanwhile was not this group
+	w.mu.Unlock()
 	for _, r := range records {
 		r.GroupID = &id
 		r = w.fill(r, "t")

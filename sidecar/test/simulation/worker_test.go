@@ -88,6 +88,8 @@ func (s *speech) hear(m *protocol.Message) (end bool) {
 		s.say(`{"jsonrpc":"2.0","id":%s,"result":{"protocolVersion":1,"worker":{"name":"simulated","version":"1"},"concurrency":%d,"capabilities":{"channels":{}}}}`, id, s.member.concurrency)
 	case m.Method == protocol.MethodPing:
 		s.say(`{"jsonrpc":"2.0","id":%s,"result":{}}`, id)
+	case m.Method == protocol.MethodShutdown:
+		s.leave()
 	case m.Method == protocol.MethodCancel:
 		var c protocol.CancelParams
 		if json.Unmarshal(m.Params, &c) == nil {
