@@ -90,6 +90,10 @@ mutate: go redis ## Change scripts and conditions one at a time, and demand that
 	@nice -n 10 .cache/mutate/mutate $(if $(LUA),-lua) $(if $(GO),-go) $(if $(RUN),-run '$(RUN)') \
 		$(if $(SAMPLE),-sample $(SAMPLE)) $(if $(SEED),-seed $(SEED)) $(if $(BASE),-base $(BASE)) $(ARGS)
 
+.PHONY: reintroduce
+reintroduce: go redis ## Bring mended faults back, one at a time, and see what finds each (ARGS='07-*'; hours for all)
+	@scripts/reintroduce $(ARGS)
+
 .PHONY: browser
 browser: go redis ## Look at the page in a real Chromium (ARGS=-update takes the pictures in docs/images anew)
 	@scripts/setup-chromium
