@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -260,8 +261,8 @@ func (s *search) history(e *engine) []string {
 		_ = e.check(w, v, a, m) // stores what has ended
 		lines, w = append(lines, strings.ReplaceAll(m.text, "\n", " ")), m.after
 	}
-	for i := len(path) - 1; i >= 0; i-- {
-		play(path[i])
+	for _, a := range slices.Backward(path) {
+		play(a)
 	}
 	if s.last != (action{}) {
 		play(s.last)
