@@ -99,7 +99,7 @@ func TestBrokenScripts(t *testing.T) {
 		},
 		{
 			"claim that the network delivers late",
-			[][3]string{{"claiming", "  if (tonumber(meta[5]) or 0) > tonumber(ARGV[5]) then\n", "  if false then\n"}},
+			[][3]string{{"claiming", "  if (tonumber(meta[5]) or 0) >= tonumber(ARGV[5]) then\n", "  if false then\n"}},
 			Scope{Sidecars: 1, Records: 3, Batch: 1, Budget: Budget{Late: 1}},
 			"not every record can end",
 		},
