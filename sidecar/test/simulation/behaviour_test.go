@@ -137,7 +137,7 @@ func (t *running) perform() (how local.Ending, ends bool) {
 	if !t.work() {
 		if t.record.Do == slowCancel && t.pass(100*time.Millisecond) {
 			t.ended()
-			t.raw(answer + "\n")
+			_ = t.raw(answer + "\n")
 		}
 		return
 	}
@@ -146,7 +146,7 @@ func (t *running) perform() (how local.Ending, ends bool) {
 		t.fail("failed on purpose", false)
 	case errorResponse:
 		t.answered()
-		t.say(`{"jsonrpc":"2.0","id":%s,"error":{"code":-32603,"message":"confused"}}`, id)
+		_ = t.say(`{"jsonrpc":"2.0","id":%s,"error":{"code":-32603,"message":"confused"}}`, id)
 	case retriesAlways:
 		t.fail("not now", true)
 	case retriesOnce:
@@ -165,11 +165,11 @@ func (t *running) perform() (how local.Ending, ends bool) {
 		t.succeed()
 		return local.Ending{}, true
 	case drains:
-		t.raw(`{"jsonrpc":"2.0","method":"$/draining","params":{}}` + "\n")
+		_ = t.raw(`{"jsonrpc":"2.0","method":"$/draining","params":{}}` + "\n")
 		t.succeed()
 	case answersTwice:
 		t.succeed()
-		t.raw(answer + "\n")
+		_ = t.raw(answer + "\n")
 	default:
 		form, breaks := t.brokenForm(id, answer)
 		if !breaks {
@@ -177,7 +177,7 @@ func (t *running) perform() (how local.Ending, ends bool) {
 			return
 		}
 		t.ended()
-		t.raw(form)
+		_ = t.raw(form)
 	}
 	return
 }
@@ -215,8 +215,7 @@ func (t *running) brokenForm(id, answer string) (text string, breaks bool) {
 type lineWriter struct{ *speech }
 
 func (w lineWriter) Write(b []byte) (int, error) {
-	w.raw(string(b))
-	return len(b), w.ctx.Err()
+	return len(b), w.raw(string(b))
 }
 
 // askChannel uses the channel of the workflow. It reports whether the task goes on.
@@ -266,7 +265,7 @@ func (t *running) enqueue() bool {
 func (t *running) nest() bool {
 	w := t.member.world
 	group := w.nested(t.record)
-	t.say(`{"jsonrpc":"2.0","method":"$/waiting","params":{"delivery":%q}}`, t.delivery)
+	_ = t.say(`{"jsonrpc":"2.0","method":"$/waiting","params":{"delivery":%q}}`, t.delivery)
 	select {
 	case <-w.published(group):
 	case <-t.ctx.Done():
@@ -275,6 +274,6 @@ func (t *running) nest() bool {
 		t.giveUp()
 		return false
 	}
-	t.say(`{"jsonrpc":"2.0","method":"$/resumed","params":{"delivery":%q}}`, t.delivery)
+	_ = t.say(`{"jsonrpc":"2.0","method":"$/resumed","params":{"delivery":%q}}`, t.delivery)
 	return true
 }

@@ -85,9 +85,9 @@ func (s *speech) hear(m *protocol.Message) (end bool) {
 			ch <- c
 		}
 	case m.Method == protocol.MethodInitialize:
-		s.say(`{"jsonrpc":"2.0","id":%s,"result":{"protocolVersion":1,"worker":{"name":"simulated","version":"1"},"concurrency":%d,"capabilities":{"channels":{}}}}`, id, s.member.concurrency)
+		_ = s.say(`{"jsonrpc":"2.0","id":%s,"result":{"protocolVersion":1,"worker":{"name":"simulated","version":"1"},"concurrency":%d,"capabilities":{"channels":{}}}}`, id, s.member.concurrency)
 	case m.Method == protocol.MethodPing:
-		s.say(`{"jsonrpc":"2.0","id":%s,"result":{}}`, id)
+		_ = s.say(`{"jsonrpc":"2.0","id":%s,"result":{}}`, id)
 	case m.Method == protocol.MethodShutdown:
 		s.leave()
 	case m.Method == protocol.MethodCancel:
@@ -113,7 +113,7 @@ func (s *speech) take(id string, params []byte) (end bool) {
 		Record   record `json:"record"`
 	}
 	if err := json.Unmarshal(params, &q); err != nil {
-		s.say(`{"jsonrpc":"2.0","id":%s,"result":{"status":"failed","error":{"message":"the record has another form"}}}`, id)
+		_ = s.say(`{"jsonrpc":"2.0","id":%s,"result":{"status":"failed","error":{"message":"the record has another form"}}}`, id)
 		return false
 	}
 	cancelled := make(chan struct{})
@@ -177,13 +177,15 @@ func (t *running) work() bool {
 
 func (t *running) giveUp() {
 	t.finish(t.record.TaskID)
-	t.say(`{"jsonrpc":"2.0","id":%s,"error":{"code":-32800,"message":"cancelled"}}`, t.id)
+	_ = t.say(`{"jsonrpc":"2.0","id":%s,"error":{"code":-32800,"message":"cancelled"}}`, t.id)
 }
 
 func (t *running) succeed() {
 	t.ended()
 	t.answered()
-	t.say(`{"jsonrpc":"2.0","id":%s,"result":{"status":"succeeded","value":"%s"}}`, t.id, t.value())
+	if t.say(`{"jsonrpc":"2.0","id":%s,"result":{"status":"succeeded","value":"%s"}}`, t.id, t.value()) != nil {
+		t.member.world.interrupted(t.record.TaskID) // another task has closed stdout
+	}
 }
 
 func (t *running) value() string {
@@ -195,19 +197,20 @@ func (t *running) value() string {
 
 func (t *running) fail(message string, retryable bool) {
 	t.answered()
-	t.say(`{"jsonrpc":"2.0","id":%s,"result":{"status":"failed","error":{"message":%q,"retryable":%t}}}`, t.id, message, retryable)
+	_ = t.say(`{"jsonrpc":"2.0","id":%s,"result":{"status":"failed","error":{"message":%q,"retryable":%t}}}`, t.id, message, retryable)
 }
 
 // say writes one line.
-func (s *speech) say(format string, args ...any) {
-	s.raw(fmt.Sprintf(format, args...) + "\n")
+func (s *speech) say(format string, args ...any) error {
+	return s.raw(fmt.Sprintf(format, args...) + "\n")
 }
 
-// raw writes text as it is. An error means that the process ends.
-func (s *speech) raw(text string) {
+// raw writes text as it is. An error means that the process ends, or that stdout is closed.
+func (s *speech) raw(text string) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	_, _ = io.WriteString(s.out, text)
+	_, err := io.WriteString(s.out, text)
+	return err
 }
 
 // ask sends a request for a task and returns the answer; nil if the process has ended or the
@@ -219,7 +222,7 @@ func (t *running) ask(method, params string) *protocol.Message {
 	id := fmt.Sprintf("%q", fmt.Sprint("w", t.lastID))
 	t.asked[id] = ch
 	t.mu.Unlock()
-	t.say(`{"jsonrpc":"2.0","id":%s,"method":%q,"params":{"delivery":%q%s}}`, id, method, t.delivery, params)
+	_ = t.say(`{"jsonrpc":"2.0","id":%s,"method":%q,"params":{"delivery":%q%s}}`, id, method, t.delivery, params)
 	select {
 	case m := <-ch:
 		return &m
