@@ -58,7 +58,7 @@ local function attempt(...)
   if string.find(reply.err, 'WRONGTYPE', 1, true) then
     return nil, answer('kind')
   end
-  if string.find(reply.err, 'float', 1, true) or string.find(reply.err, 'NaN', 1, true) then
+  if string.find(reply.err, 'valid float', 1, true) or string.find(reply.err, 'NaN', 1, true) then
     return nil, answer('number')
   end
   return nil, reply
