@@ -63,10 +63,10 @@ func (s *session) overview(ctx context.Context) (overview, error) {
 	defer cancel()
 	o := overview{Redis: s.cfg.Redis.Address(), Prefix: s.cfg.KeyPrefix, At: time.Now()}
 	var err error
-	if o.Format, o.known, err = s.st.Format(ctx); err != nil {
+	if o.Queue, err = s.st.Overview(ctx); err != nil {
 		return o, err
 	}
-	if o.Queue, err = s.st.Overview(ctx); err != nil {
+	if o.Format, o.known, err = s.st.Format(ctx); err != nil {
 		return o, err
 	}
 	if o.Runs, err = s.st.Fleet(ctx); err != nil {
