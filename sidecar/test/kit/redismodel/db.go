@@ -199,7 +199,7 @@ func (db *DB) setExpiry(v *value, at int64) {
 	}
 }
 
-// read returns the value of a key, nil for none. wrong is true for another type.
+// read returns the value of a key, nil for a missing key. wrong is true for another type.
 func (db *DB) read(key string, kind Type) (v *value, wrong bool) {
 	v = db.keys[key]
 	return v, v != nil && v.kind != kind
@@ -213,6 +213,28 @@ func (db *DB) own(key string) *value {
 		db.keys[key] = v
 	}
 	return v
+}
+
+// removeFrom removes elements of a hash, a set or a sorted set, and answers with their
+// number. The arguments are those of HDEL, SREM and ZREM.
+func (db *DB) removeFrom(kind Type, args []string) Reply {
+	v, wrong := db.read(args[1], kind)
+	switch {
+	case wrong:
+		return failed(errWrongType)
+	case v == nil:
+		return integer(0)
+	}
+	n := 0
+	for _, name := range args[2:] {
+		if v.has(name) {
+			v = db.own(args[1])
+			v.drop(name)
+			n++
+		}
+	}
+	db.settle(args[1])
+	return integer(n)
 }
 
 // edit returns the value of a key for a change and makes a missing one.

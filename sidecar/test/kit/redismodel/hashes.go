@@ -117,25 +117,7 @@ func hsetnx(db *DB, args []string) Reply {
 	})
 }
 
-func hdel(db *DB, args []string) Reply {
-	v, wrong := db.read(args[1], Hash)
-	switch {
-	case wrong:
-		return failed(errWrongType)
-	case v == nil:
-		return integer(0)
-	}
-	n := 0
-	for _, name := range args[2:] {
-		if _, ok := v.get(name); ok {
-			v = db.own(args[1])
-			v.remove(name)
-			n++
-		}
-	}
-	db.settle(args[1])
-	return integer(n)
-}
+func hdel(db *DB, args []string) Reply { return db.removeFrom(Hash, args) }
 
 func hincrby(db *DB, args []string) Reply {
 	by, ok := parseInt(args[3])

@@ -134,7 +134,7 @@ func lindex(db *DB, args []string) Reply {
 	return bulk(v.list.all()[at])
 }
 
-// position returns the index of an element; -1 if there is none.
+// position returns the index of an element; -1 for a missing one.
 func position(text string, n int) (int, bool) {
 	at, ok := parseInt(text)
 	if at < 0 {

@@ -32,25 +32,7 @@ func sadd(db *DB, args []string) Reply {
 	return integer(n)
 }
 
-func srem(db *DB, args []string) Reply {
-	v, wrong := db.read(args[1], SetType)
-	switch {
-	case wrong:
-		return failed(errWrongType)
-	case v == nil:
-		return integer(0)
-	}
-	n := 0
-	for _, name := range args[2:] {
-		if _, ok := v.get(name); ok {
-			v = db.own(args[1])
-			v.remove(name)
-			n++
-		}
-	}
-	db.settle(args[1])
-	return integer(n)
-}
+func srem(db *DB, args []string) Reply { return db.removeFrom(SetType, args) }
 
 func scard(db *DB, args []string) Reply {
 	return membersOf(db, args[1], func(v *value) Reply { return integer(len(v.fields)) })

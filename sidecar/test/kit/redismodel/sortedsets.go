@@ -65,25 +65,7 @@ func zincrby(db *DB, args []string) Reply {
 	return double(score)
 }
 
-func zrem(db *DB, args []string) Reply {
-	v, wrong := db.read(args[1], SortedSet)
-	switch {
-	case wrong:
-		return failed(errWrongType)
-	case v == nil:
-		return integer(0)
-	}
-	n := 0
-	for _, name := range args[2:] {
-		if _, ok := v.score(name); ok {
-			v = db.own(args[1])
-			v.unrank(name)
-			n++
-		}
-	}
-	db.settle(args[1])
-	return integer(n)
-}
+func zrem(db *DB, args []string) Reply { return db.removeFrom(SortedSet, args) }
 
 func zcard(db *DB, args []string) Reply {
 	v, wrong := db.read(args[1], SortedSet)

@@ -136,6 +136,25 @@ func (v *value) remove(name string) bool {
 	return ok
 }
 
+// has reports whether a hash, a set or a sorted set has an element.
+func (v *value) has(name string) bool {
+	elements := v.fields
+	if v.kind == SortedSet {
+		elements = v.scores
+	}
+	_, ok := find(elements, name)
+	return ok
+}
+
+// drop removes an element of a hash, a set or a sorted set.
+func (v *value) drop(name string) {
+	if v.kind == SortedSet {
+		v.unrank(name)
+		return
+	}
+	v.remove(name)
+}
+
 func byScore(a, b scored) int {
 	return cmp.Or(cmp.Compare(a.score, b.score), strings.Compare(a.name, b.name))
 }
