@@ -165,7 +165,7 @@ func TestReportAmongMany(t *testing.T) {
 }
 
 // A dead letter counts as a failure of its group only if its task is known, and a report
-// without a value writes none.
+// without a value writes no value.
 func TestReportOfUnknownTasks(t *testing.T) {
 	e := onMini(t, Options{StoreValues: true})
 	run := e.run("w")

@@ -113,7 +113,7 @@ func TestRequeueAtTheBarrier(t *testing.T) {
 	}
 }
 
-// A letter without a record, or whose entry has another type, is none.
+// Requeue treats a letter without a record, or with an entry of another type, as missing.
 func TestRequeueOfNoLetter(t *testing.T) {
 	both(t, Options{QueueRight: true}, func(t *testing.T, e *env) {
 		e.c.ZAdd(e.ctx, e.keys.own("dead"), goredis.Z{Score: 1, Member: "a"}, goredis.Z{Score: 1, Member: "b"}, goredis.Z{Score: 1, Member: "c"})

@@ -47,7 +47,7 @@ type Scope struct {
 	Batch    int // the maximum number of records of a claim
 	Attempts int // of a record
 	Budget   Budget
-	// Most is the number of states at which the search gives up; 0 is none. It is for
+	// Most is the number of states at which the search gives up; 0 means no limit. It is for
 	// scripts with a mistake, whose states may have no end.
 	Most int
 }

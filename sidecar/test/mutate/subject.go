@@ -145,7 +145,7 @@ func (s *subject) add(special string) error {
 	if err != nil {
 		return err
 	}
-	own := "\nfunc TestMain(m *testing.M) { os.Exit(MutateRunner{M: m}.Run()) }\n" // if there is none
+	own := "\nfunc TestMain(m *testing.M) { os.Exit(MutateRunner{M: m}.Run()) }\n" // for a package without one
 	for _, file := range tests {
 		text, err := os.ReadFile(file)
 		if err != nil {

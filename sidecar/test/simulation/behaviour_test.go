@@ -182,7 +182,7 @@ func (t *running) perform() (how local.Ending, ends bool) {
 	return
 }
 
-// brokenForm returns an answer in a form that is none, or "" for no answer at all.
+// brokenForm returns an answer that is no valid message, or "" for a missing answer.
 func (t *running) brokenForm(id, answer string) (text string, breaks bool) {
 	switch t.record.Do {
 	case wrongID:

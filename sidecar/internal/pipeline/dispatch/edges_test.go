@@ -85,7 +85,7 @@ func TestExpectReservesSlots(t *testing.T) {
 	same(t, "demands", q.Demands(), []int{4, 3})
 }
 
-// TestAnArrivalAsksForAllFreeSlots: and for one record if there are none.
+// TestAnArrivalAsksForAllFreeSlots: and for one record without a free slot.
 func TestAnArrivalAsksForAllFreeSlots(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var back returns

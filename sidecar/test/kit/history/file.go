@@ -15,7 +15,7 @@ type File struct {
 	f    *os.File
 }
 
-// Open opens a history, and makes the file if there is none.
+// Open opens a history, and creates a missing file.
 func Open(path string) (*File, error) {
 	f, err := os.OpenFile(path, os.O_WRONLY|os.O_APPEND|os.O_CREATE, 0o644)
 	if err != nil {

@@ -151,7 +151,7 @@ func (c rawConn) Read(func(fd uintptr) bool) error {
 	return nil
 }
 
-var errUnexpected = errors.New("simnet: bytes that nobody has asked for")
+var errUnexpected = errors.New("simnet: the other end has sent bytes before a request")
 
 // Control implements [syscall.RawConn].
 func (rawConn) Control(func(fd uintptr)) error { return errors.ErrUnsupported }

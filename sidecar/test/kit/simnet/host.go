@@ -182,7 +182,7 @@ func (h *Host) Thaw() {
 	h.each(false, func(l *link) { l.hold(false) })
 }
 
-// Shape sets the latency of each direction and its rate in bytes a second, 0 for none.
+// Shape sets the latency of each direction and its rate in bytes a second, 0 for an unlimited rate.
 func (h *Host) Shape(latency time.Duration, rate int) {
 	h.mu.Lock()
 	h.latency, h.rate = latency, rate
