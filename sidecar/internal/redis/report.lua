@@ -18,7 +18,8 @@
 -- not decide it, since create_barrier clears the counter but not old completions; a
 -- missing counter does not either. A group has one set a day, kept for a day after its
 -- last task: a single set of a group name in permanent use would otherwise grow
--- without bound.
+-- without bound. A second copy of a record that ends later than that is not recognised;
+-- a barrier that is full counts nothing more, whatever comes.
 --
 -- Deliveries leave the in-flight hash last. If a command is refused before (by an ACL,
 -- say), the records are still in flight, and counted tasks are not counted again.
@@ -73,6 +74,7 @@ local function load_group(id)
       or expected and not string.match(expected, '^-?%d+$')
       or counter and not (#counter < 18 and (counter == '0' or string.match(counter, '^-?[1-9]%d*$')))
   g.expected = expected and tonumber(expected)
+  g.counter = tonumber(counter or 0)
   groups[id] = g
   order[#order + 1] = g
   return g
@@ -113,7 +115,11 @@ local function count_group(g)
   end
   local fields, new = {}, {}
   for n, name in ipairs(g.names) do
-    if not known[n] then
+    if not known[n] and g.counter + #new >= g.expected then
+      if verdicts[g.reports[n]] == 'completed' then
+        verdicts[g.reports[n]] = 'group-over'
+      end
+    elseif not known[n] then
       new[#new + 1] = name
       fields[2 * #new - 1], fields[2 * #new] = g.tasks[n], g.texts[n]
     elseif verdicts[g.reports[n]] == 'completed' then

@@ -74,7 +74,7 @@ func TestReportCounters(t *testing.T) {
 		t.Run(c.counter, func(t *testing.T) {
 			both(t, Options{}, func(t *testing.T, e *env) {
 				run := e.run("w")
-				e.barrier("g", 2)
+				e.barrier("g", 1e18)
 				key := e.o.Prefix + ":barrier:g"
 				if c.counter == "list" {
 					e.c.RPush(e.ctx, key, "1")
@@ -85,6 +85,26 @@ func TestReportCounters(t *testing.T) {
 			})
 		})
 	}
+}
+
+// A full barrier counts nothing more, in one batch as well as later. What was counted is
+// remembered for a day: a second copy of a record that ended after that counted again.
+func TestReportCountsUpToWhatIsExpected(t *testing.T) {
+	both(t, Options{}, func(t *testing.T, e *env) {
+		run := e.run("w")
+		e.barrier("g", 2)
+		e.push("a", "b", "c", "d")
+		c := e.claim(run, 4)
+		dead := done(c[3].Delivery, "d", "1")
+		dead.Dead = &DeadLetter{Reason: "r"}
+		same(t, "verdicts", e.report(run, done(c[0].Delivery, "a", "1"), done(c[1].Delivery, "b", "1"), done(c[2].Delivery, "c", "1"), dead),
+			[]Verdict{Completed, Completed, GroupOver, Dead})
+		same(t, "counter", e.counter("g"), "2")
+		same(t, "completions", len(e.hash(e.o.Prefix+":completions:g")), 2)
+		e.c.Del(e.ctx, e.countedSet(0)) // a day later
+		same(t, "again", e.report(run, done(e.claimOne(run, "a").Delivery, "a", "1")), []Verdict{GroupOver})
+		same(t, "counter", e.counter("g"), "2")
+	})
 }
 
 // A batch that counts nothing does not touch the barrier.

@@ -35,6 +35,7 @@ func TestReportVerdicts(t *testing.T) {
 		ended    bool   // no longer in flight
 	}{
 		{"counted", func(e *env) { e.barrier("g", 2) }, done("", "t1", "1.5"), Completed, "1", true, true},
+		{"full", func(e *env) { e.barrier("g", 2); e.set(e.o.Prefix+":barrier:g", "2") }, done("", "t1", "1.5"), GroupOver, "2", false, true},
 		{"no group", func(*env) {}, Report{TaskID: "t1", Success: true}, CompletedNoGroup, "", false, true},
 		{"no group waits", func(*env) {}, done("", "t1", "1.5"), GroupOver, "", false, true},
 		{
