@@ -36,7 +36,8 @@ import (
 //	P:sidecar:info:{run}           string with the lease's TTL: fleet.Run as JSON
 //	P:sidecar:paused               hash: run, or * for all → author and time, as JSON
 //	P:sidecar:orders:{run}         list with a TTL: fleet.Command as JSON
-//	P:sidecar:counted:{day}:{group} set with a TTL: task NUL created_at
+//	P:sidecar:counted:{day}:{group} set with a TTL: task NUL created_at. The day is that
+//	                               on which the barrier counted for the first time
 //	P:sidecar:unrouted             list: records that matched no kind of a sidecar, each
 //	                               after a time and a colon
 //	P:sidecar:attempts             hash: SHA-1 of a record → count:cause and more, see prelude.lua
@@ -49,10 +50,11 @@ import (
 //	P:sidecar:dead:{delivery}      hash: raw, reason, message, stderr, attempts,
 //	                               time, task_id, group_id, session_id
 //
-// Counted tasks have one set for each group and UTC day; a task is a duplicate if it is in
-// the set of today or of yesterday. A single set for each group would never shrink for a
-// group name that is used every hour, since each use renews its TTL; without the renewal it
-// would expire in the middle of a group, and a task would be counted twice.
+// Counted tasks have one set for each group and UTC day on which a barrier counted for the
+// first time; a task is a duplicate if it is in the set of today, of yesterday or of an open
+// barrier. A single set for each group would never shrink for a group name that is used
+// every hour, since each use renews its TTL; without the renewal it would expire in the
+// middle of a group, and a task would be counted twice.
 //
 // Times are Unix milliseconds. Those in gone, attempts:at, delayed, isolated and unrouted
 // also include the steps back of the clock (prelude.lua). A run id contains no brace, so a

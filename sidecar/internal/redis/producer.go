@@ -76,8 +76,12 @@ func (s *Store) Result(ctx context.Context, session, task string) (json.RawMessa
 	return text, err == nil, failure("result", err)
 }
 
+// openDays is the number of days after which a report no longer looks for the set of counted
+// tasks of an open barrier, as in report.lua.
+const openDays = 7
+
 // ForgetGroup deletes the keys of sidecars for a group that is over. They would otherwise
-// stay for a day. No producer may wait for the group any more.
+// stay for a day or more. No producer may wait for the group any more.
 func (s *Store) ForgetGroup(ctx context.Context, group string) error {
 	now, err := s.Time(ctx)
 	if err != nil {
@@ -88,7 +92,7 @@ func (s *Store) ForgetGroup(ctx context.Context, group string) error {
 		return failure("clock", err)
 	}
 	day := (now.UnixMilli() + ahead) / countedKeep.Milliseconds()
-	for _, d := range []int64{day, day - 1} {
+	for d := day; d >= day-openDays; d-- {
 		if err := s.c.Del(ctx, s.keys.own(fmt.Sprintf("counted:%d:%s", d, group))).Err(); err != nil {
 			return failure("forget group", err)
 		}

@@ -16,15 +16,17 @@
 -- not be a member: the outcome is valid until the record is requeued. Only the sets of
 -- counted tasks decide whether a task was counted before. An existing completion does
 -- not decide it, since create_barrier clears the counter but not old completions; a
--- missing counter does not either. A group has one set a day, kept for a day after its
--- last task: a single set of a group name in permanent use would otherwise grow
--- without bound. A second copy of a record that ends later than that is not recognised;
--- a barrier that is full counts nothing more, whatever comes.
+-- missing counter does not either. A barrier that counts for the first time begins the
+-- set of that day, and continues it on later days: a single set of a group name in
+-- permanent use would otherwise grow without bound. The set is kept for a day after the
+-- barrier is full, and for a week after the last task of one that is not. A second copy
+-- of a record that ends later than that is not recognised, but a full barrier counts
+-- nothing more.
 --
 -- Deliveries leave the in-flight hash last. If a command is refused before (by an ACL,
 -- say), the records are still in flight, and counted tasks are not counted again.
 local KEEP, REPORTS = tonumber(ARGV[5]), tonumber(ARGV[6])
-local DAY = math.floor(now() / KEEP)
+local DAY, OLDEST = math.floor(now() / KEEP), 7
 local FIRST, LENGTH, DEAD_LENGTH = 8, 9, 16 -- where the reports begin, and how long one is
 redis.call('HLEN', ATTEMPTS)
 redis.call('ZCARD', ATTEMPTS_AT)
@@ -59,22 +61,54 @@ local function failed(reply)
   return type(reply) == 'table' and reply.err
 end
 
+-- counted_set returns the set of the tasks of a group that its barrier has counted and that
+-- began so many days ago.
+local function counted_set(id, days)
+  return S .. 'counted:' .. (DAY - days) .. ':' .. id
+end
+
+-- choose_sets sets the sets of a group that may know a task, and the one that the barrier
+-- continues. today and yesterday are the sizes of the sets of these days.
+local function choose_sets(g, today, yesterday)
+  g.set = g.today
+  if today > 0 then
+    g.sets = { g.today }
+  elseif g.counter > 0 and yesterday > 0 then
+    g.set = g.yesterday
+  elseif g.counter > 0 then
+    for days = 2, OLDEST do
+      local set = counted_set(g.id, days)
+      local size = redis.pcall('SCARD', set)
+      if not failed(size) and size > 0 then
+        g.set, g.sets = set, { set }
+        break
+      end
+    end
+  end
+  if yesterday > 0 then
+    g.sets[#g.sets + 1] = g.yesterday
+  end
+end
+
 -- load_group reads the four keys of a group. bad: one of them has the wrong type or
 -- value. expected is false if the barrier is not open. The lists hold the names of the
 -- tasks that may count, their reports and completions; at maps a name to its index.
 local function load_group(id)
   local g = { id = id, barrier = P .. ':barrier:' .. id, completions = P .. ':completions:' .. id,
-              today = S .. 'counted:' .. DAY .. ':' .. id, yesterday = S .. 'counted:' .. (DAY - 1) .. ':' .. id,
+              today = counted_set(id, 0), yesterday = counted_set(id, 1), sets = {},
               at = {}, names = {}, tasks = {}, reports = {}, texts = {} }
   local expected = redis.pcall('GET', g.barrier .. ':expected')
   local counter = redis.pcall('GET', g.barrier)
-  g.old = { redis.pcall('SCARD', g.today), redis.pcall('SCARD', g.yesterday) }
-  g.bad = failed(expected) or failed(counter) or failed(g.old[1]) or failed(g.old[2])
+  local today, yesterday = redis.pcall('SCARD', g.today), redis.pcall('SCARD', g.yesterday)
+  g.bad = failed(expected) or failed(counter) or failed(today) or failed(yesterday)
       or failed(redis.pcall('HLEN', g.completions))
       or expected and not string.match(expected, '^-?%d+$')
       or counter and not (#counter < 18 and (counter == '0' or string.match(counter, '^-?[1-9]%d*$')))
   g.expected = expected and tonumber(expected)
   g.counter = tonumber(counter or 0)
+  if g.expected and not g.bad then
+    choose_sets(g, today, yesterday)
+  end
   groups[id] = g
   order[#order + 1] = g
   return g
@@ -104,9 +138,9 @@ end
 -- count_group advances the barrier of a group. No other function does.
 local function count_group(g)
   local known = {}
-  for i, set in ipairs({ g.today, g.yesterday }) do
+  for _, set in ipairs(g.sets) do
     local n = 0
-    in_parts(g.old[i] > 0 and g.names or {}, function(...)
+    in_parts(g.names, function(...)
       for _, is in ipairs(redis.call('SMISMEMBER', set, ...)) do
         n = n + 1
         known[n] = known[n] or is == 1
@@ -129,8 +163,9 @@ local function count_group(g)
   if #new == 0 then
     return
   end
-  in_parts(new, function(...) redis.call('SADD', g.today, ...) end)
-  redis.call('PEXPIRE', g.today, KEEP)
+  in_parts(new, function(...) redis.call('SADD', g.set, ...) end)
+  local full = g.counter + #new >= g.expected
+  redis.call('PEXPIRE', g.set, full and KEEP or (OLDEST + 1) * KEEP)
   in_parts(fields, function(...) redis.call('HSET', g.completions, ...) end)
   if redis.call('INCRBY', g.barrier, #new) >= g.expected then
     redis.call('PUBLISH', P .. ':barrier_done:' .. g.id, 'complete')

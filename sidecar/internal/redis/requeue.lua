@@ -74,7 +74,10 @@ end
 if id and id ~= '' then
   local day = math.floor(now() / ARGV[7])
   local barrier, completions = P .. ':barrier:' .. id, P .. ':completions:' .. id
-  local sets = { S .. 'counted:' .. day .. ':' .. id, S .. 'counted:' .. (day - 1) .. ':' .. id }
+  local sets = {}
+  for days = 0, 7 do -- report.lua keeps the set of an open barrier for a week
+    sets[days + 1] = S .. 'counted:' .. (day - days) .. ':' .. id
+  end
   local state = barrier_state(barrier, completions, sets)
   if state == 'revocable' then
     for _, set in ipairs(sets) do

@@ -113,6 +113,29 @@ func TestRequeueAtTheBarrier(t *testing.T) {
 	}
 }
 
+// A group may take days. A dead letter that its barrier counted days ago was once counted
+// again.
+func TestRequeueOfWhatWasCountedDaysAgo(t *testing.T) {
+	const task = "t\x001"
+	for days, want := range []string{"0", "0", "0", "0", "0", "0", "0", "0", "1"} {
+		t.Run(fmt.Sprint("days=", days), func(t *testing.T) {
+			both(t, Options{}, func(t *testing.T, e *env) {
+				e.barrier("g", 3)
+				e.set(e.o.Prefix+":barrier:g", "1")
+				e.c.HSet(e.ctx, e.o.Prefix+":completions:g", "t", `{"success":false}`)
+				e.c.SAdd(e.ctx, e.countedSet(int64(days)), task)
+				e.c.HSet(e.ctx, e.keys.own("dead:d"), "raw", "r", "task_id", "t", "group_id", "g", "counted_as", task)
+				got, err := e.Requeue(e.ctx, "d", false)
+				if err != nil {
+					t.Fatal(err)
+				}
+				same(t, "result", got, "requeued")
+				same(t, "counter", e.counter("g"), want)
+			})
+		})
+	}
+}
+
 // Requeue treats a letter without a record, or with an entry of another type, as missing.
 func TestRequeueOfNoLetter(t *testing.T) {
 	both(t, Options{QueueRight: true}, func(t *testing.T, e *env) {
