@@ -209,7 +209,7 @@ func (a *App) runLocal(soft, hard context.Context) error {
 func (a *App) keepUndelivered() {
 	left := a.buffer.Undelivered()
 	if a.local == nil {
-		a.spooler(nil).Write(a.lastRun, left)
+		a.spooler(nil).Write(context.Background(), a.lastRun, left)
 		return
 	}
 	for i := range left {

@@ -21,7 +21,6 @@ import (
 	"github.com/graflow/graflow-sidecar/sidecar/internal/pipeline/dispatch"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/pipeline/lease"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/pipeline/report"
-	"github.com/graflow/graflow-sidecar/sidecar/internal/pipeline/report/spool"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/redis/link"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/redisserver"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/testhook"
@@ -109,7 +108,7 @@ func start(ctx context.Context, cfg config.Config, h hooks) (*App, error) {
 	}
 	err := stage.CheckDirs(&cfg)
 	if cfg.SpoolDir != "" {
-		err = errors.Join(err, spool.Prepare(cfg.SpoolDir))
+		err = errors.Join(err, h.spoolFolder(&cfg).Prepare())
 	}
 	if err != nil {
 		return nil, err

@@ -8,6 +8,7 @@ import (
 	"github.com/graflow/graflow-sidecar/sidecar/internal/pipeline/claim"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/pipeline/lease"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/pipeline/report"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/pipeline/report/spool"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/redis"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/redis/link"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/testhook"
@@ -132,10 +133,15 @@ func (a *App) reportOptions(st *redis.Store, run string) report.RedisOptions {
 	return report.RedisOptions{Store: st, Link: a.newLink(), MaxAttempts: a.cfg.MaxAttempts, RetryAfter: a.cfg.Retry.Delay, Run: run}
 }
 
+// spoolFolder is the folder of SIDECAR_SPOOL_DIR.
+func (h *hooks) spoolFolder(cfg *config.Config) spool.Folder {
+	return spool.Folder{Path: cfg.SpoolDir, FileSystem: h.SpoolFiles}
+}
+
 // spooler makes what keeps and reports outcomes on disk.
 func (a *App) spooler(st *redis.Store) *report.Spooler {
 	return &report.Spooler{
-		Dir: a.cfg.SpoolDir, Server: a.cfg.Redis.Address(), Prefix: a.cfg.KeyPrefix, Log: a.log,
+		Folder: a.hooks.spoolFolder(&a.cfg), Server: a.cfg.Redis.Address(), Prefix: a.cfg.KeyPrefix, Log: a.log,
 		NewRedis: func(run string) *report.Redis { return report.NewRedis(a.reportOptions(st, run)) },
 	}
 }

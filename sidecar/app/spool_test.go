@@ -133,7 +133,7 @@ func TestASpoolThatCannotBeReportedBlocksNothing(t *testing.T) {
 	instance := redistest.Start(t)
 	rdb, dir := instance.Client(), t.TempDir()
 	name := filepath.Join(dir, "w-1.spool")
-	path, err := spool.Write(dir, spool.Header{Run: "w-1", Server: instance.URL, Prefix: "p"}, []task.Outcome{
+	path, err := spool.Folder{Path: dir}.Write(t.Context(), spool.Header{Run: "w-1", Server: instance.URL, Prefix: "p"}, []task.Outcome{
 		{Task: task.Task{Delivery: "w-1.1", Seq: 1, Info: task.Info{TaskID: "t", SessionID: "s"}}, Conclusion: task.Succeeded, Value: []byte("1"), EndedAt: time.Now()},
 	})
 	if err != nil || path != name {
@@ -179,7 +179,7 @@ func TestTheRunOfASpoolIsKeptWhileItIsReported(t *testing.T) {
 		rdb.HSet(t.Context(), "p:sidecar:inflight:w-1", o.Task.Delivery, o.Task.Record)
 	}
 	rdb.SAdd(t.Context(), "p:sidecar:runs", "w-1")
-	if _, err := spool.Write(dir, spool.Header{Run: "w-1", Server: instance.URL, Prefix: "p"}, outcomes); err != nil {
+	if _, err := (spool.Folder{Path: dir}).Write(t.Context(), spool.Header{Run: "w-1", Server: instance.URL, Prefix: "p"}, outcomes); err != nil {
 		t.Fatal(err)
 	}
 	b := private(t, instance, "p", func(c *config.Config) { c.SpoolDir = dir })
@@ -210,7 +210,7 @@ func TestASpoolFileOutlivesAnOutage(t *testing.T) {
 		Value:      []byte(`"kept"`),
 		EndedAt:    time.Now(),
 	}
-	path, err := spool.Write(dir, spool.Header{Run: "w-1", Server: instance.URL, Prefix: "p"}, []task.Outcome{outcome})
+	path, err := spool.Folder{Path: dir}.Write(t.Context(), spool.Header{Run: "w-1", Server: instance.URL, Prefix: "p"}, []task.Outcome{outcome})
 	if err != nil {
 		t.Fatal(err)
 	}

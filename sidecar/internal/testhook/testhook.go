@@ -9,6 +9,7 @@ import (
 	"github.com/graflow/graflow-sidecar/sidecar/internal/pipeline/claim"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/pipeline/lease"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/pipeline/report"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/pipeline/report/spool"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/worker"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/worker/rpc"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/worker/spawn/local"
@@ -28,6 +29,8 @@ type Set struct {
 	Pool func(o stage.Options) worker.Pool
 	// Start starts worker processes in place of the operating system.
 	Start local.Start
+	// SpoolFiles is the file system of the spool in place of that of the operating system.
+	SpoolFiles spool.FileSystem
 	// Dial opens the connections to Redis in place of a [net.Dialer].
 	Dial func(ctx context.Context, network, address string) (net.Conn, error)
 }

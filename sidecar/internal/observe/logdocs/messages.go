@@ -85,6 +85,7 @@ var messages = map[string]string{
 	"spool-file-foreign":    "spool file of another redis or prefix is skipped",
 	"spool-file-refused":    "spool file cannot be reported and is kept",
 	"spool-file-damaged":    "spool file has unreadable lines and is kept",
+	"spool-file-incomplete": "spool file has lost outcomes and is kept",
 	"spool-file-reported":   "spooled outcomes of an earlier run are reported",
 	"spooled-outcome-stale": "spooled outcome is superseded",
 

@@ -19,7 +19,7 @@ import (
 // Spooler writes outcomes to disk that could not be reported before the end of a sidecar,
 // and reports them at the next start.
 type Spooler struct {
-	Dir string
+	Folder spool.Folder
 	// Server and Prefix identify the Redis and the key prefix. Replay skips the files of
 	// others.
 	Server, Prefix string
@@ -28,14 +28,14 @@ type Spooler struct {
 	NewRedis func(run string) *Redis
 }
 
-// Write writes the outcomes of a run to a file. Without a Dir or a run, or after a failure,
-// it logs them instead: their records are then delivered again.
-func (s *Spooler) Write(run string, outcomes []task.Outcome) {
-	if len(outcomes) > 0 && s.Dir != "" && run != "" {
+// Write writes the outcomes of a run to a file. Without a folder or a run, after a failure and
+// at the end of ctx, it logs them instead: their records are then delivered again.
+func (s *Spooler) Write(ctx context.Context, run string, outcomes []task.Outcome) {
+	if len(outcomes) > 0 && s.Folder.Path != "" && run != "" {
 		h := s.header()
 		h.Run, h.At = run, time.Now()
 		sortForSpool(outcomes)
-		path, err := spool.Write(s.Dir, h, outcomes)
+		path, err := s.Folder.Write(ctx, h, outcomes)
 		if err == nil {
 			s.Log.Warn("redis did not come back: outcomes are spooled", "outcomes", len(outcomes), "file", path)
 			return
@@ -58,14 +58,14 @@ const spoolBatch = 4 << 20
 // spool of hundreds of megabytes over a slow link once delayed the start. It also returns
 // when ctx ends; the rest is reported at the next start.
 func (s *Spooler) Replay(ctx context.Context, st *redis.Store) {
-	paths, err := spool.List(s.Dir)
+	paths, err := s.Folder.List()
 	if err != nil {
 		s.Log.Warn("spool cannot be read", "error", err)
 		return
 	}
 	var files []*spool.File
 	for _, path := range paths {
-		f, err := spool.Open(path)
+		f, err := s.Folder.Open(path)
 		switch {
 		case errors.Is(err, spool.ErrBusy), errors.Is(err, fs.ErrNotExist):
 			// another sidecar reports it
@@ -82,19 +82,22 @@ func (s *Spooler) Replay(ctx context.Context, st *redis.Store) {
 	// The leases of all runs are kept from the start. The sidecars would otherwise reap
 	// the later runs while the first file is reported.
 	var wg sync.WaitGroup
+	defer wg.Wait()
+	all, cancel := context.WithCancel(ctx)
+	defer cancel()
 	kept := make([]context.CancelFunc, len(files))
 	for i, f := range files {
 		var keep context.Context
-		keep, kept[i] = context.WithCancel(ctx)
+		keep, kept[i] = context.WithCancel(all)
 		wg.Go(func() { s.keepRun(keep, st, f.Header.Run) })
 	}
 	for i, f := range files {
-		if err := s.replayFile(ctx, st, f); err != nil {
+		err := s.replayFile(ctx, st, f)
+		if err != nil {
 			s.Log.Error("spool file cannot be reported and is kept", "file", f.Path(), "error", err)
 		}
 		kept[i]()
 	}
-	wg.Wait()
 }
 
 const (
@@ -169,12 +172,16 @@ func (s *Spooler) replayFile(ctx context.Context, st *redis.Store, f *spool.File
 		}
 	}
 	s.Log.Info("spooled outcomes of an earlier run are reported", "run", f.Header.Run, "outcomes", applied, "superseded", superseded)
-	if bad := f.Bad(); len(bad) > 0 {
-		path, err := f.SetAside()
-		s.Log.Error("spool file has unreadable lines and is kept", "file", path, "lines", bad, "error", err)
-		return nil
+	if len(f.Bad()) == 0 && f.Missing() == 0 {
+		return f.Remove()
 	}
-	return f.Remove()
+	path, err := f.SetAside()
+	if bad := f.Bad(); len(bad) > 0 {
+		s.Log.Error("spool file has unreadable lines and is kept", "file", path, "lines", bad, "missing", f.Missing(), "error", err)
+	} else {
+		s.Log.Error("spool file has lost outcomes and is kept", "file", path, "missing", f.Missing(), "error", err)
+	}
+	return nil
 }
 
 // sortForSpool sorts outcomes for the spool: first the returned records, in descending claim

@@ -35,7 +35,7 @@ func outcomes() []task.Outcome {
 
 func write(t *testing.T, dir string) string {
 	t.Helper()
-	path, err := spool.Write(dir, header, outcomes())
+	path, err := spool.Folder{Path: dir}.Write(t.Context(), header, outcomes())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -45,11 +45,11 @@ func write(t *testing.T, dir string) string {
 func TestWhatIsWrittenIsRead(t *testing.T) {
 	dir := t.TempDir()
 	path := write(t, dir)
-	paths, err := spool.List(dir)
+	paths, err := spool.Folder{Path: dir}.List()
 	if err != nil || len(paths) != 1 || paths[0] != path {
 		t.Fatalf("listed %v, %v", paths, err)
 	}
-	f, err := spool.Open(path)
+	f, err := spool.Folder{}.Open(path)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -66,24 +66,24 @@ func TestWhatIsWrittenIsRead(t *testing.T) {
 
 func TestAFileIsOneProcesssAtATime(t *testing.T) {
 	path := write(t, t.TempDir())
-	f, err := spool.Open(path)
+	f, err := spool.Folder{}.Open(path)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := spool.Open(path); !errors.Is(err, spool.ErrBusy) {
+	if _, err := (spool.Folder{}).Open(path); !errors.Is(err, spool.ErrBusy) {
 		t.Errorf("a second Open: %v", err)
 	}
 	if err := f.Close(); err != nil {
 		t.Error(err)
 	}
-	again, err := spool.Open(path)
+	again, err := spool.Folder{}.Open(path)
 	if err != nil {
 		t.Fatalf("after Close: %v", err)
 	}
 	if err := again.Remove(); err != nil {
 		t.Error(err)
 	}
-	if _, err := spool.Open(path); !errors.Is(err, fs.ErrNotExist) {
+	if _, err := (spool.Folder{}).Open(path); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("after Remove: %v", err)
 	}
 }
@@ -97,12 +97,12 @@ func TestFilesThatAreNotCompleteAreNotTaken(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	paths, err := spool.List(dir)
+	paths, err := spool.Folder{Path: dir}.List()
 	if err != nil || len(paths) != 2 {
 		t.Fatalf("listed %v, %v", paths, err)
 	}
 	for _, path := range paths {
-		if f, err := spool.Open(path); err == nil {
+		if f, err := (spool.Folder{}).Open(path); err == nil {
 			t.Errorf("%s was opened: %+v", path, f)
 		}
 		if _, err := os.Stat(path); err != nil {
@@ -119,7 +119,7 @@ func TestFilesOfANewerFormatAreLeftAlone(t *testing.T) {
 		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		f, err := spool.Open(path)
+		f, err := spool.Folder{}.Open(path)
 		if (want == "") != (err == nil) || err != nil && !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v, want %q", format, err, want)
 		}
@@ -142,7 +142,7 @@ func TestAFileOfAnotherKindIsNotReadWhole(t *testing.T) {
 	}
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)
-	f, err := spool.Open(path)
+	f, err := spool.Folder{}.Open(path)
 	runtime.ReadMemStats(&after)
 	if err == nil || !strings.Contains(err.Error(), "is not a spool file") {
 		t.Errorf("opened: %+v, %v", f, err)
@@ -153,7 +153,7 @@ func TestAFileOfAnotherKindIsNotReadWhole(t *testing.T) {
 }
 
 func TestADirectoryThatCannotBeWrittenIsAnError(t *testing.T) {
-	if _, err := spool.Write(filepath.Join(t.TempDir(), "nowhere"), header, nil); err == nil {
+	if _, err := (spool.Folder{Path: filepath.Join(t.TempDir(), "nowhere")}).Write(t.Context(), header, nil); err == nil {
 		t.Error("no error")
 	}
 }
@@ -167,7 +167,7 @@ func TestPrepare(t *testing.T) {
 	for path, usable := range map[string]bool{
 		dir: true, filepath.Join(dir, "new", "deep"): true, file: false, filepath.Join(file, "in it"): false, "/proc/1": false,
 	} {
-		if err := spool.Prepare(path); (err == nil) != usable {
+		if err := (spool.Folder{Path: path}).Prepare(); (err == nil) != usable {
 			t.Errorf("%s: %v", path, err)
 		}
 	}
@@ -209,7 +209,7 @@ func written(t *testing.T, dir string, sizes ...int) string {
 	for i, n := range sizes {
 		outcomes = append(outcomes, task.Outcome{Task: task.Task{Delivery: fmt.Sprint("w-1.", i+1)}, Conclusion: task.Succeeded, Value: make([]byte, n)})
 	}
-	path, err := spool.Write(dir, header, outcomes)
+	path, err := spool.Folder{Path: dir}.Write(t.Context(), header, outcomes)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -218,7 +218,7 @@ func written(t *testing.T, dir string, sizes ...int) string {
 
 func open(t *testing.T, path string) *spool.File {
 	t.Helper()
-	f, err := spool.Open(path)
+	f, err := spool.Folder{}.Open(path)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -268,7 +268,7 @@ func TestALineThatIsNoOutcomeIsPassedOver(t *testing.T) {
 	if left, err := os.ReadFile(kept); err != nil || !bytes.Contains(left, []byte("{broken")) {
 		t.Errorf("%s: %q, %v", kept, left, err)
 	}
-	if paths, err := spool.List(dir); len(paths) > 0 || err != nil {
+	if paths, err := (spool.Folder{Path: dir}).List(); len(paths) > 0 || err != nil {
 		t.Errorf("listed %v, %v", paths, err)
 	}
 }
