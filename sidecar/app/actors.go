@@ -11,6 +11,7 @@ import (
 	"github.com/graflow/graflow-sidecar/sidecar/config"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/pipeline/claim"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/pipeline/report"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/task"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/worker/stage"
 )
 
@@ -18,6 +19,8 @@ const (
 	// claimBudget is how long the claim stage may take to stop: it waits for at
 	// most one reply of Redis.
 	claimBudget = time.Second
+	// spoolAtLeast is what the spool has where the stages have used up the whole budget.
+	spoolAtLeast = 300 * time.Millisecond
 	// telemetryBudget is what a stop gives to the last spans and metrics at most: a
 	// collector that does not answer is not worth more.
 	telemetryBudget = time.Second
@@ -209,11 +212,24 @@ func (a *App) runLocal(soft, hard context.Context) error {
 func (a *App) keepUndelivered() {
 	left := a.buffer.Undelivered()
 	if a.local == nil {
-		a.spooler(nil).Write(context.Background(), a.lastRun, left)
+		a.keepInSpool(left)
 		return
 	}
 	for i := range left {
 		a.log.Warn("not reported before the end: lost with the embedded redis",
 			append(left[i].Task.LogAttrs(), "outcome", left[i].Conclusion.String())...)
 	}
+}
+
+// keepInSpool writes outcomes to the spool. It ends with the stop's budget: a disk that does not
+// answer once held a stop up until the watchdog ended it, and no outcome was named.
+func (a *App) keepInSpool(left []task.Outcome) {
+	budget, release := a.clock.until(0)
+	defer release()
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	done := make(chan struct{})
+	go func() { over(done, budget.Done(), spoolAtLeast); cancel() }()
+	a.spooler(nil).Write(ctx, a.lastRun, left)
+	close(done)
 }

@@ -108,7 +108,7 @@ func start(ctx context.Context, cfg config.Config, h hooks) (*App, error) {
 	}
 	err := stage.CheckDirs(&cfg)
 	if cfg.SpoolDir != "" {
-		err = errors.Join(err, h.spoolFolder(&cfg).Prepare())
+		err = errors.Join(err, (&report.Spooler{Folder: h.spoolFolder(&cfg), Log: cfg.Log}).Prepare(ctx))
 	}
 	if err != nil {
 		return nil, err

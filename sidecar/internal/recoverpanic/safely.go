@@ -16,10 +16,15 @@ type Panic struct {
 func (p *Panic) Error() string { return fmt.Sprintf("panic: %v", p.Value) }
 
 // Do calls f and returns its error, or a *Panic if it panicked. It catches
-// nothing of goroutines that f starts.
+// nothing of goroutines that f starts; a *Panic that f passes on from one of them keeps its
+// stack.
 func Do(f func() error) (err error) {
 	defer func() {
-		if r := recover(); r != nil {
+		switch r := recover().(type) {
+		case nil:
+		case *Panic:
+			err = r
+		default:
 			err = &Panic{Value: r, Stack: debug.Stack()}
 		}
 	}()

@@ -21,4 +21,7 @@ func TestDo(t *testing.T) {
 	if !errors.As(err, &p) || p.Value != "oops" || !strings.Contains(string(p.Stack), "TestDo") || err.Error() != "panic: oops" {
 		t.Errorf("a panic became %v", err)
 	}
+	if again := recoverpanic.Do(func() error { panic(p) }); !errors.Is(again, p) {
+		t.Errorf("a panic that was passed on became %v", again)
+	}
 }

@@ -66,17 +66,26 @@ func (b *bench) run(args []string, files []*os.File, stderr *os.File, env ...str
 	if err != nil {
 		b.t.Fatal(err)
 	}
+	cmd := exec.Command(binary, append([]string{"run"}, args...)...)
+	cmd.ExtraFiles = files
+	if stderr != nil {
+		cmd.Stdout, cmd.Stderr = stderr, stderr
+	}
+	return b.command(cmd, env...)
+}
+
+// command starts a command that becomes a sidecar. Its output is the log, unless it has one.
+func (b *bench) command(cmd *exec.Cmd, env ...string) *sidecar {
+	b.t.Helper()
 	id := fmt.Sprintf("life-%d-%d", os.Getpid(), serial.Add(1))
-	s := &sidecar{t: b.t, log: &testlog.Buffer{}, mark: "LIFECYCLE_MARK=" + id, temp: b.t.TempDir(), done: make(chan struct{})}
-	s.cmd = exec.Command(binary, append([]string{"run"}, args...)...)
+	s := &sidecar{cmd: cmd, t: b.t, log: &testlog.Buffer{}, mark: "LIFECYCLE_MARK=" + id, temp: b.t.TempDir(), done: make(chan struct{})}
 	s.cmd.Dir = s.temp
 	s.cmd.Env = append(proc.Env("TMPDIR"),
 		"WORKER_ID="+id, "REDIS_URL=redis://"+b.addr+"/0", "REDIS_KEY_PREFIX="+b.prefix,
 		"MAX_CONCURRENT_TASKS=2", "SIDECAR_LOG_FORMAT=json", "SIDECAR_KILL_GRACE=1s", "TMPDIR="+s.temp, s.mark)
 	s.cmd.Env = append(s.cmd.Env, env...)
-	s.cmd.Stdout, s.cmd.Stderr, s.cmd.ExtraFiles = s.log, s.log, files
-	if stderr != nil {
-		s.cmd.Stdout, s.cmd.Stderr = stderr, stderr
+	if s.cmd.Stderr == nil {
+		s.cmd.Stdout, s.cmd.Stderr = s.log, s.log
 	}
 	s.cmd.WaitDelay = 5 * time.Second
 	if err := proc.Start(s.cmd); err != nil {

@@ -86,6 +86,7 @@ var messages = map[string]string{
 	"spool-file-refused":    "spool file cannot be reported and is kept",
 	"spool-file-damaged":    "spool file has unreadable lines and is kept",
 	"spool-file-incomplete": "spool file has lost outcomes and is kept",
+	"spool-unready":         "spool cannot be written now",
 	"spool-file-reported":   "spooled outcomes of an earlier run are reported",
 	"spooled-outcome-stale": "spooled outcome is superseded",
 

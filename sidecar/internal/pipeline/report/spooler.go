@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/graflow/graflow-sidecar/sidecar/config"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/backoff"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/pipeline/report/spool"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/redis"
@@ -18,6 +19,9 @@ import (
 
 // Spooler writes outcomes to disk that could not be reported before the end of a sidecar,
 // and reports them at the next start.
+//
+// A disk that does not answer holds up none of its methods: each operation is bounded, and
+// goes on without them.
 type Spooler struct {
 	Folder spool.Folder
 	// Server and Prefix identify the Redis and the key prefix. Replay skips the files of
@@ -28,6 +32,25 @@ type Spooler struct {
 	NewRedis func(run string) *Redis
 }
 
+// prepareTimeout is how long a start waits for the disk of the spool.
+const prepareTimeout = 2 * time.Second
+
+// Prepare makes the folder and checks at the start that it can be written. It returns a
+// *config.Error if the setting is wrong. A disk that is full, fails or does not answer is
+// logged: a start that waited for it, or failed, would leave the queue to no sidecar.
+func (s *Spooler) Prepare(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, prepareTimeout)
+	defer cancel()
+	_, err := bounded(ctx, 0, func() (struct{}, error) { return struct{}{}, s.Folder.Prepare() })
+	if _, wrong := errors.AsType[*config.Error](err); wrong {
+		return err
+	}
+	if err != nil {
+		s.Log.Warn("spool cannot be written now", "folder", s.Folder.Path, "error", err)
+	}
+	return nil
+}
+
 // Write writes the outcomes of a run to a file. Without a folder or a run, after a failure and
 // at the end of ctx, it logs them instead: their records are then delivered again.
 func (s *Spooler) Write(ctx context.Context, run string, outcomes []task.Outcome) {
@@ -35,7 +58,7 @@ func (s *Spooler) Write(ctx context.Context, run string, outcomes []task.Outcome
 		h := s.header()
 		h.Run, h.At = run, time.Now()
 		sortForSpool(outcomes)
-		path, err := s.Folder.Write(ctx, h, outcomes)
+		path, err := bounded(ctx, 0, func() (string, error) { return s.Folder.Write(ctx, h, outcomes) })
 		if err == nil {
 			s.Log.Warn("redis did not come back: outcomes are spooled", "outcomes", len(outcomes), "file", path)
 			return
@@ -54,27 +77,40 @@ func (s *Spooler) header() spool.Header { return spool.Header{Server: s.Server, 
 // one outcome exceeds it.
 const spoolBatch = 4 << 20
 
+// onDisk calls f, see bounded.
+func onDisk[T any](ctx context.Context, f func() (T, error)) (T, error) {
+	ctx, cancel := context.WithTimeout(ctx, diskTimeout)
+	defer cancel()
+	return bounded(ctx, diskGrace, f)
+}
+
 // Replay reports the spooled outcomes of earlier runs. It runs beside the stages, because a
 // spool of hundreds of megabytes over a slow link once delayed the start. It also returns
-// when ctx ends; the rest is reported at the next start.
+// when ctx ends; the rest is reported at the next start. It gives up when the disk does not
+// answer.
 func (s *Spooler) Replay(ctx context.Context, st *redis.Store) {
-	paths, err := s.Folder.List()
+	paths, err := onDisk(ctx, s.Folder.List)
 	if err != nil {
 		s.Log.Warn("spool cannot be read", "error", err)
 		return
 	}
 	var files []*spool.File
 	for _, path := range paths {
-		f, err := s.Folder.Open(path)
+		f, err := onDisk(ctx, func() (*spool.File, error) { return s.Folder.Open(path) })
 		switch {
 		case errors.Is(err, spool.ErrBusy), errors.Is(err, fs.ErrNotExist):
 			// another sidecar reports it
 		case err != nil:
 			s.Log.Warn("spool file cannot be used and is skipped", "file", path, "error", err)
+			if errors.Is(err, errStalled) {
+				return
+			}
 		case !f.Header.Matches(s.header()):
 			s.Log.Warn("spool file of another redis or prefix is skipped",
 				"file", path, "redis", f.Header.Server, "key_prefix", f.Header.Prefix)
-			_ = f.Close()
+			if _, err := onDisk(ctx, func() (struct{}, error) { return struct{}{}, f.Close() }); errors.Is(err, errStalled) {
+				return
+			}
 		default:
 			files = append(files, f)
 		}
@@ -97,6 +133,9 @@ func (s *Spooler) Replay(ctx context.Context, st *redis.Store) {
 			s.Log.Error("spool file cannot be reported and is kept", "file", f.Path(), "error", err)
 		}
 		kept[i]()
+		if errors.Is(err, errStalled) {
+			return
+		}
 	}
 }
 
@@ -123,7 +162,8 @@ func (s *Spooler) keepRun(ctx context.Context, st *redis.Store, run string) {
 }
 
 // replayFile reports the outcomes of one file under the run that wrote it, and ends that
-// run: its other deliveries return to the queue. It closes the file.
+// run: its other deliveries return to the queue. It closes the file, unless its error wraps
+// errStalled.
 func (s *Spooler) replayFile(ctx context.Context, st *redis.Store, f *spool.File) error {
 	old := s.NewRedis(f.Header.Run)
 	applied, superseded := 0, 0
@@ -144,19 +184,22 @@ func (s *Spooler) replayFile(ctx context.Context, st *redis.Store, f *spool.File
 	cancel()
 	for {
 		from := f.At()
-		batch, err := f.Next(spoolBatch)
+		batch, err := onDisk(ctx, func() ([]task.Outcome, error) { return f.Next(spoolBatch) })
+		if errors.Is(err, errStalled) {
+			return err
+		}
 		if err != nil {
-			return errors.Join(err, f.CutTo(from))
+			return errors.Join(err, cutTo(ctx, f, from))
 		}
 		if len(batch) == 0 {
 			break
 		}
 		box.AddAll(batch)
 		if err := loop.Run(over, ctx); err != nil {
-			return errors.Join(err, f.CutTo(from))
+			return errors.Join(err, cutTo(ctx, f, from))
 		}
 		if box.Pending() > 0 {
-			return f.CutTo(from) // hard has ended
+			return cutTo(ctx, f, from) // hard has ended
 		}
 	}
 	for {
@@ -165,23 +208,33 @@ func (s *Spooler) replayFile(ctx context.Context, st *redis.Store, f *spool.File
 			break
 		}
 		if ctx.Err() != nil {
-			return f.CutTo(f.At())
+			return cutTo(ctx, f, f.At())
 		}
 		if err := old.Recover(ctx, err); err != nil {
-			return errors.Join(err, f.CutTo(f.At()))
+			return errors.Join(err, cutTo(ctx, f, f.At()))
 		}
 	}
 	s.Log.Info("spooled outcomes of an earlier run are reported", "run", f.Header.Run, "outcomes", applied, "superseded", superseded)
 	if len(f.Bad()) == 0 && f.Missing() == 0 {
-		return f.Remove()
+		_, err := onDisk(ctx, func() (struct{}, error) { return struct{}{}, f.Remove() })
+		return err
 	}
-	path, err := f.SetAside()
+	path, err := onDisk(ctx, f.SetAside)
+	if errors.Is(err, errStalled) {
+		return err
+	}
 	if bad := f.Bad(); len(bad) > 0 {
 		s.Log.Error("spool file has unreadable lines and is kept", "file", path, "lines", bad, "missing", f.Missing(), "error", err)
 	} else {
 		s.Log.Error("spool file has lost outcomes and is kept", "file", path, "missing", f.Missing(), "error", err)
 	}
 	return nil
+}
+
+// cutTo is [spool.File.CutTo], bounded.
+func cutTo(ctx context.Context, f *spool.File, m spool.Mark) error {
+	_, err := onDisk(ctx, func() (struct{}, error) { return struct{}{}, f.CutTo(m) })
+	return err
 }
 
 // sortForSpool sorts outcomes for the spool: first the returned records, in descending claim

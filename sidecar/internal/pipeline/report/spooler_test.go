@@ -2,6 +2,7 @@ package report_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -12,9 +13,12 @@ import (
 	"testing/synctest"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/graflow/graflow-sidecar/sidecar/config"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/pipeline/report"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/pipeline/report/spool"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/recoverpanic"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/redis"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/redis/link"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/task"
@@ -79,6 +83,7 @@ func newSpoolWorld(t *testing.T) (*spoolWorld, func()) {
 		if err := w.store.Close(); err != nil {
 			t.Error(err)
 		}
+		synctest.Wait() // for dials of the client that are late
 		w.server.CloseConns()
 		conns.Wait()
 	}
@@ -230,6 +235,106 @@ func TestEachOperationOfAStartFails(t *testing.T) {
 	})
 }
 
+func hangs(faultfs.Op) []faultfs.Fault { return []faultfs.Fault{{Hang: true}} }
+
+// TestAHungDiskHoldsUpNoStop lets each operation of the stop hang. The stop ends in its time and
+// names the outcomes, and what hung makes no file afterwards, unless it is the last step.
+func TestAHungDiskHoldsUpNoStop(t *testing.T) {
+	each(t, false, hangs, func(t *testing.T, w *spoolWorld, n int, op faultfs.Op, fault faultfs.Fault) {
+		w.atNth(n, &fault, nil)
+		began := time.Now()
+		w.write()
+		if took := time.Since(began); took != time.Second {
+			t.Errorf("the stop took %v, and had 1s", took)
+		}
+		if n := w.named(); n != 4 || !strings.Contains(w.log.String(), "the disk does not answer") {
+			t.Errorf("%d outcomes are named", n)
+		}
+		close(w.disk.Resume)
+		synctest.Wait()
+		isMade := op == faultfs.Rename || op == faultfs.SyncDir
+		if got := slices.Contains(w.disk.Paths(), spoolFile); got != isMade {
+			t.Errorf("the file is made: %v, want %v", got, isMade)
+		}
+		w.start()
+		if got := w.counted(); isMade != (len(got) == 4) {
+			t.Errorf("counted are %v", got)
+		}
+		if left := w.disk.Paths(); len(left) > 0 {
+			t.Errorf("left are %v", left)
+		}
+	})
+}
+
+// TestAHungDiskHoldsUpNoStopOfAStart lets each operation of a start hang when a stop begins.
+func TestAHungDiskHoldsUpNoStopOfAStart(t *testing.T) {
+	each(t, true, hangs, func(t *testing.T, w *spoolWorld, n int, _ faultfs.Op, fault faultfs.Fault) {
+		w.atNth(n, &fault, nil)
+		ctx, stop := context.WithTimeout(t.Context(), 5*time.Second)
+		defer stop()
+		began := time.Now()
+		w.Replay(ctx, w.store)
+		if took := time.Since(began); took > 5*time.Second+500*time.Millisecond {
+			t.Errorf("it took %v to let go", took)
+		}
+		close(w.disk.Resume)
+		synctest.Wait()
+		w.start()
+		if got := w.counted(); len(got) != 4 {
+			t.Errorf("counted are %v", got)
+		}
+	})
+}
+
+// TestAHungDiskKeepsNoRecord: the lease of a run is kept while its file is read. When the disk
+// does not answer, the lease runs out and the records run again.
+func TestAHungDiskKeepsNoRecord(t *testing.T) {
+	each(t, true, hangs, func(t *testing.T, w *spoolWorld, n int, _ faultfs.Op, fault faultfs.Fault) {
+		w.atNth(n, &fault, nil)
+		began := time.Now()
+		w.Replay(t.Context(), w.store)
+		if took := time.Since(began); took > time.Minute {
+			t.Errorf("it took %v to give up", took)
+		}
+		if !strings.Contains(w.log.String(), "the disk does not answer") {
+			t.Error("the log does not tell")
+		}
+		time.Sleep(7 * time.Second)
+		if w.server.Do("EXISTS", "p:sidecar:alive:w-1").Int != 0 {
+			t.Error("the lease is kept")
+		}
+		close(w.disk.Resume)
+	})
+}
+
+// TestAFullDiskAtTheStart: a start neither fails nor waits.
+func TestAFullDiskAtTheStart(t *testing.T) {
+	for name, fault := range map[string]faultfs.Fault{"full": {Err: unix.ENOSPC}, "failing": {Err: unix.EIO}, "hung": {Hang: true}} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w, end := newSpoolWorld(t)
+				defer end()
+				w.disk.Inject = func(int, faultfs.Op) *faultfs.Fault { return &fault }
+				began := time.Now()
+				if err := w.Prepare(t.Context()); err != nil {
+					t.Errorf("the start fails with %v", err)
+				}
+				w.atNth(0, &fault, nil)
+				ctx, stop := context.WithCancel(t.Context())
+				time.AfterFunc(5*time.Second, stop)
+				w.Replay(ctx, w.store)
+				if took := time.Since(began); took > 8*time.Second {
+					t.Errorf("it took %v", took)
+				}
+				if log := w.log.String(); !strings.Contains(log, "spool cannot be written now") || !strings.Contains(log, "spool cannot be read") {
+					t.Errorf("the log is %s", log)
+				}
+				close(w.disk.Resume)
+			})
+		})
+	}
+}
+
 // TestAFileOfAnotherRunChangesNothing: outcomes under the header of another run, server or
 // prefix are not applied, and the run that they belong to goes on.
 func TestAFileOfAnotherRunChangesNothing(t *testing.T) {
@@ -279,4 +384,61 @@ func TestALostTailIsTold(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestAHungDiskWithManyFiles: the disk hangs while the first of three files is read. The others
+// are not tried, and the leases of all runs are let go.
+func TestAHungDiskWithManyFiles(t *testing.T) {
+	for name, wait := range map[string]time.Duration{"until it is given up": time.Hour, "when a stop begins": 5 * time.Second} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w, end := newSpoolWorld(t)
+				defer end()
+				for _, run := range []string{"w-1", "w-2", "w-3"} {
+					w.server.Do("SADD", "p:sidecar:runs", run)
+					w.Write(t.Context(), run, undelivered())
+				}
+				reads := 0
+				w.disk.Inject = func(_ int, op faultfs.Op) *faultfs.Fault {
+					if op == faultfs.Read {
+						reads++
+					}
+					if reads > 3 { // the first lines are read when the files are opened
+						return &faultfs.Fault{Hang: true}
+					}
+					return nil
+				}
+				ctx, stop := context.WithTimeout(t.Context(), wait)
+				defer stop()
+				began := time.Now()
+				w.Replay(ctx, w.store)
+				if took, most := time.Since(began), min(wait, 30*time.Second)+500*time.Millisecond; took > most {
+					t.Errorf("it took %v, want %v at most", took, most)
+				}
+				if n := strings.Count(w.log.String(), "the disk does not answer"); n != 1 {
+					t.Errorf("it was said %d times:\n%s", n, w.log)
+				}
+				time.Sleep(7 * time.Second)
+				if left := w.server.Do("KEYS", "p:sidecar:alive:*").Array; len(left) > 0 {
+					t.Errorf("leases are kept: %v", left)
+				}
+				close(w.disk.Resume)
+			})
+		})
+	}
+}
+
+// TestAPanicAtTheDiskReachesTheStage: it is made on a goroutine of its own, where it would end
+// the process before the others have handed back what they hold.
+func TestAPanicAtTheDiskReachesTheStage(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w, end := newSpoolWorld(t)
+		defer end()
+		w.disk.After = func(int, faultfs.Op) { panic("the disk is broken") }
+		err := recoverpanic.Do(func() error { w.Replay(t.Context(), w.store); return nil })
+		p, is := errors.AsType[*recoverpanic.Panic](err)
+		if !is || p.Value != "the disk is broken" || !strings.Contains(string(p.Stack), "faultfs") {
+			t.Errorf("the stage ended with %v", err)
+		}
+	})
 }
