@@ -80,6 +80,10 @@ lifecycle: go redis ## Start, signal and stop the real binary in every way (minu
 explore: go ## Search every interleaving of 2 sidecars and 3 records over the real scripts (SCOPE=small: shorter)
 	@GOGC=400 EXPLORE='$(or $(SCOPE),all)' go test -count=1 -timeout 40m -v -run '^TestExplore$$' $(ARGS) ./sidecar/test/explore/
 
+.PHONY: disk
+disk: go ## Make each operation of the spool's disk fail, hang and lose power, and print how many cases that were
+	@go test -count=1 -v -run 'Fails$$|PowerFailure|MissingFsync|Damaged|HungDisk|FullDisk|LostTail' $(ARGS) ./sidecar/internal/pipeline/report/...
+
 .PHONY: scale
 scale: go redis ## Measure what fleets of 10, 100 and 1,000 sidecars ask of one Redis (docs/scaling.md)
 	@go test -tags scale -count=1 -timeout 5m -v $(ARGS) ./sidecar/test/scale/
