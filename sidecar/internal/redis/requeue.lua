@@ -16,7 +16,9 @@
 --
 -- The counter is lowered only if it certainly includes the task. A barrier that was
 -- created again under an old name starts at zero while the sets still hold the tasks of
--- the old one: a counter below their number belongs to such a barrier and stays.
+-- the old one: a counter below their number belongs to such a barrier and stays. The sets
+-- are forgotten after a day or two, and a group may wait for longer. Then the completions
+-- are compared in their place, which are kept as long as the barrier, and also outlive it.
 --
 -- The record goes to the far end of the queue, behind those that never failed, with all
 -- its attempts.
@@ -61,10 +63,13 @@ local function barrier_state(barrier, completions, sets)
     end
     known, total = known or is == 1, total + size
   end
+  local completion = task and redis.pcall('HGET', completions, task)
   if not known then
-    return 'waiting'
+    if not completion or failed(completion) then
+      return 'waiting'
+    end
+    total = redis.call('HLEN', completions)
   end
-  local completion = redis.pcall('HGET', completions, task)
   if counter < total or not completion or failed(completion) or not string.find(completion, '"success":false', 1, true) then
     return 'counted'
   end
