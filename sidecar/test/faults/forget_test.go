@@ -15,6 +15,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/graflow/graflow-sidecar/sidecar/test/kit/faultproxy"
+	"github.com/graflow/graflow-sidecar/sidecar/test/kit/history"
 	"github.com/graflow/graflow-sidecar/sidecar/test/kit/redistest"
 	"github.com/graflow/graflow-sidecar/sidecar/test/kit/wait"
 )
@@ -57,6 +58,7 @@ func TestRedisForgets(t *testing.T) {
 					wait.Pass(100 * time.Millisecond)
 				}
 				w.hurt(c.name)
+				w.note(history.Forgot, "", "")
 				c.forget(w, way)
 				if c.all {
 					w.forgetTasks()

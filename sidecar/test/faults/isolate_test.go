@@ -58,9 +58,11 @@ func (w *world) setAside(r record) {
 	pipe.HSet(ctx, w.key("sidecar", "delayed", "records"), id, text)
 	pipe.ZAdd(ctx, w.key("sidecar", "delayed"), redis.Z{Score: due, Member: id})
 	pipe.ZAdd(ctx, w.key("sidecar", "isolated"), redis.Z{Score: due, Member: id})
+	w.note(history.Pushing, r.TaskID, "")
 	if _, err := pipe.Exec(ctx); err != nil {
 		w.t.Fatal(err)
 	}
+	w.note(history.Pushed, r.TaskID, "")
 	w.mu.Lock()
 	w.tasks[r.TaskID].Pushes++
 	w.mu.Unlock()

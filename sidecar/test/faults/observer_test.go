@@ -120,10 +120,13 @@ func (o *observer) line(line string) {
 		return
 	}
 	script := strings.HasSuffix(from, " lua")
-	if words[0] == "HSET" && strings.HasPrefix(words[1], o.prefix+":completions:") {
-		words = unquote(rest, math.MaxInt) // one completion for each task of the batch
+	reader := history.Reader{Prefix: o.prefix}
+	if reader.Whole(words[0], words[1]) {
+		name := words[0]
+		words = unquote(rest, math.MaxInt)
+		words[0] = name
 	}
-	for _, e := range (history.Reader{Prefix: o.prefix}).Events(nanoseconds(at), words, script) {
+	for _, e := range reader.Events(nanoseconds(at), words, script) {
 		o.write(e)
 	}
 }

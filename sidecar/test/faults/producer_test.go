@@ -43,8 +43,11 @@ func (w *world) push(r record) bool {
 func (w *world) pushText(id, text string, left bool) bool {
 	ctx, cancel := bounded()
 	defer cancel()
+	w.mu.Lock()
+	t := w.tasks[id]
+	w.mu.Unlock()
 	var reply *redis.IntCmd
-	at := time.Now()
+	w.note(history.Pushing, id, t.Group)
 	if left {
 		reply = w.c.LPush(ctx, w.key("queue"), text)
 	} else {
@@ -52,7 +55,6 @@ func (w *world) pushText(id, text string, left bool) bool {
 	}
 	err := reply.Err()
 	w.mu.Lock()
-	t := w.tasks[id]
 	if err == nil {
 		t.Pushes++
 	} else {
@@ -62,10 +64,15 @@ func (w *world) pushText(id, text string, left bool) bool {
 	if err != nil {
 		return false
 	}
-	if err := w.hist.Write(history.Event{At: at.UnixNano(), What: history.Pushed, Task: id, Group: t.Group}); err != nil {
+	w.note(history.Pushed, id, t.Group)
+	return true
+}
+
+// note writes an event of a producer to the history.
+func (w *world) note(what, task, group string) {
+	if err := w.hist.Write(history.Event{What: what, Task: task, Group: group}); err != nil {
 		w.t.Error(err)
 	}
-	return true
 }
 
 // one pushes a record without a group and returns its task id.
@@ -122,6 +129,7 @@ func (w *world) giveUp(group string) {
 	w.mu.Lock()
 	w.groups[group].Over = true
 	w.mu.Unlock()
+	w.note(history.GivingUp, "", group)
 	keys := []string{w.key("barrier", group), w.key("barrier", group, "expected"), w.key("completions", group)}
 	if err := w.c.Del(ctx, keys...).Err(); err != nil {
 		w.t.Error(err)

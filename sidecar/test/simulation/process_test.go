@@ -102,6 +102,8 @@ func (p *process) exit(how local.Ending) {
 	}
 	p.mu.Unlock()
 	slices.Sort(tasks)
+	// It may have ended a task whose answer does not reach the sidecar.
+	p.member.world.note(history.Event{What: history.Exits, Pid: p.pid})
 	for _, t := range tasks {
 		p.member.world.interrupted(t)
 		p.member.world.note(history.Event{What: history.Kills, Task: t, Pid: p.pid, Text: "its worker ended"})

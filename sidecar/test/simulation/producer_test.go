@@ -127,6 +127,11 @@ func (w *world) push(r record) bool {
 	if r.GroupID != nil {
 		command = "LPUSH"
 	}
+	task := history.Event{What: history.Pushing, Task: r.TaskID}
+	if r.GroupID != nil {
+		task.Group = *r.GroupID
+	}
+	w.note(task)
 	if w.server.Do(command, w.key("queue"), string(text)).Err() != "" {
 		return false
 	}
@@ -209,6 +214,7 @@ func (w *world) forget(kept *redismodel.Snapshot) {
 			return true
 		})
 	}
+	w.note(history.Event{What: history.Forgot})
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.forgetting++
