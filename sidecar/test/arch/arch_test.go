@@ -114,6 +114,7 @@ func TestOnlyTheseMayImport(t *testing.T) {
 		{"github.com/spf13/pflag", []string{"sidecar/config"}, "flags are another form of what config reads"},
 		{"github.com/spf13/cobra", []string{"sidecar/internal/cli"}, "the command line belongs to the commands"},
 		{"github.com/alicebob/miniredis", []string{"sidecar/internal/redisserver"}, "it stands in for a Redis of ours only"},
+		{"github.com/anishathalye/porcupine", []string{"sidecar/test/kit"}, "it is for tests and must not get into the binary"},
 		{"github.com/testcontainers/testcontainers-go", []string{"sidecar/test/kit"}, "it is for tests and must not get into the binary"},
 		{"github.com/chromedp", nil, "it is for tests and must not get into the binary"},
 		{"go.opentelemetry.io", []string{"sidecar/internal/observe"}, "the rest knows spans by an interface of two methods"},

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/graflow/graflow-sidecar/sidecar/test/kit/history"
+	"github.com/graflow/graflow-sidecar/sidecar/test/kit/linear"
 )
 
 func (w *world) final() history.Final {
@@ -69,6 +70,7 @@ func (w *world) verify(name string) (history.Final, *history.Story) {
 	}
 	s, f := history.Tell(events), w.final()
 	worst := w.judge(s, f)
+	w.judgeAgain(events, f)
 	for _, v := range w.broken {
 		w.t.Errorf("violation: %s", v)
 	}
@@ -104,6 +106,31 @@ func (w *world) judge(s *history.Story, f history.Final) time.Duration {
 	}
 	return w.recovery(s)
 }
+
+// judgeAgain has the history checked by the second judge, whose rules are other ones.
+func (w *world) judgeAgain(events []history.Event, f history.Final) {
+	rules := w.rules()
+	j := &linear.Judge{
+		Tasks: w.tasks, Groups: w.groups, Silent: rules.Silent, Gaps: w.obs.missed(),
+		Skew: clockSkew, Dir: w.dir,
+		MayRepeat: func(t *history.Task) bool {
+			return w.again > 0 || rules.Repeats(t, &history.Fate{Starts: make([]history.Event, 1)}) > 0 || t.Do == "die with sidecar"
+		},
+	}
+	r := j.Check(events, f)
+	for _, v := range r.Violations {
+		w.violation("%v", v)
+	}
+	for _, u := range r.Unknown {
+		w.t.Logf("the second judge gave up: %s", u)
+	}
+	w.t.Log(r)
+	second.add(r)
+}
+
+// clockSkew is how far the time of an event in Redis' MONITOR stream may differ from its time
+// by the clock of a worker.
+const clockSkew = time.Millisecond
 
 func sorted[V any](m map[string]V) []string {
 	keys := make([]string, 0, len(m))

@@ -32,7 +32,9 @@ func TestTheEmbeddedRedisIsKilled(t *testing.T) {
 	}{{"workers", false}, {"a process for each task", true}} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			w := newWorld(t) // the Redis of the world has nothing to do
+			w := newWorld(t) // its Redis has nothing to do, and nothing is observed there
+			w.blind = true
+			w.obs.close()
 			port := redistest.FreePort(t)
 			spool := filepath.Join(w.dir, "spool")
 			s := w.start(setup{

@@ -65,6 +65,7 @@ func run(m *testing.M) int {
 	status := m.Run()
 	fmt.Printf("\nFAULT_SEED=%d, %s, %.0f s\n", seed, serverVersion(), time.Since(began).Seconds())
 	table.print(os.Stdout)
+	second.print(os.Stdout)
 	if os.Getenv("FAULT_KEEP") == "" && status == 0 {
 		_ = os.RemoveAll(scratch) // leftovers in a temporary folder do no harm
 	} else {

@@ -10,6 +10,8 @@ import (
 	"sync"
 	"text/tabwriter"
 	"time"
+
+	"github.com/graflow/graflow-sidecar/sidecar/test/kit/linear"
 )
 
 // row is one line of the summary.
@@ -34,6 +36,31 @@ func (s *summary) add(r row) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.rows = append(s.rows, r)
+}
+
+// verdicts adds up what the second judge found. It is safe for concurrent use.
+type verdicts struct {
+	mu     sync.Mutex
+	total  linear.Result
+	worlds int
+}
+
+var second verdicts
+
+func (v *verdicts) add(r *linear.Result) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.worlds++
+	v.total.Add(r)
+}
+
+func (v *verdicts) print(w io.Writer) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	fmt.Fprintf(w, "%v, in %d histories\n", &v.total, v.worlds)
+	for _, u := range v.total.Unknown {
+		fmt.Fprintf(w, "  unknown: %s\n", u)
+	}
 }
 
 // order has the first words of faults in the order of the printed table; others come last.

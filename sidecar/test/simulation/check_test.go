@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
+	"os"
 	"runtime"
 	"runtime/metrics"
 	"slices"
@@ -13,7 +14,9 @@ import (
 	"strings"
 	"time"
 
+	"github.com/graflow/graflow-sidecar/sidecar/test/kit/build"
 	"github.com/graflow/graflow-sidecar/sidecar/test/kit/history"
+	"github.com/graflow/graflow-sidecar/sidecar/test/kit/linear"
 	"github.com/graflow/graflow-sidecar/sidecar/test/kit/redismodel"
 )
 
@@ -341,6 +344,27 @@ func (w *world) judge() {
 		j.CheckGroup(w.groups[id], s, left, w.interrupts)
 	}
 	w.checkAttempts(s)
+	w.judgeAgain(j, events, left)
+}
+
+// judgeAgain has the history checked by the second judge, whose rules are other ones.
+func (w *world) judgeAgain(first *history.Judge, events []history.Event, left history.Final) {
+	pictures := build.Root(".cache", "simulation")
+	if w.broken.planted() {
+		pictures = w.t.TempDir()
+	}
+	if err := os.MkdirAll(pictures, 0o755); err != nil {
+		w.t.Fatal(err)
+	}
+	j := &linear.Judge{
+		Tasks: w.tasks, Groups: w.groups, Silent: first.Silent, Dir: pictures,
+		MayRepeat: func(t *history.Task) bool { return !w.behaviours[t.ID].succeeds() || w.behaviours[t.ID] == retriesOnce },
+	}
+	r := j.Check(events, left)
+	for _, v := range r.Violations {
+		w.violation("%s", v.Text)
+	}
+	w.second = r
 }
 
 // checkAttempts checks that a record that kills its worker each time is not tried for ever.

@@ -158,3 +158,8 @@ type breakage struct {
 	script func(source string) string // changes a script when it is loaded
 	plan   func(p *plan)              // changes the plan
 }
+
+// planted reports whether there is a mistake.
+func (b breakage) planted() bool {
+	return b.redis != nil || b.sink != nil || b.script != nil || b.plan != nil
+}

@@ -20,6 +20,7 @@ import (
 	"time"
 
 	"github.com/graflow/graflow-sidecar/sidecar/internal/redis"
+	"github.com/graflow/graflow-sidecar/sidecar/test/kit/linear"
 	"github.com/graflow/graflow-sidecar/sidecar/test/kit/simnet"
 )
 
@@ -205,6 +206,7 @@ type summary struct {
 	starts   int
 	counts   map[string]int
 	failed   []*result
+	second   linear.Result
 }
 
 func (s *summary) add(r *result) {
@@ -215,6 +217,7 @@ func (s *summary) add(r *result) {
 	s.sidecars += r.Virtual * time.Duration(r.Sidecars)
 	s.tasks += r.Tasks
 	s.starts += r.Starts
+	s.second.Add(&r.Second)
 	if s.counts == nil {
 		s.counts = map[string]int{}
 	}
@@ -242,6 +245,10 @@ func (s *summary) print(took time.Duration) {
 	}
 	fmt.Printf("%d seeds, %.1f fleet hours (%.1f sidecar hours), %d tasks, %d starts in %.0f s and %.0f processor seconds; %d seeds failed\n",
 		s.seeds, s.hours(), s.sidecars.Hours(), s.tasks, s.starts, took.Seconds(), s.cpu.Seconds(), len(s.failed))
+	fmt.Println(&s.second)
+	for _, u := range s.second.Unknown {
+		fmt.Printf("  unknown: %s\n", u)
+	}
 	const twoFor10Minutes = 1200 // processor seconds
 	fmt.Printf("rate: %.0f fleet hours in 10 minutes as it was, %.0f with two processors to itself\n", s.hours()/took.Minutes()*10, s.hours()/s.cpu.Seconds()*twoFor10Minutes)
 }

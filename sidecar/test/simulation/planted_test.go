@@ -36,7 +36,7 @@ func TestPlantedMistakesAreFound(t *testing.T) {
 							again++
 						}
 					}
-					t.Logf("found by seed %d after %v, again by %d of %d replays: %s", seed, took.Round(100*time.Millisecond), again, replays, short(r.Violations[0]))
+					t.Logf("found by seed %d after %v, again by %d of %d replays, %d violations by the second judge: %s", seed, took.Round(100*time.Millisecond), again, replays, len(r.Second.Violations), short(r.Violations[0]))
 					return
 				}
 			}

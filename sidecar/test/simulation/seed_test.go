@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/graflow/graflow-sidecar/sidecar/test/kit/history"
+	"github.com/graflow/graflow-sidecar/sidecar/test/kit/linear"
 )
 
 // result is what one seed gave.
@@ -30,6 +31,7 @@ type result struct {
 	Story      string // the last events that concern the first violation
 	Hash       uint64 // of the history
 	Plan       string
+	Second     linear.Result // of the second judge
 }
 
 // runSeed simulates one seed.
@@ -61,7 +63,7 @@ func runSeed(t *testing.T, seed uint64, b breakage) (r result) {
 func (w *world) result(virtual time.Duration) result {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	r := result{Seed: w.seed, Virtual: virtual, Sidecars: w.plan.fleet, Tasks: len(w.tasks), Counts: w.counts, Violations: w.violations, Plan: fmt.Sprintf("%+v", w.plan)}
+	r := result{Seed: w.seed, Virtual: virtual, Sidecars: w.plan.fleet, Tasks: len(w.tasks), Counts: w.counts, Violations: w.violations, Plan: fmt.Sprintf("%+v", w.plan), Second: *w.second}
 	for _, b := range w.behaviours {
 		r.Counts["worker: "+string(b)]++
 	}
@@ -149,6 +151,9 @@ func (r *result) print(to io.Writer) {
 	fmt.Fprintf(to, "\nseed %d broke %d promises; replay it with: make simulate SEED=%d\n", r.Seed, len(r.Violations), r.Seed)
 	for _, v := range r.Violations[:min(len(r.Violations), 5)] {
 		fmt.Fprintf(to, "  violation: %s\n", short(v))
+	}
+	for _, v := range r.Second.Violations {
+		fmt.Fprintf(to, "  picture: %s\n", v.Picture)
 	}
 	fmt.Fprintf(to, "  plan: %s\n", r.Plan)
 	fmt.Fprintf(to, "history of the first one:\n%s\n", r.Story)

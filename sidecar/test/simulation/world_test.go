@@ -17,6 +17,7 @@ import (
 	"github.com/graflow/graflow-sidecar/sidecar/config"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/redis"
 	"github.com/graflow/graflow-sidecar/sidecar/test/kit/history"
+	"github.com/graflow/graflow-sidecar/sidecar/test/kit/linear"
 	"github.com/graflow/graflow-sidecar/sidecar/test/kit/redismodel"
 	"github.com/graflow/graflow-sidecar/sidecar/test/kit/simnet"
 )
@@ -60,6 +61,7 @@ type world struct {
 	undo        map[int]func()  // ends of faults
 	undoID      int
 	rndAfter    *rand.Rand // of what happens after a fault
+	second      *linear.Result
 	wg          sync.WaitGroup
 }
 
@@ -78,6 +80,9 @@ func newWorld(t *testing.T, seed uint64, p plan, b breakage) *world {
 	w.net = simnet.New(func(c net.Conn) { w.server.ServeConn(c) })
 	cfg := config.Default()
 	cfg.KeyPrefix = prefix
+	if p.right {
+		cfg.QueueSide = config.QueueRight // a requeued record goes to the other end
+	}
 	operator := simnet.New(func(c net.Conn) { w.server.ServeConn(c) }).Host("operator", nil)
 	admin, err := redis.Open(&cfg, redis.ClientOptions{Host: "redis", Dial: operator.Dial, PoolSize: 2})
 	if err != nil {
@@ -99,7 +104,7 @@ func (w *world) observe(words []string, script bool) {
 	if len(words) < 2 {
 		return
 	}
-	for _, e := range (history.Reader{Prefix: prefix}).Events(time.Now().UnixNano(), words, script) {
+	for _, e := range (history.Reader{Prefix: prefix, Right: w.plan.right}).Events(time.Now().UnixNano(), words, script) {
 		w.note(e)
 	}
 }
