@@ -411,13 +411,20 @@ func (c *child) handleTooLong(e *protocol.TooLongError) {
 	c.suspects.skipping = false
 	if protocol.LooksLikeMessage(e.Prefix) {
 		c.countMisbehaviour("too_long")
-		c.failOrBreak(e.Prefix, fmt.Sprintf("the worker's answer has %d bytes, more than the %d that are allowed (SIDECAR_MAX_MESSAGE_BYTES)",
+		first := c.failOrBreak(e.Prefix, fmt.Sprintf("the worker's answer has %d bytes, more than the %d that are allowed (SIDECAR_MAX_MESSAGE_BYTES)",
 			e.Length, c.cfg.MaxMessageBytes))
+		// An answer without a line end makes the next one a part of its line.
+		c.addSkipped(c.whySkipped(e), first, quietAfter)
+		c.suspects.finder.Line(nil)
 		return
 	}
-	c.addSkipped(fmt.Sprintf("its line has %d bytes, more than the %d that are allowed (SIDECAR_MAX_MESSAGE_BYTES)", e.Length, c.cfg.MaxMessageBytes), quietAfter)
+	c.addSkipped(c.whySkipped(e), nil, quietAfter)
 	c.suspects.finder.Line(nil)
 	c.logPrint(e.Prefix)
+}
+
+func (c *child) whySkipped(e *protocol.TooLongError) string {
+	return fmt.Sprintf("its line has %d bytes, more than the %d that are allowed (SIDECAR_MAX_MESSAGE_BYTES)", e.Length, c.cfg.MaxMessageBytes)
 }
 
 // handleSkipped searches a part of a line over the length limit for messages, which may
@@ -427,27 +434,26 @@ func (c *child) handleSkipped(part []byte) {
 	if !s.skipping {
 		s.skipping = true
 		part = part[min(c.stdout.taken, len(part)):]
-		s.message = protocol.LooksLikeMessage(part[:min(len(part), protocol.IDWindow)])
 	}
-	if !s.message && len(s.found) < maxSuspects {
+	if len(s.found) < maxSuspects {
 		s.found = append(s.found, s.finder.Part(part)...)
 	}
 }
 
 // addSkipped adds suspects for what was found in a line over the length limit. also is
-// a second reason, beside that of each.
-func (c *child) addSkipped(also string, after time.Duration) {
+// a second reason, beside that of each; ours is the id of one that has been handled.
+func (c *child) addSkipped(also string, ours []byte, after time.Duration) {
 	found := c.suspects.found
 	c.suspects.found = nil
 	for i := range found {
 		found[i].Flaw = strings.TrimPrefix(found[i].Flaw+", and "+also, ", and ")
 	}
-	c.addMisframed(found, nil, after)
+	c.addMisframed(found, ours, after)
 }
 
 // cutSkipped judges a line over the length limit that has not ended and does not go on.
 func (c *child) cutSkipped(l *stdoutPipe) {
-	c.addSkipped(fmt.Sprintf("its line has no end and more than the %d bytes that are allowed (SIDECAR_MAX_MESSAGE_BYTES)", c.cfg.MaxMessageBytes), 0)
+	c.addSkipped(fmt.Sprintf("its line has no end and more than the %d bytes that are allowed (SIDECAR_MAX_MESSAGE_BYTES)", c.cfg.MaxMessageBytes), nil, 0)
 	// The next answer is then a line of its own.
 	c.logPrint(l.rest(l.lines.Partial()))
 	c.suspects.finder.Line(nil)

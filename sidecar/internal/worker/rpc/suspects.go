@@ -31,7 +31,6 @@ type suspects struct {
 
 	// What has been found in a line over the length limit.
 	skipping bool
-	message  bool // the line is itself a message, and is handled at its end
 	found    []protocol.Misframed
 }
 

@@ -137,6 +137,42 @@ func TestAnAnswerThatCannotBeRecognisedEndsItsTask(t *testing.T) {
 	}
 }
 
+// TestAnAnswerBehindAnotherInALineOverTheLimit has two tasks whose answers are in one line,
+// since the first one has no line end. Neither task waits for ever.
+func TestAnAnswerBehindAnotherInALineOverTheLimit(t *testing.T) {
+	long := `{"jsonrpc":"2.0","id":ID,"result":{"status":"succeeded","value":"` + strings.Repeat("x", 9000) + `"}}`
+	for _, tt := range []struct{ name, first, second string }{
+		{"a short one, then a long one", right, long + "\n"},
+		{"a long one, then a short one", long, right + "\n"},
+		{"two long ones", long, long + "\n"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				b := startFake(t, &fakes{speaks: speaker(2, "RIGHT\n", func(id string) string {
+					switch id {
+					case "first":
+						return "‹100ms›" + tt.first
+					case "second":
+						return "‹150ms›" + tt.second
+					}
+					return right + "\n"
+				})}, func(c *rpc.Config) { c.MaxMessageBytes, c.Slots = 4096, 2 })
+				began := time.Now()
+				first, second := b.push("first", task.IsolateNone), b.push("second", task.IsolateNone)
+				b.wait("the first task", first)
+				b.wait("the second task", second)
+				if took := time.Since(began); took > 1500*time.Millisecond || b.count(task.Failed) != 2 {
+					t.Errorf("%d failed after %v: %s", b.count(task.Failed), took, b.lastFailure())
+				}
+				b.wait("the next task", b.push("next", task.IsolateNone))
+				if err := b.stop(); err != nil {
+					t.Error(err)
+				}
+			})
+		})
+	}
+}
+
 // TestAnAnswerInALineOverTheLimit: the line is not stored, and an answer is found
 // anywhere in it.
 func TestAnAnswerInALineOverTheLimit(t *testing.T) {
