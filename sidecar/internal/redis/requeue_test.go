@@ -122,7 +122,7 @@ func TestRequeueAtTheBarrier(t *testing.T) {
 // again.
 func TestRequeueOfWhatWasCountedDaysAgo(t *testing.T) {
 	const task = "t\x001"
-	for days, want := range []string{"0", "0", "0", "0", "0", "0", "0", "0", "1"} {
+	for days := range 9 {
 		t.Run(fmt.Sprint("days=", days), func(t *testing.T) {
 			both(t, Options{}, func(t *testing.T, e *env) {
 				e.barrier("g", 3)
@@ -135,7 +135,7 @@ func TestRequeueOfWhatWasCountedDaysAgo(t *testing.T) {
 					t.Fatal(err)
 				}
 				same(t, "result", got, "requeued")
-				same(t, "counter", e.counter("g"), want)
+				same(t, "counter", e.counter("g"), "0")
 			})
 		})
 	}
