@@ -2,6 +2,7 @@ package rpc
 
 import (
 	"io"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -18,9 +19,10 @@ import (
 type stderrPipe struct {
 	pipe local.ReadPipe
 	conn syscall.RawConn // nil if the pipe has no descriptor
-	idle atomic.Bool     // the pipe was empty and everything read from it is handled
 
-	taken   atomic.Int64 // bytes read from the pipe
+	mu    sync.Mutex // held while bytes leave the pipe
+	taken int64      // bytes read from the pipe
+
 	handled atomic.Int64 // bytes read before the last call of Read
 }
 
@@ -37,37 +39,40 @@ func newStderrPipe(pipe local.ReadPipe) (*stderrPipe, error) {
 }
 
 // Read reads from the pipe. A call says that the bytes of the last call have been
-// handled. idle becomes false before bytes leave the pipe, never after.
+// handled.
 func (w *stderrPipe) Read(p []byte) (n int, err error) {
-	w.handled.Store(w.taken.Load())
+	w.handled.Store(w.taken) // only Read changes taken
 	if w.conn == nil {
 		return w.pipe.Read(p)
 	}
 	cerr := w.conn.Read(func(fd uintptr) bool {
-		for {
-			w.idle.Store(false)
-			n, err = unix.Read(int(fd), p)
-			switch err {
-			case unix.EINTR:
-				continue
-			case unix.EAGAIN:
-				w.idle.Store(true)
-				return false // wait until it is readable
-			}
-			return true
-		}
+		n, err = w.take(int(fd), p)
+		return err != unix.EAGAIN // false: wait until it is readable
 	})
 	switch {
 	case cerr != nil:
 		return 0, cerr // closed, or its deadline has passed
 	case err != nil:
 		return 0, err
-	case n <= 0:
-		w.idle.Store(true)
+	case n == 0:
 		return 0, io.EOF
 	}
-	w.taken.Add(int64(n))
 	return n, nil
+}
+
+// take reads what is in the pipe. No byte is out of the pipe and not counted while mu
+// is free.
+func (w *stderrPipe) take(fd int, p []byte) (int, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for {
+		n, err := unix.Read(fd, p)
+		if err == unix.EINTR {
+			continue
+		}
+		w.taken += int64(max(n, 0))
+		return n, err
+	}
 }
 
 // awaitHandled waits until the bytes that are in the pipe now have been handled, for
@@ -77,13 +82,9 @@ func (w *stderrPipe) awaitHandled(limit time.Duration) {
 	if w.conn == nil {
 		return
 	}
-	waiting := w.unread()
-	target := w.taken.Load() + int64(waiting)
+	target := w.written()
 	var deadline time.Time
-	for {
-		if waiting == 0 && w.idle.Load() || w.handled.Load() >= target {
-			return
-		}
+	for w.handled.Load() < target {
 		now := time.Now()
 		if deadline.IsZero() {
 			deadline = now.Add(limit)
@@ -93,12 +94,14 @@ func (w *stderrPipe) awaitHandled(limit time.Duration) {
 		}
 		//nolint:forbidigo // the reader runs; there is no event to wait for
 		time.Sleep(20 * time.Microsecond)
-		waiting = w.unread()
 	}
 }
 
-// unread returns the number of bytes in the pipe.
-func (w *stderrPipe) unread() (n int) {
-	_ = w.conn.Control(func(fd uintptr) { n, _ = unix.IoctlGetInt(int(fd), fionread) })
-	return n
+// written returns the number of bytes that the child has written so far.
+func (w *stderrPipe) written() int64 {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	var waiting int
+	_ = w.conn.Control(func(fd uintptr) { waiting, _ = unix.IoctlGetInt(int(fd), fionread) })
+	return w.taken + int64(waiting)
 }
