@@ -1,8 +1,10 @@
 package app
 
 import (
+	"context"
 	"log/slog"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -64,4 +66,44 @@ func TestABadDiskHoldsUpNeitherStartNorStop(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestTasksDoNotWaitForTheSpool: what earlier runs left is reported for as long as the sidecar
+// lives, over a slow link. Tasks run meanwhile, and a stop ends it.
+func TestTasksDoNotWaitForTheSpool(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		redis, workers := newFakeRedis("", orderRecords...), &fakeWorkers{slow: 700 * time.Millisecond}
+		var reporting atomic.Bool
+		slowSpool := func(a *App) backend {
+			b := redis.backend(a)
+			b.closeSpool = func() {}
+			b.spool = func(ctx context.Context) {
+				reporting.Store(true)
+				<-ctx.Done()
+				reporting.Store(false)
+			}
+			return b
+		}
+		cfg := DefaultConfig()
+		cfg.WorkerID, cfg.Slots, cfg.Log = "spooled", orderSlots, slog.New(slog.DiscardHandler)
+		cfg.Worker.Command = []string{"fake"}
+		a, err := start(t.Context(), cfg, hooks{Set: testhook.Set{Start: workers.start}, backend: slowSpool})
+		if err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Minute)
+		if _, _, ended := redis.state(); len(ended) != len(orderRecords) {
+			t.Errorf("ended are %v, want all of %v", ended, orderRecords)
+		}
+		if !reporting.Load() {
+			t.Error("the spool is not being reported")
+		}
+		a.Stop()
+		if err := a.Wait(); err != nil {
+			t.Errorf("ended with %v", err)
+		}
+		if reporting.Load() {
+			t.Error("the report of the spool outlives the sidecar")
+		}
+	})
 }
