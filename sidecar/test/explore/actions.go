@@ -165,7 +165,7 @@ func (e *engine) actions(w *world, v *view) (all []action, good int) {
 		} else {
 			all = append(all, action{kind: tick, who: who})
 			for n, run := range v.members {
-				if run != s.run && !v.isAlive(run) {
+				if !e.scope.Counted && run != s.run && !v.isAlive(run) {
 					all = append(all, action{kind: suspect, who: who, n: uint8(n)})
 				}
 			}
@@ -235,6 +235,7 @@ type move struct {
 	reply  string   // its reply
 	lost   bool     // the caller did not see it
 	ends   []string // verdicts of a report
+	wrong  string   // what is wrong with the reply
 }
 
 // run makes a step.
@@ -280,7 +281,10 @@ func (e *engine) run(before *world, v *view, a action) *move {
 		}
 		e.isGone(s, e.script(m, s.run, a, "reconcile", e.calls.reconcile(s.run, s.floor, known)))
 	case pass:
-		const by = 2000
+		by := int64(2000)
+		if e.scope.Counted {
+			by = 600 // above the minimum interval of two looks, and below the maximum
+		}
 		w.clock, w.steady = w.clock+by, w.steady+by
 		m.text = fmt.Sprintf("%d ms pass", by)
 	case expire:
@@ -325,6 +329,7 @@ func (e *engine) run(before *world, v *view, a action) *move {
 	}
 	w.redis = e.db.Snapshot()
 	m.view = look(w)
+	w.absences.update(w.steady, m.view)
 	w.forgetOrphans(m.view)
 	return m
 }
@@ -483,6 +488,13 @@ func (e *engine) tick(m *move, s *sidecar) {
 		return
 	}
 	s.ticked, s.tickOffset = true, w.clock-w.steady
+	if e.scope.Counted {
+		var dead []string
+		for _, run := range r.Array[2].Array {
+			dead = append(dead, run.Text)
+		}
+		m.wrong = w.absences.look(w.steady, dead)
+	}
 	for _, list := range []redismodel.Reply{r.Array[3], r.Array[2]} {
 		if len(list.Array) > 0 && s.reaping == "" {
 			s.reaping = list.Array[0].Text

@@ -127,6 +127,36 @@ func TestBrokenScripts(t *testing.T) {
 			Scope{Budget: Budget{Leaving: 1}},
 			"",
 		},
+		{
+			"tick that takes a member for dead at the first look",
+			[][3]string{{"tick", "        if RAW - from >= tonumber(ARGV[14]) then\n", "        if true then\n"}},
+			Scope{Records: 1, Batch: 1, Counted: true, Budget: Budget{Expiry: 1}},
+			"ms after the end of its lease",
+		},
+		{
+			"tick that counts what passed without a look",
+			[][3]string{{"tick", "  if age >= 0 and age <= tonumber(ARGV[13]) then\n", "  if age >= 0 then\n"}},
+			Scope{Records: 1, Batch: 1, Counted: true, Budget: Budget{Expiry: 1}},
+			"interval without looks",
+		},
+		{
+			"tick without a grace after an outage",
+			[][3]string{{"tick", "since[run] or RAW + grace", "since[run] or RAW"}},
+			Scope{Records: 1, Batch: 1, Counted: true, Budget: Budget{Expiry: 1}},
+			"interval without looks",
+		},
+		{
+			"tick that remembers an absence that is over",
+			[][3]string{{"tick", "  redis.call('DEL', WATCH)\n", ""}},
+			Scope{Records: 1, Batch: 1, Counted: true, Budget: Budget{Expiry: 2}},
+			"ms after the end of its lease",
+		},
+		{
+			"tick that counts from zero at each look",
+			[][3]string{{"tick", "local from = since[run] or RAW + grace", "local from = RAW + grace"}},
+			Scope{Records: 1, Batch: 1, Counted: true, Budget: Budget{Death: 1}},
+			"not every record can end",
+		},
 	} {
 		t.Run(strings.ReplaceAll(b.name, " ", "-"), func(t *testing.T) {
 			b.scope.Most = 20_000

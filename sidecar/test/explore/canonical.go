@@ -142,6 +142,7 @@ func (c *canon) write(order []int) []byte {
 	for _, m := range c.w.late {
 		c.message(m)
 	}
+	c.absences()
 	steady := c.w.clock
 	c.w.redis.Contents(func(e redismodel.Content) bool {
 		if e.Key != own+"clock" {
@@ -241,6 +242,22 @@ func (c *canon) message(m message) {
 		words[i] = c.delivery(word)
 	}
 	c.text(strings.Join(words, " "))
+}
+
+// absences writes for how long members have been without a lease.
+func (c *canon) absences() {
+	a := &c.w.absences
+	if a.looked == 0 {
+		return
+	}
+	const never = deadAfter + lookGrace
+	c.number(clamp(c.w.steady-a.looked, 0, longestLook+1), clamp(c.w.steady-a.again, 0, never))
+	list := make([]string, 0, len(a.since))
+	for _, s := range a.since {
+		list = append(list, c.run(s.run)+" "+strconv.FormatInt(clamp(c.w.steady-s.at, 0, deadAfter), 10)+strconv.FormatBool(s.at < a.again))
+	}
+	slices.Sort(list)
+	c.text(strings.Join(list, ","))
 }
 
 // clamp cuts a time.

@@ -10,6 +10,9 @@ import (
 // step which records have ended.
 func (e *engine) check(before *world, was *view, a action, m *move) string {
 	w, v := m.after, m.view
+	if m.wrong != "" {
+		return m.wrong
+	}
 	if v.foreign != "" {
 		return fmt.Sprintf("%q in Redis is no record", v.foreign)
 	}

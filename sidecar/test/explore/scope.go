@@ -47,6 +47,10 @@ type Scope struct {
 	Batch    int // the maximum number of records of a claim
 	Attempts int // of a record
 	Budget   Budget
+	// Counted makes a member end by the looks of the ticks only, which count how long it has
+	// been without a lease. Otherwise a sidecar finds any such member at any time, which is
+	// more than the ticks allow, in fewer states.
+	Counted bool
 	// Most is the number of states at which the search gives up; 0 means no limit. It is for
 	// scripts with a mistake, whose states may have no end.
 	Most int
@@ -69,12 +73,21 @@ func one(records int, list ...Fault) Scope {
 	return s
 }
 
+// counted returns a scope in which the looks at the members count time. The clock does not
+// step there: an outage that lasts as long as a step back looks like a moment.
+func counted(records int, list ...Fault) Scope {
+	s := one(records, list...)
+	s.Counted, s.Name = true, s.Name+", looks counted"
+	return s
+}
+
 // needs are the faults without which a fault cannot happen.
 var needs = map[Fault][]Fault{Requeue: {DeadEnd}, Drop: {DeadEnd}}
 
 // Scopes returns the scopes of a name. "quick" has each fault alone, with two records (one
-// where that has many states), for the tests that always run. "small" has three records and each fault alone. "pairs"
-// has two records and each pair of faults. "all" is both.
+// where that has many states), for the tests that always run. "small" has three records and
+// each fault alone. "pairs" has two records and each pair of faults. "all" is both. Each has
+// scopes, too, in which the looks at the members count time.
 func Scopes(name string) ([]Scope, error) {
 	var all []Scope
 	records := 3
@@ -98,8 +111,21 @@ func Scopes(name string) ([]Scope, error) {
 		}
 		all = append(all, one(n, append(slices.Clone(needs[f]), f)...))
 	}
-	if name == "quick" || name == "small" {
+	if name != "pairs" {
+		all = append(all, counted(1, Expiry))
+	}
+	if name == "quick" {
 		return all, nil
+	}
+	if name != "pairs" {
+		all = append(all, counted(1, Death))
+	}
+	if name == "small" {
+		return all, nil
+	}
+	all = append(all, counted(2, Expiry))
+	for _, f := range []Fault{LostReply, Late, Expiry, Death, Leaving, Flush} {
+		all = append(all, counted(1, Expiry, f))
 	}
 	for f := range faults {
 		for g := f; g < faults; g++ {

@@ -67,6 +67,7 @@ type world struct {
 	ended    uint16   // bit set of records that have ended
 	dropped  uint16   // bit set of those that ended as a dropped dead letter
 	flushed  bool
+	absences absences
 }
 
 func (w *world) clone() *world {
@@ -76,6 +77,7 @@ func (w *world) clone() *world {
 		c.sidecars[i].has, c.sidecars[i].reply = slices.Clone(c.sidecars[i].has), slices.Clone(c.sidecars[i].reply)
 		c.sidecars[i].former = slices.Clone(c.sidecars[i].former)
 	}
+	c.absences.since = slices.Clone(w.absences.since)
 	c.late, c.orphans = slices.Clone(w.late), slices.Clone(w.orphans)
 	return &c
 }
