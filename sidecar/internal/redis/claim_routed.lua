@@ -37,7 +37,10 @@ if before then
   return before
 end
 redis.call('HSET', META, 'kinds', ARGV[11])
-local NOW, KEEP = now(), tonumber(ARGV[12])
+-- A record is stamped with the latest time, which may turn out to be too late. The steady
+-- one may turn out to be too early, and the record would have no time to be claimed.
+local NOW, _, LATEST = now()
+local KEEP = tonumber(ARGV[12])
 
 local free, total = {}, 0
 for i = 1, #patterns do
@@ -134,12 +137,15 @@ for _, entry in ipairs(unrouted) do
     changed = true
   elseif k >= 0 then
     keep(entry, true)
+  elseif at > LATEST then -- stamped between a step of the clock and the next tick
+    changed = true
+    keep(stamped(LATEST, record), false)
   elseif NOW - at < KEEP or full(record) then
     keep(entry, false)
   else
     changed = true
     if matches_elsewhere(record) then
-      keep(stamped(NOW, record), false)
+      keep(stamped(LATEST, record), false)
     else
       claim(record, k)
     end
@@ -163,7 +169,7 @@ for i, record in ipairs(seen) do
   if try_claim(record, k) then
     last = i
   elseif k < 0 then
-    moved[#moved + 1] = stamped(NOW, record)
+    moved[#moved + 1] = stamped(LATEST, record)
     last = i
   else
     staying[#staying + 1] = record

@@ -31,22 +31,63 @@ func TestADelayOutlastsNoStepOfTheClock(t *testing.T) {
 	}
 }
 
-// What is put aside between the step and the next look is due in time, too.
+// What is put aside between the step and the next look is due in time, too. A step ahead
+// once made it wait for as long as the step.
 func TestADelayAfterAStep(t *testing.T) {
+	for _, step := range []time.Duration{-time.Hour, time.Hour, 3 * time.Second} {
+		t.Run(step.String(), func(t *testing.T) {
+			e := onMini(t, Options{})
+			begin := time.Now()
+			e.at(begin)
+			run := e.run("w")
+			c := e.claimOne(run, "r")
+			e.tick(run)
+			e.at(begin.Add(step))
+			if _, err := e.Delay(e.ctx, run, []Delay{{Delivery: c.Delivery, After: 3 * time.Second}}); err != nil {
+				t.Fatal(err)
+			}
+			e.at(begin.Add(step + time.Second))
+			if step < 0 {
+				same(t, "too early", e.tick(run), TickResult{})
+			} else {
+				e.tick(run)
+			}
+			e.at(begin.Add(step + 6*time.Second))
+			e.tick(run)
+			same(t, "queue", e.queue(), []string{"r"})
+		})
+	}
+}
+
+// A record that becomes unrouted, or waits unrouted, between a step ahead and the next look
+// is over in its time.
+func TestUnroutedAfterAStepAhead(t *testing.T) {
 	e := onMini(t, Options{})
 	begin := time.Now()
 	e.at(begin)
-	run := e.run("w")
-	c := e.claimOne(run, "r")
-	e.tick(run)
-	e.at(begin.Add(-time.Hour))
-	if _, err := e.Delay(e.ctx, run, []Delay{{Delivery: c.Delivery, After: 3 * time.Second}}); err != nil {
-		t.Fatal(err)
+	run := e.run("ab")
+	claim := func() []string {
+		t.Helper()
+		got, err := e.ClaimRouted(e.ctx, run, NewRunID("n"), KindDemand{abKinds, []int{1, 1}, 20 * time.Second})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return claimedIDs(got.Claimed)
 	}
-	e.at(begin.Add(-time.Hour + time.Second))
-	same(t, "too early", e.tick(run), TickResult{})
-	e.at(begin.Add(-time.Hour + 4*time.Second))
-	same(t, "due", e.tick(run), TickResult{Promoted: 1})
+	e.tick(run)
+	e.push(job("x1"))
+	same(t, "unrouted", claim(), []string(nil))
+	e.at(begin.Add(time.Hour))
+	e.push(job("x2"))
+	same(t, "at the step", claim(), []string(nil))
+	for s := time.Duration(1); s < 20; s++ {
+		e.at(begin.Add(time.Hour + s*time.Second))
+		e.tick(run)
+		same(t, "too early", claim(), []string(nil))
+	}
+	e.at(begin.Add(time.Hour + 21*time.Second))
+	e.tick(run)
+	same(t, "over", claim(), []string{"x1:-2", "x2:-2"})
 }
 
 // A task is counted once, on whatever day the clock finds itself.
@@ -60,6 +101,22 @@ func TestATaskIsCountedOnceWhereTheClockStepsBack(t *testing.T) {
 	e.tick(run)
 	same(t, "first", e.report(run, done(first.Delivery, "a", "1")), []Verdict{Completed})
 	e.at(begin.Add(-72 * time.Hour))
+	same(t, "second", e.report(run, done(second.Delivery, "a", "1")), []Verdict{Duplicate})
+	same(t, "counter", e.counter("g"), "1")
+}
+
+// A task that is counted between a step ahead and the next look is counted once, too.
+func TestATaskIsCountedOnceWhereTheClockStepsAhead(t *testing.T) {
+	e := onMini(t, Options{})
+	begin := time.Now()
+	e.at(begin)
+	run := e.run("w")
+	e.barrier("g", 2)
+	first, second := e.claimOne(run, "r"), e.claimOne(run, "r")
+	e.tick(run)
+	e.at(begin.Add(72 * time.Hour))
+	same(t, "first", e.report(run, done(first.Delivery, "a", "1")), []Verdict{Completed})
+	e.tick(run)
 	same(t, "second", e.report(run, done(second.Delivery, "a", "1")), []Verdict{Duplicate})
 	same(t, "counter", e.counter("g"), "1")
 }

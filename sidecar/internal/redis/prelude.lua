@@ -65,11 +65,16 @@ local function stored_clock(time)
   return ms(noted[1], time), ms(noted[2], 0)
 end
 
--- now returns a steady time in ms and Redis' clock itself. The steady time is Redis'
--- clock, since the clocks of sidecars differ, plus all steps back since the prefix
--- came into use: a delayed record would otherwise wait for as long as the step.
--- tick.lua stores the clock twice a second.
-local steady, clock
+-- now returns a steady time in ms, Redis' clock itself, and the latest time that the
+-- steady one may be. The steady time is Redis' clock, since the clocks of sidecars
+-- differ, plus all steps back since the prefix came into use: a delayed record would
+-- otherwise wait for as long as the step. tick.lua stores the clock twice a second.
+--
+-- Until tick.lua has decided whether a clock that is far ahead of the stored one has
+-- stepped or was not looked at, the steady time is two seconds after the stored one. A
+-- record that was delayed between a step ahead and the next tick would otherwise wait
+-- for as long as the step.
+local steady, clock, latest
 local function now()
   if not steady then
     local t = redis.call('TIME')
@@ -79,9 +84,10 @@ local function now()
       ahead = ahead + at - clock
       redis.call('HSET', CLOCK, 'at', clock, 'ahead', ahead)
     end
-    steady = clock + ahead
+    latest = clock + ahead
+    steady = math.min(clock, at + 2000) + ahead
   end
-  return steady, clock
+  return steady, clock, latest
 end
 
 -- usable reports whether a key of a run is missing or of the expected type. command is

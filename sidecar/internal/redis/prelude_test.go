@@ -86,7 +86,7 @@ func TestRenewalBesideAForeignListOfWorkers(t *testing.T) {
 }
 
 // The steady time is Redis' clock and all its steps back. A script that finds a step stores
-// it.
+// it. Time that no tick has looked at counts up to two seconds.
 func TestSteadyTime(t *testing.T) {
 	const begin = tickerBegin
 	for _, c := range []struct {
@@ -98,6 +98,8 @@ func TestSteadyTime(t *testing.T) {
 		{"nothing stored", nil, nil, begin + 5000, "", ""},
 		{"a step before", begin + 4000, 70, begin + 5070, fmt.Sprint(begin + 4000), "70"},
 		{"the same instant", begin + 5000, 70, begin + 5070, fmt.Sprint(begin + 5000), "70"},
+		{"two seconds", begin + 3000, 70, begin + 5070, fmt.Sprint(begin + 3000), "70"},
+		{"more than two seconds", begin + 2999, 70, begin + 5069, fmt.Sprint(begin + 2999), "70"},
 		{"a step back", begin + 5001, 70, begin + 5071, fmt.Sprint(begin + 5000), "71"},
 	} {
 		t.Run(c.name, func(t *testing.T) {

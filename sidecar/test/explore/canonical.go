@@ -338,7 +338,7 @@ func (c *canon) content(e redismodel.Content, steady int64) {
 		c.text("clock")
 		for i := 0; i < len(e.Fields); i += 2 {
 			if e.Fields[i] == "at" {
-				c.number(clamp(c.w.clock-value(i), -100_000, 1501))
+				c.number(clamp(c.w.clock-value(i), -100_000, 2001))
 			}
 		}
 	case name == "attempts:at":
