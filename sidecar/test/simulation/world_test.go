@@ -30,7 +30,8 @@ type world struct {
 	t      *testing.T
 	seed   uint64
 	plan   plan
-	rnd    *rand.Rand // of the driver
+	rnd    *rand.Rand    // of the driver
+	ahead  time.Duration // the steps ahead of Redis' clock so far
 	server *redismodel.Server
 	net    *simnet.Network
 	admin  *redis.Store // of operators; no fault touches it
