@@ -33,6 +33,10 @@ type DB struct {
 	// name: a mistake that a test plants.
 	Rewrite func(source string) string
 
+	// Refuse, if it is set, returns the error of a command that is refused, as by an access
+	// rule, and "" for any other one. It must not keep the words or use the database.
+	Refuse func(args []string) string
+
 	publish func(channel, message string) int
 	nested  bool // a script runs
 	writes  bool // the script that runs has written
@@ -138,6 +142,8 @@ func (db *DB) check(args []string) (*command, Reply) {
 		return nil, arityError(strings.ToLower(c.name))
 	case db.noCommands != "":
 		return nil, failed(db.noCommands)
+	case db.Refuse != nil && db.Refuse(args) != "":
+		return nil, failed(db.Refuse(args))
 	case c.flags&writes != 0 && db.noWrites != "":
 		return nil, failed(db.noWrites)
 	case c.flags&grows != 0 && db.memoryFull:
@@ -156,6 +162,8 @@ func (db *DB) fromScript(args []string) Reply {
 		return failed("ERR Wrong number of args calling Redis command from script")
 	case c.flags&noScript != 0:
 		return failed("ERR This Redis command is not allowed from script")
+	case db.Refuse != nil && db.Refuse(args) != "":
+		return failed(db.Refuse(args))
 	case c.flags&writes != 0 && db.noWrites != "":
 		return failed(db.noWrites)
 	case c.flags&grows != 0 && db.memoryFull && !db.writes:

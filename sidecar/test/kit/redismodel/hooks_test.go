@@ -28,6 +28,32 @@ func TestObserve(t *testing.T) {
 	}
 }
 
+func TestRefuse(t *testing.T) {
+	const refusal = "NOPERM a test"
+	db := redismodel.New(time.Now)
+	db.Do("SET", "a", "1")
+	db.Refuse = func(args []string) string {
+		if args[0] == "GET" && args[1] == "a" {
+			return refusal
+		}
+		return ""
+	}
+	for _, c := range []struct {
+		args []string
+		want string
+	}{
+		{[]string{"GET", "a"}, refusal},
+		{[]string{"GET", "b"}, ""},
+		{[]string{"SET", "a", "2"}, "OK"},
+		{[]string{"EVAL", "return redis.pcall('GET', KEYS[1]).err", "1", "a"}, refusal},
+		{[]string{"EVAL", "return redis.pcall('GET', KEYS[1])", "1", "b"}, ""},
+	} {
+		if got := db.Do(c.args...).Text; got != c.want {
+			t.Errorf("%q: %q, want %q", c.args, got, c.want)
+		}
+	}
+}
+
 func TestRewrite(t *testing.T) {
 	const source = "return 1"
 	changed := redismodel.New(time.Now)
