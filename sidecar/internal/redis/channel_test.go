@@ -8,6 +8,8 @@ import (
 	"time"
 
 	goredis "github.com/redis/go-redis/v9"
+
+	"github.com/graflow/graflow-sidecar/sidecar/test/kit/redismodel"
 )
 
 // asking is a channel in use: a delivery in flight, its session, and a lane.
@@ -114,6 +116,14 @@ func TestChannelValues(t *testing.T) {
 	})
 }
 
+// A change that needs no memory may be the first one of its lane.
+func TestChannelBeginsWithADelete(t *testing.T) {
+	both(t, Options{}, func(t *testing.T, e *env) {
+		a := e.ask("s")
+		same(t, "deleted", ok[bool](t)(a.Delete(e.ctx, a.next(), "k")), false)
+	})
+}
+
 func TestChannelSeveralGets(t *testing.T) {
 	both(t, Options{}, func(t *testing.T, e *env) {
 		a := e.ask("s")
@@ -183,7 +193,21 @@ func TestChannelAdd(t *testing.T) {
 
 // A sum that is no number is the request's fault; a refused command is not.
 func TestChannelAddRefused(t *testing.T) {
-	_, e := alone(t)
+	t.Run("redis", func(t *testing.T) {
+		_, e := alone(t)
+		channelAddRefused(t, e, func(command string) {
+			if err := e.c.ACLSetUser(e.ctx, "default", "+@all", "-"+command).Err(); err != nil {
+				t.Fatal(err)
+			}
+		})
+	})
+	t.Run("model", func(t *testing.T) {
+		e := onModel(t, Options{})
+		channelAddRefused(t, e, func(command string) { e.refuse(strings.ToUpper(command), "") })
+	})
+}
+
+func channelAddRefused(t *testing.T, e *env, refuse func(command string)) {
 	a := e.ask("s")
 	const most = "1.1e4932" // of the largest number that Redis adds
 	a.mustSet("n", most)
@@ -191,18 +215,16 @@ func TestChannelAddRefused(t *testing.T) {
 		t.Errorf("an infinite sum: %v", err)
 	}
 	same(t, "left", e.get(a.key("n")), most)
-	for _, rules := range [][]string{{"-incrbyfloat"}, {"+incrbyfloat", "-rpush"}} {
-		if err := e.c.ACLSetUser(e.ctx, "default", rules...).Err(); err != nil {
-			t.Fatal(err)
-		}
+	for _, command := range []string{"incrbyfloat", "rpush"} {
+		refuse(command)
 		err := error(nil)
-		if rules[0] == "-incrbyfloat" {
+		if command == "incrbyfloat" {
 			_, err = a.Add(e.ctx, a.next(), "m", "1")
 		} else {
 			_, err = a.Append(e.ctx, a.next(), "l", []byte("1"), 0)
 		}
 		if err == nil || errors.Is(err, ErrNumber) || errors.Is(err, ErrType) {
-			t.Errorf("%v: %v", rules, err)
+			t.Errorf("without %s: %v", command, err)
 		}
 	}
 }
@@ -401,10 +423,22 @@ func TestChannelsAreNotInACluster(t *testing.T) {
 // A Redis that takes no writes, or has no memory, takes nothing from a worker;
 // what frees memory passes. (A report passes in any case.)
 func TestChannelWhileRedisRefuses(t *testing.T) {
-	_, e := alone(t)
+	t.Run("redis", func(t *testing.T) {
+		_, e := alone(t)
+		channelWhileRedisRefuses(t, e, func(full bool) {
+			e.config("maxmemory", map[bool]string{false: "0", true: "1"}[full])
+		}, func() { e.c.ReplicaOf(e.ctx, "127.0.0.1", "1") })
+	})
+	t.Run("model", func(t *testing.T) {
+		e := onModel(t, Options{})
+		channelWhileRedisRefuses(t, e, e.db.SetMemoryFull, func() { e.db.RefuseWrites(redismodel.ReadOnly) })
+	})
+}
+
+func channelWhileRedisRefuses(t *testing.T, e *env, memoryFull func(bool), readOnly func()) {
 	a := e.ask("s")
 	a.mustSet("k", "1")
-	e.config("maxmemory", "1")
+	memoryFull(true)
 	for name, change := range map[string]func() error{
 		"set":     func() error { return a.Set(e.ctx, a.next(), "new", []byte("1"), 0) },
 		"append":  func() error { _, err := a.Append(e.ctx, a.next(), "new", []byte("1"), 0); return err },
@@ -417,11 +451,11 @@ func TestChannelWhileRedisRefuses(t *testing.T) {
 	}
 	same(t, "delete with no memory", ok[bool](t)(a.Delete(e.ctx, a.next(), "k")), true)
 	same(t, "unlock with no memory", ok[bool](t)(a.Unlock(e.ctx, a.next(), "k", "another's")), false)
-	e.config("maxmemory", "0")
+	memoryFull(false)
 	same(t, "keys", ok[[]string](t)(a.Keys(e.ctx, 1<<20)), []string{})
 	same(t, "queue", e.queue(), []string{})
 
-	e.c.ReplicaOf(e.ctx, "127.0.0.1", "1")
+	readOnly()
 	if err := a.Set(e.ctx, a.next(), "k", []byte("1"), 0); ClassName(err) != "readonly" {
 		t.Errorf("set on a replica: %v", err)
 	}

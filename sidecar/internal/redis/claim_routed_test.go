@@ -149,17 +149,26 @@ func TestClaimRoutedEmptiesTheInbox(t *testing.T) {
 }
 
 func TestClaimRoutedIsBounded(t *testing.T) {
-	both(t, Options{}, func(t *testing.T, e *env) {
-		run := e.run("w")
-		for i := range lookAt {
-			e.push(job(fmt.Sprint("a", i)))
-		}
-		e.push(job("b"))
-		same(t, "b is beyond", claimedIDs(e.routed(run, abKinds, 0, 9).Claimed), []string(nil))
-		same(t, "one a", claimedIDs(e.routed(run, abKinds, 1, 9).Claimed), []string{"a0:0"})
-		same(t, "then b is within", claimedIDs(e.routed(run, abKinds, 0, 9).Claimed), []string{"b:1"})
-		same(t, "all others are there", len(e.queue()), lookAt-1)
-	})
+	for _, right := range []bool{false, true} {
+		t.Run(fmt.Sprint("right=", right), func(t *testing.T) {
+			both(t, Options{QueueRight: right}, func(t *testing.T, e *env) {
+				run := e.run("w")
+				var list []string
+				for i := range lookAt {
+					list = append(list, job(fmt.Sprint("a", i)))
+				}
+				list = append(list, job("b"))
+				if right {
+					slices.Reverse(list)
+				}
+				e.push(list...)
+				same(t, "b is beyond", claimedIDs(e.routed(run, abKinds, 0, 9).Claimed), []string(nil))
+				same(t, "one a", claimedIDs(e.routed(run, abKinds, 1, 9).Claimed), []string{"a0:0"})
+				same(t, "then b is within", claimedIDs(e.routed(run, abKinds, 0, 9).Claimed), []string{"b:1"})
+				same(t, "all others are there", len(e.queue()), lookAt-1)
+			})
+		})
+	}
 }
 
 // A claim examines the queue until it has read MaxClaimBytes, eight records at a time, from

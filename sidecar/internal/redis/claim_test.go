@@ -115,6 +115,29 @@ func TestClaimBytes(t *testing.T) {
 	}
 }
 
+// A claim bounded by bytes moves each record once: it pops hardly any that do not fit.
+func TestAClaimPushesAtMostOneRecordBack(t *testing.T) {
+	e := onModel(t, Options{MaxClaimBytes: 1000})
+	run := e.run("w")
+	var all []string
+	for i := range 40 {
+		all = append(all, fmt.Sprintf("%0100d", i))
+	}
+	e.push(all...)
+	pushed := 0
+	e.db.Observe = func(args []string, script bool) {
+		if script && args[0] == "LPUSH" {
+			pushed += len(args) - 2
+		}
+	}
+	for i := range 4 {
+		same(t, "claimed", len(e.claim(run, 64)), 10)
+		if pushed > i+1 {
+			t.Errorf("claim %d has pushed %d records back", i, pushed-i)
+		}
+	}
+}
+
 // A repeated claim tells the attempts of its records, of which some may have ended.
 func TestClaimRetryWithAttempts(t *testing.T) {
 	both(t, Options{}, func(t *testing.T, e *env) {

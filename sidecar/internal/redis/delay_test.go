@@ -113,6 +113,19 @@ func TestDelayCounts(t *testing.T) {
 	})
 }
 
+// A record without attempts does not have to run alone: it is due at once.
+func TestIsolationWithoutAttemptsIsDueAtOnce(t *testing.T) {
+	begin := time.UnixMilli(1732335600000)
+	e := onModelAt(t, Options{}, func() time.Time { return begin })
+	run := e.run("w")
+	c := e.claimOne(run, "r")
+	if _, err := e.Delay(e.ctx, run, []Delay{{Delivery: c.Delivery, After: time.Hour, Isolate: true}}); err != nil {
+		t.Fatal(err)
+	}
+	same(t, "due", int64(e.c.ZScore(e.ctx, e.keys.own("delayed"), c.Delivery).Val()), begin.UnixMilli())
+	same(t, "isolated", e.c.ZCard(e.ctx, e.keys.own("isolated")).Val(), 0)
+}
+
 // The delay of an isolated record doubles with each shared loss at its last attempt, up to
 // ten times and ten minutes.
 func TestIsolationDelays(t *testing.T) {

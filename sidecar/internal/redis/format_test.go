@@ -144,7 +144,9 @@ func TestAnUnknownFormatIsRefused(t *testing.T) {
 			}
 			if value == "2" {
 				_, err := e.Tick(e.ctx, run, nil, "")
-				e.refused("tick", err)
+				if text := e.refused("tick", err); !strings.Contains(text, want) {
+					t.Errorf("tick with the format %q says %q", value, text)
+				}
 			}
 			same(t, "keys", e.dump(), before)
 		}
@@ -203,13 +205,37 @@ func TestAMemberRepairsTheFormat(t *testing.T) {
 	})
 }
 
+// A tick that does not check the members says of no format that it has replaced it.
+func TestOnlyACheckReplacesTheFormat(t *testing.T) {
+	k := newTicker(t)
+	self := k.run("self")
+	k.at(self, 0)
+	k.set(k.keys.own("format"), "spoiled")
+	reply := k.at(self, 499)
+	same(t, "between two checks", fmt.Sprint(reply[tickRaised], reply[tickReplaced]), "0 0")
+	reply = k.at(self, 500)
+	same(t, "at a check", fmt.Sprint(reply[tickRaised], reply[tickReplaced]), "1 1")
+}
+
 // An error that is not about the type of the key is not taken for another format.
 func TestTheFormatMayNotBeRead(t *testing.T) {
-	_, e := alone(t)
+	t.Run("redis", func(t *testing.T) {
+		_, e := alone(t)
+		formatMayNotBeRead(t, e, func() {
+			if err := e.c.ACLSetUser(e.ctx, "default", "-get").Err(); err != nil {
+				t.Fatal(err)
+			}
+		})
+	})
+	t.Run("model", func(t *testing.T) {
+		e := onModel(t, Options{})
+		formatMayNotBeRead(t, e, func() { e.refuse("GET", "") })
+	})
+}
+
+func formatMayNotBeRead(t *testing.T, e *env, refuse func()) {
 	run := e.run("w")
-	if err := e.c.ACLSetUser(e.ctx, "default", "-get").Err(); err != nil {
-		t.Fatal(err)
-	}
+	refuse()
 	if _, err := e.Tick(e.ctx, run, nil, ""); ClassName(err) != "noperm" {
 		t.Errorf("%v (class %s)", err, ClassName(err))
 	}

@@ -79,6 +79,20 @@ func TestTakeIsolatedScript(t *testing.T) {
 	}
 }
 
+// A record whose attempts Redis has forgotten is taken without new ones.
+func TestTakeIsolatedWithoutAttempts(t *testing.T) {
+	both(t, Options{}, func(t *testing.T, e *env) {
+		run := e.run("w")
+		e.c.ZAdd(e.ctx, e.keys.own("isolated"), goredis.Z{Score: 1, Member: "d"})
+		e.c.ZAdd(e.ctx, e.keys.own("delayed"), goredis.Z{Score: 1, Member: "d"})
+		e.c.HSet(e.ctx, e.keys.own("delayed:records"), "d", "r")
+		took, err := e.call(e.ctx, takeIsolatedScript, run, e.keys.inbox(run), 1, 1000, "").Int64()
+		same(t, "took", []any{took, err}, []any{int64(1), nil})
+		same(t, "inbox", e.list(e.keys.inbox(run)), []string{"r"})
+		same(t, "attempts", e.keysUnder(":sidecar:attempts*"), []string{})
+	})
+}
+
 // Reconcile returns deliveries that the run does not know and has seen, the latest first, in
 // bounded chunks.
 func TestReconcileScript(t *testing.T) {

@@ -51,6 +51,22 @@ func TestARepeatedClaimOfAnEmptyQueueTakesNothing(t *testing.T) {
 	})
 }
 
+// TestAClaimOfNothingLeavesTheLastOne: the claim that took records is answered again after one
+// that found none.
+func TestAClaimOfNothingLeavesTheLastOne(t *testing.T) {
+	both(t, Options{}, func(t *testing.T, e *env) {
+		run := e.run("w")
+		e.push("r")
+		same(t, "claimed", records(e.claim(run, 1)), []string{"r"})
+		same(t, "claimed from an empty queue", records(e.claim(run, 1)), []string{})
+		got, err := e.late().Claim(e.ctx, run, "the first call again", 1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		same(t, "claimed by the first call", records(got), []string{"r"})
+	})
+}
+
 // TestReconcileLeavesWhatIsNotSeenYet: records of a claim whose reply is under way are
 // not unknown, however late a comparison arrives. Records that the run has seen and no
 // longer has in flight are.

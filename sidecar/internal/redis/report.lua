@@ -91,7 +91,7 @@ local function choose_sets(g, today, yesterday)
 end
 
 -- load_group reads the four keys of a group. bad: one of them has the wrong type or
--- value. expected is false if the barrier is not open. The lists hold the names of the
+-- value. expected is nil if the barrier is not open. The lists hold the names of the
 -- tasks that may count, their reports and completions; at maps a name to its index.
 local function load_group(id)
   local g = { id = id, barrier = P .. ':barrier:' .. id, completions = P .. ':completions:' .. id,
@@ -104,7 +104,7 @@ local function load_group(id)
       or failed(redis.pcall('HLEN', g.completions))
       or expected and not string.match(expected, '^-?%d+$')
       or counter and not (#counter < 18 and (counter == '0' or string.match(counter, '^-?[1-9]%d*$')))
-  g.expected = expected and tonumber(expected)
+  g.expected = tonumber(expected)
   g.counter = tonumber(counter or 0)
   if g.expected and not g.bad then
     choose_sets(g, today, yesterday)
@@ -230,9 +230,7 @@ for report = 1, REPORTS do
   at = at + length(at)
 end
 for _, g in ipairs(order) do
-  if #g.names > 0 then
-    count_group(g)
-  end
+  count_group(g)
 end
 for report = 1, REPORTS do -- in their order: of two values for one key the later one stays
   local at = values[report]

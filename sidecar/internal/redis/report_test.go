@@ -271,6 +271,14 @@ func TestReportOfAGroupThatTakesDays(t *testing.T) {
 			same(t, "counted", e.c.SIsMember(e.ctx, in, "b\x001").Val(), true)
 			e.c.Del(e.ctx, in)
 		}
+		e.barrier("g", 9) // of two barriers of the name, the later one is continued
+		e.set(e.o.Prefix+":barrier:g", "1")
+		e.c.SAdd(e.ctx, e.countedSet(3), "later\x001")
+		e.c.SAdd(e.ctx, e.countedSet(5), "earlier\x001")
+		same(t, "of the later one", report("later"), Duplicate)
+		same(t, "of the earlier one", report("earlier"), Completed)
+		e.c.Del(e.ctx, e.countedSet(3), e.countedSet(5))
+
 		e.set(e.countedSet(3), "x") // of another program
 		e.barrier("g", 9)
 		e.set(e.o.Prefix+":barrier:g", "1")

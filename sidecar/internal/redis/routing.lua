@@ -109,7 +109,7 @@ local function task_id(record)
       if depth == 1 and is_task_id(record, begins, at) and string.find(record, '^%s*:', at + 1) then
         local _, quote = string.find(record, '^%s*:%s*"', at + 1)
         local last = quote and text_end(record, quote)
-        return last and unescaped(string.sub(record, quote + 1, last - 1)) or nil
+        return last and unescaped(string.sub(record, quote + 1, last - 1))
       end
     elseif c == '{' or c == '[' then
       depth = depth + 1

@@ -29,7 +29,8 @@ func TestMain(m *testing.M) {
 type env struct {
 	*Store
 	c    *goredis.Client
-	mini *miniredis.Miniredis // nil on a real Redis
+	mini *miniredis.Miniredis // nil on other kinds of Redis
+	db   *redismodel.DB       // of the model
 	t    testing.TB
 	ctx  context.Context
 }
@@ -89,7 +90,8 @@ func onModel(t *testing.T, o Options) *env {
 // onModelAt is onModel with a clock.
 func onModelAt(t *testing.T, o Options, clock func() time.Time) *env {
 	t.Helper()
-	server := redismodel.NewServer(redismodel.New(clock))
+	db := redismodel.New(clock)
+	server := redismodel.NewServer(db)
 	var conns sync.WaitGroup
 	t.Cleanup(conns.Wait)
 	t.Cleanup(server.CloseConns)
@@ -106,7 +108,19 @@ func onModelAt(t *testing.T, o Options, clock func() time.Time) *env {
 			t.Error(err)
 		}
 	})
-	return newEnv(t, c, o)
+	e := newEnv(t, c, o)
+	e.db = db
+	return e
+}
+
+// refuse makes the model refuse a command for a key, or for all keys if it is "".
+func (e *env) refuse(command, key string) {
+	e.db.Refuse = func(args []string) string {
+		if args[0] != command || key != "" && args[1] != key {
+			return ""
+		}
+		return "NOPERM this user has no permissions to run the '" + command + "' command"
+	}
 }
 
 // both runs a test on a real Redis, on miniredis, which `REDIS_URL=embedded` may mean,

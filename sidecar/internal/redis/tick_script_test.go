@@ -51,6 +51,8 @@ const (
 	tickDrained
 	tickDead
 	tickUnfinished
+	tickRaised   = 11
+	tickReplaced = 12
 )
 
 func (k *ticker) watch(field string) string {
@@ -166,6 +168,7 @@ func TestTickBounds(t *testing.T) {
 			self := k.run("self")
 			k.args[7], k.args[8] = c.most, c.bytes
 			k.c.ZAdd(k.ctx, k.keys.own("gone"), goredis.Z{Score: float64(tickerBegin), Member: "gone"})
+			k.c.HSet(k.ctx, k.keys.own("meta:gone"), "ended", "dead")
 			for i := range 5 {
 				record := fmt.Sprintf("%010d", i)
 				k.c.RPush(k.ctx, k.keys.inbox("gone"), record)
@@ -186,6 +189,7 @@ func TestTickBounds(t *testing.T) {
 			same(t, "isolated", k.c.ZCard(k.ctx, k.keys.own("isolated")).Val(), 5-promoted)
 			same(t, "their records", k.c.HLen(k.ctx, k.keys.own("delayed:records")).Val(), 5-promoted)
 			same(t, "inbox", k.c.LLen(k.ctx, k.keys.inbox("gone")).Val(), 5-drained)
+			same(t, "metadata while the inbox has records", k.c.Exists(k.ctx, k.keys.own("meta:gone")).Val() == 1, drained < 5)
 		})
 	}
 }
@@ -207,6 +211,35 @@ func TestTickPromotes(t *testing.T) {
 	}
 	same(t, "queue", k.queue(), []string{"d.3", "d.0", "d.2"})
 	same(t, "delayed", k.keysUnder(":sidecar:delayed*"), []string{})
+}
+
+// A delayed record that is missing counts no bytes.
+func TestTickPromotesBehindAMissingRecord(t *testing.T) {
+	k := newTicker(t)
+	self := k.run("self")
+	k.args[8] = 1
+	for i, d := range []string{"missing", "there"} {
+		k.c.ZAdd(k.ctx, k.keys.own("delayed"), goredis.Z{Score: float64(i), Member: d})
+	}
+	k.c.HSet(k.ctx, k.keys.own("delayed:records"), "there", "r")
+	same(t, "promoted", k.at(self, 0)[tickPromoted], 1)
+}
+
+// A gone run whose records are not all returned stays on the list, however old it is.
+func TestTickForgetsNoRunWithRecords(t *testing.T) {
+	for _, key := range []string{"inbox:", "inflight:"} {
+		t.Run(key, func(t *testing.T) {
+			k := newTicker(t)
+			self := k.run("self")
+			k.c.ZAdd(k.ctx, k.keys.own("gone"), goredis.Z{Score: 1, Member: "old"})
+			k.set(k.keys.own(key+"old"), "of another type, so that nothing is returned")
+			k.at(self, 0)
+			same(t, "gone", k.c.ZCard(k.ctx, k.keys.own("gone")).Val(), 1)
+			k.c.Del(k.ctx, k.keys.own(key+"old"))
+			k.at(self, 1000)
+			same(t, "gone without records", k.c.ZCard(k.ctx, k.keys.own("gone")).Val(), 0)
+		})
+	}
 }
 
 // Gone runs are forgotten after an hour and attempts after a day, a number of them at a time.
@@ -265,6 +298,8 @@ func TestTickSearches(t *testing.T) {
 		k.at(self, ms)
 		ms += 1000
 	}
+	same(t, "the search has not begun", k.watch("cursor"), "0")
+	same(t, "nor found anything", k.c.ZScore(k.ctx, k.keys.own("gone"), "late").Val(), 0)
 	for range 8 {
 		k.at(self, ms)
 		ms += 1000
@@ -272,6 +307,47 @@ func TestTickSearches(t *testing.T) {
 	if k.c.ZScore(k.ctx, k.keys.own("gone"), "late").Val() == 0 && k.c.Exists(k.ctx, k.keys.inbox("late")).Val() == 1 {
 		t.Error("the next search has not found the late one")
 	}
+}
+
+// A part of the search has a number of keys of its own.
+func TestTickSearchesParts(t *testing.T) {
+	k := newTicker(t)
+	self := k.run("self")
+	k.args[19], k.args[20] = 100, 1
+	for i := range 50 {
+		k.set(fmt.Sprint("other:", i), "x")
+	}
+	k.at(self, 0)
+	same(t, "cursor, rest", k.watch("cursor")+" "+k.watch("rest"), "0 1")
+}
+
+// A prefix may contain characters that have a meaning in a pattern of SCAN.
+func TestTickSearchesAnyPrefix(t *testing.T) {
+	for _, prefix := range []string{"a[bc]", "a*", "a?", `a\\b`, "a]b", `a[^*?\\]`} {
+		t.Run(prefix, func(t *testing.T) {
+			both(t, Options{Prefix: prefix}, func(t *testing.T, e *env) {
+				self, forgotten := e.run("self"), NewRunID("f")
+				e.c.RPush(e.ctx, e.keys.inbox(forgotten), "r")
+				same(t, "drained", e.checkMembers(self).Drained, 1)
+				same(t, "queue", e.queue(), []string{"r"})
+			})
+		})
+	}
+}
+
+// A server that refuses SCAN is not searched, and the other chores go on.
+func TestTickWithoutScan(t *testing.T) {
+	k := newTicker(t)
+	self := k.run("self")
+	k.c.RPush(k.ctx, k.keys.inbox("forgotten"), "r")
+	k.refuse("SCAN", "")
+	k.at(self, 0)
+	same(t, "cursor, rest", k.watch("cursor")+" "+k.watch("rest"), "0 60")
+	k.db.Refuse = nil
+	for ms := int64(1000); ms <= 61000; ms += 1000 {
+		k.at(self, ms)
+	}
+	same(t, "found by the next search", k.c.LLen(k.ctx, k.keys.inbox("forgotten")).Val(), 0)
 }
 
 // The clock is stored at each check. It has stepped ahead if it is more than a minute ahead of
@@ -302,7 +378,7 @@ func TestTickStoresTheClock(t *testing.T) {
 			if c.at != nil {
 				k.c.HSet(k.ctx, k.keys.own("clock"), "at", c.at, "ahead", c.ahead)
 			}
-			k.args[17], k.args[18] = c.last, c.since
+			k.args[17], k.args[18], k.args[19] = c.last, c.since, 77777
 			k.at(self, c.ms)
 			clock := k.hash(k.keys.own("clock"))
 			same(t, "clock", clock["at"], fmt.Sprint(tickerBegin+c.ms))

@@ -43,6 +43,27 @@ func (e *env) snapshot() map[string]string {
 	return all
 }
 
+// A key of a run that may not be read is not taken for one of another type, which would be
+// skipped or deleted.
+func TestAKeyWithoutPermissionIsNotOfAnotherType(t *testing.T) {
+	for _, key := range []string{"inflight:", "meta:"} {
+		t.Run(key, func(t *testing.T) {
+			e := onModel(t, Options{})
+			run := e.run("w")
+			e.claimOne(run, "r")
+			before := e.snapshot()
+			e.refuse("HLEN", e.keys.own(key+run))
+			if err := e.Leave(e.ctx, run); ClassName(err) != "noperm" {
+				t.Errorf("%v (class %s)", err, ClassName(err))
+			}
+			e.db.Refuse = nil
+			if _, is := before[e.keys.own(key+run)]; !is || e.snapshot()[e.keys.own(key+run)] != before[e.keys.own(key+run)] {
+				t.Errorf("%s has changed", key)
+			}
+		})
+	}
+}
+
 // wrongTypeCases are operations that would change something, and the keys whose other type
 // ends them.
 var wrongTypeCases = []struct {
