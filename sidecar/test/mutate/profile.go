@@ -74,9 +74,11 @@ func (s *subject) cached(c class, measure func() ([]measured, error)) ([]measure
 	file := filepath.Join(cacheFolder(), fmt.Sprintf("profile-%d-%x.json", c, sha256.Sum256(binary)))
 	var all []measured
 	if text, err := os.ReadFile(file); err != nil || json.Unmarshal(text, &all) != nil {
+		begin := time.Now()
 		if all, err = measure(); err != nil {
 			return nil, err
 		}
+		fmt.Printf("%s: %d tests ran without a mutant, in %.0f s\n", s.dir, len(all), time.Since(begin).Seconds())
 		text, err := json.Marshal(all)
 		if err != nil {
 			return nil, err
