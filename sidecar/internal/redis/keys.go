@@ -37,7 +37,8 @@ import (
 //	P:sidecar:paused               hash: run, or * for all → author and time, as JSON
 //	P:sidecar:orders:{run}         list with a TTL: fleet.Command as JSON
 //	P:sidecar:counted:{day}:{group} set with a TTL: task NUL created_at. The day is that
-//	                               on which the barrier counted for the first time
+//	                               on which the barrier counted for the first time, or up
+//	                               to six days before the barrier counted for the last time
 //	P:sidecar:unrouted             list: records that matched no kind of a sidecar, each
 //	                               after a time and a colon
 //	P:sidecar:attempts             hash: SHA-1 of a record → count:cause and more, see prelude.lua

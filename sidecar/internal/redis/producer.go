@@ -76,9 +76,9 @@ func (s *Store) Result(ctx context.Context, session, task string) (json.RawMessa
 	return text, err == nil, failure("result", err)
 }
 
-// openDays is the number of days after which a report no longer looks for the set of counted
-// tasks of an open barrier, as in report.lua.
-const openDays = 7
+// openDays is the age in days of the oldest set of counted tasks that a report looks for, as
+// in report.lua.
+const openDays = 13
 
 // ForgetGroup deletes the keys of sidecars for a group that is over. They would otherwise
 // stay for a day or more. No producer may wait for the group any more.

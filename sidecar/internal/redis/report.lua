@@ -18,15 +18,16 @@
 -- not decide it, since create_barrier clears the counter but not old completions; a
 -- missing counter does not either. A barrier that counts for the first time begins the
 -- set of that day, and continues it on later days: a single set of a group name in
--- permanent use would otherwise grow without bound. The set is kept for a day after the
--- barrier is full, and for a week after the last task of one that is not. A second copy
--- of a record that ends later than that is not recognised, but a full barrier counts
--- nothing more.
+-- permanent use would otherwise grow without bound. A set that is a week old becomes that
+-- of the day, so that the sets of two weeks are all that have to be looked for. The set is
+-- kept for a day after the barrier is full, and for a week after the last task of one that
+-- is not. A second copy of a record that ends later than that is not recognised, but a full
+-- barrier counts nothing more.
 --
 -- Deliveries leave the in-flight hash last. If a command is refused before (by an ACL,
 -- say), the records are still in flight, and counted tasks are not counted again.
 local KEEP, REPORTS = tonumber(ARGV[5]), tonumber(ARGV[6])
-local DAY, OLDEST = math.floor(now() / KEEP), 7
+local DAY, WEEK = math.floor(now() / KEEP), 7
 local FIRST, LENGTH, DEAD_LENGTH = 8, 9, 16 -- where the reports begin, and how long one is
 redis.call('HLEN', ATTEMPTS)
 redis.call('ZCARD', ATTEMPTS_AT)
@@ -67,8 +68,8 @@ local function counted_set(id, days)
   return S .. 'counted:' .. (DAY - days) .. ':' .. id
 end
 
--- choose_sets sets the sets of a group that may know a task, and the one that the barrier
--- continues. today and yesterday are the sizes of the sets of these days.
+-- choose_sets sets the sets of a group that may know a task, the one that the barrier
+-- continues, and whether that is a week old. today and yesterday are the sizes of the sets of these days.
 local function choose_sets(g, today, yesterday)
   g.set = g.today
   if today > 0 then
@@ -76,11 +77,11 @@ local function choose_sets(g, today, yesterday)
   elseif g.counter > 0 and yesterday > 0 then
     g.set = g.yesterday
   elseif g.counter > 0 then
-    for days = 2, OLDEST do
+    for days = 2, 2 * WEEK - 1 do
       local set = counted_set(g.id, days)
       local size = redis.pcall('SCARD', set)
       if not failed(size) and size > 0 then
-        g.set, g.sets = set, { set }
+        g.set, g.sets, g.aged = set, { set }, days >= WEEK
         break
       end
     end
@@ -163,9 +164,13 @@ local function count_group(g)
   if #new == 0 then
     return
   end
+  if g.aged then
+    redis.call('RENAME', g.set, g.today)
+    g.set = g.today
+  end
   in_parts(new, function(...) redis.call('SADD', g.set, ...) end)
   local full = g.counter + #new >= g.expected
-  redis.call('PEXPIRE', g.set, full and KEEP or (OLDEST + 1) * KEEP)
+  redis.call('PEXPIRE', g.set, full and KEEP or (WEEK + 1) * KEEP)
   in_parts(fields, function(...) redis.call('HSET', g.completions, ...) end)
   if redis.call('INCRBY', g.barrier, #new) >= g.expected then
     redis.call('PUBLISH', P .. ':barrier_done:' .. g.id, 'complete')

@@ -246,8 +246,10 @@ func TestReportRemembersADay(t *testing.T) {
 	})
 }
 
-// A barrier that is open for days knows what it has counted on the first one. A dead letter
-// that was requeued two days later was once counted twice.
+// A barrier that is open for days knows what it has counted on the first one: a dead letter
+// that was requeued two days later was once counted twice. One that is open for weeks knows
+// it as well, unless it has counted nothing for a week: the sets of more than a week were once
+// forgotten.
 func TestReportOfAGroupThatTakesDays(t *testing.T) {
 	both(t, Options{}, func(t *testing.T, e *env) {
 		run := e.run("w")
@@ -255,20 +257,25 @@ func TestReportOfAGroupThatTakesDays(t *testing.T) {
 			t.Helper()
 			return e.report(run, done(e.claimOne(run, task).Delivery, task, "1"))[0]
 		}
-		for days := int64(1); days <= 8; days++ {
+		for days := int64(1); days <= 14; days++ {
 			e.c.Del(e.ctx, e.countedSet(0), e.countedSet(days), e.o.Prefix+":completions:g")
 			e.barrier("g", 9)
 			same(t, "first", report("a"), Completed)
 			e.c.Del(e.ctx, e.countedSet(0)) // as if so many days had passed
 			e.c.SAdd(e.ctx, e.countedSet(days), "a\x001")
 			want, in := Duplicate, e.countedSet(days)
-			if days == 8 {
-				want, in = Completed, e.countedSet(0)
+			if days >= 7 {
+				in = e.countedSet(0)
+			}
+			if days == 14 {
+				want = Completed
 			}
 			same(t, fmt.Sprint("after days ", days), report("a"), want)
 			same(t, "another", report("b"), Completed)
+			same(t, "the first again", report("a"), Duplicate)
 			same(t, "another again", report("b"), Duplicate)
 			same(t, "counted", e.c.SIsMember(e.ctx, in, "b\x001").Val(), true)
+			same(t, "kept", e.c.PTTL(e.ctx, in).Val() > 7*countedKeep, true)
 			e.c.Del(e.ctx, in)
 		}
 		e.barrier("g", 9) // of two barriers of the name, the later one is continued

@@ -80,7 +80,7 @@ if id and id ~= '' then
   local day = math.floor(now() / ARGV[7])
   local barrier, completions = P .. ':barrier:' .. id, P .. ':completions:' .. id
   local sets = {}
-  for days = 0, 7 do -- report.lua keeps the set of an open barrier for a week
+  for days = 0, 13 do -- report.lua does not continue an older set
     sets[days + 1] = S .. 'counted:' .. (day - days) .. ':' .. id
   end
   local state = barrier_state(barrier, completions, sets)

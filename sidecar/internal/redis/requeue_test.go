@@ -122,7 +122,7 @@ func TestRequeueAtTheBarrier(t *testing.T) {
 // again.
 func TestRequeueOfWhatWasCountedDaysAgo(t *testing.T) {
 	const task = "t\x001"
-	for days := range 9 {
+	for days := range 15 {
 		t.Run(fmt.Sprint("days=", days), func(t *testing.T) {
 			both(t, Options{}, func(t *testing.T, e *env) {
 				e.barrier("g", 3)
@@ -136,6 +136,26 @@ func TestRequeueOfWhatWasCountedDaysAgo(t *testing.T) {
 				}
 				same(t, "result", got, "requeued")
 				same(t, "counter", e.counter("g"), "0")
+			})
+		})
+	}
+}
+
+// A set of counted tasks that no report continues any more does not decide a requeue.
+func TestRequeueLooksBackTwoWeeks(t *testing.T) {
+	const task = "t\x001"
+	for days, want := range map[int64]string{12: "counted", 13: "counted", 14: "requeued"} {
+		t.Run(fmt.Sprint("days=", days), func(t *testing.T) {
+			both(t, Options{}, func(t *testing.T, e *env) {
+				e.barrier("g", 3)
+				e.set(e.o.Prefix+":barrier:g", "1") // without a completion, the failure cannot be undone
+				e.c.SAdd(e.ctx, e.countedSet(days), task)
+				e.c.HSet(e.ctx, e.keys.own("dead:d"), "raw", "r", "task_id", "t", "group_id", "g", "counted_as", task)
+				got, err := e.Requeue(e.ctx, "d", false)
+				if err != nil {
+					t.Fatal(err)
+				}
+				same(t, "result", got, want)
 			})
 		})
 	}

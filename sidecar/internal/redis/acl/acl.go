@@ -23,7 +23,7 @@ var commands = []string{
 	"hello", "ping", "select", "client|setname", "client|id", "client|unblock",
 	// Scripts. The commands that they call need permission too.
 	"evalsha", "eval", "time",
-	"get", "mget", "set", "del", "exists", "pexpire", "expire", "pttl", "ttl", "incrby", "incrbyfloat", "decr", "type", "scan",
+	"get", "mget", "set", "del", "exists", "pexpire", "expire", "pttl", "ttl", "incrby", "incrbyfloat", "decr", "type", "scan", "rename",
 	"llen", "lrange", "lpush", "rpush", "lpop", "rpop", "blmove",
 	"hget", "hmget", "hgetall", "hset", "hsetnx", "hdel", "hexists", "hkeys", "hlen", "hscan",
 	"sadd", "srem", "smembers", "sismember", "smismember", "scard",

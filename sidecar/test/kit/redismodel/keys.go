@@ -12,6 +12,7 @@ import (
 var keyCommands = []command{
 	{"DEL", -2, writes, del},
 	{"UNLINK", -2, writes, del},
+	{"RENAME", 3, writes, rename},
 	{"EXISTS", -2, 0, exists},
 	{"TYPE", 2, 0, typeOf},
 	{"PEXPIRE", -3, writes, expireIn},
@@ -35,6 +36,16 @@ func del(db *DB, args []string) Reply {
 		}
 	}
 	return integer(n)
+}
+
+func rename(db *DB, args []string) Reply {
+	v := db.keys[args[1]]
+	if v == nil {
+		return failed("ERR no such key")
+	}
+	delete(db.keys, args[1])
+	db.keys[args[2]] = v
+	return okReply
 }
 
 func exists(db *DB, args []string) Reply {

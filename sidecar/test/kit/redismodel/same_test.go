@@ -394,6 +394,8 @@ func (h *history) plain() []string {
 		{"INCRBYFLOAT", key + "x", m},
 		{"INCRBYFLOAT", key + "x", h.one("0.1", "0.2", "1e-7", "3.0e3")},
 		{"EXISTS", key, key, "none"},
+		{"RENAME", key, key + "x"},
+		{"RENAME", key + "x", h.one(key, key+"x")},
 		{"TYPE", key},
 		{"PEXPIRE", key, h.one("100000", "0", "-5", "x", "9223372036854775807", "1e5")},
 		{"EXPIRE", key + "x", h.one("100", "x", "0")},
