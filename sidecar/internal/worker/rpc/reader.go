@@ -45,8 +45,12 @@ func (c *child) read(l *stdoutPipe) {
 			long.Prefix = l.rest(long.Prefix)
 			c.handleTooLong(long)
 		case errors.As(err, &cut):
+			c.judgeAnswers()
 			c.handlePrint(l.rest(cut.Tail))
+			c.suspects.list = nil // what ends within a line was cut by the end of the worker
 		default:
+			c.judgeAnswers()
+			c.flushOutcomes()
 			if !errors.Is(err, io.EOF) {
 				c.log.Debug("worker stdout ended", "error", err)
 			}
@@ -561,6 +565,17 @@ func (c *child) judgeDue(grace time.Duration) {
 	})
 	for _, x := range due {
 		c.judgeOne(x)
+	}
+}
+
+// judgeAnswers judges the answers among the suspects at the end of stdout, behind which no
+// valid answer comes. A worker that ended within the time of a suspect once made a task run
+// again that it had answered in a wrong form.
+func (c *child) judgeAnswers() {
+	for _, x := range c.suspects.list {
+		if x.id != 0 && x.id != initializeID {
+			c.judgeOne(x)
+		}
 	}
 }
 

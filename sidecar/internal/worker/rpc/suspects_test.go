@@ -279,6 +279,39 @@ func TestAnAnswerThatCannotBeRecognisedAmongSeveralTasks(t *testing.T) {
 	}
 }
 
+// TestAnAnswerInTheWrongFormBeforeTheEndOfStdout: a worker that ends at once after such an
+// answer has answered all the same, and the task does not run again.
+func TestAnAnswerInTheWrongFormBeforeTheEndOfStdout(t *testing.T) {
+	for name, tail := range map[string]string{"": "", "within a line": `{"jsonrpc":"2.0",`} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				b := startFake(t, &fakes{speaks: func(in, out net.Conn) {
+					speaker(2, "RIGHT\n", func(id string) string {
+						if id == "first" {
+							return "‹100ms›" + right
+						}
+						go func() {
+							time.Sleep(200 * time.Millisecond)
+							_, _ = out.Write([]byte(tail))
+							_ = out.Close()
+						}()
+						return "‹120ms›" + right + "\n" // on the line of the other one
+					})(in, out)
+				}}, func(c *rpc.Config) { c.Slots = 2 })
+				first, second := b.push("first", task.IsolateNone), b.push("second", task.IsolateNone)
+				b.wait("the first task", first)
+				b.wait("the second task", second)
+				if failed, lost := b.count(task.Failed), b.count(task.Lost); failed != 2 || lost != 0 {
+					t.Errorf("%d failed, %d lost", failed, lost)
+				}
+				if err := b.stop(); err != nil {
+					t.Error(err)
+				}
+			})
+		})
+	}
+}
+
 // TestAnErrorWithoutAnIDIsTheLossOfTheOneTask: an error response without an id belongs
 // to the only running task (P28, P61).
 func TestAnErrorWithoutAnIDIsTheLossOfTheOneTask(t *testing.T) {
