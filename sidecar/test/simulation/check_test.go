@@ -53,14 +53,25 @@ func (w *world) probe() {
 	}
 	pushed := time.Now()
 	w.note(history.Event{What: "probe", Task: id})
-	time.AfterFunc(most, func() {
+	w.mu.Lock()
+	front := w.front
+	w.mu.Unlock()
+	var check func()
+	check = func() {
 		w.mu.Lock()
 		disturbed := w.restless.After(pushed) || w.over
+		before := w.front - front // records that producers have pushed in front of it
+		front = w.front
 		w.mu.Unlock()
-		if !disturbed && !w.probeEnded(id) {
-			w.violation("probe %s has not ended after %v without a fault", id, most)
+		switch {
+		case disturbed || w.probeEnded(id):
+		case before > 0:
+			time.AfterFunc(time.Duration(before)*c.holdsSlot(), check)
+		default:
+			w.violation("probe %s has not ended after %v without a fault", id, time.Since(pushed))
 		}
-	})
+	}
+	time.AfterFunc(most, check)
 	w.mu.Lock()
 	w.counts["probe"]++
 	w.mu.Unlock()

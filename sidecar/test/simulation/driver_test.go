@@ -160,6 +160,7 @@ func (w *world) strike(f fault) {
 			p.exit(local.Ending{Code: -1, Signal: syscall.SIGKILL})
 			return
 		}
+		m.excuse() // what was written to it before a stop, it begins after it
 		p.out.Hold(true)
 		p.stdin.Hold(true)
 		w.lasting(f, fmt.Sprint(p.pid), d, func() { p.out.Hold(false); p.stdin.Hold(false) })

@@ -136,6 +136,11 @@ func (w *world) push(r record) bool {
 		return false
 	}
 	w.acknowledge(r.TaskID)
+	if (command == "RPUSH") == w.plan.right {
+		w.mu.Lock()
+		w.front++
+		w.mu.Unlock()
+	}
 	return true
 }
 

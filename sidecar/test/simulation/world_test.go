@@ -57,6 +57,7 @@ type world struct {
 	over        bool            // no more faults
 	forgetting  int             // how often Redis has forgotten
 	completions int             // ends of records
+	front       int             // records that producers have pushed to the head of the queue
 	sized       map[string]bool // records or results that are too large
 	released    map[string]bool // tasks that an operator has decided about
 	undo        map[int]func()  // ends of faults
