@@ -48,6 +48,7 @@ type options struct {
 	procs           int
 	listed, verbose bool
 	quick, memory   bool
+	own             bool
 	keys            map[string]bool
 }
 
@@ -64,6 +65,7 @@ func main() {
 	flag.BoolVar(&o.listed, "listed", false, "also those that "+equivalentFile+" lists")
 	flag.StringVar(&keys, "keys", "", "only mutants whose keys are the lines of the `file`")
 	flag.BoolVar(&o.memory, "memory", false, "without the tests on a Redis process")
+	flag.BoolVar(&o.own, "own", false, "conditions: without the tests of sidecar/app")
 	flag.BoolVar(&o.quick, "quick", false, "without the tests on a Redis process that have a part in memory")
 	flag.BoolVar(&o.verbose, "v", false, "print the fate of each mutant")
 	flag.Parse()
@@ -131,7 +133,7 @@ func mutate(o options) error {
 			continue
 		}
 		killers := []*subject{s}
-		if i > 0 {
+		if i > 0 && !o.own {
 			killers = append(killers, app)
 		}
 		fates, err := h.all(chosen[i], killers...)

@@ -53,19 +53,19 @@ func (l *Lease) doubtCount() int {
 	return l.doubts
 }
 
-// clearDoubts records that the run is a member. It releases the callers of Gone that waited
+// clearDoubts records that the current run is a member. It releases the callers of Gone that waited
 // before the call that found so; a claim loop once waited there forever. doubts is the
 // doubtCount before that call.
 func (l *Lease) clearDoubts(run string, doubts int) {
 	l.mu.Lock()
-	if l.run != run || doubts <= l.cleared {
+	if doubts <= l.cleared {
 		l.mu.Unlock()
 		return
 	}
 	l.cleared = doubts
 	l.wakeLocked()
 	now := time.Now()
-	say := l.lastConflict.IsZero() || now.Sub(l.lastConflict) >= conflictLogInterval
+	say := now.Sub(l.lastConflict) >= conflictLogInterval
 	l.lastConflict = now
 	l.mu.Unlock()
 	if say {

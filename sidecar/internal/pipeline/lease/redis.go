@@ -177,8 +177,8 @@ func (l *Redis) Tick(ctx context.Context, run string) ([]string, error) {
 		}
 	}
 	if time.Since(l.reconciled) >= reconcileInterval {
-		deliveries, maxSeq := l.o.InFlight.Deliveries(run)
-		if len(deliveries) > 0 || res.InFlight > 0 { // an idle sidecar has nothing to compare
+		if res.InFlight > 0 { // otherwise there is nothing that could be unknown here
+			deliveries, maxSeq := l.o.InFlight.Deliveries(run)
 			if _, err := l.o.Store.Reconcile(ctx, run, maxSeq, deliveries); err != nil {
 				return nil, convert(err)
 			}
@@ -224,7 +224,7 @@ func (l *Redis) Reap(ctx context.Context, run, dead string) error {
 func (l *Redis) Leave(ctx context.Context, run string) error {
 	return l.call(ctx, run, func(ctx context.Context, run string) error {
 		err := l.o.Store.Leave(ctx, run)
-		if redis.Classify(err) == redis.ClassCanceled && ctx.Err() == nil {
+		if redis.Classify(err) == redis.ClassCanceled {
 			err = l.o.Last.Leave(ctx, run)
 		}
 		return err

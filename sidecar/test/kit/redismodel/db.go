@@ -34,7 +34,8 @@ type DB struct {
 	Rewrite func(source string) string
 
 	// Refuse, if it is set, returns the error of a command that is refused, as by an access
-	// rule, and "" for any other one. It must not keep the words or use the database.
+	// rule, and "" for any other one. It is called once for each command, also of a script, and
+	// must not keep the words or use the database.
 	Refuse func(args []string) string
 
 	publish func(channel, message string) int
@@ -142,8 +143,13 @@ func (db *DB) check(args []string) (*command, Reply) {
 		return nil, arityError(strings.ToLower(c.name))
 	case db.noCommands != "":
 		return nil, failed(db.noCommands)
-	case db.Refuse != nil && db.Refuse(args) != "":
-		return nil, failed(db.Refuse(args))
+	}
+	if db.Refuse != nil {
+		if text := db.Refuse(args); text != "" {
+			return nil, failed(text)
+		}
+	}
+	switch {
 	case c.flags&writes != 0 && db.noWrites != "":
 		return nil, failed(db.noWrites)
 	case c.flags&grows != 0 && db.memoryFull:
