@@ -73,7 +73,8 @@ type Loop struct {
 	DeadLetter func(t task.Task, reason, message string)
 	// Requeue returns a claimed task that will not be offered.
 	Requeue func(t task.Task)
-	// OnClaimed is called with all claimed tasks before they are processed.
+	// OnClaimed is called with the tasks of each claim, which may be none, before they are
+	// processed.
 	OnClaimed func(ts []task.Task)
 	// Trace, if set, begins the span of a task; it may return nil.
 	Trace func(t *task.Task) task.Span
@@ -186,15 +187,12 @@ func (l *Loop) wait(soft context.Context) (bool, error) {
 		return false, l.recover(soft, err)
 	}
 	l.OnProgress()
-	return !came && err == nil, nil
+	return !came, nil
 }
 
 // handleClaimed admits the claimed tasks. Records that were claimed with their head only are
 // loaded in the background: a slow link must not delay other tasks.
 func (l *Loop) handleClaimed(soft, hard context.Context, ts []task.Task, stop context.CancelFunc) {
-	if len(ts) == 0 {
-		return
-	}
 	l.OnClaimed(ts)
 	whole := 0
 	for i := range ts {
@@ -202,9 +200,7 @@ func (l *Loop) handleClaimed(soft, hard context.Context, ts []task.Task, stop co
 			l.load(soft, hard, ts[i], stop)
 			continue
 		}
-		if whole < i {
-			ts[whole] = ts[i]
-		}
+		ts[whole] = ts[i]
 		whole++
 	}
 	l.admit(ts[:whole])
@@ -291,9 +287,7 @@ func (l *Loop) admit(ts []task.Task) {
 		case len(t.Record) > l.MaxRecordBytes(t.Kind):
 			l.refuseTooLarge(*t)
 		default:
-			if good < i {
-				ts[good] = *t
-			}
+			ts[good] = *t
 			good++
 		}
 	}

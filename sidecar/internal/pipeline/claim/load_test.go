@@ -49,8 +49,15 @@ func TestALargeRecordIsLoadedOnTheSide(t *testing.T) {
 		if got := b.sink.tasks(); !slices.Equal(got, []string{"a", "b", "large"}) {
 			t.Errorf("when it is read: %v", got)
 		}
+		b.sink.mu.Lock()
+		b.sink.free = 1
+		b.sink.mu.Unlock()
+		time.Sleep(10 * time.Second)
+		if got := b.sink.tasks(); !slices.Equal(got, []string{"a", "b", "large", "c"}) {
+			t.Errorf("after that: %v", got)
+		}
 		b.stop(t)
-		if len(b.refused) > 0 || b.claimed != 3 {
+		if len(b.refused) > 0 || b.claimed != 4 {
 			t.Errorf("refused %v, claimed %d", b.refused, b.claimed)
 		}
 	})
@@ -61,7 +68,7 @@ func TestARecordThatNoWorkerTakesIsNotRead(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		src := &source{
 			records: []string{long("large", 1001), long("second", 501), long("b", 900), long("a", 1000), `{"pad":"` + strings.Repeat("x", 1200) + `"}`, long("whole", 700)},
-			kinds:   map[string]int{"second": 1, "b": task.KindUnknown}, heads: 100,
+			kinds:   map[string]int{"second": 1, "b": task.KindUnknown, "": task.KindUnknown}, heads: 100,
 			load: func(context.Context, task.Task) ([]byte, error) { return nil, nil },
 		}
 		b := start(t, src, 9)
@@ -82,7 +89,7 @@ func TestARecordThatNoWorkerTakesIsNotRead(t *testing.T) {
 
 func TestARecordThatIsWholeMayBeTooLong(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		b := start(t, &source{records: []string{long("large", 1001), record("a")}}, 9)
+		b := start(t, &source{records: []string{long("large", 1001), long("a", 1000)}}, 9)
 		synctest.Wait()
 		b.stop(t)
 		if got := b.sink.tasks(); !slices.Equal(got, []string{"a"}) || !slices.Equal(b.refused, []string{"too-large"}) {

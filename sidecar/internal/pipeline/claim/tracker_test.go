@@ -20,6 +20,7 @@ func TestTracker(t *testing.T) {
 		{"before its first step", func(*Tracker) {}, false, false, time.Hour, 0},
 		{"in a call", inCall, false, false, time.Minute, time.Minute},
 		{"in a call, not long yet", inCall, false, false, 30 * time.Second, 0},
+		{"in a call, at the limit", inCall, false, false, 35 * time.Second, 0},
 		{"in a call, without demand", inCall, false, true, time.Minute, time.Minute},
 		{"in a call, redis is away", inCall, true, false, time.Hour, 0},
 		{"after a claim", inCall, false, true, time.Minute, time.Minute},

@@ -26,7 +26,7 @@ const Prefix = "p"
 // opens is closed at the end of the test.
 type Redis struct {
 	*redismodel.Server
-	// Monitor is that of all links. It sends no pings.
+	// Monitor is that of all links. It sends no pings before Probe.
 	Monitor *health.Monitor
 	Log     *testlog.Buffer
 
@@ -115,6 +115,18 @@ func (r *Redis) Store() *redis.Store {
 // Link returns a link on the monitor. lease may be nil for the lease itself.
 func (r *Redis) Link(lease link.Lease) *link.Link {
 	return link.New(lease, r.Monitor, redis.RetryPause(config.Default().Redis), nil)
+}
+
+// Probe makes the monitor ping while Redis is away.
+func (r *Redis) Probe() {
+	r.Monitor.Ping = r.Store().Ping
+	ctx, cancel := context.WithCancel(r.t.Context())
+	var running sync.WaitGroup
+	running.Go(func() { _ = r.Monitor.Run(ctx) }) // it returns nil
+	r.t.Cleanup(func() {
+		cancel()
+		running.Wait()
+	})
 }
 
 // Fail makes a script, such as "claim", or a command of a client, such as "hmget", return an
