@@ -171,6 +171,25 @@ func TestClaimRoutedIsBounded(t *testing.T) {
 	}
 }
 
+// Records for other runs whose time is ahead of the clock, which has stepped, move behind the
+// rest, too, and get the time of the clock.
+func TestUnroutedAheadOfTheClockRotate(t *testing.T) {
+	both(t, Options{MaxClaimBytes: 200}, func(t *testing.T, e *env) {
+		run := e.run("w")
+		for _, id := range []string{"x1", "a1", "x2", "x3", "x4", "x5", "x6", "x7", "a8", "x9", "x10"} {
+			if err := e.c.RPush(e.ctx, e.keys.own("unrouted"), "99999999999999:"+job(id)).Err(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		same(t, "claimed", claimedIDs(e.routed(run, abKinds, 0, 0).Claimed), []string(nil))
+		list, times := e.unrouted()
+		same(t, "unrouted", ids(list), []string{"a1", "a8", "x9", "x10", "x1", "x2", "x3", "x4", "x5", "x6", "x7"})
+		for i, at := range times {
+			same(t, fmt.Sprint("ahead of the clock: ", ids(list[i:i+1])), at == 99999999999999, i < 4)
+		}
+	})
+}
+
 // A claim examines the queue until it has read MaxClaimBytes, eight records at a time, from
 // the end that it claims from.
 func TestClaimRoutedExaminesBytes(t *testing.T) {
