@@ -3,10 +3,12 @@ package main
 import (
 	"crypto/sha256"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/graflow/graflow-sidecar/sidecar/test/kit/build"
@@ -97,9 +99,9 @@ func (s *subject) inMemory(folder string) (all []measured, err error) {
 	if err != nil {
 		return nil, err
 	}
-	var patterns []string
+	var patterns [][]string
 	for _, n := range names {
-		patterns = append(patterns, "^"+n+"$", "^"+n+inner, "^"+n+nested)
+		patterns = append(patterns, []string{"^" + n + "$", "^" + n + inner, "^" + n + nested})
 	}
 	ran, err := s.measure(folder, patterns, noRedis)
 	if err != nil {
@@ -117,11 +119,11 @@ func (s *subject) inMemory(folder string) (all []measured, err error) {
 // onRedis runs the tests that have failed in memory.
 func (s *subject) onRedis(folder string, memory []measured) ([]measured, error) {
 	parts := map[string]bool{}
-	var patterns []string
+	var patterns [][]string
 	for _, m := range memory {
 		parts[m.Test] = len(m.Uses) > 0
 		if m.Failed {
-			patterns = append(patterns, m.Test)
+			patterns = append(patterns, []string{m.Test})
 		}
 	}
 	if len(patterns) == 0 {
@@ -141,14 +143,31 @@ func (s *subject) onRedis(folder string, memory []measured) ([]measured, error) 
 	return all, err
 }
 
-// measure runs tests without a mutant.
-func (s *subject) measure(folder string, patterns, env []string) ([]measured, error) {
+// measure runs tests without a mutant, in two processes. The patterns of one test are run and
+// returned one after another.
+func (s *subject) measure(folder string, patterns [][]string, env []string) ([]measured, error) {
 	bound := func(string) time.Duration { return profileBound }
-	r, err := s.run(folder, job{Tests: patterns, Profile: true, Parts: s.parts}, bound, env...)
-	if err == nil && len(r.measured) < len(patterns) {
-		err = fmt.Errorf("%s: the profile ended at %s:\n%s", s.dir, r.by, tail(r.output))
+	var shares [2][]string
+	for i, p := range patterns {
+		shares[i%2] = append(shares[i%2], p...)
 	}
-	return r.measured, err
+	var results [2]result
+	var errs [2]error
+	var processes sync.WaitGroup
+	for i, share := range shares {
+		if len(share) == 0 {
+			continue
+		}
+		processes.Go(func() {
+			r, err := s.run(folder, job{Tests: share, Profile: true, Parts: s.parts}, bound, env...)
+			if err == nil && len(r.measured) < len(share) {
+				err = fmt.Errorf("%s: the profile ended at %s:\n%s", s.dir, r.by, tail(r.output))
+			}
+			results[i], errs[i] = r, err
+		})
+	}
+	processes.Wait()
+	return append(results[0].measured, results[1].measured...), errors.Join(errs[:]...)
 }
 
 // tests returns the tests of a class that use something that has mutants.
