@@ -143,7 +143,7 @@ func (b *Buffer) next() []task.Outcome {
 }
 
 // ack acknowledges a batch. again holds the outcomes that must be reported again, before all
-// others; it may be the batch itself.
+// others; it may be the batch itself. The caller asks for the next batch at once.
 func (b *Buffer) ack(batch, again []task.Outcome) {
 	b.mu.Lock()
 	b.bytes += memoryOf(again...) - b.unackedBytes
@@ -158,9 +158,6 @@ func (b *Buffer) ack(batch, again []task.Outcome) {
 	select {
 	case b.freed <- struct{}{}:
 	default:
-	}
-	if len(again) > 0 {
-		b.signal()
 	}
 }
 

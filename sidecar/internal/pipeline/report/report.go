@@ -230,9 +230,7 @@ func (l *Loop) applyVerdicts(batch []task.Outcome, verdicts []Verdict, repeated 
 			again = append(again, *o)
 		default:
 			l.log(o, v)
-			if settled < i {
-				batch[settled] = *o
-			}
+			batch[settled] = *o
 			verdicts[settled] = v
 			settled++
 		}

@@ -50,6 +50,7 @@ func TestADeathThatAStopExplainsCostsNothing(t *testing.T) {
 		{"a failure, no stop", task.ExitStatus, task.Failed, never, never, task.Failed, 200 * time.Millisecond},
 		{"a failure, before the stop", task.ExitStatus, task.Failed, 50 * time.Millisecond, never, task.Returned, 50 * time.Millisecond},
 		{"a failure, soon after the stop", task.ExitStatus, task.Retry, -4 * time.Second, never, task.Returned, 0},
+		{"a failure, five seconds after the stop", task.ExitStatus, task.Failed, -5 * time.Second, never, task.Failed, 0},
 		{"a failure, long after the stop", task.ExitStatus, task.Failed, -6 * time.Second, never, task.Failed, 0},
 		{"a crash at the stop", task.ExitOther, task.Lost, 0, 0, task.Lost, 0},
 	} {

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -33,6 +34,7 @@ type Redis struct {
 	t      *testing.T
 	conns  sync.WaitGroup
 	mu     sync.Mutex
+	down   bool
 	calls  map[string]int
 	faults map[string]string
 }
@@ -40,6 +42,7 @@ type Redis struct {
 // New returns an empty Redis.
 func New(t *testing.T) *Redis {
 	t.Helper()
+	quiet()
 	db := redismodel.New(time.Now)
 	r := &Redis{Server: redismodel.NewServer(db), Log: &testlog.Buffer{}, t: t, calls: make(map[string]int), faults: make(map[string]string)}
 	scripts := scriptNames(t)
@@ -60,6 +63,9 @@ func New(t *testing.T) *Redis {
 	})
 	return r
 }
+
+// quiet turns the messages of go-redis off, which are global.
+var quiet = sync.OnceFunc(func() { redis.SetLogger(nil) })
 
 // scriptNames returns the name of each script by its SHA-1.
 var scriptNames = func() func(t *testing.T) map[string]string {
@@ -96,6 +102,11 @@ func (r *Redis) Store() *redis.Store {
 	client, err := redis.NewClient(redis.ClientOptions{
 		Host: "redis",
 		Dial: func(context.Context, string, string) (net.Conn, error) {
+			r.mu.Lock()
+			defer r.mu.Unlock()
+			if r.down {
+				return nil, &net.OpError{Op: "dial", Net: "tcp", Err: syscall.ECONNREFUSED}
+			}
 			near, far := net.Pipe()
 			r.conns.Go(func() { r.ServeConn(far) })
 			return near, nil
@@ -115,6 +126,14 @@ func (r *Redis) Store() *redis.Store {
 // Link returns a link on the monitor. lease may be nil for the lease itself.
 func (r *Redis) Link(lease link.Lease) *link.Link {
 	return link.New(lease, r.Monitor, redis.RetryPause(config.Default().Redis), nil)
+}
+
+// End ends the server for clients: their connections are cut, and new ones are refused.
+func (r *Redis) End() {
+	r.mu.Lock()
+	r.down = true
+	r.mu.Unlock()
+	r.CloseConns()
 }
 
 // Probe makes the monitor ping while Redis is away.
