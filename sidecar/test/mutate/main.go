@@ -65,7 +65,7 @@ func main() {
 	flag.BoolVar(&o.listed, "listed", false, "also those that "+equivalentFile+" lists")
 	flag.StringVar(&keys, "keys", "", "only mutants whose keys are the lines of the `file`")
 	flag.BoolVar(&o.memory, "memory", false, "without the tests on a Redis process")
-	flag.BoolVar(&o.own, "own", false, "conditions: without the tests of sidecar/app")
+	flag.BoolVar(&o.own, "own", false, "conditions: without the tests of packages that use theirs")
 	flag.BoolVar(&o.quick, "quick", false, "without the tests on a Redis process that have a part in memory")
 	flag.BoolVar(&o.verbose, "v", false, "print the fate of each mutant")
 	flag.Parse()
@@ -108,6 +108,18 @@ func mutate(o options) error {
 	if err != nil {
 		return err
 	}
+	users := map[string][]*subject{} // by package: those that use it, nearest first
+	for _, s := range subjects[1:] {
+		for _, used := range subjects[1:] {
+			if s != used && s.imports(used) {
+				s.include(used)
+				users[used.dir] = append(users[used.dir], s)
+			}
+		}
+	}
+	for _, s := range subjects[1:] {
+		users[s.dir] = append(users[s.dir], app)
+	}
 	r := report{reasons: reasons, unused: map[string]bool{}}
 	for key := range reasons {
 		r.unused[key] = true
@@ -134,7 +146,7 @@ func mutate(o options) error {
 		}
 		killers := []*subject{s}
 		if i > 0 && !o.own {
-			killers = append(killers, app)
+			killers = append(killers, users[s.dir]...)
 		}
 		fates, err := h.all(chosen[i], killers...)
 		if err != nil {

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 
@@ -124,13 +125,28 @@ func goSubject(dir string) (*subject, error) {
 func appSubject(stages []*subject) (*subject, error) {
 	s := newSubject("sidecar/app")
 	for _, stage := range stages {
-		for name, text := range stage.overlay {
-			if !strings.HasSuffix(name, "_test.go") {
-				s.overlay[name] = text
-			}
-		}
+		s.include(stage)
 	}
 	return s, s.add("")
+}
+
+// include compiles a package that this one uses with its mutants.
+func (s *subject) include(used *subject) {
+	for name, text := range used.overlay {
+		if !strings.HasSuffix(name, "_test.go") && strings.HasPrefix(name, used.dir+"/") && !strings.Contains(name[len(used.dir)+1:], "/") {
+			s.overlay[name] = text
+		}
+	}
+}
+
+// imports reports whether a file of the package imports another one.
+func (s *subject) imports(used *subject) bool {
+	for name, text := range s.overlay {
+		if !strings.HasSuffix(name, "_test.go") && strings.Contains(text, strconv.Quote(path.Join(module, used.dir))) {
+			return true
+		}
+	}
+	return false
 }
 
 // testMain is the function that the overlay puts its own in the place of.

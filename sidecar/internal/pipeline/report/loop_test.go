@@ -26,6 +26,7 @@ var (
 type scripted struct {
 	fails   []error // nil means that the call succeeds
 	onCall  func(n int)
+	onPause func()
 	verdict report.Verdict // of all outcomes; "completed" if empty
 	calls   []string       // disposition and deliveries of each call
 	pauses  int
@@ -51,7 +52,13 @@ func (s *scripted) Report(_ context.Context, d report.Disposition, batch []task.
 	return slices.Repeat([]report.Verdict{verdict}, len(batch)), nil
 }
 
-func (s *scripted) Recover(context.Context, error) error { s.pauses++; return s.refused }
+func (s *scripted) Recover(context.Context, error) error {
+	s.pauses++
+	if s.onPause != nil {
+		s.onPause()
+	}
+	return s.refused
+}
 
 // deliver runs a loop until its buffer is empty or it gives up, and returns the verdicts by
 // delivery and what is left.
@@ -89,6 +96,10 @@ func TestAMixedBatch(t *testing.T) {
 	settled, left, err := deliver(t, s, t.Context(), mixed()...)
 	if want := []string{"0 d2 d4", "1 d3", "2 d1"}; !slices.Equal(s.calls, want) || len(settled) != 4 || len(left) > 0 || err != nil {
 		t.Errorf("calls %q, settled %v, left %v, %v", s.calls, settled, left, err)
+	}
+	s = &scripted{}
+	if _, _, err := deliver(t, s, t.Context(), mixed()[:2]...); err != nil || !slices.Equal(s.calls, []string{"0 d2", "2 d1"}) {
+		t.Errorf("calls %q, %v", s.calls, err)
 	}
 	hard, end := context.WithCancel(t.Context())
 	s = &scripted{onCall: func(int) { end() }}
@@ -144,6 +155,11 @@ func TestABatchThatFails(t *testing.T) {
 		cancel()
 	}
 	hard, cancel := context.WithCancel(t.Context())
+	s = &scripted{fails: []error{errCut}, onPause: cancel}
+	if settled, left, err := deliver(t, s, hard, four...); len(s.calls) != 1 || len(settled) > 0 || len(left) != 4 || err != nil {
+		t.Errorf("ended in a pause: calls %q, settled %v, left %v, %v", s.calls, settled, left, err)
+	}
+	hard, cancel = context.WithCancel(t.Context())
 	s = &scripted{fails: []error{rejected}}
 	s.onCall = func(n int) {
 		if n == 2 {

@@ -225,7 +225,11 @@ func TestReturnedRecords(t *testing.T) {
 		returned, lost, last, unread := delivered(1, task.Returned), delivered(2, task.Lost), delivered(3, task.Lost), delivered(4, task.Returned)
 		unread.Unread = true
 		r.losses(last, 1, "worker")
-		r.report(t, report.Requeue, []report.Verdict{report.Returned, report.Returned, report.Exhausted, report.Returned}, returned, lost, last, unread)
+		batch := []task.Outcome{returned, lost, last, unread}
+		r.report(t, report.Requeue, []report.Verdict{report.Returned, report.Returned, report.Exhausted, report.Returned}, batch...)
+		if batch[0].Conclusion != task.Returned || batch[3].Conclusion != task.Returned {
+			t.Errorf("returns are logged as %v and %v", batch[0].Conclusion, batch[3].Conclusion)
+		}
 		if got := r.attempts(returned); got != "" {
 			t.Errorf("a return has cost %q", got)
 		}
@@ -237,7 +241,7 @@ func TestReturnedRecords(t *testing.T) {
 		}
 		r.report(t, report.Requeue, []report.Verdict{report.NotInFlight}, returned)
 		r.model.Do("HSET", "p:sidecar:inflight:w-1", unread.Task.Delivery, string(unread.Task.Record))
-		batch := []task.Outcome{unread}
+		batch = []task.Outcome{unread}
 		r.report(t, report.Requeue, []report.Verdict{report.Returned}, batch...)
 		if batch[0].Conclusion != task.Lost {
 			t.Errorf("a second end before the record was read is logged as %v", batch[0].Conclusion)

@@ -95,6 +95,9 @@ func start(t *testing.T) *bundle {
 	loop := &report.Loop{
 		Store: b.store, Buffer: b.buffer, Log: slog.New(slog.DiscardHandler),
 		OnSettled: func(batch []task.Outcome, verdicts []report.Verdict) {
+			if len(batch) == 0 {
+				t.Error("nothing is settled")
+			}
 			for i, o := range batch {
 				if _, twice := b.settled[o.Task.Delivery]; twice {
 					t.Errorf("%s was settled twice", o.Task.Delivery)

@@ -14,7 +14,7 @@ func TestTheOrderOfASpool(t *testing.T) {
 		return task.Outcome{Task: task.Task{Seq: seq, Record: make([]byte, record)}, Conclusion: c, Value: make([]byte, value)}
 	}
 	list := []task.Outcome{
-		outcome(1, task.Succeeded, 10, 90), outcome(2, task.Returned, 500, 0), outcome(3, task.Failed, 20, 0),
+		outcome(9, task.Succeeded, 200, 0), outcome(8, task.Failed, 0, 0), outcome(1, task.Succeeded, 10, 90), outcome(2, task.Returned, 500, 0), outcome(3, task.Failed, 20, 0),
 		outcome(4, task.Succeeded, 0, 0), outcome(5, task.Failed, 0, 0), outcome(6, task.Returned, 5, 0), outcome(7, task.Returned, 50, 0),
 	}
 	sortForSpool(list)
@@ -22,7 +22,7 @@ func TestTheOrderOfASpool(t *testing.T) {
 	for _, o := range list {
 		got = append(got, o.Task.Seq)
 	}
-	if want := []int64{7, 6, 2, 4, 5, 3, 1}; !slices.Equal(got, want) {
+	if want := []int64{7, 6, 2, 8, 4, 5, 3, 1, 9}; !slices.Equal(got, want) {
 		t.Errorf("%v, want %v", got, want)
 	}
 }

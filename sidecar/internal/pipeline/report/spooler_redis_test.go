@@ -268,6 +268,54 @@ func TestADamagedFileIsSetAside(t *testing.T) {
 	}
 }
 
+// TestFilesThatAreNotReported hold up no other: one of another Redis, and one that cannot be
+// read. What another sidecar reports, or has just reported, is not worth a word.
+func TestFilesThatAreNotReported(t *testing.T) {
+	const other = spoolDir + "/w-0.spool"
+	for name, c := range map[string]struct {
+		prepare func(t *testing.T, w *spoolWorld)
+		want    string // in the log
+	}{
+		"of another redis": {func(t *testing.T, w *spoolWorld) {
+			t.Helper()
+			if _, err := w.Folder.Write(t.Context(), spool.Header{Run: "w-0", Server: "redis://other", Prefix: "p"}, undelivered()); err != nil {
+				t.Fatal(err)
+			}
+		}, "spool file of another redis or prefix is skipped"},
+		"unreadable": {func(_ *testing.T, w *spoolWorld) { w.disk.Put(other, []byte("none\n")) }, "spool file cannot be used and is skipped"},
+		"busy": {func(t *testing.T, w *spoolWorld) {
+			t.Helper()
+			w.Write(t.Context(), "w-0", undelivered())
+			f, err := w.Folder.Open(other)
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { _ = f.Close() })
+		}, ""},
+		"removed": {func(t *testing.T, w *spoolWorld) {
+			t.Helper()
+			w.Write(t.Context(), "w-0", undelivered())
+			w.disk.After = func(_ int, op faultfs.Op) {
+				if op == faultfs.List {
+					w.disk.After = nil
+					_ = w.disk.Remove(other)
+				}
+			}
+		}, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inSpool(t, func(t *testing.T, w *spoolWorld) {
+				w.write()
+				c.prepare(t, w)
+				w.Replay(t.Context(), w.store)
+				if got, log := w.counted(), w.log.String(); len(got) != 4 || !strings.Contains(log, c.want) || strings.Contains(log, "skipped") != (c.want != "") {
+					t.Errorf("counted are %v", got)
+				}
+			})
+		})
+	}
+}
+
 // TestAHungDiskAtTheFileOfAnother: the close of a file that is skipped hangs. No other is tried.
 func TestAHungDiskAtTheFileOfAnother(t *testing.T) {
 	inSpool(t, func(t *testing.T, w *spoolWorld) {
@@ -286,5 +334,22 @@ func TestAHungDiskAtTheFileOfAnother(t *testing.T) {
 		if got := w.counted(); len(got) > 0 {
 			t.Errorf("counted are %v", got)
 		}
+	})
+	inSpool(t, func(t *testing.T, w *spoolWorld) { // as does the first open
+		w.write()
+		w.Write(t.Context(), "w-2", undelivered())
+		n := 0
+		w.disk.Inject = func(_ int, op faultfs.Op) *faultfs.Fault {
+			if op == faultfs.Open {
+				n++
+				return &faultfs.Fault{Hang: true}
+			}
+			return nil
+		}
+		w.Replay(t.Context(), w.store)
+		if n != 1 {
+			t.Errorf("%d files were opened", n)
+		}
+		close(w.disk.Resume)
 	})
 }

@@ -115,7 +115,7 @@ func (h osHandle) IsAt(path string) (bool, error) {
 		return false, err
 	}
 	here, err := h.Stat()
-	return err == nil && os.SameFile(here, there), err
+	return os.SameFile(here, there), err // false without here
 }
 
 // parents returns the directories whose entries MkdirAll of dir would add to.

@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/graflow/graflow-sidecar/sidecar/config"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/pipeline/report/spool"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/task"
 )
@@ -153,8 +154,8 @@ func TestAFileOfAnotherKindIsNotReadWhole(t *testing.T) {
 }
 
 func TestADirectoryThatCannotBeWrittenIsAnError(t *testing.T) {
-	if _, err := (spool.Folder{Path: filepath.Join(t.TempDir(), "nowhere")}).Write(t.Context(), header, nil); err == nil {
-		t.Error("no error")
+	if _, err := (spool.Folder{Path: filepath.Join(t.TempDir(), "nowhere")}).Write(t.Context(), header, nil); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("written with %v", err)
 	}
 }
 
@@ -167,7 +168,8 @@ func TestPrepare(t *testing.T) {
 	for path, usable := range map[string]bool{
 		dir: true, filepath.Join(dir, "new", "deep"): true, file: false, filepath.Join(file, "in it"): false, "/proc/1": false,
 	} {
-		if err := (spool.Folder{Path: path}).Prepare(); (err == nil) != usable {
+		err := (spool.Folder{Path: path}).Prepare()
+		if _, isSetting := errors.AsType[*config.Error](err); isSetting == usable || (err == nil) != usable {
 			t.Errorf("%s: %v", path, err)
 		}
 	}
@@ -182,6 +184,11 @@ func TestMatches(t *testing.T) {
 	if !header.Matches(other) {
 		t.Error("another run on the same Redis does not match")
 	}
+	other.Server = "redis://other"
+	if header.Matches(other) {
+		t.Error("another server matches")
+	}
+	other = header
 	other.Prefix = "q"
 	if header.Matches(other) {
 		t.Error("another prefix matches")
