@@ -478,3 +478,24 @@ func TestAnOutageOfAnyLengthKeepsTheRun(t *testing.T) {
 		b.finish(t)
 	})
 }
+
+// A stop that begins when Redis is just back leaves its run: the client refuses to connect for
+// up to a second then. One without Redis waits for two seconds.
+func TestLeaveOutlastsTheRefusalsOfAClient(t *testing.T) {
+	for name, away := range map[string]time.Duration{"back": 1100 * time.Millisecond, "away": time.Hour} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				b := start(t)
+				time.Sleep(2 * time.Second)
+				b.store.set(func() { b.store.down = true })
+				began := time.Now()
+				time.AfterFunc(away, func() { b.store.set(func() { b.store.down = false }) })
+				b.finish(t)
+				took := time.Since(began)
+				if left := len(b.store.left); left != 1 && name == "back" || took > 2*time.Second {
+					t.Errorf("left %d times, after %v", left, took)
+				}
+			})
+		})
+	}
+}

@@ -10,12 +10,10 @@ import (
 // leavePause is between attempts to leave.
 var leavePause = backoff.Policy{Min: 50 * time.Millisecond, Max: 500 * time.Millisecond}
 
-// leaveAttempts bounds the time that a stop waits for an unreachable Redis. No outcome depends
+// leaveTimeout bounds the time that a stop waits for an unreachable Redis. No outcome depends
 // on it: all records are reported or requeued by then, and other sidecars recover the rest when
-// the lease has expired.
-const leaveAttempts = 5
-
-// leaveTimeout bounds the attempts to leave a Redis that does not reply.
+// the lease has expired. It is longer than the second for which a client connects no more once
+// connections were refused: a stop that began when Redis was just back left its run behind.
 const leaveTimeout = 2 * time.Second
 
 // Leave ends the run and requeues the records that it still has in flight. It retries until
@@ -28,22 +26,18 @@ func (l *Lease) Leave(hard context.Context) {
 	l.mu.Lock()
 	member := l.run == run
 	l.mu.Unlock()
-	attempts := leaveAttempts
-	if !member {
-		attempts = 1 // it may be a member: a stop does not wait for the reply to Register
-	}
 	hard, cancel := context.WithTimeout(hard, leaveTimeout)
 	defer cancel()
 	pause := backoff.New(leavePause)
-	for pause.Failures() < attempts && hard.Err() == nil {
+	for hard.Err() == nil {
 		if bounded(hard, func(ctx context.Context) error { return l.Store.Leave(ctx, run) }) == nil {
 			l.set("")
 			return
 		}
+		if !member {
+			return // it may be one: a stop does not wait for the reply to Register
+		}
 		pause.Sleep(hard)
-	}
-	if !member {
-		return
 	}
 	l.Log.Info("run could not be ended in redis: its lease will expire", "run", run)
 }
