@@ -25,4 +25,8 @@ func TestTheOrderOfASpool(t *testing.T) {
 	if want := []int64{7, 6, 2, 8, 4, 5, 3, 1, 9}; !slices.Equal(got, want) {
 		t.Errorf("%v, want %v", got, want)
 	}
+	list = []task.Outcome{outcome(2, task.Returned, 500, 0), outcome(3, task.Failed, 0, 0)}
+	if sortForSpool(list); list[0].Task.Seq != 2 {
+		t.Error("a returned record is behind another outcome")
+	}
 }
