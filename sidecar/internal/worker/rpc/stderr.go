@@ -1,6 +1,7 @@
 package rpc
 
 import (
+	"errors"
 	"io"
 	"sync"
 	"sync/atomic"
@@ -47,7 +48,7 @@ func (w *stderrPipe) Read(p []byte) (n int, err error) {
 	}
 	cerr := w.conn.Read(func(fd uintptr) bool {
 		n, err = w.take(int(fd), p)
-		return err != unix.EAGAIN // false: wait until it is readable
+		return !errors.Is(err, unix.EAGAIN) // false: wait until it is readable
 	})
 	switch {
 	case cerr != nil:
@@ -67,7 +68,7 @@ func (w *stderrPipe) take(fd int, p []byte) (int, error) {
 	defer w.mu.Unlock()
 	for {
 		n, err := unix.Read(fd, p)
-		if err == unix.EINTR {
+		if errors.Is(err, unix.EINTR) {
 			continue
 		}
 		w.taken += int64(max(n, 0))
