@@ -34,11 +34,12 @@ type scripted struct {
 }
 
 func (s *scripted) Report(_ context.Context, d report.Disposition, batch []task.Outcome) ([]report.Verdict, error) {
-	call := fmt.Sprint(d)
+	var call strings.Builder
+	call.WriteString(fmt.Sprint(d))
 	for _, o := range batch {
-		call += " " + o.Task.Delivery
+		call.WriteString(" " + o.Task.Delivery)
 	}
-	s.calls = append(s.calls, call)
+	s.calls = append(s.calls, call.String())
 	if n := len(s.calls); s.onCall != nil {
 		s.onCall(n)
 	}

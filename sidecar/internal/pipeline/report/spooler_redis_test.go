@@ -227,13 +227,14 @@ func TestARefusalOfASpool(t *testing.T) {
 // TestADamagedFileIsSetAside: what can be read is reported, and the log names the lines, also of
 // a file without checksums. If the disk hangs meanwhile, that is told in their place.
 func TestADamagedFileIsSetAside(t *testing.T) {
-	old := `{"run":"w-1","server":"redis://s","prefix":"p"}` + "\n"
+	var old strings.Builder
+	old.WriteString(`{"run":"w-1","server":"redis://s","prefix":"p"}` + "\n")
 	for _, o := range undelivered()[:2] {
 		line, err := json.Marshal(o)
 		if err != nil {
 			t.Fatal(err)
 		}
-		old += string(line) + "\n"
+		old.WriteString(string(line) + "\n")
 	}
 	for name, missing := range map[string]int{"with checksums": 1, "without": 0} {
 		for _, hangs := range []bool{false, true} {
@@ -242,7 +243,7 @@ func TestADamagedFileIsSetAside(t *testing.T) {
 				text := strings.SplitAfter(string(w.disk.Get(spoolFile)), "\n")
 				text[2] = "damaged\n"
 				if missing == 0 {
-					text = append(strings.SplitAfter(old, "\n")[:2], "damaged\n", strings.SplitAfter(old, "\n")[2])
+					text = append(strings.SplitAfter(old.String(), "\n")[:2], "damaged\n", strings.SplitAfter(old.String(), "\n")[2])
 				}
 				w.disk.Put(spoolFile, []byte(strings.Join(text, "")))
 				w.disk.Restart()
