@@ -164,9 +164,8 @@ local function count_group(g)
   if #new == 0 then
     return
   end
-  if g.aged then
-    redis.call('RENAME', g.set, g.today)
-    g.set = g.today
+  if g.aged and not failed(redis.pcall('RENAME', g.set, g.today)) then
+    g.set = g.today -- earlier versions did not need the permission
   end
   in_parts(new, function(...) redis.call('SADD', g.set, ...) end)
   local full = g.counter + #new >= g.expected

@@ -293,6 +293,34 @@ func TestReportOfAGroupThatTakesDays(t *testing.T) {
 	})
 }
 
+// A user of an earlier version may lack the permission for RENAME. A group of that age counts
+// on; what it has counted is forgotten when it is two weeks old.
+func TestReportOfAnOldGroupWithoutRename(t *testing.T) {
+	test := func(t *testing.T, e *env) {
+		run := e.run("w")
+		e.barrier("g", 3)
+		e.set(e.o.Prefix+":barrier:g", "1")
+		e.c.SAdd(e.ctx, e.countedSet(8), "a\x001")
+		same(t, "another", e.report(run, done(e.claimOne(run, "b").Delivery, "b", "1"))[0], Completed)
+		same(t, "the first again", e.report(run, done(e.claimOne(run, "a").Delivery, "a", "1"))[0], Duplicate)
+		same(t, "counter", e.counter("g"), "2")
+		same(t, "counted", e.c.SCard(e.ctx, e.countedSet(8)).Val(), int64(2))
+		same(t, "kept", e.c.PTTL(e.ctx, e.countedSet(8)).Val() > 7*countedKeep, true)
+	}
+	t.Run("redis", func(t *testing.T) {
+		_, e := alone(t)
+		if err := e.c.ACLSetUser(e.ctx, "default", "+@all", "-rename").Err(); err != nil {
+			t.Fatal(err)
+		}
+		test(t, e)
+	})
+	t.Run("model", func(t *testing.T) {
+		e := onModel(t, Options{})
+		e.refuse("RENAME", "")
+		test(t, e)
+	})
+}
+
 // Each report of a batch is decided alone.
 func TestReportBatch(t *testing.T) {
 	both(t, Options{}, func(t *testing.T, e *env) {
