@@ -382,6 +382,7 @@ func TestAWaitThatFails(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := start(t, &source{waitErr: errors.New("connection reset")}, 4)
 		time.Sleep(950 * time.Millisecond)
+		synctest.Wait()
 		if b.src.recover != 10 || b.src.waits != 10 || len(b.src.nonces) != 10 {
 			t.Errorf("%d claims, %d waits and %d pauses in a second", len(b.src.nonces), b.src.waits, b.src.recover)
 		}

@@ -391,12 +391,13 @@ func TestALongRecordIsReadInParts(t *testing.T) {
 			q.model.Probe()
 			whole, head := q.claimHead(t, size)
 			q.model.Fail("part", "OOM full")
-			var before int
+			var refused atomic.Int64
 			time.AfterFunc(time.Second, func() {
 				q.model.Fail("part", "")
-				before = q.model.Calls("part")
+				refused.Store(int64(q.model.Calls("part")))
 			})
 			got, err := q.Load(q.ctx, q.ctx, head)
+			before := int(refused.Load())
 			if err != nil || string(got) != whole || before == 0 || q.model.Monitor.Lost() {
 				t.Errorf("%d of %d bytes, %v; %d calls were refused", len(got), size, err, before)
 			}

@@ -88,6 +88,7 @@ func TestAStopDuringACall(t *testing.T) {
 						b.store.set(func() { refuse(b.store) })
 						time.Sleep(500 * time.Millisecond) // into the first tick
 					}
+					synctest.Wait()
 					before := slices.Clone(b.registered)
 					b.finish(t)
 					if renewed, _ := b.store.calls(); renewed > 0 || len(b.lost) > 0 || !slices.Equal(b.registered, before) {

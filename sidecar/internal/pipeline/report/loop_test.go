@@ -271,6 +271,7 @@ func TestTheLoopGoesOn(t *testing.T) {
 		began := time.Now()
 		for i := range 3 {
 			time.Sleep(time.Minute)
+			synctest.Wait()
 			if i == 1 {
 				s.fails = []error{nil, errCut, errCut, errCut}
 				s.onCall = func(n int) {
@@ -286,6 +287,7 @@ func TestTheLoopGoesOn(t *testing.T) {
 			box.Add(outcome(i, task.Succeeded))
 		}
 		time.Sleep(time.Minute)
+		synctest.Wait()
 		if n != 3 || !loop.FailingSince().IsZero() {
 			t.Errorf("%d are settled; failing since %v", n, loop.FailingSince())
 		}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -135,8 +136,13 @@ func TestASupersededOutcome(t *testing.T) {
 func TestTheLeaseOfASpooledRun(t *testing.T) {
 	inSpool(t, func(t *testing.T, w *spoolWorld) {
 		w.write()
-		refused := "OOM full"
-		w.refuse("report", func() string { return refused })
+		var accepts atomic.Bool
+		w.refuse("report", func() string {
+			if accepts.Load() {
+				return ""
+			}
+			return "OOM full"
+		})
 		for i := range 6 {
 			time.AfterFunc(time.Duration(10*i+9)*time.Second, func() {
 				if w.server.Do("EXISTS", "p:sidecar:alive:w-1").Int != 1 {
@@ -144,7 +150,7 @@ func TestTheLeaseOfASpooledRun(t *testing.T) {
 				}
 			})
 		}
-		time.AfterFunc(time.Minute, func() { refused = "" })
+		time.AfterFunc(time.Minute, func() { accepts.Store(true) })
 		w.start()
 		if got := w.counted(); len(got) != 4 {
 			t.Errorf("counted are %v", got)
@@ -339,16 +345,16 @@ func TestAHungDiskAtTheFileOfAnother(t *testing.T) {
 	inSpool(t, func(t *testing.T, w *spoolWorld) { // as does the first open
 		w.write()
 		w.Write(t.Context(), "w-2", undelivered())
-		n := 0
+		var opened atomic.Int64
 		w.disk.Inject = func(_ int, op faultfs.Op) *faultfs.Fault {
 			if op == faultfs.Open {
-				n++
+				opened.Add(1)
 				return &faultfs.Fault{Hang: true}
 			}
 			return nil
 		}
 		w.Replay(t.Context(), w.store)
-		if n != 1 {
+		if n := opened.Load(); n != 1 {
 			t.Errorf("%d files were opened", n)
 		}
 		close(w.disk.Resume)
