@@ -90,35 +90,34 @@ func TestUnroutedAfterAStepAhead(t *testing.T) {
 	same(t, "over", claim(), []string{"x1:-2", "x2:-2"})
 }
 
-// A task is counted once, on whatever day the clock finds itself.
-func TestATaskIsCountedOnceWhereTheClockStepsBack(t *testing.T) {
-	e := onMini(t, Options{})
-	begin := time.Now()
-	e.at(begin)
-	run := e.run("w")
-	e.barrier("g", 2)
-	first, second := e.claimOne(run, "r"), e.claimOne(run, "r")
-	e.tick(run)
-	same(t, "first", e.report(run, done(first.Delivery, "a", "1")), []Verdict{Completed})
-	e.at(begin.Add(-72 * time.Hour))
-	same(t, "second", e.report(run, done(second.Delivery, "a", "1")), []Verdict{Duplicate})
-	same(t, "counter", e.counter("g"), "1")
-}
-
-// A task that is counted between a step ahead and the next look is counted once, too.
-func TestATaskIsCountedOnceWhereTheClockStepsAhead(t *testing.T) {
-	e := onMini(t, Options{})
-	begin := time.Now()
-	e.at(begin)
-	run := e.run("w")
-	e.barrier("g", 2)
-	first, second := e.claimOne(run, "r"), e.claimOne(run, "r")
-	e.tick(run)
-	e.at(begin.Add(72 * time.Hour))
-	same(t, "first", e.report(run, done(first.Delivery, "a", "1")), []Verdict{Completed})
-	e.tick(run)
-	same(t, "second", e.report(run, done(second.Delivery, "a", "1")), []Verdict{Duplicate})
-	same(t, "counter", e.counter("g"), "1")
+// A task is counted once, on whatever day the clock finds itself: a report after a step back,
+// and one between a step ahead and the next look.
+func TestATaskIsCountedOnceWhereTheClockSteps(t *testing.T) {
+	for _, step := range []time.Duration{-72 * time.Hour, 72 * time.Hour} {
+		t.Run(step.String(), func(t *testing.T) {
+			e := onMini(t, Options{})
+			begin := time.Now()
+			e.at(begin)
+			run := e.run("w")
+			e.barrier("g", 2)
+			first, second := e.claimOne(run, "r"), e.claimOne(run, "r")
+			e.tick(run)
+			report := func(c Claimed, want Verdict) {
+				t.Helper()
+				same(t, "verdict", e.report(run, done(c.Delivery, "a", "1")), []Verdict{want})
+			}
+			if step < 0 {
+				report(first, Completed)
+				e.at(begin.Add(step))
+			} else {
+				e.at(begin.Add(step))
+				report(first, Completed)
+				e.tick(run)
+			}
+			report(second, Duplicate)
+			same(t, "counter", e.counter("g"), "1")
+		})
+	}
 }
 
 // A lease that was given before the clock stepped back lasts for as long as the step,

@@ -69,7 +69,8 @@ local function counted_set(id, days)
 end
 
 -- choose_sets sets the sets of a group that may know a task, the one that the barrier
--- continues, and whether that is a week old. today and yesterday are the sizes of the sets of these days.
+-- continues, and whether that is a week old. today and yesterday are the sizes of the
+-- sets of these days.
 local function choose_sets(g, today, yesterday)
   g.set = g.today
   if today > 0 then

@@ -34,7 +34,7 @@ func TestTheLastAttemptIsIsolated(t *testing.T) {
 func TestIsConnectionCut(t *testing.T) {
 	for _, err := range []error{io.EOF, io.ErrUnexpectedEOF, syscall.ECONNRESET, syscall.EPIPE} {
 		if !isConnectionCut(fmt.Errorf("read: %w", err)) {
-			t.Errorf("%v is none", err)
+			t.Errorf("%v does not count as a cut connection", err)
 		}
 	}
 	for _, err := range []error{nil, syscall.ECONNREFUSED, errors.New("OOM full")} {

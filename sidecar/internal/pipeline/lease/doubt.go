@@ -53,9 +53,9 @@ func (l *Lease) doubtCount() int {
 	return l.doubts
 }
 
-// clearDoubts records that the current run is a member. It releases the callers of Gone that waited
-// before the call that found so; a claim loop once waited there forever. doubts is the
-// doubtCount before that call.
+// clearDoubts records that the current run is a member. It releases the callers of Gone
+// that waited before the call that found so; a claim loop once waited there forever.
+// doubts is the doubtCount before that call.
 func (l *Lease) clearDoubts(run string, doubts int) {
 	l.mu.Lock()
 	if doubts <= l.cleared {

@@ -108,7 +108,7 @@ func TestHistories(t *testing.T) {
 		events []history.Event
 		left   history.Final
 		judge  func(j *linear.Judge)
-		want   string // part of a violation; empty: there is none
+		want   string // part of a violation; empty if the history has none
 	}{
 		{"as it should be", whole(), ended(true), nil, ""},
 		{"a failure of the task", join(push(), claim("a.1"), e(history.Started, "d=a.1", "pid=7"), report("a.1", failure)), ended(false), nil, ""},

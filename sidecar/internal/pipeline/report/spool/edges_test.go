@@ -88,8 +88,8 @@ func TestAListThatFails(t *testing.T) {
 	}
 }
 
-// TestHeaders: one without a line end has lost its outcomes, one with other members is of
-// another version, and a broken one is none.
+// TestHeaders: a file whose header has no line end has lost its outcomes. Unknown members of a
+// header are those of another version. A file with a broken header is no spool file.
 func TestHeaders(t *testing.T) {
 	s := newScene()
 	s.put(bytes.TrimSuffix(lines(t)[0], []byte("\n")))

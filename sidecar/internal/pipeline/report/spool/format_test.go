@@ -77,10 +77,10 @@ func TestFilesOfFirstVersionsAreRead(t *testing.T) {
 	}
 }
 
-// TestAFileThatAFirstVersionHasCut: it removes outcomes at the beginning and keeps the header.
-func TestAFileThatAFirstVersionHasCut(t *testing.T) {
-	dir := t.TempDir()
-	path, err := spool.Folder{Path: dir}.Write(t.Context(), header, four())
+// fourOnDisk returns the path of a file with four outcomes, and its lines.
+func fourOnDisk(t *testing.T) (path string, lines [][]byte) {
+	t.Helper()
+	path, err := spool.Folder{Path: t.TempDir()}.Write(t.Context(), header, four())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -88,7 +88,12 @@ func TestAFileThatAFirstVersionHasCut(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	lines := bytes.SplitAfter(text, []byte("\n"))
+	return path, bytes.SplitAfter(text, []byte("\n"))
+}
+
+// TestAFileThatAFirstVersionHasCut: it removes outcomes at the beginning and keeps the header.
+func TestAFileThatAFirstVersionHasCut(t *testing.T) {
+	path, lines := fourOnDisk(t)
 	for behind, missing := range map[int]int{len(lines): 0, 4: 1} { // the second one lost its tail, too
 		cut := append(bytes.Clone(lines[0]), bytes.Join(lines[3:behind], nil)...)
 		if err := os.WriteFile(path, cut, 0o600); err != nil {
@@ -107,16 +112,7 @@ func TestAFileThatAFirstVersionHasCut(t *testing.T) {
 // TestALineOfAnOlderFileIsBad: a block that still has the content of an older file is no part of
 // this one.
 func TestALineOfAnOlderFileIsBad(t *testing.T) {
-	dir := t.TempDir()
-	path, err := spool.Folder{Path: dir}.Write(t.Context(), header, four())
-	if err != nil {
-		t.Fatal(err)
-	}
-	text, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	lines := bytes.SplitAfter(text, []byte("\n"))
+	path, lines := fourOnDisk(t)
 	lines[4] = lines[2]
 	if err := os.WriteFile(path, bytes.Join(lines, nil), 0o600); err != nil {
 		t.Fatal(err)
@@ -132,16 +128,7 @@ func TestALineOfAnOlderFileIsBad(t *testing.T) {
 
 // TestADamagedFileIsNotCut: an operator must be able to inspect it.
 func TestADamagedFileIsNotCut(t *testing.T) {
-	dir := t.TempDir()
-	path, err := spool.Folder{Path: dir}.Write(t.Context(), header, four())
-	if err != nil {
-		t.Fatal(err)
-	}
-	text, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	lines := bytes.SplitAfter(text, []byte("\n"))
+	path, lines := fourOnDisk(t)
 	for name, damaged := range map[string][]byte{
 		"a line is missing":                 bytes.Join(append(lines[:2:2], lines[3:]...), nil),
 		"a line is bad, of a first version": bytes.Replace(withoutChecksums(t), []byte(`{"Task"`), []byte(`{Task`), 1),
