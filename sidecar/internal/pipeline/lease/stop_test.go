@@ -106,7 +106,7 @@ func TestAStopDuringAnOutage(t *testing.T) {
 		b := start(t)
 		time.Sleep(1500 * time.Millisecond)
 		b.store.set(func() { b.store.down = true })
-		time.Sleep(time.Second)
+		time.Sleep(950 * time.Millisecond) // between two attempts, which are 100 ms apart
 		b.store.set(func() { b.store.down = false })
 		b.finish(t)
 		if renewed, _ := b.store.calls(); renewed != 0 || !slices.Equal(b.store.left, []string{"run1"}) {

@@ -293,10 +293,13 @@ func (h *history) next() []string {
 		return h.plain()
 	default:
 		args := h.script()
-		if at := h.rnd.IntN(len(args)-4) + 4; h.rnd.IntN(12) == 0 && !excepted(scriptNames[args[1]], at) {
-			args[at] = h.one(odd...)
+		if at := h.rnd.IntN(len(args)-4) + 4; h.rnd.IntN(12) == 0 {
+			word := h.one(odd...)
 			if at == 6 {
-				args[at] = h.one("", "abc", "-1", "0", "1e3") // a lease: no time to live that ends soon or overflows
+				word = h.one("", "abc", "-1", "0", "1e3") // a lease: no time to live that ends soon or overflows
+			}
+			if !excepted(scriptNames[args[1]], at, word) {
+				args[at] = word
 			}
 		}
 		return args
@@ -304,8 +307,9 @@ func (h *history) next() []string {
 }
 
 // excepted reports arguments that a Store never sends and that are not tried: a script
-// would not end, or would divide zero by zero, whose sign differs.
-func excepted(script string, at int) bool {
+// would not end, or would divide zero by zero, whose sign differs, or would search for a
+// pattern that ends at a zero byte in Redis.
+func excepted(script string, at int, word string) bool {
 	switch script {
 	case "part":
 		return true
@@ -315,6 +319,11 @@ func excepted(script string, at int) bool {
 		return at == 9
 	case "release", "delay":
 		return at == 8
+	case "claim", "claim_routed":
+		seq, err := strconv.ParseFloat(word, 64)
+		return at == 11 && err == nil && !(seq < 1<<52) || at == 14 && strings.Contains(word, "\x00")
+	case "take_isolated":
+		return at == 10 && strings.Contains(word, "\x00")
 	default:
 		return false
 	}
