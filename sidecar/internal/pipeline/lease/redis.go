@@ -220,13 +220,26 @@ func (l *Redis) Reap(ctx context.Context, run, dead string) error {
 }
 
 // Leave implements [Store]. It uses the connection of the lease as long as that is open:
-// another server behind the same address would report success without ending the run.
+// another server behind the same address would report success without ending the run. It
+// leaves the former runs, too: a database that came back just before may have one of them, and
+// there is no tick any more that would requeue its records.
 func (l *Redis) Leave(ctx context.Context, run string) error {
 	return l.call(ctx, run, func(ctx context.Context, run string) error {
-		err := l.o.Store.Leave(ctx, run)
-		if redis.Classify(err) == redis.ClassCanceled {
-			err = l.o.Last.Leave(ctx, run)
+		err := l.leave(ctx, run)
+		for _, former := range l.runs {
+			if err == nil && former != run {
+				err = l.leave(ctx, former)
+			}
 		}
 		return err
 	})
+}
+
+// leave leaves one run.
+func (l *Redis) leave(ctx context.Context, run string) error {
+	err := l.o.Store.Leave(ctx, run)
+	if redis.Classify(err) == redis.ClassCanceled {
+		err = l.o.Last.Leave(ctx, run)
+	}
+	return err
 }

@@ -445,3 +445,45 @@ func TestLeavingOverTheOtherConnection(t *testing.T) {
 		}
 	})
 }
+
+// TestFormerRunsAreLeft: a database that came back has a former run as a member, or as one that
+// has ended, with records. They are requeued at no cost, since no tick comes any more.
+func TestFormerRunsAreLeft(t *testing.T) {
+	for _, c := range []struct {
+		name               string
+		before, afterwards []string // records that the former run gets, as a member
+	}{
+		{"a run that has ended", []string{"a"}, nil},
+		{"a member", nil, []string{"a"}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			onModel(t, func(t *testing.T, s *side) {
+				s.register(t, "w-1")
+				s.leaveBehind("w-1", c.before...)
+				s.register(t, "w-2")
+				if c.afterwards != nil {
+					s.leaveBehind("w-1", c.afterwards...)
+				}
+				if err := s.Leave(s.ctx, "w-2"); err != nil {
+					t.Fatal(err)
+				}
+				if got := s.model.Do("LRANGE", "p:queue", "0", "-1").Texts(); !slices.Equal(got, []string{"a"}) {
+					t.Errorf("the queue holds %q", got)
+				}
+				for _, run := range []string{"w-1", "w-2"} {
+					if s.isMember(run) || s.model.Do("EXISTS", "p:sidecar:meta:"+run, "p:sidecar:inflight:"+run, "p:sidecar:alive:"+run).Int != 0 {
+						t.Errorf("keys of %s are left", run)
+					}
+				}
+				if n := s.model.Do("HLEN", "p:sidecar:attempts").Int; n != 0 {
+					t.Errorf("%d records have used an attempt", n)
+				}
+				retires := s.model.Calls("retire")
+				s.model.Fail("retire", "OOM full")
+				if err := s.Leave(s.ctx, "w-2"); err == nil || s.model.Calls("retire") != retires+1 {
+					t.Errorf("refused: %v, %d calls", err, s.model.Calls("retire")-retires)
+				}
+			})
+		})
+	}
+}
