@@ -436,6 +436,11 @@ func TestOneOfSeveralDeliveries(t *testing.T) {
 		want   string
 	}{
 		{"either", join(claim(first), claim(second), start(""), e(history.Ended, "pid=8"), report(second, success), back(first), claim("s2-x.2"), e(history.Removed, "d=s2-x.2")), ""},
+		{
+			"either, and then another", join(claim(first), claim(second), start(""), e(history.Ended, "pid=8"), report(second, success), back(first), claim("s2-x.2"),
+				e(history.Started, "d=s2-x.2", "pid=9"), e(history.Ended, "d=s2-x.2", "pid=9"), e(history.Removed, "d=s2-x.2")),
+			"",
+		},
 		{"without an end", join(claim(first), claim(second), start(""), report(second, success), e(history.Removed, "d="+first)), "before its worker had ended it"},
 		{"of its sidecar", join(claim(first), claim(second), start("s2"), e(history.Ended, "pid=8"), report(second, success), e(history.Removed, "d="+first)), ""},
 		{

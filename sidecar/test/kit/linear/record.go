@@ -31,6 +31,7 @@ type recordState struct {
 	inFlight uint64
 	started  uint64
 	finished uint64
+	anyEnded bool   // an end was of one of several deliveries
 	letters  uint64 // dead letters
 	buried   uint64 // dead letters of deliveries that are still in flight
 	retired  uint64 // deliveries of runs that are over
@@ -110,7 +111,7 @@ func (s *recordState) start(d uint64) string {
 func (s *recordState) end(d uint64) string {
 	switch {
 	case d == 0:
-		s.finished = ^uint64(0)
+		s.anyEnded = true
 		return ""
 	case s.started&d == 0:
 		return "its worker ended it and had not begun it"
@@ -119,6 +120,14 @@ func (s *recordState) end(d uint64) string {
 	}
 	s.finished |= d
 	return ""
+}
+
+// mayHaveFinished returns the deliveries whose worker may have ended them.
+func (s *recordState) mayHaveFinished() uint64 {
+	if s.anyEnded {
+		return ^uint64(0)
+	}
+	return s.finished
 }
 
 // execute is a command of Redis.
@@ -160,12 +169,12 @@ func (r *recordRules) execute(s *recordState, o *operation) string {
 			return "it was completed twice"
 		case s.inFlight == 0:
 			return "it was completed, and was not in flight"
-		case o.success && s.inFlight&s.finished == 0:
+		case o.success && s.inFlight&s.mayHaveFinished() == 0:
 			return "it was completed before its worker had ended it"
 		}
 		s.told, s.success, s.credit = true, o.success, true
 	case history.Value:
-		if bits.OnesCount64(s.inFlight&s.finished) <= s.values {
+		if bits.OnesCount64(s.inFlight&s.mayHaveFinished()) <= s.values {
 			return "its result was written, and no worker had ended it"
 		}
 		s.values++
@@ -225,7 +234,7 @@ func (s *recordState) executeBlindly(o *operation) string {
 	case history.Claimed:
 		s.claimed |= o.delivery
 	case history.Completed:
-		if o.success && s.finished == 0 {
+		if o.success && s.mayHaveFinished() == 0 {
 			return "it was completed before its worker had ended it"
 		}
 	case history.Retired:
