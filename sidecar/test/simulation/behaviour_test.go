@@ -75,10 +75,11 @@ func (b behaviour) succeeds() bool {
 	return false
 }
 
-// needsDeadline tells whether nothing but its deadline ends such a task.
+// needsDeadline tells whether nothing but its deadline ends such a task. An answer without a
+// version is a print (P59) behind output that has no line end.
 func (b behaviour) needsDeadline() bool {
 	switch b {
-	case hangs, hangsSoftly, noAnswer, wrongID, stopsReading, slowCancel, nests:
+	case hangs, hangsSoftly, noAnswer, wrongID, noVersion, stopsReading, slowCancel, nests:
 		return true
 	}
 	return false
