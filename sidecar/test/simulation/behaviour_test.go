@@ -262,10 +262,19 @@ func (t *running) enqueue() bool {
 	return true
 }
 
-// nest pushes a group, as Graflow's tasks do by their own connection, and waits for it.
+// nest pushes a group, as Graflow's tasks do by their own connection, and waits for it. What it
+// has begun to push is pushed also if its process ends: where Redis is full that may take long,
+// and no process waits for it after SIGKILL.
 func (t *running) nest() bool {
 	w := t.member.world
-	group := w.nested(t.record)
+	pushed := make(chan string, 1)
+	go func() { pushed <- w.nested(t.record) }()
+	var group string
+	select {
+	case group = <-pushed:
+	case <-t.ctx.Done():
+		return false
+	}
 	_ = t.say(`{"jsonrpc":"2.0","method":"$/waiting","params":{"delivery":%q}}`, t.delivery)
 	select {
 	case <-w.published(group):

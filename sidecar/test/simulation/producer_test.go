@@ -172,6 +172,8 @@ func (w *world) children(parent record) (list []child) {
 
 // nested pushes a group for a task that waits for it.
 func (w *world) nested(parent record) string {
+	w.pushing.Add(1)
+	defer w.pushing.Add(-1)
 	records := make([]record, parent.Next)
 	for i := range records {
 		records[i] = record{Ms: 5}

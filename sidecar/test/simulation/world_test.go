@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -64,6 +65,7 @@ type world struct {
 	undoID      int
 	rndAfter    *rand.Rand // of what happens after a fault
 	second      *linear.Result
+	pushing     atomic.Int32 // groups that tasks are pushing
 	wg          sync.WaitGroup
 }
 
@@ -196,7 +198,7 @@ func (w *world) running() (some []*member) {
 	return some
 }
 
-// unfinished counts the records that have not ended.
+// unfinished counts the records that have not ended, and the groups that are not in the queue yet.
 func (w *world) unfinished() (n int) {
 	w.server.With(func(db *redismodel.DB) {
 		size := func(args ...string) int { return int(db.Do(args...).Int) }
@@ -209,7 +211,7 @@ func (w *world) unfinished() (n int) {
 			}
 		}
 	})
-	return n
+	return n + int(w.pushing.Load())
 }
 
 // heldBy returns the tasks that the runs of a sidecar have in flight or in their inboxes.
