@@ -46,16 +46,21 @@ compiled: go
 unit: compiled redis ## Run the Go tests against a real Redis, the longest of them shortened (make race has all)
 	@go test -short -vet=off -p 6 -parallel 8 $(ARGS) ./...
 
+# Two scripts that make it side by side would each remove what the other has begun.
+.PHONY: graflow
+graflow:
+	@scripts/setup-venv $(or $(GRAFLOW),latest) > /dev/null
+
 .PHONY: python
 python: ## Run all tests of the Python worker package and its Graflow adapter
 	@scripts/python-test $(or $(GRAFLOW),latest)
 
 .PHONY: python-quick
-python-quick: ## Run them without the slow ones, and with the adapter's workers forked only
+python-quick: graflow ## Run them without the slow ones, and with the adapter's workers forked only
 	@scripts/python-test --quick $(or $(GRAFLOW),latest)
 
 .PHONY: workflow
-workflow: compiled redis ## Run one workflow with real Graflow
+workflow: compiled redis graflow ## Run one workflow with real Graflow
 	@scripts/e2e $(or $(GRAFLOW),latest) -vet=off -run '^TestNestedGroups$$'
 
 .PHONY: e2e
