@@ -479,6 +479,9 @@ func TestFormerRunsAreLeft(t *testing.T) {
 					t.Errorf("%d records have used an attempt", n)
 				}
 				retires := s.model.Calls("retire")
+				if retires != 2 {
+					t.Errorf("%d calls to leave two runs", retires)
+				}
 				s.model.Fail("retire", "OOM full")
 				if err := s.Leave(s.ctx, "w-2"); err == nil || s.model.Calls("retire") != retires+1 {
 					t.Errorf("refused: %v, %d calls", err, s.model.Calls("retire")-retires)
