@@ -221,17 +221,19 @@ func (l *Redis) Reap(ctx context.Context, run, dead string) error {
 
 // Leave implements [Store]. It uses the connection of the lease as long as that is open:
 // another server behind the same address would report success without ending the run. It
-// leaves the former runs, too: a database that came back just before may have one of them, and
-// there is no tick any more that would requeue its records.
+// leaves the former runs after it: a database that came back just before may have one of them,
+// and there is no tick any more that would requeue its records. A repeated call goes on with
+// those that are left: on a slow link one call has no time for all of them.
 func (l *Redis) Leave(ctx context.Context, run string) error {
-	return l.call(ctx, run, func(ctx context.Context, run string) error {
-		err := l.leave(ctx, run)
-		for _, former := range l.runs {
-			if err == nil && former != run {
-				err = l.leave(ctx, former)
+	return l.call(ctx, run, func(ctx context.Context, _ string) error {
+		for len(l.runs) > 0 {
+			last := len(l.runs) - 1
+			if err := l.leave(ctx, l.runs[last]); err != nil {
+				return err
 			}
+			l.runs = l.runs[:last]
 		}
-		return err
+		return nil
 	})
 }
 
