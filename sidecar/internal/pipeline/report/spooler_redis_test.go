@@ -316,7 +316,7 @@ func TestFilesThatAreNotReported(t *testing.T) {
 				c.prepare(t, w)
 				w.Replay(t.Context(), w.store)
 				if got, log := w.counted(), w.log.String(); len(got) != 4 || !strings.Contains(log, c.want) || strings.Contains(log, "skipped") != (c.want != "") {
-					t.Errorf("counted are %v", got)
+					t.Errorf("counted are %v; the log is\n%s", got, log)
 				}
 			})
 		})
