@@ -161,6 +161,27 @@ func TestClaimRetryWithAttempts(t *testing.T) {
 	})
 }
 
+// A value of another program as the first or last number of a claim keeps no script running.
+func TestClaimRetryWithForeignNumbers(t *testing.T) {
+	both(t, Options{}, func(t *testing.T, e *env) {
+		for _, c := range []struct{ field, value string }{
+			{"last", "1000000000000000"}, {"last", "1e300"}, {"last", "inf"}, {"first", "-1000000000000000"}, {"first", "-inf"}, {"first", "inf"},
+		} {
+			run := e.run("w")
+			e.push("a")
+			if _, err := e.Claim(e.ctx, run, "n", 3); err != nil {
+				t.Fatal(err)
+			}
+			e.c.HSet(e.ctx, e.o.Prefix+":sidecar:meta:"+run, c.field, c.value)
+			got, err := e.Claim(e.ctx, run, "n", 3)
+			unread := err != nil && len(c.value) < 10 // the Lua of miniredis reads digits only
+			if (len(got) == 1) != (c.field == "last") && !unread {
+				t.Errorf("%s is %s: claimed %d records, %v", c.field, c.value, len(got), err)
+			}
+		}
+	})
+}
+
 // A claim that took nothing takes nothing when it is repeated: the repeated call may be the
 // one that the sidecar has given up.
 func TestClaimRetryOfNothing(t *testing.T) {

@@ -62,13 +62,17 @@ local function answer(first)
   return { first, records, used }
 end
 
+-- MOST_CLAIMED is more than a claim can take. A value of another program as the last
+-- number of a claim would otherwise keep Redis busy without end.
+local MOST_CLAIMED = 65535
+
 -- previous_answer returns the reply of a repeated or an overtaken claim. For a new
 -- claim it stores the turn and returns nil.
 local function previous_answer()
   if meta[1] == ARGV[5] then
     local first = tonumber(meta[2])
-    for seq = first, tonumber(meta[3]) do
-      local record = redis.call('HGET', INFLIGHT, RUN .. '.' .. seq)
+    for i = 0, math.min(tonumber(meta[3]) - first, MOST_CLAIMED) do
+      local record = redis.call('HGET', INFLIGHT, RUN .. '.' .. first + i)
       records[#records + 1] = record
       bytes = bytes + (record and #record or 0)
     end
