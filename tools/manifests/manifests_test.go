@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"net"
 	"os"
 	"path/filepath"
 	"slices"
@@ -114,6 +115,18 @@ func checkPod(t *testing.T, d *appsv1.Deployment) {
 		}
 		if c.LivenessProbe != nil && c.ReadinessProbe != nil && c.StartupProbe != nil {
 			probed++
+			checkPort(t, c, d.Spec.Template.Annotations)
+		}
+		if len(c.Command) > 0 && !filepath.IsAbs(c.Command[0]) {
+			t.Errorf("container %s starts %s, which has to be on its image's PATH", c.Name, c.Command[0])
+		}
+		if !c.Resources.Limits.Cpu().IsZero() {
+			t.Errorf("container %s has a limit of the processor", c.Name)
+		}
+		for _, text := range append(slices.Concat(c.Command, c.Args), values(c.Env)...) {
+			if single := strings.ReplaceAll(text, "$$", ""); strings.Contains(single, "$") {
+				t.Errorf("container %s: Kubernetes would expand %q", c.Name, text)
+			}
 		}
 		for _, e := range c.Env {
 			if strings.Contains(e.Name, "PASSWORD") && !strings.HasSuffix(e.Name, "_FILE") && e.Value != "" {
@@ -123,6 +136,37 @@ func checkPod(t *testing.T, d *appsv1.Deployment) {
 	}
 	if probed != 1 {
 		t.Errorf("%d containers are probed", probed)
+	}
+}
+
+func values(env []corev1.EnvVar) (all []string) {
+	for _, e := range env {
+		all = append(all, e.Value)
+	}
+	return all
+}
+
+// checkPort demands that what asks the sidecar asks where it listens.
+func checkPort(t *testing.T, c corev1.Container, annotations map[string]string) {
+	if len(c.Ports) != 1 || c.Ports[0].Name != "http" {
+		t.Fatalf("container %s has the ports %v", c.Name, c.Ports)
+	}
+	port := fmt.Sprint(c.Ports[0].ContainerPort)
+	for _, p := range []*corev1.Probe{c.LivenessProbe, c.ReadinessProbe, c.StartupProbe} {
+		if p.HTTPGet.Port.String() != "http" {
+			t.Errorf("container %s: a probe asks %s", c.Name, p.HTTPGet.Port.String())
+		}
+	}
+	if said, there := annotations["prometheus.io/port"]; there && said != port {
+		t.Errorf("Prometheus asks %s, and the port is %s", said, port)
+	}
+	i := slices.IndexFunc(c.Env, func(e corev1.EnvVar) bool { return e.Name == "SIDECAR_HTTP_ADDR" })
+	if i < 0 {
+		t.Fatalf("container %s has no SIDECAR_HTTP_ADDR", c.Name)
+	}
+	host, listens, err := net.SplitHostPort(c.Env[i].Value)
+	if ip := net.ParseIP(host); err != nil || listens != port || host != "" && !ip.IsUnspecified() {
+		t.Errorf("container %s listens on %s, and its port is %s", c.Name, c.Env[i].Value, port)
 	}
 }
 
@@ -233,6 +277,8 @@ func TestCompose(t *testing.T) {
 			}
 			if w, err := project.GetService("worker"); err != nil || !w.ReadOnly || w.StopGracePeriod == nil {
 				t.Errorf("%+v, %v", w, err)
+			} else if addr := w.Environment["SIDECAR_HTTP_ADDR"]; addr == nil || strings.HasSuffix(*addr, ":0") {
+				t.Error("the health check has no fixed port to ask")
 			}
 			if strings.Contains(path, "rich") {
 				w, _ := project.GetService("worker")

@@ -1,12 +1,16 @@
 package cli
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"net/url"
 	"os"
+	"path"
+	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -15,8 +19,14 @@ import (
 	"github.com/graflow/graflow-sidecar/sidecar/internal/version"
 )
 
-// httpPort is where probes and metrics are.
-const httpPort = 8000
+// What a container has where nothing else is given.
+const (
+	httpAddr = ":8000" // probes and metrics
+
+	// Four workers that import on a busy node, whose processor the others have, take far
+	// longer than one on a developer's machine.
+	podStartTimeout = 2 * time.Minute
+)
 
 func manifestCommand() *cobra.Command {
 	cmd := &cobra.Command{
@@ -54,7 +64,7 @@ var manifestOf = map[string]string{
 
 func manifestKind(kind string) *cobra.Command {
 	loader := config.NewLoader()
-	p := manifest.Params{Port: httpPort}
+	var p manifest.Params
 	cmd := &cobra.Command{
 		Use:   kind + " [flags] [-- COMMAND [ARG…]]",
 		Short: "Print " + manifestOf[kind],
@@ -69,8 +79,9 @@ func manifestKind(kind string) *cobra.Command {
 	}
 	loader.AddFlags(cmd.Flags())
 	cmd.Flags().StringVar(&p.Name, "name", "graflow-worker", "name of the objects")
-	cmd.Flags().StringVar(&p.Image, "image", "graflow-worker:latest", "the worker's image; with the sidecar in it, but for native-sidecar")
+	cmd.Flags().StringVar(&p.Image, "image", "graflow-worker:latest", "the worker's image")
 	cmd.Flags().StringVar(&p.SidecarImage, "sidecar-image", "graflow-sidecar:"+version.Number, "the image of the sidecar alone")
+	cmd.Flags().StringVar(&p.SidecarPath, "sidecar-path", "", "where the worker's image (or the machine, for systemd) has the sidecar; with k8s an init container brings it if not said")
 	cmd.Flags().IntVar(&p.Min, "min", 2, "replicas, at least")
 	cmd.Flags().IntVar(&p.Max, "max", 10, "replicas, at most")
 	return cmd
@@ -91,6 +102,12 @@ func printed(loader *config.Loader, kind string, args []string, p manifest.Param
 		return "", &config.UsageError{Err: fmt.Errorf("--min is %d and --max %d: replicas are at least 1 (0 with keda), and not more than --max", p.Min, p.Max)}
 	}
 	c, r := s.App, s.App.Redis
+	if p.SidecarPath != "" && !path.IsAbs(p.SidecarPath) {
+		return "", &config.UsageError{Err: fmt.Errorf("--sidecar-path is %q: it takes an absolute path, such as /usr/local/bin/sidecar", p.SidecarPath)}
+	}
+	if kind == "native-sidecar" && len(c.Worker.Command) == 0 && !c.Worker.Graflow {
+		return "", &config.UsageError{Err: errors.New("a worker's container runs one command: give it after --, or --graflow; SIDECAR_WORKERS does not go with native-sidecar")}
+	}
 	if kind == "native-sidecar" && c.Mode != config.ModeRPC {
 		return "", &config.UsageError{Err: fmt.Errorf("workers in a container of their own speak the worker protocol: SIDECAR_MODE=%s does not go with native-sidecar", c.Mode)}
 	}
@@ -99,13 +116,27 @@ func printed(loader *config.Loader, kind string, args []string, p manifest.Param
 	p.SentinelSet, p.Cluster, p.TLS, p.DB = r.SentinelMaster, r.Cluster, r.TLS, r.DB
 	p.User, p.LocalSocket, p.EmbeddedRedis = r.Username, strings.HasPrefix(r.Host, "/"), r.Embedded
 	p.CA, p.ClientCert = r.TLSCAFile != "", r.TLSCertFile != ""
+	p.StartTimeout, p.StartRetries = c.Worker.StartTimeout, c.Worker.StartRetries
+	if p.HTTPAddr, p.Port, err = containerAddr(loader); err != nil && kind != "systemd" && kind != "hpa" && kind != "keda" {
+		return "", err
+	}
+	given := loader.Given()
+	isGiven := func(name string) bool {
+		return slices.ContainsFunc(given, func(v config.Variable) bool { return v.Name == name })
+	}
+	p.FixedPort = isGiven("SIDECAR_HTTP_ADDR")
+	if !isGiven("SIDECAR_START_TIMEOUT") {
+		p.StartTimeout = podStartTimeout
+	}
 	if p.Addrs = r.Addrs; len(p.Addrs) == 0 {
 		p.Addrs = []string{net.JoinHostPort(strings.Trim(r.Host, "[]"), strconv.Itoa(r.Port))}
 	}
-	for _, v := range loader.Given() {
+	for _, v := range given {
 		switch {
 		case v.Name == "REDIS_PASSWORD" || v.Name == "REDIS_PASSWORD_FILE":
 			p.Password = true
+		case v.Name == "SIDECAR_ADMIN_TOKEN" || v.Name == "SIDECAR_ADMIN_TOKEN_FILE":
+			p.AdminToken = true
 		case strings.HasPrefix(v.Name, "REDIS_TLS_") && strings.HasSuffix(v.Name, "_FILE"), v.Name == "WORKER_ID", v.Name == "SIDECAR_WORKER_SOCKET":
 			// Their places there are not those here.
 		case v.Name == "REDIS_URL" && v.Secret:
@@ -126,6 +157,32 @@ func printed(loader *config.Loader, kind string, args []string, p manifest.Param
 		return "", &config.UsageError{Err: err}
 	}
 	return text, nil
+}
+
+// containerAddr is where the sidecar listens in a container: at the port that is given, and
+// not on loopback, where what asks from outside would get no answer.
+func containerAddr(loader *config.Loader) (addr string, port int, err error) {
+	if addr, err = loader.HTTPAddr(); err != nil {
+		return "", 0, err
+	}
+	if addr == "" {
+		return "", 0, &config.UsageError{Err: errors.New("SIDECAR_HTTP_ADDR is off: the probes of a container ask that address; leave it out for " + httpAddr)}
+	}
+	host, text, err := net.SplitHostPort(addr)
+	if err != nil {
+		return "", 0, &config.UsageError{Err: err}
+	}
+	if port, err = strconv.Atoi(text); err != nil {
+		return "", 0, &config.UsageError{Err: err}
+	}
+	if port == 0 { // one that is free, of which no probe would know
+		host, text, _ = net.SplitHostPort(httpAddr)
+		port, _ = strconv.Atoi(text)
+	}
+	if ip := net.ParseIP(host); ip == nil || !ip.IsUnspecified() {
+		host = ""
+	}
+	return net.JoinHostPort(host, text), port, nil
 }
 
 // userOf gives the user name of a URL; its password never appears in a manifest.

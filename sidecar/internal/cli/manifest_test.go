@@ -33,7 +33,7 @@ func printManifest(t *testing.T, kind string, environ map[string]string, args ..
 		t.Fatal(err)
 	}
 	return printed(loader, kind, flags.Args(), manifest.Params{
-		Port: httpPort, Name: "graflow-worker", Image: "graflow-worker:latest", SidecarImage: "graflow-sidecar:latest", Min: 2, Max: 10,
+		Name: "graflow-worker", Image: "graflow-worker:latest", SidecarImage: "graflow-sidecar:latest", Min: 2, Max: 10,
 	})
 }
 
@@ -45,11 +45,12 @@ var (
 	richEnv   = map[string]string{
 		"REDIS_URL": "rediss://planted-user:planted-in-url@redis.example:6380/3", "REDIS_TLS_CA_FILE": "/x/ca.pem",
 		"REDIS_TLS_CERT_FILE": "/x/c.pem", "REDIS_TLS_KEY_FILE": "/x/k.pem", "REDIS_KEY_PREFIX": "team-a",
-		"SIDECAR_SPOOL_DIR": "/tmp/50% $spool", "SIDECAR_KILL_GRACE": "2s",
+		"SIDECAR_SPOOL_DIR": "/tmp/50% $spool", "SIDECAR_KILL_GRACE": "2s", "SIDECAR_HTTP_ADDR": "127.0.0.1:9000",
+		"SIDECAR_ADMIN_TOKEN": "planted-token", "SIDECAR_START_TIMEOUT": "3m",
 	}
 	manyEnv = map[string]string{
 		"REDIS_ADDRS": "s1:26379,s2:26379", "REDIS_SENTINEL_MASTER": "m", "REDIS_PASSWORD": "planted-password",
-		"REDIS_SENTINEL_PASSWORD": "planted-sentinel-password",
+		"REDIS_SENTINEL_PASSWORD": "planted-sentinel-password", "SIDECAR_HTTP_ADDR": "0.0.0.0:9100",
 	}
 )
 
@@ -112,6 +113,9 @@ func TestWhatAManifestCannotSay(t *testing.T) {
 		{"native-sidecar", []string{"--mode", "exec", "--", "w"}, "does not go with native-sidecar"},
 		{"keda", []string{"--redis-url", "unix:///run/redis.sock"}, "over the network"},
 		{"keda", []string{"--redis-url", "embedded"}, "over the network"},
+		{"k8s", []string{"--http-addr", "off", "--graflow"}, "SIDECAR_HTTP_ADDR is off"},
+		{"compose", []string{"--http-addr", "off", "--graflow"}, "SIDECAR_HTTP_ADDR is off"},
+		{"native-sidecar", []string{"--worker", "*=w"}, "one command"},
 	} {
 		_, err := printManifest(t, test.kind, nil, test.args...)
 		if err == nil || !strings.Contains(err.Error(), test.want) {
@@ -120,5 +124,33 @@ func TestWhatAManifestCannotSay(t *testing.T) {
 		if got := exitStatus(err); got != exitUsage {
 			t.Errorf("%s %v: status %d", test.kind, test.args, got)
 		}
+	}
+}
+
+func TestNamesOfObjects(t *testing.T) {
+	for name, good := range map[string]bool{
+		"w": true, "graflow-worker-2": true, "": false, "Worker": false, "2w": false, "w-": false, "a b": false,
+		strings.Repeat("w", 40): true, strings.Repeat("w", 41): false,
+	} {
+		_, err := manifest.Write("k8s", manifest.Params{Name: name})
+		if good != (err == nil) {
+			t.Errorf("--name %q: %v", name, err)
+		}
+	}
+}
+
+// The image that holds the binary needs no init container, wherever it has it.
+func TestSidecarPath(t *testing.T) {
+	for kind, want := range map[string]string{
+		"k8s": `command: ["/usr/bin/sidecar"]`, "compose": `test: [CMD, "/usr/bin/sidecar", healthcheck]`, "systemd": `ExecStart="/usr/bin/sidecar" run`,
+	} {
+		got, err := manifest.Write(kind, manifest.Params{Name: "w", SidecarPath: "/usr/bin/sidecar"})
+		if err != nil || !strings.Contains(got, want) || strings.Contains(got, "initContainers") {
+			t.Errorf("%s: %v, %q is not in\n%s", kind, err, want, got)
+		}
+	}
+	_, err := printed(config.NewLoader(), "k8s", nil, manifest.Params{SidecarPath: "sidecar", Name: "w", Min: 1, Max: 1})
+	if err == nil {
+		t.Error("a relative path is taken")
 	}
 }
