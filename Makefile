@@ -133,6 +133,10 @@ model: ## Check the model of claim, lease, report and reap, and that it finds ea
 manifests: go ## Check the manifests that `sidecar manifest` prints (Kubernetes, KEDA, compose, systemd)
 	@scripts/manifests
 
+.PHONY: chart-test
+chart-test: go ## Check the Helm chart: lint, every pair of values, refused values, the packed chart (ARGS=-v)
+	@scripts/chart-test $(ARGS)
+
 .PHONY: alerts
 alerts: ## Check the alert rules and the dashboard in deploy/ with promtool
 	@scripts/alerts

@@ -13,9 +13,11 @@ import (
 
 	"github.com/compose-spec/compose-go/v2/loader"
 	"github.com/compose-spec/compose-go/v2/types"
+	monitoringv1 "github.com/prometheus-operator/prometheus-operator/pkg/apis/monitoring/v1"
 	appsv1 "k8s.io/api/apps/v1"
 	autoscalingv2 "k8s.io/api/autoscaling/v2"
 	corev1 "k8s.io/api/core/v1"
+	networkingv1 "k8s.io/api/networking/v1"
 	policyv1 "k8s.io/api/policy/v1"
 	"sigs.k8s.io/yaml"
 )
@@ -34,7 +36,7 @@ func files(t *testing.T, patterns ...string) (all []string) {
 
 func TestKubernetes(t *testing.T) {
 	seen := map[string]int{}
-	for _, path := range files(t, "deploy/kubernetes/*.yaml", "sidecar/internal/cli/testdata/manifest/[khn]*.yaml") {
+	for _, path := range files(t, "deploy/kubernetes/*/[dhk][ep]*.yaml", "sidecar/internal/cli/testdata/manifest/[khn]*.yaml") {
 		text, err := os.ReadFile(path)
 		if err != nil {
 			t.Fatal(err)
@@ -67,6 +69,24 @@ func check(t *testing.T, doc []byte) string {
 		var d appsv1.Deployment
 		strict(&d)
 		checkPod(t, &d)
+	case "v1 Pod":
+		var p corev1.Pod
+		strict(&p)
+		checkContainers(t, p.Spec)
+	case "v1 Secret":
+		strict(&corev1.Secret{})
+	case "v1 ConfigMap":
+		strict(&corev1.ConfigMap{})
+	case "v1 Service":
+		strict(&corev1.Service{})
+	case "v1 ServiceAccount":
+		strict(&corev1.ServiceAccount{})
+	case "networking.k8s.io/v1 NetworkPolicy":
+		strict(&networkingv1.NetworkPolicy{})
+	case "monitoring.coreos.com/v1 PodMonitor":
+		strict(&monitoringv1.PodMonitor{})
+	case "monitoring.coreos.com/v1 PrometheusRule":
+		strict(&monitoringv1.PrometheusRule{})
 	case "policy/v1 PodDisruptionBudget":
 		strict(&policyv1.PodDisruptionBudget{})
 	case "autoscaling/v2 HorizontalPodAutoscaler":
@@ -86,25 +106,49 @@ func check(t *testing.T, doc []byte) string {
 // checkPod looks at what the types cannot say: that what belongs together does.
 func checkPod(t *testing.T, d *appsv1.Deployment) {
 	pod := d.Spec.Template.Spec
+	checkContainers(t, pod)
+	if pod.TerminationGracePeriodSeconds == nil || *pod.TerminationGracePeriodSeconds < 6 {
+		t.Errorf("grace period %v", pod.TerminationGracePeriodSeconds)
+	}
+	for name, value := range d.Spec.Selector.MatchLabels {
+		if d.Spec.Template.Labels[name] != value {
+			t.Errorf("pods have not the label %s=%s that selects them", name, value)
+		}
+	}
+	probed := 0
+	for _, c := range append(slices.Clone(pod.InitContainers), pod.Containers...) {
+		if c.LivenessProbe != nil && c.ReadinessProbe != nil && c.StartupProbe != nil {
+			probed++
+			checkPort(t, c, d.Spec.Template.Annotations)
+		}
+	}
+	if probed != 1 {
+		t.Errorf("%d containers are probed", probed)
+	}
+}
+
+// checkContainers looks at what each container of a pod has.
+func checkContainers(t *testing.T, pod corev1.PodSpec) {
 	if pod.EnableServiceLinks == nil || *pod.EnableServiceLinks {
 		t.Error("service links are on")
 	}
 	if s := pod.SecurityContext; s == nil || !*s.RunAsNonRoot || *s.RunAsUser != 65532 || s.SeccompProfile.Type != corev1.SeccompProfileTypeRuntimeDefault {
 		t.Errorf("security context %+v", s)
 	}
-	if pod.TerminationGracePeriodSeconds == nil || *pod.TerminationGracePeriodSeconds < 30 {
-		t.Errorf("grace period %v", pod.TerminationGracePeriodSeconds)
-	}
 	var volumes []string
 	for _, v := range pod.Volumes {
 		volumes = append(volumes, v.Name)
 	}
-	probed := 0
 	for _, c := range append(slices.Clone(pod.InitContainers), pod.Containers...) {
+		var mounted []string
 		for _, m := range c.VolumeMounts {
 			if !slices.Contains(volumes, m.Name) {
 				t.Errorf("container %s mounts %s, which is no volume of %v", c.Name, m.Name, volumes)
 			}
+			if slices.Contains(mounted, m.MountPath) {
+				t.Errorf("container %s mounts two volumes at %s", c.Name, m.MountPath)
+			}
+			mounted = append(mounted, m.MountPath)
 		}
 		s := c.SecurityContext
 		if s == nil || !*s.ReadOnlyRootFilesystem || *s.AllowPrivilegeEscalation || !slices.Equal(s.Capabilities.Drop, []corev1.Capability{"ALL"}) {
@@ -112,10 +156,6 @@ func checkPod(t *testing.T, d *appsv1.Deployment) {
 		}
 		if c.Resources.Requests.Memory().IsZero() || c.Resources.Limits.Memory().IsZero() {
 			t.Errorf("container %s has no resources", c.Name)
-		}
-		if c.LivenessProbe != nil && c.ReadinessProbe != nil && c.StartupProbe != nil {
-			probed++
-			checkPort(t, c, d.Spec.Template.Annotations)
 		}
 		if len(c.Command) > 0 && !filepath.IsAbs(c.Command[0]) {
 			t.Errorf("container %s starts %s, which has to be on its image's PATH", c.Name, c.Command[0])
@@ -128,14 +168,16 @@ func checkPod(t *testing.T, d *appsv1.Deployment) {
 				t.Errorf("container %s: Kubernetes would expand %q", c.Name, text)
 			}
 		}
+		var names []string
 		for _, e := range c.Env {
+			if slices.Contains(names, e.Name) {
+				t.Errorf("container %s has %s twice", c.Name, e.Name)
+			}
+			names = append(names, e.Name)
 			if strings.Contains(e.Name, "PASSWORD") && !strings.HasSuffix(e.Name, "_FILE") && e.Value != "" {
 				t.Errorf("container %s has %s in the open", c.Name, e.Name)
 			}
 		}
-	}
-	if probed != 1 {
-		t.Errorf("%d containers are probed", probed)
 	}
 }
 

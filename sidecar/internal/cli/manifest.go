@@ -21,7 +21,7 @@ import (
 
 // What a container has where nothing else is given.
 const (
-	httpAddr = ":8000" // probes and metrics
+	httpPort = 8000 // probes and metrics
 
 	// Four workers that import on a busy node, whose processor the others have, take far
 	// longer than one on a developer's machine.
@@ -58,6 +58,7 @@ var manifestOf = map[string]string{
 	"native-sidecar": "a Deployment with the sidecar as a container of its own",
 	"hpa":            "a HorizontalPodAutoscaler for either of them",
 	"keda":           "a ScaledObject of KEDA for either of them",
+	"values":         "values for the Helm chart, which makes the same objects of them",
 	"compose":        "a compose file",
 	"systemd":        "a template of a systemd unit",
 }
@@ -160,15 +161,15 @@ func printed(loader *config.Loader, kind string, args []string, p manifest.Param
 }
 
 // containerAddr is where the sidecar listens in a container: at the port that is given, and
-// not on loopback, where what asks from outside would get no answer.
+// on all of its addresses: what asks from outside gets no answer on loopback.
 func containerAddr(loader *config.Loader) (addr string, port int, err error) {
 	if addr, err = loader.HTTPAddr(); err != nil {
 		return "", 0, err
 	}
 	if addr == "" {
-		return "", 0, &config.UsageError{Err: errors.New("SIDECAR_HTTP_ADDR is off: the probes of a container ask that address; leave it out for " + httpAddr)}
+		return "", 0, &config.UsageError{Err: fmt.Errorf("SIDECAR_HTTP_ADDR is off: the probes of a container ask that address; leave it out for :%d", httpPort)}
 	}
-	host, text, err := net.SplitHostPort(addr)
+	_, text, err := net.SplitHostPort(addr)
 	if err != nil {
 		return "", 0, &config.UsageError{Err: err}
 	}
@@ -176,13 +177,9 @@ func containerAddr(loader *config.Loader) (addr string, port int, err error) {
 		return "", 0, &config.UsageError{Err: err}
 	}
 	if port == 0 { // one that is free, of which no probe would know
-		host, text, _ = net.SplitHostPort(httpAddr)
-		port, _ = strconv.Atoi(text)
+		port = httpPort
 	}
-	if ip := net.ParseIP(host); ip == nil || !ip.IsUnspecified() {
-		host = ""
-	}
-	return net.JoinHostPort(host, text), port, nil
+	return net.JoinHostPort("", strconv.Itoa(port)), port, nil
 }
 
 // userOf gives the user name of a URL; its password never appears in a manifest.

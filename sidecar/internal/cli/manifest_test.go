@@ -58,8 +58,8 @@ var (
 // kept for the checks of scripts/manifests.
 func TestManifests(t *testing.T) {
 	deploy := map[string]string{
-		"k8s": "kubernetes/deployment.yaml", "native-sidecar": "kubernetes/native-sidecar.yaml", "hpa": "kubernetes/hpa.yaml",
-		"keda": "kubernetes/keda.yaml", "compose": "compose.yaml", "systemd": "systemd/graflow-worker@.service",
+		"k8s": "kubernetes/entrypoint/deployment.yaml", "native-sidecar": "kubernetes/native-sidecar/deployment.yaml", "hpa": "kubernetes/hpa/hpa.yaml",
+		"keda": "kubernetes/keda/keda.yaml", "values": "kubernetes/values.yaml", "compose": "compose.yaml", "systemd": "systemd/graflow-worker@.service",
 	}
 	for _, kind := range manifest.Kinds {
 		extension := map[string]string{"systemd": ".service"}[kind]

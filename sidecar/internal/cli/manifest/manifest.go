@@ -22,12 +22,12 @@ var files embed.FS
 
 // templates holds a template for each kind, and the parts that they share.
 var templates = template.Must(template.New("").Funcs(template.FuncMap{
-	"dollars": dollars, "execWord": execWord, "join": strings.Join, "objectName": objectName,
+	"dollars": dollars, "execWord": execWord, "image": splitImage, "join": strings.Join, "objectName": objectName,
 	"quote": quote, "unit": unit, "words": words,
 }).ParseFS(files, "*.tmpl"))
 
 // Kinds are what Write can write.
-var Kinds = []string{"k8s", "native-sidecar", "hpa", "keda", "compose", "systemd"}
+var Kinds = []string{"k8s", "native-sidecar", "hpa", "keda", "values", "compose", "systemd"}
 
 // Variable is one of the environment that is not secret.
 type Variable struct{ Name, Value string }
@@ -160,6 +160,9 @@ func Write(kind string, p Params) (string, error) {
 	}
 	if kind == "keda" && (p.LocalSocket || p.EmbeddedRedis) {
 		return "", fmt.Errorf("KEDA has to reach Redis over the network: give its address in REDIS_URL or REDIS_HOST")
+	}
+	if kind == "values" && p.EmbeddedRedis {
+		return "", fmt.Errorf("the chart's pods share one Redis: give its address in REDIS_URL or REDIS_HOST")
 	}
 	var text strings.Builder
 	if err := templates.ExecuteTemplate(&text, kind+".tmpl", p); err != nil {
