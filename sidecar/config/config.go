@@ -56,6 +56,9 @@ type Config struct {
 	// MaxUnreportedBytes is how many bytes of outcomes may wait to be reported: nothing
 	// is claimed above it. 0 means any number.
 	MaxUnreportedBytes int64
+	// ResultTTL is how long the result of a record without a session is kept in Redis; 0
+	// means until it is deleted. Those with a session are Graflow's, and have no end.
+	ResultTTL time.Duration
 	// SpoolDir, if set, keeps outcomes on disk that Redis could not be told
 	// before the end of a stop, for the next start to report.
 	SpoolDir string
@@ -232,7 +235,8 @@ func Default() Config {
 			LogLevel: "INFO", MaxLent: 16, ExecOutput: ExecText, Socket: Socket{Mode: 0o660},
 		},
 		ShutdownTimeout: 25 * time.Second, StopRedisWait: 8 * time.Second, MaxAttempts: 3, MaxUnreportedBytes: 64 << 20, UnroutedTimeout: 20 * time.Second,
-		Retry: Retry{Base: time.Second, Max: time.Minute, Jitter: 0.5},
+		ResultTTL: 24 * time.Hour,
+		Retry:     Retry{Base: time.Second, Max: time.Minute, Jitter: 0.5},
 	}
 }
 
@@ -269,6 +273,7 @@ func (c *Config) Validate() error {
 	check(c.MaxAttempts >= 1, "MaxAttempts is %d, and must be at least 1", c.MaxAttempts)
 	check(c.StopRedisWait >= 0, "StopRedisWait is %v, and must not be negative", c.StopRedisWait)
 	check(c.MaxUnreportedBytes >= 0, "MaxUnreportedBytes is %d, and must not be negative", c.MaxUnreportedBytes)
+	check(c.ResultTTL >= 0, "ResultTTL is %v, and must not be negative", c.ResultTTL)
 	check(c.TaskTimeout >= 0, "TaskTimeout is %v, and must not be negative", c.TaskTimeout)
 	for name, d := range map[string]time.Duration{
 		"PollInterval": c.PollInterval, "ShutdownTimeout": c.ShutdownTimeout,

@@ -74,6 +74,7 @@ type own struct {
 	UnroutedTimeout value `envconfig:"SIDECAR_UNROUTED_TIMEOUT" help:"How long a task is kept that no kind of worker takes (SIDECAR_WORKERS), in no sidecar of the prefix, before it becomes a dead letter."`
 	MaxAttempts     value `envconfig:"SIDECAR_MAX_ATTEMPTS" help:"How many deliveries of a task may be lost to crashes before it becomes a dead letter."`
 	MaxUnreported   value `envconfig:"SIDECAR_MAX_UNREPORTED_BYTES" help:"Bytes of results and records that may wait to be reported to Redis; nothing is claimed above it, and what runs goes on. 0 means no limit. See the metric graflow_sidecar_unreported_bytes."`
+	ResultTTL       value `envconfig:"SIDECAR_RESULT_TTL" help:"How long Redis keeps the result of a record without a session_id, which is PREFIX:sidecar:result:TASK_ID; 0 means until it is deleted. The results of records with a session are Graflow's: they stay until the workflow, or who reads them, deletes them. See docs/channels.md."`
 	RetryBase       value `envconfig:"SIDECAR_RETRY_BASE" help:"Pause before a task is tried again whose failure the worker called retryable; doubles with every further one."`
 	RetryMax        value `envconfig:"SIDECAR_RETRY_MAX" help:"Longest such pause."`
 	RetryJitter     value `envconfig:"SIDECAR_RETRY_JITTER" help:"Share of the pause that chance may take off."`

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -121,6 +122,7 @@ func TestEnqueueAndWait(t *testing.T) {
 	b.working(3)
 	session := b.prefix
 	b.must(b.rdb.Set(b.ctx, "graflow:channel:"+session+":a.__result__", `{"n":1}`, time.Minute).Err())
+	b.must(b.rdb.Set(b.ctx, b.prefix+":sidecar:result:c", `{"n":2}`, time.Minute).Err()) // without a session
 	in := fmt.Sprintf("{\"task_id\":\"a\",\"session_id\":%q}\n{\"task_id\":\"bad\"}\n{\"task_id\":\"c\"}\n", session)
 	out, _, err := b.run(in, "enqueue", "--wait", "-o", "json")
 	if status(err) != 1 {
@@ -130,9 +132,9 @@ func TestEnqueueAndWait(t *testing.T) {
 	b.must(json.Unmarshal([]byte(out), &list))
 	var got []string
 	for _, o := range list {
-		got = append(got, fmt.Sprint(o.TaskID, " ", o.Outcome, " ", o.Error, " ", len(o.Result) > 0))
+		got = append(got, fmt.Sprint(o.TaskID, " ", o.Outcome, " ", o.Error, " ", string(bytes.Join(bytes.Fields(o.Result), nil))))
 	}
-	if fmt.Sprint(got) != "[a success  true bad failure no luck false c success  false]" {
+	if fmt.Sprint(got) != `[a success  {"n":1} bad failure no luck  c success  {"n":2}]` {
 		t.Error(got)
 	}
 	if keys := b.keys(); len(keys) > 0 {

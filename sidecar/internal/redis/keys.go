@@ -47,6 +47,8 @@ import (
 //	P:sidecar:delayed:records      hash: delivery id → record
 //	P:sidecar:isolated             sorted set: the delayed ids whose records an idle
 //	                               sidecar may take earlier, by the same time
+//	P:sidecar:result:{task}        string with a TTL: the result of a task without a
+//	                               session, JSON
 //	P:sidecar:dead                 sorted set: delivery ids, by time
 //	P:sidecar:dead:{delivery}      hash: raw, reason, message, stderr, attempts,
 //	                               time, task_id, group_id, session_id
@@ -73,8 +75,12 @@ func (k keys) asked(run string) string    { return k.own("asked:" + run) }
 // (channels/redis_channel.py); it is independent of the key prefix.
 const channelPrefix = "graflow:channel:"
 
-// resultKey returns the key of a task's result.
-func resultKey(session, task string) string {
+// result returns the key of a task's result. Without a session it is a key under the
+// prefix: two prefixes may have tasks of the same name.
+func (k keys) result(session, task string) string {
+	if session == "" {
+		return k.own("result:" + task)
+	}
 	return channelPrefix + session + ":" + ResultKey(task)
 }
 

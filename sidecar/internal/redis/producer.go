@@ -67,9 +67,10 @@ func (s *Store) CompletionsOf(ctx context.Context, group string, tasks ...string
 }
 
 // Result returns a task's result as JSON text, stored from a worker's value or by
-// Graflow's own code. It returns false without one.
+// Graflow's own code. It returns false without one, also for a result without a session
+// that has expired.
 func (s *Store) Result(ctx context.Context, session, task string) (json.RawMessage, bool, error) {
-	text, err := s.c.Get(ctx, resultKey(session, task)).Bytes()
+	text, err := s.c.Get(ctx, s.keys.result(session, task)).Bytes()
 	if isNilReply(err) {
 		return nil, false, nil
 	}

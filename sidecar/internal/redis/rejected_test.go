@@ -122,7 +122,7 @@ func TestValuesOfOneBatchKeepTheirOrder(t *testing.T) {
 		}
 		e.report(run, batch...)
 		for i := 7; i < 98; i += 7 {
-			key := resultKey(e.o.Prefix, fmt.Sprint("t", i))
+			key := e.keys.result(e.o.Prefix, fmt.Sprint("t", i))
 			same(t, "value", e.get(key), fmt.Sprint(i+98))
 			e.c.Del(e.ctx, key)
 		}

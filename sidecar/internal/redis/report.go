@@ -32,7 +32,7 @@ func (s *Store) Report(ctx context.Context, run string, batch []Report) ([]Verdi
 	for i := range batch {
 		size += batch[i].RecordSize
 	}
-	args := append(s.argv(run, 3+9*len(batch)), countedKeep.Milliseconds(), len(batch), size)
+	args := append(s.argv(run, 4+9*len(batch)), countedKeep.Milliseconds(), len(batch), size, ms(s.o.ResultTTL))
 	made := makeTexts(batch)
 	for i := range batch {
 		args = s.appendReport(args, &batch[i], &made[i])
@@ -84,20 +84,25 @@ func makeTexts(batch []Report) []reportTexts {
 	return made
 }
 
-var nothing = ""
+var nothing, expires = "", "expires"
 
 // appendReport appends the arguments of one report for report.lua. It appends pointers to
 // texts: there are nearly a million of them a second.
 func (s *Store) appendReport(args []any, r *Report, made *reportTexts) []any {
 	args = append(args, &r.Delivery, &r.TaskID, &r.GroupID, &made.name, &made.completion)
-	if s.o.StoreValues && r.Value != nil && r.TaskID != "" {
-		args = append(args, resultKey(r.SessionID, r.TaskID), r.Value)
-	} else {
+	kind := &nothing
+	switch {
+	case r.Value == nil || r.TaskID == "" || r.SessionID != "" && !s.o.StoreValues:
 		args = append(args, &nothing, &nothing)
+	default:
+		args = append(args, s.keys.result(r.SessionID, r.TaskID), r.Value)
+		if r.SessionID == "" && s.o.ResultTTL > 0 {
+			kind = &expires
+		}
 	}
 	args = append(args, &r.RecordSHA)
 	if r.Dead == nil {
-		return append(args, &nothing)
+		return append(args, kind)
 	}
 	at := orNow(r.Dead.At)
 	return append(args, "dead", r.Dead.Reason, r.Dead.Message, r.Dead.Stderr, r.Dead.Attempts,

@@ -3,11 +3,13 @@
 -- KEYS[1]  in-flight hash of the run
 -- ARGV[5]  retention of counted tasks, ms
 -- ARGV[6]  number of reports
--- ARGV[7]  bytes of all their records; then for each report: delivery, task id, group
---          id, task id NUL created_at, completion (JSON), key for the value or '',
---          value, SHA-1 of the record or '', and '' or 'dead'. 'dead' is followed by:
---          reason, message, stderr, attempts, time, time in ms, session id. The SHA-1
---          of a dead letter's record may be '*': this script computes it then
+-- ARGV[7]  bytes of all their records
+-- ARGV[8]  retention of the values that expire, ms; then for each report: delivery, task
+--          id, group id, task id NUL created_at, completion (JSON), key for the value or
+--          '', value, SHA-1 of the record or '', and '', 'expires' (the value does) or
+--          'dead'. 'dead' is followed by: reason, message, stderr, attempts, time, time in
+--          ms, session id. The SHA-1 of a dead letter's record may be '*': this script
+--          computes it then
 -- Returns  the verdicts in the order of the reports, separated by spaces: one string
 --          is cheaper than a list. Verdicts: completed, completed-no-group,
 --          group-over, duplicate, dead, bad-group, not-in-flight, stale
@@ -28,7 +30,7 @@
 -- say), the records are still in flight, and counted tasks are not counted again.
 local KEEP, REPORTS = tonumber(ARGV[5]), tonumber(ARGV[6])
 local DAY, WEEK = math.floor(now() / KEEP), 7
-local FIRST, LENGTH, DEAD_LENGTH = 8, 9, 16 -- where the reports begin, and how long one is
+local FIRST, LENGTH, DEAD_LENGTH = 9, 9, 16 -- where the reports begin, and how long one is
 redis.call('HLEN', ATTEMPTS)
 redis.call('ZCARD', ATTEMPTS_AT)
 redis.call('ZCARD', DEAD)
@@ -240,7 +242,11 @@ end
 for report = 1, REPORTS do -- in their order: of two values for one key the later one stays
   local at = values[report]
   if at and (verdicts[report] == 'completed' or verdicts[report] == 'completed-no-group') then
-    redis.call('SET', ARGV[at + 5], ARGV[at + 6])
+    if ARGV[at + 8] == 'expires' then
+      redis.call('SET', ARGV[at + 5], ARGV[at + 6], 'PX', ARGV[8])
+    else
+      redis.call('SET', ARGV[at + 5], ARGV[at + 6])
+    end
   end
 end
 for _, sha in ipairs(spent) do

@@ -22,7 +22,7 @@ func TestReportBehindADeadLetter(t *testing.T) {
 		got := e.report(run, dead, done(c[1].Delivery, "b", "1"), last)
 		same(t, "verdicts", got, []Verdict{Dead, Completed, Completed})
 		same(t, "counter", e.counter("g"), "3")
-		same(t, "value", e.get(resultKey("s", "c")), "3")
+		same(t, "value", e.get(e.keys.result("s", "c")), "3")
 		same(t, "in flight", e.hash(e.keys.inflight(run)), map[string]string{})
 	})
 }
@@ -199,5 +199,5 @@ func TestReportOfUnknownTasks(t *testing.T) {
 	empty := done(e.claimOne(run, "u").Delivery, "u", "1")
 	empty.SessionID, empty.Value = "s", []byte{}
 	same(t, "verdict", e.report(run, empty), []Verdict{Completed})
-	same(t, "an empty value is a value", e.mini.Exists(resultKey("s", "u")), true)
+	same(t, "an empty value is a value", e.mini.Exists(e.keys.result("s", "u")), true)
 }

@@ -1,9 +1,13 @@
 package redis
 
 import (
+	"context"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
+
+	goredis "github.com/redis/go-redis/v9"
 )
 
 // A value is stored with the report that counts, and only with it.
@@ -33,12 +37,70 @@ func TestReportValue(t *testing.T) {
 					e.die(e.run("o"), run, 3)
 				}
 				e.report(run, r)
-				key := resultKey(e.o.Prefix, "t")
+				key := e.keys.result(e.o.Prefix, "t")
 				t.Cleanup(func() { e.c.Del(e.ctx, key) })
 				same(t, "value", e.get(key), c.want)
 			})
 		})
 	}
+}
+
+// The result of a task without a session is under the prefix and expires; Graflow's own
+// results do neither. A later result starts the time anew.
+func TestReportValueWithoutASession(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		ttl  time.Duration
+	}{{"expires", 24 * time.Hour}, {"stays", 0}} {
+		t.Run(c.name, func(t *testing.T) {
+			// Without StoreValues, as in a Cluster: the key has the hash tag of the prefix.
+			both(t, Options{ResultTTL: c.ttl}, func(t *testing.T, e *env) {
+				other, err := New(goredis.NewClient(e.c.Options()), Options{Prefix: e.o.Prefix + "-b"})
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer other.Close()
+				key := e.o.Prefix + ":sidecar:result:daily"
+				for _, value := range []string{`"a"`, `"b"`} {
+					run := e.run("w")
+					r := Report{TaskID: "daily", Value: []byte(value), Delivery: e.claimOne(run, "r").Delivery}
+					same(t, "verdicts", e.report(run, r), []Verdict{CompletedNoGroup})
+					same(t, "value", e.get(key), value)
+					left := e.c.PTTL(e.ctx, key).Val()
+					if c.ttl == 0 && left != -1 || c.ttl > 0 && (left <= c.ttl-testTimeout || left > c.ttl) {
+						t.Errorf("it expires in %v, want %v", left, c.ttl)
+					}
+					got, there, err := e.Result(e.ctx, "", "daily")
+					if err != nil || !there || string(got) != value {
+						t.Errorf("result %s, %v, %v", got, there, err)
+					}
+					if _, there, err := other.Result(e.ctx, "", "daily"); there || err != nil {
+						t.Errorf("under another prefix: %v, %v", there, err)
+					}
+					e.c.Expire(e.ctx, key, testTimeout)
+				}
+			})
+		})
+	}
+}
+
+// In one batch, only the results without a session expire.
+func TestReportOfBothSortsOfResults(t *testing.T) {
+	both(t, Options{StoreValues: true, ResultTTL: time.Hour}, func(t *testing.T, e *env) {
+		run := e.run("w")
+		e.push("a", "b", "c")
+		c := e.claim(run, 3)
+		same(t, "verdicts", e.report(run,
+			Report{Delivery: c[0].Delivery, TaskID: "a", SessionID: e.o.Prefix, Value: []byte("1")},
+			Report{Delivery: c[1].Delivery, TaskID: "b", Value: []byte("2")},
+			Report{Delivery: c[2].Delivery, TaskID: "c", SessionID: e.o.Prefix, Value: []byte("3")},
+		), []Verdict{CompletedNoGroup, CompletedNoGroup, CompletedNoGroup})
+		for i, key := range []string{e.keys.result(e.o.Prefix, "a"), e.keys.result("", "b"), e.keys.result(e.o.Prefix, "c")} {
+			t.Cleanup(func() { e.c.Del(context.Background(), key) })
+			same(t, "value", e.get(key), strconv.Itoa(i+1))
+			same(t, "expires", e.c.PTTL(e.ctx, key).Val() > 0, i == 1)
+		}
+	})
 }
 
 func TestReportDead(t *testing.T) {

@@ -33,8 +33,11 @@ type Options struct {
 	// default 4 MiB.
 	MaxClaimBytes int
 	// StoreValues writes results to Graflow's channel keys. It must be false in a Redis
-	// Cluster, because those keys have no hash tag.
+	// Cluster, because those keys have no hash tag. Results without a session are written
+	// in any case: their keys are under the prefix.
 	StoreValues bool
+	// ResultTTL is the time to live of results without a session; 0 means no end.
+	ResultTTL time.Duration
 }
 
 // Bounds of the work of one script, so that Redis is never blocked for long.

@@ -52,8 +52,9 @@ type Report struct {
 	ErrorJSON []byte
 	// Timestamp is the end of the task; zero means now.
 	Timestamp time.Time
-	// Value is the result as JSON text. With Options.StoreValues it is written to the
-	// task's channel key in the same step, if the report counts.
+	// Value is the result as JSON text. It is written in the same step, if the report
+	// counts: to the task's channel key with Options.StoreValues, or without a session
+	// under the prefix, for Options.ResultTTL.
 	Value []byte
 	// RecordSHA is RecordSHA(record), which clears the attempts of the record. It is
 	// empty if Claimed.Counted was false. With Dead it may be [ShaOfRecord].

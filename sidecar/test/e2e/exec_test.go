@@ -10,6 +10,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/graflow/graflow-sidecar/sidecar/test/kit/proc"
 	"github.com/graflow/graflow-sidecar/sidecar/test/kit/wait"
@@ -54,6 +55,35 @@ func TestExecProgramsOfTheSystem(t *testing.T) {
 			equal(t, "success", done.Success, true)
 			got, _ := b.redis.Get(t.Context(), "graflow:channel:"+b.prefix+":a.__result__").Result()
 			equal(t, "result", got, strings.ReplaceAll(c.result, "SESSION", b.prefix))
+		})
+	}
+}
+
+// The result of a record without a session is under the prefix, for as long as the
+// setting says.
+func TestExecResultWithoutASession(t *testing.T) {
+	t.Parallel()
+	sidecarOnly(t, "it runs Graflow tasks only")
+	for _, c := range []struct {
+		env []string
+		ttl time.Duration // below 0: no end
+	}{{nil, 24 * time.Hour}, {[]string{"SIDECAR_RESULT_TTL=90m"}, 90 * time.Minute}, {[]string{"SIDECAR_RESULT_TTL=0"}, -1}} {
+		t.Run(strings.Join(c.env, ""), func(t *testing.T) {
+			t.Parallel()
+			b := newBench(t)
+			b.exec([]string{"sh", "-c", "echo 5"}, c.env...)
+			if err := b.redis.RPush(t.Context(), b.key("queue"), `{"task_id":"daily"}`).Err(); err != nil {
+				t.Fatal(err)
+			}
+			key := b.key("sidecar", "result", "daily")
+			wait.Until(t, "the result", func() bool { return b.redis.Get(t.Context(), key).Val() == "5" })
+			left := b.redis.PTTL(t.Context(), key).Val()
+			if c.ttl < 0 && left >= 0 || c.ttl > 0 && (left > c.ttl || left < c.ttl-10*time.Minute) {
+				t.Errorf("it expires in %v, want %v", left, c.ttl)
+			}
+			if n := b.redis.Exists(t.Context(), "graflow:channel::daily.__result__").Val(); n != 0 {
+				t.Error("there is a result without a prefix too")
+			}
 		})
 	}
 }

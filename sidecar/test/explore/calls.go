@@ -56,7 +56,7 @@ type letter struct {
 
 func (c *calls) report(run string, seq int64, n uint8, completion string, dead *letter) []string {
 	size := len(record(n))
-	args := []string{"86400000", "1", strconv.Itoa(size), id(run, seq), task(n), group, task(n) + "\x001", completion, "", "", redismodel.SHA1(record(n))}
+	args := []string{"86400000", "1", strconv.Itoa(size), "0", id(run, seq), task(n), group, task(n) + "\x001", completion, "", "", redismodel.SHA1(record(n))}
 	if dead == nil {
 		return c.eval("report", run, inflight(run), append(args, "")...)
 	}

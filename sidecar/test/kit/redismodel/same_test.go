@@ -506,7 +506,7 @@ func (h *history) script() []string {
 		task := h.one("a", "b", "c", "")
 		one := []string{
 			h.one(own, own, delivery), task, h.one("", h.group()), task + "\x001", `{"success":` + h.one("true", "false") + "}",
-			h.one("", "", "graflow:channel:s:"+task), "v", h.one("", sha), "",
+			h.one("", "", "graflow:channel:s:"+task), "v", h.one("", sha), h.one("", "", "expires"),
 		}
 		if h.rnd.IntN(3) == 0 {
 			one[7], one[8] = h.one("*", sha), "dead"
@@ -526,7 +526,7 @@ func (h *history) script() []string {
 	case 6, 7:
 		return call("claim_routed", inflight, append(claiming, h.one("a\nb.*", "*", "c", "a?*"), h.one("1000", "0"), h.one("1", "0"), h.one("2", "0"))...)
 	case 8, 9, 10:
-		reports := []string{"86400000", "1", h.one("100", "100000")}
+		reports := []string{"86400000", "1", h.one("100", "100000"), h.one("600000", "86400000")}
 		n := 1 + h.rnd.IntN(3)
 		reports[1] = strconv.Itoa(n)
 		for range n {
@@ -596,7 +596,7 @@ func BenchmarkScript(b *testing.B) {
 			b.Fatal(claimed)
 		}
 		d := "r." + strconv.Itoa(n)
-		if r := db.Do("EVALSHA", shas["report"], "1", "p:sidecar:inflight:r", "p", "r", "6000", "left", "86400000", "1", "100", d, "a", "", "a", "{}", "", "", "", ""); r.Text != "completed-no-group" {
+		if r := db.Do("EVALSHA", shas["report"], "1", "p:sidecar:inflight:r", "p", "r", "6000", "left", "86400000", "1", "100", "86400000", d, "a", "", "a", "{}", "", "", "", ""); r.Text != "completed-no-group" {
 			b.Fatal(r)
 		}
 	}
