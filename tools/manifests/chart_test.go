@@ -23,6 +23,7 @@ import (
 	"helm.sh/helm/v3/pkg/engine"
 	"helm.sh/helm/v3/pkg/lint"
 	"helm.sh/helm/v3/pkg/lint/support"
+	"helm.sh/helm/v3/pkg/strvals"
 	appsv1 "k8s.io/api/apps/v1"
 	autoscalingv2 "k8s.io/api/autoscaling/v2"
 	corev1 "k8s.io/api/core/v1"
@@ -494,6 +495,27 @@ func TestChartDollars(t *testing.T) {
 		}
 		if got := env(probedContainer(t, pod))["SIDECAR_SPOOL_DIR"]; got != "/a$$(B)" {
 			t.Errorf("%s: the setting is %q", pattern, got)
+		}
+	}
+}
+
+// Numbers and switches arrive as the sidecar reads them, from a file and from --set.
+func TestChartSettings(t *testing.T) {
+	text := "settings: {SIDECAR_MAX_UNREPORTED_BYTES: 67108864, SIDECAR_MAX_CHILD_RSS: 1073741824, SIDECAR_RETRY_JITTER: 0.25, SIDECAR_PREFORK: false, SIDECAR_MAX_LENT: 0, LOG_LEVEL: DEBUG}"
+	set, err := strvals.Parse("settings.SIDECAR_MAX_UNREPORTED_BYTES=67108864,settings.SIDECAR_MAX_CHILD_RSS=1073741824,settings.SIDECAR_RETRY_JITTER=0.25,settings.SIDECAR_PREFORK=false,settings.SIDECAR_MAX_LENT=0,settings.LOG_LEVEL=DEBUG")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, values := range map[string]chartutil.Values{"file": valuesOf(t, text), "--set": set} {
+		d := get[appsv1.Deployment](t, releaseOf(t, sidecarChart(t), values), "Deployment/"+named)
+		got := env(probedContainer(t, d.Spec.Template.Spec))
+		for variable, want := range map[string]string{
+			"SIDECAR_MAX_UNREPORTED_BYTES": "67108864", "SIDECAR_MAX_CHILD_RSS": "1073741824", "SIDECAR_RETRY_JITTER": "0.25",
+			"SIDECAR_PREFORK": "false", "SIDECAR_MAX_LENT": "0", "LOG_LEVEL": "DEBUG",
+		} {
+			if got[variable] != want {
+				t.Errorf("%s: %s is %q, want %q", name, variable, got[variable], want)
+			}
 		}
 	}
 }

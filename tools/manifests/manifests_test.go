@@ -19,6 +19,10 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
 	policyv1 "k8s.io/api/policy/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	psa "k8s.io/pod-security-admission/api"
+	psapolicy "k8s.io/pod-security-admission/policy"
+	kjson "sigs.k8s.io/json"
 	"sigs.k8s.io/yaml"
 )
 
@@ -60,7 +64,7 @@ func check(t *testing.T, doc []byte) string {
 	}
 	strict := func(into any) {
 		t.Helper()
-		if err := yaml.UnmarshalStrict(doc, into); err != nil {
+		for _, err := range decode(doc, into) {
 			t.Error(err)
 		}
 	}
@@ -103,6 +107,33 @@ func check(t *testing.T, doc []byte) string {
 	return head.Kind
 }
 
+// decode is as strict as the API server: it refuses names that the type does not have, in
+// another case too, and names that come twice.
+func decode(doc []byte, into any) []error {
+	text, err := yaml.YAMLToJSONStrict(doc)
+	if err != nil {
+		return []error{err}
+	}
+	unknown, err := kjson.UnmarshalStrict(text, into)
+	if err != nil {
+		return []error{err}
+	}
+	return unknown
+}
+
+// The decoder is what the checks stand on, so it is checked too.
+func TestDecodeRefuses(t *testing.T) {
+	for doc, want := range map[string]string{
+		"spec: {replicas: 1}": "", "spec: {Replicas: 1}": "unknown field", "spec: {replica: 1}": "unknown field",
+		"spec: {replicas: 1, replicas: 2}": "already", "spec: {replicas: many}": "cannot unmarshal",
+	} {
+		errs := decode([]byte(doc), &appsv1.Deployment{})
+		if said := fmt.Sprint(errs); want == "" && errs != nil || !strings.Contains(said, want) {
+			t.Errorf("%s: %s", doc, said)
+		}
+	}
+}
+
 // checkPod looks at what the types cannot say: that what belongs together does.
 func checkPod(t *testing.T, d *appsv1.Deployment) {
 	pod := d.Spec.Template.Spec
@@ -127,13 +158,25 @@ func checkPod(t *testing.T, d *appsv1.Deployment) {
 	}
 }
 
+// restricted are the checks of the Pod Security Standards, as the API server has them.
+func restricted(t *testing.T) psapolicy.Evaluator {
+	t.Helper()
+	e, err := psapolicy.NewEvaluator(psapolicy.DefaultChecks(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return e
+}
+
 // checkContainers looks at what each container of a pod has.
 func checkContainers(t *testing.T, pod corev1.PodSpec) {
 	if pod.EnableServiceLinks == nil || *pod.EnableServiceLinks {
 		t.Error("service links are on")
 	}
-	if s := pod.SecurityContext; s == nil || !*s.RunAsNonRoot || *s.RunAsUser != 65532 || s.SeccompProfile.Type != corev1.SeccompProfileTypeRuntimeDefault {
-		t.Errorf("security context %+v", s)
+	allowed := restricted(t).EvaluatePod(
+		psa.LevelVersion{Level: psa.LevelRestricted, Version: psa.LatestVersion()}, &metav1.ObjectMeta{}, &pod)
+	if result := psapolicy.AggregateCheckResults(allowed); !result.Allowed {
+		t.Errorf("the Pod Security Standard \"restricted\" refuses the pod: %s", result.ForbiddenDetail())
 	}
 	var volumes []string
 	for _, v := range pod.Volumes {
@@ -150,9 +193,8 @@ func checkContainers(t *testing.T, pod corev1.PodSpec) {
 			}
 			mounted = append(mounted, m.MountPath)
 		}
-		s := c.SecurityContext
-		if s == nil || !*s.ReadOnlyRootFilesystem || *s.AllowPrivilegeEscalation || !slices.Equal(s.Capabilities.Drop, []corev1.Capability{"ALL"}) {
-			t.Errorf("container %s: security context %+v", c.Name, s)
+		if s := c.SecurityContext; s == nil || s.ReadOnlyRootFilesystem == nil || !*s.ReadOnlyRootFilesystem {
+			t.Errorf("container %s: security context %+v", c.Name, c.SecurityContext)
 		}
 		if c.Resources.Requests.Memory().IsZero() || c.Resources.Limits.Memory().IsZero() {
 			t.Errorf("container %s has no resources", c.Name)

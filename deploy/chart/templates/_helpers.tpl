@@ -73,7 +73,9 @@ imagePullPolicy: {{ . }}
 
 {{- /* A value as a quoted text in which Kubernetes expands nothing. */}}
 {{- define "sidecar.text" -}}
-{{- if kindIs "float64" . }}{{ printf "%v" . | replace "$" "$$" | quote }}{{ else }}{{ toString . | replace "$" "$$" | quote }}{{ end }}
+{{- /* A large number of a values file would be 6.7e+07 otherwise. */}}
+{{- if and (kindIs "float64" .) (eq (toString .) (toString (float64 (int64 .)))) }}{{ int64 . | quote }}
+{{- else }}{{ toString . | replace "$" "$$" | quote }}{{ end }}
 {{- end }}
 
 {{- define "sidecar.native" -}}{{ if eq .Values.pattern "native-sidecar" }}true{{ end }}{{- end }}
