@@ -114,6 +114,7 @@ func (a *App) pipelineBackend(c *redis.Connections) backend {
 	b.Leases = lease.NewRedis(lease.RedisOptions{
 		Store: c.Leases, Last: c.Last, Link: a.newLink(), Log: a.log, MaxAttempts: a.cfg.MaxAttempts, InFlight: a.inFlight, Parked: &a.parked,
 		Describe: a.obs.About, Trace: a.telemetry.Trace, OnTick: a.onTick, OnRegistered: a.control.OnRegistered, DeadLetter: a.buffer.Add,
+		DeadTrimmed: a.obs.Metrics().DeadTrimmed,
 		CheckServer: func(ctx context.Context) { redis.CheckEviction(ctx, c.Leases.EvictionPolicy, a.log) },
 	})
 	if c.Spool != nil {

@@ -59,6 +59,10 @@ type Config struct {
 	// ResultTTL is how long the result of a record without a session is kept in Redis; 0
 	// means until it is deleted. Those with a session are Graflow's, and have no end.
 	ResultTTL time.Duration
+	// DeadLetterMax and DeadLetterMaxAge bound the dead letters of the prefix: the oldest
+	// ones above the number, and those of the age, are deleted. 0 means no bound.
+	DeadLetterMax    int
+	DeadLetterMaxAge time.Duration
 	// SpoolDir, if set, keeps outcomes on disk that Redis could not be told
 	// before the end of a stop, for the next start to report.
 	SpoolDir string
@@ -235,8 +239,8 @@ func Default() Config {
 			LogLevel: "INFO", MaxLent: 16, ExecOutput: ExecText, Socket: Socket{Mode: 0o660},
 		},
 		ShutdownTimeout: 25 * time.Second, StopRedisWait: 8 * time.Second, MaxAttempts: 3, MaxUnreportedBytes: 64 << 20, UnroutedTimeout: 20 * time.Second,
-		ResultTTL: 24 * time.Hour,
-		Retry:     Retry{Base: time.Second, Max: time.Minute, Jitter: 0.5},
+		ResultTTL: 24 * time.Hour, DeadLetterMax: 10_000, DeadLetterMaxAge: 180 * 24 * time.Hour,
+		Retry: Retry{Base: time.Second, Max: time.Minute, Jitter: 0.5},
 	}
 }
 
@@ -274,6 +278,8 @@ func (c *Config) Validate() error {
 	check(c.StopRedisWait >= 0, "StopRedisWait is %v, and must not be negative", c.StopRedisWait)
 	check(c.MaxUnreportedBytes >= 0, "MaxUnreportedBytes is %d, and must not be negative", c.MaxUnreportedBytes)
 	check(c.ResultTTL >= 0, "ResultTTL is %v, and must not be negative", c.ResultTTL)
+	check(c.DeadLetterMax >= 0, "DeadLetterMax is %d, and must not be negative", c.DeadLetterMax)
+	check(c.DeadLetterMaxAge >= 0, "DeadLetterMaxAge is %v, and must not be negative", c.DeadLetterMaxAge)
 	check(c.TaskTimeout >= 0, "TaskTimeout is %v, and must not be negative", c.TaskTimeout)
 	for name, d := range map[string]time.Duration{
 		"PollInterval": c.PollInterval, "ShutdownTimeout": c.ShutdownTimeout,

@@ -65,6 +65,8 @@ func (vs *variables) settings(in *interpreter) Settings {
 	in.integer(&o.MaxAttempts, &c.MaxAttempts, 1, 1000)
 	in.size(&o.MaxUnreported, &c.MaxUnreportedBytes, 1<<20)
 	in.duration(&o.ResultTTL, &c.ResultTTL, 0, 3650*day)
+	in.integer(&o.DeadLetterMax, &c.DeadLetterMax, 0, math.MaxInt32)
+	in.duration(&o.DeadLetterMaxAge, &c.DeadLetterMaxAge, 0, 3650*day)
 	in.duration(&o.RetryBase, &c.Retry.Base, time.Millisecond, day)
 	in.duration(&o.RetryMax, &c.Retry.Max, time.Millisecond, day)
 	in.ordered(&o.RetryBase, c.Retry.Base, &o.RetryMax, c.Retry.Max)

@@ -69,21 +69,23 @@ type own struct {
 	MaxMessageBytes   value `envconfig:"SIDECAR_MAX_MESSAGE_BYTES" help:"Longest line of the worker protocol, in bytes; with exec the longest record and the longest result. A record for which there is no room in a line (512 bytes are kept for what stands around it) is a dead letter, and no worker is given it."`
 	ExecOutput        value `envconfig:"SIDECAR_EXEC_OUTPUT" help:"What the stdout of a program of mode exec is: text is UTF-8, and a task whose output is not has failed; latin1 is ISO 8859-1, which is made UTF-8 of; base64 is any bytes, and the result is a string of them in base64. See docs/modes.md."`
 
-	QueueSide       value `envconfig:"SIDECAR_QUEUE_SIDE" section:"Tasks" help:"End of the queue that tasks are taken from: left as Graflow's worker does, right for first in, first out within a group."`
-	TaskTimeout     value `envconfig:"SIDECAR_TASK_TIMEOUT" flag:"task-timeout" help:"Longest run of one task; 0 means no limit."`
-	UnroutedTimeout value `envconfig:"SIDECAR_UNROUTED_TIMEOUT" help:"How long a task is kept that no kind of worker takes (SIDECAR_WORKERS), in no sidecar of the prefix, before it becomes a dead letter."`
-	MaxAttempts     value `envconfig:"SIDECAR_MAX_ATTEMPTS" help:"How many deliveries of a task may be lost to crashes before it becomes a dead letter."`
-	MaxUnreported   value `envconfig:"SIDECAR_MAX_UNREPORTED_BYTES" help:"Bytes of results and records that may wait to be reported to Redis; nothing is claimed above it, and what runs goes on. 0 means no limit. See the metric graflow_sidecar_unreported_bytes."`
-	ResultTTL       value `envconfig:"SIDECAR_RESULT_TTL" help:"How long Redis keeps the result of a record without a session_id, which is PREFIX:sidecar:result:TASK_ID; 0 means until it is deleted. The results of records with a session are Graflow's: they stay until the workflow, or who reads them, deletes them. See docs/channels.md."`
-	RetryBase       value `envconfig:"SIDECAR_RETRY_BASE" help:"Pause before a task is tried again whose failure the worker called retryable; doubles with every further one."`
-	RetryMax        value `envconfig:"SIDECAR_RETRY_MAX" help:"Longest such pause."`
-	RetryJitter     value `envconfig:"SIDECAR_RETRY_JITTER" help:"Share of the pause that chance may take off."`
-	ShutdownTimeout value `envconfig:"SIDECAR_SHUTDOWN_TIMEOUT" flag:"shutdown-timeout" section:"The stop and the log" help:"Budget of a stop, counted from its signal; keep it under the 30 s that Kubernetes gives."`
-	StopRedisWait   value `envconfig:"SIDECAR_STOP_REDIS_WAIT" help:"How long a stop waits for a Redis that is gone, once the running tasks have ended; then it keeps in SIDECAR_SPOOL_DIR, or names, what could not be reported. Never beyond the budget; 0 means not at all."`
-	SpoolDir        value `envconfig:"SIDECAR_SPOOL_DIR" help:"Folder where results are kept that Redis could not be told before the end of a stop; the next start with the same folder reports them. Best effort: a record that was taken over meanwhile runs again."`
-	HTTPAddr        value `envconfig:"SIDECAR_HTTP_ADDR" flag:"http-addr" help:"Address for /livez, /readyz, /startupz, /status and /metrics; port 0 takes one that is free, which the log and the registry then tell; off means none."`
-	DebugAddr       value `envconfig:"SIDECAR_DEBUG_ADDR" help:"Loopback address that serves Go profiles of the sidecar under /debug/pprof/; off if unset. See docs/performance.md."`
-	LogFormat       value `envconfig:"SIDECAR_LOG_FORMAT" flag:"log-format" help:"auto is text on a terminal and json elsewhere."`
+	QueueSide        value `envconfig:"SIDECAR_QUEUE_SIDE" section:"Tasks" help:"End of the queue that tasks are taken from: left as Graflow's worker does, right for first in, first out within a group."`
+	TaskTimeout      value `envconfig:"SIDECAR_TASK_TIMEOUT" flag:"task-timeout" help:"Longest run of one task; 0 means no limit."`
+	UnroutedTimeout  value `envconfig:"SIDECAR_UNROUTED_TIMEOUT" help:"How long a task is kept that no kind of worker takes (SIDECAR_WORKERS), in no sidecar of the prefix, before it becomes a dead letter."`
+	MaxAttempts      value `envconfig:"SIDECAR_MAX_ATTEMPTS" help:"How many deliveries of a task may be lost to crashes before it becomes a dead letter."`
+	MaxUnreported    value `envconfig:"SIDECAR_MAX_UNREPORTED_BYTES" help:"Bytes of results and records that may wait to be reported to Redis; nothing is claimed above it, and what runs goes on. 0 means no limit. See the metric graflow_sidecar_unreported_bytes."`
+	ResultTTL        value `envconfig:"SIDECAR_RESULT_TTL" help:"How long Redis keeps the result of a record without a session_id, which is PREFIX:sidecar:result:TASK_ID; 0 means until it is deleted. The results of records with a session are Graflow's: they stay until the workflow, or who reads them, deletes them. See docs/channels.md."`
+	DeadLetterMax    value `envconfig:"SIDECAR_DEAD_LETTER_MAX" help:"Dead letters that are kept; the oldest ones above that are deleted, which the log and the metric graflow_sidecar_dead_letters_dropped_total tell. 0 means any number. Give all sidecars of a prefix the same."`
+	DeadLetterMaxAge value `envconfig:"SIDECAR_DEAD_LETTER_MAX_AGE" help:"Age at which dead letters are deleted, by Redis' clock; 180 days by default, 0 means never."`
+	RetryBase        value `envconfig:"SIDECAR_RETRY_BASE" help:"Pause before a task is tried again whose failure the worker called retryable; doubles with every further one."`
+	RetryMax         value `envconfig:"SIDECAR_RETRY_MAX" help:"Longest such pause."`
+	RetryJitter      value `envconfig:"SIDECAR_RETRY_JITTER" help:"Share of the pause that chance may take off."`
+	ShutdownTimeout  value `envconfig:"SIDECAR_SHUTDOWN_TIMEOUT" flag:"shutdown-timeout" section:"The stop and the log" help:"Budget of a stop, counted from its signal; keep it under the 30 s that Kubernetes gives."`
+	StopRedisWait    value `envconfig:"SIDECAR_STOP_REDIS_WAIT" help:"How long a stop waits for a Redis that is gone, once the running tasks have ended; then it keeps in SIDECAR_SPOOL_DIR, or names, what could not be reported. Never beyond the budget; 0 means not at all."`
+	SpoolDir         value `envconfig:"SIDECAR_SPOOL_DIR" help:"Folder where results are kept that Redis could not be told before the end of a stop; the next start with the same folder reports them. Best effort: a record that was taken over meanwhile runs again."`
+	HTTPAddr         value `envconfig:"SIDECAR_HTTP_ADDR" flag:"http-addr" help:"Address for /livez, /readyz, /startupz, /status and /metrics; port 0 takes one that is free, which the log and the registry then tell; off means none."`
+	DebugAddr        value `envconfig:"SIDECAR_DEBUG_ADDR" help:"Loopback address that serves Go profiles of the sidecar under /debug/pprof/; off if unset. See docs/performance.md."`
+	LogFormat        value `envconfig:"SIDECAR_LOG_FORMAT" flag:"log-format" help:"auto is text on a terminal and json elsewhere."`
 
 	HTTPHosts      value `envconfig:"SIDECAR_HTTP_HOSTS" section:"The page" help:"Names that the address answers to besides its own, separated by commas. On loopback that is localhost alone; on another address any name, unless this is set."`
 	AdminToken     value `envconfig:"SIDECAR_ADMIN_TOKEN" secret:"true" exact:"true" help:"Token that allows actions on the page, and to see more than counts on an address that is not loopback; see docs/monitoring.md. Without one the page only shows."`

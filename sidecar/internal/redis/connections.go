@@ -81,7 +81,7 @@ func Open(cfg *config.Config, o ClientOptions) (*Store, error) {
 	}
 	s, err := New(c, Options{
 		Prefix: cfg.KeyPrefix, QueueRight: cfg.QueueSide == config.QueueRight, StoreValues: !cfg.Redis.Cluster,
-		ResultTTL: cfg.ResultTTL,
+		ResultTTL: cfg.ResultTTL, DeadLetterMax: cfg.DeadLetterMax, DeadLetterMaxAge: cfg.DeadLetterMaxAge,
 	})
 	if err != nil {
 		_ = c.Close()

@@ -19,6 +19,10 @@ var requeueScript = script(formatLua, requeueLua)
 var dropLua string
 var dropScript = script(formatLua, dropLua)
 
+//go:embed trim_dead.lua
+var trimDeadLua string
+var trimDeadScript = script(formatLua, trimDeadLua)
+
 func (k keys) deadLetter(id string) string { return k.own("dead:" + id) }
 
 // letterFields are the fields of a dead letter except the record, which may be large.
@@ -126,4 +130,25 @@ func (s *Store) Drop(ctx context.Context, id string) (bool, error) {
 		err = nil
 	}
 	return n == 1, failure("drop", err)
+}
+
+// Trimmed is the result of a TrimDead.
+type Trimmed struct {
+	Many int  // dead letters that were deleted because there were more than are kept
+	Old  int  // those that were deleted because they were older than they are kept
+	More bool // there may be more to delete
+}
+
+// TrimDead deletes a bounded number of the oldest dead letters above
+// Options.DeadLetterMax or older than Options.DeadLetterMaxAge. The failures have already
+// been counted for their groups.
+func (s *Store) TrimDead(ctx context.Context) (Trimmed, error) {
+	reply, err := s.call(ctx, trimDeadScript, "", s.keys.own("dead"), s.o.DeadLetterMax, ms(s.o.DeadLetterMaxAge), chunkTrimmed, s.format).Int64Slice()
+	if err == nil && len(reply) != 2 {
+		err = errReply
+	}
+	if err != nil {
+		return Trimmed{}, failure("trim dead letters", err)
+	}
+	return Trimmed{Many: int(reply[0]), Old: int(reply[1]), More: reply[0]+reply[1] >= chunkTrimmed}, nil
 }

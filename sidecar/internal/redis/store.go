@@ -38,6 +38,10 @@ type Options struct {
 	StoreValues bool
 	// ResultTTL is the time to live of results without a session; 0 means no end.
 	ResultTTL time.Duration
+	// DeadLetterMax is the number of dead letters that are kept, and DeadLetterMaxAge their
+	// age; 0 means any.
+	DeadLetterMax    int
+	DeadLetterMaxAge time.Duration
 }
 
 // Bounds of the work of one script, so that Redis is never blocked for long.
@@ -46,6 +50,7 @@ const (
 	chunkIDs      = 100
 	chunkCommands = 8
 	chunkLetters  = 8 // each with the stderr of a worker
+	chunkTrimmed  = 100
 )
 
 // Bounds of a reply that carries records. Redis closes the connection of a client whose

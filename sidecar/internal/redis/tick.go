@@ -39,11 +39,11 @@ func (s *Store) Tick(ctx context.Context, run string, about []byte, label string
 	reply, err := s.call(ctx, tickScript, run, s.keys.alive(run), about, label,
 		chunkRecords, s.o.MaxClaimBytes, goneKeep.Milliseconds(), attemptsKeep.Milliseconds(), chunkIDs,
 		minGap.Milliseconds(), maxGap.Milliseconds(), absence.Milliseconds(), grace.Milliseconds(), chunkCommands,
-		began, since, searchKeys, searchRest, s.format).Slice()
+		began, since, searchKeys, searchRest, s.format, s.o.DeadLetterMax, ms(s.o.DeadLetterMaxAge)).Slice()
 	if err != nil {
 		return TickResult{}, failure("tick", err)
 	}
-	if len(reply) != 13 {
+	if len(reply) != 14 {
 		return TickResult{}, failure("tick", errReply)
 	}
 	promoted, ok1 := reply[0].(int64)
@@ -59,7 +59,8 @@ func (s *Store) Tick(ctx context.Context, run string, about []byte, label string
 	isolated, ok11 := reply[10].(int64)
 	raised, ok12 := reply[11].(int64)
 	replaced, ok13 := reply[12].(int64)
-	if !ok1 || !ok2 || !ok3 || !ok4 || !ok5 || !ok6 || !ok7 || !ok8 || !ok9 || !ok10 || !ok11 || !ok12 || !ok13 {
+	letters, ok14 := reply[13].(int64)
+	if !ok1 || !ok2 || !ok3 || !ok4 || !ok5 || !ok6 || !ok7 || !ok8 || !ok9 || !ok10 || !ok11 || !ok12 || !ok13 || !ok14 {
 		return TickResult{}, failure("tick", errReply)
 	}
 	s.ticked(run, clock)
@@ -67,6 +68,7 @@ func (s *Store) Tick(ctx context.Context, run string, about []byte, label string
 		Dead: dead, Unfinished: unfinished, Promoted: int(promoted), Drained: int(drained), InFlight: int(inFlight),
 		Paused: paused == 1, AllPaused: allPaused == 1, Commands: decodeCommands(commands), Unrouted: int(unrouted),
 		Isolated: int(isolated), FormatRaised: int(raised), FormatReplaced: replaced == 1,
+		TrimDead: letters == 1,
 	}, nil
 }
 

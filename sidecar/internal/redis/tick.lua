@@ -18,12 +18,15 @@
 -- ARGV[19] maximum number of keys that are searched for forgotten runs
 -- ARGV[20] number of checks between two such searches
 -- ARGV[21] newest format that the caller knows, see format.lua
+-- ARGV[22] maximum number of dead letters, or 0
+-- ARGV[23] maximum age of dead letters, ms, or 0
 -- Returns  records promoted; records drained; runs that the caller has to reap;
 --          unfinished runs; records in flight of the caller; 1 if the run is paused;
 --          1 if all runs are; commands for the run; unrouted records; Redis' clock;
 --          isolated records; the format if it has changed, or 0; 1 if it has replaced
---          a value that is no format. Error GONE for a run that is not a member, and
---          FORMAT for a caller that does not know the stored format
+--          a value that is no format; 1 if the caller has to delete dead letters
+--          (trim_dead.lua). Error GONE for a run that is not a member, and FORMAT for a
+--          caller that does not know the stored format
 --
 -- Every sidecar ticks, and the checks serve all of them: if each sidecar checked each,
 -- the work would grow with the square of the fleet. The members are therefore checked
@@ -178,9 +181,20 @@ local function store_clock()
   NOW = RAW + ahead
 end
 
+-- too_many_letters reports whether there are dead letters above the number, or of the age,
+-- up to which they are kept.
+local function too_many_letters()
+  if not usable('ZCARD', DEAD) then
+    return false
+  end
+  local most_letters, oldest = tonumber(ARGV[22]), tonumber(ARGV[23])
+  return most_letters > 0 and redis.call('ZCARD', DEAD) > most_letters
+      or oldest > 0 and #redis.call('ZRANGEBYSCORE', DEAD, '-inf', RAW - oldest, 'LIMIT', 0, 1) > 0
+end
+
 local last = redis.call('HMGET', WATCH, 'at', 'page', 'cursor', 'rest')
 local age = RAW - (tonumber(last[1]) or 0)
-local dead, raised = {}, 0
+local dead, raised, letters = {}, 0, 0
 if age >= tonumber(ARGV[12]) or age < 0 then
   store_clock()
   local page = (tonumber(last[2]) or 0) + 1
@@ -192,6 +206,7 @@ if age >= tonumber(ARGV[12]) or age < 0 then
   dead = check_members(page, age, cursor, rest)
   sweep(page)
   raised = raise_format(stored, ARGV[21])
+  letters = too_many_letters() and 1 or 0
 end
 
 -- Due records are promoted: the earliest ones within the limits, pushed last first, so
@@ -219,4 +234,4 @@ end
 local commands = redis.call('LPOP', COMMANDS, ARGV[16]) or {}
 return { promoted, drained, dead, unfinished, redis.call('HLEN', INFLIGHT),
          redis.call('HEXISTS', PAUSED, RUN), redis.call('HEXISTS', PAUSED, '*'), commands, redis.call('LLEN', S .. 'unrouted'),
-         RAW, redis.call('ZCARD', ISOLATED), raised, raised > 0 and not stored and 1 or 0 }
+         RAW, redis.call('ZCARD', ISOLATED), raised, raised > 0 and not stored and 1 or 0, letters }

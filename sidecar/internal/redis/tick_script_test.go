@@ -23,7 +23,7 @@ const tickerBegin = int64(1732335600000)
 func newTicker(t *testing.T) *ticker {
 	tick := &ticker{args: map[int]any{
 		5: "", 6: "", 7: 256, 8: 4 << 20, 9: 3600000, 10: 86400000, 11: 100,
-		12: 500, 13: 1500, 14: 1501, 15: 1000, 16: 8, 17: "", 18: 0, 19: 1000, 20: 60, 21: 1,
+		12: 500, 13: 1500, 14: 1501, 15: 1000, 16: 8, 17: "", 18: 0, 19: 1000, 20: 60, 21: 1, 22: 0, 23: 0,
 	}}
 	tick.ms.Store(tickerBegin)
 	tick.env = onModelAt(t, Options{}, func() time.Time { return time.UnixMilli(tick.ms.Load()) })
@@ -35,7 +35,7 @@ func (k *ticker) at(run string, ms int64) []any {
 	k.t.Helper()
 	k.ms.Store(tickerBegin + ms)
 	var args []any
-	for i := 5; i <= 21; i++ {
+	for i := 5; i <= 23; i++ {
 		args = append(args, k.args[i])
 	}
 	reply, err := k.call(k.ctx, tickScript, run, k.keys.alive(run), args...).Slice()
@@ -53,6 +53,7 @@ const (
 	tickUnfinished
 	tickRaised   = 11
 	tickReplaced = 12
+	tickTrim     = 13
 )
 
 func (k *ticker) watch(field string) string {
@@ -403,7 +404,7 @@ func TestTickReply(t *testing.T) {
 	k.c.RPush(k.ctx, k.keys.own("unrouted"), "1:a", "1:b")
 	k.c.ZAdd(k.ctx, k.keys.own("isolated"), goredis.Z{Score: float64(tickerBegin + 1<<30), Member: "d"})
 	k.c.HSet(k.ctx, k.keys.own("paused"), self, "{}")
-	same(t, "reply", fmt.Sprint(k.at(self, 5)...), fmt.Sprint(int64(0), int64(0), []any{}, []any{}, int64(3), int64(1), int64(0), []any{"1", "2"}, int64(2), tickerBegin+5, int64(1), int64(0), int64(0)))
+	same(t, "reply", fmt.Sprint(k.at(self, 5)...), fmt.Sprint(int64(0), int64(0), []any{}, []any{}, int64(3), int64(1), int64(0), []any{"1", "2"}, int64(2), tickerBegin+5, int64(1), int64(0), int64(0), int64(0)))
 	k.c.HDel(k.ctx, k.keys.own("paused"), self)
 	k.c.HSet(k.ctx, k.keys.own("paused"), "*", "{}")
 	reply := k.at(self, 6)

@@ -169,6 +169,9 @@ type TickResult struct {
 	// know it; else 0. FormatReplaced says that the key had a value that is no format.
 	FormatRaised   int
 	FormatReplaced bool
+	// TrimDead means that there are more or older dead letters than are kept. The caller has
+	// to call [Store.TrimDead].
+	TrimDead bool
 }
 
 // Adopted is an exhausted record that Reap moved into the reaper's own in-flight hash.

@@ -89,7 +89,7 @@ func (c *calls) delay(run string, seq int64, n uint8, after int64) []string {
 const searchRest = "0"
 
 func (c *calls) tick(run, clock, since string) []string {
-	return c.eval("tick", run, alive(run), "", "", "256", maxBytes, "3600000", "86400000", "100", "500", "1500", "1501", "1000", "8", clock, since, "1000", searchRest, format)
+	return c.eval("tick", run, alive(run), "", "", "256", maxBytes, "3600000", "86400000", "100", "500", "1500", "1501", "1000", "8", clock, since, "1000", searchRest, format, "0", "0")
 }
 
 func (c *calls) renew(run string) []string { return c.eval("renew", run, alive(run), "", "") }

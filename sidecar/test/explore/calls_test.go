@@ -127,7 +127,7 @@ func TestSameCallsAsStore(t *testing.T) {
 	step("drop", [][]string{c.drop(id("a1", 5))}, func() error { _, err := store.Drop(ctx, id("a1", 5)); return err })
 	step("reconcile", [][]string{c.reconcile("a1", 5, []string{id("a1", 5)})}, func() error { _, err := store.Reconcile(ctx, "a1", 5, []string{id("a1", 5)}); return err })
 	tick := c.tick("a1", "", "0")
-	tick[len(tick)-2] = "60" // searchRest
+	tick[len(tick)-4] = "60" // searchRest
 	step("tick", [][]string{tick}, func() error { _, err := store.Tick(ctx, "a1", nil, ""); return err })
 	server.Do("DEL", alive("b1"))
 	step("reap", [][]string{c.retire("a1", "b1", "dead"), c.reap("a1", "b1", 2, 0)}, func() error { _, err := store.Reap(ctx, "a1", "b1", 2); return err })

@@ -153,6 +153,7 @@ func (w *world) life(p *faultproxy.Proxy, env ...string) {
 		w.one(record{Size: 10_000})
 		w.one(record{Pad: strings.Repeat("x", 1<<20)}) // claimed in parts
 		w.group(record{Do: "channel", Next: w.next()}, record{Do: "channel", Next: w.next()})
+		w.oldLetter()
 		wait.Pass(300 * time.Millisecond)
 	}
 	w.settle(40 * time.Second) // before the kill below: a task with a request must not run twice
@@ -173,6 +174,7 @@ func (w *world) life(p *faultproxy.Proxy, env ...string) {
 	victim.kill()
 	<-victim.done
 	w.settle(40 * time.Second)
+	w.noOldLetter()
 	for range 3 { // short lives: register, retire, reap, unblock
 		short := w.start(s)
 		short.ready(2)

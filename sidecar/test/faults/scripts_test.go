@@ -72,7 +72,7 @@ func scriptTextsOf(t *testing.T, source string) map[string]string {
 			front += routing + claiming
 		case name == "collect", name == "take_isolated":
 			front += routing
-		case slices.Contains([]string{"register", "tick", "requeue", "drop", "pause", "command"}, name):
+		case slices.Contains([]string{"register", "tick", "requeue", "drop", "trim_dead", "pause", "command"}, name):
 			front += format
 		case strings.HasPrefix(name, "channel_"), name == "enqueue":
 			front = channel

@@ -48,6 +48,7 @@ type world struct {
 	groups   map[string]*history.Group
 	hits     []hit // deaths of sidecars
 	broken   []string
+	letters  int // of oldLetter
 	faults   int
 
 	// blind says that Redis is killed, frozen or left, so that the observer may miss

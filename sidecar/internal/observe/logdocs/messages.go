@@ -47,6 +47,7 @@ var messages = map[string]string{
 	"redis-stop-timeout":     "redis did not come back: the stop goes on without it",
 	"redis-format-repaired":  "format in redis was unreadable: written again",
 	"redis-format-raised":    "format in redis raised: older versions are refused",
+	"dead-letters-deleted":   "old dead letters deleted",
 	"redis-eviction":         "redis may evict keys: set maxmemory-policy to noeviction",
 	"redis-split":            "two redis servers answer at one address",
 	"redis-request-refused":  "redis refuses a request of a worker: the request waits",

@@ -36,6 +36,7 @@ type Metrics struct {
 	replaced     *prometheus.CounterVec
 	misbehaviour *prometheus.CounterVec
 	redisErrors  *prometheus.CounterVec
+	deadTrimmed  *prometheus.CounterVec
 }
 
 const namespace = "graflow_sidecar"
@@ -61,6 +62,7 @@ func New(version, prefix string, source Source) *Metrics {
 	m.misbehaviour = counter("protocol_errors_total", "Lines of workers that the protocol does not allow, by what was wrong.", "kind",
 		"print", "malformed", "too_long", "stray")
 	m.redisErrors = counter("redis_errors_total", "Operations on Redis that failed for a reason that passes, by class.", "class")
+	m.deadTrimmed = counter("dead_letters_dropped_total", "Dead letters that this sidecar deleted, by the bound that they exceeded.", "bound", "number", "age")
 	histogram := func(name, help string, buckets []float64) prometheus.Histogram {
 		h := prometheus.NewHistogram(prometheus.HistogramOpts{Namespace: namespace, Name: name, Help: help, Buckets: buckets})
 		m.registry.MustRegister(h)
@@ -111,3 +113,10 @@ func (m *Metrics) Misbehaved(kind string) { m.misbehaviour.WithLabelValues(kind)
 
 // RedisError counts an operation that failed.
 func (m *Metrics) RedisError(class string) { m.redisErrors.WithLabelValues(class).Inc() }
+
+// DeadTrimmed counts dead letters that were deleted: those above the number that is kept,
+// and those of the age.
+func (m *Metrics) DeadTrimmed(many, old int) {
+	m.deadTrimmed.WithLabelValues("number").Add(float64(many))
+	m.deadTrimmed.WithLabelValues("age").Add(float64(old))
+}

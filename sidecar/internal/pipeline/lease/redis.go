@@ -39,6 +39,9 @@ type RedisOptions struct {
 	OnRegistered func(run string)
 	// DeadLetter ends a record that was lost too often with other sidecars.
 	DeadLetter func(task.Outcome)
+	// DeadTrimmed, if set, is called with the numbers of dead letters that were deleted:
+	// those above the number that is kept, and those of the age.
+	DeadTrimmed func(many, old int)
 	// CheckServer, if set, checks the settings of the server after a registration. It must
 	// not block for long.
 	CheckServer func(ctx context.Context)
@@ -171,6 +174,11 @@ func (l *Redis) Tick(ctx context.Context, run string) ([]string, error) {
 	l.OK()
 	l.logFormat(res)
 	l.onTick(res.Paused, res.AllPaused, res.Commands)
+	if res.TrimDead {
+		if err := l.trimDead(ctx); err != nil {
+			return nil, err
+		}
+	}
 	for _, dead := range res.Unfinished {
 		if err := l.Reap(ctx, run, dead); err != nil {
 			return nil, err
@@ -186,6 +194,31 @@ func (l *Redis) Tick(ctx context.Context, run string) ([]string, error) {
 		l.reconciled = time.Now()
 	}
 	return res.Dead, nil
+}
+
+// trimTime is the time that a tick spends on deleting dead letters. It is a small part of a
+// lease, and enough for more of them than sidecars can write in a second.
+const trimTime = 200 * time.Millisecond
+
+// trimDead deletes dead letters in small steps until none is left to delete or the time is
+// over; the next tick then goes on. The log has one line for all of them.
+func (l *Redis) trimDead(ctx context.Context) error {
+	many, old := 0, 0
+	began := time.Now()
+	for {
+		got, err := l.o.Store.TrimDead(ctx)
+		many, old = many+got.Many, old+got.Old
+		if err == nil && got.More && time.Since(began) < trimTime {
+			continue
+		}
+		if many+old > 0 {
+			l.o.Log.Warn("old dead letters deleted", "above_number", many, "above_age", old)
+			if l.o.DeadTrimmed != nil {
+				l.o.DeadTrimmed(many, old)
+			}
+		}
+		return convert(err)
+	}
 }
 
 // logFormat logs a change of the format of the keys.

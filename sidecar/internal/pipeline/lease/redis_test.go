@@ -30,6 +30,7 @@ type side struct {
 	told    []string // calls of OnTick, OnRegistered and CheckServer, in their order
 	said    int      // descriptions
 	dead    []task.Outcome
+	trimmed [2]int // dead letters that were deleted, by number and by age
 }
 
 // onModel calls f in a bubble. A record has one attempt.
@@ -51,7 +52,11 @@ func onModel(t *testing.T, f func(t *testing.T, s *side)) {
 			},
 			OnRegistered: func(run string) { s.told = append(s.told, "registered "+run) },
 			DeadLetter:   func(o task.Outcome) { s.dead = append(s.dead, o) },
-			CheckServer:  func(context.Context) { s.told = append(s.told, "server checked") },
+			DeadTrimmed: func(many, old int) {
+				s.trimmed[0] += many
+				s.trimmed[1] += old
+			},
+			CheckServer: func(context.Context) { s.told = append(s.told, "server checked") },
 		})
 		f(t, s)
 	})
@@ -322,6 +327,45 @@ func TestWhatATickTells(t *testing.T) {
 		}
 		if want := []string{"paused false true, 1 commands"}; !slices.Equal(s.told, want) {
 			t.Errorf("told %q, want %q", s.told, want)
+		}
+	})
+}
+
+// TestOldDeadLettersAreDeleted: a tick deletes the oldest dead letters in steps, goes on with
+// the next tick where that takes long, tells how many, and fails if that fails.
+func TestOldDeadLettersAreDeleted(t *testing.T) {
+	onModel(t, func(t *testing.T, s *side) {
+		s.register(t, "w-1")
+		add := func(n int) {
+			for i := range n {
+				s.model.Do("ZADD", "p:sidecar:dead", fmt.Sprint(time.Now().UnixMilli()), fmt.Sprint("r.", i))
+			}
+		}
+		left := func() int64 { return s.model.Do("ZCARD", "p:sidecar:dead").Int }
+		add(modelstore.DeadLetterMax)
+		s.tick(t, "w-1")
+		if left() != modelstore.DeadLetterMax || s.trimmed != [2]int{} || strings.Contains(s.model.Log.String(), "dead letters") {
+			t.Errorf("%d are left, %v deleted", left(), s.trimmed)
+		}
+		add(modelstore.DeadLetterMax + 350)
+		s.model.Fail("trim_dead", "OOM full")
+		if _, err := s.Tick(s.ctx, "w-1"); err == nil {
+			t.Error("no error")
+		}
+		s.model.Fail("trim_dead", "")
+		time.Sleep(time.Second)
+		s.tick(t, "w-1")
+		if left() != modelstore.DeadLetterMax || s.trimmed != [2]int{350, 0} {
+			t.Errorf("%d are left, %v deleted", left(), s.trimmed)
+		}
+		if n := strings.Count(s.model.Log.String(), `msg="old dead letters deleted" above_number=350 above_age=0`); n != 1 {
+			t.Errorf("the log has %d lines", n)
+		}
+		time.Sleep(modelstore.DeadLetterMaxAge)
+		s.register(t, "w-2")
+		s.tick(t, "w-2")
+		if left() != 0 || s.trimmed != [2]int{350, modelstore.DeadLetterMax} {
+			t.Errorf("%d are left, %v deleted", left(), s.trimmed)
 		}
 	})
 }

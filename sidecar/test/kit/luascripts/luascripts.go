@@ -43,6 +43,7 @@ var parts = map[string][]string{
 	"retire":         {"prelude", "retire"},
 	"take_isolated":  {"prelude", "routing", "take_isolated"},
 	"tick":           {"prelude", "format", "tick"},
+	"trim_dead":      {"prelude", "format", "trim_dead"},
 }
 
 // Dir is the environment variable with a folder whose .lua files replace those of the

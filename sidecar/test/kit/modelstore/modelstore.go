@@ -96,6 +96,12 @@ func (r *Redis) Logger() *slog.Logger {
 	return slog.New(slog.NewTextHandler(r.Log, &slog.HandlerOptions{Level: slog.LevelDebug}))
 }
 
+// Bounds of the dead letters of the stores.
+const (
+	DeadLetterMax    = 120
+	DeadLetterMaxAge = 100 * time.Hour
+)
+
 // Store opens a store on a client of its own.
 func (r *Redis) Store() *redis.Store {
 	r.t.Helper()
@@ -115,7 +121,7 @@ func (r *Redis) Store() *redis.Store {
 	if err != nil {
 		r.t.Fatal(err)
 	}
-	s, err := redis.New(client, redis.Options{Prefix: Prefix, StoreValues: true})
+	s, err := redis.New(client, redis.Options{Prefix: Prefix, StoreValues: true, DeadLetterMax: DeadLetterMax, DeadLetterMaxAge: DeadLetterMaxAge})
 	if err != nil {
 		r.t.Fatal(err)
 	}

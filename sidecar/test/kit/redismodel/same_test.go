@@ -540,7 +540,7 @@ func (h *history) script() []string {
 		return call("delay", inflight, "2", own, h.one("0", "1000", "3600000"), h.one("", "count", "isolate"), "", delivery, "500", "isolate", h.one("", sha))
 	case 15, 16, 17:
 		return call("tick", alive, h.one("", "{}"), "host:"+run, h.one("256", "1"), bytes, "3600000", "86400000", h.one("100", "1"),
-			"500", "1500", h.one("1501", "0"), "1000", "8", h.one("", strconv.FormatInt(h.now-1000, 10)), h.one("0", "1000"), "1000", h.one("60", "0"), format)
+			"500", "1500", h.one("1501", "0"), "1000", "8", h.one("", strconv.FormatInt(h.now-1000, 10)), h.one("0", "1000"), "1000", h.one("60", "0"), format, h.one("0", "1", "3"), h.one("0", "1000", "86400000"))
 	case 18:
 		return call("retire", "p:sidecar:inflight:"+other, other, h.one("dead", "clean"))
 	case 19, 20:
@@ -551,7 +551,8 @@ func (h *history) script() []string {
 		return call("requeue", "p:sidecar:dead:"+delivery, delivery, h.one("", "force"), "86400000", format)
 	case 23:
 		return h.oneCall(
-			call("drop", "p:sidecar:dead:"+delivery, delivery, format), call("collect", inbox, small, bytes), call("pause", "p:sidecar:paused", h.one(run, "*"), h.one("{}", ""), format),
+			call("drop", "p:sidecar:dead:"+delivery, delivery, format),
+			call("trim_dead", "p:sidecar:dead", h.one("0", "1", "2"), h.one("0", "1000", "86400000"), h.one("1", "2", "100"), format), call("collect", inbox, small, bytes), call("pause", "p:sidecar:paused", h.one(run, "*"), h.one("{}", ""), format),
 			call("command", "p:sidecar:orders:"+other, "{}", "60000", format), call("part", inflight, own, h.one("0", "1"), h.one("1", "2"), "7", "15000"),
 			call("take_isolated", inbox, turn, bytes, h.one("", "a\nb.*"), "1", "1"))
 	case 24:
