@@ -300,6 +300,9 @@ func TestBadValues(t *testing.T) {
 		{"WORKER_ID=a\nb", "printable"},
 		{"WORKER_ID=a\xffb", "printable"},
 		{"REDIS_KEY_PREFIX=" + strings.Repeat("x", 300), "at most 256"},
+		{"REDIS_HOST=localhost:6379", `REDIS_HOST is "localhost:6379": it takes the host alone, and REDIS_PORT the port`},
+		{"REDIS_HOST=[::1]:6379", "it takes the host alone"},
+		{"REDIS_URL=rediss://h/0?ssl_cert_reqs=none", "REDIS_URL has the option ssl_cert_reqs of another client: remove it, and set REDIS_TLS_INSECURE=true"},
 		{"SIDECAR_QUEUE_SIZE=3", "SIDECAR_QUEUE_SIZE is not known; did you mean SIDECAR_QUEUE_SIDE?"},
 	} {
 		t.Run(c.env[:min(len(c.env), 40)], func(t *testing.T) {
@@ -339,10 +342,34 @@ func TestUnknownNames(t *testing.T) {
 	mustLoad(t, fine, worker...)
 	for name, near := range map[string]string{
 		"SIDECAR_SHUTDOWN_TIME=1": "SIDECAR_SHUTDOWN_TIMEOUT", "SIDECAR_PYTON=1": "SIDECAR_PYTHON",
-		"SIDECAR_PORT=80": "SIDECAR_MODE", "SIDECAR_MAX_ATEMPTS=1": "SIDECAR_MAX_ATTEMPTS",
+		"SIDECAR_PORT=80": "SIDECAR_HTTP_ADDR", "SIDECAR_CONCURRENCY=8": "MAX_CONCURRENT_TASKS", "SIDECAR_MAX_CONCURRENT_TASKS=8": "MAX_CONCURRENT_TASKS",
+		"SIDECAR_REDIS_HOST=r": "REDIS_HOST", "SIDECAR_WORKER=x": "SIDECAR_WORKERS", "SIDECAR_WORKR_SLOTS=x": "SIDECAR_WORKER_SLOTS", "SIDECAR_MAX_ATEMPTS=1": "SIDECAR_MAX_ATTEMPTS",
 	} {
 		if _, err := load(t, []string{name}, worker...); err == nil || !strings.HasSuffix(err.Error(), "did you mean "+near+"?") {
 			t.Errorf("%s: %v; want %s", name, err, near)
+		}
+	}
+	if _, err := load(t, []string{"SIDECAR_QUITE_ANOTHER_THING=1"}, worker...); err == nil || strings.Contains(err.Error(), "mean") || !strings.Contains(err.Error(), "sidecar config") {
+		t.Errorf("a name that is like none: %v", err)
+	}
+}
+
+// TestSynonyms: each is of a setting that there is, and none is a setting's own name.
+func TestSynonyms(t *testing.T) {
+	vs := newVariables()
+	for name, env := range synonyms {
+		if !slices.ContainsFunc(vs.all, func(v *value) bool { return v.env == env }) {
+			t.Errorf("%s stands for %s, which is no setting", name, env)
+		}
+		for _, v := range vs.all {
+			if name == plainName(v.env) || name == plainName(v.flag) {
+				t.Errorf("%s is the name of a setting", name)
+			}
+		}
+		for _, text := range []string{name, "SIDECAR_" + name, strings.ToLower(strings.ReplaceAll(name, "_", "-"))} {
+			if got, _ := Propose(text); got != env {
+				t.Errorf("%s: %s, want %s", text, got, env)
+			}
 		}
 	}
 }

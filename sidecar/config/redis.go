@@ -1,9 +1,11 @@
 package config
 
 import (
+	"maps"
 	"net"
 	"net/url"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -151,10 +153,31 @@ func (in *interpreter) hostOf(v *value, u *url.URL, r *Redis) bool {
 	return true
 }
 
+// foreignOptions are options that clients in other languages take in the URL, as hosting
+// providers give it, and what is set in their place.
+var foreignOptions = map[string]string{
+	"ssl_cert_reqs":      "and set REDIS_TLS_INSECURE=true if the server's certificate is not to be checked",
+	"ssl_check_hostname": "and set REDIS_TLS_SERVER_NAME to the name in the server's certificate",
+	"ssl_ca_certs":       "and set REDIS_TLS_CA_FILE",
+	"ssl_certfile":       "and set REDIS_TLS_CERT_FILE",
+	"ssl_keyfile":        "and set REDIS_TLS_KEY_FILE",
+	"ssl":                "and begin the URL with rediss://",
+	"tls":                "and begin the URL with rediss://",
+	"socket_timeout":     "and set SIDECAR_REDIS_READ_TIMEOUT",
+	"decode_responses":   "it has no meaning here",
+	"family":             "it has no meaning here",
+}
+
 // database makes the URL and DB say the same: the URL where it names a
 // database, unless a flag does.
 func (in *interpreter) database(v, db *value, u *url.URL, r *Redis) bool {
 	query := u.Query()
+	for _, name := range slices.Sorted(maps.Keys(query)) {
+		if ours := foreignOptions[name]; ours != "" {
+			in.complain(v, "%s has the option %s of another client: remove it, %s", v.name(), name, ours)
+			return false
+		}
+	}
 	named := query.Get("db")
 	query.Del("db")
 	if u.Scheme != "unix" && strings.Trim(u.Path, "/") != "" {

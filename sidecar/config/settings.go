@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"log/slog"
 	"math"
+	"net"
 	"net/netip"
 	"regexp"
 	"strings"
@@ -161,6 +162,10 @@ const maxDB = math.MaxInt32
 // host takes a name, an address or the path of a socket. An IPv6 address may stand in
 // brackets, as it does in a URL.
 func (in *interpreter) host(v *value, dst *string) {
+	if host, port, err := net.SplitHostPort(v.text()); err == nil && host != "" && port != "" {
+		in.complain(v, "%s is %s: it takes the host alone, and REDIS_PORT the port (or give both in REDIS_URL)", v.name(), shorten(v.text()))
+		return
+	}
 	set(in, v, dst, "a host name, an address or the path of a Unix socket", *dst, func(s string) (string, bool) {
 		if strings.HasPrefix(s, "/") {
 			return s, true

@@ -5,8 +5,6 @@ import (
 	"regexp"
 	"slices"
 	"strings"
-
-	"github.com/graflow/graflow-sidecar/sidecar/internal/spelling"
 )
 
 const prefix = "SIDECAR_"
@@ -29,13 +27,11 @@ var (
 // one would otherwise be a setting that silently does nothing.
 func unknownNames(environ []string, vs *variables) []error {
 	known := slices.Clone(givenToChildren)
-	var ours []string
 	for _, v := range vs.all {
 		if strings.HasPrefix(v.env, prefix) {
-			ours = append(ours, v.env)
+			known = append(known, v.env)
 		}
 	}
-	known = append(known, ours...)
 	var errs []error
 	for _, entry := range slices.Sorted(slices.Values(environ)) {
 		name, value, _ := strings.Cut(entry, "=")
@@ -43,7 +39,11 @@ func unknownNames(environ []string, vs *variables) []error {
 			linkName.MatchString(name) || linkPort.MatchString(entry) {
 			continue
 		}
-		errs = append(errs, fmt.Errorf("%s is not known; did you mean %s?", name, spelling.Nearest(name, ours, 1)[0]))
+		if meant := vs.propose(name); meant != nil {
+			errs = append(errs, fmt.Errorf("%s is not known; did you mean %s?", name, meant.env))
+		} else {
+			errs = append(errs, fmt.Errorf("%s is not known; 'sidecar config' lists the settings", name))
+		}
 	}
 	return errs
 }

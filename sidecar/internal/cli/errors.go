@@ -78,12 +78,13 @@ func lines(err error) (all []string) {
 	return all
 }
 
-// explain writes why a command has failed, and the command that explains it.
-func explain(w io.Writer, err error) {
+// explain writes why a command has failed, and the command that explains it. path is the
+// command as it is typed, such as "sidecar dead requeue".
+func explain(w io.Writer, err error, path string) {
 	text := lines(err)
 	id := explainID(err)
 	if id == logdocs.UsageError {
-		text = append(text, "'sidecar --help' and 'sidecar run --help' say more")
+		text = append(text, "'"+path+" --help' says more")
 	}
 	if id != "" {
 		text[len(text)-1] += "; run '" + logdocs.Command(id) + "'"
@@ -101,7 +102,7 @@ func explain(w io.Writer, err error) {
 }
 
 // explainInternal writes why the sidecar ends by itself.
-func explainInternal(err error) { explain(host.Stderr(), failure{err}) }
+func explainInternal(err error) { explain(host.Stderr(), failure{err}, "sidecar run") }
 
 // explainID is the id of the section that explains an error; empty for an error whose
 // text is the whole answer.

@@ -58,7 +58,7 @@ func TestErrorsHaveIDs(t *testing.T) {
 func TestTheWatchdogsWords(t *testing.T) {
 	err := failure{&host.StalledError{Grace: time.Second, Budget: 25 * time.Second}}
 	var out bytes.Buffer
-	explain(&out, err)
+	explain(&out, err, "sidecar run")
 	if exitStatus(err) != exitInternal || !strings.Contains(out.String(), "25s") || !strings.Contains(out.String(), "sidecar explain internal-error") {
 		t.Errorf("status %d: %s", exitStatus(err), out.String())
 	}

@@ -22,7 +22,7 @@ func explained(t *testing.T, in string, args ...string) (out, errOut string, sta
 	root.SetArgs(append([]string{"explain"}, args...))
 	err := root.Execute()
 	if err != nil {
-		explain(&stderr, err)
+		explain(&stderr, err, "sidecar run")
 	}
 	return stdout.String(), stderr.String(), exitStatus(err)
 }

@@ -37,22 +37,48 @@ func beInit(args, environ []string) int {
 
 // Execute runs the command of a command line, and returns the exit status.
 func Execute(args []string) int {
-	root := &cobra.Command{
-		Use:           "sidecar",
-		Short:         "Runs any executable as a worker of a Redis-backed workflow",
-		SilenceUsage:  true,
-		SilenceErrors: true,
+	failed := run(newRoot(), args)
+	if failed == nil {
+		return exitOK
 	}
+	explain(host.Stderr(), failed.error, failed.path)
+	return exitStatus(failed.error)
+}
+
+// commandError is why a command has failed. path is the command as it is typed, such as
+// "sidecar dead requeue".
+type commandError struct {
+	error
+
+	path string
+}
+
+// run runs the command of a command line.
+func run(root *cobra.Command, args []string) *commandError {
+	root.SetArgs(args)
+	used, err := root.ExecuteContextC(context.Background())
+	if err == nil {
+		return nil
+	}
+	return &commandError{proposeCommand(used, err), used.CommandPath()}
+}
+
+// newRoot returns the program's command with all others below it.
+func newRoot() *cobra.Command {
+	root := &cobra.Command{
+		Use:                "sidecar",
+		Short:              "Runs any executable as a worker of a Redis-backed workflow",
+		SilenceUsage:       true,
+		SilenceErrors:      true,
+		DisableSuggestions: true, // see proposeCommand
+		Version:            version.String(),
+	}
+	root.SetVersionTemplate("{{.Version}}\n")
 	root.AddCommand(connectCommand(), installCommand(), healthcheckCommand(), manifestCommand())
 	root.AddCommand(runCommand(), demoCommand(), workerCommand(), exampleWorkerCommand(), exampleTaskCommand(), versionCommand())
 	root.AddCommand(Commands(Options{Version: version.Number, TestWorker: checkWorker})...)
-	root.SetArgs(args)
-	err := root.ExecuteContext(context.Background())
-	status := exitStatus(err)
-	if err != nil {
-		explain(host.Stderr(), err)
-	}
-	return status
+	root.SetFlagErrorFunc(explainFlag)
+	return root
 }
 
 func versionCommand() *cobra.Command {

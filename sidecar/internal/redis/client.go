@@ -95,7 +95,7 @@ func (o ClientOptions) universal() (*goredis.UniversalOptions, error) {
 	if o.URL != "" {
 		var err error
 		if base, err = goredis.ParseURL(o.URL); err != nil {
-			return nil, fmt.Errorf("redis: URL: %w", withoutURL(err))
+			return nil, fmt.Errorf("REDIS_URL cannot be used: %w", withoutURL(err))
 		}
 	}
 	u := &goredis.UniversalOptions{

@@ -18,6 +18,16 @@ func Nearest(name string, names []string, n int) []string {
 	return sorted[:min(n, len(sorted))]
 }
 
+// Near returns the name with the least edit distance to name, if a third of its letters
+// differ at most, and not more than three: two letters that change places count twice.
+func Near(name string, names []string) (string, bool) {
+	if len(names) == 0 {
+		return "", false
+	}
+	nearest := Nearest(name, names, 1)[0]
+	return nearest, distance(name, nearest) <= min(3, max(1, len(name)/3))
+}
+
 // distance counts the insertions, deletions and changes of one byte that turn
 // a into b (Levenshtein).
 func distance(a, b string) int {

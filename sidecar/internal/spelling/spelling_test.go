@@ -36,3 +36,18 @@ func TestNearest(t *testing.T) {
 		t.Errorf("of no names: %v", got)
 	}
 }
+
+func TestNear(t *testing.T) {
+	names := []string{"status", "tasks", "max-concurrent-tasks"}
+	for _, c := range []struct{ name, want string }{
+		{"stauts", "status"}, {"task", "tasks"}, {"max-conccurent-taskss", "max-concurrent-tasks"},
+		{"x", ""}, {"", ""}, {"stop", ""}, {"max-tasks-at-once", ""},
+	} {
+		if got, ok := Near(c.name, names); ok != (c.want != "") || ok && got != c.want {
+			t.Errorf("%q: %q, %v; want %q", c.name, got, ok, c.want)
+		}
+	}
+	if got, ok := Near("x", nil); ok {
+		t.Errorf("of no names: %q", got)
+	}
+}
