@@ -3,7 +3,10 @@ package conformance
 import (
 	"fmt"
 	"io"
+	"strconv"
 	"strings"
+	"unicode"
+	"unicode/utf8"
 )
 
 // Status is how a check ended.
@@ -53,8 +56,10 @@ func (r *Report) Count(s Status) int {
 }
 
 // Print writes the report for people: a line a check, under a failed one the end
-// of its dialogue, then what is missing, and a summary.
+// of its dialogue, then what is missing, and a summary. What the worker wrote reaches no
+// terminal as a control character.
 func (r *Report) Print(w io.Writer) {
+	w = printable{w}
 	fmt.Fprintln(w, r.Worker)
 	fmt.Fprintln(w)
 	for _, result := range r.Results {
@@ -105,4 +110,29 @@ func clip[T ~[]byte | ~string](b T) string {
 		s += fmt.Sprintf("… (%d bytes)", len(b))
 	}
 	return s
+}
+
+// printable passes on text, with everything escaped that a terminal may act on.
+type printable struct{ w io.Writer }
+
+// Write takes whole texts only: a character in two pieces would be escaped.
+func (p printable) Write(text []byte) (int, error) {
+	var b strings.Builder
+	for i, r := range string(text) {
+		switch {
+		case r == '\n', r == '\t', unicode.IsPrint(r) && r != utf8.RuneError:
+			b.WriteRune(r)
+		case r == utf8.RuneError && text[i] != 0xef:
+			fmt.Fprintf(&b, `\x%02x`, text[i])
+		case r == utf8.RuneError:
+			b.WriteRune(r)
+		default:
+			quoted := strconv.QuoteRune(r)
+			b.WriteString(quoted[1 : len(quoted)-1])
+		}
+	}
+	if _, err := io.WriteString(p.w, b.String()); err != nil {
+		return 0, err
+	}
+	return len(text), nil
 }

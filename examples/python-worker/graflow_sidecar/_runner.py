@@ -89,7 +89,7 @@ class Runner:
         except TimeoutError as exc:
             raise self._failed(exc, "Task execution timeout") from exc
         except Exception as exc:
-            raise self._failed(exc, str(exc)) from exc
+            raise self._failed(exc, _text(exc)) from exc
 
     def _failed(self, exc: Exception, text: str) -> TaskError:
         if is_outage(exc):
@@ -109,12 +109,22 @@ def _cause(exc: BaseException) -> BaseException:
     return cause if type(exc) is GraflowRuntimeError and cause is not None else exc
 
 
+# What Graflow's engine puts before the text of an exception that a task raises.
+_ENGINE = "An error occurred: "
+
+
+def _text(exc: BaseException) -> str:
+    # A MemoryError has no text, and the engine's alone would say nothing.
+    text = str(exc)
+    return text + type(_cause(exc)).__name__ if text in ("", _ENGINE) else text
+
+
 def _raised(exc: BaseException) -> BaseException:
     # What the task has raised, of an exception that Graflow's engine has made of it:
     # text and kind tell all that it adds, and its traceback only where it was made.
     found = getattr(exc, "last_error", None)  # RetryLimitExceededError
     cause = _cause(exc)
-    if cause is not exc and exc.args[:1] == (f"An error occurred: {text_of(cause)}",):
+    if cause is not exc and exc.args[:1] in ((_ENGINE + text_of(cause),), (_ENGINE,)):
         found = cause
     return found if isinstance(found, BaseException) else exc
 

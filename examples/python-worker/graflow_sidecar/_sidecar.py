@@ -175,23 +175,29 @@ class Sidecar:
         return True
 
     def _told(self, ready: int) -> str:
-        # The sidecar's one line, with the address of its Redis.
+        # The sidecar's lines: warnings, and the last one with the address of its Redis.
         deadline = time.monotonic() + self._start_timeout
-        line = b""
-        while not line.endswith(b"\n"):
+        said, text = "", b""
+        while True:
             left = deadline - time.monotonic()
             if left <= 0 or not select.select([ready], [], [], left)[0]:
-                raise SidecarError(f"the sidecar was not ready within {self._start_timeout:.0f} s")
+                problem = f"the sidecar was not ready within {self._start_timeout:.0f} s"
+                raise SidecarError(problem + said)
             chunk = os.read(ready, 4096)
             if not chunk:
                 assert self.process is not None
                 try:
                     status = self.process.wait(self._stop_timeout + _ROOM_SECONDS)
                 except subprocess.TimeoutExpired:
-                    raise SidecarError("the sidecar does not end") from None
-                raise SidecarError(f"the sidecar ended with status {status} before it was ready")
-            line += chunk
-        return str(json.loads(line)["redis_url"])
+                    raise SidecarError("the sidecar does not end" + said) from None
+                problem = f"the sidecar ended with status {status} before it was ready"
+                raise SidecarError(problem + said)
+            *lines, text = (text + chunk).split(b"\n")
+            for line in lines:
+                told = json.loads(line)
+                if "redis_url" in told:
+                    return str(told["redis_url"])
+                said = f": {told.get('error') or told.get('warning')}"
 
     def _environment(self) -> Dict[str, str]:
         env = dict(os.environ)

@@ -220,7 +220,8 @@ def failure(task: Task, exc: BaseException, limit: int) -> str:
 def text_of(exc: BaseException) -> str:
     """str(exc), or for what is no ordinary error its name as well.
 
-    str() of a SystemExit is a bare number; of a KeyboardInterrupt, nothing.
+    str() of a SystemExit is a bare number; of a KeyboardInterrupt or a MemoryError,
+    nothing: the name stands for it.
     """
     try:
         text = str(exc)
@@ -230,7 +231,7 @@ def text_of(exc: BaseException) -> str:
         return f"the task called sys.exit({text})"
     if not isinstance(exc, Exception):
         return f"{type(exc).__name__}: {text}" if text else type(exc).__name__
-    return text
+    return text or type(exc).__name__
 
 
 def stack_of(exc: BaseException) -> str:

@@ -16,6 +16,7 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
+	"github.com/graflow/graflow-sidecar/internal/jsonscan"
 	"github.com/graflow/graflow-sidecar/protocol"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/redis"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/task"
@@ -179,21 +180,38 @@ func stamp(t time.Time) []byte {
 	return strconv.AppendFloat(nil, float64(t.UnixMicro())/1e6, 'f', 6, 64)
 }
 
-// with gives an object a member and leaves the rest as it is: in the place of one
-// that is null, as Graflow writes it, or else at the end. Where the object has
-// another of that name already the last one holds, for Go and Python.
+// with gives an object a member and leaves the rest as it is, byte for byte: in the place
+// of its value where the object has such a member, as Graflow writes a null, or else at
+// the end. object is valid JSON.
 func with(object []byte, name string, value []byte) []byte {
-	empty := fmt.Appendf(nil, "%q: null", name)
-	if bytes.Count(object, []byte("{")) == 1 && bytes.Count(object, empty) == 1 {
-		return bytes.Replace(object, empty, fmt.Appendf(nil, "%q: %s", name, value), 1)
+	s := jsonscan.Scanner{Data: object}
+	s.Space()
+	s.Pos++ // the brace
+	from, to, members := 0, 0, 0
+	for member, more := s.Member(true); more; member, more = s.Member(false) {
+		members++
+		at := s.Pos
+		if !s.Value(maxDepth) {
+			break
+		}
+		if string(member) == name { // the last one holds, for Go and Python
+			from, to = at, s.Pos
+		}
+	}
+	if to > 0 {
+		return slices.Concat(object[:from], value, object[to:])
 	}
 	object = bytes.TrimRight(object, " \t\r\n")
 	object = bytes.TrimRight(bytes.TrimSuffix(object, []byte("}")), " \t\r\n")
-	if !bytes.HasSuffix(object, []byte("{")) {
-		object = append(object, ',')
+	comma := ","
+	if members == 0 {
+		comma = ""
 	}
-	return append(fmt.Appendf(object, "%q:", name), append(slices.Clone(value), '}')...)
+	return fmt.Appendf(slices.Clip(object), "%s%q:%s}", comma, name, value)
 }
+
+// maxDepth is how deep a value may nest: that of encoding/json.
+const maxDepth = 10000
 
 // record is the draft in Graflow's format (SerializedTaskRecord in its
 // coordination/records.py).

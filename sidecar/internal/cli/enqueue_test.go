@@ -191,3 +191,24 @@ func TestEnqueueGivesUp(t *testing.T) {
 		t.Errorf("left: %v", keys)
 	}
 }
+
+// TestWith: a member is there once, and nothing else of the record changes.
+func TestWith(t *testing.T) {
+	for _, c := range []struct{ object, want string }{
+		{`{}`, `{"group_id":"g"}`},
+		{`{ }`, `{"group_id":"g"}`},
+		{`{"task_id":"t"}`, `{"task_id":"t","group_id":"g"}`},
+		{"{\"task_id\":\"t\" }\n", `{"task_id":"t","group_id":"g"}`},
+		{`{"group_id": null, "task_id": "t"}`, `{"group_id": "g", "task_id": "t"}`},
+		{`{"params":{"group_id":null},"group_id":null}`, `{"params":{"group_id":null},"group_id":"g"}`},
+		{`{"params":{"x":1},"group_id":null,"n":[null]}`, `{"params":{"x":1},"group_id":"g","n":[null]}`},
+		{`{"group_id":"","x":1e5}`, `{"group_id":"g","x":1e5}`},
+		{`{"group_i\u0064":null}`, `{"group_i\u0064":"g"}`},
+		{`{"x":"\"group_id\": null"}`, `{"x":"\"group_id\": null","group_id":"g"}`},
+	} {
+		given := []byte(c.object)
+		if got := with(given, "group_id", []byte(`"g"`)); string(got) != c.want || string(given) != c.object {
+			t.Errorf("%s: %s, want %s", c.object, got, c.want)
+		}
+	}
+}

@@ -46,18 +46,26 @@ docs/lifecycle.md.`,
   sidecar run --mode supervise --replicas 2 -- python -m graflow.worker.main
   REDIS_URL=embedded sidecar run -- python3 worker.py`,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			s, err := loader.Load(args)
+			report, err := host.OpenReadyFD(readyFD)
 			if err != nil {
 				return err
 			}
-			forgetOthers(cmd)
-			return serve(s, readyFD, parentFD)
+			defer report.Close()
+			s, err := loader.Load(args)
+			if err == nil {
+				forgetOthers(cmd)
+				err = serve(s, report, parentFD)
+			}
+			if err != nil {
+				report.Fail(err)
+			}
+			return err
 		},
 	}
 	loader.AddFlags(cmd.Flags())
 	loader.AllowAbbreviations()
 	cmd.Flags().IntVar(&readyFD, "ready-fd", host.NoFD,
-		"write one JSON line {\"redis_url\":…,\"pid\":…} to this file descriptor, and close it, when the sidecar is ready; for the program that started it")
+		"write one JSON line {\"redis_url\":…,\"pid\":…} to this file descriptor, and close it, when the sidecar is ready; before that a line {\"warning\":…} for each warning of the log (16 at most), and {\"error\":…} where it ends; for the program that started it")
 	cmd.Flags().IntVar(&parentFD, "parent-fd", host.NoFD,
 		"read end of a pipe that the program which started the sidecar holds open: when it ends, killed or not, the sidecar stops as by SIGTERM")
 	return cmd
@@ -75,7 +83,7 @@ func forgetOthers(cmd *cobra.Command) {
 }
 
 // serve runs a sidecar until it is told to stop, or cannot go on.
-func serve(s config.Settings, readyFD, parentFD int) error {
+func serve(s config.Settings, report *host.ReadyFD, parentFD int) error {
 	host.KeepPrivate()
 	host.CatchBrokenPipe()
 	host.UnblockStderr()
@@ -83,18 +91,13 @@ func serve(s config.Settings, readyFD, parentFD int) error {
 	signals := host.CatchSignals()
 	dog, release := host.GuardStop(s.App.ShutdownTimeout, explainInternal, exitInternal)
 	defer release()
-	report, err := host.OpenReadyFD(readyFD)
-	if err != nil {
-		return err
-	}
-	defer report.Close()
 	starter, err := host.WatchParent(parentFD)
 	if err != nil {
 		return err
 	}
 	defer starter.Close()
 
-	log := host.NewLog(s.LogFormat, s.LogLevel)
+	log := slog.New(report.Handler(host.NewLog(s.LogFormat, s.LogLevel).Handler()))
 	slog.SetDefault(log)
 	host.ReportDroppedLines(log)
 	host.ProfileMemory(s.DebugAddr)

@@ -174,6 +174,9 @@ func (s *Store) callWith(ctx context.Context, sc scripted, key string, argv []an
 		cmd.SetErr(fmt.Errorf("%w (%w)", ErrClusterNode, err))
 	case goredis.HasErrorPrefix(err, "FORMAT "):
 		cmd.SetErr(s.unknownFormat(err))
+	case isWrongType(err):
+		run, _ := argv[1].(string)
+		cmd.SetErr(s.wrongType(ctx, err, run))
 	case err != nil:
 		cmd.SetErr(s.rejected(ctx, err, argv))
 	}

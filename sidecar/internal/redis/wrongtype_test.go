@@ -1,6 +1,7 @@
 package redis
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -220,5 +221,52 @@ func TestNothingChangesBesideAKeyOfAnotherType(t *testing.T) {
 				}
 			})
 		}
+	}
+}
+
+// TestWrongTypeNamesTheKey: Redis does not say which key has another type; the error does.
+func TestWrongTypeNamesTheKey(t *testing.T) {
+	for _, key := range []string{"queue", "sidecar:attempts", "sidecar:inflight:RUN"} {
+		t.Run(key, func(t *testing.T) {
+			e := onModel(t, Options{})
+			run := e.run("w")
+			e.push("a")
+			name := e.keys.prefix + ":" + strings.ReplaceAll(key, "RUN", run)
+			e.c.Del(e.ctx, name)
+			e.c.Set(e.ctx, name, "x", 0)
+			_, err := e.Claim(e.ctx, run, "n", 1)
+			wrong, ok := errors.AsType[*WrongTypeError](err)
+			if !ok || wrong.Key != name || wrong.Type != "string" || Classify(err) != ClassFatal || ClassName(err) != "wrongtype" {
+				t.Errorf("%v (%v, %s)", err, Classify(err), ClassName(err))
+			}
+		})
+	}
+}
+
+// TestTypesAreThoseInUse: after some work, each key of the prefix has the type that the
+// error says it must have.
+func TestTypesAreThoseInUse(t *testing.T) {
+	e := onModel(t, Options{})
+	run := e.run("w")
+	a, b := e.claimOne(run, "a"), e.claimOne(run, "b")
+	if _, err := e.Release(e.ctx, run, back(a)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := e.Delay(e.ctx, run, []Delay{{Delivery: b.Delivery, After: time.Minute, Isolate: true, Record: b.Record, Count: true}}); err != nil {
+		t.Fatal(err)
+	}
+	types, seen := e.keys.types(run), 0
+	for _, key := range e.keysUnder("*") {
+		want, known := types[key]
+		if !known {
+			continue
+		}
+		seen++
+		if got := e.c.Type(e.ctx, key).Val(); got != want {
+			t.Errorf("%s is a %s, and types says %s", key, got, want)
+		}
+	}
+	if seen < 6 {
+		t.Errorf("only %d keys of types are in use", seen)
 	}
 }

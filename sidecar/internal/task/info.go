@@ -5,7 +5,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"reflect"
 	"strconv"
+	"strings"
 	"time"
 	"unicode/utf8"
 )
@@ -72,7 +74,7 @@ func decode(record []byte) (Info, error) {
 		CreatedAt:    w.CreatedAt.String(),
 	}
 	if err != nil {
-		return info, fmt.Errorf("%w: %w", ErrInvalid, err)
+		return info, fmt.Errorf("%w: %s", ErrInvalid, explain(err))
 	}
 	if info.TaskID == "" {
 		return info, fmt.Errorf("%w: no task_id", ErrInvalid)
@@ -85,6 +87,35 @@ func decode(record []byte) (Info, error) {
 		info.Timeout = time.Duration(seconds * float64(time.Second))
 	}
 	return info, nil
+}
+
+// explain is an error of encoding/json in the terms of who wrote the record.
+func explain(err error) string {
+	if wrong, ok := errors.AsType[*json.UnmarshalTypeError](err); ok {
+		must := "a text"
+		if wrong.Type == reflect.TypeFor[json.Number]() {
+			must = "a number"
+		}
+		return fmt.Sprintf("%s is %s, and must be %s or null", wrong.Field, article(wrong.Value), must)
+	}
+	if wrong, ok := errors.AsType[*json.SyntaxError](err); ok {
+		return fmt.Sprintf("not JSON at byte %d: %v", wrong.Offset, wrong)
+	}
+	return strings.TrimPrefix(err.Error(), "json: ")
+}
+
+// article is a kind of JSON value, as encoding/json names it, with its article.
+func article(kind string) string {
+	switch word, _, _ := strings.Cut(kind, " "); word {
+	case "array", "object":
+		return "an " + word
+	case "bool":
+		return "true or false"
+	case "string":
+		return "a text"
+	default:
+		return "a " + word
+	}
 }
 
 // maxTimeoutSeconds keeps a timeout inside time.Duration: about 290 years.

@@ -17,8 +17,17 @@ FAKE = """
     import json, os, signal, sys, threading, time
     folder = os.path.dirname(os.path.abspath(__file__))
     behaviour = os.environ.get("FAKE", "")
+    def early(**members):
+        os.write(int(sys.argv[sys.argv.index("--ready-fd") + 1]), (json.dumps(members) + "\\n").encode())
     if behaviour == "refuse":
         sys.exit(78)
+    if behaviour == "explain":
+        early(warning="redis is away")
+        early(error="REDIS_PORT is \\"x\\"")
+        sys.exit(78)
+    if behaviour in ("warn", "warn and wait"):
+        early(warning="redis is away: a")
+        early(warning="redis is away: connection refused")
     def stop(*_):
         if behaviour != "stubborn":
             open(f"{folder}/stopped", "w").close()
@@ -34,7 +43,7 @@ FAKE = """
     with open(f"{folder}/starting", "w") as file:
         json.dump({"argv": sys.argv[1:], "env": dict(os.environ)}, file)
     os.rename(f"{folder}/starting", f"{folder}/started")
-    if behaviour != "silent":
+    if behaviour not in ("silent", "warn and wait"):
         with open(descriptor("--ready-fd"), "w") as ready:
             json.dump({"redis_url": "redis://127.0.0.1:7/0", "pid": os.getpid()}, ready)
             ready.write("\\n")
@@ -90,6 +99,20 @@ class ContextManager(WorkerCase):
         )
         self.assertNotIn("SIDECAR_BIN", env)
         self.assertNotIn("REDIS_HOST", env)
+
+    def test_says_why_it_is_not_ready(self):
+        for behaviour, patience, wanted in (
+            ("explain", 60, 'ended with status 78 before it was ready: REDIS_PORT is "x"'),
+            ("warn and wait", 5, "not ready within 5 s: redis is away: connection refused"),
+            ("refuse", 60, "ended with status 78 before it was ready$"),
+        ):
+            with self.subTest(behaviour):
+                with self.assertRaisesRegex(SidecarError, wanted):
+                    self.sidecar(behaviour, start_timeout=patience).start()
+
+    def test_warnings_do_not_keep_it_from_being_ready(self):
+        with self.sidecar("warn") as sidecar:
+            self.assertEqual(sidecar.redis_url, "redis://127.0.0.1:7/0")
 
     def test_a_redis_that_is_there_and_another_worker(self):
         with self.sidecar(redis="redis://h:1/2", command=["./worker", "-x"]) as sidecar:

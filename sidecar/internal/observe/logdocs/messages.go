@@ -99,6 +99,7 @@ var messages = map[string]string{
 	"worker-killed":              "worker does not stop: killed",
 	"worker-start-failure":       "worker did not start",
 	"worker-start-retry":         "worker did not start, trying again",
+	"worker-start-slow":          "worker has not answered initialize yet",
 	"worker-stdout-end":          "worker stdout ended",
 	"worker-extra-slot":          "worker started for an extra slot",
 	"exec-ready":                 "a process for each task",

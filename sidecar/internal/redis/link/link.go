@@ -20,6 +20,9 @@ func (e *RefusedError) Error() string {
 	if _, format := errors.AsType[*redis.FormatError](e.Err); format {
 		return "redis refuses this sidecar: " + e.Err.Error()
 	}
+	if _, wrongType := errors.AsType[*redis.WrongTypeError](e.Err); wrongType { // it says what to do
+		return "redis refuses this sidecar: " + e.Err.Error()
+	}
 	return "redis refuses this sidecar: " + e.Err.Error() + " (check the address, the credentials, the permissions and the key prefix)"
 }
 

@@ -50,6 +50,9 @@ type Sink interface {
 type Config struct {
 	Command []string
 	Name    string // the worker's name in messages; the command if empty
+	// Adapter says that the command is the sidecar's own adapter for Graflow: it speaks the
+	// protocol, and takes as long to start as its imports do.
+	Adapter bool
 	Dir     string
 	Env     []string   // complete
 	Files   []*os.File // inherited as file descriptors 3, 4 …

@@ -2,6 +2,7 @@ package rpc
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -170,6 +171,10 @@ func (c *child) outcome(r *runningTask, m protocol.Message) task.Outcome {
 	res, err := protocol.DecodeRunResult(m.Result)
 	if err != nil {
 		return task.Outcome{Conclusion: task.Failed, Reason: "protocol", Message: fmt.Sprintf("the worker's answer cannot be read: %v", err)}
+	}
+	if res.Err != nil && strings.TrimSpace(res.Err.Message) == "" {
+		// MemoryError() has no text; the producer would read that nothing is wrong.
+		res.Err.Message, res.Err.RawMessage = cmp.Or(res.Err.Type, "the task failed without a message"), nil
 	}
 	o := c.result(r, res)
 	if res.Err != nil {

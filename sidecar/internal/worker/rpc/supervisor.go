@@ -150,12 +150,34 @@ func (s *supervisor) spawn(ctx context.Context, id string) (local.Process, error
 	return cfg.Remote(ctx, id)
 }
 
+// hintAfter is how long a worker that never answered may leave initialize unanswered
+// before the log says what may be wrong with it.
+const hintAfter = 3 * time.Second
+
+// hint says what is most often wrong with a program that does not answer initialize.
+const hint = "a worker of the protocol answers initialize with one line on stdout, and flushes it; a program that takes one task on stdin and ends needs --mode exec (with --worker, exec: before its command)"
+
+// advice is hint for a message about a program that may be none of the protocol; it is
+// empty for the adapter, and once a worker of the pool has started.
+func (s *supervisor) advice() string {
+	if cfg := &s.pool.cfg; cfg.Adapter || s.pool.started.Load() {
+		return ""
+	}
+	return ": " + hint
+}
+
 // handshake waits for the answer to initialize. It returns what is wrong with the
 // answer, or an empty string.
 func (s *supervisor) handshake(ctx, hard context.Context, c *child) string {
 	cfg := &s.pool.cfg
 	timeout := time.NewTimer(cfg.StartTimeout)
 	defer timeout.Stop()
+	slow := time.AfterFunc(hintAfter, func() {
+		if s.advice() != "" && s.slot == cfg.FirstSlot {
+			cfg.Log.Warn("worker has not answered initialize yet", "slot", s.slot, "after", hintAfter, "hint", hint)
+		}
+	})
+	defer slow.Stop()
 	var m protocol.Message
 	select {
 	case m = <-c.answered:
@@ -165,14 +187,18 @@ func (s *supervisor) handshake(ctx, hard context.Context, c *child) string {
 		case m = <-c.answered:
 		default:
 			if !local.Within(c.proc.Exited(), time.Second) {
-				return "it closed its stdout before it answered initialize" + c.quoteStdout()
+				return "it closed its stdout before it answered initialize" + c.quoteStdout() + s.advice()
 			}
-			return "it " + c.proc.Fate() + " before it answered initialize" + c.quoteStdout()
+			reason := "it " + c.proc.Fate() + " before it answered initialize" + c.quoteStdout()
+			if e := local.EndingOf(c.proc); e.Code == 0 && e.Signal == 0 { // no failure of a program that has done its work
+				reason += s.advice()
+			}
+			return reason
 		}
 	case <-c.broken:
-		return "it " + c.fault + c.quoteStdout()
+		return "it " + c.fault + c.quoteStdout() + s.advice()
 	case <-timeout.C:
-		return fmt.Sprintf("it did not answer initialize within %v", cfg.StartTimeout) + c.quoteStdout()
+		return fmt.Sprintf("it did not answer initialize within %v", cfg.StartTimeout) + c.quoteStdout() + s.advice()
 	case <-ctx.Done():
 		return "stopped while starting"
 	case <-hard.Done():

@@ -33,7 +33,7 @@ func (s *Stage) processConfig(k config.Kind) (rpc.Config, error) {
 		env = append(env, "MAX_CONCURRENT_TASKS="+strconv.Itoa(k.Slots), "POLL_INTERVAL="+worker.Seconds(all.PollInterval))
 	}
 	c := rpc.Config{
-		Command: w.Command, Name: w.Name, Dir: w.Dir, Env: env, RefreshEnv: refreshEnv, Files: w.Files,
+		Command: w.Command, Name: w.Name, Adapter: w.Graflow, Dir: w.Dir, Env: env, RefreshEnv: refreshEnv, Files: w.Files,
 		Concurrency: w.Concurrency, Slots: k.Slots, WorkerID: all.WorkerID, Version: all.Version, TaskTimeout: all.TaskTimeout,
 		StartTimeout: w.StartTimeout, StartRetries: w.StartRetries,
 		Restart:      backoff.Policy{Min: w.RestartBackoffMin, Max: w.RestartBackoffMax, Full: true},

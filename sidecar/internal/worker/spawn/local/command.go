@@ -34,9 +34,9 @@ func StartReason(err error) string {
 	}
 	switch {
 	case errors.Is(err, exec.ErrNotFound):
-		return "the command was not found on PATH"
+		return "the command was not found on PATH" + quoted(err)
 	case errors.Is(err, os.ErrNotExist):
-		return "the file does not exist"
+		return "the file does not exist" + quoted(err)
 	case errors.Is(err, os.ErrPermission):
 		return "permission denied: is it executable?"
 	case errors.Is(err, syscall.ENOEXEC):
@@ -46,6 +46,21 @@ func StartReason(err error) string {
 	default:
 		return err.Error()
 	}
+}
+
+// quoted says of a command with spaces in it that it was most likely meant as several
+// words.
+func quoted(err error) string {
+	name := ""
+	if lookup, ok := errors.AsType[*exec.Error](err); ok {
+		name = lookup.Name
+	} else if opening, ok := errors.AsType[*os.PathError](err); ok {
+		name = opening.Path
+	}
+	if !strings.ContainsAny(name, " \t") {
+		return ""
+	}
+	return fmt.Sprintf(": %q is one word, so give the command and its arguments without quotes around them", name)
 }
 
 // explain finds out whether the system refused a command because of its folder, its

@@ -129,3 +129,16 @@ func TestWhenACommandIsGivenUp(t *testing.T) {
 		}
 	})
 }
+
+// TestACommandInOneWord: a command line in quotes is the name of no file.
+func TestACommandInOneWord(t *testing.T) {
+	for _, c := range []struct {
+		command string
+		want    bool
+	}{{"cat -n", true}, {"/no/such/file -n", true}, {"no-such-command", false}, {"/no/such/file", false}} {
+		_, err := exec.LookPath(c.command)
+		if got := StartReason(err); strings.Contains(got, "without quotes") != c.want {
+			t.Errorf("%q: %s", c.command, got)
+		}
+	}
+}
