@@ -3,6 +3,8 @@ package config
 import (
 	"strings"
 
+	"github.com/spf13/pflag"
+
 	"github.com/graflow/graflow-sidecar/sidecar/internal/spelling"
 )
 
@@ -72,4 +74,14 @@ func Propose(name string) (env, flag string) {
 		return v.env, v.flag
 	}
 	return "", ""
+}
+
+// FlagNames returns the names of the flags of a command that are not hidden.
+func FlagNames(fs *pflag.FlagSet) (names []string) {
+	fs.VisitAll(func(f *pflag.Flag) {
+		if !f.Hidden {
+			names = append(names, f.Name)
+		}
+	})
+	return names
 }

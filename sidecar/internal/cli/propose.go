@@ -7,7 +7,6 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
-	"github.com/spf13/pflag"
 
 	"github.com/graflow/graflow-sidecar/sidecar/config"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/spelling"
@@ -68,12 +67,7 @@ func explainFlag(c *cobra.Command, err error) error {
 	if !unknown {
 		return wrongUse("%s", clean(text))
 	}
-	var names []string
-	c.Flags().VisitAll(func(f *pflag.Flag) {
-		if !f.Hidden {
-			names = append(names, f.Name)
-		}
-	})
+	names := config.FlagNames(c.Flags())
 	if near, ok := spelling.Near(name, names); ok {
 		return wrongUse("unknown flag: --%s; did you mean --%s?", clean(name), near)
 	}
