@@ -60,7 +60,7 @@ func TestDeadLettersAreBounded(t *testing.T) {
 	}
 	deleted := func() (sum int) {
 		for _, s := range w.sidecars {
-			for _, line := range strings.SplitSeq(s.text(), "\n") {
+			for line := range strings.SplitSeq(s.text(), "\n") {
 				if _, rest, ok := strings.Cut(line, `"old dead letters deleted"`); ok {
 					var many int
 					_, rest, _ = strings.Cut(rest, `"above_number":`)
