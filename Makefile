@@ -171,6 +171,14 @@ bench-prefork: go redis ## Measure the start and the memory of 8 Graflow workers
 image: ## Build the container image (IMAGE is its name)
 	@scripts/image '$(IMAGE)' '$(VERSION)' $(DOCKER_ARGS)
 
+.PHONY: dist
+dist: go ## Make everything that a release consists of (OUT=dist), with checksums and provenance
+	@scripts/dist '$(or $(OUT),dist)'
+
+.PHONY: dist-test
+dist-test: go ## Make it twice, in different places, compare, and look into the archives
+	@scripts/dist-test
+
 .PHONY: sbom
 sbom: go ## Build the binary as the image has it, and its bill of materials (dist/sidecar, dist/sidecar.cdx.json)
 	@scripts/build dist/sidecar '$(VERSION)'
