@@ -27,7 +27,7 @@ var chartValues = map[string]string{
 }
 
 // The schema of the Helm chart's values has the settings of this version and no others.
-func TestChartSchema(t *testing.T) {
+func TestChartSchemaDocument(t *testing.T) {
 	setEnvironment(t, nil)
 	path := filepath.Join("..", "..", "deploy", "chart", "values.schema.json")
 	got, err := os.ReadFile(path)
@@ -53,7 +53,7 @@ func TestChartSchema(t *testing.T) {
 		return
 	}
 	if !bytes.Equal(got, want.Bytes()) {
-		t.Error("deploy/chart/values.schema.json is stale; run: go test ./sidecar/config -run ChartSchema -update")
+		t.Error("deploy/chart/values.schema.json is stale; run: go test ./sidecar/config -run Document -update")
 	}
 }
 

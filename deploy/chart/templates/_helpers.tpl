@@ -142,6 +142,11 @@ limits: {memory: {{ $memory }}}
 {{- $db }}
 {{- end }}
 
+{{- /* The list that records are taken from. */}}
+{{- define "sidecar.queue" -}}
+{{- get .Values.settings "SIDECAR_QUEUE_KEY" | default (printf "%s:queue" .Values.redis.keyPrefix) }}
+{{- end }}
+
 {{- /* The variables that say where Redis is. */}}
 {{- define "sidecar.redisEnv" -}}
 {{- $r := .Values.redis }}
