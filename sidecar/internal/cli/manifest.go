@@ -37,6 +37,7 @@ the same environment, flags and worker's command as for sidecar run. What is
 secret is not printed: the file names the place it comes from.`,
 		Example: `  sidecar manifest k8s --graflow --redis-host redis --image registry.example/worker:1
   sidecar manifest keda --redis-host redis --max 50 | kubectl apply -f -
+  sidecar manifest values --graflow --redis-host redis > values.yaml
   sidecar manifest systemd -- /opt/worker/run`,
 		RunE: func(_ *cobra.Command, args []string) error {
 			kinds := strings.Join(manifest.Kinds, ", ")
@@ -105,6 +106,9 @@ func printed(loader *config.Loader, kind string, args []string, p manifest.Param
 	c, r := s.App, s.App.Redis
 	if p.SidecarPath != "" && !path.IsAbs(p.SidecarPath) {
 		return "", &config.UsageError{Err: fmt.Errorf("--sidecar-path is %q: it takes an absolute path, such as /usr/local/bin/sidecar", p.SidecarPath)}
+	}
+	if p.SidecarPath != "" && kind == "native-sidecar" {
+		return "", &config.UsageError{Err: errors.New("--sidecar-path does not go with native-sidecar: an init container brings the binary to the worker's container")}
 	}
 	if kind == "native-sidecar" && len(c.Worker.Command) == 0 && !c.Worker.Graflow {
 		return "", &config.UsageError{Err: errors.New("a worker's container runs one command: give it after --, or --graflow; SIDECAR_WORKERS does not go with native-sidecar")}

@@ -149,8 +149,11 @@ func TestSidecarPath(t *testing.T) {
 			t.Errorf("%s: %v, %q is not in\n%s", kind, err, want, got)
 		}
 	}
-	_, err := printed(config.NewLoader(), "k8s", nil, manifest.Params{SidecarPath: "sidecar", Name: "w", Min: 1, Max: 1})
-	if err == nil {
-		t.Error("a relative path is taken")
+	for kind, path := range map[string]string{"k8s": "sidecar", "native-sidecar": "/usr/bin/sidecar"} {
+		t.Setenv("SIDECAR_GRAFLOW", "true")
+		_, err := printed(config.NewLoader(), kind, nil, manifest.Params{SidecarPath: path, Name: "w", Min: 1, Max: 1})
+		if err == nil || !strings.Contains(err.Error(), "--sidecar-path") || exitStatus(err) != exitUsage {
+			t.Errorf("%s --sidecar-path %s: %v", kind, path, err)
+		}
 	}
 }
