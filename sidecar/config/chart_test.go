@@ -64,7 +64,7 @@ func chartSettings() map[string]any {
 	vs.describe()
 	all := map[string]any{}
 	for _, v := range vs.all {
-		rule := map[string]any{"description": v.help, "type": []string{"string", "number", "boolean"}}
+		rule := map[string]any{"description": v.help, "type": []string{"string", "number"}}
 		switch {
 		case v.env == "WORKER_ID":
 			rule = map[string]any{"const": "(the pod's name; leave it out)"}

@@ -300,6 +300,7 @@ func TestChartRefuses(t *testing.T) {
 		"http: {port: 70000}":                                                 "/http/port",
 		"settings: {SIDECAR_CONCURRENCY: 8}":                                  "'SIDECAR_CONCURRENCY' not allowed",
 		"settings: {SIDECAR_MAX_ATTEMPTS: 0}":                                 "minimum: got 0, want 1",
+		"settings: {SIDECAR_TASK_TIMEOUT: off}":                               "got boolean, want ",
 		"settings: {SIDECAR_HTTP_ADDR: ':9000'}":                              "set by the value http.port",
 		"settings: {REDIS_PASSWORD: x}":                                       "set by the value redis.existingSecret",
 		"redis: {url: 'redis://u:p@h'}":                                       "/redis/url",
