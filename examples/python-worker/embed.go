@@ -58,7 +58,8 @@ func Zip() ([]byte, error) {
 // path stays that of "python -m graflow.worker.main" (the working directory,
 // then what Python has), and processes that multiprocessing spawns inherit no
 // path that means nothing to them. A descriptor is made close-on-exec, so that
-// programs which tasks start do not hold it.
+// programs which tasks start do not hold it. Python 3.9 has load_module alone, which is
+// deprecated in later ones.
 const bootstrap = `import os, sys
 from importlib.util import module_from_spec
 from zipimport import zipimporter
@@ -70,10 +71,14 @@ try:
         sys.path[0] = os.getcwd()
 except OSError:
     pass
-spec = zipimporter(archive).find_spec("graflow_sidecar")
-package = module_from_spec(spec)
-sys.modules["graflow_sidecar"] = package
-spec.loader.exec_module(package)
+importer = zipimporter(archive)
+if hasattr(importer, "find_spec"):
+    spec = importer.find_spec("graflow_sidecar")
+    package = module_from_spec(spec)
+    sys.modules["graflow_sidecar"] = package
+    spec.loader.exec_module(package)
+else:
+    importer.load_module("graflow_sidecar")
 `
 
 const runWorker = `from graflow_sidecar.graflow import main

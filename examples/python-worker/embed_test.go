@@ -124,6 +124,29 @@ func TestCommandRunsThePackage(t *testing.T) {
 	}
 }
 
+// The importer of Python 3.9 stands in for that of the Python that runs the test. Later
+// imports do not use it: they ask sys.path_hooks.
+func TestCommandRunsThePackageOnPython39(t *testing.T) {
+	dir := write(t, map[string]string{
+		"site/sitecustomize.py": `import zipimport
+
+class Importer:
+    def __init__(self, path, real=zipimport.zipimporter):
+        self._real = real(path)
+
+    def load_module(self, name):
+        return self._real.load_module(name)
+
+zipimport.zipimporter = Importer
+`,
+		"graflow.py": "import zipimport\nraise ImportError('from ' + zipimport.zipimporter.__name__)\n",
+	})
+	stdout, stderr := run(t, dir, initialize, []string{"PYTHONPATH=" + filepath.Join(dir, "site")}, false)
+	if !strings.Contains(stdout, "from Importer") {
+		t.Errorf("stdout %q\nstderr %q", stdout, stderr)
+	}
+}
+
 func TestCommandPrefersTheEmbeddedPackage(t *testing.T) {
 	installed := "raise SystemExit('the installed package was imported')\n"
 	dir := write(t, map[string]string{
