@@ -23,7 +23,7 @@ func TestStatementNamesEveryFileAndItsSources(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	print := func() []byte {
+	printed := func() []byte {
 		var out bytes.Buffer
 		err := run([]string{"-version", "1.2.3", "-commit", "c0ffee", "-builder", "https://example.test/b", "-epoch", "7", folder, self}, &out)
 		if err != nil {
@@ -32,12 +32,13 @@ func TestStatementNamesEveryFileAndItsSources(t *testing.T) {
 		return out.Bytes()
 	}
 	var s statement
-	if err := json.Unmarshal(print(), &s); err != nil {
+	if err := json.Unmarshal(printed(), &s); err != nil {
 		t.Fatal(err)
 	}
 	const abc = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
 	want := []struct{ name, sum string }{
-		{"a.whl", abc}, {"b.tar.gz", abc},
+		{"a.whl", abc},
+		{"b.tar.gz", abc},
 		{"oci/a", "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"},
 	}
 	if len(s.Subject) != len(want) {
@@ -54,7 +55,7 @@ func TestStatementNamesEveryFileAndItsSources(t *testing.T) {
 	if s.Predicate.RunDetails.Builder.ID != "https://example.test/b" || s.Predicate.BuildDefinition.InternalParameters["goVersion"] == "" {
 		t.Errorf("the builder or the version of Go is missing: %+v", s.Predicate)
 	}
-	if !bytes.Equal(print(), print()) {
+	if !bytes.Equal(printed(), printed()) {
 		t.Error("two statements of the same files differ")
 	}
 }

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import select
-import shutil
 import signal
 import subprocess
 import sys
@@ -13,6 +12,8 @@ import time
 import weakref
 from types import TracebackType
 from typing import Dict, List, Mapping, Optional, Sequence, Type
+
+from . import _program
 
 # For the sidecar's own watchdog, after its budget for a stop.
 _ROOM_SECONDS = 5.0
@@ -35,9 +36,10 @@ class Sidecar:
     redis is "embedded", a Redis that lives as long as the statement, or the URL
     of one that is there. workers is how many tasks run at once. command is the
     worker to run; None is Graflow's tasks, with the Python that runs this.
-    binary is the sidecar's program; else SIDECAR_BIN or "sidecar" on PATH. env
-    adds to the environment: any of the sidecar's settings. Timeouts are in
-    seconds; stop_timeout is what tasks that run at the end have to finish.
+    binary is the sidecar's program; else SIDECAR_BIN, the one that this package was
+    installed with, or "sidecar" on PATH. env adds to the environment: any of the
+    sidecar's settings. Timeouts are in seconds; stop_timeout is what tasks that run
+    at the end have to finish.
 
     The body begins when workers are up and Redis answers. On the way out workers
     finish what they run, and Redis stops last, also when the body raised; its
@@ -66,7 +68,10 @@ class Sidecar:
         self._redis = redis
         self._start_timeout = start_timeout
         self._stop_timeout = stop_timeout
-        self._binary = _find(binary)
+        try:
+            self._binary = _program.find(binary)
+        except _program.Missing as problem:
+            raise SidecarError(str(problem)) from None
         self._worker = ["--graflow"] if command is None else ["--", *command]
         self._settings: Dict[str, str] = {
             "MAX_CONCURRENT_TASKS": str(workers),
@@ -251,16 +256,6 @@ def _say(text: str) -> None:
         print(text, file=sys.stderr, flush=True)
     except (OSError, ValueError):
         pass
-
-
-def _find(binary: Optional[str]) -> str:
-    name = binary or os.environ.get("SIDECAR_BIN") or "sidecar"
-    found = shutil.which(name)
-    if found is None:
-        raise SidecarError(
-            f"there is no {name}: pass binary=, set SIDECAR_BIN, or put the sidecar on PATH"
-        )
-    return found
 
 
 # A process that this one forks must not keep a sidecar alive that is ours.

@@ -87,6 +87,11 @@ def _setup() -> Callable[[Task], Any]:
     except ModuleNotFoundError as exc:
         if exc.name != "graflow":
             raise StartError(_cannot(exc)) from exc
+        if sys.version_info < (3, 10):
+            raise StartError(
+                f"Graflow needs Python 3.10 or newer, and {sys.executable} is"
+                f" {platform.python_version()} (set SIDECAR_PYTHON)"
+            ) from None
         raise StartError(
             f"Graflow is not installed for {sys.executable}:"
             " pip install graflow redis (or set SIDECAR_PYTHON)"

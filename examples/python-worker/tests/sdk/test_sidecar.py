@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import stat
 import subprocess
@@ -228,6 +229,57 @@ class ContextManager(WorkerCase):
     def test_no_program(self):
         with self.assertRaisesRegex(SidecarError, "SIDECAR_BIN"):
             Sidecar(binary="/no/such/program")
+
+    def test_a_program_that_was_installed_with_the_package(self):
+        # A copy of the package, as a wheel for a platform has it.
+        home = self.folder()
+        shutil.copytree(ROOT / "graflow_sidecar", home / "graflow_sidecar")
+        bundled = home / "graflow_sidecar/bin/sidecar"
+        bundled.parent.mkdir()
+        bundled.write_text(
+            "#!/bin/sh\n"
+            'echo "bundled $*, Python $SIDECAR_PYTHON, SIDECAR_BIN ${SIDECAR_BIN-unset}"\n'
+            # Bit 12 of these is SIGPIPE, which Python ignores.
+            "ignored=$(sed -n 's/^SigIgn:\\t//p' /proc/self/status 2>/dev/null || echo 0)\n"
+            '[ $(( 0x${ignored:-0} >> 12 & 1 )) = 0 ] || echo SIGPIPE is ignored\n'
+            "exit 7\n"
+        )
+        bundled.chmod(0o755)
+        other = home / "other"
+        other.write_text('#!/bin/sh\necho "other $*"\n')
+        other.chmod(0o755)
+        (home / "sidecar").write_text("#!/bin/sh\necho on PATH\n")
+        (home / "sidecar").chmod(0o755)
+
+        def command(**env):
+            done = subprocess.run(
+                [sys.executable, "-m", "graflow_sidecar", "run", "a b"],
+                cwd=home,
+                env={"PYTHONPATH": str(home), "PATH": f"{home}:{os.environ['PATH']}", **env},
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                timeout=PATIENCE,
+            )
+            return done.returncode, done.stdout
+
+        says = "bundled run a b, Python {}, SIDECAR_BIN unset\n"
+        self.assertEqual(command(), (7, says.format(sys.executable)))
+        self.assertEqual(command(SIDECAR_PYTHON="/mine"), (7, says.format("/mine")))
+        self.assertEqual(command(SIDECAR_BIN=str(other)), (0, "other run a b\n"))
+        status, text = command(SIDECAR_BIN="/no/such/program")
+        self.assertEqual((status, text.count("\n")), (78, 1))
+        self.assertIn("SIDECAR_BIN", text)
+        bundled.write_bytes(b"no program")
+        status, text = command()
+        self.assertEqual((status, text.count("\n")), (78, 1))
+        self.assertIn("cannot be started: Exec format error", text)
+        shutil.rmtree(bundled.parent)
+        self.assertEqual(command(), (0, "on PATH\n"))
+        (home / "sidecar").unlink()
+        status, text = command(PATH="/none")
+        self.assertEqual((status, text.count("\n")), (78, 1))
+        self.assertIn("installed without its program", text)
 
     def test_a_killed_script_takes_its_sidecar_along(self):
         # A process that the script forked lives on, and does not count.
