@@ -89,7 +89,7 @@ func decode(record []byte) (Info, error) {
 	return info, nil
 }
 
-// explain is an error of encoding/json in the terms of who wrote the record.
+// explain returns an error of encoding/json in the terms of the record.
 func explain(err error) string {
 	if wrong, ok := errors.AsType[*json.UnmarshalTypeError](err); ok {
 		must := "a text"
