@@ -40,8 +40,13 @@ func TestNearest(t *testing.T) {
 func TestNear(t *testing.T) {
 	names := []string{"status", "tasks", "max-concurrent-tasks"}
 	for _, c := range []struct{ name, want string }{
-		{"stauts", "status"}, {"task", "tasks"}, {"max-conccurent-taskss", "max-concurrent-tasks"},
-		{"x", ""}, {"", ""}, {"stop", ""}, {"max-tasks-at-once", ""},
+		{"stauts", "status"},
+		{"task", "tasks"},
+		{"max-conccurent-taskss", "max-concurrent-tasks"},
+		{"x", ""},
+		{"", ""},
+		{"stop", ""},
+		{"max-tasks-at-once", ""},
 	} {
 		if got, ok := Near(c.name, names); ok != (c.want != "") || ok && got != c.want {
 			t.Errorf("%q: %q, %v; want %q", c.name, got, ok, c.want)
