@@ -157,13 +157,13 @@ const hintAfter = 3 * time.Second
 // hint says what is most often wrong with a program that does not answer initialize.
 const hint = "a worker of the protocol answers initialize with one line on stdout, and flushes it; a program that takes one task on stdin and ends needs --mode exec (with --worker, exec: before its command)"
 
-// advice is hint for a message about a program that may be none of the protocol; it is
-// empty for the adapter, and once a worker of the pool has started.
+// advice is hint in short, for a message about a program that may be none of the protocol;
+// it is empty for the adapter, and once a worker of the pool has started.
 func (s *supervisor) advice() string {
 	if cfg := &s.pool.cfg; cfg.Adapter || s.pool.started.Load() {
 		return ""
 	}
-	return ": " + hint
+	return " (does it flush its stdout? does it need --mode exec?)"
 }
 
 // handshake waits for the answer to initialize. It returns what is wrong with the
