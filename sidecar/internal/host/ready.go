@@ -7,6 +7,8 @@ import (
 	"os"
 	"strings"
 	"sync"
+
+	"golang.org/x/sys/unix"
 )
 
 // ReadyFD tells the parent process that the sidecar is ready, on a descriptor that
@@ -15,20 +17,21 @@ import (
 // log, so that a parent which gives up can say why.
 //
 // Its methods may be called concurrently: a reader that lets the pipe be full holds
-// up Send and nothing else.
+// up Send and nothing else, and costs warnings only.
 type ReadyFD struct {
 	file *os.File
 	once sync.Once
 
 	mu       sync.Mutex
 	warnings int  // that were passed on
-	closed   bool // nothing more is written
+	closed   bool // nothing more is written but by Send
 }
 
-// A pipe holds all warnings of this number and length, so that no write of one waits.
 const (
-	mostWarnings   = 16
-	longestWarning = 1024 // bytes
+	mostWarnings = 16
+	// longestWarning is in bytes. As JSON a text has six times as many at most, and a line
+	// with it fewer than the 4,096 that a pipe takes at once or not at all.
+	longestWarning = 640
 )
 
 // OpenReadyFD checks the descriptor while the command line can still be blamed.
@@ -48,37 +51,66 @@ func (r *ReadyFD) Send(redisURL string) error {
 	if r.file == nil {
 		return nil
 	}
-	err := r.write(map[string]any{"redis_url": redisURL, "pid": os.Getpid()})
+	r.silence()
+	line, err := json.Marshal(map[string]any{"redis_url": redisURL, "pid": os.Getpid()})
+	if err == nil {
+		_, err = r.file.Write(append(line, '\n'))
+	}
 	r.Close()
 	return err
 }
 
 // Fail tells why the sidecar ends before it is ready.
 func (r *ReadyFD) Fail(err error) {
-	r.note("error", strings.Join(strings.Split(strings.TrimSpace(err.Error()), "\n"), "; "))
+	r.note("error", strings.ReplaceAll(strings.TrimSpace(err.Error()), "\n", "; "))
 }
 
-// note writes a line of one member, if there is room for it.
+// note writes a line of one member, or drops it: it never waits for the reader.
 func (r *ReadyFD) note(member, text string) {
-	r.mu.Lock()
-	full := r.closed || r.file == nil || r.warnings >= mostWarnings && member != "error"
-	r.warnings++
-	r.mu.Unlock()
-	if full {
-		return
-	}
 	if len(text) > longestWarning {
 		text = strings.ToValidUTF8(text[:longestWarning], "") + "…"
 	}
-	_ = r.write(map[string]any{member: text})
+	line, err := json.Marshal(map[string]string{member: text})
+	if err != nil {
+		return
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.closed || r.file == nil || member == "warning" && r.warnings >= mostWarnings || !hasSpace(r.file) {
+		return
+	}
+	r.warnings++
+	_, _ = r.file.Write(append(line, '\n'))
 }
 
-func (r *ReadyFD) write(members map[string]any) error {
-	line, err := json.Marshal(members)
-	if err == nil {
-		_, err = r.file.Write(append(line, '\n'))
+// hasSpace reports whether a write of at most PIPE_BUF bytes, 4,096 on Linux, would not
+// wait: POLLOUT says that of a pipe (pipe(7)).
+func hasSpace(f *os.File) bool {
+	ready := false
+	conn, err := f.SyscallConn()
+	if err != nil {
+		return false
 	}
-	return err
+	_ = conn.Control(func(fd uintptr) {
+		set := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLOUT}}
+		n, err := unix.Poll(set, 0)
+		ready = err == nil && n == 1 && set[0].Revents&unix.POLLOUT != 0
+	})
+	return ready
+}
+
+// open reports whether a warning may still be passed on.
+func (r *ReadyFD) open() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return !r.closed
+}
+
+// silence ends the warnings.
+func (r *ReadyFD) silence() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.closed = true
 }
 
 // Close closes the descriptor. It may be called more than once.
@@ -86,9 +118,7 @@ func (r *ReadyFD) Close() {
 	if r.file == nil {
 		return
 	}
-	r.mu.Lock()
-	r.closed = true
-	r.mu.Unlock()
+	r.silence()
 	r.once.Do(func() { _ = r.file.Close() })
 }
 
@@ -109,12 +139,12 @@ type readyHandler struct {
 
 // Enabled reports whether either takes records of a level.
 func (h readyHandler) Enabled(ctx context.Context, level slog.Level) bool {
-	return level >= slog.LevelWarn || h.Handler.Enabled(ctx, level)
+	return h.Handler.Enabled(ctx, level) || level >= slog.LevelWarn && h.ready.open()
 }
 
 // Handle passes a record on to both.
 func (h readyHandler) Handle(ctx context.Context, record slog.Record) error {
-	if record.Level >= slog.LevelWarn {
+	if record.Level >= slog.LevelWarn && h.ready.open() {
 		text := record.Message
 		record.Attrs(func(a slog.Attr) bool {
 			if a.Key == "error" || a.Key == "reason" || a.Key == "hint" {
@@ -123,9 +153,9 @@ func (h readyHandler) Handle(ctx context.Context, record slog.Record) error {
 			return true
 		})
 		h.ready.note("warning", text)
-		if !h.Handler.Enabled(ctx, record.Level) {
-			return nil
-		}
+	}
+	if !h.Handler.Enabled(ctx, record.Level) {
+		return nil
 	}
 	return h.Handler.Handle(ctx, record)
 }

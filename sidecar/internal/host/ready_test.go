@@ -1,6 +1,7 @@
 package host
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -54,23 +55,52 @@ func TestWarningsBeforeReady(t *testing.T) {
 	}
 }
 
-// TestWarningsNeverFillThePipe: a parent that does not read holds up nothing, and the
-// reason of the end is there all the same.
-func TestWarningsNeverFillThePipe(t *testing.T) {
+// TestWarningsAreBounded: the first warnings, cut to a length, and the reason of the end.
+func TestWarningsAreBounded(t *testing.T) {
 	reader, fd := pipeFD(t)
 	r, err := OpenReadyFD(fd)
 	if err != nil {
 		t.Fatal(err)
 	}
 	log := slog.New(r.Handler(slog.DiscardHandler))
-	for range 10000 {
+	for range 100 {
 		log.Warn("a warning", "error", strings.Repeat("é", 5000))
 	}
 	r.Fail(errors.New("first\nsecond\n"))
 	r.Close()
 	r.Close()
 	got, err := io.ReadAll(reader)
-	if err != nil || len(got) > 32<<10 || strings.Count(string(got), "\n") != mostWarnings+1 || !strings.HasSuffix(string(got), "{\"error\":\"first; second\"}\n") {
+	if err != nil || len(got) > 16<<10 || strings.Count(string(got), "\n") != mostWarnings+1 || !strings.HasSuffix(string(got), "{\"error\":\"first; second\"}\n") {
 		t.Errorf("%v: %d bytes, ends with %s", err, len(got), got[max(0, len(got)-60):])
+	}
+}
+
+// TestWarningsNeverWaitForTheReader: of the smallest pipe there is, and with characters
+// that are six times as long in JSON, whole lines arrive and the log goes on.
+func TestWarningsNeverWaitForTheReader(t *testing.T) {
+	reader, fd := pipeFD(t)
+	shrink(t, fd)
+	r, err := OpenReadyFD(fd)
+	if err != nil {
+		t.Fatal(err)
+	}
+	log := slog.New(r.Handler(slog.DiscardHandler))
+	for range 100 {
+		log.Warn("a warning", "error", strings.Repeat("\x01", 5000))
+	}
+	r.Fail(errors.New(strings.Repeat("\x01", 5000)))
+	r.Close()
+	got, err := io.ReadAll(reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	lines := strings.SplitAfter(string(got), "\n")
+	if len(lines) < 2 || lines[len(lines)-1] != "" {
+		t.Fatalf("%d bytes, and no whole line at the end", len(got))
+	}
+	for _, line := range lines[:len(lines)-1] {
+		if told := map[string]string{}; json.Unmarshal([]byte(line), &told) != nil || len(line) > 4096 {
+			t.Errorf("%d bytes: %.60s", len(line), line)
+		}
 	}
 }
