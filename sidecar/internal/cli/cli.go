@@ -142,6 +142,11 @@ func (s *session) explain(err error) error {
 	if _, ok := errors.AsType[*redis.FormatError](err); ok {
 		return &StatusError{statusRefused, fmt.Errorf("redis at %s refuses this: %w", where, err)}
 	}
+	ctx, cancel := bounded(context.Background()) // that of the command may be over
+	defer cancel()
+	if wrong, ok := errors.AsType[*redis.WrongTypeError](s.st.NameWrongType(ctx, err, "")); ok {
+		return &StatusError{statusRefused, fmt.Errorf("redis at %s refuses this: %w", where, wrong)}
+	}
 	switch redis.Classify(err) {
 	case redis.ClassFatal:
 		return &StatusError{statusRefused, fmt.Errorf("redis at %s refuses this: %w (check the credentials, the permissions and the key prefix)", where, err)}

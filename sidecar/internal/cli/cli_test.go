@@ -387,3 +387,13 @@ func TestConfig(t *testing.T) {
 	}
 	has(t, out, "many")
 }
+
+// TestCommandsNameAKeyOfAnotherType: Redis' own WRONGTYPE does not say which key it is.
+func TestCommandsNameAKeyOfAnotherType(t *testing.T) {
+	b := newBench(t)
+	key := b.prefix + ":queue"
+	b.must(b.rdb.Set(b.ctx, key, "x", 0).Err())
+	for _, args := range [][]string{{"status"}, {"queue", "peek"}, {"enqueue", "--task", "t"}} {
+		b.fails(69, "the key "+key+" is a string, and must be a list", args...)
+	}
+}

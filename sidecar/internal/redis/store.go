@@ -176,7 +176,7 @@ func (s *Store) callWith(ctx context.Context, sc scripted, key string, argv []an
 		cmd.SetErr(s.unknownFormat(err))
 	case isWrongType(err):
 		run, _ := argv[1].(string)
-		cmd.SetErr(s.wrongType(ctx, err, run))
+		cmd.SetErr(s.NameWrongType(ctx, err, run))
 	case err != nil:
 		cmd.SetErr(s.rejected(ctx, err, argv))
 	}

@@ -2,7 +2,10 @@ package redis
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"maps"
+	"slices"
 
 	goredis "github.com/redis/go-redis/v9"
 )
@@ -38,9 +41,14 @@ func (k keys) types(run string) map[string]string {
 	return all
 }
 
-// wrongType adds to the reply WRONGTYPE the key that it is about, which the reply does not
-// name. It returns err where no key of the run or the prefix has another type.
-func (s *Store) wrongType(ctx context.Context, err error, run string) error {
+// NameWrongType turns the reply WRONGTYPE, which does not name the key that it is about,
+// into a [WrongTypeError]. It looks at the keys that the prefix has once, and at those of
+// run if it is not empty. It returns any other error as it is, and err where none of these
+// keys has another type.
+func (s *Store) NameWrongType(ctx context.Context, err error, run string) error {
+	if named := new(WrongTypeError); !isWrongType(err) || errors.As(err, &named) {
+		return err
+	}
 	want := s.keys.types(run)
 	replies := make(map[string]*goredis.StatusCmd, len(want))
 	_, _ = s.c.Pipelined(ctx, func(p goredis.Pipeliner) error {
@@ -49,8 +57,8 @@ func (s *Store) wrongType(ctx context.Context, err error, run string) error {
 		}
 		return nil
 	})
-	for key, reply := range replies {
-		if got, failed := reply.Result(); failed == nil && got != want[key] && got != "none" {
+	for _, key := range slices.Sorted(maps.Keys(replies)) {
+		if got, failed := replies[key].Result(); failed == nil && got != want[key] && got != "none" {
 			return &WrongTypeError{Key: key, Type: got, Want: want[key], Err: err}
 		}
 	}

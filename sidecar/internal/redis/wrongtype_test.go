@@ -243,6 +243,29 @@ func TestWrongTypeNamesTheKey(t *testing.T) {
 	}
 }
 
+// TestNameWrongTypeLeavesOtherErrors: an error that is no WRONGTYPE asks Redis nothing, and
+// a WRONGTYPE of another program's key stays as it is.
+func TestNameWrongTypeLeavesOtherErrors(t *testing.T) {
+	e := onModel(t, Options{})
+	e.c.Set(e.ctx, e.keys.queue(), "x", 0)
+	other := errors.New("other")
+	if got := e.NameWrongType(e.ctx, other, ""); !errors.Is(got, other) || errors.As(got, new(*WrongTypeError)) {
+		t.Errorf("%v", got)
+	}
+	_, wrong := e.QueueLen(e.ctx)
+	named, ok := errors.AsType[*WrongTypeError](e.NameWrongType(e.ctx, wrong, ""))
+	if !ok || named.Key != e.keys.queue() {
+		t.Fatalf("%v: %v", wrong, named)
+	}
+	if got := e.NameWrongType(e.ctx, named, ""); got.Error() != named.Error() {
+		t.Errorf("named twice: %v", got)
+	}
+	e.c.Del(e.ctx, e.keys.queue())
+	if got := e.NameWrongType(e.ctx, wrong, ""); !errors.Is(got, wrong) || errors.As(got, new(*WrongTypeError)) {
+		t.Errorf("%v", got)
+	}
+}
+
 // TestTypesAreThoseInUse: after some work, each key of the prefix has the type that the
 // error says it must have.
 func TestTypesAreThoseInUse(t *testing.T) {
