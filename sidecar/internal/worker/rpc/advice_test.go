@@ -17,7 +17,7 @@ import (
 )
 
 // TestAProgramThatDoesNotAnswerIsAdvised: after 3 s the log says, once, what is most often
-// wrong with a program that is none of the protocol; not with the sidecar's own adapter.
+// wrong with a program that does not speak the protocol. The sidecar's own adapter does.
 func TestAProgramThatDoesNotAnswerIsAdvised(t *testing.T) {
 	for _, c := range []struct {
 		name    string

@@ -154,16 +154,43 @@ func (s *supervisor) spawn(ctx context.Context, id string) (local.Process, error
 // before the log says what may be wrong with it.
 const hintAfter = 3 * time.Second
 
-// hint says what is most often wrong with a program that does not answer initialize.
-const hint = "a worker of the protocol answers initialize with one line on stdout, and flushes it; a program that takes one task on stdin and ends needs --mode exec (with --worker, exec: before its command)"
+// What is most often wrong with a program that does not answer initialize. Workers in
+// another container have no mode exec.
+const (
+	flushHint = "a worker of the protocol answers initialize with one line on stdout, and flushes it"
+	execHint  = "; a program that takes one task on stdin and ends needs --mode exec (with --worker, exec: before its command)"
+)
 
-// advice is hint in short, for a message about a program that may be none of the protocol;
-// it is empty for the adapter, and once a worker of the pool has started.
+// mayBeNoWorker reports whether the program may not speak the protocol: it is not the
+// adapter, and no worker of the pool has started.
+func (s *supervisor) mayBeNoWorker() bool {
+	return !s.pool.cfg.Adapter && !s.pool.started.Load()
+}
+
+// advice is the hint in short, for an error about a program that may not speak the
+// protocol, or an empty string.
 func (s *supervisor) advice() string {
-	if cfg := &s.pool.cfg; cfg.Adapter || s.pool.started.Load() {
+	switch {
+	case !s.mayBeNoWorker():
 		return ""
+	case s.pool.cfg.Remote != nil:
+		return " (does it flush its stdout?)"
+	default:
+		return " (does it flush its stdout? does it need --mode exec?)"
 	}
-	return " (does it flush its stdout? does it need --mode exec?)"
+}
+
+// adviseSlow logs the hint for a worker that is late with its answer, for one slot.
+func (s *supervisor) adviseSlow() {
+	cfg := &s.pool.cfg
+	if !s.mayBeNoWorker() || s.slot != cfg.FirstSlot {
+		return
+	}
+	hint := flushHint
+	if cfg.Remote == nil {
+		hint += execHint
+	}
+	cfg.Log.Warn("worker has not answered initialize yet", "slot", s.slot, "after", hintAfter, "hint", hint)
 }
 
 // handshake waits for the answer to initialize. It returns what is wrong with the
@@ -172,11 +199,7 @@ func (s *supervisor) handshake(ctx, hard context.Context, c *child) string {
 	cfg := &s.pool.cfg
 	timeout := time.NewTimer(cfg.StartTimeout)
 	defer timeout.Stop()
-	slow := time.AfterFunc(hintAfter, func() {
-		if s.advice() != "" && s.slot == cfg.FirstSlot {
-			cfg.Log.Warn("worker has not answered initialize yet", "slot", s.slot, "after", hintAfter, "hint", hint)
-		}
-	})
+	slow := time.AfterFunc(hintAfter, s.adviseSlow)
 	defer slow.Stop()
 	var m protocol.Message
 	select {
