@@ -49,7 +49,7 @@ def main(arguments: Optional[List[str]] = None) -> NoReturn:
     """Become the program: no process of Python stays.
 
     Graflow's tasks run with the Python that runs this, unless SIDECAR_PYTHON or
-    --python says another.
+    --python says another. A manifest is for other machines, and has no path of this one.
     """
     if arguments is None:
         arguments = sys.argv[1:]
@@ -60,7 +60,8 @@ def main(arguments: Optional[List[str]] = None) -> NoReturn:
     env = dict(os.environ)
     # The program refuses names that it does not know.
     env.pop("SIDECAR_BIN", None)
-    if sys.executable and not env.get("SIDECAR_PYTHON"):
+    here = arguments[:1] != ["manifest"]
+    if here and sys.executable and not env.get("SIDECAR_PYTHON"):
         env["SIDECAR_PYTHON"] = sys.executable
     # Python ignores these signals, and what is ignored stays so in the program and
     # in its workers.

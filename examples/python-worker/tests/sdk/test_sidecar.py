@@ -251,9 +251,9 @@ class ContextManager(WorkerCase):
         (home / "sidecar").write_text("#!/bin/sh\necho on PATH\n")
         (home / "sidecar").chmod(0o755)
 
-        def command(**env):
+        def command(verb="run", **env):
             done = subprocess.run(
-                [sys.executable, "-m", "graflow_sidecar", "run", "a b"],
+                [sys.executable, "-m", "graflow_sidecar", verb, "a b"],
                 cwd=home,
                 env={"PYTHONPATH": str(home), "PATH": f"{home}:{os.environ['PATH']}", **env},
                 stdout=subprocess.PIPE,
@@ -266,6 +266,10 @@ class ContextManager(WorkerCase):
         says = "bundled run a b, Python {}, SIDECAR_BIN unset\n"
         self.assertEqual(command(), (7, says.format(sys.executable)))
         self.assertEqual(command(SIDECAR_PYTHON="/mine"), (7, says.format("/mine")))
+        # A path of this machine would be in a manifest for others.
+        self.assertEqual(
+            command("manifest"), (7, "bundled manifest a b, Python , SIDECAR_BIN unset\n")
+        )
         self.assertEqual(command(SIDECAR_BIN=str(other)), (0, "other run a b\n"))
         status, text = command(SIDECAR_BIN="/no/such/program")
         self.assertEqual((status, text.count("\n")), (78, 1))
