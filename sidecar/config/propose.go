@@ -41,7 +41,7 @@ func plainName(name string) string {
 
 // propose returns the setting that an unknown name of a variable or of a flag stands
 // for: one that differs in its prefix only, one that other programs call so, or one that
-// is spelled almost alike; nil if there is none.
+// is spelled almost alike. Otherwise it returns nil.
 func (vs *variables) propose(name string) *value {
 	plain := plainName(name)
 	byName := make(map[string]*value)

@@ -676,7 +676,8 @@ func TestChartHasTheAlertsAndTheDashboard(t *testing.T) {
 	}
 }
 
-// `helm test` asks the same Redis as the workers, and is none of them.
+// The pod of `helm test` asks the Redis of the workers, and its labels are not those of a
+// worker.
 func TestChartTestPod(t *testing.T) {
 	values := "redis: {url: 'rediss://h:1/2', username: u, keyPrefix: p, existingSecret: s, tls: {existingSecret: t, ca: true, clientCert: true}}"
 	all := release(t, values)

@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"fmt"
 	"slices"
 	"strconv"
 	"strings"
@@ -42,9 +41,9 @@ func proposeCommand(used *cobra.Command, err error) error {
 		}
 	}
 	if len(meant) == 0 {
-		return wrongUse("%s has no command %s", used.CommandPath(), clean(word))
+		return wrongUse("unknown command: %s", clean(word))
 	}
-	return wrongUse("%s has no command %s; did you mean '%s'?", used.CommandPath(), clean(word), strings.Join(meant, "' or '"))
+	return wrongUse("unknown command: %s; did you mean '%s'?", clean(word), strings.Join(meant, "' or '"))
 }
 
 // commandPaths are the commands that are not hidden, as they are typed.
@@ -79,8 +78,8 @@ func explainFlag(c *cobra.Command, err error) error {
 			return wrongUse("unknown flag: --%s; the variable %s is that setting", clean(name), env)
 		}
 	}
-	if worker := strings.HasPrefix(c.Use, "run "); worker {
+	if strings.HasPrefix(c.Use, "run ") {
 		return wrongUse("unknown flag: --%s (a flag of the worker's comes after --)", clean(name))
 	}
-	return fmt.Errorf("unknown flag: --%s", clean(name))
+	return wrongUse("unknown flag: --%s", clean(name))
 }

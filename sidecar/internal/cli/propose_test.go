@@ -49,13 +49,13 @@ func TestProposals(t *testing.T) {
 		args string
 		want string
 	}{
-		{"requeue x", "sidecar has no command requeue; did you mean 'sidecar dead requeue'?"},
+		{"requeue x", "unknown command: requeue; did you mean 'sidecar dead requeue'?"},
 		{"requeue --all", "did you mean 'sidecar dead requeue'?"},
 		{"test -- w", "did you mean 'sidecar worker test'?"},
 		{"stauts", "did you mean 'sidecar status'?"},
-		{"jump", "sidecar has no command jump\n"},
+		{"jump", "unknown command: jump\n"},
 		{"dead requeu x", "did you mean 'sidecar dead requeue'?"},
-		{"\x1b[31m", `no command \x1b[31m`},
+		{"\x1b[31m", `unknown command: \x1b[31m`},
 		{"run --concurrency 8 -- w", "did you mean --max-concurrent-tasks?"},
 		{"run --redis-hots h -- w", "did you mean --redis-host?"},
 		{"run --spool-dir d -- w", "the variable SIDECAR_SPOOL_DIR is that setting"},

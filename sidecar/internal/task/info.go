@@ -92,11 +92,14 @@ func decode(record []byte) (Info, error) {
 // explain returns an error of encoding/json in the terms of the record.
 func explain(err error) string {
 	if wrong, ok := errors.AsType[*json.UnmarshalTypeError](err); ok {
-		must := "a text"
-		if wrong.Type == reflect.TypeFor[json.Number]() {
-			must = "a number"
+		must := "a string or null"
+		switch {
+		case wrong.Field == "task_id":
+			must = "a string"
+		case wrong.Type == reflect.TypeFor[json.Number]():
+			must = "a number or null"
 		}
-		return fmt.Sprintf("%s is %s, and must be %s or null", wrong.Field, article(wrong.Value), must)
+		return fmt.Sprintf("%s is %s, and must be %s", wrong.Field, article(wrong.Value), must)
 	}
 	if wrong, ok := errors.AsType[*json.SyntaxError](err); ok {
 		return fmt.Sprintf("not JSON at byte %d: %v", wrong.Offset, wrong)
@@ -110,9 +113,7 @@ func article(kind string) string {
 	case "array", "object":
 		return "an " + word
 	case "bool":
-		return "true or false"
-	case "string":
-		return "a text"
+		return "a boolean"
 	default:
 		return "a " + word
 	}

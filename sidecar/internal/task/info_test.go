@@ -90,10 +90,10 @@ func TestLimit(t *testing.T) {
 // TestDecodeSpeaksToTheProducer: what is wrong with a record is said of its members.
 func TestDecodeSpeaksToTheProducer(t *testing.T) {
 	for _, c := range []struct{ record, want string }{
-		{`{"task_id":"t","timeout":true}`, "invalid record: timeout is true or false, and must be a number or null"},
+		{`{"task_id":"t","timeout":true}`, "invalid record: timeout is a boolean, and must be a number or null"},
 		{`{"task_id":"t","timeout":[1]}`, "invalid record: timeout is an array, and must be a number or null"},
-		{`{"task_id":1}`, "invalid record: task_id is a number, and must be a text or null"},
-		{`{"task_id":"t","group_id":{}}`, "invalid record: group_id is an object, and must be a text or null"},
+		{`{"task_id":1}`, "invalid record: task_id is a number, and must be a string"},
+		{`{"task_id":"t","group_id":{}}`, "invalid record: group_id is an object, and must be a string or null"},
 		{`{"task_id":"t","created_at":{"a":1}}`, "invalid record: created_at is an object, and must be a number or null"},
 		{`{"task_id":"t",}`, "invalid record: not JSON at byte 16: invalid character '}' looking for beginning of object key string"},
 		{`{"task_id":"t"`, "invalid record: not JSON at byte 14: unexpected end of JSON input"},
