@@ -14,6 +14,7 @@ import (
 	"github.com/graflow/graflow-sidecar/protocol"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/task"
 	"github.com/graflow/graflow-sidecar/sidecar/internal/worker/rpc"
+	"github.com/graflow/graflow-sidecar/sidecar/internal/worker/spawn/local"
 )
 
 // TestAProgramThatDoesNotAnswerIsAdvised: after 3 s the log says, once, what is most often
@@ -23,24 +24,31 @@ func TestAProgramThatDoesNotAnswerIsAdvised(t *testing.T) {
 		name    string
 		after   time.Duration
 		adapter bool
+		remote  bool
 		want    int
+		exec    bool // --mode exec is named
 	}{
-		{"a moment before", hintedAfter - time.Millisecond, false, 0},
-		{"a moment after", hintedAfter + time.Millisecond, false, 1},
-		{"the adapter", time.Minute / 2, true, 0},
+		{"a moment before", hintedAfter - time.Millisecond, false, false, 0, false},
+		{"a moment after", hintedAfter + time.Millisecond, false, false, 1, true},
+		{"the adapter", time.Minute / 2, true, false, 0, false},
+		{"in another container", hintedAfter + time.Millisecond, false, true, 1, false},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				silent := func(in, _ net.Conn) { _, _ = io.Copy(io.Discard, in) }
-				b := startFake(t, &fakes{speaks: silent}, func(cfg *rpc.Config) {
+				f := &fakes{speaks: silent}
+				b := startFake(t, f, func(cfg *rpc.Config) {
 					cfg.Slots, cfg.Concurrency, cfg.Adapter = 3, 1, c.adapter
+					if c.remote {
+						cfg.Remote = func(context.Context, string) (local.Process, error) { return f.start(nil) }
+					}
 				})
 				time.Sleep(c.after)
 				synctest.Wait()
 				if got := strings.Count(b.log.String(), "worker has not answered initialize yet"); got != c.want {
 					t.Errorf("said %d times, want %d:\n%s", got, c.want, b.log.String())
 				}
-				if got := strings.Contains(b.log.String(), "--mode exec"); got != (c.want > 0) {
+				if got := strings.Contains(b.log.String(), "--mode exec"); got != c.exec {
 					t.Errorf("--mode exec is named: %v", got)
 				}
 				_ = b.stop() // an error where no worker ever started
