@@ -174,11 +174,6 @@ func (l *Redis) Tick(ctx context.Context, run string) ([]string, error) {
 	l.OK()
 	l.logFormat(res)
 	l.onTick(res.Paused, res.AllPaused, res.Commands)
-	if res.TrimDead {
-		if err := l.trimDead(ctx); err != nil {
-			return nil, err
-		}
-	}
 	for _, dead := range res.Unfinished {
 		if err := l.Reap(ctx, run, dead); err != nil {
 			return nil, err
@@ -192,6 +187,11 @@ func (l *Redis) Tick(ctx context.Context, run string) ([]string, error) {
 			}
 		}
 		l.reconciled = time.Now()
+	}
+	if res.TrimDead { // last: what it costs holds up no record of another run
+		if err := l.trimDead(ctx); err != nil {
+			return nil, err
+		}
 	}
 	return res.Dead, nil
 }
