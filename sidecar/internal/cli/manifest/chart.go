@@ -61,7 +61,7 @@ func number(text string) string { return strings.ReplaceAll(text, "_", "") }
 
 // boolean is a word for yes or no that the sidecar takes, in YAML's words.
 func boolean(text string) string {
-	if slices.Contains([]string{"true", "1", "yes", "on"}, strings.ToLower(text)) {
+	if slices.Contains([]string{"1", "true", "yes", "on", "t", "y"}, strings.ToLower(text)) {
 		return "true"
 	}
 	return "false"

@@ -155,8 +155,8 @@ func Write(kind string, p Params) (string, error) {
 	if !slices.Contains(Kinds, kind) {
 		return "", fmt.Errorf("no manifest is called %q: there are %s", kind, strings.Join(Kinds, ", "))
 	}
-	if errs := validName(p.Name); errs != nil {
-		return "", errs
+	if err := validName(p.Name); err != nil {
+		return "", err
 	}
 	if kind == "keda" && (p.LocalSocket || p.EmbeddedRedis) {
 		return "", fmt.Errorf("KEDA has to reach Redis over the network: give its address in REDIS_URL or REDIS_HOST")
