@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
-	"fmt"
 	"strings"
 	"time"
 
@@ -29,35 +28,6 @@ func (s *Store) Time(ctx context.Context) (time.Time, error) {
 
 // Tag returns the hash tag of the key prefix, or "".
 func (s *Store) Tag() string { return hashTag(s.o.Prefix) }
-
-// WrongTypes returns the keys of the prefix that have another type than the sidecar
-// expects.
-func (s *Store) WrongTypes(ctx context.Context) ([]string, error) {
-	want := []struct{ key, kind string }{
-		{s.keys.queue(), "list"},
-		{s.keys.own("runs"), "set"},
-		{s.keys.own("format"), "string"},
-		{s.keys.own("gone"), "zset"},
-		{s.keys.own("attempts"), "hash"},
-		{s.keys.own("clock"), "hash"},
-		{s.keys.own("delayed"), "zset"},
-		{s.keys.own("isolated"), "zset"},
-		{s.keys.own("dead"), "zset"},
-		{s.keys.own("paused"), "hash"},
-		{s.keys.own("unrouted"), "list"},
-	}
-	var wrong []string
-	for _, w := range want {
-		kind, err := s.c.Type(ctx, w.key).Result()
-		if err != nil {
-			return nil, failure("types", err)
-		}
-		if kind != "none" && kind != w.kind {
-			wrong = append(wrong, fmt.Sprintf("%s is a %s, and must be a %s", w.key, kind, w.kind))
-		}
-	}
-	return wrong, nil
-}
 
 // Permission is the result of trying one kind of operation of a sidecar.
 type Permission struct {

@@ -19,7 +19,11 @@ type WrongTypeError struct {
 }
 
 func (e *WrongTypeError) Error() string {
-	return fmt.Sprintf("the key %s is a %s, and must be a %s: remove or rename it, or use another REDIS_KEY_PREFIX (WRONGTYPE)", e.Key, e.Type, e.Want)
+	return "the key " + e.what() + ": remove or rename it, or use another REDIS_KEY_PREFIX (WRONGTYPE)"
+}
+
+func (e *WrongTypeError) what() string {
+	return fmt.Sprintf("%s is a %s, and must be a %s", e.Key, e.Type, e.Want)
 }
 
 // Unwrap returns the reply of Redis.
@@ -49,18 +53,43 @@ func (s *Store) NameWrongType(ctx context.Context, err error, run string) error 
 	if named := new(WrongTypeError); !isWrongType(err) || errors.As(err, &named) {
 		return err
 	}
+	// An error is not told: the reply is the better one.
+	if wrong, _ := s.wrongTypes(ctx, run); len(wrong) > 0 {
+		wrong[0].Err = err
+		return wrong[0]
+	}
+	return err
+}
+
+// WrongTypes returns the keys of the prefix that have another type than the sidecar
+// expects, one line for each.
+func (s *Store) WrongTypes(ctx context.Context) ([]string, error) {
+	wrong, err := s.wrongTypes(ctx, "")
+	lines := make([]string, len(wrong))
+	for i, w := range wrong {
+		lines[i] = w.what()
+	}
+	return lines, failure("types", err)
+}
+
+// wrongTypes returns the keys of the prefix, and of a run, that have another type than the
+// sidecar expects, sorted by their names.
+func (s *Store) wrongTypes(ctx context.Context, run string) (wrong []*WrongTypeError, err error) {
 	want := s.keys.types(run)
-	replies := make(map[string]*goredis.StatusCmd, len(want))
-	_, _ = s.c.Pipelined(ctx, func(p goredis.Pipeliner) error {
-		for key := range want {
-			replies[key] = p.Type(ctx, key)
+	names := slices.Sorted(maps.Keys(want))
+	replies, err := s.c.Pipelined(ctx, func(p goredis.Pipeliner) error {
+		for _, key := range names {
+			p.Type(ctx, key)
 		}
 		return nil
 	})
-	for _, key := range slices.Sorted(maps.Keys(replies)) {
-		if got, failed := replies[key].Result(); failed == nil && got != want[key] && got != "none" {
-			return &WrongTypeError{Key: key, Type: got, Want: want[key], Err: err}
+	if err != nil {
+		return nil, err
+	}
+	for i, key := range names {
+		if got := replies[i].(*goredis.StatusCmd).Val(); got != want[key] && got != "none" {
+			wrong = append(wrong, &WrongTypeError{Key: key, Type: got, Want: want[key]})
 		}
 	}
-	return err
+	return wrong, nil
 }
