@@ -1,6 +1,7 @@
 package config
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -25,6 +26,8 @@ type Config struct {
 	Redis    Redis
 	// KeyPrefix is Graflow's REDIS_KEY_PREFIX.
 	KeyPrefix string
+	// QueueKey is the key of the queue if that is not KeyPrefix:queue. A prefix has one queue.
+	QueueKey string
 	// Mode says what a worker is.
 	Mode Mode
 	// Slots is how many tasks run at once over all children; with ModeSupervise
@@ -269,6 +272,8 @@ func (c *Config) Validate() error {
 	}
 	check(c.WorkerID != "", "WorkerID is empty")
 	check(c.KeyPrefix != "", "KeyPrefix is empty")
+	check(!strings.HasPrefix(c.QueueKey, c.KeyPrefix+":sidecar:"), "QueueKey is %q, and the keys %s:sidecar:… are the sidecar's own", c.QueueKey, c.KeyPrefix)
+	check(c.QueueKey == "" || c.QueueKey == c.KeyPrefix+":queue" || !c.hasGraflow(), "QueueKey (SIDECAR_QUEUE_KEY) is %q, and Graflow puts its tasks into %s:queue, whatever it is: leave it out with --graflow, and name the prefix with REDIS_KEY_PREFIX", c.QueueKey, c.KeyPrefix)
 	check(c.Slots >= 1 && c.Slots <= 4096, "Slots is %d, and must be 1 to 4096", c.Slots)
 	check(c.Mode == ModeRPC || c.Mode == ModeExec || c.Mode == ModeSupervise, "Mode is %q, and must be rpc, exec or supervise", c.Mode)
 	check(c.Mode == ModeRPC || !c.Worker.Graflow, "Worker.Graflow is for ModeRPC: the adapter speaks the worker protocol")
@@ -311,6 +316,14 @@ func (c *Config) Validate() error {
 		return &Error{Err: errors.Join(errs...)}
 	}
 	return nil
+}
+
+// Queue is the key of the queue.
+func (c *Config) Queue() string { return cmp.Or(c.QueueKey, c.KeyPrefix+":queue") }
+
+// hasGraflow reports whether Graflow's workers run the tasks, or some of them.
+func (c *Config) hasGraflow() bool {
+	return c.Worker.Graflow || slices.ContainsFunc(c.Kinds, func(k Kind) bool { return k.Worker.Graflow })
 }
 
 // Mode says what a worker is; docs/modes.md has the contracts.

@@ -19,7 +19,7 @@ func (vs *variables) modeConflicts(in *interpreter, mode Mode, graflow bool) {
 	if d.RedisAddrs.given() {
 		in.complain(&d.RedisAddrs, "%s does not go with --mode supervise: workers are told the one address of a Redis", d.RedisAddrs.name())
 	}
-	for _, v := range []*value{&o.TaskTimeout, &o.QueueSide, &o.MaxAttempts, &o.ResultTTL, &o.DeadLetterMax, &o.DeadLetterMaxAge, &o.SpoolDir} {
+	for _, v := range []*value{&o.TaskTimeout, &o.QueueKey, &o.QueueSide, &o.MaxAttempts, &o.ResultTTL, &o.DeadLetterMax, &o.DeadLetterMaxAge, &o.SpoolDir} {
 		if v.given() {
 			in.complain(v, "%s does nothing with --mode supervise: the workers take and report their tasks themselves", v.name())
 		}

@@ -60,6 +60,7 @@ func (vs *variables) settings(in *interpreter) Settings {
 	in.integer(&o.MaxLent, &w.MaxLent, 0, 4096)
 	in.ordered(&o.RestartBackoffMin, w.RestartBackoffMin, &o.RestartBackoffMax, w.RestartBackoffMax)
 
+	in.free(&o.QueueKey, &c.QueueKey, "the key of a list")
 	choice(in, &o.QueueSide, &c.QueueSide, QueueLeft, QueueRight)
 	in.duration(&o.TaskTimeout, &c.TaskTimeout, 0, 365*day)
 	in.duration(&o.UnroutedTimeout, &c.UnroutedTimeout, time.Second, day)

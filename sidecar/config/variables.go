@@ -69,7 +69,8 @@ type own struct {
 	MaxMessageBytes   value `envconfig:"SIDECAR_MAX_MESSAGE_BYTES" help:"Longest line of the worker protocol, in bytes; with exec the longest record and the longest result. A record for which there is no room in a line (512 bytes are kept for what stands around it) is a dead letter, and no worker is given it."`
 	ExecOutput        value `envconfig:"SIDECAR_EXEC_OUTPUT" help:"What the stdout of a program of mode exec is: text is UTF-8, and a task whose output is not has failed; latin1 is ISO 8859-1, which is made UTF-8 of; base64 is any bytes, and the result is a string of them in base64. See docs/modes.md."`
 
-	QueueSide        value `envconfig:"SIDECAR_QUEUE_SIDE" section:"Tasks" help:"End of the queue that tasks are taken from: left as Graflow's worker does, right for first in, first out within a group."`
+	QueueKey         value `envconfig:"SIDECAR_QUEUE_KEY" section:"Tasks" shown:"{REDIS_KEY_PREFIX}:queue" help:"Key of the list that records are taken from. A prefix has one queue: give each queue a REDIS_KEY_PREFIX of its own, since a sidecar is refused while others of its prefix serve another queue. Not with Graflow's workers, whose queue is always PREFIX:queue."`
+	QueueSide        value `envconfig:"SIDECAR_QUEUE_SIDE" help:"End of the queue that tasks are taken from: left as Graflow's worker does, right for first in, first out within a group."`
 	TaskTimeout      value `envconfig:"SIDECAR_TASK_TIMEOUT" flag:"task-timeout" help:"Longest run of one task; 0 means no limit."`
 	UnroutedTimeout  value `envconfig:"SIDECAR_UNROUTED_TIMEOUT" help:"How long a task is kept that no kind of worker takes (SIDECAR_WORKERS), in no sidecar of the prefix, before it becomes a dead letter."`
 	MaxAttempts      value `envconfig:"SIDECAR_MAX_ATTEMPTS" help:"How many deliveries of a task may be lost to crashes before it becomes a dead letter."`

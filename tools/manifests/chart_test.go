@@ -583,6 +583,9 @@ podMonitor: {enabled: true}, networkPolicy: {enabled: true}, service: {enabled: 
 			t.Errorf("the %s selects %v", what, got)
 		}
 	}
+	if queue := string(release(t, "{autoscaling: {type: keda}, settings: {SIDECAR_QUEUE_KEY: my jobs}}")["ScaledObject/"+named]); !strings.Contains(queue, `listName: "my jobs"`) {
+		t.Errorf("KEDA looks at another list:\n%s", queue)
+	}
 	scaled := string(all["ScaledObject/"+named])
 	if !strings.Contains(scaled, "scaleTargetRef: {name: theirs}") || !strings.Contains(scaled, `namespace="ns",pod=~"theirs-.*"`) {
 		t.Errorf("KEDA scales another one:\n%s", scaled)

@@ -97,7 +97,7 @@ func printACL(c *cobra.Command, loader *config.Loader, user string, graflow bool
 	if err != nil {
 		return err
 	}
-	needs := acl.Needs{Prefix: s.KeyPrefix, Graflow: graflow, Cluster: s.Redis.Cluster}
+	needs := acl.Needs{Prefix: s.KeyPrefix, Queue: s.QueueKey, Graflow: graflow, Cluster: s.Redis.Cluster}
 	_, err = fmt.Fprintln(c.OutOrStdout(), acl.SetUser(user, needs))
 	return err
 }

@@ -117,7 +117,7 @@ func printed(loader *config.Loader, kind string, args []string, p manifest.Param
 		return "", &config.UsageError{Err: fmt.Errorf("workers in a container of their own speak the worker protocol: SIDECAR_MODE=%s does not go with native-sidecar", c.Mode)}
 	}
 	p.Command, p.Graflow = c.Worker.Command, c.Worker.Graflow
-	p.Slots, p.Shutdown, p.Queue = c.Slots, c.ShutdownTimeout, c.KeyPrefix+":queue"
+	p.Slots, p.Shutdown, p.Queue = c.Slots, c.ShutdownTimeout, c.Queue()
 	p.SentinelSet, p.Cluster, p.TLS, p.DB = r.SentinelMaster, r.Cluster, r.TLS, r.DB
 	p.User, p.LocalSocket, p.EmbeddedRedis = r.Username, strings.HasPrefix(r.Host, "/"), r.Embedded
 	p.CA, p.ClientCert = r.TLSCAFile != "", r.TLSCertFile != ""

@@ -103,6 +103,14 @@ func TestManifests(t *testing.T) {
 	}
 }
 
+// KEDA looks at the list that the sidecars take from.
+func TestKEDALooksAtTheQueue(t *testing.T) {
+	got, err := printManifest(t, "keda", map[string]string{"SIDECAR_QUEUE_KEY": "my jobs", "REDIS_KEY_PREFIX": "p"}, "--redis-url", "redis://redis:6379", "--", "w")
+	if err != nil || !strings.Contains(got, `listName: "my jobs"`) || strings.Contains(got, "p:queue") {
+		t.Errorf("%v\n%s", err, got)
+	}
+}
+
 func TestWhatAManifestCannotSay(t *testing.T) {
 	for _, test := range []struct {
 		kind string

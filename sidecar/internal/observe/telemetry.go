@@ -46,7 +46,7 @@ func (y *Telemetry) Open(cfg *config.Config) {
 	o := otlp.Options{Resource: otlp.NewResource(cfg.Version, cfg.WorkerID), Version: cfg.Version, Log: cfg.Log}
 	if traces != nil {
 		o.Collector = traces.Collector
-		t, err := tracing.New(tracing.Options{Options: o, Share: traces.Share, WorkerID: cfg.WorkerID, Queue: cfg.KeyPrefix + ":queue"})
+		t, err := tracing.New(tracing.Options{Options: o, Share: traces.Share, WorkerID: cfg.WorkerID, Queue: cfg.Queue()})
 		if err == nil {
 			y.Tracer = t
 		} else {

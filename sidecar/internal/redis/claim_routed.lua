@@ -162,7 +162,7 @@ end
 for _ = 1, math.min(redis.call('LLEN', INBOX), most) do
   redis.call(PUSH, QUEUE, redis.call('RPOP', INBOX))
 end
-local seen = examined(QUEUE, ARGV[4] == 'right')
+local seen = examined(QUEUE, SIDE == 'right')
 local staying, moved, last = {}, {}, 0
 for i, record in ipairs(seen) do
   local k = kind(patterns, record)

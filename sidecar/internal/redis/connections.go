@@ -80,7 +80,7 @@ func Open(cfg *config.Config, o ClientOptions) (*Store, error) {
 		return nil, &config.Error{Err: err}
 	}
 	s, err := New(c, Options{
-		Prefix: cfg.KeyPrefix, QueueRight: cfg.QueueSide == config.QueueRight, StoreValues: !cfg.Redis.Cluster,
+		Prefix: cfg.KeyPrefix, Queue: cfg.QueueKey, QueueRight: cfg.QueueSide == config.QueueRight, StoreValues: !cfg.Redis.Cluster,
 		ResultTTL: cfg.ResultTTL, DeadLetterMax: cfg.DeadLetterMax, DeadLetterMaxAge: cfg.DeadLetterMaxAge,
 	})
 	if err != nil {

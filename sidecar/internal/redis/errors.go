@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"os"
@@ -16,6 +17,22 @@ import (
 // ErrClusterNode means that the configured single server is a node of a Redis Cluster
 // that does not have all keys.
 var ErrClusterNode = errors.New("this is one node of a Redis Cluster: name its nodes in REDIS_ADDRS, and use a key prefix with a hash tag, such as {graflow}")
+
+// QueueError means that the sidecars of the prefix serve another queue. A prefix has one
+// queue: a sidecar that takes over the records of another returns them to its own.
+type QueueError struct {
+	Prefix      string
+	Served, Own string // the queues of the running sidecars and of the caller
+}
+
+func (e *QueueError) Error() string {
+	return fmt.Sprintf("the running sidecars of REDIS_KEY_PREFIX=%s serve the queue %s, and this one is for %s: give each queue (SIDECAR_QUEUE_KEY) a REDIS_KEY_PREFIX of its own", e.Prefix, e.Served, e.Own)
+}
+
+func isQueue(err error) bool {
+	_, ok := errors.AsType[*QueueError](err)
+	return ok
+}
 
 // Class tells how to handle an error.
 type Class int
@@ -60,6 +77,8 @@ func classify(err error) (Class, string) {
 		return ClassGone, "gone"
 	case isFormat(err):
 		return ClassFatal, "format"
+	case isQueue(err):
+		return ClassFatal, "queue"
 	case errors.Is(err, ErrClusterNode):
 		return ClassFatal, "cluster"
 	case errors.Is(err, context.Canceled), errors.Is(err, goredis.ErrClosed):

@@ -1,6 +1,7 @@
 package redis
 
 import (
+	"cmp"
 	"crypto/rand"
 	"crypto/sha1"
 	"encoding/hex"
@@ -10,12 +11,14 @@ import (
 // keys builds the names of all keys that the sidecar uses in Redis. The scripts derive
 // the same names (prelude.lua).
 //
-//	P:queue                        list: records, of Graflow
+//	P:queue                        list: records, of Graflow; Options.Queue names another
 //	P:completions:{group}          hash, of Graflow
 //	P:barrier:{group}[:expected]   strings, of Graflow
 //	P:barrier_done:{group}         channel, of Graflow
 //	P:sidecar:runs                 set: ids of the member runs
 //	P:sidecar:format               string: the format in which the sidecars write
+//	P:sidecar:queue                string: the name of the queue, if that was not P:queue
+//	                               at all times
 //	P:sidecar:watch                hash with a TTL: time and page of the last check of
 //	                               the members, and for each absent one since when
 //	P:sidecar:clock                hash: at, Redis' clock at the last check; ahead, the ms
@@ -62,9 +65,9 @@ import (
 // Times are Unix milliseconds. Those in gone, attempts:at, delayed, isolated and unrouted
 // also include the steps back of the clock (prelude.lua). A run id contains no brace, so a
 // hash tag in P is the only one in each of these names and maps them all to one slot.
-type keys struct{ prefix string }
+type keys struct{ prefix, list string }
 
-func (k keys) queue() string              { return k.prefix + ":queue" }
+func (k keys) queue() string              { return cmp.Or(k.list, k.prefix+":queue") }
 func (k keys) own(name string) string     { return k.prefix + ":sidecar:" + name }
 func (k keys) alive(run string) string    { return k.own("alive:" + run) }
 func (k keys) inbox(run string) string    { return k.own("inbox:" + run) }

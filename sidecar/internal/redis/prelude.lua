@@ -6,11 +6,13 @@
 -- ARGV[1]  key prefix
 -- ARGV[2]  the caller's run id
 -- ARGV[3]  lease of a run, ms
--- ARGV[4]  end of the queue that records are claimed from: left or right
+-- ARGV[4]  end of the queue that records are claimed from: left or right; for a queue
+--          with a name of its own, a space and that name follow
 -- Returns  nothing; the script that follows returns the reply
 local P, RUN = ARGV[1], ARGV[2]
 local S = P .. ':sidecar:'
-local QUEUE, RUNS, GONE = P .. ':queue', S .. 'runs', S .. 'gone'
+local SIDE, NAMED = string.match(ARGV[4], '^(%a*) ?(.*)$')
+local QUEUE, RUNS, GONE = NAMED ~= '' and NAMED or P .. ':queue', S .. 'runs', S .. 'gone'
 local INFLIGHT, META = S .. 'inflight:' .. RUN, S .. 'meta:' .. RUN
 local ATTEMPTS, ATTEMPTS_AT = S .. 'attempts', S .. 'attempts:at'
 local DELAYED, DELAYED_RECORDS = S .. 'delayed', S .. 'delayed:records'
@@ -18,7 +20,7 @@ local ISOLATED = S .. 'isolated'
 local DEAD = S .. 'dead'
 local CLOCK = S .. 'clock'
 local POP, PUSH = 'LPOP', 'LPUSH'
-if ARGV[4] == 'right' then
+if SIDE == 'right' then
   POP, PUSH = 'RPOP', 'RPUSH'
 end
 

@@ -25,6 +25,9 @@ type Options struct {
 	// Prefix is the first part of every key; default "graflow". For a Redis Cluster it
 	// needs a hash tag, such as "{graflow}".
 	Prefix string
+	// Queue is the key of the queue; default Prefix:queue. In a Redis Cluster it needs the
+	// hash tag of the prefix. All sidecars of a prefix need the same.
+	Queue string
 	// QueueRight claims records from the right end of the queue, and requeues them there.
 	QueueRight bool
 	// RunTTL is the lease of a run; default 6 s.
@@ -112,15 +115,21 @@ func New(c goredis.UniversalClient, o Options) (*Store, error) {
 		if hashTag(o.Prefix) == "" {
 			return nil, fmt.Errorf("key prefix %q has no hash tag: in a Redis Cluster all keys must be in one slot, use for example {%s}", o.Prefix, o.Prefix)
 		}
+		if o.Queue != "" && hashTag(o.Queue) != hashTag(o.Prefix) {
+			return nil, fmt.Errorf("queue %q does not have the hash tag of the key prefix %q: in a Redis Cluster all keys must be in one slot, use for example {%s}:%s", o.Queue, o.Prefix, hashTag(o.Prefix), strings.Trim(o.Queue, "{}"))
+		}
 		if o.StoreValues {
 			return nil, errors.New("a Redis Cluster serves records without Graflow channels only: their keys have no hash tag")
 		}
 	default:
 		return nil, fmt.Errorf("a Redis client of type %T is not supported", c)
 	}
-	s := &Store{c: c, o: o, keys: keys{o.Prefix}, side: "left", format: newestFormat, seqs: make(map[numbering]int64), turns: make(map[string]turn), ticks: make(map[string]ticking)}
+	s := &Store{c: c, o: o, keys: keys{o.Prefix, o.Queue}, side: "left", format: newestFormat, seqs: make(map[numbering]int64), turns: make(map[string]turn), ticks: make(map[string]ticking)}
 	if o.QueueRight {
 		s.side = "right"
+	}
+	if o.Queue != "" {
+		s.side += " " + o.Queue
 	}
 	s.wait = &waiter{c: c, queue: s.keys.queue()}
 	return s, nil
@@ -177,6 +186,9 @@ func (s *Store) callWith(ctx context.Context, sc scripted, key string, argv []an
 	case isWrongType(err):
 		run, _ := argv[1].(string)
 		cmd.SetErr(s.NameWrongType(ctx, err, run))
+	case goredis.HasErrorPrefix(err, "QUEUE "):
+		_, served, _ := strings.Cut(err.Error(), "QUEUE ")
+		cmd.SetErr(&QueueError{Prefix: s.o.Prefix, Served: served, Own: s.keys.queue()})
 	case err != nil:
 		cmd.SetErr(s.rejected(ctx, err, argv))
 	}

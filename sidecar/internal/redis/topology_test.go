@@ -109,7 +109,7 @@ func TestCluster(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer client.Close()
-	for _, o := range []Options{{Prefix: "graflow"}, {Prefix: "{}x"}, {Prefix: "{g}", StoreValues: true}} {
+	for _, o := range []Options{{Prefix: "graflow"}, {Prefix: "{}x"}, {Prefix: "{g}", StoreValues: true}, {Prefix: "{g}", Queue: "q"}, {Prefix: "{g}", Queue: "{h}:q"}} {
 		if _, err := New(client, o); err == nil {
 			t.Errorf("a Cluster with %+v was accepted", o)
 		}

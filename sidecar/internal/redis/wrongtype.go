@@ -33,7 +33,7 @@ func (e *WrongTypeError) Unwrap() error { return e.Err }
 func (k keys) types(run string) map[string]string {
 	all := map[string]string{
 		k.queue(): "list", k.prefix + ":workers": "set",
-		k.own("runs"): "set", k.own("format"): "string", k.own("watch"): "hash", k.own("clock"): "hash", k.own("gone"): "zset",
+		k.own("runs"): "set", k.own("format"): "string", k.own("queue"): "string", k.own("watch"): "hash", k.own("clock"): "hash", k.own("gone"): "zset",
 		k.own("paused"): "hash", k.own("unrouted"): "list", k.own("attempts"): "hash", k.own("attempts:at"): "zset",
 		k.own("delayed"): "zset", k.own("delayed:records"): "hash", k.own("isolated"): "zset", k.own("dead"): "zset",
 	}

@@ -3,6 +3,7 @@
 package e2e
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -56,6 +57,38 @@ func TestExecProgramsOfTheSystem(t *testing.T) {
 			got, _ := b.redis.Get(t.Context(), "graflow:channel:"+b.prefix+":a.__result__").Result()
 			equal(t, "result", got, strings.ReplaceAll(c.result, "SESSION", b.prefix))
 		})
+	}
+}
+
+// A list of any name is the queue, for the sidecar and its commands: nothing is in the list
+// of the prefix. What a kill leaves goes back to it.
+func TestExecQueueOfAnyName(t *testing.T) {
+	t.Parallel()
+	sidecarOnly(t, "it runs Graflow tasks only")
+	b := newBench(t)
+	queue := "jobs of " + b.prefix
+	t.Cleanup(func() { b.redis.Del(context.Background(), queue) })
+	env := []string{"SIDECAR_QUEUE_KEY=" + queue}
+	mark := filepath.Join(t.TempDir(), "begun")
+	first := b.exec([]string{"sh", "-c", "touch " + mark + "; exec sleep 600"}, env...)
+	if err := b.redis.RPush(t.Context(), queue, `{"task_id":"daily"}`).Err(); err != nil {
+		t.Fatal(err)
+	}
+	wait.Until(t, "the task", func() bool { _, err := os.Stat(mark); return err == nil })
+	first.signal(syscall.SIGKILL)
+	first.wait()
+	b.exec([]string{"sh", "-c", "echo $SIDECAR_ATTEMPT"}, env...)
+	wait.Until(t, "the result", func() bool { return b.redis.Get(t.Context(), b.key("sidecar", "result", "daily")).Val() == "2" })
+	binary, err := sidecarBinary()
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := output(t.Context(), "env", append(b.env(env...), binary, "enqueue", "--task", "weekly", "--wait", "-o", "json")...)
+	if err != nil || !strings.Contains(out, `"result": 1`) {
+		t.Errorf("enqueue: %v\n%s", err, out)
+	}
+	if n := b.redis.Exists(t.Context(), b.key("queue")).Val(); n != 0 {
+		t.Error("there is a list of the prefix")
 	}
 }
 

@@ -40,6 +40,8 @@ func TestRefusals(t *testing.T) {
 		{"acl", "setuser", "weak", "on", ">secret", "~*", "+@all", "-@write", "-@scripting"},
 		{"set", "odd:queue", "a string"},
 		{"set", "odder:sidecar:runs", "a string"},
+		{"sadd", "served:sidecar:runs", "a"},
+		{"set", "served:sidecar:alive:a", "1"},
 	} {
 		if err := c.Do(t.Context(), args...).Err(); err != nil {
 			t.Fatal(err)
@@ -67,6 +69,10 @@ func TestRefusals(t *testing.T) {
 		{"a key of ours that is another's", []string{url("", "0"), "REDIS_KEY_PREFIX=odder"}, nil, refused, "WRONGTYPE"},
 		{"one node of a Cluster", []string{"REDIS_URL=" + cluster.URL}, nil, refused, "name its nodes in REDIS_ADDRS"},
 		{"a Cluster and no hash tag", []string{"REDIS_ADDRS=" + cluster.Addr}, nil, misconfigured, `key prefix "graflow" has no hash tag`},
+		{"a Cluster and a queue in another slot", []string{"REDIS_ADDRS=" + cluster.Addr, "REDIS_KEY_PREFIX={g}", "SIDECAR_QUEUE_KEY=jobs"}, nil, misconfigured, `use for example {g}:jobs`},
+		{"another queue of the prefix", []string{url("", "0"), "REDIS_KEY_PREFIX=served", "SIDECAR_QUEUE_KEY=jobs"}, nil, refused, "serve the queue served:queue, and this one is for jobs: give each queue (SIDECAR_QUEUE_KEY) a REDIS_KEY_PREFIX of its own"},
+		{"Graflow and a queue of another name", []string{url("", "0"), "SIDECAR_QUEUE_KEY=jobs"}, []string{"--graflow"}, misconfigured, "Graflow puts its tasks into graflow:queue"},
+		{"a queue among the keys of the sidecar", []string{url("", "0"), "SIDECAR_QUEUE_KEY=graflow:sidecar:dead"}, nil, misconfigured, "are the sidecar's own"},
 		{"a Cluster and a database", []string{"REDIS_ADDRS=" + cluster.Addr, "REDIS_DB=1"}, nil, misconfigured, "database 0 only"},
 		{"a Cluster and Graflow's tasks", []string{"REDIS_ADDRS=" + cluster.Addr, "REDIS_KEY_PREFIX={g}"}, []string{"--graflow"}, misconfigured, "Graflow has no client for a Redis Cluster"},
 		{"a master and no sentinels", []string{"REDIS_SENTINEL_MASTER=m"}, nil, misconfigured, "needs the sentinels in REDIS_ADDRS"},

@@ -334,7 +334,7 @@ func TestEveryClassIsExplained(t *testing.T) {
 // Each type of error has an id: that of a command's end, or of the line that it becomes.
 func TestEveryErrorTypeHasAnID(t *testing.T) {
 	known := map[string]string{
-		"RefusedError": RedisRefused, "WrongTypeError": RedisRefused, "FormatError": RedisFormat, "LocalRedisError": EmbeddedRedisEnded, "PanicError": InternalError, "StalledError": InternalError, "Error": ConfigError,
+		"RefusedError": RedisRefused, "WrongTypeError": RedisRefused, "QueueError": RedisRefused, "FormatError": RedisFormat, "LocalRedisError": EmbeddedRedisEnded, "PanicError": InternalError, "StalledError": InternalError, "Error": ConfigError,
 		"UsageError": UsageError, "CrashLoopError": CrashLoop, "StartError": WorkerStartFailure,
 		"refusal":          WorkerStartFailure,        // of the system, to start a command
 		"StatusError":      RedisUnreachable,          // or an answer that is no

@@ -2,6 +2,7 @@
 package acl
 
 import (
+	"cmp"
 	"slices"
 	"strings"
 )
@@ -9,6 +10,7 @@ import (
 // Needs describes the use of a Redis user.
 type Needs struct {
 	Prefix string // prefix of Graflow's keys
+	Queue  string // key of the queue; Prefix:queue if empty
 	// Graflow adds the permissions of Graflow's own code in a worker, which uses the same
 	// credentials.
 	Graflow bool
@@ -45,7 +47,7 @@ func Rules(n Needs) []string {
 	p := literal(n.Prefix)
 	// Without graphs: they are code that workers run, and the sidecar never uses them.
 	keys := []string{
-		"~" + p + ":queue", "~" + p + ":completions:*", "~" + p + ":barrier:*", "~" + p + ":sidecar:*", "~" + p + ":workers",
+		"~" + cmp.Or(literal(n.Queue), p+":queue"), "~" + p + ":completions:*", "~" + p + ":barrier:*", "~" + p + ":sidecar:*", "~" + p + ":workers",
 		"~graflow:channel:*",
 	}
 	channels := []string{"&" + p + ":barrier_done:*"}

@@ -47,6 +47,9 @@ func TestRules(t *testing.T) {
 			t.Errorf("%q is in %s", unwanted, plain)
 		}
 	}
+	if named := strings.Join(Rules(Needs{Prefix: "p", Queue: "my*jobs"}), " "); !strings.Contains(named, `~my\*jobs ~p:completions:* `) || strings.Contains(named, "p:queue") {
+		t.Errorf("a queue of another name: %s", named)
+	}
 	graflow := strings.Join(Rules(Needs{Prefix: "p", Graflow: true}), " ")
 	for _, want := range []string{"~p:* ", "~feedback:request:* ", "~feedback:response:* ", "&feedback:* ", "+getex"} {
 		if !strings.Contains(graflow, want) {

@@ -17,7 +17,9 @@ import (
 type RefusedError struct{ Err error }
 
 func (e *RefusedError) Error() string {
-	if _, format := errors.AsType[*redis.FormatError](e.Err); format {
+	_, format := errors.AsType[*redis.FormatError](e.Err)
+	_, queue := errors.AsType[*redis.QueueError](e.Err)
+	if format || queue {
 		return "redis refuses this sidecar: " + e.Err.Error()
 	}
 	if _, wrongType := errors.AsType[*redis.WrongTypeError](e.Err); wrongType { // it says what to do

@@ -353,7 +353,7 @@ func (h *history) key() string {
 	run := h.run()
 	return h.one("p:queue", "p:workers", "p:completions:g1", "p:barrier:g1", "p:barrier:g1:expected", "p:barrier:g2:expected", "p:barrier:g2",
 		"p:sidecar:runs", "p:sidecar:alive:"+run, "p:sidecar:info:"+run, "p:sidecar:meta:"+run, "p:sidecar:inbox:"+run, "p:sidecar:inflight:"+run,
-		"p:sidecar:asked:"+run, "p:sidecar:orders:"+run, "p:sidecar:paused", "p:sidecar:gone", "p:sidecar:watch", "p:sidecar:clock", "p:sidecar:format",
+		"p:sidecar:asked:"+run, "p:sidecar:orders:"+run, "p:sidecar:paused", "p:sidecar:gone", "p:sidecar:watch", "p:sidecar:clock", "p:sidecar:format", "p:sidecar:queue", "p:named",
 		"p:sidecar:attempts", "p:sidecar:attempts:at", "p:sidecar:delayed", "p:sidecar:delayed:records", "p:sidecar:isolated", "p:sidecar:unrouted",
 		"p:sidecar:dead", "p:sidecar:dead:"+h.delivery(), "p:sidecar:parts:"+h.delivery(), "p:sidecar:counted:20717:g1", "graflow:channel:s:t")
 }
@@ -492,7 +492,7 @@ func (h *history) script() []string {
 	small := h.one("1", "2", "3", "10")
 	bytes := h.one("60", "4194304", "4194304")
 	call := func(name, key string, args ...string) []string {
-		return append([]string{"EVALSHA", scriptSHAs[name], "1", key, "p", run, "600000", h.one("left", "left", "right")}, args...)
+		return append([]string{"EVALSHA", scriptSHAs[name], "1", key, "p", run, "600000", h.one("left", "left", "right", "left p:named", "right p:sidecar:unrouted")}, args...)
 	}
 	channel := func(name string, args ...string) []string {
 		return append([]string{
